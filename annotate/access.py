@@ -1,0 +1,99 @@
+"""Turns an id from a URL into an object this person may touch.
+
+Every view begins here. What belongs to a project the person is no member of answers like something
+that does not exist (404); a member without the needed role is refused (403)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+
+from annotate.models import (
+    Assignment,
+    Conversation,
+    Membership,
+    Message,
+    Policy,
+    Project,
+    Prompt,
+    User,
+)
+
+Role = Membership.Role
+Found = TypeVar("Found")
+
+# Who may act in a role: an operator may do what a reviewer may, a reviewer what a labeler may,
+# and everybody in a project may chat.
+MAY_ACT_AS: dict[str, frozenset[str]] = {
+    Role.GUEST: frozenset(Role.values),
+    Role.LABELER: frozenset({Role.LABELER, Role.REVIEWER, Role.OPERATOR}),
+    Role.REVIEWER: frozenset({Role.REVIEWER, Role.OPERATOR}),
+    Role.OPERATOR: frozenset({Role.OPERATOR}),
+}
+
+
+def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
+    if not user.is_authenticated:
+        raise Http404
+    membership = (
+        Membership.objects.select_related("project")
+        .filter(user=user, project__slug=slug, state=Membership.State.ACTIVE)
+        .first()
+    )
+    if membership is None:
+        raise Http404("No such project.")
+    return membership
+
+
+def project_for(user: User | AnonymousUser, slug: str, role: str) -> Project:
+    """The project, if `user` may act in `role` there."""
+    membership = membership_for(user, slug)
+    if membership.role not in MAY_ACT_AS[role]:
+        raise PermissionDenied(f"This page is for the {role}s of {membership.project}.")
+    return membership.project
+
+
+def assignment_for(user: User, slug: str, assignment_id: int) -> Assignment:
+    """An assignment of this labeler's own."""
+    project = project_for(user, slug, Role.LABELER)
+    assignment = (
+        Assignment.objects.select_related("task__prompt", "task__project", "labeler")
+        .filter(pk=assignment_id, labeler=user, task__project=project)
+        .first()
+    )
+    return _found(assignment)
+
+
+def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:
+    project = project_for(user, slug, Role.OPERATOR)
+    return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
+
+
+def policy_for(user: User, slug: str, policy_id: int) -> Policy:
+    project = project_for(user, slug, Role.OPERATOR)
+    return _found(Policy.objects.filter(pk=policy_id, project=project).first())
+
+
+def conversation_for(user: User, slug: str, conversation_id: int) -> Conversation:
+    """A chat of this guest's own."""
+    project = project_for(user, slug, Role.GUEST)
+    conversation = Conversation.objects.filter(pk=conversation_id, project=project, guest=user)
+    return _found(conversation.first())
+
+
+def message_for(user: User, slug: str, message_id: int) -> Message:
+    """A message in a chat of this guest's own."""
+    project = project_for(user, slug, Role.GUEST)
+    message = Message.objects.select_related("conversation").filter(
+        pk=message_id, conversation__project=project, conversation__guest=user
+    )
+    return _found(message.first())
+
+
+def _found(thing: Found | None) -> Found:
+    if thing is None:
+        raise Http404("Nothing here.")
+    return thing

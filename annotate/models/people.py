@@ -1,0 +1,112 @@
+"""Projects, the people in them, and the guidelines they work by."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractUser
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+
+
+class User(AbstractUser):
+    # A simulated labeler says so on every page and in every export.
+    is_simulated = models.BooleanField(default=False)
+
+    @property
+    def display_name(self) -> str:
+        name = self.get_full_name() or self.username
+        return f"{name} (simulated)" if self.is_simulated else name
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def of(self, user: User) -> ProjectQuerySet:
+        return self.filter(
+            memberships__user=user, memberships__state=Membership.State.ACTIVE
+        ).distinct()
+
+
+class Project(models.Model):
+    name = models.CharField(max_length=100)
+    slug = models.SlugField(unique=True)
+    ranking_size = models.PositiveSmallIntegerField(
+        default=4,
+        validators=[MinValueValidator(2), MaxValueValidator(9)],
+        help_text="Completions shown in one ranking, 2 to 9.",
+    )
+    overlap = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(16)],
+        help_text="How many people answer each task.",
+    )
+    rate_before_ranking = models.BooleanField(
+        default=True, help_text="Ask for a rating from 1 to 7 beside the order."
+    )
+    write_lease_minutes = models.PositiveSmallIntegerField(
+        default=30, help_text="How long a writing task stays with one person."
+    )
+    rank_lease_minutes = models.PositiveSmallIntegerField(
+        default=15, help_text="How long a ranking or review task stays with one person."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def guideline(self) -> Guideline | None:
+        """The guideline in force: the newest version."""
+        return self.guidelines.order_by("-version").first()
+
+    @transaction.atomic
+    def publish_guideline(self, *, text: str, author: User | None) -> Guideline:
+        Project.objects.select_for_update().get(pk=self.pk)
+        current = self.guideline
+        version = current.version + 1 if current else 1
+        return self.guidelines.create(version=version, text=text, author=author)
+
+
+class Membership(models.Model):
+    class Role(models.TextChoices):
+        LABELER = "labeler"
+        REVIEWER = "reviewer"
+        OPERATOR = "operator"
+        GUEST = "guest"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        PAUSED = "paused"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="one_membership_a_person")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.project}"
+
+
+class Guideline(models.Model):
+    """One version of what labelers are asked to do. Every label names the version it followed."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="guidelines")
+    version = models.PositiveIntegerField()
+    text = models.TextField(help_text="Markdown.")
+    author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "version"], name="one_guideline_a_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project} guideline {self.version}"

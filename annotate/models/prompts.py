@@ -1,0 +1,258 @@
+"""What is asked (Prompt), who answers (Policy), and what was answered (Completion)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+
+from annotate.models.people import Project, User
+
+Messages = list[dict[str, str]]
+
+ROLES = ("system", "user", "assistant")
+
+
+def validate_messages(messages: Any) -> None:
+    """A conversation that waits for an answer: role/content pairs, the last one not the assistant's."""
+    if not isinstance(messages, list) or not messages:
+        raise ValidationError("A prompt is a list of messages; this one has none.")
+    validate_turns(messages)
+    if messages[-1]["role"] != "user":
+        raise ValidationError("The last message of a prompt must come from the user.")
+
+
+def validate_turns(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise ValidationError("Messages are a list of {role, content}.")
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+            raise ValidationError(f"Message {number} must have a role and a content, nothing else.")
+        if message["role"] not in ROLES:
+            raise ValidationError(
+                f"Message {number}: the role must be one of {', '.join(ROLES)}, not {message['role']!r}."
+            )
+        if not isinstance(message["content"], str) or not message["content"].strip():
+            raise ValidationError(f"Message {number} has no text.")
+        if "\x00" in message["content"]:
+            raise ValidationError(f"Message {number} contains a NUL character.")
+
+
+def content_hash(value: Any) -> str:
+    """The sha256, in hex, of the canonical JSON of `value`."""
+    canonical = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def split_of(digest: str) -> str:
+    """The split a content hash falls into: 80 % train, 10 % validation, 10 % test, for ever."""
+    bucket = int(digest[:8], 16) % 100
+    if bucket < 80:
+        return Prompt.Split.TRAIN
+    return Prompt.Split.VALIDATION if bucket < 90 else Prompt.Split.TEST
+
+
+class PromptQuerySet(models.QuerySet["Prompt"]):
+    def in_split(self, *splits: str) -> PromptQuerySet:
+        return self.filter(split__in=splits)
+
+    def matching(self, words: str) -> PromptQuerySet:
+        return self.filter(text__icontains=words) if words else self
+
+    def with_counts(self) -> PromptQuerySet:
+        """Adds how many completions, demonstrations and rankings each prompt has now."""
+
+        def count_of(model: str, **filters: Any) -> models.expressions.Combinable:
+            rows = (
+                Prompt._meta.apps.get_model("annotate", model)
+                .objects.filter(prompt=models.OuterRef("pk"), **filters)
+                .order_by()
+                .values("prompt")
+                .annotate(n=models.Count("pk"))
+                .values("n")
+            )
+            return models.functions.Coalesce(models.Subquery(rows), 0)
+
+        current = {"superseded_by": None, "retracted": False}
+        return self.annotate(
+            completion_count=count_of("Completion"),
+            demonstration_count=count_of("Demonstration", **current),
+            ranking_count=count_of("Ranking", **current),
+        )
+
+    def with_completions(self, k: int) -> PromptQuerySet:
+        """Prompts with at least `k` different completions."""
+        return self.annotate(
+            different=models.Count("completions__text_hash", distinct=True)
+        ).filter(different__gte=k)
+
+
+class Prompt(models.Model):
+    class Split(models.TextChoices):
+        TRAIN = "train"
+        VALIDATION = "validation"
+        TEST = "test"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="prompts")
+    messages = models.JSONField(validators=[validate_messages])
+    text = models.TextField(editable=False, help_text="The last user message, for search.")
+    content_hash = models.CharField(max_length=64, editable=False)
+    split = models.CharField(max_length=10, choices=Split, editable=False)
+    source = models.CharField(max_length=100, blank=True)
+    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PromptQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "content_hash"], name="one_prompt_a_content")
+        ]
+        indexes = [models.Index(fields=["project", "split", "id"])]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.derive()
+        super().save(*args, **kwargs)
+
+    def derive(self) -> Prompt:
+        """Sets what follows from the messages. `bulk_create` skips save(): call this before it."""
+        self.text = self.messages[-1]["content"]
+        self.content_hash = content_hash(self.messages)
+        self.split = split_of(self.content_hash)
+        return self
+
+
+class PolicyQuerySet(models.QuerySet["Policy"]):
+    def sampleable(self) -> PolicyQuerySet:
+        """Policies we hold the weights of, or can call."""
+        return self.exclude(folder="", endpoint="")
+
+    def live(self) -> PolicyQuerySet:
+        return self.filter(state=Policy.State.LIVE)
+
+    def challenger(self) -> PolicyQuerySet:
+        return self.filter(state=Policy.State.CHALLENGER)
+
+
+class Policy(models.Model):
+    """Whatever answers prompts: weights or an endpoint, a prompt template, sampling parameters."""
+
+    class State(models.TextChoices):
+        CANDIDATE = "candidate"
+        CHALLENGER = "challenger"
+        LIVE = "live"
+        RETIRED = "retired"
+
+    class Origin(models.TextChoices):
+        BASE = "base", "base model"
+        PROMPTED = "prompted"
+        TRAINED = "trained"
+        EXTERNAL = "external", "outputs imported from elsewhere"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="policies")
+    name = models.CharField(max_length=100)
+    description = models.CharField(max_length=300, blank=True)
+    state = models.CharField(max_length=10, choices=State, default=State.CANDIDATE)
+    origin = models.CharField(max_length=10, choices=Origin)
+    parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="children")
+    folder = models.CharField(
+        max_length=300, blank=True, help_text="Model folder, relative to DATA_DIR."
+    )
+    endpoint = models.URLField(blank=True, help_text="An OpenAI-compatible server of its own.")
+    model_name = models.CharField(max_length=200, blank=True)
+    system_prompt = models.TextField(blank=True)
+    few_shot = models.JSONField(default=list, blank=True, validators=[validate_turns])
+    temperature = models.FloatField(
+        default=0.7, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)]
+    )
+    max_new_tokens = models.PositiveIntegerField(
+        default=256, validators=[MinValueValidator(1), MaxValueValidator(4096)]
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PolicyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "policies"
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="one_policy_a_name"),
+            models.UniqueConstraint(
+                fields=["project"], condition=Q(state="live"), name="one_live_policy"
+            ),
+            models.UniqueConstraint(
+                fields=["project"], condition=Q(state="challenger"), name="one_challenger"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def template_hash(self) -> str:
+        return content_hash([self.system_prompt, self.few_shot])
+
+    def messages_for(self, conversation: Messages) -> Messages:
+        """The whole context sent to the model: system prompt, few-shot turns, the conversation."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*system, *self.few_shot, *conversation]
+
+    @transaction.atomic
+    def go_live(self) -> Policy | None:
+        """Makes this the project's live policy, and returns the one it takes over from."""
+        Project.objects.select_for_update().get(pk=self.project_id)
+        previous = Policy.objects.live().filter(project=self.project_id).first()
+        if previous == self:
+            return None
+        if previous:
+            Policy.objects.filter(pk=previous.pk).update(state=self.State.RETIRED)
+        Policy.objects.filter(pk=self.pk).update(state=self.State.LIVE)
+        self.refresh_from_db()
+        return previous
+
+
+class Completion(models.Model):
+    class Source(models.TextChoices):
+        SAMPLED = "sampled"
+        IMPORTED = "imported"
+        CHAT = "chat"
+        EVALUATION = "evaluation"
+
+    prompt = models.ForeignKey(Prompt, models.CASCADE, related_name="completions")
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="completions")
+    text = models.TextField()
+    text_hash = models.CharField(max_length=64, editable=False)
+    source = models.CharField(max_length=10, choices=Source)
+    seed = models.BigIntegerField(null=True)
+    sampling = models.JSONField(default=dict, help_text="Parameters the text was sampled with.")
+    template_hash = models.CharField(max_length=64, blank=True)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    score = models.FloatField(null=True, help_text="What the reward model of its run said of it.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["prompt", "text_hash"])]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.derive()
+        super().save(*args, **kwargs)
+
+    def derive(self) -> Completion:
+        """Sets what follows from the text. `bulk_create` skips save(): call this before it."""
+        self.text_hash = content_hash(self.text.strip())
+        return self

@@ -1,0 +1,39 @@
+"""What stands in the page header: the project one is in, and the rooms one may enter there."""
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from annotate.access import MAY_ACT_AS
+from annotate.models import Membership
+
+# name of the URL, its label, the role it needs
+ROOMS = (
+    ("label", "Label", Membership.Role.LABELER),
+    ("my_work", "My work", Membership.Role.LABELER),
+    ("prompts", "Prompts", Membership.Role.OPERATOR),
+    ("rounds", "Rounds", Membership.Role.OPERATOR),
+    ("policies", "Policies", Membership.Role.OPERATOR),
+    ("chat", "Chat", Membership.Role.GUEST),
+)
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    match = request.resolver_match
+    slug = match.kwargs.get("slug") if match else None
+    user = getattr(request, "user", None)
+    if not slug or user is None or not user.is_authenticated:
+        return {}
+    membership = (
+        Membership.objects.select_related("project")
+        .filter(user=user, project__slug=slug, state=Membership.State.ACTIVE)
+        .first()
+    )
+    if membership is None:
+        return {}
+    rooms = [
+        {"url_name": name, "label": label, "is_here": match.url_name.split("_")[0] == name}
+        for name, label, role in ROOMS
+        if membership.role in MAY_ACT_AS[role]
+    ]
+    return {"here": {"project": membership.project, "role": membership.role, "rooms": rooms}}

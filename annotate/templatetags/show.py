@@ -1,0 +1,62 @@
+"""Template filters and tags that show things. None of them starts a query."""
+
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from annotate import render
+
+register = template.Library()
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """Markdown as safe HTML."""
+    return render.markdown(text or "")
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """A Lucide icon from the sprite. Without a label it is decoration."""
+    sprite = static("annotate/vendor/icons.svg")
+    if label:
+        return format_html(
+            '<svg class="icon" role="img" aria-label="{}"><use href="{}#{}"/></svg>',
+            label,
+            sprite,
+            name,
+        )
+    return format_html(
+        '<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', sprite, name
+    )
+
+
+@register.filter
+def lookup(mapping: dict[Any, Any], key: Any) -> Any:
+    return mapping.get(key)
+
+
+@register.filter
+def letter(index: int) -> str:
+    """0 → A, 1 → B: the name of a completion whose origin is hidden."""
+    return chr(ord("A") + int(index))
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """45 s · 3 min · 2 h 05 min"""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

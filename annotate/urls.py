@@ -1,0 +1,12 @@
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from annotate.views import people
+
+urlpatterns = [
+    path("", people.home, name="home"),
+    path("sign-in/", LoginView.as_view(template_name="annotate/sign_in.html"), name="sign_in"),
+    path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
+    path("sign-out/", LogoutView.as_view(), name="sign_out"),
+    path("p/<slug:slug>/", people.project, name="project"),
+]

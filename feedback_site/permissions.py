@@ -1,0 +1,10 @@
+"""Deny by default: an API view that forgets to say who may call it answers nobody."""
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+
+class Denied(BasePermission):
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return False

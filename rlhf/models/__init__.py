@@ -1,0 +1,25 @@
+"""Rounds, the runs they are made of, and what came out of whose labels."""
+
+from rlhf.models.outcomes import (
+    Checkpoint,
+    Evaluation,
+    Promotion,
+    RewardModel,
+    Snapshot,
+    TrainedPolicy,
+)
+from rlhf.models.runs import LeaseLost, Metric, Round, Run, Sample
+
+__all__ = [
+    "Checkpoint",
+    "Evaluation",
+    "LeaseLost",
+    "Metric",
+    "Promotion",
+    "RewardModel",
+    "Round",
+    "Run",
+    "Sample",
+    "Snapshot",
+    "TrainedPolicy",
+]

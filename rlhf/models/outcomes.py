@@ -1,0 +1,124 @@
+"""What runs leave behind, and what was decided about it."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from rlhf.models.runs import Round, Run
+
+
+class Snapshot(models.Model):
+    """The frozen, hashed set of labels a run learns from. The rows name every label in it."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="snapshots")
+    run = models.OneToOneField(Run, models.CASCADE, related_name="snapshot")
+    sha256 = models.CharField(max_length=64)
+    counts = models.JSONField(help_text="Lines of each data file.")
+    filters = models.JSONField(default=dict)
+    demonstrations = models.ManyToManyField(Demonstration, related_name="snapshots")
+    rankings = models.ManyToManyField(Ranking, related_name="snapshots")
+    feedback = models.ManyToManyField(Feedback, related_name="snapshots")
+    prompts = models.ManyToManyField(Prompt, related_name="snapshots")
+    frozen_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"snapshot {self.sha256[:12]}"
+
+
+class Checkpoint(models.Model):
+    """An immutable folder. One that has no row here does not exist."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
+    step = models.PositiveIntegerField()
+    folder = models.CharField(max_length=300, help_text="Relative to DATA_DIR.")
+    manifest_sha256 = models.CharField(max_length=64)
+    is_final = models.BooleanField(default=False, help_text="The published model, not a save.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-step"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "folder"], name="one_checkpoint_a_folder")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run} at step {self.step}"
+
+
+class RewardModel(models.Model):
+    """Scores a completion. Calibrated: the demonstrations it learnt beside score 0 on average."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="reward_models")
+    checkpoint = models.OneToOneField(Checkpoint, models.PROTECT, related_name="reward_model")
+    accuracy = models.FloatField(null=True, help_text="On held-out comparisons, 0 to 1.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"reward model {self.pk}"
+
+
+class TrainedPolicy(models.Model):
+    """How a policy came to be: the checkpoint whose weights it speaks with."""
+
+    policy = models.OneToOneField(Policy, models.CASCADE, related_name="training")
+    checkpoint = models.OneToOneField(Checkpoint, models.PROTECT, related_name="trained_policy")
+
+    def __str__(self) -> str:
+        return f"{self.policy} from {self.checkpoint}"
+
+
+class Evaluation(models.Model):
+    """One policy against another on held-out prompts, by one judge."""
+
+    class Judge(models.TextChoices):
+        PEOPLE = "people"
+        REWARD_MODEL = "reward_model", "reward model"
+        GOLD = "gold", "stated measure"
+
+    run = models.ForeignKey(Run, models.CASCADE, null=True, related_name="evaluations")
+    round = models.ForeignKey(Round, models.CASCADE, null=True, related_name="evaluations")
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="evaluations")
+    opponent = models.ForeignKey(Policy, models.PROTECT, related_name="+")
+    judge = models.CharField(max_length=20, choices=Judge)
+    wins = models.PositiveIntegerField()
+    losses = models.PositiveIntegerField()
+    ties = models.PositiveIntegerField(default=0)
+    win_rate = models.FloatField(help_text="Wins plus half the ties, over all.")
+    low = models.FloatField(help_text="Lower end of the 95 % interval.")
+    high = models.FloatField(help_text="Upper end of the 95 % interval.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(policy=models.F("opponent")), name="two_policies")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} against {self.opponent}: {self.win_rate:.0%}"
+
+
+class Promotion(models.Model):
+    """A decision about the live policy, with its reason. Rolling back is a promotion too."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="promotions")
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="promotions")
+    previous = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
+    is_rollback = models.BooleanField(default=False)
+    reason = models.CharField(max_length=500)
+    decided_by = models.ForeignKey(User, models.PROTECT, related_name="promotions")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.policy} replaced {self.previous}"

@@ -1,0 +1,190 @@
+"""Rounds and runs. The row is the truth: a run happens because its row says `queued`.
+
+Every move of a run is a compare-and-swap: the verb names the states it may come from, and the one
+who is too late gets False. What a worker writes it writes under its lease (see `rlhf.leases`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Max, Q
+from django.db.models.functions import Now
+
+from annotate.models import Policy, Project, User
+
+
+class LeaseLost(Exception):
+    """Somebody else took the run over. Stop at once, and write nothing."""
+
+
+class Round(models.Model):
+    """One turn of the wheel: snapshot → SFT → reward model → PPO → evaluation → promotion."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="rounds")
+    number = models.PositiveIntegerField()
+    recipe = models.CharField(max_length=10)
+    base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
+    note = models.CharField(max_length=300, blank=True)
+    launched_by = models.ForeignKey(User, models.PROTECT, related_name="rounds")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="one_round_a_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"Round {self.number}"
+
+    @staticmethod
+    def next_number(project: Project) -> int:
+        """The next free number. Call it with the project's row locked."""
+        return (project.rounds.aggregate(Max("number"))["number__max"] or 0) + 1
+
+
+class Run(models.Model):
+    """One piece of work for a trainer process: a training, a sampling, an evaluation."""
+
+    class Kind(models.TextChoices):
+        SAMPLE = "sample"
+        SFT = "sft", "SFT"
+        REWARD = "reward", "reward model"
+        PPO = "ppo", "PPO"
+        EVALUATE = "evaluate", "evaluation"
+
+    class State(models.TextChoices):
+        DRAFT = "draft"
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        PAUSED = "paused"
+
+    ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="runs")
+    round = models.ForeignKey(Round, models.CASCADE, null=True, related_name="runs")
+    kind = models.CharField(max_length=10, choices=Kind)
+    position = models.PositiveSmallIntegerField(
+        default=0, help_text="Within a round: a run starts when those before it have succeeded."
+    )
+    config = models.JSONField(
+        default=dict, help_text="What the operator chose; see learning.config."
+    )
+    seed = models.BigIntegerField(default=0)
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    reason = models.TextField(blank=True, help_text="Why it is paused, failed or cancelled.")
+    log_tail = models.TextField(blank=True)
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+    summary = models.JSONField(default=dict, help_text="The figures it ended with.")
+    cancel_requested = models.BooleanField(default=False)
+    lease_token = models.PositiveIntegerField(default=0)
+    leased_until = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=100, blank=True)
+    attempts_without_progress = models.PositiveSmallIntegerField(default=0)
+    launched_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="runs")
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["round", "position"], name="one_run_a_position")
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"],
+                condition=Q(state__in=["queued", "running"]),
+                name="runs_to_look_after",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} run {self.pk}"
+
+    @property
+    def folder(self) -> str:
+        """Relative to DATA_DIR."""
+        return f"runs/{self.pk}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in self.ENDED
+
+    def _move(self, *, to: State, come_from: tuple[State, ...], **fields: Any) -> bool:
+        if to in self.ENDED:
+            fields.setdefault("ended_at", Now())
+        moved = Run.objects.filter(pk=self.pk, state__in=come_from).update(state=to, **fields) == 1
+        if moved:
+            self.refresh_from_db()
+        return moved
+
+    def request_cancel(self) -> bool:
+        """A waiting run is cancelled at once; a running one is asked, and writes a checkpoint first."""
+        waiting = (self.State.DRAFT, self.State.QUEUED, self.State.PAUSED)
+        if self._move(to=self.State.CANCELLED, come_from=waiting, reason="cancelled"):
+            return True
+        return bool(
+            Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(cancel_requested=True)
+        )
+
+    def resume(self) -> bool:
+        """Puts a run that stopped early back in the queue; it goes on from its last checkpoint."""
+        return self._move(
+            to=self.State.QUEUED,
+            come_from=(self.State.PAUSED, self.State.FAILED, self.State.CANCELLED),
+            reason="",
+            cancel_requested=False,
+            attempts_without_progress=0,
+            ended_at=None,
+        )
+
+
+class Metric(models.Model):
+    """One line of a run's metrics.jsonl."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="metrics")
+    step = models.PositiveIntegerField()
+    split = models.CharField(max_length=10)
+    values = models.JSONField()
+    time = models.DateTimeField()
+
+    class Meta:
+        ordering = ["step", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "split", "step"], name="one_metric_row_a_step")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run} step {self.step} {self.split}"
+
+
+class Sample(models.Model):
+    """What a policy in training says to one of the run's fixed prompts."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="samples")
+    step = models.PositiveIntegerField()
+    prompt = models.ForeignKey("annotate.Prompt", models.CASCADE, related_name="+")
+    text = models.TextField()
+    score = models.FloatField(null=True)
+    kl = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ["step", "prompt_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "step", "prompt"], name="one_sample_a_step")
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+
+def lock_project(project: Project) -> Project:
+    """Serialises what must happen one at a time in a project, such as numbering rounds."""
+    assert transaction.get_connection().in_atomic_block
+    return Project.objects.select_for_update().get(pk=project.pk)
