@@ -10,36 +10,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-TAGS = set(
-    [
-        "p",
-        "br",
-        "hr",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "blockquote",
-        "ul",
-        "ol",
-        "li",
-        "pre",
-        "code",
-        "em",
-        "strong",
-        "s",
-        "a",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "span",
-    ]
-)
+TAGS = {
+    *("h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "blockquote", "ul", "ol", "li"),
+    *("pre", "code", "em", "strong", "s", "a", "span"),
+    *("table", "thead", "tbody", "tr", "th", "td"),
+}
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "code": {"class"}, "span": {"class"}}
 SCHEMES = {"http", "https", "mailto"}
 
@@ -52,7 +27,7 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
     return highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix="hl-"))
 
 
-# Images are not rendered: an address in a model's answer must not make the reader's browser call it.
+# No images: an address in a model's answer must not make the reader's browser call it.
 _markdown = (
     MarkdownIt("commonmark", {"html": False, "breaks": True, "highlight": _highlight})
     .enable(["table", "strikethrough"])

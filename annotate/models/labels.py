@@ -1,7 +1,8 @@
 """Labels: what a person would have said, how completions compare, what a reviewer thought.
 
-Append-only: nobody updates or deletes a label. A correction is a new revision that `supersedes` the
-old one; because a revision can be superseded once only, the slower of two editors gets a conflict."""
+Append-only: nobody updates or deletes a label. A correction is a new revision that `supersedes`
+the old one; a revision can be superseded once only, so the slower of two editors gets a conflict.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ROLES = ("system", "user", "assistant")
 
 
 def validate_messages(messages: Any) -> None:
-    """A conversation that waits for an answer: role/content pairs, the last one not the assistant's."""
+    """A conversation that waits for an answer: role/content pairs, the last one the user's."""
     if not isinstance(messages, list) or not messages:
         raise ValidationError("A prompt is a list of messages; this one has none.")
     validate_turns(messages)
@@ -36,7 +36,8 @@ def validate_turns(messages: Any) -> None:
             raise ValidationError(f"Message {number} must have a role and a content, nothing else.")
         if message["role"] not in ROLES:
             raise ValidationError(
-                f"Message {number}: the role must be one of {', '.join(ROLES)}, not {message['role']!r}."
+                f"Message {number}: the role must be one of {', '.join(ROLES)}, "
+                f"not {message['role']!r}."
             )
         if not isinstance(message["content"], str) or not message["content"].strip():
             raise ValidationError(f"Message {number} has no text.")

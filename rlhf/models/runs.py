@@ -71,9 +71,7 @@ class Run(models.Model):
     position = models.PositiveSmallIntegerField(
         default=0, help_text="Within a round: a run starts when those before it have succeeded."
     )
-    config = models.JSONField(
-        default=dict, help_text="What the operator chose; see learning.config."
-    )
+    config = models.JSONField(default=dict, help_text="The operator's choice; see learning.config.")
     seed = models.BigIntegerField(default=0)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     reason = models.TextField(blank=True, help_text="Why it is paused, failed or cancelled.")
@@ -125,7 +123,7 @@ class Run(models.Model):
         return moved
 
     def request_cancel(self) -> bool:
-        """A waiting run is cancelled at once; a running one is asked, and writes a checkpoint first."""
+        """A waiting run is cancelled at once; a running one is asked, and saves itself first."""
         waiting = (self.State.DRAFT, self.State.QUEUED, self.State.PAUSED)
         if self._move(to=self.State.CANCELLED, come_from=waiting, reason="cancelled"):
             return True
