@@ -1,0 +1,47 @@
+// What every page does: theme, time zone, errors of htmx requests, copy buttons.
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+document.cookie = `timezone=${zone}; path=/; max-age=31536000; samesite=lax`;
+
+document.getElementById("theme")?.addEventListener("click", () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("theme", next);
+  document.dispatchEvent(new CustomEvent("themechange"));
+});
+
+export function say(text, kind = "error") {
+  const message = document.createElement("p");
+  message.className = `message ${kind}`;
+  message.textContent = text;
+  document.getElementById("messages")?.replaceChildren(message);
+}
+
+document.addEventListener("htmx:sendError", () => {
+  say("The site could not be reached. Nothing is lost: try again in a moment.");
+});
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  // A refused form comes back with its errors: show it in place.
+  if ([409, 422].includes(event.detail.xhr.status)) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  }
+});
+
+document.addEventListener("htmx:responseError", (event) => {
+  const status = event.detail.xhr.status;
+  if (status === 403) say("You may not do that here. Sign in again if you were signed out.");
+  else if (status === 404) say("That is gone. Reload the page to see what is there now.");
+  else say(`The site answered with an error (${status}). Try again in a moment.`);
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).innerText);
+  button.dataset.copied = "";
+  setTimeout(() => delete button.dataset.copied, 1500);
+});
