@@ -1,0 +1,55 @@
+"""What the docs promise is what the code has."""
+
+import re
+from pathlib import Path
+
+import feedback_site
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def settings_read_from_the_environment() -> set[str]:
+    source = (ROOT / "feedback_site" / "settings.py").read_text()
+    return set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", source))
+
+
+def settings_in_the_readme() -> set[str]:
+    table = README.split("## Settings")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE))
+
+
+def test_every_setting_stands_in_the_readme_and_no_other():
+    assert settings_in_the_readme() == settings_read_from_the_environment()
+
+
+def test_there_are_at_most_25_settings():
+    assert 5 < len(settings_in_the_readme()) <= 25
+
+
+def test_the_version_is_the_first_of_the_changelog():
+    first = re.search(r"^## v(\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first and first.group(1) == feedback_site.__version__
+
+
+def test_every_file_of_the_annotated_tree_exists():
+    tree = README.split("## The house")[1].split("```")[1]
+    folders: list[tuple[int, Path]] = [(-1, ROOT)]
+    missing = []
+    for line in filter(str.strip, tree.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        while folders[-1][0] >= indent:
+            folders.pop()
+        parent = folders[-1][1]
+        for name in re.findall(r"(?<![\w/])([\w./]+(?:\.py|\.md|/))(?=\s|$)", line):
+            if not (parent / name).exists():
+                missing.append(str((parent / name).relative_to(ROOT)))
+            if name.endswith("/") and line.lstrip().startswith(name):
+                folders.append((indent, parent / name))
+    assert not missing
+
+
+def test_every_link_into_the_repository_leads_somewhere():
+    for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", file.read_text()):
+            assert (file.parent / target.split("#")[0]).exists(), f"{file.name}: {target}"
