@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest
 
 from annotate.models import (
     Assignment,
@@ -23,6 +23,14 @@ from annotate.models import (
 )
 
 Role = Membership.Role
+
+
+class Request(HttpRequest):
+    """What views are given: the middleware lets nobody in who is not signed in."""
+
+    user: User
+
+
 Found = TypeVar("Found")
 
 # Who may act in a role: an operator may do what a reviewer may, a reviewer what a labeler may,

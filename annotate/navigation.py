@@ -20,15 +20,16 @@ ROOMS = (
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     match = request.resolver_match
-    slug = match.kwargs.get("slug") if match else None
     user = getattr(request, "user", None)
-    if not slug or user is None or not user.is_authenticated:
+    if match is None or "slug" not in match.kwargs or not getattr(user, "is_authenticated", False):
         return {}
-    membership = Membership.objects.active().filter(user=user, project__slug=slug).first()
+    membership = (
+        Membership.objects.active().filter(user=user, project__slug=match.kwargs["slug"]).first()
+    )
     if membership is None:
         return {}
     rooms = [
-        {"url_name": name, "label": label, "is_here": match.url_name.split("_")[0] == name}
+        {"url_name": name, "label": label, "is_here": (match.url_name or "").startswith(name)}
         for name, label, role in ROOMS
         if membership.role in MAY_ACT_AS[role]
     ]

@@ -1,12 +1,10 @@
 """Shows times in the viewer's zone."""
 
 import zoneinfo
-from collections.abc import Callable
 
-from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 
 def _zone(request: HttpRequest) -> zoneinfo.ZoneInfo | None:
@@ -17,17 +15,6 @@ def _zone(request: HttpRequest) -> zoneinfo.ZoneInfo | None:
         return None
 
 
-@sync_and_async_middleware
-def ViewerTimezoneMiddleware(get_response: Callable):  # noqa: N802 - named as Django names them
-    if iscoroutinefunction(get_response):
-
-        async def middleware(request: HttpRequest) -> HttpResponse:
-            with timezone.override(_zone(request)):
-                return await get_response(request)
-    else:
-
-        def middleware(request: HttpRequest) -> HttpResponse:
-            with timezone.override(_zone(request)):
-                return get_response(request)
-
-    return middleware
+class ViewerTimezoneMiddleware(MiddlewareMixin):
+    def process_request(self, request: HttpRequest) -> None:
+        timezone.activate(_zone(request) or timezone.get_default_timezone())

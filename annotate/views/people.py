@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import membership_for
+from annotate.access import Request, membership_for
 from annotate.home import to_do
 from annotate.models import Membership
 from annotate.sign_in import user_of_link
@@ -26,7 +26,7 @@ def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
 
 
 @require_GET
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: Request) -> HttpResponse:
     memberships = list(request.user.memberships.active())
     if len(memberships) == 1:
         return redirect("project", slug=memberships[0].project.slug)
@@ -34,7 +34,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def project(request: HttpRequest, slug: str) -> HttpResponse:
+def project(request: Request, slug: str) -> HttpResponse:
     membership = membership_for(request.user, slug)
     if membership.role == Membership.Role.GUEST:
         return redirect("chat", slug=slug)
