@@ -1,0 +1,127 @@
+"""The real stack in processes of its own, and a real Chromium in front of it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+]
+
+
+@dataclass
+class Site:
+    """A running installation: its address, and its command line."""
+
+    url: str
+    env: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def manage(self, *arguments: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=self.env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.strip()
+
+    def shell(self, code: str) -> str:
+        return self.manage("shell", "--no-imports", "-c", code)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    embedded = {"DATABASE_URL", "REDIS_URL", "INFERENCE_URL"}
+    env = {name: value for name, value in os.environ.items() if name not in embedded}
+    env |= {
+        "DATA_DIR": str(tmp_path_factory.mktemp("site")),
+        "PORT": str(free_port()),
+        "BASE_MODEL": "tiny",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feedback_site.up"],
+        cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield Site(address_when_ready(process), env, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def address_when_ready(process: subprocess.Popen[str]) -> str:
+    said = []
+    assert process.stdout
+    for line in process.stdout:
+        said.append(line)
+        if ready := re.match(r"ready (http://\S+)", line):
+            return ready.group(1)
+    pytest.fail("the site did not come up:\n" + "".join(said))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    assert executable, "no Chromium on this machine: `make test` installs it"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Person:
+    """Somebody at a browser of their own, who notices every error on its console."""
+
+    name: str
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def sign_in(site: Site, browser: Browser) -> Iterator[Callable[..., Person]]:
+    """sign_in("alice", width=360) opens a browser and uses a one-time link."""
+    contexts: list[BrowserContext] = []
+    people: list[Person] = []
+
+    def come_in(name: str, *, width: int = 1280, scheme: str = "light", **options) -> Person:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
+        )
+        contexts.append(context)
+        context.set_default_timeout(15_000)
+        person = Person(name, context.new_page())
+        people.append(person)
+        person.page.on("pageerror", lambda error: person.errors.append(str(error)))
+        person.page.on(
+            "console",
+            lambda line: person.errors.append(line.text) if line.type == "error" else None,
+        )
+        person.page.goto(site.manage("login_link", name))
+        person.page.get_by_role("button", name="Sign in").click()
+        return person
+
+    yield come_in
+    for context in contexts:
+        context.close()
+    # A content security policy violation is an error on the console, too.
+    assert not {person.name: person.errors for person in people if person.errors}
