@@ -1,0 +1,6 @@
+"""The algorithms: demonstrations -> SFT -> reward model -> PPO, without Django.
+
+python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER]
+torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER
+python -m rlhf.learning.base tiny|smol|FOLDER OUT [--corpus FILE.jsonl]
+"""

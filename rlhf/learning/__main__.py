@@ -1,0 +1,137 @@
+"""Train in a run folder, and leave when asked.
+
+    python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER]
+    torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER --data-dir DIR
+
+`config.json` is read from RUN_FOLDER, else from the folder above. Its paths are relative to
+--data-dir, else to the environment's DATA_DIR, else to the current directory. Without --resume a run
+goes on from its own newest whole checkpoint. `TORCH_THREADS` sets the number of threads.
+
+Exit code: 0 done, 3 asked to stop by SIGTERM (checkpoint written), 4 paused by a guard (the reason is
+in outcome.json), anything else failed (traceback in log.txt).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from .config import ConfigError
+from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
+
+
+class Stop:
+    """Becomes true at the first SIGTERM or Ctrl-C; heard between updates."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m rlhf.learning", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT_FOLDER")
+    arguments = parser.parse_args()
+    stop = Stop()
+    try:
+        folder = RunFolder(arguments.folder, arguments.data_dir,
+                           writes=os.environ.get("RANK", "0") == "0")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return run(folder, stop, arguments.resume)
+
+
+def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:
+    try:
+        summary = _learn(folder, stop, resume)
+    except StopAsked:
+        folder.outcome("stopped")
+        return STOPPED
+    except Paused as paused:
+        return _pause(folder, paused)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _pause(folder, Paused("disk_full", error.strerror or str(error)))
+        return _fail(folder, error)
+    except Exception as error:
+        return _fail(folder, error)
+    folder.outcome("succeeded", **summary)
+    return DONE
+
+
+def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, object]:
+    # Late: these imports take seconds, and SIGTERM must be heard from the start.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from accelerate import Accelerator
+    from transformers.utils import logging
+
+    from .checkpoint import sha256
+    from .sample import sample
+    from .training import Learner, train
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    if "TORCH_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["TORCH_THREADS"]))
+    on_gpu = torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=not on_gpu,
+        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no")
+    config = folder.config
+    data_hash = sha256(folder.data("train")) if folder.data("train").is_file() else ""
+    folder.say(f"{config.kind}, seed {config.seed}, data {data_hash[:12]}, code"
+               f" {config.code_version or 'unknown'}, {accelerator.num_processes} process(es) on"
+               f" {accelerator.device}, {torch.get_num_threads()} threads")
+    if config.kind == "sample":
+        return {**sample(folder, accelerator, stop), "model": None}
+    learners: dict[str, type[Learner]] = {}
+    if config.kind == "sft":
+        from .sft import SFTLearner
+        learners["sft"] = SFTLearner
+    elif config.kind == "reward":
+        from .reward import RewardLearner
+        learners["reward"] = RewardLearner
+    else:
+        from .ppo import PPOLearner
+        learners["ppo"] = PPOLearner
+    learner = learners[config.kind](folder, accelerator)
+    summary = train(learner, folder, stop, resume)
+    accelerator.wait_for_everyone()
+    return {"model": "model", "kind": config.kind, "data_sha256": data_hash, **summary}
+
+
+def _pause(folder: RunFolder, paused: Paused) -> int:
+    folder.say(f"paused: {paused}")
+    # On a full disk the exit code has to say it alone.
+    with contextlib.suppress(OSError):
+        folder.outcome("paused", reason=paused.reason, detail=paused.detail)
+    return PAUSED
+
+
+def _fail(folder: RunFolder, error: BaseException) -> int:
+    folder.say("".join(traceback.format_exception(error)))
+    folder.outcome("failed", error=f"{type(error).__name__}: {error}")
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

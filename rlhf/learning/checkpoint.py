@@ -1,0 +1,150 @@
+"""Checkpoints that are whole or absent: `checkpoints/step-%08d/` of safetensors, never pickle.
+
+Written to `tmp-<uuid>/`, every file flushed to the disk, the manifest of hashes last, then renamed.
+A checkpoint whose hashes do not match is passed over for the one before it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+KEEP = 3
+SPARE_BYTES = 16 << 20
+
+
+class CorruptCheckpoint(Exception):
+    """No checkpoint of the folder matches its manifest."""
+
+
+class DiskFull(OSError):
+    """Not enough room for a checkpoint; the previous one is untouched."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(errno.ENOSPC, detail)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]],
+         state: Mapping[str, Any]) -> Path:
+    """`tensors`: file name -> name -> tensor. Returns the checkpoint's final place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    needed = SPARE_BYTES + sum(
+        tensor.nbytes for group in tensors.values() for tensor in group.values())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFull(f"a checkpoint needs {needed >> 20} MB and {free >> 20} MB are free")
+    place, writing = folder / f"step-{step:08d}", folder / f"tmp-{uuid.uuid4().hex}"
+    writing.mkdir()
+    try:
+        for name, group in tensors.items():
+            write_tensors(writing / f"{name}.safetensors", group)
+        (writing / "state.json").write_text(json.dumps({"step": step, **state}))
+        write_manifest(writing)
+        if place.exists():
+            shutil.rmtree(place)
+        writing.rename(place)
+        sync(folder)
+    except OSError as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"the disk filled up while writing {place.name}") from error
+        raise
+    for old in checkpoints(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return place
+
+
+def load(folder: Path) -> Checkpoint:
+    """One checkpoint, every hash verified."""
+    verify(folder)
+    state = json.loads((folder / "state.json").read_text())
+    tensors = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    return Checkpoint(int(state["step"]), tensors, state)
+
+
+def latest_good(folder: Path, before: str = "") -> tuple[Checkpoint, list[str]] | None:
+    """The newest whole checkpoint (named <= `before`) and what was wrong with newer ones."""
+    complaints = []
+    for place in reversed(checkpoints(folder)):
+        if before and place.name > before:
+            continue
+        try:
+            return load(place), complaints
+        except CorruptCheckpoint as error:
+            complaints.append(str(error))
+    if complaints:
+        raise CorruptCheckpoint("; ".join(complaints))
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        if "No space left" in str(error) or "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
+
+
+def write_manifest(folder: Path) -> None:
+    """Flush every file of the folder, then list their sizes and hashes, and flush that."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            sync(path)
+            files[str(path.relative_to(folder))] = {
+                "sha256": sha256(path), "size": path.stat().st_size}
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
+    sync(folder / MANIFEST)
+    sync(folder)
+
+
+def verify(folder: Path) -> None:
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        for name, expected in files.items():
+            path = folder / name
+            if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
+                raise CorruptCheckpoint(f"{folder.name}: {name} does not match its manifest")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptCheckpoint(f"{folder.name}: {error!r}") from error
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""The formulas, as pure functions of tensors.
+
+B rows, T tokens of a completion, N kept tokens in one flat row, H hidden units, V vocabulary.
+Losses are sums; the caller divides by the count over the whole global batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 1 << 24  # logits held at once
+
+
+def token_logprobs(hidden_NH: Tensor, head: nn.Module, targets_N: Tensor,
+                   temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(logprobs_N of the targets, exact entropy_N), in nats, without ever holding N x V logits.
+
+    Chunks of logits live only while they are used and are computed again in the backward pass.
+    """
+    vocabulary = int(head.weight.shape[0])  # type: ignore[union-attr, operator, arg-type]
+    rows = max(1, CHUNK // vocabulary)
+    pieces = []
+    for start in range(0, max(len(targets_N), 1), rows):
+        hidden, targets = hidden_NH[start : start + rows], targets_N[start : start + rows]
+        if torch.is_grad_enabled() and len(targets_N) > rows:
+            pieces.append(checkpoint(_logprobs, hidden, head, targets, temperature,
+                                     use_reentrant=False))
+        else:
+            pieces.append(_logprobs(hidden, head, targets, temperature))
+    logprobs, entropies = zip(*pieces, strict=True)
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
+def _logprobs(hidden_NH: Tensor, head: nn.Module, targets_N: Tensor,
+              temperature: float) -> tuple[Tensor, Tensor]:
+    return logprobs_and_entropy(head(hidden_NH).float() / temperature, targets_N)
+
+
+def logprobs_and_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    all_NV = logits_NV.log_softmax(-1)
+    logprobs_N = all_NV.gather(1, targets_N[:, None]).squeeze(1)
+    return logprobs_N, -(all_NV.exp() * all_NV).sum(-1)
+
+
+def pairwise_loss(scores_K: Tensor, better_P: Tensor, worse_P: Tensor, weight_P: Tensor,
+                  margin_P: Tensor) -> Tensor:
+    """-sum_P w log sigmoid(r_better - r_worse - margin): InstructGPT eq. 1 with w = 1 / C(K,2)."""
+    difference_P = scores_K[better_P] - scores_K[worse_P] - margin_P
+    return -(weight_P * F.logsigmoid(difference_P)).sum()
+
+
+def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """log p/q of sampled tokens: unbiased, may be negative. What the reward is charged."""
+    return logprobs - ref_logprobs
+
+
+def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """(q/p - 1) - log q/p: unbiased too, and never negative."""
+    log_ratio = (ref_logprobs - logprobs).clamp(-20, 20)
+    return log_ratio.expm1() - log_ratio
+
+
+def token_rewards(scores_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, beta: float) -> Tensor:
+    """-beta * KL on every token, plus the score on the last valid one (InstructGPT eq. 2)."""
+    rewards_BT = -beta * kl_BT * mask_BT
+    last_B = mask_BT.long().sum(-1) - 1
+    return rewards_BT.scatter_add(1, last_B[:, None], scores_B[:, None].to(rewards_BT))
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float,
+        lam: float) -> tuple[Tensor, Tensor]:
+    """(advantages_BT, returns_BT), arXiv 1506.02438 eq. 16; nothing beyond the last valid token."""
+    valid_BT = mask_BT.to(values_BT)
+    advantages_BT = torch.zeros_like(values_BT)
+    next_value_B = next_advantage_B = torch.zeros_like(values_BT[:, 0])
+    for t in reversed(range(values_BT.shape[1])):
+        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
+        next_advantage_B = (delta_B + gamma * lam * next_advantage_B) * valid_BT[:, t]
+        next_value_B = values_BT[:, t] * valid_BT[:, t]
+        advantages_BT[:, t] = next_advantage_B
+    return advantages_BT, (advantages_BT + values_BT) * valid_BT
+
+
+def policy_loss(logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor,
+                clip: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Clipped surrogate (arXiv 1707.06347 eq. 7): (summed loss, ratio_N, clipped_N)."""
+    ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20).exp()
+    plain_N = -advantages_N * ratio_N
+    clipped_N = -advantages_N * ratio_N.clamp(1 - clip, 1 + clip)
+    return torch.maximum(plain_N, clipped_N).sum(), ratio_N.detach(), (clipped_N > plain_N).detach()
+
+
+def value_loss(values_N: Tensor, old_values_N: Tensor, returns_N: Tensor,
+               clip: float) -> tuple[Tensor, Tensor]:
+    """1/2 max((v - R)^2, (clipped v - R)^2): (summed loss, clipped_N)."""
+    near_N = old_values_N + (values_N - old_values_N).clamp(-clip, clip)
+    plain_N, clipped_N = (values_N - returns_N) ** 2, (near_N - returns_N) ** 2
+    return 0.5 * torch.maximum(plain_N, clipped_N).sum(), (clipped_N > plain_N).detach()
+
+
+def adapted_beta(beta: float, kl: float, target: float, horizon: int, episodes: int) -> float:
+    """Proportional control in log space (arXiv 1909.08593, section 2.2)."""
+    error = max(-0.2, min(0.2, kl / target - 1))
+    return beta * (1 + error * episodes / horizon)

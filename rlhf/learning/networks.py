@@ -1,0 +1,318 @@
+"""Loading, adapting and publishing networks.
+
+Everything that is trained is run on right-padded rows `ids_BL` with an explicit `mask_BL` (True =
+a real token) and a `keep_BL` (True = a token of the completion); padding is never recognised by its
+id, so pad == eos is safe. B rows, L tokens of the longest row, N kept tokens in row-major order,
+H hidden units, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from .checkpoint import write_manifest
+from .config import ConfigError, Tune
+from .losses import token_logprobs
+from .render import Encoded, Renderer
+
+CALIBRATION = "calibration.json"
+
+
+class Batch(NamedTuple):
+    ids_BL: Tensor
+    mask_BL: Tensor
+    keep_BL: Tensor
+
+    @property
+    def positions_BL(self) -> Tensor:
+        return positions(self.mask_BL)
+
+
+def positions(mask_BL: Tensor) -> Tensor:
+    """Place of every real token in its own row, whatever the padding."""
+    return (mask_BL.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def collate(rows: Sequence[Encoded], pad: int, device: torch.device | str = "cpu") -> Batch:
+    longest = max(len(row.ids) for row in rows)
+    ids_BL = torch.full((len(rows), longest), pad)
+    mask_BL = torch.zeros(len(rows), longest, dtype=torch.bool)
+    keep_BL = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids_BL[i, : len(row.ids)] = torch.tensor(row.ids)
+        mask_BL[i, : len(row.ids)] = True
+        keep_BL[i, len(row.prompt) : len(row.ids)] = True
+    return Batch(ids_BL.to(device), mask_BL.to(device), keep_BL.to(device))
+
+
+def last_valid(mask_BL: Tensor) -> Tensor:
+    """Index of the last real token of each row."""
+    length = mask_BL.shape[-1]
+    return length - 1 - mask_BL.flip(-1).long().argmax(-1)
+
+
+class PolicyNetwork(nn.Module):
+    """A causal language model that says how likely given completions were."""
+
+    def __init__(self, lm: PreTrainedModel) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """The final hidden state `hidden_BLH`, before the LM head."""
+        out = self.lm.base_model(
+            input_ids=batch.ids_BL, attention_mask=batch.mask_BL.long(),
+            position_ids=batch.positions_BL, use_cache=False)
+        hidden_BLH: Tensor = out.last_hidden_state
+        return hidden_BLH
+
+    def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+        """(logprobs_N, entropy_N, hidden_NH) of the kept tokens.
+
+        The hidden state that predicts token i stands at i - 1; the LM head runs on those alone.
+        """
+        before_BL = batch.keep_BL.roll(-1, dims=1)
+        hidden_NH = self.hidden(batch)[before_BL]
+        logprobs_N, entropy_N = token_logprobs(
+            hidden_NH, self.lm.get_output_embeddings(), batch.ids_BL[batch.keep_BL], temperature)
+        return logprobs_N, entropy_N, hidden_NH
+
+
+class ScoreNetwork(nn.Module):
+    """A language model's trunk with a scalar head: the reward model, and the critic."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def values(self, batch: Batch) -> Tensor:
+        """values_BL, one number at every position."""
+        out = self.model.base_model(
+            input_ids=batch.ids_BL, attention_mask=batch.mask_BL.long(),
+            position_ids=batch.positions_BL, use_cache=False)
+        values_BL: Tensor = self.model.score(out.last_hidden_state).squeeze(-1) + self.bias
+        return values_BL
+
+    def forward(self, batch: Batch) -> Tensor:
+        """scores_B, read at the last real token of each row."""
+        values_BL = self.values(batch)
+        return values_BL.gather(1, last_valid(batch.mask_BL)[:, None]).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Raw scores -> scores that average 0 on demonstrations (InstructGPT 3.5): raw + bias."""
+
+    mean: float = 0.0
+    std: float = 1.0
+    bias: float = 0.0
+
+
+def check_folder(folder: Path) -> None:
+    """A plain Hugging Face model folder, or a ConfigError that names what is missing."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a model folder: no such directory")
+    missing = [name for name in ("config.json", "tokenizer_config.json")
+               if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    if not any((folder / name).is_file() for name in
+               ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        missing.append("tokenizer.json")
+    if missing:
+        raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
+
+
+def renderer(folder: Path) -> Renderer:
+    check_folder(folder)
+    context = AutoConfig.from_pretrained(folder, trust_remote_code=False).max_position_embeddings
+    made = Renderer(folder, int(context))
+    if not made.tokenizer.chat_template or made.tokenizer.eos_token_id is None:
+        raise ConfigError(f"{folder}: the tokenizer has no chat template or no end token")
+    return made
+
+
+def load_policy(folder: Path, device: torch.device | str = "cpu") -> PolicyNetwork:
+    check_folder(folder)
+    lm = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+    without_dropout(lm)
+    with torch.no_grad():
+        probe = torch.arange(4)[None]
+        logits = lm.get_output_embeddings()(lm.base_model(probe).last_hidden_state)
+        if not torch.allclose(logits, lm(probe).logits, atol=1e-4):
+            raise ConfigError(f"{folder}: {type(lm).__name__} changes its logits after the LM head;"
+                              " such models are not supported")
+    return PolicyNetwork(lm.to(device))
+
+
+def load_score(folder: Path, device: torch.device | str = "cpu") -> ScoreNetwork:
+    """A reward model, or a policy whose LM head gives way to a fresh scalar head.
+
+    The fresh head is N(0, 1/sqrt(d+1)) (arXiv 2009.01325, appendix B).
+    """
+    check_folder(folder)
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype=torch.float32, trust_remote_code=False,
+        local_files_only=True, output_loading_info=True)
+    without_dropout(model)
+    if report["missing_keys"]:
+        nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.config.hidden_size + 1))
+    return ScoreNetwork(model).to(device)
+
+
+def without_dropout(model: nn.Module) -> None:
+    """PPO compares probabilities of the same network at two times; dropout would blur them."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name in ("attention_dropout", "hidden_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, 0.0)
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+    model.eval()
+
+
+def read_calibration(folder: Path) -> Calibration:
+    path = folder / CALIBRATION
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not a reward model: it has no {CALIBRATION}")
+    raw = json.loads(path.read_text())
+    return Calibration(raw["mean"], raw["std"], raw["bias"])
+
+
+def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
+    """Freeze what `tune` does not name. Returns peft's wrapper when there is an adapter."""
+    if tune.mode == "full":
+        return None
+    model.requires_grad_(False)
+    scalar = getattr(model, "score", None)
+    if scalar is not None:
+        scalar.requires_grad_(True)
+    blocks = _blocks(model)
+    first = len(blocks) - tune.layers if tune.layers else 0
+    if tune.mode == "last_layers":
+        for block in list(blocks)[max(first, 0):]:
+            block.requires_grad_(True)
+        for name, module in model.base_model.named_children():
+            if name in ("norm", "ln_f", "final_layernorm"):
+                module.requires_grad_(True)
+    elif tune.mode == "head" and scalar is None:
+        _untie_head(model)
+        model.get_output_embeddings().requires_grad_(True)
+    elif tune.mode == "lora":
+        chosen = {id(module) for block in list(blocks)[max(first, 0):] for module in block.modules()}
+        names = [name for name, module in model.named_modules()
+                 if isinstance(module, nn.Linear) and id(module) in chosen]
+        wrapper = get_peft_model(model, LoraConfig(
+            r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names))
+        if scalar is not None:
+            scalar.requires_grad_(True)
+        return wrapper
+    return None
+
+
+def _blocks(model: PreTrainedModel) -> nn.ModuleList:
+    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len)
+
+
+def _untie_head(model: PreTrainedModel) -> None:
+    head = model.get_output_embeddings()
+    if model.config.tie_word_embeddings:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def _adapted(model: nn.Module) -> list[LoraLayer]:
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def adapter_off(model: nn.Module) -> Iterator[None]:
+    """The network as it was before training: the reference, for free."""
+    layers = _adapted(model)
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Adapters folded into the weights for the length of a rollout.
+
+    The folded weights are new tensors and the old ones come back untouched: adding and subtracting
+    in place would let rounding creep in, and a resumed run would differ.
+    """
+    layers = _adapted(model)
+    originals = [layer.get_base_layer().weight.data for layer in layers]
+    with torch.no_grad():
+        for layer, weight in zip(layers, originals, strict=True):
+            layer.get_base_layer().weight.data = weight + layer.get_delta_weight("default")
+    try:
+        with adapter_off(model):
+            yield
+    finally:
+        for layer, weight in zip(layers, originals, strict=True):
+            layer.get_base_layer().weight.data = weight
+
+
+def publish_policy(network: PolicyNetwork, wrapper: Any, rendering: Renderer, folder: Path,
+                   card: str) -> None:
+    """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on."""
+    lm = network.lm
+    if wrapper is not None:
+        wrapper.save_pretrained(folder / "adapter")
+        lm = wrapper.merge_and_unload()
+    stops = stop_ids(lm, rendering)
+    lm.generation_config = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=stops,
+        pad_token_id=rendering.pad)
+    _publish(lm, rendering, folder, card)
+
+
+def publish_score(network: ScoreNetwork, wrapper: Any, rendering: Renderer, folder: Path,
+                  card: str, calibration: dict[str, Any]) -> None:
+    model = network.model if wrapper is None else wrapper.merge_and_unload()
+    model.config.pad_token_id = rendering.pad
+    (folder / CALIBRATION).write_text(json.dumps(calibration, indent=1))
+    _publish(model, rendering, folder, card)
+
+
+def _publish(model: PreTrainedModel, rendering: Renderer, folder: Path, card: str) -> None:
+    model.save_pretrained(folder)
+    rendering.tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_manifest(folder)
+
+
+def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
+    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
+    configured = getattr(lm.generation_config, "eos_token_id", None) or []
+    more = [configured] if isinstance(configured, int) else list(configured)
+    return sorted({rendering.eos, *more})

@@ -1,0 +1,162 @@
+"""One PPO batch: answers, what they are worth, and how surprising that was.
+
+B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major order.
+`mask_BT` is True on the tokens of an answer, its EOS included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from .config import PPO
+from .losses import gae, kl_k1, kl_k3, token_rewards
+from .networks import Batch, PolicyNetwork, ScoreNetwork, adapter_off, collate, merged
+from .records import Prompt
+from .render import Encoded, Renderer
+from .sampling import derive, generate, uniforms
+from .scoring import RewardModel
+
+
+class ActorCritic(nn.Module):
+    """Policy and values: `critic` is a network of its own, or None for a head on the policy."""
+
+    def __init__(self, policy: PolicyNetwork, critic: ScoreNetwork | None) -> None:
+        super().__init__()
+        self.policy, self.critic = policy, critic
+        if critic is None:
+            self.value_head = nn.Linear(policy.lm.config.hidden_size, 1)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+            self.value_head.to(policy.lm.device)
+
+    def forward(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(logprobs_N, entropy_N, values_N); a value is what is expected before its token."""
+        logprobs_N, entropy_N, hidden_NH = self.policy(batch, temperature)
+        if self.critic is None:
+            return logprobs_N, entropy_N, self.value_head(hidden_NH.float()).squeeze(-1)
+        return logprobs_N, entropy_N, self.values(batch)
+
+    def values(self, batch: Batch) -> Tensor:
+        assert self.critic is not None
+        return self.critic.values(batch)[batch.keep_BL.roll(-1, dims=1)]
+
+
+@dataclass
+class Rollout:
+    prompts: list[Prompt]
+    episodes: list[Encoded]
+    texts: list[str]
+    mask_BT: Tensor
+    logprobs_BT: Tensor
+    ref_logprobs_BT: Tensor
+    scores_B: Tensor
+    values_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+    advantages_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+    returns_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def lengths_B(self) -> Tensor:
+        return self.mask_BT.sum(1)
+
+    @property
+    def kl_B(self) -> Tensor:
+        """k1 summed over each answer, in nats."""
+        return (kl_k1(self.logprobs_BT, self.ref_logprobs_BT) * self.mask_BT).sum(1)
+
+    @property
+    def kl_k3_B(self) -> Tensor:
+        return (kl_k3(self.logprobs_BT, self.ref_logprobs_BT) * self.mask_BT).sum(1)
+
+    @property
+    def finished_B(self) -> Tensor:
+        return torch.tensor([episode.finished for episode in self.episodes])
+
+    def flat(self, values_BT: Tensor, rows: Sequence[int]) -> Tensor:
+        """values_N of some rows, in the order in which the networks return theirs."""
+        return values_BT[list(rows)][self.mask_BT[list(rows)]]
+
+    def identical(self) -> float:
+        """Share of the different prompts that got the most common answer."""
+        given = {(prompt.key, text) for prompt, text in zip(self.prompts, self.texts, strict=True)}
+        prompts = len({key for key, _ in given})
+        return Counter(text for _, text in given).most_common(1)[0][1] / prompts if prompts > 1 else 0
+
+
+class Explorer:
+    """Makes rollouts with the policy as it is now."""
+
+    def __init__(self, model: ActorCritic, reference: PolicyNetwork | None, reward: RewardModel,
+                 render: Renderer, stops: Sequence[int], settings: PPO, seed: int) -> None:
+        """`reference` None: the policy with its adapter off."""
+        self.model, self.reference, self.reward = model, reference, reward
+        self.render, self.stops, self.settings, self.seed = render, stops, settings, seed
+
+    @torch.no_grad()
+    def explore(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
+        """Answer the prompts; `names` give each answer its own randomness."""
+        settings, lm = self.settings, self.model.policy.lm
+        # 1. Sample. In fp32 the sampler's log-probabilities are those of training (to 2e-5).
+        ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
+        noise_BT = uniforms([derive(self.seed, "answer", name) for name in names],
+                            settings.max_new_tokens)
+        with merged(lm):
+            answers = generate(lm, ids, noise_BT, settings.temperature, self.stops, self.render.pad)
+        episodes = [Encoded(prompt, answer.ids, answer.finished)
+                    for prompt, answer in zip(ids, answers, strict=True)]
+        texts = [self.render.text(answer.ids) for answer in answers]
+        logprobs_BT = _padded([answer.logprobs_T for answer in answers])
+        mask_BT = _padded([torch.ones(len(answer.ids)) for answer in answers]).bool()
+        # 2. The same tokens under the reference, at the same temperature.
+        network = self.reference or self.model.policy
+        with adapter_off(lm):
+            ref_logprobs_BT = self._per_token(
+                episodes, mask_BT, lambda batch: network(batch, settings.temperature)[0])
+        # 3. Score the text, as a reader would see it; unfinished answers pay.
+        finished = [episode.finished for episode in episodes]
+        scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
+        unfinished_B = ~torch.tensor(finished)
+        if settings.missing_eos == "subtract":
+            scores_B = scores_B - settings.missing_eos_penalty * unfinished_B
+        elif settings.missing_eos == "replace":
+            scores_B = scores_B.masked_fill(unfinished_B, -settings.missing_eos_penalty)
+        return Rollout(list(prompts), episodes, texts, mask_BT, logprobs_BT, ref_logprobs_BT,
+                       scores_B)
+
+    @torch.no_grad()
+    def judge(self, rollout: Rollout, beta: float) -> None:
+        """4. Values, rewards, advantages and returns of the answers."""
+        settings, model = self.settings, self.model
+        rollout.values_BT = self._per_token(
+            rollout.episodes, rollout.mask_BT,
+            lambda batch: model.values(batch) if model.critic is not None
+            else model(batch, settings.temperature)[2])
+        kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
+        rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
+        rollout.advantages_BT, rollout.returns_BT = gae(
+            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.lam)
+
+    def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:
+        """Something for every answer token, computed in micro-batches of like length."""
+        assert callable(forward)
+        result_BT = torch.zeros(mask_BT.shape)
+        order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].ids))
+        size = self.settings.micro_batch_size
+        device = self.model.policy.lm.device
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            values_N = forward(collate([episodes[i] for i in rows], self.render.pad, device))
+            part_RT = torch.zeros(len(rows), mask_BT.shape[1])
+            part_RT[mask_BT[rows]] = values_N.float().cpu()
+            result_BT[rows] = part_RT
+        return result_BT
+
+
+def _padded(rows: list[Tensor]) -> Tensor:
+    padded: Tensor = pad_sequence(rows, batch_first=True)
+    return padded.cpu()

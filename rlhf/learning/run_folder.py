@@ -1,0 +1,136 @@
+"""What a run reads and leaves behind, and the three ways it ends.
+
+    config.json       here or one folder up        metrics.jsonl   a line a step and split
+    checkpoints/      see checkpoint.py            samples.jsonl   answers to fixed prompts
+    model/            the published folder         outcome.json    how it ended
+    log.txt           warnings, and the traceback of a failure
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint, config
+from .records import DataError
+
+DONE, STOPPED, PAUSED, FAILED = 0, 3, 4, 1
+TIME_FIELDS = ("time", "speed/", "memory/", "seconds/")
+
+
+class Paused(Exception):
+    """A guard stopped the run for a reason with a name; a person decides what comes next."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class StopAsked(Exception):
+    """SIGTERM: the checkpoint is written."""
+
+
+class RunFolder:
+    def __init__(self, path: Path, data_dir: Path | None = None, *, writes: bool = True) -> None:
+        self.path = path
+        self.data_dir = data_dir or Path(os.environ.get("DATA_DIR", "."))
+        self.writes = writes
+        self.total_steps = 0
+        inside, above = path / "config.json", path.parent / "config.json"
+        self.config = config.load(inside if inside.exists() or not above.exists() else above)
+
+    def resolve(self, name: str) -> Path:
+        """A path of the config: absolute, or relative to the data directory."""
+        return self.data_dir / name
+
+    def data(self, name: str) -> Path:
+        """A data file of the config, its hash checked when the config states one."""
+        path = self.resolve(getattr(self.config.data, name))
+        stated = self.config.data.sha256
+        expected = stated.get(name) if isinstance(stated, dict) else stated * (name == "train")
+        if expected and path.is_file() and checkpoint.sha256(path) != expected:
+            raise DataError(f"{path.name}: the content is not what the config's sha256 says")
+        return path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    def metrics(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self._append("metrics.jsonl", {
+            "step": step, "split": split, "time": time.time(),
+            "progress/total_steps": self.total_steps,
+            **{name: float(value) for name, value in numbers.items()},
+            "memory/peak_rss_mb": round(peak_mb)})
+
+    def sample(self, step: int, prompt_id: str, text: str, score: float | None,
+               kl: float | None) -> None:
+        self._append("samples.jsonl", {
+            "step": step, "prompt_id": prompt_id, "text": text, "score": score, "kl": kl})
+
+    def say(self, line: str) -> None:
+        if self.writes:
+            print(line, file=sys.stderr, flush=True)
+            with (self.path / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(line.rstrip("\n") + "\n")
+
+    def outcome(self, state: str, **more: Any) -> None:
+        if self.writes:
+            writing = self.path / "outcome.json.tmp"
+            writing.write_text(json.dumps({"state": state, **more}, indent=1))
+            writing.replace(self.path / "outcome.json")
+
+    def rewind(self, step: int) -> None:
+        """Forget rows later than the checkpoint a run goes on from: they will be written again."""
+        if not self.writes:
+            return
+        (self.path / "outcome.json").unlink(missing_ok=True)
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            path = self.path / name
+            if path.exists():
+                kept = [line for line in path.read_text(encoding="utf-8").splitlines()
+                        if _is_at_most(line, step)]
+                writing = path.with_suffix(".tmp")
+                writing.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+                writing.replace(path)
+
+    def publish(self, write: Callable[[Path], None]) -> None:
+        """`model/` is whole or absent."""
+        if not self.writes:
+            return
+        writing = self.path / f"tmp-{uuid.uuid4().hex}"
+        writing.mkdir()
+        try:
+            write(writing)
+            if self.model.exists():
+                shutil.rmtree(self.model)
+            writing.rename(self.model)
+            checkpoint.sync(self.path)
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        if self.writes:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def _is_at_most(line: str, step: int) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:  # the last line of a run that was killed while writing it
+        return False
+    return bool(row["step"] <= step and row.get("split") != "final")

@@ -1,0 +1,282 @@
+"""The one optimisation loop: steps, schedule, guards, checkpoints, exact resume.
+
+An algorithm is a `Learner`: it says what one step is, and everything that must survive a crash.
+Nothing random is kept between steps: every draw follows from (seed, purpose, step), and the order
+of the data from (seed, epoch), so a cursor is enough to go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from . import checkpoint
+from .config import Optimisation
+from .run_folder import Paused, RunFolder, StopAsked
+from .sampling import derive
+
+T = TypeVar("T")
+
+
+class Optimiser:
+    """Adam over groups of weights: accumulate, clip, step, skip what is not finite."""
+
+    def __init__(self, accelerator: Accelerator, module: nn.Module,
+                 rates: Sequence[tuple[str, float]], settings: Optimisation) -> None:
+        """`rates`: (prefix of parameter names, learning rate); the first match counts."""
+        self.accelerator, self.settings = accelerator, settings
+        self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
+        self.weights = dict(module.named_parameters())
+        groups: list[dict[str, Any]] = [{"params": [], "peak": rate} for _, rate in rates]
+        for name in self.names:
+            first = next(i for i, (prefix, _) in enumerate(rates) if name.startswith(prefix))
+            groups[first]["params"].append(self.weights[name])
+        self.adam = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=settings.learning_rate, eps=1e-5,
+            betas=(0.9, settings.adam_beta2), weight_decay=settings.weight_decay, fused=True)
+        # Wrapped for several processes only; gradients are then averaged, hence the factor below.
+        self.module = accelerator.prepare(module) if accelerator.num_processes > 1 else module
+        self.skipped = self.skipped_in_a_row = self.steps = 0
+
+    def set_rate(self, step: int, total: int) -> float:
+        share = rate_share(step, total, self.settings.warmup, self.settings.schedule)
+        for group in self.adam.param_groups:
+            group["lr"] = group["peak"] * share
+        return float(self.adam.param_groups[0]["lr"])
+
+    def step(self, losses: Sequence[Callable[[], Tensor]]) -> float:
+        """One optimizer step on the sum of micro-batch losses; returns the gradient norm.
+
+        Each loss must already be divided by the count of the global batch.
+        """
+        processes = self.accelerator.num_processes
+        for i, loss in enumerate(losses):
+            last = i == len(losses) - 1
+            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+            with waiting:
+                self.accelerator.backward(loss() * processes)
+        clip = self.settings.max_grad_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_([self.weights[name] for name in self.names], clip))
+        if math.isfinite(norm):
+            self.adam.step()
+            self.steps, self.skipped_in_a_row = self.steps + 1, 0
+        else:
+            self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
+            if self.skipped_in_a_row >= self.settings.max_skipped:
+                raise Paused("not_finite", f"{self.skipped_in_a_row} steps in a row had gradients"
+                             " that are not finite; try a lower learning rate")
+        self.adam.zero_grad()
+        return norm
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        moments = {f"{key}/{name}": value for name in self.names
+                   for key, value in self.adam.state.get(self.weights[name], {}).items()}
+        return {"model": {name: self.weights[name].data for name in self.names},
+                "optimizer": moments}
+
+    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+        saved = tensors["model"]
+        if set(saved) != set(self.names):
+            raise checkpoint.CorruptCheckpoint("the checkpoint is of a model with other weights")
+        with torch.no_grad():
+            for name in self.names:
+                self.weights[name].copy_(saved[name])
+        for key_name, value in tensors["optimizer"].items():
+            key, name = key_name.split("/", 1)
+            weight = self.weights[name]
+            self.adam.state[weight][key] = value.to(weight.device) if value.dim() else value
+
+
+def rate_share(step: int, total: int, warmup: float, schedule: str) -> float:
+    """Share of the peak learning rate at a step, counted from 0."""
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    gone = (step - rising) / max(1, total - rising)
+    return {"constant": 1.0, "linear": 1 - gone, "cosine": (1 + math.cos(math.pi * gone)) / 2}[schedule]
+
+
+class Learner(ABC):
+    """An algorithm between two checkpoints. Subclasses set these in `__init__`."""
+
+    optimiser: Optimiser
+    total_steps: int
+
+    def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
+        self.folder, self.accelerator = folder, accelerator
+        self.config = folder.config
+        self.seed, self.device = self.config.seed, accelerator.device
+
+    @abstractmethod
+    def update(self, step: int) -> dict[str, float]:
+        """Learn once and say how it went."""
+
+    @abstractmethod
+    def evaluate(self, step: int) -> None:
+        """Write rows on held-out data, without any effect on learning."""
+
+    @abstractmethod
+    def finish(self, step: int) -> dict[str, Any]:
+        """Write the final rows, publish the model, return the summary."""
+
+    def guard(self, numbers: dict[str, float]) -> None:
+        """Raise Paused when an update went where it should not."""
+
+    def state(self) -> dict[str, Any]:
+        """What `update` needs next time, beside the weights; plain JSON."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+    def share(self, rows: Sequence[T]) -> list[T]:
+        """This process's part of a global batch."""
+        return list(rows[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def total(self, *numbers: float) -> list[float]:
+        """Sums over all processes."""
+        if self.accelerator.num_processes == 1:
+            return list(numbers)
+        local = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        summed: Tensor = self.accelerator.reduce(local, "sum")
+        return [float(number) for number in summed]
+
+
+def train(learner: Learner, folder: RunFolder, stop_asked: Callable[[], bool],
+          resume: Path | None) -> dict[str, Any]:
+    """Run a learner to its end. Raises StopAsked or Paused; the checkpoint is then written."""
+    settings = folder.config.train
+    assert isinstance(settings, Optimisation)
+    folder.total_steps = total = learner.total_steps
+    step = _resume(learner, folder, resume)
+    saved = step if step else -1
+    if step == 0 and settings.evaluate_every:
+        learner.evaluate(0)
+    while step < total:
+        if learner.total(float(stop_asked()))[0]:
+            if saved != step:
+                _save(learner, folder, step)
+            raise StopAsked
+        started = time.perf_counter()
+        rate = learner.optimiser.set_rate(step, total)
+        numbers = learner.update(step)
+        step += 1
+        folder.metrics(step, "train", {
+            **numbers, "lr": rate, "steps/skipped": learner.optimiser.skipped,
+            "seconds/update": time.perf_counter() - started})
+        if step == total or settings.evaluate_every and step % settings.evaluate_every == 0:
+            learner.evaluate(step)
+        try:
+            learner.guard(numbers)
+        except Paused:
+            _save(learner, folder, step)
+            raise
+        if step == total or step % settings.checkpoint_every == 0:
+            _save(learner, folder, step)
+            saved = step
+    return learner.finish(total)
+
+
+def _save(learner: Learner, folder: RunFolder, step: int) -> None:
+    learner.accelerator.wait_for_everyone()
+    if folder.writes:
+        optimiser = learner.optimiser
+        checkpoint.save(folder.checkpoints, step, optimiser.tensors(), {
+            "kind": folder.config.kind, "learner": learner.state(),
+            "optimizer_steps": optimiser.steps, "skipped": optimiser.skipped,
+            "random": random_state()})
+    learner.accelerator.wait_for_everyone()
+
+
+def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
+    """Go on from the checkpoint asked for, else from the folder's own; returns its step."""
+    place = resume or folder.checkpoints
+    before = ""
+    if place.name.startswith("step-"):
+        place, before = place.parent, place.name
+    found = checkpoint.latest_good(place, before)
+    if found is None:
+        if resume:
+            raise checkpoint.CorruptCheckpoint(f"{resume}: no checkpoint here")
+        folder.rewind(-1)
+        return 0
+    good, complaints = found
+    for complaint in complaints:
+        folder.say(f"corrupt checkpoint passed over: {complaint}")
+    learner.optimiser.restore(good.tensors)
+    learner.optimiser.steps = good.state["optimizer_steps"]
+    learner.optimiser.skipped = good.state["skipped"]
+    learner.restore(good.state["learner"])
+    restore_random(good.state["random"])
+    folder.rewind(good.step)
+    folder.say(f"resumed at step {good.step}")
+    return good.step
+
+
+def random_state() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    state = {"torch": torch.get_rng_state().numpy().tobytes().hex(),
+             "numpy": [name, np.asarray(keys).tolist(), *rest],
+             "python": [version, list(internal), gauss]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
+    return state
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    torch.set_rng_state(_bytes_tensor(state["torch"]))
+    np.random.set_state(tuple(state["numpy"]))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(_bytes_tensor(state["cuda"]))
+
+
+def _bytes_tensor(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int,
+                  window: int = 8) -> list[list[int]]:
+    """Every row once, in batches of like length: sorted within windows of a shuffled order."""
+    generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches = []
+    for start in range(0, len(order), window * batch_size):
+        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    shuffled = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[i] for i in shuffled]
+
+
+def endless(count: int, seed: int, start: int, number: int) -> list[int]:
+    """Rows start … start + number of an endless series of shuffled epochs."""
+    orders: dict[int, list[int]] = {}
+    chosen = []
+    for place in range(start, start + number):
+        epoch, i = divmod(place, count)
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(derive(seed, "prompts", epoch))
+            orders[epoch] = torch.randperm(count, generator=generator).tolist()
+        chosen.append(orders[epoch][i])
+    return chosen
+
+
+def by_length(rows: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:
+    """Micro-batches of like length, the longest first: if memory runs out, it does at once."""
+    ordered = sorted(rows, key=length, reverse=True)
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+
