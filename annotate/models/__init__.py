@@ -1,12 +1,15 @@
 """Who said what, and what people thought of it."""
 
-from annotate.models.chat import Conversation, Feedback, Message
+from annotate.models.chat import Conversation, Message
+from annotate.models.feedback import Feedback
 from annotate.models.labels import Demonstration, Placement, Ranking, Review
 from annotate.models.people import Guideline, Membership, Project, User
 from annotate.models.prompts import Completion, Policy, Prompt
+from annotate.models.tokens import ApiToken
 from annotate.models.work import Assignment, Task
 
 __all__ = [
+    "ApiToken",
     "Assignment",
     "Completion",
     "Conversation",

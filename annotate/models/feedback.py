@@ -1,0 +1,162 @@
+"""What guests thought of an answer: thumbs, and how thumbs become labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from annotate.models.chat import PROMPT_SOURCE, Message
+from annotate.models.people import Project, User
+from annotate.models.prompts import Completion
+from annotate.models.work import Task
+from feedback_site import bell
+
+
+class FeedbackQuerySet(models.QuerySet["Feedback"]):
+    def current(self) -> Self:
+        return self.filter(retracted_at=None)
+
+    def of_project(self, project: Project) -> Self:
+        return self.filter(
+            Q(message__conversation__project=project) | Q(completion__prompt__project=project)
+        )
+
+    def trainable(self) -> Self:
+        """Without the chats whose guest said no."""
+        return self.current().exclude(message__conversation__improves_model=False)
+
+    def unharvested(self) -> Self:
+        """Those the bell should have brought in by now."""
+        return self.exclude(message=None).filter(
+            harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1)
+        )
+
+
+class Feedback(models.Model):
+    """A thumb, its reasons and a note; one per message and person, retractable."""
+
+    class Reason(models.TextChoices):
+        CORRECT = "correct", "Correct"
+        HELPFUL = "helpful", "Helpful"
+        WELL_WRITTEN = "well_written", "Well written"
+        NOT_CORRECT = "not_correct", "Not correct"
+        NOT_FOLLOWED = "not_followed", "Didn't follow the instructions"
+        REFUSED = "refused", "Refused wrongly"
+        HARMFUL = "harmful", "Harmful"
+        TOO_LONG = "too_long", "Too long"
+        TOO_SHORT = "too_short", "Too short"
+        STYLE = "style", "Style"
+        OTHER = "other", "Something else"
+
+    GOOD_REASONS = (Reason.CORRECT, Reason.HELPFUL, Reason.WELL_WRITTEN)
+
+    message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="feedback")
+    completion = models.ForeignKey(
+        Completion, models.CASCADE, null=True, related_name="feedback", help_text="Imported thumbs."
+    )
+    user = models.ForeignKey(User, models.CASCADE, related_name="feedback")
+    thumb_up = models.BooleanField()
+    reasons = ArrayField(models.CharField(max_length=20, choices=Reason), default=list, blank=True)
+    note = models.TextField(blank=True)
+    wanted_answer = models.TextField(blank=True, help_text="The answer the guest wanted.")
+    retracted_at = models.DateTimeField(null=True)
+    harvested_at = models.DateTimeField(
+        null=True, help_text="When it was last looked at for the project's data."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = FeedbackQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "feedback"
+        constraints = [
+            models.UniqueConstraint(fields=["message", "user"], name="one_thumb_a_message"),
+            models.UniqueConstraint(fields=["completion", "user"], name="one_thumb_a_completion"),
+            models.CheckConstraint(
+                condition=Q(message=None) ^ Q(completion=None), name="feedback_on_one_answer"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(harvested_at=None), name="thumbs_to_harvest")
+        ]
+
+    def __str__(self) -> str:
+        return "👍" if self.thumb_up else "👎"
+
+    @classmethod
+    def reasons_for(cls, *, thumb_up: bool) -> list[tuple[str, str]]:
+        """The choices that go with a thumb."""
+        return [
+            (reason.value, reason.label)
+            for reason in cls.Reason
+            if (reason in cls.GOOD_REASONS) == thumb_up or reason == cls.Reason.OTHER
+        ]
+
+    @classmethod
+    @transaction.atomic
+    def give(cls, *, message: Message, user: User, thumb_up: bool) -> Feedback:
+        """One thumb per message and person, however often and from wherever it is given."""
+        feedback, _ = cls.objects.select_for_update().get_or_create(
+            message=message, user=user, defaults={"thumb_up": thumb_up}
+        )
+        if feedback.thumb_up != thumb_up:
+            # What explained the one thumb does not explain the other.
+            feedback._change(thumb_up=thumb_up, reasons=[], wanted_answer="")
+        feedback._change(retracted_at=None)
+        return feedback
+
+    @transaction.atomic
+    def retract(self) -> None:
+        if self._lock().retracted_at is None:
+            self._change(retracted_at=Now())
+
+    @transaction.atomic
+    def explain(
+        self, *, reasons: Iterable[str] = (), note: str = "", wanted_answer: str = ""
+    ) -> None:
+        self._lock()
+        fitting = dict(self.reasons_for(thumb_up=self.thumb_up))
+        self._change(
+            reasons=[reason for reason in fitting if reason in reasons],
+            note=note,
+            wanted_answer="" if self.thumb_up else wanted_answer,
+        )
+
+    def _lock(self) -> Feedback:
+        self.refresh_from_db(from_queryset=Feedback.objects.select_for_update())
+        return self
+
+    def _change(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.harvested_at = None
+        self.save(update_fields=[*fields, "harvested_at", "updated_at"])
+        self.refresh_from_db(fields=list(fields))
+        bell.ring("label", "annotate.jobs.harvest", self.pk)
+
+    @transaction.atomic
+    def harvest(self) -> None:
+        """From thumb to label: the answer becomes data, and a 👎 asks labelers for a better one.
+        A retracted thumb takes its task back, as long as nobody works on it."""
+        self._lock()
+        message = self.message
+        if message and self.retracted_at is None and message.become_data() and not self.thumb_up:
+            message.open_write_task()
+        elif message and message.completion:
+            self._withdraw_write_task(message.completion)
+        Feedback.objects.filter(pk=self.pk).update(harvested_at=Now())
+
+    def _withdraw_write_task(self, completion: Completion) -> None:
+        thumbs_down = Feedback.objects.current().filter(thumb_up=False)
+        if thumbs_down.filter(message__completion__prompt=completion.prompt_id).exists():
+            return
+        tasks = Task.objects.filter(prompt=completion.prompt_id, batch=PROMPT_SOURCE)
+        tasks.filter(kind=Task.Kind.WRITE, assignments=None).delete()
