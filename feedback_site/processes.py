@@ -1,0 +1,144 @@
+"""Child processes that end with their parent and are started again when they crash."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from honcho.environ import parse_procfile
+
+PR_SET_PDEATHSIG = 1
+LONG_LIFE = 30.0
+LONGEST_WAIT = 30.0
+LARGEST_LOG = 10 * 2**20
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Process:
+    """One child, its log file, and the patience to start it again.
+
+    The kernel sends `stop_signal` to the child when this process dies, even by SIGKILL. The child
+    leads a session of its own, so that a Ctrl-C in the terminal reaches nobody but its parent."""
+
+    def __init__(
+        self,
+        name: str,
+        command: str | list[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.name = name
+        # `exec` leaves no shell in between that would keep the signals to itself.
+        self.command = ["/bin/sh", "-c", f"exec {command}"] if isinstance(command, str) else command
+        self.log = log
+        self.env = dict(env) if env is not None else None
+        self.cwd = cwd
+        self.user = user
+        self.stop_signal = stop_signal
+        self.crashes = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._start_again_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        with _open_log(self.log) as log:
+            self._child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                cwd=self.cwd,
+                user=self.user,
+                group=self.user,
+                extra_groups=[] if self.user else None,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid(), self.stop_signal),
+            )
+        self._started = time.monotonic()
+        self._start_again_at = 0.0
+
+    def is_running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def keep_up(self) -> str | None:
+        """Start the child again if it crashed, later after each crash; a sentence when it did."""
+        if self._child is None or self.is_running():
+            return None
+        now = time.monotonic()
+        if not self._start_again_at:
+            self.crashes = 1 if now - self._started > LONG_LIFE else self.crashes + 1
+            wait = min(2.0 ** (self.crashes - 2), LONGEST_WAIT)
+            self._start_again_at = now + wait
+            code = self._child.returncode
+            reason = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            return (
+                f"{self.name} stopped ({reason}); starting it again in {wait:g} s; see {self.log}"
+            )
+        if now >= self._start_again_at:
+            self.start()
+        return None
+
+    def last_words(self, lines: int = 8) -> str:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def stop(processes: Iterable[Process], *, patience: float = 10.0) -> None:
+    """Ask all of them to stop at once; after `patience` seconds do not ask."""
+    running = [process for process in processes if process.is_running()]
+    for process in running:
+        assert process.pid
+        os.kill(process.pid, process.stop_signal)
+    deadline = time.monotonic() + patience
+    while any(process.is_running() for process in running) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in running:
+        if process.is_running():
+            assert process._child
+            os.killpg(process._child.pid, signal.SIGKILL)
+            process._child.wait()
+
+
+def read_procfile(
+    procfile: Path, *, env: Mapping[str, str], logs: Path, leave_out: Iterable[str] = ()
+) -> list[Process]:
+    commands = parse_procfile(procfile.read_text()).processes
+    return [
+        Process(name, command, log=logs / f"{name}.log", env=env, cwd=procfile.parent)
+        for name, command in commands.items()
+        if name not in leave_out
+    ]
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LARGEST_LOG:
+        log.replace(log.with_suffix(".log.1"))
+    return log.open("ab")
+
+
+def _die_with(parent: int, stop_signal: signal.Signals) -> Callable[[], None] | None:
+    if _libc is None:
+        return None
+    libc = _libc
+
+    def in_child() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, int(stop_signal))
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return in_child

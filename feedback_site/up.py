@@ -1,0 +1,242 @@
+"""Everything one machine needs, in one terminal: `python -m feedback_site.up [COMMAND …]`.
+
+Starts what the environment does not bring (PostgreSQL, Redis, an inference server), prepares the
+database and the base model, and keeps the processes of the Procfile running until Ctrl-C. With a
+COMMAND of manage.py it runs that instead of waiting, and leaves with its exit code."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from django.core.exceptions import ImproperlyConfigured
+
+from feedback_site import embedded
+from feedback_site.embedded import CannotStart
+from feedback_site.processes import Process, read_procfile, stop
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO_PEOPLE = ["alice", "bob", "rita", "olga", "gus"]
+HEALTHY_SECONDS = 180.0
+HOPELESS_CRASHES = 3
+
+
+def main(command: list[str]) -> int:
+    # The last line on standard output belongs to the command.
+    say = partial(print, file=sys.stderr if command else sys.stdout, flush=True)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup
+            signal.signal(signum, _leave)
+    try:
+        with ExitStack() as stack:
+            return up(command, say=say, stack=stack)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 0
+    except (CannotStart, ImproperlyConfigured) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def up(command: list[str], *, say: Callable[..., None], stack: ExitStack) -> int:
+    try:
+        from feedback_site import settings
+    except OSError as error:
+        raise CannotStart(
+            f"Cannot write to {error.filename} ({error.strerror}). Choose another folder: "
+            "make run DATA_DIR=/path/to/folder"
+        ) from error
+    except ValueError as error:
+        raise CannotStart(f"A setting in the environment cannot be read: {error}") from error
+    data_dir, logs = settings.DATA_DIR, settings.DATA_DIR / "logs"
+    port = settings.PORT if "PORT" in os.environ or not command else free_port()
+    site = f"http://127.0.0.1:{port}"
+    stack.enter_context(embedded.claimed(data_dir, site_url=site))
+    ensure_free(port)
+
+    # 1. Services the environment does not bring.
+    given = {name: os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "INFERENCE_URL")}
+    services: list[Process] = []
+    addresses: dict[str, str] = {}
+    sockets = stack.enter_context(embedded.socket_folder(data_dir))
+    if not given["DATABASE_URL"]:
+        with timed("PostgreSQL", say=say):
+            database = stack.enter_context(embedded.postgres(data_dir, sockets, logs=logs, say=say))
+        services.append(database.process)
+        addresses["database_url"] = database.url
+    if not given["REDIS_URL"]:
+        with timed("Redis", say=say):
+            redis = stack.enter_context(embedded.redis(sockets, logs=logs))
+        services.append(redis.process)
+        addresses["redis_url"] = redis.url
+    inference_port = free_port()
+    if not given["INFERENCE_URL"]:
+        addresses["inference_url"] = f"http://127.0.0.1:{inference_port}"
+    stack.enter_context(embedded.noted(data_dir, site_url=site, **addresses))
+
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATA_DIR": str(data_dir),
+        "PORT": str(port),
+        "INFERENCE_PORT": str(inference_port),
+        "NO_PROXY": f"{os.environ.get('NO_PROXY', '')},127.0.0.1,localhost",
+    }
+    manage = partial(prepare, env=env, say=say)
+    processes = read_procfile(
+        ROOT / "Procfile",
+        env=env,
+        logs=logs,
+        leave_out=["inference"] if given["INFERENCE_URL"] else [],
+    )
+    stack.callback(stop, processes)
+
+    # 2. What the processes stand on. The inference server needs none of it and starts slowly.
+    for process in processes:
+        if process.name == "inference":
+            process.start()
+    manage("migrations", "manage.py", "migrate", "--verbosity", "0")
+    base = data_dir / "models" / f"base-{Path(settings.BASE_MODEL).name}"
+    if not base.exists():
+        say(f"making the base model {settings.BASE_MODEL} (once)")
+        corpus = ["--corpus", "demo/demonstrations.jsonl"]
+        manage("base model", "-m", "rlhf.learning.base", settings.BASE_MODEL, str(base), *corpus)
+    manage("demo project", "manage.py", "seed_demo")
+
+    # 3. The processes.
+    with timed(", ".join(process.name for process in processes), say=say):
+        for process in processes:
+            if not process.is_running():
+                process.start()
+        processes += services
+        wait_until_healthy(site, processes, say=say)
+    if not given["INFERENCE_URL"]:
+        warm(addresses["inference_url"], base)
+    if command:
+        return run(command, env=env, processes=processes, say=say)
+    links = manage("sign-in links", "manage.py", "login_link", *DEMO_PEOPLE)
+    say(f"\nready {site}\n\nSign in, once per link:")
+    for name, link in zip(DEMO_PEOPLE, links.split(), strict=True):
+        say(f"  {name:6} {link}")
+    say("\nCtrl-C stops everything.")
+    while True:
+        keep_up(processes, say=say)
+        time.sleep(0.5)
+
+
+def prepare(what: str, *arguments: str, env: dict[str, str], say: Callable[..., None]) -> str:
+    with timed(what, say=say):
+        answer = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
+        )
+    if answer.returncode:
+        last_words = "\n".join((answer.stdout + answer.stderr).splitlines()[-12:])
+        raise CannotStart(f"{what} failed: python {' '.join(arguments)}\n{last_words}")
+    return answer.stdout
+
+
+def wait_until_healthy(site: str, processes: list[Process], *, say: Callable[..., None]) -> None:
+    deadline = time.monotonic() + HEALTHY_SECONDS
+    while True:
+        states = health(site)
+        missing = [name for name, state in states.items() if state != "ok"]
+        if not missing:
+            return
+        keep_up(processes, say=say)
+        hopeless = [process for process in processes if process.crashes >= HOPELESS_CRASHES]
+        if hopeless:
+            process = hopeless[0]
+            raise CannotStart(
+                f"{process.name} does not start. The end of {process.log}:\n{process.last_words()}"
+            )
+        if time.monotonic() > deadline:
+            if states.get("web") == states.get("database") == "ok":
+                say(f"going on without {', '.join(missing)}: see {site}/healthz")
+                return
+            raise CannotStart(f"Not ready after {HEALTHY_SECONDS:g} s: {states}; see DATA_DIR/logs")
+        time.sleep(0.2)
+
+
+def health(site: str) -> dict[str, str]:
+    try:
+        answer = httpx.get(f"{site}/healthz", timeout=5, trust_env=False)
+        return dict(answer.json())
+    except (httpx.HTTPError, ValueError) as error:
+        return {"web": str(error)}
+
+
+def warm(inference_url: str, model: Path) -> None:
+    """Have the server load the model now; it goes on after we hang up."""
+    url = f"{inference_url}/load_model"
+    with httpx.stream("POST", url, json={"model": str(model)}, trust_env=False) as answer:
+        answer.raise_for_status()
+
+
+def run(
+    command: list[str],
+    *,
+    env: dict[str, str],
+    processes: list[Process],
+    say: Callable[..., None],
+) -> int:
+    child = subprocess.Popen([sys.executable, "manage.py", *command], cwd=ROOT, env=env)
+    try:
+        while child.poll() is None:
+            keep_up(processes, say=say)
+            time.sleep(0.2)
+        return child.returncode
+    finally:
+        child.terminate()
+
+
+def keep_up(processes: list[Process], *, say: Callable[..., None]) -> None:
+    for process in processes:
+        news = process.keep_up()
+        if news:
+            say(news)
+
+
+@contextmanager
+def timed(what: str, *, say: Callable[..., None]) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    say(f"{what} ({time.monotonic() - started:.1f} s)")
+
+
+def ensure_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError as error:
+            raise CannotStart(
+                f"Port {port} is for root alone. Choose one above 1023: make run PORT=8000"
+            ) from error
+        except (OSError, OverflowError) as error:
+            raise CannotStart(
+                f"Port {port} is in use. Choose another: make run PORT={port + 1}"
+            ) from error
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)  # leaving takes seconds; nobody shall interrupt it
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
