@@ -16,6 +16,11 @@ class User(AbstractUser):
         name = self.get_full_name() or self.username
         return f"{name} (simulated)" if self.is_simulated else name
 
+    @property
+    def labeler_name(self) -> str:
+        """The name under which this person's labels travel: see `Project.labeler_named`."""
+        return self.username.partition(":")[2] or self.username
+
 
 class ProjectQuerySet(models.QuerySet["Project"]):
     def of(self, user: User) -> ProjectQuerySet:
@@ -67,6 +72,26 @@ class Project(models.Model):
         current = self.guideline
         version = current.version + 1 if current else 1
         return self.guidelines.create(version=version, text=text, author=author)
+
+    @transaction.atomic
+    def labeler_named(self, name: str, *, simulated: bool = False) -> User:
+        """The member of this name, or else somebody known only from imported labels.
+
+        Such a person cannot sign in. The username begins with the project's slug and a colon, which
+        no real one can have: a stranger's name never leads to a member of another project."""
+        member = User.objects.filter(username=name, memberships__project=self).first()
+        if member:
+            return member
+        labeler, is_new = User.objects.get_or_create(
+            username=f"{self.slug}:{name}",
+            defaults={"is_active": False, "is_simulated": simulated, "first_name": name},
+        )
+        if is_new:
+            labeler.set_unusable_password()
+            labeler.save(update_fields=["password"])
+            paused, role = Membership.State.PAUSED, Membership.Role.LABELER
+            self.memberships.create(user=labeler, role=role, state=paused)
+        return labeler
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):

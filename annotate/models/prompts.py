@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -24,6 +25,8 @@ def validate_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise ValidationError("A prompt is a list of messages; this one has none.")
     validate_turns(messages)
+    if any(message["role"] == "system" for message in messages[1:]):
+        raise ValidationError("A system message may only come first.")
     if messages[-1]["role"] != "user":
         raise ValidationError("The last message of a prompt must come from the user.")
 
@@ -65,6 +68,26 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def matching(self, words: str) -> PromptQuerySet:
         return self.filter(text__icontains=words) if words else self
+
+    def from_source(self, source: str) -> PromptQuerySet:
+        return self.filter(source=source)
+
+    def tagged(self, tag: str) -> PromptQuerySet:
+        return self.filter(tags__contains=[tag])
+
+    def ids_by_hash(self, project: Project, hashes: Iterable[str]) -> dict[str, int]:
+        rows = self.filter(project=project, content_hash__in=list(hashes))
+        return dict(rows.values_list("content_hash", "pk"))
+
+    def sources(self) -> list[str]:
+        """Where the prompts came from, each place once."""
+        named = self.exclude(source="").order_by("source")
+        return list(named.values_list("source", flat=True).distinct())
+
+    def tags(self) -> list[str]:
+        """The tags in use, each once."""
+        tag = models.Func("tags", function="unnest", output_field=models.CharField())
+        return sorted(set(self.order_by().values_list(tag, flat=True).distinct()))
 
     def with_counts(self) -> PromptQuerySet:
         """Adds how many completions, demonstrations and rankings each prompt has now."""
@@ -145,6 +168,13 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
     def challenger(self) -> PolicyQuerySet:
         return self.filter(state=Policy.State.CHALLENGER)
 
+    def said_by(self, project: Project, name: str) -> Policy:
+        """The policy of this name; one we know only by its words is noted as external."""
+        policy, _ = self.get_or_create(
+            project=project, name=name, defaults={"origin": Policy.Origin.EXTERNAL}
+        )
+        return policy
+
 
 class Policy(models.Model):
     """Whatever answers prompts: weights or an endpoint, a prompt template, sampling parameters."""
@@ -223,6 +253,18 @@ class Policy(models.Model):
         return previous
 
 
+class CompletionQuerySet(models.QuerySet["Completion"]):
+    def ids_by_content(self, prompt_ids: Iterable[int]) -> dict[tuple[int, int, str], int]:
+        """(prompt, policy, hash of the text) → the oldest completion that says it."""
+        rows = self.filter(prompt__in=list(prompt_ids)).order_by("-pk")
+        return {
+            (prompt, policy, digest): pk
+            for prompt, policy, digest, pk in rows.values_list(
+                "prompt", "policy", "text_hash", "pk"
+            )
+        }
+
+
 class Completion(models.Model):
     class Source(models.TextChoices):
         SAMPLED = "sampled"
@@ -241,6 +283,8 @@ class Completion(models.Model):
     finish_reason = models.CharField(max_length=20, blank=True)
     score = models.FloatField(null=True, help_text="What the reward model of its run said of it.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CompletionQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

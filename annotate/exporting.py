@@ -1,0 +1,198 @@
+"""Export of prompts and labels, line by line, in the shapes that `annotate.importing` reads.
+
+What an export holds and an import does not read: `id`, `split` and times. Labels are raw, one line
+a labeler; comparisons are derived from rankings. A simulated labeler's lines say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from annotate.models import Demonstration, Feedback, Placement, Project, Ranking, User
+from annotate.models.prompts import Messages
+
+Line = dict[str, Any]
+Name = Callable[[User], Line]
+CHUNK = 1000
+
+
+def lines(project: Project, kind: str, *, anonymous: bool = False) -> Iterator[str]:
+    """The export as JSON texts, each with its line end. `anonymous` replaces names by pseudonyms
+    that stay the same from export to export, and leaves out what people wrote to the lead."""
+    for line in EXPORTS[kind](project, _pseudonym if anonymous else _name):
+        if anonymous:
+            line.pop("comment", None)
+            line.pop("note", None)
+        yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def write_file(path: Path, lines: Iterable[str]) -> int:
+    """Writes all lines or leaves the file as it was; returns how many."""
+    count = 0
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            for count, line in enumerate(lines, start=1):  # noqa: B007 - returned below
+                file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return count
+
+
+def _prompts(project: Project, name: Name) -> Iterator[Line]:
+    for prompt in project.prompts.order_by("pk").iterator(CHUNK):
+        yield {
+            "id": prompt.pk,
+            "prompt": prompt.messages,
+            "source": prompt.source,
+            "tags": prompt.tags,
+            "split": prompt.split,
+        }
+
+
+def _demonstrations(project: Project, name: Name) -> Iterator[Line]:
+    labels = Demonstration.objects.current().of_project(project)
+    for label in labels.select_related("prompt", "labeler").order_by("pk").iterator(CHUNK):
+        yield {
+            "id": label.pk,
+            "prompt": label.prompt.messages,
+            "completion": _message(label.text),
+            **_about(label, name),
+        }
+
+
+def _rankings(project: Project, name: Name) -> Iterator[Line]:
+    for label, placed in _placed(project):
+        line: Line = {
+            "id": label.pk,
+            "prompt": label.prompt.messages,
+            "completions": [each.completion.text for each in placed],
+            "ranks": [each.place for each in placed],
+            "policies": [each.completion.policy.name for each in placed],
+            "finish_reasons": [each.completion.finish_reason for each in placed],
+            "ratings": [each.rating for each in placed],
+            "flags": [each.flags for each in placed],
+            "outcome": label.outcome,
+            "strength": label.strength,
+            "reason": label.reason,
+            **_about(label, name),
+        }
+        if label.shown_order:
+            position = {each.completion_id: i for i, each in enumerate(placed)}
+            line["shown_order"] = [position[pk] for pk in label.shown_order]
+        yield line
+
+
+def _comparisons(project: Project, name: Name) -> Iterator[Line]:
+    """Each pair of a ranking in which one completion is better. `id` is the ranking's."""
+    for label, placed in _placed(project):
+        if label.outcome != Ranking.Outcome.RANKED:
+            continue
+        for pair in combinations(placed, 2):
+            better, worse = sorted(pair, key=lambda each: each.place)
+            if better.place == worse.place:
+                continue
+            line: Line = {
+                "id": label.pk,
+                "prompt": label.prompt.messages,
+                "chosen": _message(better.completion.text),
+                "rejected": _message(worse.completion.text),
+                "policies": [better.completion.policy.name, worse.completion.policy.name],
+                **_about(label, name),
+            }
+            if label.strength:
+                line["margin"] = label.strength
+            yield line
+
+
+def _feedback(project: Project, name: Name) -> Iterator[Line]:
+    """Thumbs on imported completions and in chats, but for the chats whose guest said no."""
+    thumbs = Feedback.objects.trainable().of_project(project)
+    related = ("user", "message__policy", "completion__prompt", "completion__policy")
+    for thumb in thumbs.select_related(*related).order_by("pk").iterator(CHUNK):
+        prompt, text, policy = _judged(thumb)
+        yield {
+            "id": thumb.pk,
+            "prompt": prompt,
+            "completion": _message(text),
+            "label": thumb.thumb_up,
+            "policies": [policy],
+            "reasons": thumb.reasons,
+            "note": thumb.note,
+            "wanted_answer": thumb.wanted_answer,
+            **name(thumb.user),
+        }
+
+
+EXPORTS: dict[str, Callable[[Project, Name], Iterator[Line]]] = {
+    "prompts": _prompts,
+    "demonstrations": _demonstrations,
+    "rankings": _rankings,
+    "comparisons": _comparisons,
+    "feedback": _feedback,
+}
+KINDS = tuple(EXPORTS)
+
+
+def _placed(project: Project) -> Iterator[tuple[Ranking, list[Placement]]]:
+    """The rankings, each with its completions in an order that tells nothing of their places."""
+    labels = Ranking.objects.current().of_project(project).order_by("pk")
+    related = labels.select_related("prompt", "labeler").prefetch_related(
+        "placements__completion__policy"
+    )
+    for label in related.iterator(CHUNK):
+        yield label, sorted(label.placements.all(), key=lambda each: each.completion.text_hash)
+
+
+def _judged(thumb: Feedback) -> tuple[Messages, str, str]:
+    """(conversation, answer, name of the policy) a thumb is about."""
+    if thumb.completion:
+        return thumb.completion.prompt.messages, thumb.completion.text, thumb.completion.policy.name
+    message = thumb.message
+    assert message and message.policy
+    own = message.policy.messages_for([])
+    # The policy's own words before the conversation are no part of what the guest asked.
+    context = message.context[len(own) :] if message.context[: len(own)] == own else message.context
+    return context, message.text, message.policy.name
+
+
+def _about(label: Demonstration | Ranking, name: Name) -> Line:
+    return {
+        **name(label.labeler),
+        "source": label.source,
+        "tags": label.prompt.tags,
+        "guideline_version": label.guideline_version,
+        "active_seconds": label.active_seconds,
+        "pasted_share": label.pasted_share,
+        "comment": label.comment,
+    }
+
+
+def _message(text: str) -> Messages:
+    return [{"role": "assistant", "content": text}]
+
+
+def _name(user: User) -> Line:
+    return _labeler(user, user.labeler_name)
+
+
+def _pseudonym(user: User) -> Line:
+    keyed = hashlib.blake2b(str(user.pk).encode(), key=settings.SECRET_KEY.encode()[:64])
+    return _labeler(user, f"labeler-{keyed.hexdigest()[:12]}")
+
+
+def _labeler(user: User, name: str) -> Line:
+    return {"labeler": name, "simulated": True} if user.is_simulated else {"labeler": name}
