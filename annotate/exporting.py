@@ -161,12 +161,8 @@ def _judged(thumb: Feedback) -> tuple[Messages, str, str]:
     """(conversation, answer, name of the policy) a thumb is about."""
     if thumb.completion:
         return thumb.completion.prompt.messages, thumb.completion.text, thumb.completion.policy.name
-    message = thumb.message
-    assert message and message.policy
-    own = message.policy.messages_for([])
-    # The policy's own words before the conversation are no part of what the guest asked.
-    context = message.context[len(own) :] if message.context[: len(own)] == own else message.context
-    return context, message.text, message.policy.name
+    assert thumb.message and thumb.message.policy
+    return thumb.message.asked, thumb.message.text, thumb.message.policy.name
 
 
 def _about(label: Demonstration | Ranking, name: Name) -> Line:

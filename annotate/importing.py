@@ -27,6 +27,7 @@ from annotate.models import (
     Ranking,
     User,
 )
+from annotate.models.prompts import content_hash
 from annotate.rows import PARSERS, BadRow, Row, parse, parse_prompt
 
 KINDS = tuple(PARSERS)
@@ -233,6 +234,7 @@ class Entry:
     line: int
     row: Row
     labeler: User | None = None
+    prompt_hash: str = ""
     prompt_id: int = 0
     completion_ids: list[int] = field(default_factory=list)
 
@@ -293,7 +295,6 @@ class Writer:
 
     def _write_prompts(self, batch: list[Entry]) -> None:
         wanted: dict[str, Prompt] = {}
-        hashes = []
         for entry in batch:
             prompt = Prompt(
                 project=self.project,
@@ -302,7 +303,7 @@ class Writer:
                 tags=entry.row.tags,
                 author=self.by,
             ).derive()
-            hashes.append(prompt.content_hash)
+            entry.prompt_hash = prompt.content_hash
             wanted.setdefault(prompt.content_hash, prompt)
         there = Prompt.objects.ids_by_hash(self.project, wanted)
         new = [prompt for digest, prompt in wanted.items() if digest not in there]
@@ -310,8 +311,8 @@ class Writer:
             # Somebody may write the same prompt at this moment.
             Prompt.objects.bulk_create(new, ignore_conflicts=True)
             there = Prompt.objects.ids_by_hash(self.project, wanted)
-        for entry, digest in zip(batch, hashes, strict=True):
-            entry.prompt_id = there[digest]
+        for entry in batch:
+            entry.prompt_id = there[entry.prompt_hash]
         self._count("prompts", new, len(batch) if self.done.kind == "prompts" else len(wanted))
 
     def _write_completions(self, batch: list[Entry]) -> None:
@@ -380,27 +381,38 @@ class Writer:
         self._count("rankings", new, len(batch))
 
     def _write_thumbs(self, batch: list[Entry], failed: ImportFailed) -> None:
-        there = {
-            (completion, user): thumb_up
-            for completion, user, thumb_up in Feedback.objects.filter(
-                completion__in={entry.completion_ids[0] for entry in batch}
-            ).values_list("completion", "user", "thumb_up")
-        }
+        answers = {entry.completion_ids[0] for entry in batch}
+        thumbs = Feedback.objects.filter(completion__in=answers)
+        there = {(thumb.completion_id, thumb.user_id): thumb.thumb_up for thumb in thumbs}
+        in_chats = self._thumbs_in_chats(batch)
         new = []
         for entry in batch:
             assert entry.labeler
+            [said] = entry.row.completions
             key = (entry.completion_ids[0], entry.labeler.pk)
             thumb = Feedback(completion_id=key[0], user=entry.labeler, **entry.row.label)
+            if (entry.labeler.pk, said.policy, said.text, entry.prompt_hash) in in_chats:
+                continue
             if key not in there:
                 there[key] = thumb.thumb_up
                 new.append(thumb)
             elif there[key] != thumb.thumb_up:
-                failed.add(
-                    entry.line,
-                    f"{entry.labeler.labeler_name} gave this answer the other thumb too.",
-                )
+                name = entry.labeler.labeler_name
+                failed.add(entry.line, f"{name} gave this answer the other thumb too.")
         Feedback.objects.bulk_create(new)
         self._count("thumbs", new, len(batch))
+
+    def _thumbs_in_chats(self, batch: list[Entry]) -> set[tuple[Any, ...]]:
+        """What these people thought of answers in this site's own chats, which exports hold too."""
+        thumbs = Feedback.objects.filter(
+            user__in={entry.labeler for entry in batch},
+            message__conversation__project=self.project,
+        ).select_related("message__policy")
+        return {
+            (thumb.user_id, m.policy.name, m.text, content_hash(m.asked))
+            for thumb in thumbs
+            if (m := thumb.message) and m.policy
+        }
 
     def _policy(self, name: str) -> Policy:
         if name not in self.policies:
