@@ -109,6 +109,7 @@ DATABASES = {
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
 INFERENCE_URL = env.str("INFERENCE_URL", default=_embedded.get("inference_url", "")).rstrip("/")
 INFERENCE_API_KEY = env.str("INFERENCE_API_KEY", default="")
+INFERENCE_ENDPOINTS = [each.rstrip("/") for each in env.list("INFERENCE_ENDPOINTS", default=[])]
 
 # Training
 BASE_MODEL = env.str("BASE_MODEL", default="smol")
