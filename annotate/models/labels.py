@@ -6,22 +6,37 @@ the old one; a revision can be superseded once only, so the slower of two editor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
-from django.db.models import Q
+from django.db import IntegrityError, models, transaction
+from django.db.models import Exists, OuterRef, Q
 
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
-from annotate.models.work import Assignment
+from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment
+
+
+class Conflict(Exception):
+    """What was sent contradicts what is stored; `stored` is the label in force, nothing changed."""
+
+    def __init__(self, message: str, stored: Label | None):
+        super().__init__(message)
+        self.stored = stored
 
 
 class LabelQuerySet(models.QuerySet[Any]):
+    def newest(self) -> Self:
+        """The last revision of each label, retracted or not."""
+        return self.filter(superseded_by=None)
+
     def current(self) -> Self:
         """The newest revision of each label, without the retracted ones."""
-        return self.filter(superseded_by=None, retracted=False)
+        return self.newest().filter(retracted=False)
 
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
@@ -31,6 +46,19 @@ class LabelQuerySet(models.QuerySet[Any]):
 
     def in_split(self, *splits: str) -> Self:
         return self.filter(prompt__split__in=splits)
+
+    def with_use(self) -> Self:
+        """Adds `is_used`: a snapshot froze the label, so it stays as it is."""
+        frozen = self.model.snapshots.through.objects.filter(
+            **{self.model._meta.model_name: OuterRef("pk")}
+        )
+        return self.annotate(is_used=Exists(frozen))
+
+
+def check_values(row: models.Model) -> None:
+    """Holds what is set on the row against its fields: ranges, choices, no empty text."""
+    fields = row._meta.concrete_fields
+    row.clean_fields({f.name for f in fields if f.is_relation or getattr(row, f.attname) is None})
 
 
 class Label(models.Model):
@@ -63,12 +91,126 @@ class Label(models.Model):
     source = models.CharField(max_length=100, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    # The frozen sets this label is in: rlhf's side of the relation.
+    snapshots: Any
+
     objects = LabelQuerySet.as_manager()
 
     class Meta:
         abstract = True
         ordering = ["id"]
         indexes = [models.Index(fields=["labeler", "-created_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["assignment"],
+                condition=Q(supersedes=None),
+                name="one_%(class)s_an_assignment",
+            )
+        ]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the person said, without when and how."""
+        return {"comment": self.comment}
+
+    @property
+    def is_editable(self) -> bool:
+        """For two hours after the submit, until a snapshot froze it."""
+        return self._submitted_within(EDIT_WINDOW) and not self.snapshots.exists()
+
+    def _record(self, assignment: Assignment) -> Self:
+        """Saves this new label as the answer of `assignment`, or returns the one the same submit
+        has saved before."""
+        check_values(self)
+        with transaction.atomic():
+            assignment.lock()
+            if sent := self._sent_before(assignment):
+                return sent
+            last = self._rows().newest().filter(assignment=assignment).first()
+            if assignment.is_submitted:
+                raise Conflict("You have already submitted an answer to this task.", last)
+            self.late = not assignment.submit(active_seconds=self.active_seconds)
+            self._insert(assignment, after=last)
+        return self
+
+    def _revise(self, revision: Self, revision_no: int) -> Self:
+        """Saves `revision` over this label, if this is still the version its author has seen."""
+        check_values(revision)
+        with transaction.atomic():
+            assignment = self._lock()
+            if sent := revision._sent_before(assignment):
+                return sent
+            current = self._rows().newest().get(assignment=assignment)
+            if current.pk != self.pk or current.revision_no != revision_no or current.retracted:
+                raise Conflict("This label has changed since you opened it.", current)
+            if not self.is_editable:
+                raise ValidationError(
+                    "This label can no longer be changed: two hours have passed, "
+                    "or a round has used it."
+                )
+            revision.late = self.late
+            revision._insert(assignment, after=self)
+        return revision
+
+    def retract(self, *, draft: dict[str, Any]) -> None:
+        """Takes a submit back within 30 seconds; the work is open again, with `draft` in it."""
+        with transaction.atomic():
+            assignment = self._lock()
+            if self.retracted or self._rows().filter(supersedes=self).exists():
+                raise Conflict("This label has changed since you opened it.", self)
+            if not self._submitted_within(UNDO_WINDOW) or self.snapshots.exists():
+                raise ValidationError(
+                    "The 30 seconds for undo are over. You can still edit the label in My work."
+                )
+            retraction = self._copy()
+            retraction.retracted = True
+            retraction._insert(assignment, after=self)
+            assignment.take_back(draft=draft)
+
+    def _lock(self) -> Assignment:
+        if self.assignment is None:
+            raise ValidationError("An imported label is changed by a new import.")
+        self.assignment.lock()
+        return self.assignment
+
+    def _submitted_within(self, window: timedelta) -> bool:
+        mine = Assignment.objects.filter(pk=self.assignment_id or 0)
+        return mine.submitted_within(window).exists()
+
+    def _rows(self) -> LabelQuerySet:
+        return LabelQuerySet(type(self))
+
+    def _sent_before(self, assignment: Assignment) -> Self | None:
+        """The label this very submit has already made: a repeated click, or a lost reply."""
+        if self.idempotency_key is None:
+            return None
+        sent = self._rows().filter(idempotency_key=self.idempotency_key).first()
+        if sent and (sent.assignment_id != assignment.pk or sent.content != self.content):
+            raise Conflict("This page was already submitted, with something else in it.", sent)
+        return sent
+
+    def _copy(self) -> Self:
+        return type(self)(
+            comment=self.comment,
+            active_seconds=self.active_seconds,
+            pasted_share=self.pasted_share,
+            late=self.late,
+        )
+
+    def _insert(self, assignment: Assignment, *, after: Self | None) -> None:
+        self.assignment = assignment
+        self.prompt_id = assignment.task.prompt_id
+        self.labeler_id = assignment.labeler_id
+        self.guideline_version = assignment.guideline_version
+        self.supersedes = after
+        self.revision_no = after.revision_no + 1 if after else 1
+        try:
+            with transaction.atomic():
+                self.save(force_insert=True)
+        except IntegrityError as error:
+            if "idempotency_key" not in str(error):
+                raise
+            raise Conflict("This page was already submitted for another task.", None) from error
 
 
 class Demonstration(Label):
@@ -81,6 +223,24 @@ class Demonstration(Label):
 
     def __str__(self) -> str:
         return self.text[:60]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return {**super().content, "text": self.text}
+
+    @classmethod
+    def record(cls, *, assignment: Assignment, text: str, **effort: Any) -> Demonstration:
+        """Answers a writing task, once. `effort`: idempotency_key, comment, active_seconds,
+        pasted_share."""
+        return cls(text=text, **effort)._record(assignment)
+
+    def revise(self, *, revision_no: int, text: str, **effort: Any) -> Demonstration:
+        return self._revise(Demonstration(text=text, **effort), revision_no)
+
+    def _copy(self) -> Demonstration:
+        copy = super()._copy()
+        copy.text = self.text
+        return copy
 
 
 class Ranking(Label):
@@ -99,11 +259,73 @@ class Ranking(Label):
     reason = models.CharField(max_length=500, blank=True)
     shown_order = models.JSONField(default=list)
 
+    _unsaved: list[Placement]
+
     class Meta(Label.Meta):
         abstract = False
 
     def __str__(self) -> str:
         return f"ranking {self.pk}"
+
+    @property
+    def content(self) -> dict[str, Any]:
+        placed = sorted(self.placed, key=lambda p: p.completion_id)
+        return {
+            **super().content,
+            "outcome": self.outcome,
+            "strength": self.strength,
+            "reason": self.reason,
+            "placed": [(p.completion_id, p.place, p.rating, sorted(p.flags)) for p in placed],
+        }
+
+    @property
+    def placed(self) -> list[Placement]:
+        """Best first. Of a ranking not saved yet: those it will be saved with."""
+        return list(self.placements.all()) if self.pk else self._unsaved
+
+    @classmethod
+    def record(
+        cls, *, assignment: Assignment, placements: Sequence[Placement], **said: Any
+    ) -> Ranking:
+        """Answers a ranking task, once. `placements` are unsaved rows, one for each completion;
+        `said`: outcome, strength, reason, and what `Demonstration.record` takes as effort."""
+        return cls._of(assignment.shown_order, placements, said)._record(assignment)
+
+    def revise(self, *, revision_no: int, placements: Sequence[Placement], **said: Any) -> Ranking:
+        return self._revise(self._of(self.shown_order, placements, said), revision_no)
+
+    @classmethod
+    def _of(
+        cls, shown_order: list[int], placements: Sequence[Placement], said: dict[str, Any]
+    ) -> Ranking:
+        ranking = cls(shown_order=shown_order, **said)
+        ranking._unsaved = arranged(placements, shown_order, ranking.outcome)
+        if ranking.strength is not None and not ranking.is_clear_choice:
+            raise ValidationError("A strength is said of two completions, one of them better.")
+        return ranking
+
+    @property
+    def is_clear_choice(self) -> bool:
+        """Two completions, one of them better: the only case in which a strength makes sense."""
+        places = [p.place for p in self.placed]
+        return self.outcome == self.Outcome.RANKED and sorted(places) == [1, 2]
+
+    def _copy(self) -> Ranking:
+        copy = super()._copy()
+        copy.outcome, copy.strength, copy.reason = self.outcome, self.strength, self.reason
+        copy.shown_order = self.shown_order
+        copy._unsaved = [
+            Placement(completion_id=p.completion_id, place=p.place, rating=p.rating, flags=p.flags)
+            for p in self.placed
+        ]
+        return copy
+
+    def _insert(self, assignment: Assignment, *, after: Self | None) -> None:
+        placements = self._unsaved
+        super()._insert(assignment, after=after)
+        for placement in placements:
+            placement.ranking = self
+        Placement.objects.bulk_create(placements)
 
 
 class Placement(models.Model):
@@ -138,6 +360,30 @@ class Placement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.completion_id} at {self.place}"
+
+
+def arranged(
+    placements: Sequence[Placement], shown_order: Sequence[int], outcome: str
+) -> list[Placement]:
+    """The placements with their places made dense (1, 2, 2, 3), best first. Every completion shown
+    must have one; where all are bad, those left out share the last place."""
+    name = {pk: chr(ord("A") + index) for index, pk in enumerate(shown_order)}
+    ids = [p.completion_id for p in placements]
+    foreign = sorted({str(pk) for pk in ids if pk not in name})
+    twice = sorted({name[pk] for pk in ids if pk in name and ids.count(pk) > 1})
+    missing = [pk for pk in shown_order if pk not in ids]
+    if foreign:
+        raise ValidationError(f"Completion {', '.join(foreign)} is not part of this ranking.")
+    if twice:
+        raise ValidationError(f"{', '.join(twice)} has more than one tier. Choose one.")
+    if missing and outcome == Ranking.Outcome.RANKED:
+        raise ValidationError(f"Choose a tier for {', '.join(name[pk] for pk in missing)} too.")
+    tiers = sorted({p.place for p in placements})
+    for placement in placements:
+        check_values(placement)
+        placement.place = tiers.index(placement.place) + 1
+    last = [Placement(completion_id=pk, place=len(tiers) + 1) for pk in missing]
+    return sorted([*placements, *last], key=lambda p: p.place)
 
 
 class Review(models.Model):

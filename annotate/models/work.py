@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
-from django.db import models
-from django.db.models import F, Q
+from datetime import timedelta
+from typing import Any, Self
+
+from django.db import models, transaction
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Now
 
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
+
+UNDO_WINDOW = timedelta(seconds=30)
+EDIT_WINDOW = timedelta(hours=2)
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def open(self) -> Self:
+        return self.filter(closed_at=None)
+
+    def of_kind(self, *kinds: str) -> Self:
+        return self.filter(kind__in=kinds)
+
+    def of_batch(self, batch: str) -> Self:
+        return self.filter(batch=batch)
+
+    def with_a_place_for(self, labeler: User) -> Self:
+        """Tasks that want one answer more than the others have given or hold a lease to give."""
+        taken = (
+            Assignment.objects.filter(task=OuterRef("pk"))
+            .exclude(labeler=labeler)
+            .holding_a_place()
+            .order_by()
+            .values("task")
+            .annotate(n=Count("pk"))
+            .values("n")
+        )
+        return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
+
+    def new_to(self, labeler: User) -> Self:
+        """Without what this labeler answered, skipped or holds; an expired lease may come back."""
+        met = Assignment.objects.filter(task=OuterRef("pk"), labeler=labeler).exclude(
+            state=Assignment.State.LEASED, leased_until__lte=Now()
+        )
+        return self.filter(~Exists(met))
+
+    def not_reviewing(self, labeler: User) -> Self:
+        """Without the reviews of prompts to which this labeler gave a label."""
+        own = Prompt.objects.filter(
+            Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler), pk=OuterRef("prompt")
+        )
+        return self.exclude(Q(kind=Task.Kind.REVIEW) & Exists(own))
 
 
 class Task(models.Model):
@@ -27,6 +72,8 @@ class Task(models.Model):
     closed_at = models.DateTimeField(null=True, help_text="When the last wanted answer came in.")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = TaskQuerySet.as_manager()
+
     class Meta:
         ordering = ["id"]
         indexes = [
@@ -43,6 +90,51 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def lease(self) -> timedelta:
+        """How long one person may hold this task."""
+        if self.kind == self.Kind.WRITE:
+            return timedelta(minutes=self.project.write_lease_minutes)
+        return timedelta(minutes=self.project.rank_lease_minutes)
+
+    def settle(self) -> None:
+        """Closes the task if the wanted answers are in, opens it if one was taken back."""
+        answers = self.assignments.filter(state=Assignment.State.SUBMITTED).count()
+        this = Task.objects.filter(pk=self.pk)
+        if answers >= self.overlap:
+            this.open().update(closed_at=Now())
+        else:
+            this.exclude(closed_at=None).update(closed_at=None)
+
+
+class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    def by(self, labeler: User) -> Self:
+        return self.filter(labeler=labeler)
+
+    def of_project(self, project: Project) -> Self:
+        return self.filter(task__project=project)
+
+    def of_kind(self, kind: str) -> Self:
+        return self.filter(task__kind=kind)
+
+    def leased(self) -> Self:
+        return self.filter(state=Assignment.State.LEASED, leased_until__gt=Now())
+
+    def expired(self) -> Self:
+        return self.filter(state=Assignment.State.LEASED, leased_until__lte=Now())
+
+    def with_draft(self) -> Self:
+        return self.exclude(drafted_at=None)
+
+    def holding_a_place(self) -> Self:
+        return self.filter(
+            Q(state=Assignment.State.SUBMITTED)
+            | Q(state=Assignment.State.LEASED, leased_until__gt=Now())
+        )
+
+    def submitted_within(self, window: timedelta) -> Self:
+        return self.filter(state=Assignment.State.SUBMITTED, ended_at__gt=Now() - window)
 
 
 class Assignment(models.Model):
@@ -77,6 +169,8 @@ class Assignment(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
 
+    objects = AssignmentQuerySet.as_manager()
+
     class Meta:
         ordering = ["id"]
         constraints = [
@@ -86,3 +180,68 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} for {self.labeler}"
+
+    @property
+    def is_submitted(self) -> bool:
+        return self.state == self.State.SUBMITTED
+
+    def lock(self) -> None:
+        """Holds the task's row till the transaction ends, and rereads this assignment under it.
+
+        Whoever takes a place must hold that row: two people never take the same one."""
+        tasks = Task.objects.select_related("project")
+        self.task = tasks.select_for_update(no_key=True, of=("self",)).get(pk=self.task_id)
+        self.refresh_from_db(fields=["state", "leased_until", "draft", "ended_at"])
+
+    def has_place(self) -> bool:
+        """Whether an answer now counts as one of the wanted ones. Call it under the lock."""
+        mine = Assignment.objects.filter(pk=self.pk)
+        places = Task.objects.filter(pk=self.task_id)
+        return mine.leased().exists() or places.with_a_place_for(self.labeler).exists()
+
+    @transaction.atomic
+    def save_draft(self, *, draft: dict[str, Any], active_seconds: int) -> bool:
+        """Keeps unfinished work and renews the lease. False: the place has gone to somebody else,
+        though the draft is kept; a finished assignment stays as it is."""
+        self.lock()
+        if self.state != self.State.LEASED:
+            return False
+        has_place = self.has_place()
+        fields: dict[str, Any] = {"leased_until": Now() + self.task.lease} if has_place else {}
+        self._change(draft=draft, drafted_at=Now(), active_seconds=active_seconds, **fields)
+        return has_place
+
+    def submit(self, *, active_seconds: int) -> bool:
+        """Ends the lease with an answer. True: the answer comes in time; False: it is an extra
+        one, because the place has gone. Call it under the lock, with the label in the same
+        transaction."""
+        in_time = self.has_place()
+        self._change(
+            state=self.State.SUBMITTED, ended_at=Now(), active_seconds=active_seconds, draft={}
+        )
+        self.task.settle()
+        return in_time
+
+    def take_back(self, *, draft: dict[str, Any]) -> None:
+        """Makes an answered assignment this labeler's open work again. Call it under the lock."""
+        self._change(
+            state=self.State.LEASED,
+            leased_until=Now() + self.task.lease,
+            draft=draft,
+            drafted_at=Now(),
+            ended_at=None,
+        )
+        self.task.settle()
+
+    def skip(self, *, reason: str, note: str = "") -> bool:
+        """Gives the place back for good. False: the answer had already been submitted."""
+        left = Assignment.objects.filter(pk=self.pk).exclude(state=self.State.SUBMITTED)
+        return bool(
+            left.update(
+                state=self.State.SKIPPED, skip_reason=reason, skip_note=note, ended_at=Now()
+            )
+        )
+
+    def _change(self, **fields: Any) -> None:
+        Assignment.objects.filter(pk=self.pk).update(**fields)
+        self.refresh_from_db(fields=list(fields))

@@ -1,0 +1,184 @@
+"""Who gets which work next.
+
+An open task has `overlap` places. An answer takes one for good, a lease till it expires. Whoever
+takes a place holds the task's row while doing so, and counts the places *after* getting hold of it:
+a count made in the statement that locks could be older than the lock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from itertools import groupby
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Window
+from django.db.models.functions import Now, RowNumber
+
+from annotate.access import MAY_ACT_AS
+from annotate.models import (
+    Assignment,
+    Completion,
+    Demonstration,
+    Membership,
+    Project,
+    Task,
+    User,
+)
+from annotate.models.prompts import PromptQuerySet
+from annotate.models.work import TaskQuerySet
+
+Kind = Task.Kind
+Role = Membership.Role
+BATCH_SIZE = 2000
+
+
+def next_assignment(labeler: User, project: Project) -> Assignment | None:
+    """What this labeler does next: the work already begun, or else a free place, leased now.
+
+    None: there is nothing for this labeler, rather than nothing at this instant."""
+    while True:
+        with transaction.atomic():
+            kinds = _kinds_for(labeler, project)
+            if own := _begun(labeler, project, kinds):
+                return own
+            waiting = tasks_for(labeler, project, kinds)
+            # A locked queue is not an empty one: finding all locked, wait for the first.
+            task = _hold_first(waiting, skip_locked=True) or _hold_first(waiting, skip_locked=False)
+            if task is None:
+                return None
+            if waiting.filter(pk=task.pk).exists():
+                return _lease(task, labeler)
+        time.sleep(random.uniform(0, 0.02))  # others were quicker
+
+
+def tasks_for(labeler: User, project: Project, kinds: list[str]) -> TaskQuerySet:
+    """Open tasks with a place for this labeler, in the order in which they are handed out."""
+    tasks = project.tasks.open().of_kind(*kinds).new_to(labeler).with_a_place_for(labeler)
+    if Kind.REVIEW in kinds:
+        tasks = tasks.not_reviewing(labeler)
+    # rank < review < write: the alphabet happens to be the order of work, and of the index.
+    return tasks.order_by("kind", F("priority").desc(), "id")
+
+
+def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
+    """How many tasks of each kind wait for this member, counted up to `at_most`."""
+    labeler, project = membership.user, membership.project
+    return {
+        kind: tasks_for(labeler, project, [kind]).order_by()[:at_most].count()
+        for kind in _kinds_of(membership.role)
+    }
+
+
+def _kinds_for(labeler: User, project: Project) -> list[str]:
+    """What this person may be given. Holds the membership's row: two tabs of one person that ask
+    at the same time get the same assignment."""
+    members = project.memberships.select_for_update(no_key=True)
+    member = members.filter(user=labeler, state=Membership.State.ACTIVE).first()
+    return _kinds_of(member.role) if member else []
+
+
+def _kinds_of(role: str) -> list[str]:
+    if role in MAY_ACT_AS[Role.REVIEWER]:
+        return [Kind.RANK, Kind.REVIEW, Kind.WRITE]
+    return [Kind.RANK, Kind.WRITE] if role in MAY_ACT_AS[Role.LABELER] else []
+
+
+def _begun(labeler: User, project: Project, kinds: list[str]) -> Assignment | None:
+    own = Assignment.objects.by(labeler).of_project(project).leased()
+    return own.filter(task__kind__in=kinds).select_related("task").first()
+
+
+def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
+    return tasks.select_for_update(no_key=True, skip_locked=skip_locked).first()
+
+
+def _lease(task: Task, labeler: User) -> Assignment:
+    """Gives the place to this labeler; an own lease that had expired goes on with its draft."""
+    guideline = task.project.guideline
+    shown_order = sorted(task.completions.values_list("pk", flat=True))
+    random.Random(f"{task.pk}/{labeler.pk}").shuffle(shown_order)
+    [assignment] = Assignment.objects.bulk_create(
+        [
+            Assignment(
+                task=task,
+                labeler=labeler,
+                leased_until=Now() + task.lease,
+                shown_order=shown_order,
+                guideline_version=guideline.version if guideline else None,
+            )
+        ],
+        update_conflicts=True,
+        unique_fields=["task", "labeler"],
+        update_fields=["leased_until", "guideline_version"],
+    )
+    return Assignment.objects.select_related("task").get(pk=assignment.pk)
+
+
+@transaction.atomic
+def open_rank_tasks(
+    project: Project, prompts: PromptQuerySet, k: int, overlap: int, batch: str
+) -> int:
+    """Makes a ranking task of up to `k` different completions for each prompt that has two or
+    more, and none in this batch yet. Returns how many were made."""
+    _one_at_a_time(project)
+    ranked = Task.objects.of_kind(Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
+    fresh = prompts.filter(~Exists(ranked), project=project)
+    tasks, shown = [], []
+    for prompt_id, completions in _different_completions(fresh, k):
+        if len(completions) >= 2:
+            task = Task(project=project, prompt_id=prompt_id, kind=Kind.RANK, batch=batch)
+            task.overlap = overlap
+            tasks.append(task)
+            shown.append(completions)
+    Task.objects.bulk_create(tasks, batch_size=BATCH_SIZE)
+    link = Task.completions.through
+    link.objects.bulk_create(
+        (
+            link(task_id=task.pk, completion_id=completion)
+            for task, completions in zip(tasks, shown, strict=True)
+            for completion in completions
+        ),
+        batch_size=BATCH_SIZE,
+    )
+    return len(tasks)
+
+
+@transaction.atomic
+def open_write_tasks(project: Project, prompts: PromptQuerySet, overlap: int, batch: str) -> int:
+    """Makes a writing task for each prompt that has no demonstration, no open writing task and
+    none in this batch yet. Returns how many were made."""
+    _one_at_a_time(project)
+    writing = Task.objects.of_kind(Kind.WRITE).filter(prompt=OuterRef("pk"))
+    written = Demonstration.objects.current().filter(prompt=OuterRef("pk"))
+    bare = prompts.filter(
+        ~Exists(written), ~Exists(writing.open()), ~Exists(writing.of_batch(batch)), project=project
+    )
+    tasks = [
+        Task(project=project, prompt_id=pk, kind=Kind.WRITE, overlap=overlap, batch=batch)
+        for pk in bare.order_by("pk").values_list("pk", flat=True)
+    ]
+    Task.objects.bulk_create(tasks, batch_size=BATCH_SIZE)
+    return len(tasks)
+
+
+def _one_at_a_time(project: Project) -> None:
+    """Two people who open the same batch at once do not open it twice."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+
+
+def _different_completions(prompts: PromptQuerySet, k: int) -> Iterator[tuple[int, list[int]]]:
+    """Up to `k` completions of each prompt: identical texts once, policies taking turns, the newest
+    of each first."""
+    turn = Window(RowNumber(), partition_by=["prompt_id", "policy_id"], order_by=F("id").desc())
+    rows = (
+        Completion.objects.filter(prompt__in=prompts)
+        .annotate(turn=turn)
+        .order_by("prompt_id", "turn", "-id")
+        .values_list("prompt_id", "text_hash", "pk")
+    )
+    for prompt_id, group in groupby(rows.iterator(), key=lambda row: row[0]):
+        different: dict[str, int] = {}
+        for _, text_hash, pk in group:
+            different.setdefault(text_hash, pk)
+        yield prompt_id, list(different.values())[:k]
