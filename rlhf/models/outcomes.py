@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
-from rlhf.models.runs import Round, Run
+from rlhf.models.runs import LeasedRow, Round, Run
 
 
 class Snapshot(models.Model):
@@ -30,7 +30,7 @@ class Snapshot(models.Model):
         return f"snapshot {self.sha256[:12]}"
 
 
-class Checkpoint(models.Model):
+class Checkpoint(LeasedRow):
     """An immutable folder. One that has no row here does not exist."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")

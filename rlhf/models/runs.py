@@ -10,12 +10,23 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Max, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from annotate.models import Policy, Project, User
 
 
 class LeaseLost(Exception):
     """Somebody else took the run over. Stop at once, and write nothing."""
+
+
+class RoundQuerySet(models.QuerySet["Round"]):
+    def of_project(self, project: Project) -> RoundQuerySet:
+        return self.filter(project=project)
+
+    def with_runs(self) -> RoundQuerySet:
+        return self.select_related("base", "launched_by").prefetch_related(
+            models.Prefetch("runs", Run.objects.select_related("snapshot").order_by("position"))
+        )
 
 
 class Round(models.Model):
@@ -42,6 +53,21 @@ class Round(models.Model):
     def next_number(project: Project) -> int:
         """The next free number. Call it with the project's row locked."""
         return (project.rounds.aggregate(Max("number"))["number__max"] or 0) + 1
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def of_project(self, project: Project) -> RunQuerySet:
+        return self.filter(project=project)
+
+    def over(self) -> RunQuerySet:
+        return self.filter(state__in=Run.ENDED)
+
+    def not_over(self) -> RunQuerySet:
+        return self.exclude(state__in=Run.ENDED)
+
+    def next_of(self, round: Round) -> RunQuerySet:
+        """The run of a round that may start now, if one may."""
+        return self.filter(round=round).exclude(state=Run.State.SUCCEEDED).order_by("position")
 
 
 class Run(models.Model):
@@ -89,6 +115,8 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
+    objects = RunQuerySet.as_manager()
+
     class Meta:
         ordering = ["id"]
         constraints = [
@@ -114,13 +142,43 @@ class Run(models.Model):
     def is_over(self) -> bool:
         return self.state in self.ENDED
 
-    def _move(self, *, to: State, come_from: tuple[State, ...], **fields: Any) -> bool:
+    @property
+    def seconds(self) -> float | None:
+        """How long it has worked, or worked."""
+        if self.started_at is None:
+            return None
+        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+
+    @property
+    def share_done(self) -> float:
+        if self.state == self.State.SUCCEEDED:
+            return 1.0
+        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.state != self.State.RUNNING or not self.share_done or self.seconds is None:
+            return None
+        return self.seconds * (1 - self.share_done) / self.share_done
+
+    def _move(
+        self, *, to: State, come_from: tuple[State, ...], token: int | None = None, **fields: Any
+    ) -> bool:
+        """With a token: the move of a worker, who must still hold the lease."""
         if to in self.ENDED:
             fields.setdefault("ended_at", Now())
-        moved = Run.objects.filter(pk=self.pk, state__in=come_from).update(state=to, **fields) == 1
+        if to != self.State.RUNNING:
+            fields["leased_until"] = None
+        row = Run.objects.filter(pk=self.pk, state__in=come_from)
+        if token is not None:
+            row = row.filter(lease_token=token)
+        moved = row.update(state=to, **fields) == 1
         if moved:
             self.refresh_from_db()
         return moved
+
+    def enqueue(self) -> bool:
+        return self._move(to=self.State.QUEUED, come_from=(self.State.DRAFT,))
 
     def request_cancel(self) -> bool:
         """A waiting run is cancelled at once; a running one is asked, and saves itself first."""
@@ -137,13 +195,62 @@ class Run(models.Model):
             to=self.State.QUEUED,
             come_from=(self.State.PAUSED, self.State.FAILED, self.State.CANCELLED),
             reason="",
+            log_tail="",
             cancel_requested=False,
             attempts_without_progress=0,
             ended_at=None,
         )
 
+    # What the worker who holds the lease decides.
 
-class Metric(models.Model):
+    def succeed(self, *, token: int, summary: dict[str, Any]) -> bool:
+        return self._move(
+            to=self.State.SUCCEEDED, come_from=(self.State.RUNNING,), token=token, summary=summary
+        )
+
+    def fail(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        return self._move(
+            to=self.State.FAILED,
+            come_from=(self.State.RUNNING,),
+            token=token,
+            reason=reason,
+            log_tail=log_tail,
+        )
+
+    def cancel(self, *, token: int) -> bool:
+        return self._move(
+            to=self.State.CANCELLED,
+            come_from=(self.State.RUNNING,),
+            token=token,
+            reason="cancelled",
+        )
+
+    def pause(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        return self._move(
+            to=self.State.PAUSED,
+            come_from=(self.State.RUNNING,),
+            token=token,
+            reason=reason,
+            log_tail=log_tail,
+        )
+
+    def release(self, *, token: int, **fields: Any) -> bool:
+        """Gives the run back, so that another worker may take it at once."""
+        return self._move(
+            to=self.State.QUEUED, come_from=(self.State.RUNNING,), token=token, **fields
+        )
+
+
+class LeasedRow(models.Model):
+    """A row that only the holder of the run's lease may write: a trigger compares the tokens."""
+
+    lease_token = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class Metric(LeasedRow):
     """One line of a run's metrics.jsonl."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="metrics")
@@ -162,7 +269,7 @@ class Metric(models.Model):
         return f"{self.run} step {self.step} {self.split}"
 
 
-class Sample(models.Model):
+class Sample(LeasedRow):
     """What a policy in training says to one of the run's fixed prompts."""
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="samples")

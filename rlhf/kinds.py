@@ -1,0 +1,271 @@
+"""What each kind of run is told, and what it leaves behind when it succeeds.
+
+`prepare` writes the data files and returns the trainer's config; `conclude` runs in the fenced
+transaction that ends the run, so a policy appears together with its run's success or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from annotate.models import Completion, Policy, Prompt
+from annotate.queue import open_rank_tasks
+from feedback_site import __version__
+from rlhf.evaluation import judge
+from rlhf.leases import Lease
+from rlhf.models import Checkpoint, RewardModel, Round, Run, TrainedPolicy
+from rlhf.snapshot import data_config, freeze, prompt_row, write
+from rlhf.tail import file_sha256
+
+Config = dict[str, Any]
+Summary = dict[str, Any]
+
+
+class NothingToDo(Exception):
+    """The run succeeds without a trainer; the message says why."""
+
+
+class Unusable(Exception):
+    """The run cannot start; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    prepare: Callable[[Lease], Config]
+    conclude: Callable[[Lease, Summary], Summary]
+
+
+def prepare(lease: Lease) -> Config:
+    """The trainer's config, also written above the attempt's folder."""
+    config = KINDS[lease.run.kind].prepare(lease)
+    return {**config, "seed": lease.run.seed, "code_version": __version__}
+
+
+def conclude(lease: Lease, outcome: Summary) -> Summary:
+    return KINDS[lease.run.kind].conclude(lease, outcome)
+
+
+# Training
+
+
+def prepare_training(lease: Lease) -> Config:
+    run = lease.run
+    freeze(lease)
+    data = data_config(f"{run.folder}/data")
+    if "train" not in data:
+        raise Unusable(WITHOUT_DATA[run.kind])
+    if run.kind != Run.Kind.REWARD:
+        data.pop("calibration", None)
+    return {
+        "kind": run.kind,
+        "models": _models(run),
+        "train": run.config["train"],
+        "tune": run.config["tune"],
+        "data": data,
+    }
+
+
+WITHOUT_DATA = {
+    Run.Kind.SFT: "There are no demonstrations to learn from. Write some, then resume the run.",
+    Run.Kind.REWARD: "There are no rankings to learn from. Rank completions, then resume the run.",
+    Run.Kind.PPO: "There are no prompts to practise on. Import prompts, then resume the run.",
+}
+
+
+def _models(run: Run) -> dict[str, str]:
+    round = _round(run)
+    if run.kind == Run.Kind.SFT:
+        return {"policy": round.base.folder}
+    sft = final_checkpoint(round, Run.Kind.SFT).folder
+    if run.kind == Run.Kind.REWARD:
+        return {"policy": sft}
+    return {
+        "policy": sft,
+        "reference": sft,
+        "reward": final_checkpoint(round, Run.Kind.REWARD).folder,
+    }
+
+
+def conclude_policy(lease: Lease, outcome: Summary) -> Summary:
+    """SFT and PPO: a new policy, a candidate that nobody speaks through yet."""
+    run, round = lease.run, _round(lease.run)
+    checkpoint = publish_model(lease)
+    policy = Policy.objects.create(
+        project=run.project,
+        name=_free_name(round, run.kind),
+        description=f"{run.get_kind_display()} of {round}, recipe {round.recipe}",
+        origin=Policy.Origin.TRAINED,
+        parent=round.base if run.kind == Run.Kind.SFT else policy_of(round, Run.Kind.SFT),
+        folder=checkpoint.folder,
+        temperature=round.base.temperature,
+        max_new_tokens=round.base.max_new_tokens,
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    return {**outcome, "policy": policy.name}
+
+
+def conclude_reward_model(lease: Lease, outcome: Summary) -> Summary:
+    accuracy = outcome.get("accuracy")
+    RewardModel.objects.create(
+        project=lease.run.project, checkpoint=publish_model(lease), accuracy=accuracy
+    )
+    return outcome
+
+
+def publish_model(lease: Lease) -> Checkpoint:
+    folder = f"{lease.folder}/model"
+    manifest = settings.DATA_DIR / folder / "manifest.json"
+    if not manifest.is_file():
+        raise FileNotFoundError(f"the trainer ended well but left no {folder}/manifest.json")
+    return Checkpoint.objects.create(
+        run=lease.run,
+        lease_token=lease.token,
+        step=Run.objects.get(pk=lease.run.pk).step,
+        folder=folder,
+        manifest_sha256=file_sha256(manifest),
+        is_final=True,
+    )
+
+
+def final_checkpoint(round: Round, kind: str) -> Checkpoint:
+    return Checkpoint.objects.get(run__round=round, run__kind=kind, is_final=True)
+
+
+def policy_of(round: Round, kind: str) -> Policy:
+    return Policy.objects.get(
+        training__checkpoint__run__round=round, training__checkpoint__run__kind=kind
+    )
+
+
+def _free_name(round: Round, kind: str) -> str:
+    """r3-ppo; if somebody has given that name away, r3-ppo-2."""
+    names = (f"r{round.number}-{kind}" + (f"-{i}" if i > 1 else "") for i in count(1))
+    return next(name for name in names if not round.project.policies.filter(name=name).exists())
+
+
+def _round(run: Run) -> Round:
+    assert run.round is not None, f"{run} belongs to no round"
+    return run.round
+
+
+# Sampling
+
+
+def prepare_sampling(lease: Lease) -> Config:
+    run = lease.run
+    policies = list(run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"))
+    prompts = list(run.project.prompts.filter(pk__in=run.config["prompts"]).order_by("pk"))
+    return _sampling(lease, policies, prompts, as_configured=True)
+
+
+def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
+    """The completions, and the work of ranking them."""
+    run = lease.run
+    completions = store_completions(lease, Completion.Source.SAMPLED)
+    tasks = open_rank_tasks(
+        run.project,
+        prompts=run.project.prompts.filter(pk__in={each.prompt_id for each in completions}),
+        k=run.project.ranking_size,
+        overlap=run.project.overlap,
+        batch=f"run {run.pk}",
+    )
+    return {**outcome, "completions": len(completions), "rank_tasks": tasks}
+
+
+# Evaluation
+
+
+def prepare_evaluation(lease: Lease) -> Config:
+    run, round = lease.run, _round(lease.run)
+    held_out = run.project.prompts.in_split(Prompt.Split.VALIDATION, Prompt.Split.TEST)
+    prompts = list(held_out.order_by("pk")[: run.config["prompts_at_most"]])
+    if not prompts:
+        raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
+    # Equal length limits, or the policy that may say more would win by that.
+    config = _sampling(lease, contestants(round), prompts, as_configured=False)
+    reward = final_checkpoint(round, Run.Kind.REWARD).folder
+    return {**config, "models": {**config["models"], "reward": reward}}
+
+
+def contestants(round: Round) -> list[Policy]:
+    """PPO, SFT and the base, and the live policy where it is another."""
+    live = round.project.policies.live().first()
+    trained = [policy_of(round, Run.Kind.PPO), policy_of(round, Run.Kind.SFT)]
+    policies = [*trained, round.base]
+    if live and live.folder and live not in policies:
+        policies.append(live)
+    return policies
+
+
+def conclude_evaluation(lease: Lease, outcome: Summary) -> Summary:
+    completions = store_completions(lease, Completion.Source.EVALUATION)
+    return {**outcome, **judge(lease.run, contestants(_round(lease.run)), completions)}
+
+
+def _sampling(
+    lease: Lease, policies: list[Policy], prompts: list[Prompt], *, as_configured: bool
+) -> Config:
+    run = lease.run
+    folder = f"{lease.folder}/data"
+    write(settings.DATA_DIR / folder, {"train": [prompt_row(prompt) for prompt in prompts]})
+    return {
+        "kind": "sample",
+        "models": {
+            "policies": {
+                policy.name: _speaker(policy, with_length=as_configured) for policy in policies
+            }
+        },
+        "train": run.config["train"],
+        "data": data_config(folder),
+    }
+
+
+def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
+    speaker = {
+        "path": policy.folder,
+        "system_prompt": policy.system_prompt,
+        "few_shot": policy.few_shot,
+        "temperature": policy.temperature,
+    }
+    return {**speaker, "max_new_tokens": policy.max_new_tokens} if with_length else speaker
+
+
+def store_completions(lease: Lease, source: str) -> list[Completion]:
+    run = lease.run
+    policies = {policy.name: policy for policy in run.project.policies.all()}
+    completions = [
+        Completion(
+            prompt_id=int(row["id"]),
+            policy=policies[row["policy"]],
+            text=row["text"].replace("\x00", ""),
+            source=source,
+            seed=row.get("seed"),
+            sampling={"run": run.pk, "index": row["index"], **run.config["train"]},
+            template_hash=policies[row["policy"]].template_hash,
+            finish_reason=row.get("finish_reason", ""),
+            score=row.get("score"),
+        ).derive()
+        for row in _rows(lease.path / "completions.jsonl")
+    ]
+    return Completion.objects.bulk_create(completions, batch_size=1000)
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+KINDS = {
+    Run.Kind.SFT: Kind(prepare_training, conclude_policy),
+    Run.Kind.REWARD: Kind(prepare_training, conclude_reward_model),
+    Run.Kind.PPO: Kind(prepare_training, conclude_policy),
+    Run.Kind.SAMPLE: Kind(prepare_sampling, conclude_sampling),
+    Run.Kind.EVALUATE: Kind(prepare_evaluation, conclude_evaluation),
+}

@@ -1,0 +1,99 @@
+"""Starts a trainer as a process of its own, and ends it.
+
+The kernel kills the trainer when the worker dies (parent-death signal), so two trainers of one run
+never work side by side for long; the lease decides whose results count."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from django.conf import settings
+
+# Run between fork and the trainer. A `preexec_fn` may deadlock under threads; a fresh interpreter
+# that asks for the signal and then becomes the trainer does not.
+DIE_WITH_PARENT = """
+import os, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    os._exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+OUTPUT = "output.txt"
+
+
+class Trainer:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, or None if it still works after so many seconds."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def ask_to_stop(self) -> None:
+        """It writes a checkpoint and leaves."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+
+
+def start(folder: Path, *, resume: Path | None = None) -> Trainer:
+    """Start a trainer on a run folder. Its output lands in the folder too."""
+    command = [*_launcher(), "-m", "rlhf.learning", str(folder)]
+    command += ["--data-dir", str(settings.DATA_DIR)]
+    if resume:
+        command += ["--resume", str(resume)]
+    with (folder / OUTPUT).open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=settings.BASE_DIR,
+            env=_environment(),
+            start_new_session=True,
+        )
+    return Trainer(process)
+
+
+def last_lines(folder: Path, count: int = 50) -> str:
+    """The end of what a trainer said."""
+    file = folder / OUTPUT
+    if not file.exists():
+        return ""
+    with file.open("rb") as lines:
+        lines.seek(max(0, file.stat().st_size - 20_000))
+        text = lines.read().decode(errors="replace").replace("\x00", "")
+    return "\n".join(text.splitlines()[-count:])
+
+
+def _launcher() -> list[str]:
+    """`torchrun --nproc-per-node 2` and `accelerate launch` understand `-m` as python does."""
+    return shlex.split(settings.TRAIN_LAUNCHER) or [sys.executable]
+
+
+def _environment() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    secrets = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY"}
+    return {
+        "OMP_NUM_THREADS": str(cores),
+        **{name: value for name, value in os.environ.items() if name not in secrets},
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }

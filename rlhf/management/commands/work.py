@@ -1,0 +1,143 @@
+"""A worker: hears the bell in Redis, and looks in PostgreSQL by itself.
+
+Nothing is inferred from Redis: it may be away, come back empty, or hold leftovers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import InterfaceError, OperationalError, close_old_connections
+from django.utils.module_loading import import_string
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout
+
+from rlhf.leases import worker_name
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 15.0
+PRESENCE_EVERY = 10.0
+BELL_AWAY = (RedisError, OSError)
+
+
+class Command(BaseCommand):
+    help = "Works: `label` does the short jobs, `train` the runs. Ends at SIGTERM within 30 s."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("queue", choices=["label", "train"])
+
+    def handle(self, *, queue: str, **options: Any) -> None:
+        leaving = import_string("rlhf.jobs.leaving") if queue == "train" else threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: leaving.set())
+        look = import_string("rlhf.jobs.look") if queue == "train" else nothing_to_look_for
+        logger.info("worker %s listens for %s", worker_name(), queue)
+        Ear(queue, leaving).listen(look)
+
+
+def nothing_to_look_for() -> bool:
+    return False
+
+
+class Ear:
+    """Listens to one queue until it is time to leave."""
+
+    def __init__(self, queue: str, leaving: threading.Event) -> None:
+        self.queue = queue
+        self.leaving = leaving
+        self._is_deaf = False
+        self._made: SimpleWorker | None = None
+        self._making = threading.Lock()
+
+    def listen(self, look: Callable[[], bool]) -> None:
+        presence = threading.Thread(target=self._be_present, name="presence")
+        presence.start()
+        while not self.leaving.is_set():
+            look_until_idle(look)
+            self._hear_for(LOOK_EVERY)
+        presence.join()
+
+    def _hear_for(self, seconds: float) -> None:
+        """Does one job that is rung for and returns, for there may be more to do."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.leaving.is_set():
+            try:
+                if self._hear():
+                    return
+                self._is_deaf = False
+            except BELL_AWAY as error:
+                self._say_once(error)
+                self.leaving.wait(1.0)
+            except Exception:
+                logger.exception("a ring on %s could not be understood", self.queue)
+
+    def _hear(self) -> bool:
+        if not settings.REDIS_URL:
+            self.leaving.wait(1.0)
+            return False
+        worker = self._worker()
+        try:
+            rung = Queue.dequeue_any(worker.queues, timeout=1, connection=worker.connection)
+        except DequeueTimeout:
+            return False
+        if rung:
+            close_old_connections()
+            worker.execute_job(*rung)
+            close_old_connections()
+        return rung is not None
+
+    def _worker(self) -> SimpleWorker:
+        with self._making:
+            if self._made is None:
+                bell = Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1.0)
+                name = f"{worker_name()}:{self.queue}"
+                self._made = SimpleWorker([self.queue], name=name, connection=bell, worker_ttl=20)
+            return self._made
+
+    def _be_present(self) -> None:
+        """Shows the worker in Redis, also during the hours of a training."""
+        while True:
+            try:
+                self._show()
+            except BELL_AWAY as error:
+                self._say_once(error)
+            if self.leaving.wait(PRESENCE_EVERY):
+                break
+        with suppress(*BELL_AWAY):
+            self._worker().register_death()
+
+    def _show(self) -> None:
+        if not settings.REDIS_URL:
+            return
+        worker = self._worker()
+        if not worker.connection.sismember(worker.redis_workers_keys, worker.key):
+            worker.connection.delete(worker.key)  # leftovers, or Redis was emptied
+            worker.register_birth()
+        worker.heartbeat()
+
+    def _say_once(self, error: Exception) -> None:
+        if not self._is_deaf:
+            logger.warning("the bell cannot be heard, looking every %d s: %s", LOOK_EVERY, error)
+        self._is_deaf = True
+
+
+def look_until_idle(look: Callable[[], bool]) -> None:
+    try:
+        while look():
+            pass
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("cannot look in the database: %s", error)
+    except Exception:
+        # The run says that it failed; the next one has a right to this worker.
+        logger.exception("a run ended with an error")
+    close_old_connections()

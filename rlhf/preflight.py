@@ -1,0 +1,211 @@
+"""Is there enough, and good enough, to learn from? Asked before a round is launched.
+
+An error stops the launch; a warning is shown and lets it pass. Each has a name and says what to
+do."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from annotate.models import Policy, Project, Ranking
+from rlhf.snapshot import HELD_OUT, TRAIN, demonstrations_of, rankings_of, tells_apart
+
+FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
+LABELER_SHARE = 0.3
+
+
+class NotReady(Exception):
+    """A round cannot be launched. `findings` say why and what to do."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__(" ".join(finding.message for finding in findings))
+        self.findings = findings
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    message: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class Preflight:
+    counts: dict[str, int]
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.is_error]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.is_error]
+
+
+def preflight(project: Project, base: Policy | None) -> Preflight:
+    demonstrations = list(demonstrations_of(project))
+    rankings = list(rankings_of(project))
+    to_learn = [d for d in demonstrations if d.prompt.split in TRAIN]
+    to_rank = [r for r in rankings if r.prompt.split in TRAIN]
+    decided = [r for r in to_rank if tells_apart(r)]
+    held_out = project.prompts.in_split(*HELD_OUT).count()
+    prompts = project.prompts.in_split(*TRAIN).count()
+    findings = [
+        *check_base(base),
+        *_check_demonstrations([d.text for d in to_learn], held_out=len(demonstrations)),
+        *_check_rankings(len(to_rank), len(decided), all_rankings=len(rankings)),
+        *_check_labelers(decided),
+        *_check_contradictions(decided),
+        *_check_identical(decided),
+    ]
+    if not held_out:
+        findings.append(
+            Finding(
+                "no_test_split",
+                "No prompt is held out (one in five is, by a hash of its text), so the round "
+                "cannot be evaluated. Import more prompts.",
+            )
+        )
+    counts = {
+        "demonstrations": len(to_learn),
+        "rankings": len(decided),
+        "comparisons": sum(_comparisons(ranking) for ranking in decided),
+        "prompts": prompts,
+        "held_out_prompts": held_out,
+    }
+    return Preflight(counts=counts, findings=findings)
+
+
+def check_base(base: Policy | None) -> Iterator[Finding]:
+    if base is None:
+        message = "There is no base policy. Add one that has a model folder."
+        yield Finding("no_base", message, is_error=True)
+    elif not base.folder:
+        message = f"{base} has no weights of its own to train. Choose a policy with a model folder."
+        yield Finding("base_without_weights", message, is_error=True)
+    elif missing := _missing_of_a_model(base.folder):
+        message = (
+            f"The folder of {base}, {base.folder} in DATA_DIR, is not a model folder: "
+            f"{missing}. Point the policy to a Hugging Face folder with safetensors."
+        )
+        yield Finding("base_not_a_model", message, is_error=True)
+
+
+def _missing_of_a_model(name: str) -> str:
+    folder = settings.DATA_DIR / name
+    if not folder.is_dir():
+        return "it does not exist"
+    if not (folder / "config.json").is_file():
+        return "config.json is missing"
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError:
+        return "config.json is not JSON"
+    if not any(folder.glob("*.safetensors")):
+        return "there are no weights (*.safetensors)"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+        return "the tokenizer is missing"
+    return ""
+
+
+def _check_demonstrations(texts: list[str], *, held_out: int) -> Iterator[Finding]:
+    written = [text for text in texts if text.strip()]
+    if not written and held_out:
+        message = (
+            "All demonstrations belong to held-out prompts, which never train. "
+            "Write some for other prompts."
+        )
+        yield Finding("no_training_demonstrations", message, is_error=True)
+    elif not written:
+        message = "There are no demonstrations yet. Let people write some (Label), or import them."
+        yield Finding("no_demonstrations", message, is_error=True)
+    elif len(written) == 1:
+        message = "There is one demonstration only. A policy cannot learn from one: write more."
+        yield Finding("one_demonstration", message, is_error=True)
+    elif len(written) < FEW_DEMONSTRATIONS:
+        message = f"Only {len(written)} demonstrations: the policy will learn them by heart."
+        yield Finding("few_demonstrations", message)
+    if len(written) < len(texts):
+        message = f"{len(texts) - len(written)} demonstrations are empty and are left out."
+        yield Finding("empty_completion", message)
+
+
+def _check_rankings(count: int, decided: int, *, all_rankings: int) -> Iterator[Finding]:
+    if not count and all_rankings:
+        message = (
+            "All rankings belong to held-out prompts, which never train. Rank completions of "
+            "other prompts."
+        )
+        yield Finding("no_training_rankings", message, is_error=True)
+    elif not count:
+        message = (
+            "There are no rankings yet. Sample completions (Policies), then let people rank "
+            "them (Label), or import rankings."
+        )
+        yield Finding("no_rankings", message, is_error=True)
+    elif not decided:
+        message = "All rankings are ties: there is nothing to prefer. Rank more completions."
+        yield Finding("only_ties", message, is_error=True)
+    elif decided == 1:
+        message = "There is one ranking only. A reward model cannot learn from one: rank more."
+        yield Finding("one_ranking", message, is_error=True)
+    elif decided < FEW_RANKINGS:
+        message = f"Only {decided} rankings tell completions apart: the reward model will guess."
+        yield Finding("few_rankings", message)
+
+
+def _check_labelers(rankings: list[Ranking]) -> Iterator[Finding]:
+    by_labeler = Counter(ranking.labeler for ranking in rankings)
+    if len(by_labeler) == 1:
+        (labeler,) = by_labeler
+        message = f"All rankings come from one person, {labeler.display_name}."
+        yield Finding("one_labeler", message)
+    elif by_labeler:
+        labeler, count = by_labeler.most_common(1)[0]
+        share = count / len(rankings)
+        if share > max(LABELER_SHARE, 1.5 / len(by_labeler)):
+            message = f"{share:.0%} of the rankings come from one person, {labeler.display_name}."
+            yield Finding("dominant_labeler", message)
+
+
+def _check_contradictions(rankings: list[Ranking]) -> Iterator[Finding]:
+    """People disagree, and the reward model learns from that; a person who contradicts
+    themselves on the same completions is worth a look."""
+    seen: dict[tuple[int, int, int], bool] = {}
+    contradictions = 0
+    for ranking in rankings:
+        place = {each.completion_id: each.place for each in ranking.placements.all()}
+        ids = sorted(place)
+        for i, one in enumerate(ids):
+            for other in ids[i + 1 :]:
+                if place[one] == place[other]:
+                    continue
+                key, better = (ranking.labeler_id, one, other), place[one] < place[other]
+                contradictions += seen.setdefault(key, better) != better
+    if contradictions:
+        message = f"{contradictions} comparisons contradict one by the same person."
+        yield Finding("contradictory_comparisons", message)
+
+
+def _check_identical(rankings: list[Ranking]) -> Iterator[Finding]:
+    count = 0
+    for ranking in rankings:
+        places: dict[str, set[int]] = {}
+        for each in ranking.placements.all():
+            places.setdefault(each.completion.text.strip(), set()).add(each.place)
+        count += any(len(different) > 1 for different in places.values())
+    if count:
+        message = f"{count} rankings put completions of the same text in different places."
+        yield Finding("chosen_is_rejected", message)
+
+
+def _comparisons(ranking: Ranking) -> int:
+    places = Counter(placement.place for placement in ranking.placements.all())
+    count = sum(places.values())
+    return count * (count - 1) // 2 - sum(n * (n - 1) // 2 for n in places.values())

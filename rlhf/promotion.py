@@ -1,0 +1,75 @@
+"""Which policy speaks to guests: a decision with a reason, and a way back."""
+
+from __future__ import annotations
+
+import logging
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from annotate.inference import InferenceError, warm
+from annotate.models import Policy, Project, User
+from rlhf.models import Promotion
+from rlhf.models.runs import lock_project
+
+logger = logging.getLogger(__name__)
+
+
+def promote(policy: Policy, *, by: User, reason: str) -> Promotion:
+    """Makes `policy` live. The server loads it first, so that no guest waits for that."""
+    if policy.state == Policy.State.LIVE:
+        raise ValidationError(f"{policy} is live already.")
+    return _switch(policy, by=by, reason=reason, is_rollback=False)
+
+
+def roll_back(project: Project, *, by: User, reason: str) -> Promotion:
+    """Back to the policy that was live before the one that is."""
+    previous = previous_live(project)
+    if previous is None:
+        raise ValidationError("There is nothing to roll back to: no other policy was live before.")
+    return _switch(previous, by=by, reason=reason, is_rollback=True)
+
+
+def previous_live(project: Project) -> Policy | None:
+    """Where a roll back leads. Rolling back twice goes two policies back, not to and fro."""
+    line: list[Policy] = []
+    for promotion in project.promotions.select_related("policy", "previous").order_by("pk"):
+        if not line and promotion.previous:
+            line.append(promotion.previous)
+        if promotion.is_rollback:
+            line.pop()
+        else:
+            line.append(promotion.policy)
+    return line[-2] if len(line) > 1 else None
+
+
+def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool) -> Promotion:
+    if not reason.strip():
+        raise ValidationError("Say why, for those who will ask later.")
+    if not policy.folder and not policy.endpoint:
+        raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
+    _warm(policy, must_answer=not is_rollback)
+    with transaction.atomic():
+        lock_project(policy.project)
+        policy.refresh_from_db()
+        if policy.state == Policy.State.LIVE:
+            raise ValidationError(f"{policy} is live already.")
+        previous = policy.go_live()
+        return Promotion.objects.create(
+            project=policy.project,
+            policy=policy,
+            previous=previous,
+            is_rollback=is_rollback,
+            reason=reason.strip(),
+            decided_by=by,
+        )
+
+
+def _warm(policy: Policy, *, must_answer: bool) -> None:
+    """A policy that cannot answer is not promoted; the way back stays open even then."""
+    try:
+        warm(policy)
+    except InferenceError as error:
+        if must_answer:
+            raise ValidationError(f"{policy} was not promoted: it cannot answer. {error}")
+        logger.warning("rolling back to %s without a trial: %s", policy, error)

@@ -1,0 +1,150 @@
+"""Launching: a round is a few rows in state `queued`, and a ring once they are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+
+from annotate.models import Policy, Project, Prompt, User
+from feedback_site.bell import ring
+from rlhf.learning.config import ConfigError, from_dict
+from rlhf.learning.config import recipe as recipe_of
+from rlhf.models import Round, Run
+from rlhf.models.runs import lock_project
+from rlhf.preflight import Finding, NotReady, check_base, preflight
+
+SIZES = ("tiny", "small", "large")
+STAGES = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO, Run.Kind.EVALUATE)
+TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)
+
+EVALUATION_K = 2
+EVALUATION_PROMPTS = 200
+MOST_COMPLETIONS = 100_000
+
+Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+@transaction.atomic
+def launch_round(
+    project: Project,
+    *,
+    by: User,
+    base: Policy,
+    recipe: str,
+    overrides: Overrides | None = None,
+    seed: int = 0,
+    note: str = "",
+) -> Round:
+    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. Raises NotReady, ConfigError."""
+    configs = {kind: stage_config(kind, recipe, overrides or {}) for kind in STAGES}
+    lock_project(project)
+    errors = preflight(project, base).errors
+    if errors:
+        raise NotReady(errors)
+    round = Round.objects.create(
+        project=project,
+        number=Round.next_number(project),
+        recipe=recipe,
+        base=base,
+        note=note,
+        launched_by=by,
+    )
+    runs = [
+        Run.objects.create(
+            project=project,
+            round=round,
+            kind=kind,
+            position=position,
+            config=configs[kind],
+            seed=seed,
+            launched_by=by,
+        )
+        for position, kind in enumerate(STAGES)
+    ]
+    ring("train", "rlhf.jobs.train", runs[0].pk)
+    return round
+
+
+@transaction.atomic
+def launch_sampling(
+    project: Project,
+    *,
+    by: User | None,
+    policies: list[Policy],
+    k: int,
+    prompts: list[Prompt],
+    seed: int = 0,
+) -> Run:
+    """`k` completions of each prompt from each policy, and then the work of ranking them."""
+    _check_sampling(policies, k, prompts)
+    run = Run.objects.create(
+        project=project,
+        kind=Run.Kind.SAMPLE,
+        config={
+            "policies": [policy.pk for policy in policies],
+            "prompts": [prompt.pk for prompt in prompts],
+            "train": {**recipe_of("sample", "small")["train"], "k": k},
+        },
+        seed=seed,
+        launched_by=by,
+    )
+    ring("train", "rlhf.jobs.train", run.pk)
+    return run
+
+
+def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]:
+    """Every field of the recipe, with the operator's changes, checked."""
+    if kind == Run.Kind.EVALUATE:
+        length = stage_config(Run.Kind.PPO, recipe, overrides)["train"]["max_new_tokens"]
+        train = {
+            **recipe_of("sample", recipe)["train"],
+            "k": EVALUATION_K,
+            "max_new_tokens": length,
+        }
+        return {"train": train, "prompts_at_most": EVALUATION_PROMPTS}
+    chosen = recipe_of(kind, recipe)
+    changes = overrides.get(kind, {})
+    for part in changes:
+        if part not in chosen:
+            raise ConfigError(f"{kind}: unknown part {part!r}; known are train, tune")
+    merged = {part: {**fields, **changes.get(part, {})} for part, fields in chosen.items()}
+    # The paths are known only when the run starts; the rest is checked now.
+    models = {"policy": "-", "reward": "-"}
+    from_dict(
+        {"kind": kind, "models": models, "data": {"train": "-", "demonstrations": "-"}, **merged}
+    )
+    return merged
+
+
+def resume_round(round: Round) -> bool:
+    """Every stage that stopped early goes on, in order."""
+    resumed = [run for run in round.runs.all() if run.resume()]
+    for run in resumed[:1]:
+        ring("train", "rlhf.jobs.train", run.pk)
+    return bool(resumed)
+
+
+def cancel_round(round: Round) -> bool:
+    """The later stages first, so that none starts while the earlier ones end."""
+    return any([run.request_cancel() for run in round.runs.order_by("-position")])
+
+
+def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt]) -> None:
+    findings = [finding for policy in policies for finding in check_base(policy)]
+    if not policies:
+        findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
+    if not prompts:
+        message = "There are no such prompts. Import some, or choose another split."
+        findings.append(Finding("no_prompts", message, is_error=True))
+    if not 1 <= k <= 16:
+        findings.append(Finding("bad_k", "K must be between 1 and 16.", is_error=True))
+    elif len(policies) * k < 2:
+        message = "One completion cannot be ranked: ask for at least two of each prompt."
+        findings.append(Finding("one_completion", message, is_error=True))
+    if len(policies) * k * len(prompts) > MOST_COMPLETIONS:
+        message = f"That is more than {MOST_COMPLETIONS:,} completions. Choose fewer prompts."
+        findings.append(Finding("too_many", message, is_error=True))
+    if findings:
+        raise NotReady(findings)
