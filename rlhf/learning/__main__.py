@@ -4,11 +4,11 @@
     torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER --data-dir DIR
 
 `config.json` is read from RUN_FOLDER, else from the folder above. Its paths are relative to
---data-dir, else to the environment's DATA_DIR, else to the current directory. Without --resume a run
-goes on from its own newest whole checkpoint. `TORCH_THREADS` sets the number of threads.
+--data-dir, else to the environment's DATA_DIR, else to the current directory. Without --resume a
+run goes on from its own newest whole checkpoint. `TORCH_THREADS` sets the number of threads.
 
-Exit code: 0 done, 3 asked to stop by SIGTERM (checkpoint written), 4 paused by a guard (the reason is
-in outcome.json), anything else failed (traceback in log.txt).
+Exit code: 0 done, 3 asked to stop by SIGTERM (checkpoint written), 4 paused by a guard (the reason
+is in outcome.json), 2 no usable config, anything else failed (traceback in log.txt).
 """
 
 from __future__ import annotations
@@ -43,16 +43,20 @@ class Stop:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m rlhf.learning", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m rlhf.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT_FOLDER")
     arguments = parser.parse_args()
     stop = Stop()
     try:
-        folder = RunFolder(arguments.folder, arguments.data_dir,
-                           writes=os.environ.get("RANK", "0") == "0")
+        folder = RunFolder(
+            arguments.folder, arguments.data_dir, writes=os.environ.get("RANK", "0") == "0"
+        )
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -82,36 +86,42 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
     from accelerate import Accelerator
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from .checkpoint import sha256
     from .sample import sample
     from .training import Learner, train
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    set_verbosity_error()  # type: ignore[no-untyped-call]
     if "TORCH_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["TORCH_THREADS"]))
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=not on_gpu,
-        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no")
+        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no",
+    )
     config = folder.config
     data_hash = sha256(folder.data("train")) if folder.data("train").is_file() else ""
-    folder.say(f"{config.kind}, seed {config.seed}, data {data_hash[:12]}, code"
-               f" {config.code_version or 'unknown'}, {accelerator.num_processes} process(es) on"
-               f" {accelerator.device}, {torch.get_num_threads()} threads")
+    folder.say(
+        f"{config.kind}, seed {config.seed}, data {data_hash[:12]}, code"
+        f" {config.code_version or 'unknown'}, {accelerator.num_processes} process(es) on"
+        f" {accelerator.device}, {torch.get_num_threads()} threads"
+    )
     if config.kind == "sample":
         return {**sample(folder, accelerator, stop), "model": None}
     learners: dict[str, type[Learner]] = {}
     if config.kind == "sft":
         from .sft import SFTLearner
+
         learners["sft"] = SFTLearner
     elif config.kind == "reward":
         from .reward import RewardLearner
+
         learners["reward"] = RewardLearner
     else:
         from .ppo import PPOLearner
+
         learners["ppo"] = PPOLearner
     learner = learners[config.kind](folder, accelerator)
     summary = train(learner, folder, stop, resume)

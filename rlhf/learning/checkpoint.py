@@ -44,14 +44,16 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]],
-         state: Mapping[str, Any]) -> Path:
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Path:
     """`tensors`: file name -> name -> tensor. Returns the checkpoint's final place."""
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob("tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     needed = SPARE_BYTES + sum(
-        tensor.nbytes for group in tensors.values() for tensor in group.values())
+        tensor.nbytes for group in tensors.values() for tensor in group.values()
+    )
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFull(f"a checkpoint needs {needed >> 20} MB and {free >> 20} MB are free")
@@ -86,7 +88,7 @@ def load(folder: Path) -> Checkpoint:
 
 def latest_good(folder: Path, before: str = "") -> tuple[Checkpoint, list[str]] | None:
     """The newest whole checkpoint (named <= `before`) and what was wrong with newer ones."""
-    complaints = []
+    complaints: list[str] = []
     for place in reversed(checkpoints(folder)):
         if before and place.name > before:
             continue
@@ -120,7 +122,9 @@ def write_manifest(folder: Path) -> None:
         if path.is_file() and path.name != MANIFEST:
             sync(path)
             files[str(path.relative_to(folder))] = {
-                "sha256": sha256(path), "size": path.stat().st_size}
+                "sha256": sha256(path),
+                "size": path.stat().st_size,
+            }
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
     sync(folder / MANIFEST)
     sync(folder)

@@ -1,8 +1,8 @@
 """What a run is told: frozen dataclasses, one help line a field, and three recipes a kind.
 
 The recipes are one dial. `tiny` takes the whole wheel round on a toy model in about a minute,
-`small` trains a 135-million-parameter model on two CPU cores, `large` is for GPUs and keeps close to
-InstructGPT (arXiv 2203.02155, appendix C).
+`small` trains a 135-million-parameter model on two CPU cores, `large` is for GPUs and keeps close
+to InstructGPT (arXiv 2203.02155, appendix C).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class Sample(Checked):
     batch_size: int = knob(32, "Answers written at once.", least=1)
 
 
-Train = Union[SFT, Reward, PPO, Sample]
+Train = SFT | Reward | PPO | Sample
 TRAIN: dict[str, type[SFT] | type[Reward] | type[PPO] | type[Sample]] = {
     "sft": SFT,
     "reward": Reward,
@@ -197,7 +197,8 @@ class Models(Checked):
     policies: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "help": "Sample: name -> {path, system_prompt?, few_shot?, temperature?, max_new_tokens?}."
+            "help": "Sample: name -> {path, system_prompt?, few_shot?, temperature?,"
+            " max_new_tokens?}."
         },
     )
 

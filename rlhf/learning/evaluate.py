@@ -15,8 +15,13 @@ class Estimate:
     high: float
 
 
-def clustered_mean(values: Sequence[float], weights: Sequence[float], clusters: Sequence[str],
-                   resamples: int, seed: int = 0) -> Estimate:
+def clustered_mean(
+    values: Sequence[float],
+    weights: Sequence[float],
+    clusters: Sequence[str],
+    resamples: int,
+    seed: int = 0,
+) -> Estimate:
     """Weighted mean with a 95 % bootstrap interval that draws whole prompts.
 
     Comparisons of one prompt share their completions; drawing them singly would make the
@@ -44,8 +49,9 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def calibration_error(probabilities: Sequence[float], weights: Sequence[float],
-                      bins: int = 10) -> float:
+def calibration_error(
+    probabilities: Sequence[float], weights: Sequence[float], bins: int = 10
+) -> float:
     """Expected calibration error of P(better wins), which should come true every time it is said.
 
     Each comparison is folded to the side the model believes in, as its labels are symmetric.
@@ -57,6 +63,6 @@ def calibration_error(probabilities: Sequence[float], weights: Sequence[float],
     for each in range(bins):
         here = bin_of == each
         if w[here].sum() > 0:
-            gap = np.average(believed[here], weights=w[here]) - np.average(won[here], weights=w[here])
+            gap = np.average((believed - won)[here], weights=w[here])
             error += abs(gap) * w[here].sum() / w.sum()
     return float(error)

@@ -14,28 +14,30 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 1 << 24  # logits held at once
 
 
-def token_logprobs(hidden_NH: Tensor, head: nn.Module, targets_N: Tensor,
-                   temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def token_logprobs(
+    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """(logprobs_N of the targets, exact entropy_N), in nats, without ever holding N x V logits.
 
     Chunks of logits live only while they are used and are computed again in the backward pass.
     """
-    vocabulary = int(head.weight.shape[0])  # type: ignore[union-attr, operator, arg-type]
-    rows = max(1, CHUNK // vocabulary)
+    rows = max(1, CHUNK // head.out_features)
     pieces = []
     for start in range(0, max(len(targets_N), 1), rows):
         hidden, targets = hidden_NH[start : start + rows], targets_N[start : start + rows]
         if torch.is_grad_enabled() and len(targets_N) > rows:
-            pieces.append(checkpoint(_logprobs, hidden, head, targets, temperature,
-                                     use_reentrant=False))
+            pieces.append(
+                checkpoint(_logprobs, hidden, head, targets, temperature, use_reentrant=False)
+            )
         else:
             pieces.append(_logprobs(hidden, head, targets, temperature))
     logprobs, entropies = zip(*pieces, strict=True)
     return torch.cat(logprobs), torch.cat(entropies)
 
 
-def _logprobs(hidden_NH: Tensor, head: nn.Module, targets_N: Tensor,
-              temperature: float) -> tuple[Tensor, Tensor]:
+def _logprobs(
+    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     return logprobs_and_entropy(head(hidden_NH).float() / temperature, targets_N)
 
 
@@ -45,8 +47,9 @@ def logprobs_and_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, 
     return logprobs_N, -(all_NV.exp() * all_NV).sum(-1)
 
 
-def pairwise_loss(scores_K: Tensor, better_P: Tensor, worse_P: Tensor, weight_P: Tensor,
-                  margin_P: Tensor) -> Tensor:
+def pairwise_loss(
+    scores_K: Tensor, better_P: Tensor, worse_P: Tensor, weight_P: Tensor, margin_P: Tensor
+) -> Tensor:
     """-sum_P w log sigmoid(r_better - r_worse - margin): InstructGPT eq. 1 with w = 1 / C(K,2)."""
     difference_P = scores_K[better_P] - scores_K[worse_P] - margin_P
     return -(weight_P * F.logsigmoid(difference_P)).sum()
@@ -70,8 +73,9 @@ def token_rewards(scores_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, beta: float)
     return rewards_BT.scatter_add(1, last_B[:, None], scores_B[:, None].to(rewards_BT))
 
 
-def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float,
-        lam: float) -> tuple[Tensor, Tensor]:
+def gae(
+    rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """(advantages_BT, returns_BT), arXiv 1506.02438 eq. 16; nothing beyond the last valid token."""
     valid_BT = mask_BT.to(values_BT)
     advantages_BT = torch.zeros_like(values_BT)
@@ -84,8 +88,9 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float,
     return advantages_BT, (advantages_BT + values_BT) * valid_BT
 
 
-def policy_loss(logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor,
-                clip: float) -> tuple[Tensor, Tensor, Tensor]:
+def policy_loss(
+    logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Clipped surrogate (arXiv 1707.06347 eq. 7): (summed loss, ratio_N, clipped_N)."""
     ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20).exp()
     plain_N = -advantages_N * ratio_N
@@ -93,8 +98,9 @@ def policy_loss(logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor
     return torch.maximum(plain_N, clipped_N).sum(), ratio_N.detach(), (clipped_N > plain_N).detach()
 
 
-def value_loss(values_N: Tensor, old_values_N: Tensor, returns_N: Tensor,
-               clip: float) -> tuple[Tensor, Tensor]:
+def value_loss(
+    values_N: Tensor, old_values_N: Tensor, returns_N: Tensor, clip: float
+) -> tuple[Tensor, Tensor]:
     """1/2 max((v - R)^2, (clipped v - R)^2): (summed loss, clipped_N)."""
     near_N = old_values_N + (values_N - old_values_N).clamp(-clip, clip)
     plain_N, clipped_N = (values_N - returns_N) ** 2, (near_N - returns_N) ** 2

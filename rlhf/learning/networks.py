@@ -79,8 +79,11 @@ class PolicyNetwork(nn.Module):
     def hidden(self, batch: Batch) -> Tensor:
         """The final hidden state `hidden_BLH`, before the LM head."""
         out = self.lm.base_model(
-            input_ids=batch.ids_BL, attention_mask=batch.mask_BL.long(),
-            position_ids=batch.positions_BL, use_cache=False)
+            input_ids=batch.ids_BL,
+            attention_mask=batch.mask_BL.long(),
+            position_ids=batch.positions_BL,
+            use_cache=False,
+        )
         hidden_BLH: Tensor = out.last_hidden_state
         return hidden_BLH
 
@@ -92,7 +95,8 @@ class PolicyNetwork(nn.Module):
         before_BL = batch.keep_BL.roll(-1, dims=1)
         hidden_NH = self.hidden(batch)[before_BL]
         logprobs_N, entropy_N = token_logprobs(
-            hidden_NH, self.lm.get_output_embeddings(), batch.ids_BL[batch.keep_BL], temperature)
+            hidden_NH, output_head(self.lm), batch.ids_BL[batch.keep_BL], temperature
+        )
         return logprobs_N, entropy_N, hidden_NH
 
 
@@ -104,12 +108,21 @@ class ScoreNetwork(nn.Module):
         self.model = model
         self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
 
+    @property
+    def head(self) -> nn.Linear:
+        score = self.model.score
+        assert isinstance(score, nn.Linear)
+        return score
+
     def values(self, batch: Batch) -> Tensor:
         """values_BL, one number at every position."""
         out = self.model.base_model(
-            input_ids=batch.ids_BL, attention_mask=batch.mask_BL.long(),
-            position_ids=batch.positions_BL, use_cache=False)
-        values_BL: Tensor = self.model.score(out.last_hidden_state).squeeze(-1) + self.bias
+            input_ids=batch.ids_BL,
+            attention_mask=batch.mask_BL.long(),
+            position_ids=batch.positions_BL,
+            use_cache=False,
+        )
+        values_BL: Tensor = self.head(out.last_hidden_state).squeeze(-1) + self.bias
         return values_BL
 
     def forward(self, batch: Batch) -> Tensor:
@@ -131,12 +144,14 @@ def check_folder(folder: Path) -> None:
     """A plain Hugging Face model folder, or a ConfigError that names what is missing."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a model folder: no such directory")
-    missing = [name for name in ("config.json", "tokenizer_config.json")
-               if not (folder / name).is_file()]
+    missing = [
+        name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()
+    ]
     if not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
-    if not any((folder / name).is_file() for name in
-               ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
         missing.append("tokenizer.json")
     if missing:
         raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
@@ -154,15 +169,19 @@ def renderer(folder: Path) -> Renderer:
 def load_policy(folder: Path, device: torch.device | str = "cpu") -> PolicyNetwork:
     check_folder(folder)
     lm = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
+    )
     without_dropout(lm)
     with torch.no_grad():
         probe = torch.arange(4)[None]
-        logits = lm.get_output_embeddings()(lm.base_model(probe).last_hidden_state)
+        logits = output_head(lm)(lm.base_model(probe).last_hidden_state)
         if not torch.allclose(logits, lm(probe).logits, atol=1e-4):
-            raise ConfigError(f"{folder}: {type(lm).__name__} changes its logits after the LM head;"
-                              " such models are not supported")
-    return PolicyNetwork(lm.to(device))
+            raise ConfigError(
+                f"{folder}: {type(lm).__name__} changes its logits after the LM head;"
+                " such models are not supported"
+            )
+    nn.Module.to(lm, device)
+    return PolicyNetwork(lm)
 
 
 def load_score(folder: Path, device: torch.device | str = "cpu") -> ScoreNetwork:
@@ -172,8 +191,13 @@ def load_score(folder: Path, device: torch.device | str = "cpu") -> ScoreNetwork
     """
     check_folder(folder)
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=1, dtype=torch.float32, trust_remote_code=False,
-        local_files_only=True, output_loading_info=True)
+        folder,
+        num_labels=1,
+        dtype=torch.float32,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
     without_dropout(model)
     if report["missing_keys"]:
         nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.config.hidden_size + 1))
@@ -213,20 +237,27 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
     blocks = _blocks(model)
     first = len(blocks) - tune.layers if tune.layers else 0
     if tune.mode == "last_layers":
-        for block in list(blocks)[max(first, 0):]:
+        for block in list(blocks)[max(first, 0) :]:
             block.requires_grad_(True)
         for name, module in model.base_model.named_children():
             if name in ("norm", "ln_f", "final_layernorm"):
                 module.requires_grad_(True)
     elif tune.mode == "head" and scalar is None:
         _untie_head(model)
-        model.get_output_embeddings().requires_grad_(True)
+        output_head(model).requires_grad_(True)
     elif tune.mode == "lora":
-        chosen = {id(module) for block in list(blocks)[max(first, 0):] for module in block.modules()}
-        names = [name for name, module in model.named_modules()
-                 if isinstance(module, nn.Linear) and id(module) in chosen]
-        wrapper = get_peft_model(model, LoraConfig(
-            r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names))
+        chosen = {
+            id(module) for block in list(blocks)[max(first, 0) :] for module in block.modules()
+        }
+        names = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and id(module) in chosen
+        ]
+        wrapper = get_peft_model(
+            model,
+            LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names),
+        )
         if scalar is not None:
             scalar.requires_grad_(True)
         return wrapper
@@ -239,13 +270,19 @@ def _blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def _untie_head(model: PreTrainedModel) -> None:
-    head = model.get_output_embeddings()
+    head = output_head(model)
     if model.config.tie_word_embeddings:
         head.weight = nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
 
 
-def _adapted(model: nn.Module) -> list[LoraLayer]:
+def output_head(lm: PreTrainedModel) -> nn.Linear:
+    head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def _adapted(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
@@ -282,22 +319,34 @@ def merged(model: nn.Module) -> Iterator[None]:
             layer.get_base_layer().weight.data = weight
 
 
-def publish_policy(network: PolicyNetwork, wrapper: Any, rendering: Renderer, folder: Path,
-                   card: str) -> None:
+def publish_policy(
+    network: PolicyNetwork, wrapper: Any, rendering: Renderer, folder: Path, card: str
+) -> None:
     """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on."""
     lm = network.lm
     if wrapper is not None:
         wrapper.save_pretrained(folder / "adapter")
         lm = wrapper.merge_and_unload()
     stops = stop_ids(lm, rendering)
-    lm.generation_config = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=stops,
-        pad_token_id=rendering.pad)
+    lm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=stops,
+        pad_token_id=rendering.pad,
+    )
     _publish(lm, rendering, folder, card)
 
 
-def publish_score(network: ScoreNetwork, wrapper: Any, rendering: Renderer, folder: Path,
-                  card: str, calibration: dict[str, Any]) -> None:
+def publish_score(
+    network: ScoreNetwork,
+    wrapper: Any,
+    rendering: Renderer,
+    folder: Path,
+    card: str,
+    calibration: dict[str, Any],
+) -> None:
     model = network.model if wrapper is None else wrapper.merge_and_unload()
     model.config.pad_token_id = rendering.pad
     (folder / CALIBRATION).write_text(json.dumps(calibration, indent=1))

@@ -37,9 +37,9 @@ from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .rollout import ActorCritic, Explorer, Rollout
 from .run_folder import Paused, RunFolder
+from .sampling import derive
 from .scoring import RewardModel
 from .training import Learner, Optimiser, by_length, endless
-from .sampling import derive
 
 Sums = dict[str, float]
 
@@ -51,8 +51,10 @@ class PPOLearner(Learner):
         self.settings = settings = self.config.train
         share = accelerator.num_processes * settings.minibatches
         if settings.batch_size % share:
-            raise ConfigError(f"PPO.batch_size {settings.batch_size} is not a multiple of"
-                              f" {share} = processes x minibatches")
+            raise ConfigError(
+                f"PPO.batch_size {settings.batch_size} is not a multiple of"
+                f" {share} = processes x minibatches"
+            )
         models, lora = self.config.models, self.config.tune.mode == "lora"
         base = folder.resolve(models.policy)
         self.render = renderer(base)
@@ -71,11 +73,16 @@ class PPOLearner(Learner):
             reference.requires_grad_(False)
         self.wrapper = choose_weights(policy.lm, self.config.tune)
         self.model = ActorCritic(policy, critic)
-        self.explorer = Explorer(self.model, reference, reward, self.render, self.stops, settings,
-                                 self.seed)
+        self.explorer = Explorer(
+            self.model, reference, reward, self.render, self.stops, settings, self.seed
+        )
         self.demonstrations = self._read_demonstrations()
-        self.optimiser = Optimiser(accelerator, self.model, [
-            ("policy.", settings.learning_rate), ("", settings.critic_learning_rate)], settings)
+        self.optimiser = Optimiser(
+            accelerator,
+            self.model,
+            [("policy.", settings.learning_rate), ("", settings.critic_learning_rate)],
+            settings,
+        )
         self.total_steps = settings.updates
         self.beta = settings.beta
         self.first: dict[str, float] = {}
@@ -85,12 +92,11 @@ class PPOLearner(Learner):
         settings, models = self.settings, self.config.models
         if settings.critic == "shared":
             return None
-        source = models.critic or (
-            models.reward if settings.critic == "reward" else models.policy)
+        source = models.critic or (models.reward if settings.critic == "reward" else models.policy)
         critic = load_score(self.folder.resolve(source), self.device)
         if settings.critic == "reward":
             scale = reward.calibration.std if settings.normalise_score else 1.0
-            critic.model.score.weight.data /= scale
+            critic.head.weight.data /= scale
             critic.bias.data.fill_(reward.calibration.bias / scale)
         choose_weights(critic.model, self.config.tune)
         critic.bias.requires_grad_(True)
@@ -99,8 +105,10 @@ class PPOLearner(Learner):
     def _read_demonstrations(self) -> list[Encoded]:
         if not self.settings.ptx_weight:
             return []
-        return [self.render.encode(each.prompt, each.text, 4 * self.settings.max_new_tokens)
-                for each in read_demonstrations(self.folder.data("demonstrations"))]
+        return [
+            self.render.encode(each.prompt, each.text, 4 * self.settings.max_new_tokens)
+            for each in read_demonstrations(self.folder.data("demonstrations"))
+        ]
 
     def state(self) -> dict[str, Any]:
         return {"beta": self.beta, "first": self.first}
@@ -126,44 +134,63 @@ class PPOLearner(Learner):
         # 4. Let beta follow the KL.
         numbers["objective/beta"] = self.beta
         if settings.kl_control == "adaptive":
-            self.beta = adapted_beta(self.beta, numbers["objective/kl"], settings.kl_target,
-                                     settings.kl_horizon, settings.batch_size)
+            self.beta = adapted_beta(
+                self.beta,
+                numbers["objective/kl"],
+                settings.kl_target,
+                settings.kl_horizon,
+                settings.batch_size,
+            )
         if (step + 1) % settings.sample_every == 0:
             self._show(step + 1)
         seconds = time.perf_counter() - started
         tokens = numbers["response/length"] * settings.batch_size
-        return {**numbers, "seconds/rollout": explored - started,
-                "speed/episodes_per_s": settings.batch_size / seconds,
-                "speed/tokens_per_s": tokens / seconds}
+        return {
+            **numbers,
+            "seconds/rollout": explored - started,
+            "speed/episodes_per_s": settings.batch_size / seconds,
+            "speed/tokens_per_s": tokens / seconds,
+        }
 
     def _describe(self, rollout: Rollout) -> dict[str, float]:
         """Figures of a rollout, before any learning, over all processes."""
         lengths_B, scores_B, kl_B = rollout.lengths_B.float(), rollout.scores_B, rollout.kl_B
         episodes, tokens, score, score2, kl, k3, length, eos = self.total(
-            len(rollout.texts), float(lengths_B.sum()), float(scores_B.sum()),
-            float((scores_B ** 2).sum()), float(kl_B.sum()), float(rollout.kl_k3_B.sum()),
-            float(lengths_B.sum()), float(rollout.finished_B.sum()))
+            len(rollout.texts),
+            float(lengths_B.sum()),
+            float(scores_B.sum()),
+            float((scores_B**2).sum()),
+            float(kl_B.sum()),
+            float(rollout.kl_k3_B.sum()),
+            float(lengths_B.sum()),
+            float(rollout.finished_B.sum()),
+        )
         mask = rollout.mask_BT
         returns, values = rollout.returns_BT[mask], rollout.values_BT[mask]
         r, r2, e, e2 = self.total(
-            float(returns.sum()), float((returns ** 2).sum()),
-            float((returns - values).sum()), float(((returns - values) ** 2).sum()))
+            float(returns.sum()),
+            float((returns**2).sum()),
+            float((returns - values).sum()),
+            float(((returns - values) ** 2).sum()),
+        )
         spread = r2 / tokens - (r / tokens) ** 2
         unexplained = e2 / tokens - (e / tokens) ** 2
         mean = score / episodes
         return {
             "objective/scores": mean,
-            "objective/scores_std": math.sqrt(max(score2 / episodes - mean ** 2, 0.0)),
-            "objective/kl": kl / episodes, "objective/kl_k3": k3 / episodes,
+            "objective/scores_std": math.sqrt(max(score2 / episodes - mean**2, 0.0)),
+            "objective/kl": kl / episodes,
+            "objective/kl_k3": k3 / episodes,
             "objective/rlhf_reward": mean - self.beta * kl / episodes,
-            "response/length": length / episodes, "response/eos_rate": eos / episodes,
+            "response/length": length / episodes,
+            "response/eos_rate": eos / episodes,
             "response/length_p95": float(lengths_B.quantile(0.95)),
             "response/identical": rollout.identical(),
-            "response/score_length_correlation": correlation(
-                scores_B.tolist(), lengths_B.tolist()),
+            "response/score_length_correlation": correlation(scores_B.tolist(), lengths_B.tolist()),
             "val/explained_variance": 1 - unexplained / spread if spread > 0 else 0.0,
-            "val/mean": float(values.mean()), "objective/advantage_std": float(
-                rollout.advantages_BT[mask].std(correction=0))}
+            "val/mean": float(values.mean()),
+            "objective/advantage_std": float(rollout.advantages_BT[mask].std(correction=0)),
+        }
 
     def _whiten(self, rollout: Rollout) -> None:
         """Mean 0, spread 1 over the valid tokens of all processes."""
@@ -189,9 +216,12 @@ class PPOLearner(Learner):
                 rows = order[start : start + size]
                 tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
                 sums: Sums = defaultdict(float)
-                losses = [partial(self._loss, rollout, part, tokens, step, sums) for part in
-                          by_length(rows, lambda i: len(rollout.episodes[i].ids),
-                                    settings.micro_batch_size)]
+                losses = [
+                    partial(self._loss, rollout, part, tokens, step, sums)
+                    for part in by_length(
+                        rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
+                    )
+                ]
                 losses = self._ptx_losses(step, len(norms), sums) + losses
                 norms.append(self.optimiser.step(losses))
                 deviation = sums.pop("ratio/deviation")
@@ -208,31 +238,46 @@ class PPOLearner(Learner):
                 break
         if first_ratio > 1e-3:
             self.folder.say(f"update {step + 1}: the first ratio is off by {first_ratio:.2g}")
-        return {**{name: value / len(norms) for name, value in seen.items()},
-                "gradient/norm": statistics.fmean(norms), "policy/optimizer_steps": len(norms),
-                "policy/first_ratio_deviation": first_ratio}
+        return {
+            **{name: value / len(norms) for name, value in seen.items()},
+            "gradient/norm": statistics.fmean(norms),
+            "policy/optimizer_steps": len(norms),
+            "policy/first_ratio_deviation": first_ratio,
+        }
 
-    def _loss(self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int,
-              sums: Sums) -> Tensor:
+    def _loss(
+        self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int, sums: Sums
+    ) -> Tensor:
         """Loss of a micro-batch, already divided by the tokens of the global mini-batch."""
         settings = self.settings
         batch = collate([rollout.episodes[i] for i in rows], self.render.pad, self.device)
         with self.accelerator.autocast():
             logprobs_N, entropy_N, values_N = self.optimiser.module(batch, settings.temperature)
         old_logprobs_N, old_values_N, advantages_N, returns_N = (
-            rollout.flat(each, rows).to(self.device) for each in (
-                rollout.logprobs_BT, rollout.values_BT, rollout.advantages_BT, rollout.returns_BT))
+            rollout.flat(each, rows).to(self.device)
+            for each in (
+                rollout.logprobs_BT,
+                rollout.values_BT,
+                rollout.advantages_BT,
+                rollout.returns_BT,
+            )
+        )
         surrogate, ratio_N, clipped_N = policy_loss(
-            logprobs_N, old_logprobs_N, advantages_N, settings.clip)
+            logprobs_N, old_logprobs_N, advantages_N, settings.clip
+        )
         error, value_clipped_N = value_loss(values_N, old_values_N, returns_N, settings.value_clip)
         warming = step < settings.critic_warmup
-        loss: Tensor = (surrogate * (0.0 if warming else 1.0)
-                        + settings.value_weight * error) / tokens
+        loss: Tensor = (
+            surrogate * (0.0 if warming else 1.0) + settings.value_weight * error
+        ) / tokens
         with torch.no_grad():
             log_ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20)
             for name, value in (
-                ("loss", loss * tokens), ("policy/loss", surrogate), ("val/loss", error),
-                ("policy/entropy", entropy_N.sum()), ("policy/clipfrac", clipped_N.sum()),
+                ("loss", loss * tokens),
+                ("policy/loss", surrogate),
+                ("val/loss", error),
+                ("policy/entropy", entropy_N.sum()),
+                ("policy/clipfrac", clipped_N.sum()),
                 ("val/clipfrac", value_clipped_N.sum()),
                 ("policy/approx_kl", (log_ratio_N.expm1() - log_ratio_N).sum()),
             ):
@@ -258,7 +303,8 @@ class PPOLearner(Learner):
                 logprobs_N, _, values_N = self.optimiser.module(batch, 1.0)
             value: Tensor = -logprobs_N.sum() / tokens
             sums["ptx/loss"] += float(value.detach())
-            return settings.ptx_weight * value + 0.0 * values_N.sum()
+            anchored: Tensor = settings.ptx_weight * value + 0.0 * values_N.sum()
+            return anchored
 
         mine = self.share(rows)
         return [partial(loss, mine)] if mine else []
@@ -271,14 +317,26 @@ class PPOLearner(Learner):
         entropy = numbers["policy/entropy"] / max(self.first["policy/entropy"], 1e-9)
         length = numbers["response/length"] / self.first["response/length"]
         tripped = (
-            ("kl_limit", kl > settings.kl_limit > 0,
-             f"KL per answer is {kl:.1f} nats, the limit is {settings.kl_limit:g}"),
-            ("entropy_collapse", entropy < settings.min_entropy,
-             f"entropy is {entropy:.0%} of its start"),
-            ("length_blowup", length > settings.max_length > 0,
-             f"answers are {length:.1f} times as long as at the start"),
-            ("identical_outputs", identical > settings.max_identical > 0,
-             f"{identical:.0%} of the prompts got the same answer"),
+            (
+                "kl_limit",
+                kl > settings.kl_limit > 0,
+                f"KL per answer is {kl:.1f} nats, the limit is {settings.kl_limit:g}",
+            ),
+            (
+                "entropy_collapse",
+                entropy < settings.min_entropy,
+                f"entropy is {entropy:.0%} of its start",
+            ),
+            (
+                "length_blowup",
+                length > settings.max_length > 0,
+                f"answers are {length:.1f} times as long as at the start",
+            ),
+            (
+                "identical_outputs",
+                identical > settings.max_identical > 0,
+                f"{identical:.0%} of the prompts got the same answer",
+            ),
         )
         for reason, is_so, detail in tripped:
             if is_so:
@@ -291,13 +349,25 @@ class PPOLearner(Learner):
             return
         chosen = self.share(list(enumerate(self.test_prompts))[: self.settings.evaluate_prompts])
         rollout = self.explorer.explore(
-            [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen])
+            [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
+        )
         episodes, score, kl, length, eos = self.total(
-            len(chosen), float(rollout.scores_B.sum()), float(rollout.kl_B.sum()),
-            float(rollout.lengths_B.sum()), float(rollout.finished_B.sum()))
-        self.folder.metrics(step, "test", {
-            "objective/scores": score / episodes, "objective/kl": kl / episodes,
-            "response/length": length / episodes, "response/eos_rate": eos / episodes})
+            len(chosen),
+            float(rollout.scores_B.sum()),
+            float(rollout.kl_B.sum()),
+            float(rollout.lengths_B.sum()),
+            float(rollout.finished_B.sum()),
+        )
+        self.folder.metrics(
+            step,
+            "test",
+            {
+                "objective/scores": score / episodes,
+                "objective/kl": kl / episodes,
+                "response/length": length / episodes,
+                "response/eos_rate": eos / episodes,
+            },
+        )
 
     def _show(self, step: int) -> None:
         shown: list[Prompt] = (self.test_prompts or self.prompts)[: self.settings.sample_prompts]
@@ -311,6 +381,7 @@ class PPOLearner(Learner):
 
     def finish(self, step: int) -> dict[str, Any]:
         card = f"# Policy trained by PPO\n\n{step} updates, seed {self.seed}.\n"
-        self.folder.publish(lambda place: publish_policy(
-            self.model.policy, self.wrapper, self.render, place, card))
+        self.folder.publish(
+            lambda place: publish_policy(self.model.policy, self.wrapper, self.render, place, card)
+        )
         return {"steps": step, "beta": self.beta}

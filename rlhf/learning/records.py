@@ -1,4 +1,4 @@
-"""The rows a run learns from: one JSON object a line, read strictly, with the line named on error."""
+"""The rows a run learns from: one JSON object a line, read strictly, the line named on error."""
 
 from __future__ import annotations
 

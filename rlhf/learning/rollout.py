@@ -1,7 +1,7 @@
 """One PPO batch: answers, what they are worth, and how surprising that was.
 
-B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major order.
-`mask_BT` is True on the tokens of an answer, its EOS included.
+B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major
+order. `mask_BT` is True on the tokens of an answer, its EOS included.
 """
 
 from __future__ import annotations
@@ -85,14 +85,23 @@ class Rollout:
         """Share of the different prompts that got the most common answer."""
         given = {(prompt.key, text) for prompt, text in zip(self.prompts, self.texts, strict=True)}
         prompts = len({key for key, _ in given})
-        return Counter(text for _, text in given).most_common(1)[0][1] / prompts if prompts > 1 else 0
+        most = Counter(text for _, text in given).most_common(1)[0][1]
+        return most / prompts if prompts > 1 else 0.0
 
 
 class Explorer:
     """Makes rollouts with the policy as it is now."""
 
-    def __init__(self, model: ActorCritic, reference: PolicyNetwork | None, reward: RewardModel,
-                 render: Renderer, stops: Sequence[int], settings: PPO, seed: int) -> None:
+    def __init__(
+        self,
+        model: ActorCritic,
+        reference: PolicyNetwork | None,
+        reward: RewardModel,
+        render: Renderer,
+        stops: Sequence[int],
+        settings: PPO,
+        seed: int,
+    ) -> None:
         """`reference` None: the policy with its adapter off."""
         self.model, self.reference, self.reward = model, reference, reward
         self.render, self.stops, self.settings, self.seed = render, stops, settings, seed
@@ -103,12 +112,15 @@ class Explorer:
         settings, lm = self.settings, self.model.policy.lm
         # 1. Sample. In fp32 the sampler's log-probabilities are those of training (to 2e-5).
         ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
-        noise_BT = uniforms([derive(self.seed, "answer", name) for name in names],
-                            settings.max_new_tokens)
+        noise_BT = uniforms(
+            [derive(self.seed, "answer", name) for name in names], settings.max_new_tokens
+        )
         with merged(lm):
             answers = generate(lm, ids, noise_BT, settings.temperature, self.stops, self.render.pad)
-        episodes = [Encoded(prompt, answer.ids, answer.finished)
-                    for prompt, answer in zip(ids, answers, strict=True)]
+        episodes = [
+            Encoded(prompt, answer.ids, answer.finished)
+            for prompt, answer in zip(ids, answers, strict=True)
+        ]
         texts = [self.render.text(answer.ids) for answer in answers]
         logprobs_BT = _padded([answer.logprobs_T for answer in answers])
         mask_BT = _padded([torch.ones(len(answer.ids)) for answer in answers]).bool()
@@ -116,7 +128,8 @@ class Explorer:
         network = self.reference or self.model.policy
         with adapter_off(lm):
             ref_logprobs_BT = self._per_token(
-                episodes, mask_BT, lambda batch: network(batch, settings.temperature)[0])
+                episodes, mask_BT, lambda batch: network(batch, settings.temperature)[0]
+            )
         # 3. Score the text, as a reader would see it; unfinished answers pay.
         finished = [episode.finished for episode in episodes]
         scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
@@ -125,21 +138,28 @@ class Explorer:
             scores_B = scores_B - settings.missing_eos_penalty * unfinished_B
         elif settings.missing_eos == "replace":
             scores_B = scores_B.masked_fill(unfinished_B, -settings.missing_eos_penalty)
-        return Rollout(list(prompts), episodes, texts, mask_BT, logprobs_BT, ref_logprobs_BT,
-                       scores_B)
+        return Rollout(
+            list(prompts), episodes, texts, mask_BT, logprobs_BT, ref_logprobs_BT, scores_B
+        )
 
     @torch.no_grad()
     def judge(self, rollout: Rollout, beta: float) -> None:
         """4. Values, rewards, advantages and returns of the answers."""
         settings, model = self.settings, self.model
         rollout.values_BT = self._per_token(
-            rollout.episodes, rollout.mask_BT,
-            lambda batch: model.values(batch) if model.critic is not None
-            else model(batch, settings.temperature)[2])
+            rollout.episodes,
+            rollout.mask_BT,
+            lambda batch: (
+                model.values(batch)
+                if model.critic is not None
+                else model(batch, settings.temperature)[2]
+            ),
+        )
         kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
         rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
         rollout.advantages_BT, rollout.returns_BT = gae(
-            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.lam)
+            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.lam
+        )
 
     def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:
         """Something for every answer token, computed in micro-batches of like length."""

@@ -1,9 +1,9 @@
 """What a run reads and leaves behind, and the three ways it ends.
 
-    config.json       here or one folder up        metrics.jsonl   a line a step and split
-    checkpoints/      see checkpoint.py            samples.jsonl   answers to fixed prompts
-    model/            the published folder         outcome.json    how it ended
-    log.txt           warnings, and the traceback of a failure
+config.json       here or one folder up        metrics.jsonl   a line a step and split
+checkpoints/      see checkpoint.py            samples.jsonl   answers to fixed prompts
+model/            the published folder         outcome.json    how it ended
+log.txt           warnings, and the traceback of a failure
 """
 
 from __future__ import annotations
@@ -70,16 +70,25 @@ class RunFolder:
 
     def metrics(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self._append("metrics.jsonl", {
-            "step": step, "split": split, "time": time.time(),
-            "progress/total_steps": self.total_steps,
-            **{name: float(value) for name, value in numbers.items()},
-            "memory/peak_rss_mb": round(peak_mb)})
+        self._append(
+            "metrics.jsonl",
+            {
+                "step": step,
+                "split": split,
+                "time": time.time(),
+                "progress/total_steps": self.total_steps,
+                **{name: float(value) for name, value in numbers.items()},
+                "memory/peak_rss_mb": round(peak_mb),
+            },
+        )
 
-    def sample(self, step: int, prompt_id: str, text: str, score: float | None,
-               kl: float | None) -> None:
-        self._append("samples.jsonl", {
-            "step": step, "prompt_id": prompt_id, "text": text, "score": score, "kl": kl})
+    def sample(
+        self, step: int, prompt_id: str, text: str, score: float | None, kl: float | None
+    ) -> None:
+        self._append(
+            "samples.jsonl",
+            {"step": step, "prompt_id": prompt_id, "text": text, "score": score, "kl": kl},
+        )
 
     def say(self, line: str) -> None:
         if self.writes:
@@ -101,8 +110,11 @@ class RunFolder:
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.path / name
             if path.exists():
-                kept = [line for line in path.read_text(encoding="utf-8").splitlines()
-                        if _is_at_most(line, step)]
+                kept = [
+                    line
+                    for line in path.read_text(encoding="utf-8").splitlines()
+                    if _is_at_most(line, step)
+                ]
                 writing = path.with_suffix(".tmp")
                 writing.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
                 writing.replace(path)

@@ -35,8 +35,9 @@ def derive(*parts: object) -> int:
 
 def uniforms(seeds: Iterable[int], length: int) -> Tensor:
     """uniforms_BT, one row a seed."""
-    return torch.stack([
-        torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.stack(
+        [torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )
 
 
 def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -55,8 +56,14 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Ten
 
 
 @torch.no_grad()
-def generate(lm: PreTrainedModel, prompts: Sequence[list[int]], uniforms_BT: Tensor,
-             temperature: float, stops: Sequence[int], pad: int) -> list[Answer]:
+def generate(
+    lm: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    uniforms_BT: Tensor,
+    temperature: float,
+    stops: Sequence[int],
+    pad: int,
+) -> list[Answer]:
     device = lm.device
     count, length = uniforms_BT.shape
     uniforms_BT = uniforms_BT.to(device)
@@ -65,8 +72,8 @@ def generate(lm: PreTrainedModel, prompts: Sequence[list[int]], uniforms_BT: Ten
     ids = torch.full((count, longest), pad, device=device)
     mask = torch.zeros(count, longest, dtype=torch.long, device=device)
     for i, prompt in enumerate(prompts):
-        ids[i, longest - len(prompt):] = torch.tensor(prompt, device=device)
-        mask[i, longest - len(prompt):] = 1
+        ids[i, longest - len(prompt) :] = torch.tensor(prompt, device=device)
+        mask[i, longest - len(prompt) :] = 1
     tokens_BT = torch.zeros(count, length, dtype=torch.long, device=device)
     logprobs_BT = torch.zeros(count, length, device=device)
     lengths_B = torch.zeros(count, dtype=torch.long, device=device)
@@ -77,8 +84,14 @@ def generate(lm: PreTrainedModel, prompts: Sequence[list[int]], uniforms_BT: Ten
     step_positions = positions(mask)
     for t in range(length):
         # 2. One forward of the live rows: the prompt first, then a token at a time.
-        out = lm(input_ids=ids, attention_mask=mask, position_ids=step_positions,
-                 past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = lm(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=step_positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         chosen, logprobs = draw(out.logits[:, -1], uniforms_BT[rows, t], temperature)
         tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs
         lengths_B[rows] = t + 1
@@ -95,5 +108,5 @@ def generate(lm: PreTrainedModel, prompts: Sequence[list[int]], uniforms_BT: Ten
         ids, step_positions = chosen[:, None], positions(mask)[:, -1:]
     return [
         Answer(tokens_BT[i, :n].tolist(), logprobs_BT[i, :n].clone(), finished)
-        for i, (n, finished) in enumerate(
-            zip(lengths_B.tolist(), finished_B.tolist(), strict=True))]
+        for i, (n, finished) in enumerate(zip(lengths_B.tolist(), finished_B.tolist(), strict=True))
+    ]

@@ -26,8 +26,13 @@ class RewardModel:
         """An answer that was cut off stays without EOS, as it was cut off in training."""
         return self.render.encode(prompt, text, self.render.context, finished)
 
-    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], finished: Sequence[bool],
-              normalise: bool = False) -> Tensor:
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        finished: Sequence[bool],
+        normalise: bool = False,
+    ) -> Tensor:
         """scores_B: demonstrations average 0; with `normalise` in units of their spread."""
         rows = [self.encode(*each) for each in zip(prompts, texts, finished, strict=True)]
         scores_B = score_rows(self.network, rows, self.render.pad, self.device).cpu()
@@ -36,8 +41,13 @@ class RewardModel:
 
 
 @torch.no_grad()
-def score_rows(network: ScoreNetwork, rows: Sequence[Encoded], pad: int,
-               device: torch.device | str, size: int = ROWS) -> Tensor:
+def score_rows(
+    network: ScoreNetwork,
+    rows: Sequence[Encoded],
+    pad: int,
+    device: torch.device | str,
+    size: int = ROWS,
+) -> Tensor:
     """Raw scores_B in the order of the rows, computed in batches of like length."""
     scores_B = torch.zeros(len(rows), device=device)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))

@@ -44,12 +44,14 @@ class SFTLearner(Learner):
         self.steps_per_epoch = math.ceil(len(self.rows) / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.optimiser = Optimiser(
-            accelerator, self.policy, [("", settings.learning_rate)], settings)
+            accelerator, self.policy, [("", settings.learning_rate)], settings
+        )
         self._plan: tuple[int, list[list[int]]] = (-1, [])
 
     def _encode(self, demonstration: Demonstration) -> Encoded:
-        return self.render.encode(demonstration.prompt, demonstration.text,
-                                  self.settings.max_completion_tokens)
+        return self.render.encode(
+            demonstration.prompt, demonstration.text, self.settings.max_completion_tokens
+        )
 
     def _batch(self, step: int) -> list[Encoded]:
         epoch, place = divmod(step, self.steps_per_epoch)
@@ -65,16 +67,22 @@ class SFTLearner(Learner):
         sums: list[float] = []
         # A process without a row of its own still has to take part in the exchange of gradients.
         mine = self.share(batch)
-        losses = [partial(self._loss, rows, tokens, sums, 1.0)
-                  for rows in by_length(mine, lambda row: len(row.ids),
-                                        self.settings.micro_batch_size)]
+        losses = [
+            partial(self._loss, rows, tokens, sums, 1.0)
+            for rows in by_length(mine, lambda row: len(row.ids), self.settings.micro_batch_size)
+        ]
         norm = self.optimiser.step(losses or [partial(self._loss, batch[:1], tokens, sums, 0.0)])
         loss = self.total(sum(sums))[0]
         seconds = time.perf_counter() - started
-        return {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "gradient/norm": norm,
-                "epoch": (step + 1) / self.steps_per_epoch, "data/tokens": tokens,
-                "data/truncated": self.truncated,
-                "speed/tokens_per_s": sum(len(row.ids) for row in batch) / seconds}
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 50.0)),
+            "gradient/norm": norm,
+            "epoch": (step + 1) / self.steps_per_epoch,
+            "data/tokens": tokens,
+            "data/truncated": self.truncated,
+            "speed/tokens_per_s": sum(len(row.ids) for row in batch) / seconds,
+        }
 
     def _loss(self, rows: list[Encoded], tokens: int, sums: list[float], weight: float) -> Tensor:
         with self.accelerator.autocast():
@@ -86,29 +94,45 @@ class SFTLearner(Learner):
     @torch.no_grad()
     def evaluate(self, step: int) -> None:
         if self.test_rows:
-            mine = by_length(self.share(self.test_rows), lambda row: len(row.ids),
-                             self.settings.micro_batch_size)
-            loss = -sum(float(self.policy(collate(rows, self.render.pad, self.device))[0].sum())
-                        for rows in mine)
+            mine = by_length(
+                self.share(self.test_rows), lambda row: len(row.ids), self.settings.micro_batch_size
+            )
+            loss = -sum(
+                float(self.policy(collate(rows, self.render.pad, self.device))[0].sum())
+                for rows in mine
+            )
             tokens = sum(len(row.completion) for row in self.test_rows)
             mean = self.total(loss)[0] / tokens
-            self.folder.metrics(step, "test", {
-                "loss": mean, "perplexity": math.exp(min(mean, 50.0)), "data/tokens": tokens})
+            self.folder.metrics(
+                step,
+                "test",
+                {"loss": mean, "perplexity": math.exp(min(mean, 50.0)), "data/tokens": tokens},
+            )
         if self.shown and self.accelerator.is_main_process:
             self._show(step)
 
     def _show(self, step: int) -> None:
-        prompts = [self.render.prompt(each.prompt, self.settings.max_new_tokens)
-                   for each in self.shown]
-        noise_BT = uniforms([derive(self.seed, "shown", i) for i in range(len(prompts))],
-                            self.settings.max_new_tokens)
-        answers = generate(self.policy.lm, prompts, noise_BT, self.settings.temperature,
-                           self.stops, self.render.pad)
+        prompts = [
+            self.render.prompt(each.prompt, self.settings.max_new_tokens) for each in self.shown
+        ]
+        noise_BT = uniforms(
+            [derive(self.seed, "shown", i) for i in range(len(prompts))],
+            self.settings.max_new_tokens,
+        )
+        answers = generate(
+            self.policy.lm,
+            prompts,
+            noise_BT,
+            self.settings.temperature,
+            self.stops,
+            self.render.pad,
+        )
         for each, answer in zip(self.shown, answers, strict=True):
             self.folder.sample(step, each.prompt.id, self.render.text(answer.ids), None, None)
 
     def finish(self, step: int) -> dict[str, Any]:
         card = f"# Policy fine-tuned on {len(self.rows)} demonstrations\n\nSeed {self.seed}.\n"
-        self.folder.publish(lambda place: publish_policy(
-            self.policy, self.wrapper, self.render, place, card))
+        self.folder.publish(
+            lambda place: publish_policy(self.policy, self.wrapper, self.render, place, card)
+        )
         return {"steps": step, "demonstrations": len(self.rows)}

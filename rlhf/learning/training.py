@@ -32,8 +32,13 @@ T = TypeVar("T")
 class Optimiser:
     """Adam over groups of weights: accumulate, clip, step, skip what is not finite."""
 
-    def __init__(self, accelerator: Accelerator, module: nn.Module,
-                 rates: Sequence[tuple[str, float]], settings: Optimisation) -> None:
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: nn.Module,
+        rates: Sequence[tuple[str, float]],
+        settings: Optimisation,
+    ) -> None:
         """`rates`: (prefix of parameter names, learning rate); the first match counts."""
         self.accelerator, self.settings = accelerator, settings
         self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
@@ -43,8 +48,13 @@ class Optimiser:
             first = next(i for i, (prefix, _) in enumerate(rates) if name.startswith(prefix))
             groups[first]["params"].append(self.weights[name])
         self.adam = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=settings.learning_rate, eps=1e-5,
-            betas=(0.9, settings.adam_beta2), weight_decay=settings.weight_decay, fused=True)
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            eps=1e-5,
+            betas=(0.9, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
         # Wrapped for several processes only; gradients are then averaged, hence the factor below.
         self.module = accelerator.prepare(module) if accelerator.num_processes > 1 else module
         self.skipped = self.skipped_in_a_row = self.steps = 0
@@ -74,16 +84,24 @@ class Optimiser:
         else:
             self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
             if self.skipped_in_a_row >= self.settings.max_skipped:
-                raise Paused("not_finite", f"{self.skipped_in_a_row} steps in a row had gradients"
-                             " that are not finite; try a lower learning rate")
+                raise Paused(
+                    "not_finite",
+                    f"{self.skipped_in_a_row} steps in a row had gradients"
+                    " that are not finite; try a lower learning rate",
+                )
         self.adam.zero_grad()
         return norm
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        moments = {f"{key}/{name}": value for name in self.names
-                   for key, value in self.adam.state.get(self.weights[name], {}).items()}
-        return {"model": {name: self.weights[name].data for name in self.names},
-                "optimizer": moments}
+        moments = {
+            f"{key}/{name}": value
+            for name in self.names
+            for key, value in self.adam.state.get(self.weights[name], {}).items()
+        }
+        return {
+            "model": {name: self.weights[name].data for name in self.names},
+            "optimizer": moments,
+        }
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         saved = tensors["model"]
@@ -104,7 +122,8 @@ def rate_share(step: int, total: int, warmup: float, schedule: str) -> float:
     if step < rising:
         return (step + 1) / (rising + 1)
     gone = (step - rising) / max(1, total - rising)
-    return {"constant": 1.0, "linear": 1 - gone, "cosine": (1 + math.cos(math.pi * gone)) / 2}[schedule]
+    shapes = {"constant": 1.0, "linear": 1 - gone, "cosine": (1 + math.cos(math.pi * gone)) / 2}
+    return shapes[schedule]
 
 
 class Learner(ABC):
@@ -132,6 +151,7 @@ class Learner(ABC):
 
     def guard(self, numbers: dict[str, float]) -> None:
         """Raise Paused when an update went where it should not."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """What `update` needs next time, beside the weights; plain JSON."""
@@ -139,6 +159,7 @@ class Learner(ABC):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
+        return None
 
     def share(self, rows: Sequence[T]) -> list[T]:
         """This process's part of a global batch."""
@@ -153,8 +174,9 @@ class Learner(ABC):
         return [float(number) for number in summed]
 
 
-def train(learner: Learner, folder: RunFolder, stop_asked: Callable[[], bool],
-          resume: Path | None) -> dict[str, Any]:
+def train(
+    learner: Learner, folder: RunFolder, stop_asked: Callable[[], bool], resume: Path | None
+) -> dict[str, Any]:
     """Run a learner to its end. Raises StopAsked or Paused; the checkpoint is then written."""
     settings = folder.config.train
     assert isinstance(settings, Optimisation)
@@ -172,9 +194,16 @@ def train(learner: Learner, folder: RunFolder, stop_asked: Callable[[], bool],
         rate = learner.optimiser.set_rate(step, total)
         numbers = learner.update(step)
         step += 1
-        folder.metrics(step, "train", {
-            **numbers, "lr": rate, "steps/skipped": learner.optimiser.skipped,
-            "seconds/update": time.perf_counter() - started})
+        folder.metrics(
+            step,
+            "train",
+            {
+                **numbers,
+                "lr": rate,
+                "steps/skipped": learner.optimiser.skipped,
+                "seconds/update": time.perf_counter() - started,
+            },
+        )
         if step == total or settings.evaluate_every and step % settings.evaluate_every == 0:
             learner.evaluate(step)
         try:
@@ -192,10 +221,18 @@ def _save(learner: Learner, folder: RunFolder, step: int) -> None:
     learner.accelerator.wait_for_everyone()
     if folder.writes:
         optimiser = learner.optimiser
-        checkpoint.save(folder.checkpoints, step, optimiser.tensors(), {
-            "kind": folder.config.kind, "learner": learner.state(),
-            "optimizer_steps": optimiser.steps, "skipped": optimiser.skipped,
-            "random": random_state()})
+        checkpoint.save(
+            folder.checkpoints,
+            step,
+            optimiser.tensors(),
+            {
+                "kind": folder.config.kind,
+                "learner": learner.state(),
+                "optimizer_steps": optimiser.steps,
+                "skipped": optimiser.skipped,
+                "random": random_state(),
+            },
+        )
     learner.accelerator.wait_for_everyone()
 
 
@@ -227,9 +264,11 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
 def random_state() -> dict[str, Any]:
     name, keys, *rest = np.random.get_state()
     version, internal, gauss = random.getstate()
-    state = {"torch": torch.get_rng_state().numpy().tobytes().hex(),
-             "numpy": [name, np.asarray(keys).tolist(), *rest],
-             "python": [version, list(internal), gauss]}
+    state = {
+        "torch": torch.get_rng_state().numpy().tobytes().hex(),
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "python": [version, list(internal), gauss],
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     return state
@@ -248,8 +287,9 @@ def _bytes_tensor(text: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int,
-                  window: int = 8) -> list[list[int]]:
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, window: int = 8
+) -> list[list[int]]:
     """Every row once, in batches of like length: sorted within windows of a shuffled order."""
     generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
@@ -278,5 +318,3 @@ def by_length(rows: Sequence[T], length: Callable[[T], int], size: int) -> list[
     """Micro-batches of like length, the longest first: if memory runs out, it does at once."""
     ordered = sorted(rows, key=length, reverse=True)
     return [ordered[i : i + size] for i in range(0, len(ordered), size)]
-
-
