@@ -14,7 +14,6 @@ from annotate.models import (
     Membership,
     Placement,
     Policy,
-    Project,
     Prompt,
     Ranking,
     User,
@@ -23,18 +22,6 @@ from annotate.models import (
 pytestmark = pytest.mark.django_db
 HELLO = [{"role": "user", "content": "Hello?"}]
 HI = [{"role": "assistant", "content": "Hi!"}]
-
-
-@pytest.fixture
-def project() -> Project:
-    return Project.objects.create(name="Alpha", slug="alpha")
-
-
-@pytest.fixture
-def olga(project: Project) -> User:
-    user = User.objects.create_user("olga")
-    project.memberships.create(user=user, role=Membership.Role.OPERATOR)
-    return user
 
 
 @pytest.fixture
@@ -147,15 +134,12 @@ def test_asked_for_prompts_it_takes_those_of_any_file(bring):
 # --- who said it
 
 
-def test_a_labeler_of_the_project_keeps_the_label(bring, project):
-    alice = User.objects.create_user("alice")
-    project.memberships.create(user=alice, role=Membership.Role.LABELER)
+def test_a_labeler_of_the_project_keeps_the_label(bring, alice):
     bring([ranking(labeler="alice")])
     assert Ranking.objects.get().labeler == alice
 
 
-def test_an_unknown_labeler_becomes_somebody_who_cannot_sign_in(bring, project):
-    mallory = User.objects.create_user("mallory")  # of another project
+def test_an_unknown_labeler_becomes_somebody_who_cannot_sign_in(bring, project, mallory):
     bring([ranking(labeler="mallory"), ranking(labeler="mallory", prompt="And now?")])
     labeler = Ranking.objects.all()[0].labeler
     assert labeler != mallory

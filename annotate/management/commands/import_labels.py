@@ -1,0 +1,74 @@
+"""`manage.py import_labels FILE --project SLUG`"""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from annotate import rows
+from annotate.importing import KINDS, ImportFailed, import_labels
+from annotate.models import Membership, Project, User
+
+SHAPES = (rows.__doc__ or "").strip()
+
+
+class Command(BaseCommand):
+    help = f"Imports prompts or labels from a file, all or nothing.\n\n{SHAPES}"
+
+    def create_parser(self, *args: Any, **kwargs: Any) -> Any:
+        return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, help="JSON Lines, or CSV if it ends in .csv.")
+        parser.add_argument("--project", required=True, metavar="SLUG")
+        parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
+        parser.add_argument("--by", metavar="NAME", help="Who imports; else the first operator.")
+        parser.add_argument(
+            "--references",
+            action="store_true",
+            help="Make demonstrations of the reference answers in a file of completions.",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Check and count; keep nothing.")
+
+    def handle(self, **options: Any) -> None:
+        path: Path = options["file"]
+        project = project_named(options["project"])
+        try:
+            with path.open("rb") as file:
+                done = import_labels(
+                    file,
+                    project=project,
+                    by=self._importer(project, options["by"]),
+                    kind=options["kind"],
+                    is_csv=path.suffix.lower() == ".csv",
+                    source=path.name[:100],
+                    references=options["references"],
+                    dry_run=options["dry_run"],
+                )
+        except OSError as error:
+            raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+        except ImportFailed as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(str(done))
+
+    def _importer(self, project: Project, name: str | None) -> User:
+        members = User.objects.filter(memberships__project=project)
+        operators = members.filter(
+            memberships__project=project, memberships__role=Membership.Role.OPERATOR
+        )
+        chosen = members.filter(username=name) if name else operators
+        importer = chosen.order_by("pk").first()
+        if importer is None and name:
+            raise CommandError(f"There is no {name} in {project}.")
+        if importer is None:
+            raise CommandError(f"{project} has no operator. Say with --by who imports.")
+        return importer
+
+
+def project_named(slug: str) -> Project:
+    project = Project.objects.filter(slug=slug).first()
+    if project is None:
+        known = ", ".join(Project.objects.values_list("slug", flat=True)) or "none yet"
+        raise CommandError(f"There is no project “{slug}”. The projects are: {known}.")
+    return project

@@ -1,0 +1,73 @@
+"""`manage.py seed_demo`: something to do on the first day."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from annotate.importing import import_labels
+from annotate.models import Membership, Policy, Project, User
+from annotate.queue import open_write_tasks
+from annotate.sign_in import login_link
+
+Role = Membership.Role
+PEOPLE = {
+    "alice": Role.LABELER,
+    "bob": Role.LABELER,
+    "rita": Role.REVIEWER,
+    "olga": Role.OPERATOR,
+    "gus": Role.GUEST,
+}
+BUNDLED = settings.BASE_DIR / "demo" / "demonstrations.jsonl"
+GUIDELINE = settings.BASE_DIR / "demo" / "guideline.md"
+
+
+class Command(BaseCommand):
+    help = "Makes the project “Demo” with people, a guideline, a live policy, prompts and work."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--links", action="store_true", help="Print a sign-in link per person.")
+
+    @transaction.atomic
+    def handle(self, **options: Any) -> None:
+        project, _ = Project.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
+        people = {name: self._member(project, name, role) for name, role in PEOPLE.items()}
+        if project.guideline is None:
+            text = GUIDELINE.read_text(encoding="utf-8")
+            project.publish_guideline(text=text, author=people["olga"])
+        base_policy(project)
+        with BUNDLED.open("rb") as file:
+            import_labels(file, project=project, by=people["olga"], kind="prompts")
+        open_write_tasks(project, project.prompts.all(), project.overlap, batch="demo")
+        self.stdout.write(f"{settings.SITE_URL}/p/{project.slug}/ is ready", self.style.NOTICE)
+        if options["links"]:
+            for name, person in people.items():
+                self.stdout.write(f"{name:6} {login_link(person)}")
+
+    def _member(self, project: Project, name: str, role: str) -> User:
+        person, is_new = User.objects.get_or_create(username=name)
+        if is_new:
+            person.set_unusable_password()
+            person.save(update_fields=["password"])
+        project.memberships.get_or_create(user=person, defaults={"role": role})
+        return person
+
+
+def base_policy(project: Project) -> Policy:
+    """The policy of the base model; the first to answer in a project that has no other yet."""
+    name = f"base-{Path(settings.BASE_MODEL).name}"
+    policy, _ = project.policies.get_or_create(
+        name=name,
+        defaults={
+            "origin": Policy.Origin.BASE,
+            "folder": f"models/{name}",
+            "description": "The model everything here is learnt from.",
+        },
+    )
+    if not project.policies.live().exists():
+        policy.go_live()
+        policy.refresh_from_db()
+    return policy

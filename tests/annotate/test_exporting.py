@@ -1,0 +1,230 @@
+"""Export: the same shapes as import, whole files, and nobody's words against their will."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from annotate.exporting import KINDS, lines, write_file
+from annotate.importing import import_labels
+from annotate.models import (
+    Conversation,
+    Demonstration,
+    Feedback,
+    Membership,
+    Message,
+    Placement,
+    Policy,
+    Project,
+    Prompt,
+    Ranking,
+    User,
+)
+
+pytestmark = pytest.mark.django_db
+
+IMPORTED_AS = {"comparisons": "preferences", "feedback": "thumbs"}
+NOT_CARRIED = ("id", "split")
+
+
+@pytest.fixture
+def olga() -> User:
+    return User.objects.create_user("olga")
+
+
+def new_project(slug: str, olga: User) -> Project:
+    project = Project.objects.create(name=slug, slug=slug)
+    project.memberships.create(user=olga, role=Membership.Role.OPERATOR)
+    return project
+
+
+@pytest.fixture
+def alpha(olga: User) -> Project:
+    """A project with labels of every kind, with ties, flags, empty answers and odd characters."""
+    project = new_project("alpha", olga)
+    people = {
+        name: User.objects.create_user(name, is_simulated=name.startswith("sim"))
+        for name in ("alice", "bob", "sim-anna")
+    }
+    for person in people.values():
+        project.memberships.create(user=person, role=Membership.Role.LABELER)
+    base = project.policies.create(name="base", origin=Policy.Origin.BASE)
+    sft = project.policies.create(name="sft", origin=Policy.Origin.TRAINED)
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi \u2028 there “you” 😀"},
+    ]
+    hello = project.prompts.create(messages=talk, source="chat", tags=["chat", "short"])
+    why = project.prompts.create(messages=[{"role": "user", "content": "Why?"}])
+    answers = [
+        prompt.completions.create(policy=policy, text=text, source="sampled", finish_reason=reason)
+        for prompt, policy, text, reason in [
+            (hello, base, "Hello!", "stop"),
+            (hello, sft, "Hi.\n\n- you", "stop"),
+            (hello, sft, "", "length"),
+            (why, sft, "Because.", "stop"),
+            (why, base, "Why not?", ""),
+        ]
+    ]
+    Demonstration.objects.create(
+        prompt=hello, labeler=people["alice"], text="Hello. ", comment="odd", guideline_version=3
+    )
+    old = Demonstration.objects.create(prompt=why, labeler=people["bob"], text="Old")
+    Demonstration.objects.create(prompt=why, labeler=people["bob"], text="New", supersedes=old)
+    rank(
+        people["alice"], hello, answers[:3], [1, 1, 2], shown=[2, 0, 1], rating=5, flags=["opinion"]
+    )
+    rank(people["sim-anna"], hello, answers[:3], [2, 1, 3], reason="shorter")
+    rank(people["bob"], why, answers[3:], [2, 1], strength=4, active_seconds=70)
+    rank(people["bob"], hello, answers[:2], [1, 1], outcome=Ranking.Outcome.ALL_BAD)
+    Feedback.objects.create(
+        completion=answers[0], user=people["bob"], thumb_up=False, reasons=["style"], note="meh"
+    )
+    return project
+
+
+def rank(labeler, prompt, answers, places, shown=(), rating=None, flags=(), **fields) -> None:
+    ranking = Ranking.objects.create(
+        prompt=prompt, labeler=labeler, shown_order=[answers[i].pk for i in shown], **fields
+    )
+    for answer, place in zip(answers, places, strict=True):
+        ranking.placements.create(completion=answer, place=place, rating=rating, flags=list(flags))
+
+
+def exported(project: Project, kind: str, **options) -> list[dict]:
+    return [json.loads(line) for line in lines(project, kind, **options)]
+
+
+def carried(project: Project, kind: str) -> list[dict]:
+    return [
+        {name: value for name, value in line.items() if name not in NOT_CARRIED}
+        for line in exported(project, kind)
+    ]
+
+
+def bring(text: str, project: Project, olga: User, kind: str) -> None:
+    import_labels(io.BytesIO(text.encode()), project=project, by=olga, kind=kind)
+
+
+def test_what_goes_out_comes_in_again_and_goes_out_the_same(alpha, olga):
+    beta = new_project("beta", olga)
+    kinds = [kind for kind in KINDS if kind != "comparisons"]
+    for kind in kinds:
+        bring("".join(lines(alpha, kind)), beta, olga, IMPORTED_AS.get(kind, kind))
+    for kind in KINDS:
+        assert carried(beta, kind) == carried(alpha, kind)
+        assert carried(beta, kind)
+
+
+def test_comparisons_come_in_again_as_preferences(alpha, olga):
+    beta = new_project("beta", olga)
+    bring("".join(lines(alpha, "comparisons")), beta, olga, "preferences")
+    assert carried(beta, "comparisons") == carried(alpha, "comparisons")
+
+
+def test_a_project_knows_its_own_export_again(alpha, olga):
+    def rows():
+        return [m.objects.count() for m in (Prompt, Demonstration, Ranking, Placement, Feedback)]
+
+    before = rows()
+    for kind in KINDS:
+        if kind != "comparisons":
+            bring("".join(lines(alpha, kind)), alpha, olga, IMPORTED_AS.get(kind, kind))
+    assert rows() == before
+
+
+def test_comparisons_are_the_pairs_in_which_one_is_better(alpha):
+    pairs = [
+        (line["labeler"], line["chosen"][0]["content"], line["rejected"][0]["content"])
+        for line in exported(alpha, "comparisons")
+    ]
+    assert sorted(pairs) == [
+        ("alice", "Hello!", ""),
+        ("alice", "Hi.\n\n- you", ""),
+        ("bob", "Why not?", "Because."),
+        ("sim-anna", "Hello!", ""),
+        ("sim-anna", "Hi.\n\n- you", ""),
+        ("sim-anna", "Hi.\n\n- you", "Hello!"),
+    ]
+
+
+def test_each_line_of_a_simulated_labeler_says_so(alpha):
+    for kind in ("rankings", "comparisons"):
+        for line in exported(alpha, kind):
+            assert line.get("simulated", False) == (line["labeler"] == "sim-anna")
+
+
+def test_only_the_current_revision_goes_out(alpha):
+    texts = [line["completion"][0]["content"] for line in exported(alpha, "demonstrations")]
+    assert texts == ["Hello. ", "New"]
+
+
+def test_an_anonymous_export_names_nobody_and_tells_people_apart(alpha):
+    for kind in KINDS:
+        anonymous = "".join(lines(alpha, kind, anonymous=True))
+        assert not any(name in anonymous for name in ("alice", "bob", "sim-anna", "odd", "meh"))
+        assert anonymous == "".join(lines(alpha, kind, anonymous=True))
+    names = [line["labeler"] for line in exported(alpha, "rankings", anonymous=True)]
+    assert names[2] == names[3]
+    assert len(set(names)) == 3
+
+
+@pytest.fixture
+def chat_thumb(alpha, olga):
+    def thumb(improves_model: bool) -> Feedback:
+        talk = Conversation.objects.create(project=alpha, guest=olga, improves_model=improves_model)
+        answer = talk.messages.create(
+            role=Message.Role.ASSISTANT,
+            text="42",
+            policy=alpha.policies.get(name="sft"),
+            asked=[{"role": "user", "content": "What is it?"}],
+            context=[
+                {"role": "system", "content": "secret"},
+                {"role": "user", "content": "What is it?"},
+            ],
+        )
+        return Feedback.objects.create(message=answer, user=olga, thumb_up=True)
+
+    return thumb
+
+
+def test_a_thumb_in_a_chat_goes_out_with_what_was_asked(alpha, olga, chat_thumb):
+    chat_thumb(improves_model=True)
+    line = exported(alpha, "feedback")[-1]
+    assert line["prompt"] == [{"role": "user", "content": "What is it?"}]
+    assert (line["completion"][0]["content"], line["label"], line["labeler"]) == (
+        "42",
+        True,
+        "olga",
+    )
+
+    bring(json.dumps(line), alpha, olga, "thumbs")
+    assert len(exported(alpha, "feedback")) == 2  # it was known
+
+
+def test_a_chat_whose_guest_said_no_stays_where_it_is(alpha, chat_thumb):
+    before = exported(alpha, "feedback")
+    chat_thumb(improves_model=False)
+    assert exported(alpha, "feedback") == before
+
+
+def test_nothing_of_another_project_goes_out(alpha, olga):
+    gamma = new_project("gamma", olga)
+    assert not any(exported(gamma, kind) for kind in KINDS)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("before")
+
+    def broken():
+        yield "first\n"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_file(out, broken())
+    assert out.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [out]
+    assert write_file(out, ["a\n", "b\n"]) == 2
+    assert out.read_text() == "a\nb\n"
