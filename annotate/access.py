@@ -10,6 +10,7 @@ from typing import TypeVar
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
+from django_htmx.middleware import HtmxDetails
 
 from annotate.models import (
     Assignment,
@@ -29,6 +30,7 @@ class Request(HttpRequest):
     """What views are given: the middleware lets nobody in who is not signed in."""
 
     user: User
+    htmx: HtmxDetails
 
 
 Found = TypeVar("Found")
@@ -84,17 +86,15 @@ def policy_for(user: User, slug: str, policy_id: int) -> Policy:
 def conversation_for(user: User, slug: str, conversation_id: int) -> Conversation:
     """A chat of this guest's own."""
     project = project_for(user, slug, Role.GUEST)
-    conversation = Conversation.objects.filter(pk=conversation_id, project=project, guest=user)
-    return _found(conversation.first())
+    mine = Conversation.objects.of_guest(user, project).select_related("project", "guest")
+    return _found(mine.filter(pk=conversation_id).first())
 
 
-def message_for(user: User, slug: str, message_id: int) -> Message:
-    """A message in a chat of this guest's own."""
+def answer_for(user: User, slug: str, message_id: int) -> Message:
+    """An answer in a chat of this guest's own."""
     project = project_for(user, slug, Role.GUEST)
-    message = Message.objects.select_related("conversation").filter(
-        pk=message_id, conversation__project=project, conversation__guest=user
-    )
-    return _found(message.first())
+    mine = Message.objects.answers_in(Conversation.objects.of_guest(user, project))
+    return _found(mine.filter(pk=message_id).first())
 
 
 def _found(thing: Found | None) -> Found:

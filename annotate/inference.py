@@ -30,7 +30,9 @@ LEAST_ROOM = 16  # tokens for an answer
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
 BROKE_OFF = "The answer broke off. What had come is kept."
-TOO_LONG = "This is more than the model can read at once. Start a new chat, or ask something shorter."
+TOO_LONG = (
+    "This is more than the model can read at once. Start a new chat, or ask something shorter."
+)
 
 
 class InferenceError(Exception):

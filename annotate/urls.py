@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
+from django.urls import include, path
 
-from annotate.views import people
+from annotate.views import chat, people
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -9,4 +9,8 @@ urlpatterns = [
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
+    path("p/<slug:slug>/chat/", chat.chat, name="chat"),
+    path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
+    path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
+    path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
 ]

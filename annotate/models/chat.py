@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
 HARVEST_LIMIT = 200  # answers that one guest may put into a project's data
+
+
+def _title(text: str) -> str:
+    return textwrap.shorten(text, 60, placeholder="…")
 
 
 class NoLivePolicy(Exception):
@@ -59,19 +64,32 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.title or f"chat {self.pk}"
 
+    @classmethod
+    @transaction.atomic
+    def start(
+        cls, *, project: Project, guest: User, text: str, improves_model: bool = True
+    ) -> Message:
+        """A new chat with its first question; the place of the answer to it."""
+        conversation = cls.objects.create(
+            project=project, guest=guest, improves_model=improves_model
+        )
+        return conversation.ask(text=text)
+
     @transaction.atomic
     def ask(self, *, text: str) -> Message:
         """The guest's turn, and the place of the answer to it, which is still to be written."""
         self._lock()
         question = self.messages.create(role=Message.Role.USER, text=text)
         if not self.title:
-            self.title = " ".join(text.split())[:60]
+            self.title = _title(text)
             self.save(update_fields=["title"])
         return self._expect_answer(question, self.history(question))
 
     @transaction.atomic
-    def ask_again(self, *, question: Message) -> Message:
-        """Another draft of the answer; the earlier ones stay."""
+    def ask_again(self, *, instead_of: Message) -> Message:
+        """Another draft of an answer; the earlier ones stay."""
+        question = instead_of.answers
+        assert question is not None
         self._lock()
         return self._expect_answer(question, self.history(question))
 
@@ -93,7 +111,7 @@ class Conversation(models.Model):
             guest=user,
             via_api=True,
             improves_model=improves_model,
-            title=" ".join(text.split())[:60],
+            title=_title(text),
         )
         question = conversation.messages.create(role=Message.Role.USER, text=text)
         return conversation._expect_answer(question, messages, **sampling)
@@ -125,13 +143,16 @@ class Conversation(models.Model):
 
     def turns(self) -> list[Turn]:
         """The chat as its guest sees it, with the guest's own thumbs."""
-        mine = models.Prefetch("feedback", self.guest.feedback.current(), to_attr="thumbs")
-        messages = list(self.messages.prefetch_related(mine))
+        mine = models.Prefetch("feedback", self.guest.feedback.current())
+        messages = list(self.messages.select_related("policy").prefetch_related(mine))
         return [
             Turn(question, [each for each in messages if each.answers_id == question.pk])
             for question in messages
             if question.role == Message.Role.USER
         ]
+
+    def turn_of(self, answer: Message) -> Turn:
+        return next(turn for turn in self.turns() if answer in turn.drafts)
 
     def history(self, question: Message) -> Messages:
         """What was said up to this question, and the question. A turn without answer is left out:
@@ -187,15 +208,24 @@ class Turn:
         return self.drafts.index(self.shown) + 1 if self.shown else 0
 
     @property
-    def previous(self) -> Message | None:
-        return self.drafts[self.number - 2] if self.number > 1 else None
-
-    @property
-    def next(self) -> Message | None:
-        return self.drafts[self.number] if self.number < len(self.drafts) else None
+    def steps(self) -> list[tuple[Message | None, str, str]]:
+        """To the draft before the shown one and to the one after it: draft, icon, name."""
+        before = self.drafts[self.number - 2] if self.number > 1 else None
+        after = self.drafts[self.number] if self.number < len(self.drafts) else None
+        return [
+            (before, "chevron-left", "Previous draft"),
+            (after, "chevron-right", "Next draft"),
+        ]
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
+    def answers_in(self, conversations: ConversationQuerySet) -> Self:
+        """With all that showing, writing or judging an answer asks for."""
+        answers = self.filter(conversation__in=conversations, role=Message.Role.ASSISTANT)
+        return answers.select_related(
+            "conversation__project", "conversation__guest", "policy", "answers"
+        )
+
     def _with_sign_of_life(self) -> Self:
         return self.filter(state=Message.State.STREAMING).alias(
             alive_at=Coalesce("heard_at", "created_at")
@@ -263,8 +293,6 @@ class Message(models.Model):
 
     objects = MessageQuerySet.as_manager()
 
-    thumbs: list[Feedback]  # prefetched by `Conversation.turns`
-
     class Meta:
         ordering = ["id"]
         constraints = [
@@ -296,7 +324,8 @@ class Message(models.Model):
 
     @property
     def thumb(self) -> Feedback | None:
-        return self.thumbs[0] if self.thumbs else None
+        """The guest's own, in a message of `Conversation.turns`."""
+        return next(iter(self.feedback.all()), None)
 
     @property
     def _row(self) -> MessageQuerySet:
@@ -333,6 +362,7 @@ class Message(models.Model):
         """This answer and its prompt in the project's data, if its guest allows that."""
         conversation = Conversation.objects.select_for_update().get(pk=self.conversation_id)
         self.refresh_from_db()
+        assert self.policy is not None
         if self.completion or not conversation.improves_model or not self._may_become_data():
             return self.completion
         prompt, _ = Prompt.objects.get_or_create(

@@ -22,6 +22,9 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
     def current(self) -> Self:
         return self.filter(retracted_at=None)
 
+    def of_user(self, user: User) -> Self:
+        return self.filter(user=user)
+
     def of_project(self, project: Project) -> Self:
         return self.filter(
             Q(message__conversation__project=project) | Q(completion__prompt__project=project)
@@ -91,6 +94,10 @@ class Feedback(models.Model):
     def __str__(self) -> str:
         return "👍" if self.thumb_up else "👎"
 
+    @property
+    def reason_choices(self) -> list[tuple[str, str]]:
+        return self.reasons_for(thumb_up=self.thumb_up)
+
     @classmethod
     def reasons_for(cls, *, thumb_up: bool) -> list[tuple[str, str]]:
         """The choices that go with a thumb."""
@@ -107,10 +114,11 @@ class Feedback(models.Model):
         feedback, _ = cls.objects.select_for_update().get_or_create(
             message=message, user=user, defaults={"thumb_up": thumb_up}
         )
+        fields: dict[str, Any] = {"thumb_up": thumb_up, "retracted_at": None}
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
-            feedback._change(thumb_up=thumb_up, reasons=[], wanted_answer="")
-        feedback._change(retracted_at=None)
+            fields |= {"reasons": [], "wanted_answer": ""}
+        feedback._change(**fields)
         return feedback
 
     @transaction.atomic

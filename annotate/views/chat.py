@@ -1,0 +1,275 @@
+"""The production chat: the page, the stream of an answer, and the thumbs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django import forms
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import path, reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
+
+from annotate import chat as writing
+from annotate.access import Request, Role, answer_for, conversation_for, project_for
+from annotate.models import Conversation, Feedback, Message, Project
+from annotate.models.chat import NoLivePolicy, StillAnswering
+
+SHOWN_CHATS = 50
+NOBODY_ANSWERS = "No model is live in this project, so nobody would answer."
+ONE_AT_A_TIME = "The last answer is still being written. Wait for its end, or stop it."
+
+
+class MessageForm(forms.Form):
+    text = forms.CharField(
+        label="Your message",
+        max_length=8000,
+        error_messages={"required": "Write something first."},
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Ask something"}),
+    )
+
+
+class NewChatForm(MessageForm):
+    improves_model = forms.BooleanField(
+        label="Use this chat to improve the model", required=False, initial=True
+    )
+
+
+class ThumbForm(forms.Form):
+    thumb = forms.ChoiceField(choices=[("up", "up"), ("down", "down"), ("none", "none")])
+
+
+class ExplanationForm(forms.Form):
+    reasons = forms.MultipleChoiceField(choices=Feedback.Reason, required=False)
+    note = forms.CharField(label="Comment", required=False, max_length=2000)
+    wanted_answer = forms.CharField(label="Answer", required=False, max_length=8000)
+
+
+@require_GET
+def chat(request: Request, slug: str) -> HttpResponse:
+    """The newest chat, or a new one."""
+    project = project_for(request.user, slug, Role.GUEST)
+    newest = Conversation.objects.of_guest(request.user, project).first()
+    if newest is None:
+        return _page(request, project, NewChatForm())
+    return redirect("chat_conversation", slug=slug, conversation_id=newest.pk)
+
+
+@require_http_methods(["GET", "POST"])
+def chat_new(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.GUEST)
+    form = NewChatForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        return _page(request, project, form)
+    try:
+        answer = Conversation.start(project=project, guest=request.user, **form.cleaned_data)
+    except NoLivePolicy:
+        form.add_error("text", NOBODY_ANSWERS)
+        return _page(request, project, form)
+    address = reverse("chat_conversation", args=[slug, answer.conversation_id])
+    if request.htmx:
+        return HttpResponseClientRedirect(address)
+    async_to_sync(writing.write_whole)(answer)
+    return redirect(address)
+
+
+@require_GET
+def chat_conversation(request: Request, slug: str, conversation_id: int) -> HttpResponse:
+    conversation = conversation_for(request.user, slug, conversation_id)
+    return _page(request, conversation.project, MessageForm(), conversation)
+
+
+@require_POST
+def chat_send(request: Request, slug: str, conversation_id: int) -> HttpResponse:
+    conversation = conversation_for(request.user, slug, conversation_id)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        return _page(request, conversation.project, form, conversation)
+    try:
+        answer = conversation.ask(text=form.cleaned_data["text"])
+    except (NoLivePolicy, StillAnswering) as error:
+        form.add_error("text", _why_not(error))
+        return _page(request, conversation.project, form, conversation)
+    return _answered(request, slug, answer)
+
+
+@require_POST
+def chat_regenerate(request: Request, slug: str, message_id: int) -> HttpResponse:
+    before = answer_for(request.user, slug, message_id)
+    try:
+        answer = before.conversation.ask_again(instead_of=before)
+    except (NoLivePolicy, StillAnswering) as error:
+        return _turn(request, slug, before, trouble=_why_not(error))
+    return _answered(request, slug, answer)
+
+
+@require_GET
+def chat_turn(request: Request, slug: str, message_id: int) -> HttpResponse:
+    return _turn(request, slug, answer_for(request.user, slug, message_id))
+
+
+@require_POST
+def chat_show(request: Request, slug: str, message_id: int) -> HttpResponse:
+    draft = answer_for(request.user, slug, message_id)
+    draft.show()
+    return _turn(request, slug, draft)
+
+
+@require_POST
+def chat_stop(request: Request, slug: str, message_id: int) -> HttpResponse:
+    answer = answer_for(request.user, slug, message_id)
+    answer.stop()
+    return _turn(request, slug, answer)
+
+
+@require_GET
+async def chat_stream(request: Request, slug: str, message_id: int) -> HttpResponseBase:
+    answer = await writing.in_database(lambda: answer_for(request.user, slug, message_id))
+    return StreamingHttpResponse(
+        _server_sent_events(answer),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _server_sent_events(answer: Message) -> AsyncIterator[str]:
+    # A stream is long, and connections are few: what the middleware took goes back first.
+    await sync_to_async(writing.release_connections)()
+    async for event, text in writing.watch(answer):
+        yield f"event: {event}\ndata: {json.dumps(text)}\n\n" if text else f": {event}\n\n"
+    yield "event: done\ndata: {}\n\n"
+
+
+@require_POST
+def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
+    answer = answer_for(request.user, slug, message_id)
+    form = ThumbForm(request.POST)
+    if not form.is_valid():
+        return HttpResponse("A thumb is up, down or none.", status=400)
+    if form.cleaned_data["thumb"] == "none":
+        for thumb in answer.feedback.current().of_user(request.user):
+            thumb.retract()
+        return _thumbs(request, slug, answer)
+    Feedback.give(message=answer, user=request.user, thumb_up=form.cleaned_data["thumb"] == "up")
+    return _thumbs(request, slug, answer, is_open=True)
+
+
+@require_POST
+def chat_feedback(request: Request, slug: str, message_id: int) -> HttpResponse:
+    """Why: reasons, a comment, the answer one wanted. Nothing of it is needed."""
+    answer = answer_for(request.user, slug, message_id)
+    thumb = answer.feedback.current().of_user(request.user).first()
+    if thumb is None:
+        return _thumbs(request, slug, answer)
+    form = ExplanationForm(request.POST)
+    if not form.is_valid():
+        return _thumbs(request, slug, answer, form=form, is_open=True)
+    thumb.explain(**form.cleaned_data)
+    return _thumbs(request, slug, answer, is_thanked=True)
+
+
+@require_POST
+def chat_settings(request: Request, slug: str, conversation_id: int) -> HttpResponse:
+    conversation = conversation_for(request.user, slug, conversation_id)
+    conversation.allow_improving(allowed="improves_model" in request.POST)
+    if request.htmx:
+        return HttpResponse(status=204)
+    return redirect("chat_conversation", slug=slug, conversation_id=conversation_id)
+
+
+@require_POST
+def chat_delete(request: Request, slug: str, conversation_id: int) -> HttpResponse:
+    conversation_for(request.user, slug, conversation_id).erase()
+    return redirect("chat", slug=slug)
+
+
+def _page(
+    request: Request, project: Project, form: forms.Form, conversation: Conversation | None = None
+) -> HttpResponse:
+    context: dict[str, Any] = {
+        "project": project,
+        "conversation": conversation,
+        "form": form,
+        "action": (
+            reverse("chat_send", args=[project.slug, conversation.pk])
+            if conversation
+            else reverse("chat_new", args=[project.slug])
+        ),
+    }
+    status = 422 if form.errors else 200
+    if request.htmx:
+        refused = render(request, "annotate/_composer.html", context, status=status)
+        return reswap(retarget(refused, "#composer"), "outerHTML")
+    context |= {
+        "chats": list(Conversation.objects.of_guest(request.user, project)[:SHOWN_CHATS]),
+        "turns": conversation.turns() if conversation else [],
+        "is_live": project.policies.live().exists(),
+    }
+    return render(request, "annotate/chat.html", context, status=status)
+
+
+def _answered(request: Request, slug: str, answer: Message) -> HttpResponse:
+    """With JavaScript the page opens the answer's stream; without, it comes whole."""
+    if not request.htmx:
+        async_to_sync(writing.write_whole)(answer)
+    return _turn(request, slug, answer)
+
+
+def _turn(request: Request, slug: str, answer: Message, *, trouble: str = "") -> HttpResponse:
+    conversation = answer.conversation
+    if not request.htmx:
+        return redirect("chat_conversation", slug=slug, conversation_id=conversation.pk)
+    context = {
+        "project": conversation.project,
+        "turn": conversation.turn_of(answer),
+        "trouble": trouble,
+    }
+    return render(request, "annotate/_turn.html", context, status=409 if trouble else 200)
+
+
+def _thumbs(
+    request: Request,
+    slug: str,
+    answer: Message,
+    *,
+    form: ExplanationForm | None = None,
+    is_open: bool = False,
+    is_thanked: bool = False,
+) -> HttpResponse:
+    if not request.htmx:
+        return redirect("chat_conversation", slug=slug, conversation_id=answer.conversation_id)
+    context = {
+        "project": answer.conversation.project,
+        "answer": answer,
+        "thumb": answer.feedback.current().of_user(request.user).first(),
+        "form": form,
+        "is_open": is_open,
+        "is_thanked": is_thanked,
+    }
+    refused = form is not None and form.errors
+    return render(request, "annotate/_thumbs.html", context, status=422 if refused else 200)
+
+
+def _why_not(error: Exception) -> str:
+    return NOBODY_ANSWERS if isinstance(error, NoLivePolicy) else ONE_AT_A_TIME
+
+
+of_conversation = [
+    path("", chat_conversation, name="chat_conversation"),
+    path("send/", chat_send, name="chat_send"),
+    path("settings/", chat_settings, name="chat_settings"),
+    path("delete/", chat_delete, name="chat_delete"),
+]
+of_answer = [
+    path("", chat_turn, name="chat_turn"),
+    path("stream/", chat_stream, name="chat_stream"),
+    path("stop/", chat_stop, name="chat_stop"),
+    path("regenerate/", chat_regenerate, name="chat_regenerate"),
+    path("show/", chat_show, name="chat_show"),
+    path("thumb/", chat_thumb, name="chat_thumb"),
+    path("feedback/", chat_feedback, name="chat_feedback"),
+]
