@@ -71,7 +71,7 @@ def prepare_training(lease: Lease) -> Config:
     }
 
 
-WITHOUT_DATA = {
+WITHOUT_DATA: dict[str, str] = {
     Run.Kind.SFT: "There are no demonstrations to learn from. Write some, then resume the run.",
     Run.Kind.REWARD: "There are no rankings to learn from. Rank completions, then resume the run.",
     Run.Kind.PPO: "There are no prompts to practise on. Import prompts, then resume the run.",
@@ -262,7 +262,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-KINDS = {
+KINDS: dict[str, Kind] = {
     Run.Kind.SFT: Kind(prepare_training, conclude_policy),
     Run.Kind.REWARD: Kind(prepare_training, conclude_reward_model),
     Run.Kind.PPO: Kind(prepare_training, conclude_policy),

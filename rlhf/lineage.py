@@ -16,26 +16,21 @@ Plain = dict[str, Any]
 
 def lineage_of(policy: Policy) -> list[Plain]:
     """The policy, then its parent, and so on down to a base model."""
-    steps = []
-    while policy:
-        training = (
-            TrainedPolicy.objects.select_related(
-                "checkpoint__run__round", "checkpoint__run__project"
-            )
-            .filter(policy=policy)
-            .first()
-        )
+    steps: list[Plain] = []
+    ancestor: Policy | None = policy
+    while ancestor:
+        training = TrainedPolicy.objects.of(ancestor)
         steps.append(
             {
-                "policy": policy.name,
-                "id": policy.pk,
-                "state": policy.state,
-                "origin": policy.get_origin_display(),
-                "folder": policy.folder,
+                "policy": ancestor.name,
+                "id": ancestor.pk,
+                "state": ancestor.state,
+                "origin": ancestor.get_origin_display(),
+                "folder": ancestor.folder,
                 "training": _training(training) if training else None,
             }
         )
-        policy = policy.parent
+        ancestor = ancestor.parent
     return steps
 
 

@@ -112,9 +112,8 @@ def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]
     merged = {part: {**fields, **changes.get(part, {})} for part, fields in chosen.items()}
     # The paths are known only when the run starts; the rest is checked now.
     models = {"policy": "-", "reward": "-"}
-    from_dict(
-        {"kind": kind, "models": models, "data": {"train": "-", "demonstrations": "-"}, **merged}
-    )
+    data = {"train": "-", "demonstrations": "-"}
+    from_dict({"kind": kind, "models": models, "data": data, **merged})
     return merged
 
 
@@ -128,7 +127,8 @@ def resume_round(round: Round) -> bool:
 
 def cancel_round(round: Round) -> bool:
     """The later stages first, so that none starts while the earlier ones end."""
-    return any([run.request_cancel() for run in round.runs.order_by("-position")])
+    asked = [run.request_cancel() for run in round.runs.order_by("-position")]
+    return any(asked)
 
 
 def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from django.utils.crypto import salted_hmac
 
 from annotate.models import Demonstration, Project, Prompt, Ranking, Review, User
+from annotate.models.labels import LabelQuerySet
 from rlhf.leases import Lease
 from rlhf.models import Run, Snapshot
 
@@ -96,7 +97,7 @@ def data_config(folder: str) -> dict[str, Any]:
     return {**paths, "sha256": manifest["files"]}
 
 
-def usable(labels: QuerySet[Any]) -> QuerySet[Any]:
+def usable(labels: LabelQuerySet) -> LabelQuerySet:
     """Without what a reviewer last excluded or sent back."""
     kind = labels.model._meta.model_name
     last = Review.objects.filter(**{kind: OuterRef("pk")}).order_by("-pk").values("verdict")[:1]
@@ -106,12 +107,12 @@ def usable(labels: QuerySet[Any]) -> QuerySet[Any]:
     )
 
 
-def demonstrations_of(project: Project) -> QuerySet[Demonstration]:
+def demonstrations_of(project: Project) -> LabelQuerySet:
     current = Demonstration.objects.current().of_project(project)
     return usable(current).select_related("prompt").order_by("pk")
 
 
-def rankings_of(project: Project) -> QuerySet[Ranking]:
+def rankings_of(project: Project) -> LabelQuerySet:
     current = Ranking.objects.current().of_project(project)
     ranked = current.filter(outcome=Ranking.Outcome.RANKED)
     placed = usable(ranked).select_related("prompt", "labeler").order_by("pk")

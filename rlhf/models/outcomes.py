@@ -65,11 +65,18 @@ class RewardModel(models.Model):
         return f"reward model {self.pk}"
 
 
+class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
+    def of(self, policy: Policy) -> TrainedPolicy | None:
+        return self.select_related("checkpoint__run__round").filter(policy=policy).first()
+
+
 class TrainedPolicy(models.Model):
     """How a policy came to be: the checkpoint whose weights it speaks with."""
 
     policy = models.OneToOneField(Policy, models.CASCADE, related_name="training")
     checkpoint = models.OneToOneField(Checkpoint, models.PROTECT, related_name="trained_policy")
+
+    objects = TrainedPolicyQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.policy} from {self.checkpoint}"

@@ -1,0 +1,90 @@
+"""A project that has enough labels for a round, and a trainer that only pretends."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from annotate.models import Completion, Demonstration, Policy, Project, Prompt, Ranking, User
+from rlhf.models import Round
+from rlhf.rounds import launch_round
+
+FAKE = Path(__file__).with_name("fake_trainer.py")
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(settings, "DATA_DIR", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fake_trainer(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Trainings are pretended; call it to say how: steps, seconds, mode."""
+    monkeypatch.setattr(settings, "TRAIN_LAUNCHER", f"{sys.executable} {FAKE}")
+
+    def behave(**told: object) -> None:
+        (data_dir / "fake_trainer.json").write_text(json.dumps(told))
+
+    return behave
+
+
+@pytest.fixture
+def model_folder(data_dir: Path) -> str:
+    folder = data_dir / "models/base"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return "models/base"
+
+
+@pytest.fixture
+def base(policy: Policy, model_folder: str) -> Policy:
+    policy.folder = model_folder
+    policy.save()
+    return policy
+
+
+@pytest.fixture
+def prompts(project: Project) -> list[Prompt]:
+    """Sixteen to train on and four held out."""
+
+    def make(number: int) -> Prompt:
+        messages = [{"role": "user", "content": f"How do I cook dish {number}?"}]
+        return Prompt(project=project, messages=messages).derive()
+
+    made = [make(number) for number in range(60)]
+    train = [prompt for prompt in made if prompt.split == Prompt.Split.TRAIN][:16]
+    held_out = [prompt for prompt in made if prompt.split != Prompt.Split.TRAIN][:4]
+    assert len(train) == 16 and len(held_out) == 4
+    return Prompt.objects.bulk_create([*train, *held_out])
+
+
+@pytest.fixture
+def labels(prompts: list[Prompt], base: Policy, alice: User, bob: User) -> None:
+    for prompt in prompts:
+        Demonstration.objects.create(prompt=prompt, labeler=alice, text=f"Cook it: {prompt.text}")
+        rank(prompt, base, alice, places=[1, 2, 2])
+        rank(prompt, base, bob, places=[1, 1, 2])
+
+
+def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) -> Ranking:
+    """Of completions 'Answer 0', 'Answer 1' …, made when they are missing."""
+    ranking = Ranking.objects.create(prompt=prompt, labeler=labeler)
+    for number, place in enumerate(places):
+        completion, _ = Completion.objects.get_or_create(
+            prompt=prompt,
+            policy=policy,
+            text=f"Answer {number}",
+            source=Completion.Source.SAMPLED,
+        )
+        ranking.placements.create(completion=completion, place=place)
+    return ranking
+
+
+@pytest.fixture
+def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
+    return launch_round(project, by=olga, base=base, recipe="tiny")

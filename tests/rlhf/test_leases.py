@@ -1,0 +1,195 @@
+import threading
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from rlhf import leases
+from rlhf.leases import Lease, beating, claim
+from rlhf.models import Checkpoint, LeaseLost, Metric, Run, Sample
+
+
+def a_run(project, **fields) -> Run:
+    return Run.objects.create(project=project, kind=Run.Kind.SFT, **fields)
+
+
+def expire(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
+
+
+def a_metric(lease: Lease, step: int = 1) -> Metric:
+    values = {"split": "train", "values": {}, "time": timezone.now()}
+    return Metric(run=lease.run, lease_token=lease.token, step=step, **values)
+
+
+def test_a_claim_leases_the_run_and_grows_the_token(project):
+    run = a_run(project)
+    lease = claim(run.pk)
+    assert (lease.run, lease.token) == (run, 1)
+    assert lease.run.state == Run.State.RUNNING
+    assert lease.run.leased_until > timezone.now()
+    assert lease.run.started_at
+    assert claim(run.pk) is None
+    assert claim() is None
+
+
+@pytest.mark.parametrize("state", [s for s in Run.State.values if s not in ("queued", "running")])
+def test_nobody_claims_a_run_that_does_not_wait(project, state):
+    a_run(project, state=state)
+    assert claim() is None
+
+
+def test_the_oldest_waiting_run_comes_first(project):
+    first, second = a_run(project), a_run(project)
+    assert [claim().run, claim().run] == [first, second]
+
+
+def test_a_run_whose_worker_went_silent_is_taken_over(project):
+    run = a_run(project)
+    old = claim()
+    expire(run)
+    new = claim()
+    assert (new.token, new.run.attempts_without_progress) == (2, 2)
+    with pytest.raises(LeaseLost):
+        old.beat()
+    new.beat()
+
+
+def test_a_run_waits_for_the_earlier_ones_of_its_round(round):
+    kinds = []
+    while lease := claim():
+        assert claim() is None, "two runs of one round at once"
+        kinds.append(lease.run.kind)
+        lease.run.succeed(token=lease.token, summary={})
+    assert kinds == ["sft", "reward", "ppo", "evaluate"]
+
+
+def test_a_beat_prolongs_the_lease_and_carries_the_wish_to_cancel(project):
+    run = a_run(project)
+    lease = claim()
+    expire(run)
+    assert lease.beat() is False
+    run.refresh_from_db()
+    assert run.leased_until > timezone.now()
+    run.request_cancel()
+    assert lease.beat() is True
+
+
+def test_the_fence_stops_a_stale_worker(project):
+    run = a_run(project)
+    stale = claim()
+    expire(run)
+    claim()
+    with pytest.raises(LeaseLost), stale.fenced():
+        pytest.fail("a stale worker came through the fence")
+
+
+@pytest.mark.parametrize("kind", ["metric", "sample", "checkpoint"])
+def test_the_database_itself_rejects_a_stale_lease(project, new_prompt, kind):
+    run = a_run(project)
+    stale = claim()
+    expire(run)
+    fresh = claim()
+    prompt = new_prompt()
+
+    def row(lease: Lease) -> Metric | Sample | Checkpoint:
+        if kind == "metric":
+            return a_metric(lease)
+        mine = {"run": run, "lease_token": lease.token, "step": 1}
+        if kind == "sample":
+            return Sample(prompt=prompt, text="x", **mine)
+        return Checkpoint(folder=f"t{lease.token}", manifest_sha256="0", **mine)
+
+    with pytest.raises(DatabaseError, match="taken over"), transaction.atomic():
+        row(stale).save()
+    written = row(fresh)
+    written.save()
+    written.lease_token = stale.token
+    with pytest.raises(DatabaseError, match="taken over"), transaction.atomic():
+        written.save()
+
+
+def test_without_the_trigger_a_stale_worker_would_write(project):
+    """The teeth: what refuses above is the trigger."""
+    run = a_run(project)
+    stale = claim()
+    expire(run)
+    claim()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE rlhf_metric DISABLE TRIGGER require_lease")
+    a_metric(stale).save()
+    assert run.metrics.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_claim_each_run_once(project):
+    runs = {a_run(project).pk for _ in range(12)}
+    claimed: list[int] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        while len(claimed) < len(runs):
+            if lease := claim():
+                claimed.append(lease.run.pk)
+        connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert sorted(claimed) == sorted(runs)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_contested_writes_are_all_by_the_holder(project, settings):
+    """Workers with 30 ms leases write as fast as they can; a row of an older lease that comes
+    after one of a newer lease is an inversion."""
+    settings.LEASE_SECONDS = 0.03
+    run = a_run(project)
+    stop, refused = threading.Event(), []
+
+    def work() -> None:
+        while not stop.is_set():
+            lease = claim(run.pk)
+            for step in range(40 if lease else 0):
+                try:
+                    with transaction.atomic():
+                        a_metric(lease, step=lease.token * 1000 + step).save()
+                except DatabaseError:
+                    refused.append(lease.token)
+                    break
+                stop.wait(0.005)
+        connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    stop.wait(3)
+    stop.set()
+    for worker in workers:
+        worker.join(30)
+    tokens = list(run.metrics.order_by("pk").values_list("lease_token", flat=True))
+    assert tokens == sorted(tokens)
+    assert len(set(tokens)) > 5, "nobody took over: the test proves nothing"
+    assert refused, "no stale write was tried: the test proves nothing"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_lease_is_told_at_once(project, settings, monkeypatch):
+    settings.LEASE_SECONDS = 60
+    monkeypatch.setattr(leases, "LONGEST_BEAT", 0.05)
+    run = a_run(project)
+    lease = claim()
+    killed = threading.Event()
+    with beating(lease) as heart:
+        heart.when_lost = killed.set
+        expire(run)
+        with suppress(LeaseLost):  # a beat may come between the two
+            while claim() is None:
+                expire(run)
+        assert killed.wait(5)
+        assert heart.lost.is_set()

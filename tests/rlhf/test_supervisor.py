@@ -1,0 +1,249 @@
+"""A claimed run, carried out by a real child process that only pretends to learn."""
+
+import threading
+import time
+from threading import Event
+
+import pytest
+from django.conf import settings
+
+from annotate.models import Completion, Policy, Task
+from rlhf.leases import claim
+from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
+from rlhf.rounds import cancel_round, launch_sampling, resume_round
+from rlhf.supervisor import supervise
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def work(leaving: Event | None = None) -> Run | None:
+    """What a worker does with the next run that waits."""
+    lease = claim()
+    if lease is None:
+        return None
+    supervise(lease, leaving or Event())
+    return Run.objects.get(pk=lease.run.pk)
+
+
+def work_until_idle() -> list[Run]:
+    return list(iter(work, None))
+
+
+def lines(run: Run) -> list[tuple]:
+    return list(run.metrics.values_list("step", "split", "values"))
+
+
+def wait_for(condition, seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_round_trains_evaluates_and_leaves_policies(round, fake_trainer):
+    runs = work_until_idle()
+    assert [(run.kind, run.state) for run in runs] == [
+        ("sft", "succeeded"),
+        ("reward", "succeeded"),
+        ("ppo", "succeeded"),
+        ("evaluate", "succeeded"),
+    ]
+    sft, ppo = Policy.objects.get(name="r1-sft"), Policy.objects.get(name="r1-ppo")
+    assert (sft.parent, ppo.parent) == (round.base, sft)
+    assert (sft.origin, sft.state) == (Policy.Origin.TRAINED, Policy.State.CANDIDATE)
+    assert (settings.DATA_DIR / ppo.folder / "model.safetensors").exists()
+    assert TrainedPolicy.objects.of(ppo).checkpoint.run == runs[2]
+    assert RewardModel.objects.get().accuracy == 0.75
+    assert [s.run for s in Snapshot.objects.order_by("pk")] == runs[:3]
+    rates = {str(e.policy) + " " + str(e.opponent): e.win_rate for e in Evaluation.objects.all()}
+    assert rates == {"r1-ppo r1-sft": 1.0, "r1-ppo base": 1.0, "r1-sft base": 1.0}
+    scored = Completion.objects.filter(source=Completion.Source.EVALUATION)
+    assert scored.count() == 3 * 4 * 2  # policies, held-out prompts, k
+    assert runs[3].summary["prompts"] == 4
+
+
+def test_what_the_trainer_writes_lands_in_the_database(round, fake_trainer):
+    run = work()
+    assert (run.step, run.total_steps, run.share_done) == (6, 6, 1.0)
+    rows = lines(run)
+    assert [row[:2] for row in rows if row[1] == "train"] == [(s, "train") for s in range(1, 7)]
+    assert rows[0][2]["loss"] == 1
+    assert rows[0][2]["gradient/norm"] is None, "NaN has no place in JSON"
+    assert run.samples.count() == 6
+    assert sorted(run.checkpoints.values_list("step", "is_final")) == [
+        (2, False),
+        (4, False),
+        (6, False),
+        (6, True),
+    ]
+    assert run.summary["steps"] == 6
+
+
+def test_a_crash_fails_the_run_with_its_last_lines_and_stops_the_round(round, fake_trainer):
+    fake_trainer(mode="crash")
+    [run] = work_until_idle()
+    assert run.state == Run.State.FAILED
+    assert run.reason == "ValueError: the third step went wrong"
+    assert "Traceback" in run.log_tail
+    assert not Policy.objects.filter(origin=Policy.Origin.TRAINED).exists()
+    assert round.runs.filter(state=Run.State.QUEUED).count() == 3
+
+
+def test_resume_goes_on_from_the_last_checkpoint(round, fake_trainer):
+    fake_trainer(mode="crash")
+    work()
+    fake_trainer(mode="ok")
+    assert resume_round(round)
+    run = work()
+    assert run.state == Run.State.SUCCEEDED
+    output = settings.DATA_DIR / f"runs/{run.pk}/t2/output.txt"
+    assert f"runs/{run.pk}/t1/checkpoints/step-00000002" in output.read_text()
+    tokens = dict(run.metrics.filter(split="train").values_list("step", "lease_token"))
+    assert tokens == {1: 1, 2: 1, 3: 2, 4: 2, 5: 2, 6: 2}
+    assert Policy.objects.get(name="r1-sft").folder == f"runs/{run.pk}/t2/model"
+
+
+def test_a_trainer_that_is_killed_again_and_again_is_quarantined(round, fake_trainer):
+    fake_trainer(mode="killed")
+    runs = work_until_idle()
+    # The first attempt published a checkpoint; the three after it got nowhere.
+    assert [run.state for run in runs] == ["queued"] * 3 + ["failed"]
+    assert runs[-1].reason.startswith("quarantined")
+    assert "fake trainer sft" in runs[-1].log_tail
+
+
+def test_a_worker_that_dies_of_a_run_is_not_given_it_for_ever(round, fake_trainer):
+    run = round.runs.get(position=0)
+    Run.objects.filter(pk=run.pk).update(attempts_without_progress=3)
+    assert work().reason.startswith("quarantined")
+
+
+def test_a_quarantined_run_lets_the_next_one_start(round, fake_trainer, base, prompts, olga):
+    fake_trainer(mode="killed")
+    launch_sampling(round.project, by=olga, policies=[base], k=2, prompts=prompts)
+    runs = work_until_idle()
+    assert [run.state for run in runs if run.kind == Run.Kind.SAMPLE] == ["succeeded"]
+
+
+def test_a_guard_pauses_the_run_and_says_why(round, fake_trainer):
+    fake_trainer(mode="pause")
+    run = work()
+    assert (run.state, run.reason) == (Run.State.PAUSED, "disk full: 0 MB are free")
+
+
+def test_a_full_disk_at_the_snapshot_pauses_the_run(round, fake_trainer, monkeypatch):
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rlhf.snapshot.write", full)
+    run = work()
+    assert (run.state, run.reason) == (Run.State.PAUSED, "disk full")
+
+
+def test_cancel_saves_a_checkpoint_and_ends_within_ten_seconds(round, fake_trainer):
+    fake_trainer(steps=2000, seconds=0.05)
+    worker = threading.Thread(target=work)
+    worker.start()
+    run = round.runs.get(position=0)
+    wait_for(lambda: run.metrics.exists())
+    asked = time.monotonic()
+    cancel_round(round)
+    worker.join(20)
+    assert time.monotonic() - asked < 10
+    states = round.runs.order_by("position").values_list("state", flat=True)
+    assert list(states) == ["cancelled"] * 4
+    assert run.checkpoints.exists()
+
+
+def test_a_trainer_that_does_not_listen_is_cancelled_all_the_same(round, fake_trainer, monkeypatch):
+    monkeypatch.setattr("rlhf.supervisor.CANCEL_GRACE", 0.5)
+    fake_trainer(mode="hang")
+    worker = threading.Thread(target=work)
+    worker.start()
+    run = round.runs.get(position=0)
+    wait_for(lambda: run.metrics.filter(step=3).exists())
+    run.request_cancel()
+    worker.join(20)
+    run.refresh_from_db()
+    assert run.state == Run.State.CANCELLED
+
+
+def test_a_leaving_worker_gives_the_run_back_with_a_checkpoint(round, fake_trainer):
+    fake_trainer(steps=2000, seconds=0.05)
+    leaving = Event()
+    worker = threading.Thread(target=work, args=[leaving])
+    worker.start()
+    run = round.runs.get(position=0)
+    wait_for(lambda: run.metrics.exists())
+    leaving.set()
+    worker.join(20)
+    run.refresh_from_db()
+    assert (run.state, run.leased_until) == (Run.State.QUEUED, None)
+    assert run.attempts_without_progress == 0
+    assert run.checkpoints.exists()
+
+
+def test_a_worker_that_lost_its_lease_kills_the_trainer_and_writes_nothing(
+    round, fake_trainer, monkeypatch
+):
+    fake_trainer(steps=2000, seconds=0.05)
+    worker = threading.Thread(target=work)
+    worker.start()
+    run = round.runs.get(position=0)
+    wait_for(lambda: run.metrics.exists())
+    Run.objects.filter(pk=run.pk).update(lease_token=7)
+    written = run.metrics.count()
+    worker.join(10)
+    assert not worker.is_alive()
+    run.refresh_from_db()
+    assert (run.state, run.lease_token) == (Run.State.RUNNING, 7)
+    assert run.metrics.count() == written
+    assert not trainers_of(run), "the trainer outlived its lease"
+
+
+def trainers_of(run: Run) -> list[str]:
+    import subprocess
+
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in found.stdout.splitlines() if str(settings.DATA_DIR) in line]
+
+
+def test_sampling_makes_completions_and_the_work_of_ranking_them(
+    project, prompts, base, olga, fake_trainer
+):
+    launch_sampling(project, by=olga, policies=[base], k=3, prompts=prompts[:5])
+    run = work()
+    assert run.state == Run.State.SUCCEEDED, run.log_tail
+    assert run.summary["completions"] == 15
+    assert Completion.objects.filter(source=Completion.Source.SAMPLED).count() == 15
+    tasks = Task.objects.filter(kind=Task.Kind.RANK)
+    assert [task.completions.count() for task in tasks] == [3] * 5
+
+
+def test_a_round_without_held_out_prompts_ends_without_an_evaluation(round, fake_trainer):
+    from annotate.models import Prompt
+
+    Prompt.objects.exclude(split="train").update(split="train")
+    runs = work_until_idle()
+    assert runs[-1].state == Run.State.SUCCEEDED
+    assert "nothing to compare" in runs[-1].summary["note"]
+    assert not Evaluation.objects.exists()
+
+
+def test_a_run_whose_labels_vanished_says_what_to_do(round, fake_trainer):
+    from annotate.models import Demonstration
+
+    Demonstration.objects.update(retracted=True)
+    run = work()
+    assert run.state == Run.State.FAILED
+    assert "no demonstrations" in run.reason and "resume" in run.reason
+
+
+def test_a_trainer_that_leaves_no_model_is_a_failure(round, fake_trainer, monkeypatch):
+    monkeypatch.setattr(
+        "rlhf.supervisor.conclude", lambda *_: (_ for _ in ()).throw(FileNotFoundError("no model"))
+    )
+    with pytest.raises(FileNotFoundError):
+        work()
+    run = round.runs.get(position=0)
+    assert (run.state, run.reason) == (Run.State.FAILED, "FileNotFoundError: no model")
