@@ -129,6 +129,7 @@ def postgres(
         cwd=folder,
         user=user,
         stop_signal=signal.SIGINT,  # PostgreSQL's "fast": sessions end, data is flushed
+        patience=60.0,
     )
     with _running(process, lambda: _ensure_database(sockets), psycopg.OperationalError):
         # `//` carries a folder as host through django-environ.

@@ -35,6 +35,7 @@ class Process:
         cwd: Path | None = None,
         user: str | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        patience: float = 5.0,
     ) -> None:
         self.name = name
         # `exec` leaves no shell in between that would keep the signals to itself.
@@ -44,6 +45,7 @@ class Process:
         self.cwd = cwd
         self.user = user
         self.stop_signal = stop_signal
+        self.patience = patience
         self.crashes = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._started = 0.0
@@ -92,36 +94,39 @@ class Process:
             self.start()
         return None
 
+    def signal(self, number: signal.Signals) -> None:
+        if self._child:
+            self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """With whatever children it has in its session."""
+        if self._child and self.is_running():
+            os.killpg(self._child.pid, signal.SIGKILL)
+
     def last_words(self, lines: int = 8) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
 
-def stop(processes: Iterable[Process], *, patience: float = 10.0) -> None:
-    """Ask all of them to stop at once; after `patience` seconds do not ask."""
+def stop(processes: Iterable[Process]) -> None:
+    """Ask all of them at once; kill those that are still there when their patience is over."""
     running = [process for process in processes if process.is_running()]
     for process in running:
-        assert process.pid
-        os.kill(process.pid, process.stop_signal)
-    deadline = time.monotonic() + patience
-    while any(process.is_running() for process in running) and time.monotonic() < deadline:
+        process.signal(process.stop_signal)
+    began = time.monotonic()
+    while running := [process for process in running if process.is_running()]:
+        for process in running:
+            if time.monotonic() - began > process.patience:
+                process.kill()
         time.sleep(0.02)
-    for process in running:
-        if process.is_running():
-            assert process._child
-            os.killpg(process._child.pid, signal.SIGKILL)
-            process._child.wait()
 
 
-def read_procfile(
-    procfile: Path, *, env: Mapping[str, str], logs: Path, leave_out: Iterable[str] = ()
-) -> list[Process]:
+def read_procfile(procfile: Path, *, env: Mapping[str, str], logs: Path) -> dict[str, Process]:
     commands = parse_procfile(procfile.read_text()).processes
-    return [
-        Process(name, command, log=logs / f"{name}.log", env=env, cwd=procfile.parent)
+    return {
+        name: Process(name, command, log=logs / f"{name}.log", env=env, cwd=procfile.parent)
         for name, command in commands.items()
-        if name not in leave_out
-    ]
+    }
 
 
 def _open_log(log: Path) -> IO[bytes]:

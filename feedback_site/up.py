@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
@@ -24,7 +24,8 @@ from feedback_site.embedded import CannotStart
 from feedback_site.processes import Process, read_procfile, stop
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO_PEOPLE = ["alice", "bob", "rita", "olga", "gus"]
+CHECKPOINT_SECONDS = 30.0
+Say = Callable[[str], None]
 HEALTHY_SECONDS = 180.0
 HOPELESS_CRASHES = 3
 
@@ -46,7 +47,61 @@ def main(command: list[str]) -> int:
         return 1
 
 
-def up(command: list[str], *, say: Callable[..., None], stack: ExitStack) -> int:
+def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
+    settings = read_settings()
+    port = settings.PORT if "PORT" in os.environ or not command else free_port()
+    site = f"http://127.0.0.1:{port}"
+    stack.enter_context(embedded.claimed(settings.DATA_DIR, site_url=site))
+    ensure_free(port)
+
+    # 1. The services that the environment does not bring.
+    processes, addresses = start_services(settings.DATA_DIR, stack=stack, say=say)
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATA_DIR": str(settings.DATA_DIR),
+        "PORT": str(port),
+        "INFERENCE_PORT": str(free_port()),
+    }
+    procfile = read_procfile(ROOT / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
+    procfile["trainer"].patience = CHECKPOINT_SECONDS
+    if os.environ.get("INFERENCE_URL"):
+        del procfile["inference"]
+    else:
+        addresses["inference_url"] = f"http://127.0.0.1:{env['INFERENCE_PORT']}/v1"
+    stack.enter_context(embedded.noted(settings.DATA_DIR, site_url=site, **addresses))
+    stack.callback(stop, procfile.values())
+    processes += procfile.values()
+
+    # 2. What the others stand on. The inference server needs none of it, and takes its time.
+    if "inference" in procfile:
+        procfile["inference"].start()
+    python = partial(run, env=env, say=say)
+    python("migrations", "manage.py", "migrate", "--verbosity", "0")
+    base = settings.DATA_DIR / "models" / f"base-{Path(settings.BASE_MODEL).name}"
+    if not base.exists():
+        say(f"making the base model {settings.BASE_MODEL} (once)")
+        corpus = ["--corpus", "demo/demonstrations.jsonl"]
+        python("base model", "-m", "rlhf.learning.base", settings.BASE_MODEL, str(base), *corpus)
+    links = python("demo project", "manage.py", "seed_demo", "--links")
+
+    # 3. The processes of the Procfile.
+    with timed(", ".join(procfile), say=say):
+        for process in procfile.values():
+            if not process.is_running():
+                process.start()
+        wait_until_healthy(site, processes, say=say)
+    if "inference" in procfile:
+        warm(int(env["INFERENCE_PORT"]), base)
+    if command:
+        return run_beside(processes, command, env=env, say=say)
+    say(f"\nready {site}\n\n{links}\nEach link signs in once. Ctrl-C stops everything.")
+    while True:
+        keep_up(processes, say=say)
+        time.sleep(0.5)
+
+
+def read_settings() -> ModuleType:
     try:
         from feedback_site import settings
     except OSError as error:
@@ -56,83 +111,29 @@ def up(command: list[str], *, say: Callable[..., None], stack: ExitStack) -> int
         ) from error
     except ValueError as error:
         raise CannotStart(f"A setting in the environment cannot be read: {error}") from error
-    data_dir, logs = settings.DATA_DIR, settings.DATA_DIR / "logs"
-    port = settings.PORT if "PORT" in os.environ or not command else free_port()
-    site = f"http://127.0.0.1:{port}"
-    stack.enter_context(embedded.claimed(data_dir, site_url=site))
-    ensure_free(port)
+    return settings
 
-    # 1. Services the environment does not bring.
-    given = {name: os.environ.get(name) for name in ("DATABASE_URL", "REDIS_URL", "INFERENCE_URL")}
-    services: list[Process] = []
-    addresses: dict[str, str] = {}
+
+def start_services(
+    data_dir: Path, *, stack: ExitStack, say: Say
+) -> tuple[list[Process], dict[str, str]]:
+    processes, addresses = [], {}
+    logs = data_dir / "logs"
     sockets = stack.enter_context(embedded.socket_folder(data_dir))
-    if not given["DATABASE_URL"]:
+    if not os.environ.get("DATABASE_URL"):
         with timed("PostgreSQL", say=say):
             database = stack.enter_context(embedded.postgres(data_dir, sockets, logs=logs, say=say))
-        services.append(database.process)
+        processes.append(database.process)
         addresses["database_url"] = database.url
-    if not given["REDIS_URL"]:
+    if not os.environ.get("REDIS_URL"):
         with timed("Redis", say=say):
             redis = stack.enter_context(embedded.redis(sockets, logs=logs))
-        services.append(redis.process)
+        processes.append(redis.process)
         addresses["redis_url"] = redis.url
-    inference_port = free_port()
-    if not given["INFERENCE_URL"]:
-        addresses["inference_url"] = f"http://127.0.0.1:{inference_port}"
-    stack.enter_context(embedded.noted(data_dir, site_url=site, **addresses))
-
-    env = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DATA_DIR": str(data_dir),
-        "PORT": str(port),
-        "INFERENCE_PORT": str(inference_port),
-        "NO_PROXY": f"{os.environ.get('NO_PROXY', '')},127.0.0.1,localhost",
-    }
-    manage = partial(prepare, env=env, say=say)
-    processes = read_procfile(
-        ROOT / "Procfile",
-        env=env,
-        logs=logs,
-        leave_out=["inference"] if given["INFERENCE_URL"] else [],
-    )
-    stack.callback(stop, processes)
-
-    # 2. What the processes stand on. The inference server needs none of it and starts slowly.
-    for process in processes:
-        if process.name == "inference":
-            process.start()
-    manage("migrations", "manage.py", "migrate", "--verbosity", "0")
-    base = data_dir / "models" / f"base-{Path(settings.BASE_MODEL).name}"
-    if not base.exists():
-        say(f"making the base model {settings.BASE_MODEL} (once)")
-        corpus = ["--corpus", "demo/demonstrations.jsonl"]
-        manage("base model", "-m", "rlhf.learning.base", settings.BASE_MODEL, str(base), *corpus)
-    manage("demo project", "manage.py", "seed_demo")
-
-    # 3. The processes.
-    with timed(", ".join(process.name for process in processes), say=say):
-        for process in processes:
-            if not process.is_running():
-                process.start()
-        processes += services
-        wait_until_healthy(site, processes, say=say)
-    if not given["INFERENCE_URL"]:
-        warm(addresses["inference_url"], base)
-    if command:
-        return run(command, env=env, processes=processes, say=say)
-    links = manage("sign-in links", "manage.py", "login_link", *DEMO_PEOPLE)
-    say(f"\nready {site}\n\nSign in, once per link:")
-    for name, link in zip(DEMO_PEOPLE, links.split(), strict=True):
-        say(f"  {name:6} {link}")
-    say("\nCtrl-C stops everything.")
-    while True:
-        keep_up(processes, say=say)
-        time.sleep(0.5)
+    return processes, addresses
 
 
-def prepare(what: str, *arguments: str, env: dict[str, str], say: Callable[..., None]) -> str:
+def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
     with timed(what, say=say):
         answer = subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
@@ -143,7 +144,7 @@ def prepare(what: str, *arguments: str, env: dict[str, str], say: Callable[..., 
     return answer.stdout
 
 
-def wait_until_healthy(site: str, processes: list[Process], *, say: Callable[..., None]) -> None:
+def wait_until_healthy(site: str, processes: list[Process], *, say: Say) -> None:
     deadline = time.monotonic() + HEALTHY_SECONDS
     while True:
         states = health(site)
@@ -173,19 +174,15 @@ def health(site: str) -> dict[str, str]:
         return {"web": str(error)}
 
 
-def warm(inference_url: str, model: Path) -> None:
+def warm(inference_port: int, model: Path) -> None:
     """Have the server load the model now; it goes on after we hang up."""
-    url = f"{inference_url}/load_model"
+    url = f"http://127.0.0.1:{inference_port}/load_model"
     with httpx.stream("POST", url, json={"model": str(model)}, trust_env=False) as answer:
         answer.raise_for_status()
 
 
-def run(
-    command: list[str],
-    *,
-    env: dict[str, str],
-    processes: list[Process],
-    say: Callable[..., None],
+def run_beside(
+    processes: list[Process], command: list[str], *, env: dict[str, str], say: Say
 ) -> int:
     child = subprocess.Popen([sys.executable, "manage.py", *command], cwd=ROOT, env=env)
     try:
@@ -197,7 +194,7 @@ def run(
         child.terminate()
 
 
-def keep_up(processes: list[Process], *, say: Callable[..., None]) -> None:
+def keep_up(processes: list[Process], *, say: Say) -> None:
     for process in processes:
         news = process.keep_up()
         if news:
@@ -205,7 +202,7 @@ def keep_up(processes: list[Process], *, say: Callable[..., None]) -> None:
 
 
 @contextmanager
-def timed(what: str, *, say: Callable[..., None]) -> Iterator[None]:
+def timed(what: str, *, say: Say) -> Iterator[None]:
     started = time.monotonic()
     yield
     say(f"{what} ({time.monotonic() - started:.1f} s)")

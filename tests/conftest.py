@@ -3,26 +3,22 @@
 import os
 from contextlib import ExitStack
 
+import django
 import pytest
 
 from feedback_site import embedded
 
 _session = ExitStack()
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    for name, value in _session.enter_context(embedded.throw_away()).items():
+        if name == "DATA_DIR" or not os.environ.get(name):
+            os.environ[name] = value
 
-
-# The settings are read once these stand: that is why pyproject.toml does not name them.
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        environment = _session.enter_context(embedded.throw_away())
-        for name, value in environment.items():
-            if name == "DATA_DIR" or not os.environ.get(name):
-                os.environ[name] = value
-    os.environ["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
-
-    import django
-
-    django.setup()
+# The settings read these addresses, and the plugins import models. That is why this happens on
+# import, and why pyproject.toml does not name the settings.
+os.environ["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
+django.setup()
+pytest_plugins = ["tests.cast"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

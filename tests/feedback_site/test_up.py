@@ -63,4 +63,4 @@ def test_a_free_port_is_free():
 
 def test_a_step_that_fails_shows_its_last_words():
     with pytest.raises(up.CannotStart, match="arithmetic failed: python -c 1/0\n(.*\n)+ZeroDiv"):
-        up.prepare("arithmetic", "-c", "1/0", env=dict(os.environ), say=lambda _: None)
+        up.run("arithmetic", "-c", "1/0", env=dict(os.environ), say=lambda _: None)
