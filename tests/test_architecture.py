@@ -184,6 +184,23 @@ def test_serving_pages_loads_no_learning_library():
     assert ended.returncode == 0, ended.stderr
 
 
+def test_pages_are_served_without_the_training_packages():
+    """What `pip install .` brings is enough for the web; the trainers want `.[train]`."""
+    script = """
+import sys
+for package in ("torch", "transformers", "trl", "peft", "accelerate", "gguf", "safetensors"):
+    sys.modules[package] = None  # importing it raises ImportError
+import feedback_site.asgi
+from django.test import Client
+page = Client(headers={"host": "localhost"}).get("/sign-in/")
+sys.exit(0 if page.status_code == 200 else f"answered {page.status_code}")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 TEMPLATES = [*(ROOT / "templates").rglob("*.html")]
 
 
