@@ -20,7 +20,8 @@ from django.core.exceptions import ValidationError
 from annotate.models import Feedback, Placement, Ranking
 from annotate.models.prompts import Messages, validate_messages
 
-MAX_CHARACTERS = 32_000  # of a prompt as a whole, and of each answer
+LONGEST_PROMPT = 32_000  # characters of all its messages
+LONGEST_TEXT = 50_000  # of an answer, as much as a labeler may write
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
 UNNAMED = "imported"  # the policy of a completion that does not say who said it
 
@@ -223,16 +224,16 @@ def _messages(value: Any) -> Messages:
     for message in messages:
         _text(message["content"], "prompt", limit=None)
     size = sum(len(message["content"]) for message in messages)
-    if size > MAX_CHARACTERS:
+    if size > LONGEST_PROMPT:
         raise BadRow(
-            f"The prompt has {size:,} characters, and at most {MAX_CHARACTERS:,} fit. "
+            f"The prompt has {size:,} characters, and at most {LONGEST_PROMPT:,} fit. "
             "Shorten it, or leave the line out."
         )
     return messages
 
 
 def _text(
-    value: Any, name: str, *, limit: int | None = MAX_CHARACTERS, may_be_empty: bool = False
+    value: Any, name: str, *, limit: int | None = LONGEST_TEXT, may_be_empty: bool = False
 ) -> str:
     if not isinstance(value, str):
         raise BadRow(f"“{name}” must be a text, not {_short(value)}.")

@@ -254,6 +254,24 @@ class Policy(models.Model):
 
 
 class CompletionQuerySet(models.QuerySet["Completion"]):
+    def with_thumbs(self) -> CompletionQuerySet:
+        """Adds `ups` and `downs`, of imported thumbs and of those given in the chat."""
+
+        def count(thumb_up: bool) -> models.expressions.Combinable:
+            return sum(
+                (
+                    models.Count(
+                        road,
+                        distinct=True,
+                        filter=Q((f"{road}__thumb_up", thumb_up), (f"{road}__retracted_at", None)),
+                    )
+                    for road in ("feedback", "message__feedback")
+                ),
+                start=models.Value(0),
+            )
+
+        return self.select_related("policy").annotate(ups=count(True), downs=count(False))
+
     def ids_by_content(self, prompt_ids: Iterable[int]) -> dict[tuple[int, int, str], int]:
         """(prompt, policy, hash of the text) → the oldest completion that says it."""
         rows = self.filter(prompt__in=list(prompt_ids)).order_by("-pk")

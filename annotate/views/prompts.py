@@ -1,0 +1,221 @@
+"""Prompts: what is asked in a project, what came of it, and how it gets in and out."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+from asgiref.sync import sync_to_async
+from django import forms
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate import exporting, importing
+from annotate.access import Request, Role, project_for, prompt_for
+from annotate.importing import Imported, ImportFailed, import_labels
+from annotate.models import Project, Prompt, Task
+from annotate.models.prompts import PromptQuerySet
+from annotate.queue import open_rank_tasks, open_write_tasks
+
+PAGE_SIZE = 50
+BLOCK = 2**16
+LARGEST_UPLOAD = 200 * 2**20
+
+
+class PromptFilter(forms.Form):
+    words = forms.CharField(required=False, max_length=200, label="Words")
+    split = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Split.choices])
+    source = forms.ChoiceField(required=False)
+    tag = forms.ChoiceField(required=False)
+
+    def __init__(self, project: Project, asked: QueryDict) -> None:
+        super().__init__(asked, auto_id="filter-%s")
+        self.project = project
+        for name, known in (
+            ("source", project.prompts.sources()),
+            ("tag", project.prompts.tags()),
+        ):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = [("", "any"), *((each, each) for each in known)]
+
+    def prompts(self) -> PromptQuerySet:
+        """Those asked for; all, while the form asks for something that is not there."""
+        prompts: PromptQuerySet = self.project.prompts.all()
+        if not self.is_valid():
+            return prompts
+        asked = self.cleaned_data
+        if asked["split"]:
+            prompts = prompts.in_split(asked["split"])
+        if asked["source"]:
+            prompts = prompts.from_source(asked["source"])
+        if asked["tag"]:
+            prompts = prompts.tagged(asked["tag"])
+        return prompts.matching(asked["words"])
+
+
+class ImportForm(forms.Form):
+    file = forms.FileField(required=False, label="File", help_text="JSON Lines, or CSV (.csv).")
+    text = forms.CharField(
+        required=False,
+        label="…or paste lines here",
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "mono"}),
+    )
+    kind = forms.ChoiceField(
+        required=False,
+        label="Kind",
+        choices=[("", "found from the first line"), *((kind, kind) for kind in importing.KINDS)],
+        help_text="“prompts” takes only the prompts, from a file of any kind.",
+    )
+    references = forms.BooleanField(
+        required=False, label="Make demonstrations of the reference answers"
+    )
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file and file.size > LARGEST_UPLOAD:
+            raise forms.ValidationError(
+                f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
+                "Split it, or use the command import_labels."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if bool(cleaned.get("file")) == bool(cleaned.get("text")) and not self.errors:
+            raise forms.ValidationError("Choose a file or paste some lines: one of the two.")
+        return cleaned
+
+    def bring(self, project: Project, by: Any, *, dry_run: bool) -> Imported:
+        file = self.cleaned_data["file"]
+        content = file.file if file else io.BytesIO(self.cleaned_data["text"].encode())
+        return import_labels(
+            content,
+            project=project,
+            by=by,
+            kind=self.cleaned_data["kind"] or None,
+            is_csv=bool(file) and file.name.lower().endswith(".csv"),
+            source=file.name[:100] if file else "",
+            references=self.cleaned_data["references"],
+            dry_run=dry_run,
+        )
+
+
+@require_GET
+def prompts(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    asked = PromptFilter(project, request.GET)
+    found = asked.prompts()
+    page = Paginator(found.with_counts(), PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "project": project,
+        "filter": asked,
+        "page": page,
+        "export_kinds": exporting.KINDS,
+        "is_filtered": any(asked.data.get(name) for name in asked.fields),
+    }
+    return render(request, "annotate/prompts.html", context)
+
+
+@require_GET
+def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
+    prompt = prompt_for(request.user, slug, prompt_id)
+    current = prompt.rankings.current()
+    rankings = list(current.select_related("labeler").prefetch_related("placements"))
+    places = [{placed.completion_id: placed for placed in each.placed} for each in rankings]
+    context = {
+        "project": prompt.project,
+        "prompt": prompt,
+        "rankings": rankings,
+        "completions": [
+            (completion, [placed.get(completion.pk) for placed in places])
+            for completion in prompt.completions.with_thumbs()
+        ],
+        "demonstrations": prompt.demonstrations.current().select_related("labeler"),
+    }
+    return render(request, "annotate/prompts_one.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def bring(request: Request, slug: str) -> HttpResponse:
+    """Import. The button “check” shows what would come, “import” does it."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    if request.method == "GET":
+        return _import_page(request, project, ImportForm())
+    form = ImportForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return _import_page(request, project, form)
+    is_check = "check" in request.POST
+    try:
+        done = form.bring(project, request.user, dry_run=is_check)
+    except ImportFailed as failed:
+        return _import_page(request, project, form, failed=failed)
+    if is_check:
+        return _import_page(request, project, form, done=done)
+    messages.success(request, str(done))
+    return redirect("prompts", slug)
+
+
+def _import_page(
+    request: Request,
+    project: Project,
+    form: ImportForm,
+    *,
+    done: Imported | None = None,
+    failed: ImportFailed | None = None,
+) -> HttpResponse:
+    context = {"project": project, "form": form, "done": done, "failed": failed}
+    status = 422 if failed or form.errors else 200
+    if request.htmx:
+        return render(request, "annotate/_import_result.html", context, status=status)
+    return render(request, "annotate/prompts_import.html", context, status=status)
+
+
+@require_POST
+def tasks(request: Request, slug: str) -> HttpResponse:
+    """Asks labelers to write demonstrations for the prompts shown, or to rank their completions."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    found = PromptFilter(project, request.POST).prompts()
+    batch = f"opened {timezone.now():%Y-%m-%d}"
+    if request.POST.get("kind") == Task.Kind.RANK:
+        made = open_rank_tasks(project, found, project.ranking_size, project.overlap, batch)
+        lacking = "none of these prompts has two different completions that were not opened today"
+    else:
+        made = open_write_tasks(project, found, project.overlap, batch)
+        lacking = "each of these prompts has a demonstration or is open for writing"
+    if made:
+        messages.success(request, f"{made:,} tasks opened. Labelers find them under Label.")
+    else:
+        messages.info(request, f"No task was opened: {lacking}.")
+    return redirect("prompts", slug)
+
+
+@require_GET
+def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
+    """A whole file or an error, never half of one: it is written before the first byte leaves."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    if kind not in exporting.KINDS:
+        raise Http404("Nothing of this kind is exported.")
+    is_anonymous = "anonymous" in request.GET
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last block has left
+    for line in exporting.lines(project, kind, anonymous=is_anonymous):
+        file.write(line.encode())
+    size = file.tell()
+    file.seek(0)
+    response = StreamingHttpResponse(_blocks(file), content_type="application/jsonl")
+    response["Content-Length"] = str(size)
+    response["Content-Disposition"] = f'attachment; filename="{project.slug}-{kind}.jsonl"'
+    return response
+
+
+async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
+    with file:
+        while block := await sync_to_async(file.read)(BLOCK):
+            yield block

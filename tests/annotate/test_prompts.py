@@ -1,0 +1,176 @@
+"""The operator's pages of prompts: who may see them, what they show, how data gets in and out."""
+
+import io
+import json
+
+import pytest
+
+from annotate.models import Completion, Demonstration, Feedback, Prompt, Ranking, Task
+
+pytestmark = pytest.mark.django_db
+LINE = '{"prompt": "Why is the sky blue?"}'
+
+
+def url(page: str = "", slug: str = "cooking") -> str:
+    return f"/p/{slug}/prompts/{page}"
+
+
+@pytest.fixture
+def at(browse, olga):
+    return browse(olga)
+
+
+@pytest.mark.parametrize(
+    "method, page",
+    [
+        ("get", ""),
+        ("get", "PROMPT/"),
+        ("get", "import/"),
+        ("post", "import/"),
+        ("post", "tasks/"),
+        ("get", "export/prompts/"),
+    ],
+)
+def test_only_operators_of_the_project_come_in(method, page, browse, request, new_prompt):
+    address = url(page.replace("PROMPT", str(new_prompt().pk)))
+    expected = {"alice": 403, "rita": 403, "gus": 403, "mallory": 404}
+    for name, status in expected.items():
+        client = browse(request.getfixturevalue(name))
+        assert getattr(client, method)(address, {"text": LINE}).status_code == status
+    assert Prompt.objects.count() == 1
+
+
+def test_a_prompt_of_another_project_is_not_found(mallory, browse, new_prompt):
+    assert browse(mallory).get(url(f"{new_prompt().pk}/", "elsewhere")).status_code == 404
+
+
+def test_the_list_shows_counts_and_pages(at, rank_task, new_prompt):
+    rank_task(k=3)
+    for number in range(50):
+        new_prompt(f"Filler {number}")
+    first = at.get(url()).content.decode()
+    assert "51 prompts" in first
+    assert '<td class="number">3</td>' in first
+    assert "Filler 49" not in first
+    assert "Filler 49" in at.get(url("?page=2")).content.decode()
+
+
+def test_the_list_costs_the_same_however_long(at, new_prompt, django_assert_max_num_queries):
+    for number in range(40):
+        new_prompt(f"Filler {number}")
+    with django_assert_max_num_queries(9):
+        at.get(url())
+
+
+@pytest.mark.parametrize(
+    "asked, found",
+    [
+        ({"words": "EGG"}, {"egg"}),
+        ({"source": "book"}, {"egg"}),
+        ({"tag": "short"}, {"egg", "tea"}),
+        ({"tag": "short", "words": "tea"}, {"tea"}),
+        ({"split": "train"}, {"egg", "tea", "pie"}),
+        ({"split": "test"}, set()),
+        ({"split": "nonsense"}, {"egg", "tea", "pie"}),
+    ],
+)
+def test_the_filters_find_what_they_say(asked, found, at, project):
+    for name, source, tags in (("egg", "book", ["short"]), ("tea", "", ["short"]), ("pie", "", [])):
+        prompt = Prompt(project=project, source=source, tags=tags)
+        number = 0
+        while not prompt.split or prompt.split != "train":
+            prompt.messages = [{"role": "user", "content": f"How about {name}? {number}"}]
+            prompt.derive()
+            number += 1
+        prompt.save()
+    shown = at.get(url(), asked).content.decode()
+    assert {name for name in ("egg", "tea", "pie") if f"How about {name}" in shown} == found
+    assert ("not one of the available choices" in shown) == ("nonsense" in asked.values())
+
+
+def test_a_prompts_page_shows_what_came_of_it(at, alice, rank_task):
+    task = rank_task(k=2)
+    first, second = task.completions.all()
+    Demonstration.objects.create(prompt=task.prompt, labeler=alice, text="**My** answer")
+    ranking = Ranking.objects.create(prompt=task.prompt, labeler=alice)
+    ranking.placements.create(completion=first, place=2, rating=3)
+    ranking.placements.create(completion=second, place=1, flags=["opinion"])
+    Feedback.objects.create(completion=first, user=alice, thumb_up=False)
+    page = at.get(url(f"{task.prompt.pk}/")).content.decode()
+    for shown in ("<strong>My</strong> answer", "Answer 1", "rated 3", "opinion", "base", "alice"):
+        assert shown in page
+    assert page.count("#thumbs-down") == 1
+
+
+def test_the_words_of_a_model_are_no_html(at, policy, new_prompt):
+    prompt = new_prompt("<script>alert(1)</script>")
+    Completion.objects.create(prompt=prompt, policy=policy, text="<img src=x onerror=alert(1)>")
+    for page in (url(), url(f"{prompt.pk}/")):
+        shown = at.get(page).content.decode()
+        assert "<script>alert" not in shown
+        assert "<img" not in shown
+
+
+def test_a_check_shows_what_would_come_and_keeps_nothing(at):
+    page = at.post(url("import/"), {"text": LINE, "check": ""})
+    assert "1 line of prompts can be imported" in page.content.decode()
+    assert not Prompt.objects.exists()
+
+
+def test_pasted_lines_are_imported(at):
+    page = at.post(url("import/"), {"text": LINE, "import": ""}, follow=True)
+    assert "1 lines of prompts brought 1 new prompts" in page.content.decode()
+    assert Prompt.objects.get().text == "Why is the sky blue?"
+
+
+def test_a_file_is_imported_and_named_as_the_source(at):
+    file = io.BytesIO(b"prompt,completion\nHello?,Hi!\n")
+    file.name = "talk.csv"
+    at.post(url("import/"), {"file": file, "import": ""})
+    assert Demonstration.objects.get().source == "talk.csv"
+
+
+@pytest.mark.parametrize("htmx", [True, False])
+def test_problems_are_shown_by_line_and_nothing_is_imported(htmx, at):
+    headers = {"HX-Request": "true"} if htmx else {}
+    lines = f'{LINE}\n{{"prompt": ""}}\n<b>no</b>'
+    page = at.post(url("import/"), {"text": lines, "check": ""}, headers=headers)
+    shown = page.content.decode()
+    assert page.status_code == 422
+    assert "2 of 3 lines have problems" in shown
+    assert "Line 3" in shown
+    assert ("<html" in shown) != htmx
+    assert not Prompt.objects.exists()
+
+
+@pytest.mark.parametrize("sent", [{}, {"text": "", "file": ""}])
+def test_an_import_of_nothing_is_told_what_to_choose(sent, at):
+    assert "Choose a file or paste" in at.post(url("import/"), sent).content.decode()
+
+
+def test_labelers_are_asked_for_demonstrations_of_what_is_shown(at, new_prompt):
+    new_prompt("How do I boil an egg?")
+    new_prompt("How do I bake a pie?")
+    page = at.post(url("tasks/"), {"kind": "write", "words": "egg"}, follow=True)
+    assert "1 tasks opened" in page.content.decode()
+    assert Task.objects.get().prompt.text == "How do I boil an egg?"
+    again = at.post(url("tasks/"), {"kind": "write", "words": "egg"}, follow=True)
+    assert "No task was opened" in again.content.decode()
+
+
+def test_labelers_are_asked_to_rank_imported_completions(at):
+    said = [{"model": name, "content": f"I am {name}"} for name in ("davinci", "curie")]
+    at.post(url("import/"), {"text": json.dumps({"prompt": "Who are you?", "completions": said})})
+    at.post(url("tasks/"), {"kind": "rank"})
+    assert Task.objects.get().completions.count() == 2
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+def test_an_export_is_a_download(at, new_prompt):
+    new_prompt("How do I boil an egg?")
+    response = at.get(url("export/prompts/"))
+    content = b"".join(response)
+    assert json.loads(content)["prompt"][0]["content"] == "How do I boil an egg?"
+    assert response["Content-Disposition"] == 'attachment; filename="cooking-prompts.jsonl"'
+    assert int(response["Content-Length"]) == len(content)
+    assert at.get(url("export/songs/")).status_code == 404
