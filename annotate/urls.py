@@ -1,6 +1,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+from annotate import api
 from annotate.views import chat, people
 
 urlpatterns = [
@@ -13,4 +14,5 @@ urlpatterns = [
     path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
+    path("", include(api.addresses)),
 ]

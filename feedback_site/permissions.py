@@ -1,8 +1,14 @@
 """Deny by default: an API view that forgets to say who may call it answers nobody."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.views import APIView
+
+if TYPE_CHECKING:  # rest_framework.views itself imports this module
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
 
 
 class Denied(BasePermission):

@@ -43,6 +43,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """What this person sees as their chats; what a product sent through the API is none."""
         return self.filter(guest=guest, project=project, via_api=False)
 
+    def of_products(self, project: Project) -> Self:
+        """The exchanges that came through the API."""
+        return self.filter(project=project, via_api=True)
+
 
 class Conversation(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="conversations")
@@ -348,7 +352,7 @@ class Message(models.Model):
             heard_at=Now(),
             **facts,
         )
-        self.refresh_from_db()
+        self.refresh_from_db(fields=["state", "text", "heard_at", *facts])
 
     def stop(self) -> bool:
         return self._row.filter(state=self.State.STREAMING).update(state=self.State.STOPPED) == 1

@@ -109,8 +109,9 @@ class Feedback(models.Model):
 
     @classmethod
     @transaction.atomic
-    def give(cls, *, message: Message, user: User, thumb_up: bool) -> Feedback:
-        """One thumb per message and person, however often and from wherever it is given."""
+    def give(cls, *, message: Message, user: User, thumb_up: bool, **why: Any) -> Feedback:
+        """One thumb per message and person, however often and from wherever it is given.
+        `why`: what `explain` takes."""
         feedback, _ = cls.objects.select_for_update().get_or_create(
             message=message, user=user, defaults={"thumb_up": thumb_up}
         )
@@ -119,7 +120,15 @@ class Feedback(models.Model):
             # What explained the one thumb does not explain the other.
             fields |= {"reasons": [], "wanted_answer": ""}
         feedback._change(**fields)
+        if why:
+            feedback.explain(**why)
         return feedback
+
+    @classmethod
+    def take_back(cls, *, message: Message, user: User) -> None:
+        """Retracts this person's thumb, if there is one."""
+        for feedback in cls.objects.current().of_user(user).filter(message=message):
+            feedback.retract()
 
     @transaction.atomic
     def retract(self) -> None:

@@ -25,6 +25,9 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         alive = Q(expires_at=None) | Q(expires_at__gt=Now())
         return self.filter(alive, is_member, revoked_at=None, user__is_active=True)
 
+    def beginning(self, prefix: str) -> Self:
+        return self.filter(prefix__startswith=prefix)
+
 
 class ApiToken(models.Model):
     """256 random bits, of which only a digest is kept. Shown once, when they are made."""

@@ -151,8 +151,7 @@ def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
     if not form.is_valid():
         return HttpResponse("A thumb is up, down or none.", status=400)
     if form.cleaned_data["thumb"] == "none":
-        for thumb in answer.feedback.current().of_user(request.user):
-            thumb.retract()
+        Feedback.take_back(message=answer, user=request.user)
         return _thumbs(request, slug, answer)
     Feedback.give(message=answer, user=request.user, thumb_up=form.cleaned_data["thumb"] == "up")
     return _thumbs(request, slug, answer, is_open=True)
