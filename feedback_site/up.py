@@ -92,7 +92,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
                 process.start()
         wait_until_healthy(site, processes, say=say)
     if "inference" in procfile:
-        warm(int(env["INFERENCE_PORT"]), base)
+        warm(int(env["INFERENCE_PORT"]), base, say=say)
     if command:
         return run_beside(processes, command, env=env, say=say)
     say(f"\nready {site}\n\n{links}\nEach link signs in once. Ctrl-C stops everything.")
@@ -174,11 +174,14 @@ def health(site: str) -> dict[str, str]:
         return {"web": str(error)}
 
 
-def warm(inference_port: int, model: Path) -> None:
+def warm(inference_port: int, model: Path, *, say: Say) -> None:
     """Have the server load the model now; it goes on after we hang up."""
     url = f"http://127.0.0.1:{inference_port}/load_model"
-    with httpx.stream("POST", url, json={"model": str(model)}, trust_env=False) as answer:
-        answer.raise_for_status()
+    try:
+        with httpx.stream("POST", url, json={"model": str(model)}, trust_env=False) as answer:
+            answer.raise_for_status()
+    except httpx.HTTPError as error:
+        say(f"the first answer will take longer: {model} is not loaded yet ({error})")
 
 
 def run_beside(
