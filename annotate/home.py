@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from annotate.models import Membership
+from annotate.access import MAY_ACT_AS, Role
+from annotate.models import Assignment, Demonstration, Membership, Ranking, Task
+from annotate.queue import count_waiting
+
+AT_MOST = 500
 
 
 @dataclass(frozen=True)
@@ -12,7 +17,52 @@ class ToDo:
     url_name: str
     title: str
     detail: str
+    count: str = ""
 
 
 def to_do(membership: Membership) -> list[ToDo]:
-    return []
+    steps: list[ToDo] = []
+    if membership.role in MAY_ACT_AS[Role.LABELER]:
+        steps += _labelling(membership)
+    if membership.role in MAY_ACT_AS[Role.OPERATOR]:
+        steps += _operating(membership)
+    return steps
+
+
+def _labelling(membership: Membership) -> Iterator[ToDo]:
+    waiting = count_waiting(membership, at_most=AT_MOST)
+    own = Assignment.objects.by(membership.user).of_project(membership.project)
+    if is_open := own.leased().exists():
+        yield ToDo("label", "Go on", "You have begun a task; it is yours until its time runs out.")
+    if rank := waiting[Task.Kind.RANK]:
+        yield ToDo("label", "Rank answers", "Say which answers are better.", _figure(rank))
+    if write := waiting[Task.Kind.WRITE]:
+        detail = "Show the model what a good answer is."
+        yield ToDo("label", "Write answers", detail, _figure(write))
+    if drafts := own.expired().with_draft().count():
+        detail = "Your time ran out, your drafts are kept. Finish them while they are free."
+        yield ToDo("my_work", "Finish drafts", detail, _figure(drafts))
+    if not (is_open or rank or write):
+        yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
+
+
+def _operating(membership: Membership) -> Iterator[ToDo]:
+    project = membership.project
+    prompts = project.prompts.count()
+    demonstrations = Demonstration.objects.of_project(project).current().count()
+    rankings = Ranking.objects.of_project(project).current().count()
+    if not prompts:
+        detail = "Bring questions to answer, as a JSONL file."
+        yield ToDo("prompts", "Import prompts", detail)
+    elif not project.tasks.open().exists():
+        detail = f"No task is open. {prompts} prompts are here to be answered or ranked."
+        yield ToDo("prompts", "Give people work", detail)
+    if demonstrations and rankings:
+        detail = f"{demonstrations} demonstrations and {rankings} rankings are there to learn from."
+        yield ToDo("rounds", "Launch a round", detail)
+    if not project.policies.live().exists():
+        yield ToDo("policies", "Choose a live policy", "Nobody answers in the chat yet.")
+
+
+def _figure(count: int) -> str:
+    return f"{count}+" if count >= AT_MOST else str(count)

@@ -283,6 +283,17 @@ class Ranking(Label):
         """Best first. Of a ranking not saved yet: those it will be saved with."""
         return list(self.placements.all()) if self.pk else self._unsaved
 
+    @property
+    def tiers(self) -> list[list[str]]:
+        """The letters of the completions, best tier first: [["B"], ["A", "C"]]."""
+        placed = self.placed
+        order = self.shown_order or sorted(p.completion_id for p in placed)
+        tiers: dict[int, list[str]] = {}
+        for placement in sorted(placed, key=lambda p: (p.place, order.index(p.completion_id))):
+            letter = chr(ord("A") + order.index(placement.completion_id))
+            tiers.setdefault(placement.place, []).append(letter)
+        return list(tiers.values())
+
     @classmethod
     def record(
         cls, *, assignment: Assignment, placements: Sequence[Placement], **said: Any

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
@@ -11,6 +11,9 @@ from django.db.models.functions import Coalesce, Now
 
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
+
+if TYPE_CHECKING:
+    from annotate.models.labels import Demonstration, Ranking
 
 UNDO_WINDOW = timedelta(seconds=30)
 EDIT_WINDOW = timedelta(hours=2)
@@ -136,6 +139,22 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def submitted_within(self, window: timedelta) -> Self:
         return self.filter(state=Assignment.State.SUBMITTED, ended_at__gt=Now() - window)
 
+    def with_answers(self) -> Self:
+        """Everything a list of one's work shows, at a constant number of queries. Adds
+        `is_expired`, and `is_recent`: submitted so lately that it may be edited."""
+        return (
+            self.select_related("task__prompt")
+            .prefetch_related("demonstrations__snapshots", "rankings__snapshots")
+            .prefetch_related("rankings__placements")
+            .annotate(
+                is_expired=Q(leased_until__lte=Now()),
+                is_recent=Q(ended_at__gt=Now() - EDIT_WINDOW),
+            )
+        )
+
+    def newest_first(self) -> Self:
+        return self.order_by("-id")
+
 
 class Assignment(models.Model):
     """A task leased to one labeler. Expiry frees the place; the draft stays."""
@@ -184,6 +203,17 @@ class Assignment(models.Model):
     @property
     def is_submitted(self) -> bool:
         return self.state == self.State.SUBMITTED
+
+    @property
+    def undo_until(self) -> datetime | None:
+        return self.ended_at + UNDO_WINDOW if self.ended_at else None
+
+    @property
+    def label(self) -> Demonstration | Ranking | None:
+        """The newest revision of the answer, a retracted one included."""
+        revisions: list[Demonstration | Ranking] = [*self.demonstrations.all()]
+        revisions += self.rankings.all()
+        return revisions[-1] if revisions else None
 
     def lock(self) -> None:
         """Holds the task's row till the transaction ends, and rereads this assignment under it.

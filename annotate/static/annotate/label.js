@@ -1,0 +1,132 @@
+// What writing and ranking share: drafts, active time, keys, the undo bar.
+// The work form is swapped by htmx, so everything is bound anew to each form.
+
+const IDLE_MS = 60_000;
+const REST_MS = 3_000;
+const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
+
+/** Calls `start(form)` for the work form on the page, and for each that comes after it. */
+export function onWork(start) {
+  const begun = new WeakSet();
+  const begin = () => {
+    const form = document.getElementById("work");
+    if (!form || begun.has(form)) return;
+    begun.add(form);
+    start(form);
+  };
+  document.addEventListener("htmx:afterSettle", begin);
+  begin();
+}
+
+export const isTyping = (event) =>
+  event.target.closest("textarea, select, input:not([type=radio], [type=checkbox]), [contenteditable]") !== null;
+
+/** Tells whether a key press is one of ours: not while typing, in a dialog, or with Ctrl, Alt or ⌘. */
+export const isCommand = (event) =>
+  !(event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]"));
+
+// Drafts
+
+const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !OWN_FIELDS.has(name)));
+const copyKey = (address) => `draft:${address}`;
+
+function fill(form, values) {
+  const given = new Map();
+  for (const [name, value] of JSON.parse(values)) given.set(name, [...(given.get(name) ?? []), value]);
+  for (const field of form.elements) {
+    if (!field.name || field.type === "submit" || field.type === "button" || OWN_FIELDS.has(field.name)) continue;
+    const wanted = given.get(field.name) ?? [];
+    if (field.type === "radio" || field.type === "checkbox") field.checked = wanted.includes(field.value);
+    else field.value = wanted[0] ?? "";
+  }
+  form.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+function offerCopy(form, address) {
+  const copy = JSON.parse(localStorage.getItem(copyKey(address)) ?? "null");
+  const banner = document.getElementById("restore");
+  if (!copy || copy.values === valuesOf(form) || copy.time <= Number(form.dataset.drafted || 0)) return;
+  banner.hidden = false;
+  banner.addEventListener("click", (event) => {
+    if (event.target.closest("[data-restore]")) fill(form, copy.values);
+    else if (event.target.closest("[data-discard]")) localStorage.removeItem(copyKey(address));
+    else return;
+    banner.hidden = true;
+  });
+}
+
+onWork((form) => {
+  const address = new URL(form.action).pathname;
+  const state = document.getElementById("draft-state");
+  let saved = valuesOf(form);
+  let timer = 0;
+  offerCopy(form, address);
+
+  const save = () => {
+    clearTimeout(timer);
+    if (!form.isConnected || valuesOf(form) === saved) return;
+    saved = valuesOf(form);
+    form.dispatchEvent(new CustomEvent("autosave"));
+  };
+  const changed = () => {
+    const copy = { values: valuesOf(form), time: Math.floor(Date.now() / 1000) };
+    if (copy.values !== saved) localStorage.setItem(copyKey(address), JSON.stringify(copy));
+    clearTimeout(timer);
+    timer = setTimeout(save, REST_MS);
+  };
+  form.addEventListener("input", changed);
+  form.addEventListener("change", changed);
+  form.addEventListener("focusout", save);
+  form.addEventListener("submit", () => clearTimeout(timer));
+  state?.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful) return;
+    saved = "";
+    state.textContent = "Not saved on the site yet; this browser keeps a copy.";
+  });
+});
+
+// Active time: seconds in which the page is seen and somebody does something
+
+onWork((form) => {
+  let seconds = Number(form.elements.active_seconds.value);
+  let last = Date.now();
+  for (const name of ["keydown", "pointerdown", "pointermove", "scroll"]) {
+    document.addEventListener(name, () => { last = Date.now(); }, { passive: true, capture: true });
+  }
+  const clock = setInterval(() => {
+    if (!form.isConnected) return clearInterval(clock);
+    if (document.visibilityState !== "visible" || Date.now() - last > IDLE_MS) return;
+    seconds += 1;
+    form.elements.active_seconds.value = seconds;
+  }, 1000);
+});
+
+// Keys of every kind of work
+
+document.addEventListener("keydown", (event) => {
+  const form = document.getElementById("work");
+  if (!form) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    form.requestSubmit(document.getElementById("submit"));
+  } else if (isCommand(event) && event.key === "?") {
+    document.getElementById("keys").showModal();
+  } else if (isCommand(event) && event.key === "g") {
+    const guideline = document.getElementById("guideline");
+    if (!guideline) return;
+    guideline.open = !guideline.open;
+    if (guideline.open) guideline.querySelector("summary").focus();
+  }
+});
+
+// The undo bar goes when its time is over; what is saved needs no copy in the browser
+
+function watchUndo() {
+  const bar = document.getElementById("just-saved");
+  if (!bar || bar.dataset.watched) return;
+  bar.dataset.watched = "yes";
+  localStorage.removeItem(copyKey(bar.dataset.address));
+  setTimeout(() => bar.remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
+}
+document.addEventListener("htmx:afterSettle", watchUndo);
+watchUndo();

@@ -1,0 +1,181 @@
+// Ranking by keys and buttons. The form's own fields are the state; this only moves them.
+
+import { isCommand, onWork } from "./label.js";
+
+const cards = () => [...document.querySelectorAll(".completion")];
+const selectOf = (card) => card.querySelector(".tier select");
+const tierOf = (card) => Number(selectOf(card).value);
+const ratingOf = (card) => Number(card.querySelector(".rating input:checked")?.value ?? 0);
+const letterOf = (card) => card.dataset.letter;
+const focused = () => document.activeElement.closest?.(".completion") ?? null;
+const isPair = () => document.querySelector(".completions.pair") !== null;
+
+let history = [];
+
+function announce(card) {
+  const tier = tierOf(card);
+  const peers = cards().filter((other) => other !== card && tierOf(other) === tier).map(letterOf);
+  const tie = peers.length ? `, tied with ${peers.join(" and ")}` : "";
+  document.getElementById("said").textContent = tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} has no tier`;
+}
+
+function changed(field) {
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+/** Puts cards into tiers in one step that `u` takes back. */
+function place(moves) {
+  const real = moves.filter(([card, tier]) => tierOf(card) !== tier);
+  if (!real.length) return moves.length ? announce(moves[0][0]) : undefined;
+  history.push(real.map(([card]) => [card, tierOf(card)]));
+  for (const [card, tier] of real) selectOf(card).value = tier || "";
+  changed(selectOf(real[0][0]));
+  announce(real[0][0]);
+}
+
+function undo() {
+  const before = history.pop();
+  if (!before) return;
+  for (const [card, tier] of before) selectOf(card).value = tier || "";
+  changed(selectOf(before[0][0]));
+  announce(before[0][0]);
+}
+
+function move(card, step) {
+  const last = cards().length;
+  const tier = tierOf(card);
+  if (!tier) place([[card, step < 0 ? 1 : last]]);
+  else place([[card, Math.min(last, Math.max(1, tier + step))]]);
+}
+
+function tieWithAbove(card) {
+  const above = cards()[cards().indexOf(card) - 1];
+  if (above && tierOf(above)) place([[card, tierOf(above)]]);
+  else if (above) document.getElementById("said").textContent = `${letterOf(above)} has no tier yet`;
+}
+
+function markUnusable(card) {
+  const lowest = card.querySelector('.rating input[value="1"]');
+  if (lowest) lowest.checked = true;
+  if (tierOf(card) === cards().length) changed(selectOf(card));
+  else place([[card, cards().length]]);
+}
+
+function orderByRatings() {
+  const rated = cards().filter(ratingOf);
+  const ratings = [...new Set(rated.map(ratingOf))].sort((a, b) => b - a);
+  place(rated.map((card) => [card, ratings.indexOf(ratingOf(card)) + 1]));
+}
+
+function step(by) {
+  const all = cards();
+  const index = focused() ? all.indexOf(focused()) + by : by > 0 ? 0 : all.length - 1;
+  const next = all[Math.min(all.length - 1, Math.max(0, index))];
+  for (const card of all) card.classList.toggle("current", card === next);
+  next.focus();
+}
+
+function zoom() {
+  const board = document.getElementById("completions");
+  board.classList.toggle("zoomed");
+  if (!focused()) step(1);
+  focused().scrollIntoView({ block: "nearest" });
+}
+
+function choose(name, value) {
+  const option = document.querySelector(`.pair-choice input[name="${name}"][value="${value}"]`);
+  option.checked = true;
+  changed(option);
+  document.getElementById("said").textContent = option.parentElement.textContent.trim();
+}
+
+const KEYS_OF_MANY = {
+  u: () => undo(),
+  x: () => focused() && markUnusable(focused()),
+  "=": () => focused() && tieWithAbove(focused()),
+};
+const KEYS_OF_TWO = {
+  ArrowLeft: () => choose("choice", "a"),
+  ArrowRight: () => choose("choice", "b"),
+  ArrowDown: () => choose("choice", "tie"),
+  b: () => document.getElementById("work").requestSubmit(document.getElementById("all-bad")),
+};
+
+function command(event) {
+  if (event.key === "j") return () => step(1);
+  if (event.key === "k") return () => step(-1);
+  if (event.key === "z") return zoom;
+  const number = /^[1-9]$/.test(event.key) ? Number(event.key) : 0;
+  if (isPair()) {
+    if (number && number <= 4) return () => choose("strength", number);
+    return KEYS_OF_TWO[event.key];
+  }
+  if (number && number <= cards().length && focused()) return () => place([[focused(), number]]);
+  if (event.shiftKey && event.key === "ArrowUp") return () => focused() && move(focused(), -1);
+  if (event.shiftKey && event.key === "ArrowDown") return () => focused() && move(focused(), 1);
+  return KEYS_OF_MANY[event.key];
+}
+
+document.addEventListener("keydown", (event) => {
+  if (!cards().length || !isCommand(event)) return;
+  const act = command(event);
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+document.addEventListener("click", (event) => {
+  const card = event.target.closest?.(".completion");
+  const button = event.target.closest?.("button");
+  if (button?.id === "by-ratings") orderByRatings();
+  if (!card) return;
+  for (const other of cards()) other.classList.toggle("current", other === card);
+  if (button?.dataset.move) move(card, Number(button.dataset.move));
+  else if (button && "tie" in button.dataset) tieWithAbove(card);
+});
+
+function drawBoard() {
+  const board = document.getElementById("board");
+  board.hidden = false;
+  const tiers = cards().map((_, index) => cards().filter((card) => tierOf(card) === index + 1));
+  const waiting = cards().filter((card) => !tierOf(card));
+  board.replaceChildren(...[...tiers, waiting].map((members, index) => {
+    const row = document.createElement("li");
+    row.dataset.tier = index < tiers.length ? String(index + 1) : "no tier yet";
+    row.classList.toggle("waiting", index === tiers.length);
+    row.hidden = index === tiers.length && !waiting.length;
+    row.append(...members.map((card) => {
+      const token = document.createElement("span");
+      token.className = "token";
+      token.textContent = letterOf(card);
+      return token;
+    }));
+    return row;
+  }));
+}
+
+function warnOfContradiction() {
+  const all = cards();
+  const pairs = all.flatMap((better) => all.map((worse) => [better, worse]));
+  const odd = pairs.find(([better, worse]) =>
+    tierOf(better) && tierOf(worse) && tierOf(better) < tierOf(worse)
+    && ratingOf(better) && ratingOf(worse) && ratingOf(better) < ratingOf(worse));
+  const warning = document.getElementById("contradiction");
+  warning.hidden = !odd;
+  if (!odd) return;
+  const [better, worse] = odd;
+  warning.textContent = `You ranked ${letterOf(better)} above ${letterOf(worse)}, but rated it ${ratingOf(better)} against ${ratingOf(worse)}. Submit if that is meant.`;
+}
+
+onWork((form) => {
+  history = [];
+  if (!cards().length) return;
+  if (isPair()) return;
+  for (const moves of form.querySelectorAll(".moves")) moves.hidden = false;
+  const byRatings = document.getElementById("by-ratings");
+  if (byRatings) byRatings.hidden = false;
+  const draw = () => { drawBoard(); warnOfContradiction(); };
+  form.addEventListener("change", draw);
+  form.addEventListener("input", draw);
+  draw();
+});

@@ -1,0 +1,43 @@
+// The editor: counts words, shows a preview, notes how much was pasted.
+
+import { isCommand, onWork } from "./label.js";
+
+onWork((form) => {
+  const text = form.elements.text;
+  if (!text) return;
+  const preview = document.getElementById("preview");
+  const toEditor = document.getElementById("to-editor");
+  const toPreview = document.getElementById("to-preview");
+  const count = document.getElementById("count");
+  let pasted = 0;
+
+  const tell = () => {
+    const words = text.value.split(/\s+/).filter(Boolean).length;
+    const tokens = Math.ceil(text.value.length / 4);
+    count.textContent = `${words} ${words === 1 ? "word" : "words"} · ~${tokens} tokens`;
+    form.elements.pasted_share.value = text.value ? Math.min(1, pasted / text.value.length).toFixed(3) : 0;
+  };
+  text.addEventListener("paste", (event) => { pasted += event.clipboardData.getData("text").length; });
+  form.addEventListener("input", tell);
+  tell();
+
+  const show = (isPreview) => {
+    preview.hidden = !isPreview;
+    text.hidden = isPreview;
+    toEditor.setAttribute("aria-pressed", String(!isPreview));
+    toPreview.setAttribute("aria-pressed", String(isPreview));
+    (isPreview ? preview : text).focus();
+  };
+  toEditor.hidden = false;
+  toPreview.setAttribute("aria-pressed", "false");
+  toEditor.addEventListener("click", () => show(false));
+  toPreview.addEventListener("click", () => show(true));
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "p" || !isCommand(event)) return;
+  const preview = document.getElementById("preview");
+  if (!preview) return;
+  event.preventDefault();
+  document.getElementById(preview.hidden ? "to-preview" : "to-editor").click();
+});

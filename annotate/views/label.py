@@ -1,0 +1,170 @@
+"""Labelling: one assignment after the other, and what one has done."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate.access import Request, Role, assignment_for, project_for
+from annotate.forms import SkipForm, WorkForm, form_class_for
+from annotate.models import Assignment, Demonstration, Project, Ranking, Task, User
+from annotate.models.labels import Conflict
+from annotate.models.work import UNDO_WINDOW
+from annotate.queue import next_assignment
+
+PAGE_OF: dict[str, str] = {
+    Task.Kind.WRITE: "annotate/write.html",
+    Task.Kind.RANK: "annotate/rank.html",
+}
+LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
+    Task.Kind.WRITE: Demonstration,
+    Task.Kind.RANK: Ranking,
+}
+
+
+@require_GET
+def label(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.LABELER)
+    work = next_assignment(request.user, project)
+    if work is None:
+        context = {"project": project, "just_saved": _just_saved(request.user, project)}
+        return render(request, "annotate/nothing_left.html", context)
+    return redirect("assignment", slug, work.pk)
+
+
+@require_http_methods(["GET", "POST"])
+def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    work = assignment_for(request.user, slug, assignment_id)
+    stored = work.label
+    form_class = form_class_for(work)
+    if request.method == "POST":
+        form = form_class(work, request.POST)
+        return (
+            _submit(request, work, form, stored) if form.is_valid() else _page(request, work, form)
+        )
+    if work.state == Assignment.State.LEASED:
+        return _page(request, work, form_class(work, initial=dict(work.draft)))
+    if stored is None or stored.retracted or not stored.is_editable:
+        context = {"work": work, "label": stored, "form": form_class(work)}
+        return render(request, "annotate/done.html", context)
+    initial = {**form_class.initial_of(stored), "revision_no": stored.revision_no}
+    return _page(request, work, form_class(work, initial=initial))
+
+
+def _submit(
+    request: Request, work: Assignment, form: WorkForm, stored: Demonstration | Ranking | None
+) -> HttpResponse:
+    revision_no = form.cleaned_data["revision_no"]
+    try:
+        if revision_no is None or stored is None:
+            LABEL_OF[work.task.kind].record(assignment=work, **form.said())
+            return redirect("label", work.task.project.slug)
+        stored.revise(revision_no=revision_no, **form.said())
+    except Conflict as conflict:
+        return _both_versions(request, work, conflict)
+    except ValidationError as error:
+        form.add_error(None, error)
+        return _page(request, work, form)
+    messages.success(request, "Your change is saved as a new revision.")
+    return redirect("my_work", work.task.project.slug)
+
+
+def _page(request: Request, work: Assignment, form: WorkForm, **more: Any) -> HttpResponse:
+    project = work.task.project
+    context = {
+        "work": work,
+        "project": project,
+        "prompt": work.task.prompt,
+        "form": form,
+        "skip_form": SkipForm(),
+        "guideline": project.guideline,
+        "just_saved": _just_saved(request.user, project),
+        **more,
+    }
+    status = 409 if "conflict" in more else 422 if form.errors else 200
+    return render(request, PAGE_OF[work.task.kind], context, status=status)
+
+
+def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> HttpResponse:
+    """What is stored beside what was sent; sending again, knowingly, revises what is stored."""
+    data: QueryDict = request.POST.copy()
+    data["idempotency_key"] = str(uuid.uuid4())
+    data["revision_no"] = ""
+    stored = conflict.stored
+    if stored and stored.assignment_id == work.pk and not stored.retracted:
+        data["revision_no"] = str(stored.revision_no)
+    return _page(request, work, form_class_for(work)(work, data), conflict=conflict)
+
+
+@require_POST
+def draft(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    """Keeps unfinished work and renews the lease."""
+    work = assignment_for(request.user, slug, assignment_id)
+    form = form_class_for(work)(work, request.POST)
+    form.is_valid()  # for the active seconds; a draft may be anything
+    seconds = form.cleaned_data.get("active_seconds", work.active_seconds)
+    has_place = work.save_draft(draft=form.draft(), active_seconds=seconds)
+    if not request.htmx:
+        return redirect("assignment", slug, work.pk)
+    return render(request, "annotate/_draft_state.html", {"work": work, "has_place": has_place})
+
+
+@require_POST
+def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    work = assignment_for(request.user, slug, assignment_id)
+    form = SkipForm(request.POST)
+    if not form.is_valid():
+        page = form_class_for(work)(work, initial=dict(work.draft))
+        return _page(request, work, page, skip_form=form)
+    if not work.skip(**form.cleaned_data):
+        messages.error(request, "You have already answered this task, so it cannot be skipped.")
+    return redirect("label", slug)
+
+
+@require_POST
+def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    """Takes a submit back: the work is on the page again as it was sent."""
+    work = assignment_for(request.user, slug, assignment_id)
+    stored = work.label
+    if stored is None or not work.is_submitted:
+        return redirect("assignment", slug, work.pk)
+    try:
+        stored.retract(draft=form_class_for(work).initial_of(stored))
+    except (Conflict, ValidationError) as error:
+        messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
+        return redirect("my_work", slug)
+    return redirect("assignment", slug, work.pk)
+
+
+@require_POST
+def preview(request: Request, slug: str) -> HttpResponse:
+    """Markdown as it will be shown."""
+    project_for(request.user, slug, Role.LABELER)
+    template = "annotate/_preview.html" if request.htmx else "annotate/preview.html"
+    return render(request, template, {"text": request.POST.get("text", "")})
+
+
+@require_GET
+def my_work(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.LABELER)
+    kind = request.GET.get("kind", "")
+    work = Assignment.objects.by(request.user).of_project(project).with_answers()
+    if kind in PAGE_OF:
+        work = work.of_kind(kind)
+    page = Paginator(work.newest_first(), 25).get_page(request.GET.get("page"))
+    kinds = [(Task.Kind.WRITE, "written"), (Task.Kind.RANK, "ranked")]
+    context = {"project": project, "page": page, "kind": kind, "kinds": kinds}
+    return render(request, "annotate/my_work.html", context)
+
+
+def _just_saved(labeler: User, project: Project) -> Assignment | None:
+    """What can still be undone."""
+    own = Assignment.objects.by(labeler).of_project(project)
+    return own.submitted_within(UNDO_WINDOW).order_by("-ended_at").first()
