@@ -2,7 +2,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from annotate import api
-from annotate.views import chat, people
+from annotate.views import chat, label, people
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -10,6 +10,13 @@ urlpatterns = [
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
+    path("p/<slug:slug>/label/", label.label, name="label"),
+    path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),
+    path("p/<slug:slug>/label/<int:assignment_id>/draft/", label.draft, name="draft"),
+    path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
+    path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
+    path("p/<slug:slug>/preview/", label.preview, name="preview"),
+    path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/chat/", chat.chat, name="chat"),
     path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
