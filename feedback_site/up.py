@@ -26,7 +26,7 @@ from feedback_site.processes import Process, read_procfile, stop
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
 Say = Callable[[str], None]
-HEALTHY_SECONDS = 180.0
+HEALTHY_SECONDS = 120.0
 HOPELESS_CRASHES = 3
 
 
@@ -169,6 +169,8 @@ def wait_until_healthy(site: str, processes: list[Process], *, say: Say) -> None
 def health(site: str) -> dict[str, str]:
     try:
         answer = httpx.get(f"{site}/healthz", timeout=5, trust_env=False)
+        if answer.status_code == 400:
+            return {"web": "refuses 127.0.0.1: add it to ALLOWED_HOSTS"}
         return dict(answer.json())
     except (httpx.HTTPError, ValueError) as error:
         return {"web": str(error)}
