@@ -12,12 +12,13 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
 from django.conf import settings
 
-from annotate.models import Policy
+from annotate.models import Message, Policy
 from annotate.models.prompts import Messages
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ LEAST_ROOM = 16  # tokens for an answer
 
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
-BROKE_OFF = "The answer broke off. What had come is kept."
+BROKE_OFF = Message.BROKE_OFF
 TOO_LONG = (
     "This is more than the model can read at once. Start a new chat, or ask something shorter."
 )
@@ -148,16 +149,15 @@ def _room(policy: Policy, messages: Messages) -> int:
 def _window(policy: Policy) -> int | None:
     if policy.endpoint or not policy.folder:
         return None
-    return _window_of(str(settings.DATA_DIR / policy.folder / "config.json"))
+    try:
+        return _window_of(settings.DATA_DIR / policy.folder / "config.json")
+    except FileNotFoundError:  # on the server's disk alone
+        return None
 
 
 @cache
-def _window_of(config: str) -> int | None:
-    try:
-        with open(config, encoding="utf-8") as file:
-            return json.load(file).get("max_position_embeddings")
-    except FileNotFoundError:  # on the server's disk alone
-        return None
+def _window_of(config: Path) -> int | None:
+    return json.loads(config.read_text()).get("max_position_embeddings")
 
 
 @cache

@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 # import, and why pyproject.toml does not name the settings.
 os.environ["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
 django.setup()
-pytest_plugins = ["tests.cast"]
+pytest_plugins = ["tests.cast", "tests.model_server"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

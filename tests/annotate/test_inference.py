@@ -1,0 +1,269 @@
+"""The client of the model server, against a server over real HTTP."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pytest_django import Settings
+
+from annotate import inference
+from annotate.inference import InferenceError
+from annotate.models import Policy
+from tests.model_server import ModelServer
+
+QUESTION = [{"role": "user", "content": "How do I boil an egg?"}]
+
+
+def cook(**fields: Any) -> Policy:
+    return Policy(**{"name": "cook", "model_name": "cook-1", "max_new_tokens": 64, **fields})
+
+
+def heard(policy: Policy, messages: list[dict[str, str]] = QUESTION) -> tuple[str, str]:
+    """The text that came, and why it ended."""
+
+    async def listen() -> tuple[str, str]:
+        text = reason = ""
+        async for delta in inference.stream(policy, messages):
+            text += delta.text
+            reason = delta.finish_reason
+        return text, reason
+
+    return asyncio.run(listen())
+
+
+def test_it_streams_the_pieces_as_they_come(model_server: ModelServer) -> None:
+    async def pieces() -> list[str]:
+        return [delta.text async for delta in inference.stream(cook(), QUESTION)]
+
+    assert asyncio.run(pieces()) == ["", "Boil it ", "for **eight** ", "minutes.", ""]
+    assert heard(cook())[1] == "stop"
+
+
+def test_it_asks_as_the_policy_says(model_server: ModelServer) -> None:
+    heard(cook(temperature=0.2))
+    assert model_server.asked == [
+        {
+            "model": "cook-1",
+            "messages": QUESTION,
+            "stream": True,
+            "temperature": 0.2,
+            "max_tokens": 64,
+        }
+    ]
+
+
+def test_it_names_weights_by_their_whole_path(
+    model_server: ModelServer, settings: Settings
+) -> None:
+    heard(cook(model_name="", folder="models/egg"))
+    assert model_server.asked[0]["model"] == str(settings.DATA_DIR / "models/egg")
+
+
+def test_it_gets_a_whole_answer_at_once(model_server: ModelServer) -> None:
+    answer = inference.complete(cook(), QUESTION, max_tokens=7)
+    assert (answer.text, answer.finish_reason) == ("Boil it for **eight** minutes.", "stop")
+    assert model_server.asked[0]["max_tokens"] == 7
+
+
+def test_it_warms_a_policy_with_one_token(model_server: ModelServer) -> None:
+    inference.warm(cook())
+    assert model_server.asked[0]["max_tokens"] == 1
+
+
+def test_it_keeps_its_key_for_its_own_server(model_server: ModelServer, settings: Settings) -> None:
+    settings.INFERENCE_API_KEY = "a canary"
+    heard(cook())
+    elsewhere = model_server.url.replace("127.0.0.1", "localhost")
+    settings.INFERENCE_ENDPOINTS = [elsewhere]
+    heard(cook(endpoint=elsewhere + "/"))
+    with_key, without_key = model_server.asked_with
+    assert with_key["Authorization"] == "Bearer a canary"
+    assert "Authorization" not in without_key
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://169.254.169.254/latest",
+        "http://127.0.0.1:5432/v1",
+        "{url}/../admin",
+        "{url}@elsewhere.example/v1",
+        "file:///etc/passwd",
+    ],
+)
+def test_it_calls_no_address_the_installation_did_not_name(
+    model_server: ModelServer, endpoint: str
+) -> None:
+    with pytest.raises(InferenceError, match="may not call"):
+        heard(cook(endpoint=endpoint.format(url=model_server.url)))
+    assert model_server.asked == []
+
+
+def test_it_follows_no_redirect(model_server: ModelServer) -> None:
+    model_server.status = 307
+    model_server.headers = {"Location": model_server.url + "/chat/completions"}
+    for ask in (heard, lambda policy: inference.complete(policy, QUESTION)):
+        with pytest.raises(InferenceError, match="do not follow"):
+            ask(cook())
+    assert len(model_server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (500, "Internal Server Error", "The model server failed on this"),
+        (404, '{"detail": "no such model"}', "does not know the policy “cook”"),
+        (401, "", "does not accept this site's key"),
+        (503, "", "busy"),
+        (429, "", "busy"),
+        (400, '{"message": "maximum context length is 512 tokens"}', "more than the model"),
+        (422, '{"detail": "Unexpected fields"}', "The model server failed on this"),
+    ],
+)
+def test_it_says_in_words_what_the_server_refused(
+    model_server: ModelServer, status: int, body: str, sentence: str
+) -> None:
+    model_server.status, model_server.body = status, body
+    with pytest.raises(InferenceError, match=sentence) as streaming:
+        heard(cook())
+    with pytest.raises(InferenceError, match=sentence):
+        inference.complete(cook(), QUESTION)
+    assert str(status) in streaming.value.detail
+    assert not body or body not in str(streaming.value)
+
+
+def test_it_says_that_the_weights_are_missing(model_server: ModelServer) -> None:
+    model_server.status = 500
+    with pytest.raises(InferenceError, match="files of the policy “cook” are missing"):
+        heard(cook(model_name="", folder="models/gone"))
+
+
+def test_it_says_that_nobody_is_listening(settings: Settings) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        settings.INFERENCE_URL = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+        for ask in (heard, inference.warm):
+            with pytest.raises(InferenceError) as refused:
+                ask(cook())
+            assert str(refused.value) == inference.NOT_ANSWERING
+
+
+def test_it_says_that_no_server_is_set_up(settings: Settings) -> None:
+    settings.INFERENCE_URL = ""
+    with pytest.raises(InferenceError, match="INFERENCE_URL is empty"):
+        heard(cook())
+
+
+def test_it_does_not_wait_for_ever(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_server.waits = True
+    monkeypatch.setattr(inference, "TIMEOUT", httpx.Timeout(0.2))
+    with pytest.raises(InferenceError) as slow:
+        heard(cook())
+    assert str(slow.value) == inference.TOO_SLOW
+
+
+@pytest.mark.parametrize("breaks_after", [0, 1, 2])
+def test_it_notices_an_answer_that_breaks_off(model_server: ModelServer, breaks_after: int) -> None:
+    model_server.breaks_after = breaks_after
+    with pytest.raises(InferenceError, match="broke off"):
+        heard(cook())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "data: {not json\n\n",
+        'data: {"error": "`temperature` is "bad" here"}\n\n',  # as transformers writes it
+        "data: []\n\n",
+        'data: {"choices": [{"delta": []}]}\n\n',
+        'data: {"choices": "none"}\n\n',
+        "<html>Welcome</html>",
+        "",
+    ],
+)
+def test_it_takes_nonsense_for_an_answer_that_broke_off(
+    model_server: ModelServer, body: str
+) -> None:
+    model_server.body = body or " "
+    for ask in (heard, lambda policy: inference.complete(policy, QUESTION)):
+        with pytest.raises(InferenceError, match="broke off"):
+            ask(cook())
+
+
+def test_it_reports_an_error_that_comes_in_the_stream(model_server: ModelServer) -> None:
+    model_server.body = 'data: {"error": {"message": "maximum context length"}}\n\n'
+    with pytest.raises(InferenceError, match="more than the model can read"):
+        heard(cook())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        ": a comment",
+        "event: ping",
+        "data: [DONE]",
+        'data: {"choices": []}',
+        'data: {"usage": {}}',
+    ],
+)
+def test_it_passes_over_what_is_not_a_piece(model_server: ModelServer, line: str) -> None:
+    end = 'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
+    model_server.body = f"{line}\r\n\r\n{end}\r\n\r\n"
+    assert heard(cook()) == ("Yes.", "stop")
+
+
+def test_what_comes_can_be_stored(model_server: ModelServer) -> None:
+    model_server.says = ["a\x00b", "\ud800"]
+    text, _ = heard(cook())
+    assert text == "a\ufffdb?"
+
+
+def test_it_ends_an_answer_that_does_not_end(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "LONGEST_ANSWER", 100)
+    model_server.says = ["word " * 10] * 50
+    text, reason = heard(cook())
+    assert reason == "length"
+    assert len(text) <= 150
+
+
+@pytest.fixture
+def small(settings: Settings, tmp_path: Path) -> Callable[..., Policy]:
+    """A policy whose model reads 100 tokens."""
+    settings.DATA_DIR = tmp_path
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "config.json").write_text(json.dumps({"max_position_embeddings": 100}))
+    return lambda **fields: cook(model_name="", folder="small", **fields)
+
+
+def test_it_does_not_send_more_than_the_model_can_read(
+    model_server: ModelServer, small: Callable[..., Policy]
+) -> None:
+    with pytest.raises(InferenceError, match="more than the model can read"):
+        heard(small(), [{"role": "user", "content": "egg " * 100}])
+    assert model_server.asked == []
+
+
+def test_it_leaves_the_answer_the_room_there_is(
+    model_server: ModelServer, small: Callable[..., Policy]
+) -> None:
+    heard(small(), [{"role": "user", "content": "x" * 150}])
+    heard(small(max_new_tokens=10), QUESTION)
+    assert [request["max_tokens"] for request in model_server.asked] == [42, 10]
+
+
+def test_it_throws_away_what_was_said_beyond_the_window(
+    model_server: ModelServer, small: Callable[..., Policy]
+) -> None:
+    model_server.usage = {"prompt_tokens": 120, "completion_tokens": 3}
+    with pytest.raises(InferenceError, match="more than the model can read"):
+        heard(small(), [{"role": "user", "content": "中" * 40}])
