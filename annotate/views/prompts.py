@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate import exporting, importing
 from annotate.access import Request, Role, project_for, prompt_for
 from annotate.importing import Imported, ImportFailed, import_labels
-from annotate.models import Project, Prompt, Task
+from annotate.models import Placement, Project, Prompt, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.queue import open_rank_tasks, open_write_tasks
 
@@ -135,12 +135,19 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
         "prompt": prompt,
         "rankings": rankings,
         "completions": [
-            (completion, [placed.get(completion.pk) for placed in places])
+            (completion, [_cell(placed.get(completion.pk)) for placed in places])
             for completion in prompt.completions.with_thumbs()
         ],
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),
     }
     return render(request, "annotate/prompts_one.html", context)
+
+
+def _cell(placed: Placement | None) -> dict[str, Any] | None:
+    if placed is None:
+        return None
+    flags = [Placement.Flag(flag).label for flag in placed.flags]
+    return {"place": placed.place, "rating": placed.rating, "flags": flags}
 
 
 @require_http_methods(["GET", "POST"])
@@ -172,7 +179,8 @@ def _import_page(
     failed: ImportFailed | None = None,
 ) -> HttpResponse:
     context = {"project": project, "form": form, "done": done, "failed": failed}
-    status = 422 if failed or form.errors else 200
+    is_refused = form.errors or (failed and "check" not in request.POST)
+    status = 422 if is_refused else 200
     if request.htmx:
         return render(request, "annotate/_import_result.html", context, status=status)
     return render(request, "annotate/prompts_import.html", context, status=status)

@@ -34,11 +34,11 @@ class Command(BaseCommand):
     @transaction.atomic
     def handle(self, **options: Any) -> None:
         project, _ = Project.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
-        people = {name: self._member(project, name, role) for name, role in PEOPLE.items()}
+        people = {name: member(project, name, role) for name, role in PEOPLE.items()}
         if project.guideline is None:
             text = GUIDELINE.read_text(encoding="utf-8")
             project.publish_guideline(text=text, author=people["olga"])
-        base_policy(project)
+        base_policy(project, settings.BASE_MODEL)
         with BUNDLED.open("rb") as file:
             import_labels(file, project=project, by=people["olga"], kind="prompts")
         open_write_tasks(project, project.prompts.all(), project.overlap, batch="demo")
@@ -47,18 +47,20 @@ class Command(BaseCommand):
             for name, person in people.items():
                 self.stdout.write(f"{name:6} {login_link(person)}")
 
-    def _member(self, project: Project, name: str, role: str) -> User:
-        person, is_new = User.objects.get_or_create(username=name)
-        if is_new:
-            person.set_unusable_password()
-            person.save(update_fields=["password"])
-        project.memberships.get_or_create(user=person, defaults={"role": role})
-        return person
+
+def member(project: Project, name: str, role: str) -> User:
+    """A person without a password, who comes in by a sign-in link."""
+    person, is_new = User.objects.get_or_create(username=name)
+    if is_new:
+        person.set_unusable_password()
+        person.save(update_fields=["password"])
+    project.memberships.get_or_create(user=person, defaults={"role": role})
+    return person
 
 
-def base_policy(project: Project) -> Policy:
-    """The policy of the base model; the first to answer in a project that has no other yet."""
-    name = f"base-{Path(settings.BASE_MODEL).name}"
+def base_policy(project: Project, model: str) -> Policy:
+    """The policy of a base model; the first to answer in a project that has no other yet."""
+    name = f"base-{Path(model).name}"
     policy, _ = project.policies.get_or_create(
         name=name,
         defaults={
