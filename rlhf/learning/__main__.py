@@ -26,6 +26,8 @@ from types import FrameType
 from .config import ConfigError
 from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
 
+TOY_BYTES = 50 << 20
+
 
 class Stop:
     """Becomes true at the first SIGTERM or Ctrl-C; heard between updates."""
@@ -84,6 +86,7 @@ def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:
 def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, object]:
     # Late: these imports take seconds, and SIGTERM must be heard from the start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the cores are shared with the web
     import torch
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -94,8 +97,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
-    if "TORCH_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["TORCH_THREADS"]))
+    torch.set_num_threads(_threads(folder) or torch.get_num_threads())
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=not on_gpu,
@@ -127,6 +129,20 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     summary = train(learner, folder, stop, resume)
     accelerator.wait_for_everyone()
     return {"model": "model", "kind": config.kind, "data_sha256": data_hash, **summary}
+
+
+def _threads(folder: RunFolder) -> int:
+    """TORCH_THREADS, else one for a toy: waking a second costs it more than it brings."""
+    if "TORCH_THREADS" in os.environ:
+        return int(os.environ["TORCH_THREADS"])
+    models = folder.config.models
+    places = [each["path"] for each in models.policies.values()] or [models.policy]
+    weights = sum(
+        path.stat().st_size
+        for place in places
+        for path in folder.resolve(place).glob("*.safetensors")
+    )
+    return 1 if weights < TOY_BYTES else 0
 
 
 def _pause(folder: RunFolder, paused: Paused) -> int:

@@ -53,6 +53,7 @@ PRETRAIN_STEPS, PRETRAIN_ROWS, PRETRAIN_TOKENS = 150, 16, 64
 
 
 def make_tiny(out: Path, corpus: Path | None) -> None:
+    torch.set_num_threads(1)  # sums in another order would be another model
     conversations = list(_conversations(corpus)) if corpus else []
     tokenizer = _train_tokenizer([text for talk in conversations for _, text in talk])
     torch.manual_seed(0)

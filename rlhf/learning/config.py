@@ -274,7 +274,7 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     parts: dict[str, Any] = {**raw}
     for name, cls in (("train", TRAIN[kind]), ("models", Models), ("tune", Tune), ("data", Data)):
-        parts[name] = _build(cls, raw.get(name) or {}, name)
+        parts[name] = _build(cls, raw.get(name, {}), name)
     config = _build(Config, parts, "config")
     config.validate()
     return config
@@ -327,13 +327,13 @@ RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
-                "learning_rate": 2e-3,
-                "epochs": 10,
+                "learning_rate": 5e-4,
+                "epochs": 5,
                 "batch_size": 16,
                 "micro_batch_size": 16,
                 "adam_beta2": 0.99,
-                "evaluate_every": 40,
-                "checkpoint_every": 40,
+                "evaluate_every": 10,
+                "checkpoint_every": 10,
             },
         },
         "small": {
@@ -369,13 +369,13 @@ RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
-                "learning_rate": 5e-4,
-                "epochs": 3,
+                "learning_rate": 3e-4,
+                "epochs": 2,
                 "batch_size": 8,
                 "micro_batch_size": 8,
                 "forward_rows": 32,
-                "evaluate_every": 20,
-                "checkpoint_every": 20,
+                "evaluate_every": 10,
+                "checkpoint_every": 10,
             },
         },
         "small": {
@@ -413,7 +413,7 @@ RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
                 "learning_rate": 3e-4,
                 "critic_learning_rate": 1e-3,
                 "schedule": "constant",
-                "updates": 30,
+                "updates": 16,
                 "batch_size": 64,
                 "micro_batch_size": 64,
                 "minibatches": 2,
@@ -421,9 +421,9 @@ RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
                 "adam_beta2": 0.99,
                 "critic_warmup": 1,
                 "warmup": 0.0,
-                "beta": 0.02,
-                "checkpoint_every": 10,
-                "evaluate_every": 10,
+                "beta": 0.05,
+                "checkpoint_every": 4,
+                "evaluate_every": 4,
             },
         },
         "small": {

@@ -1,0 +1,71 @@
+"""A config is right, or the message says which field is not."""
+
+import dataclasses
+
+import pytest
+
+from rlhf.learning import config
+from rlhf.learning.config import ConfigError
+
+MINIMAL = {
+    "sft": {"models": {"policy": "m"}},
+    "reward": {"models": {"policy": "m"}},
+    "ppo": {"models": {"policy": "m", "reward": "r"}},
+    "sample": {"models": {"policies": {"a": {"path": "m"}}}},
+}
+
+
+def build(kind, **more):
+    return config.from_dict({"kind": kind, "data": {"train": "x"}, **MINIMAL[kind], **more})
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "large"])
+@pytest.mark.parametrize("kind", config.KINDS)
+def test_every_recipe_is_a_config_and_survives_json(kind, size):
+    made = build(kind, **config.recipe(kind, size))
+    assert config.from_dict(made.as_dict()) == made
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"train": {"betta": 1}}, r"unknown field train.betta; known are .*beta"),
+        ({"tune": {"ranks": 1}}, r"unknown field tune.ranks; known are mode, layers, rank, alpha"),
+        ({"colour": 1}, r"unknown field config.colour; known are kind"),
+        ({"train": {"beta": "much"}}, r"PPO.beta must be float, not 'much'"),
+        ({"train": {"updates": 1.5}}, r"PPO.updates must be int"),
+        ({"train": {"updates": True}}, r"PPO.updates must be int"),
+        ({"train": {"updates": 0}}, r"PPO.updates must be at least 1"),
+        ({"train": {"beta": float("nan")}}, r"PPO.beta must be at least"),
+        ({"train": {"critic": "none"}}, r"PPO.critic must be one of reward, policy, shared"),
+        ({"train": {"batch_size": 9, "minibatches": 2}}, r"not a multiple"),
+        ({"train": {"ptx_weight": 1.0}}, r"data.demonstrations is missing"),
+        ({"tune": {"mode": "last_layers"}}, r"Tune.layers"),
+        ({"models": {"policy": "m"}}, r"models.reward is missing"),
+        ({"models": []}, r"models must be an object"),
+        ({"data": {}}, r"data.train is missing"),
+        ({"seed": -1}, r"Config.seed must be at least 0"),
+    ],
+)
+def test_a_mistake_is_named(more, message):
+    with pytest.raises(ConfigError, match=message):
+        build("ppo", **more)
+
+
+def test_a_sampled_policy_is_checked_too():
+    with pytest.raises(ConfigError, match=r"unknown field models.policies.a.tempreture"):
+        build("sample", models={"policies": {"a": {"path": "m", "tempreture": 1}}})
+
+
+def test_kinds_and_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="kind must be one of sft, reward, ppo, sample"):
+        config.from_dict({"kind": "dpo"})
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="not JSON"):
+        config.load(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("cls", [*config.TRAIN.values(), config.Tune, config.Models, config.Data])
+def test_every_field_can_explain_itself_in_one_line(cls):
+    for each in dataclasses.fields(cls):
+        assert 10 < len(each.metadata["help"]) < 140, each.name

@@ -1,0 +1,121 @@
+"""What one PPO update does to a toy policy."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tests.learning.conftest import learn, read_rows
+
+from rlhf.learning.ppo import PPOLearner
+from rlhf.learning.run_folder import RunFolder
+
+
+@pytest.fixture
+def make_learner(make_run, data_dir):
+    def make(name="run", **more):
+        return PPOLearner(RunFolder(make_run("ppo", name, **more), data_dir), Accelerator(cpu=True))
+
+    return make
+
+
+@pytest.mark.parametrize("critic", ["reward", "policy", "shared"])
+@pytest.mark.parametrize("mode", ["full", "lora", "last_layers"])
+def test_the_first_ratio_is_one_and_the_first_kl_is_zero(mode, critic, make_learner):
+    learner = make_learner(tune={"mode": mode, "layers": 1}, train={"critic": critic})
+    numbers = learner.update(0)
+    assert numbers["policy/first_ratio_deviation"] < 1e-4
+    assert numbers["objective/kl"] == pytest.approx(0, abs=1e-4)
+    assert numbers["objective/kl_k3"] == pytest.approx(0, abs=1e-4)
+    second = learner.update(1)
+    assert second["objective/kl_k3"] > 0
+    assert second["policy/first_ratio_deviation"] < 1e-4
+
+
+@pytest.mark.parametrize("minibatches", [1, 2, 4])
+def test_each_minibatch_is_an_optimizer_step(minibatches, make_learner):
+    learner = make_learner(train={"minibatches": minibatches, "ppo_epochs": 1})
+    before = learner.optimiser.weights[learner.optimiser.names[0]].clone()
+    numbers = learner.update(0)
+    assert learner.optimiser.steps == numbers["policy/optimizer_steps"] == minibatches
+    assert not torch.equal(before, learner.optimiser.weights[learner.optimiser.names[0]])
+
+
+def test_micro_batches_add_up_to_their_minibatch(make_learner):
+    norms = []
+    for name, size in (("one", 8), ("other", 3)):
+        train = {"micro_batch_size": size, "minibatches": 1, "ppo_epochs": 1, "max_grad_norm": 0.0}
+        norms.append(make_learner(name, train=train).update(0)["gradient/norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_the_reference_stays_what_the_policy_was(make_learner):
+    learner = make_learner(train={"learning_rate": 1e-2})
+    reference = learner.explorer.reference.state_dict()
+    before = {name: weight.clone() for name, weight in reference.items()}
+    learner.update(0)
+    assert all(torch.equal(before[name], weight) for name, weight in reference.items())
+
+
+def test_during_warm_up_only_the_critic_learns(make_learner):
+    learner = make_learner(train={"critic_warmup": 1})
+    before = {n: learner.optimiser.weights[n].clone() for n in learner.optimiser.names}
+    learner.update(0)
+    moved = {n for n in before if not torch.equal(before[n], learner.optimiser.weights[n])}
+    assert moved and all(name.startswith("critic.") for name in moved)
+
+
+def test_epochs_end_early_when_the_policy_has_moved_enough(make_learner):
+    train = {"learning_rate": 0.05, "target_kl": 1e-6, "ppo_epochs": 4, "minibatches": 1}
+    assert make_learner(train=train).update(0)["policy/optimizer_steps"] == 2
+
+
+def test_an_unfinished_answer_pays(make_learner):
+    learner = make_learner(train={"missing_eos": "replace", "missing_eos_penalty": 7.0})
+    rollout = learner.explorer.explore(learner.prompts, range(8))
+    assert not rollout.finished_B.all()
+    assert (rollout.scores_B[~rollout.finished_B] == -7.0).all()
+
+
+def test_whitened_advantages_have_mean_zero_and_spread_one_over_valid_tokens(make_learner):
+    learner = make_learner()
+    rollout = learner.explorer.explore(learner.prompts, range(8))
+    learner.explorer.judge(rollout, 0.1)
+    learner._whiten(rollout)
+    valid = rollout.advantages_BT[rollout.mask_BT]
+    assert valid.mean().item() == pytest.approx(0, abs=1e-5)
+    assert valid.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert (rollout.advantages_BT[~rollout.mask_BT] == 0).all()
+
+
+def test_the_sft_anchor_joins_every_step(make_learner):
+    learner = make_learner(
+        data={"demonstrations": "demonstrations.jsonl"}, train={"ptx_weight": 0.5}
+    )
+    assert learner.update(0)["ptx/loss"] > 0
+
+
+def test_gradients_that_are_not_finite_are_skipped_and_then_pause(make_run, data_dir):
+    folder = make_run("ppo", train={"learning_rate": 1e30, "max_skipped": 2, "ppo_epochs": 4,
+                                    "target_kl": 0.0, "minibatches": 1})  # fmt: skip
+    assert learn(folder, data_dir) == 4
+    assert "not_finite" in (folder / "outcome.json").read_text()
+
+
+def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypatch):
+    """A labeler who likes the letter e gets more of it on the prompts, in seconds."""
+    from rlhf.learning.scoring import RewardModel
+
+    def likes_e(self, prompts, texts, finished, normalise=False):
+        return torch.tensor([text.count("e") / max(len(text), 1) * 10 for text in texts])
+
+    monkeypatch.setattr(RewardModel, "score", likes_e)
+    train = {
+        "updates": 15, "batch_size": 64, "micro_batch_size": 64, "max_new_tokens": 12, "beta": 0.01,
+        "missing_eos": "none", "critic": "shared", "critic_learning_rate": 1e-2, "ppo_epochs": 4,
+        "minibatches": 1, "learning_rate": 1e-2, "target_kl": 0.0, "evaluate_every": 15,
+        "schedule": "constant", "sample_every": 15, "checkpoint_every": 15,
+    }  # fmt: skip
+    folder = make_run("ppo", train=train)
+    assert learn(folder, data_dir) == 0
+    rows = read_rows(folder / "metrics.jsonl")
+    before, after = (row["objective/scores"] for row in rows if row["split"] == "test")
+    assert after > 1.5 * before, (before, after)

@@ -1,0 +1,99 @@
+"""Rows are read strictly; figures come with honest intervals."""
+
+import json
+
+import pytest
+
+from rlhf.learning import evaluate, records
+from rlhf.learning.records import DataError
+from rlhf.learning.reward import hold_out
+from rlhf.learning.training import by_length, endless, epoch_batches, rate_share
+
+PROMPT = [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "line 1"),
+        ([], "not a JSON object"),
+        ({"prompt": PROMPT, "ranks": [1, 2]}, "missing 'completions'"),
+        ({"prompt": PROMPT, "completions": ["a", "b"], "ranks": [1]}, "2 completions but 1 ranks"),
+        ({"prompt": PROMPT, "completions": ["a"], "ranks": [1]}, "two or more"),
+        ({"prompt": "hi", "completions": ["a", "b"], "ranks": [1, 2]}, "messages must be a list"),
+        ({"prompt": [{"role": "user"}], "completions": ["a", "b"], "ranks": [1, 2]}, "'content'"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(row, message, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row if isinstance(row, str) else json.dumps(row))
+    with pytest.raises(DataError, match=message):
+        records.read_rankings(path)
+
+
+def test_an_empty_file_and_an_absent_one_are_said(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="empty"):
+        records.read_prompts(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match="no such file"):
+        records.read_prompts(tmp_path / "other.jsonl")
+
+
+def test_rows_without_an_id_are_called_by_their_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": PROMPT, **more}) for more in ({}, {"id": 7})))
+    assert [prompt.id for prompt in records.read_prompts(path)] == ["1", "7"]
+
+
+def test_prompts_are_held_out_whole():
+    judged = records.aggregate(
+        records.Ranking(records.Prompt("x", ({"role": "user", "content": str(i // 2)},)),
+                        (f"a{i}", "b"), (1, 2))
+        for i in range(100)
+    )  # fmt: skip
+    kept, held = hold_out(judged, 0.3)
+    assert len(kept) + len(held) == 100 and held
+    assert not {each.prompt.key for each in kept} & {each.prompt.key for each in held}
+    assert hold_out(judged, 0.3) == (kept, held)
+
+
+def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
+    values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
+    alone = evaluate.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
+    together = evaluate.clustered_mean(
+        values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000
+    )
+    assert alone.value == together.value == 0.5
+    assert together.high - together.low > 2.5 * (alone.high - alone.low)
+
+
+def test_a_model_that_means_its_probabilities_has_no_calibration_error():
+    sure = [0.8] * 80 + [0.2] * 20  # says 80 %, and is right in 80 of 100
+    assert evaluate.calibration_error(sure, [1.0] * 100) == pytest.approx(0)
+    assert evaluate.calibration_error([0.99] * 50 + [0.01] * 50, [1.0] * 100) > 0.4
+
+
+def test_an_epoch_shows_every_row_once_in_batches_of_like_length():
+    lengths = [i * 7 % 50 for i in range(45)]
+    batches = epoch_batches(lengths, 4, seed=1, epoch=0)
+    assert sorted(i for batch in batches for i in batch) == list(range(45))
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
+    assert sum(spread) / len(spread) < 12
+    assert batches != epoch_batches(lengths, 4, seed=1, epoch=1)
+
+
+def test_an_endless_series_goes_on_from_any_place():
+    whole = endless(7, seed=3, start=0, number=40)
+    assert whole[15:25] == endless(7, seed=3, start=15, number=10)
+    assert sorted(whole[7:14]) == list(range(7))
+
+
+def test_micro_batches_begin_with_the_longest():
+    assert by_length(["a", "bbb", "cc"], len, 2) == [["bbb", "cc"], ["a"]]
+
+
+def test_the_rate_rises_and_falls():
+    rates = [rate_share(step, 100, 0.1, "linear") for step in range(100)]
+    assert rates[0] < rates[5] < rates[10] == max(rates) == 1 and rates[99] < 0.02
+    assert rate_share(55, 100, 0.1, "cosine") == pytest.approx(0.5)
+    assert rate_share(99, 100, 0.0, "constant") == 1

@@ -1,0 +1,263 @@
+"""Whole runs through the run-folder contract, on the toy model."""
+
+import errno
+import json
+import math
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from tests.learning.conftest import asking, command, learn, read_rows, write_rows
+from safetensors.torch import load_file
+
+from rlhf.learning import checkpoint, networks
+from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
+
+KINDS = ("sft", "reward", "ppo")
+
+
+def numbers(folder):
+    """Metric rows without what a clock or the operating system says."""
+    return [
+        {name: value for name, value in row.items() if not name.startswith(TIME_FIELDS)}
+        for row in read_rows(folder / "metrics.jsonl")
+    ]
+
+
+def assert_same(one, other):
+    assert numbers(one) == numbers(other)
+    if (one / "samples.jsonl").exists():
+        assert read_rows(one / "samples.jsonl") == read_rows(other / "samples.jsonl")
+    assert checkpoint.sha256(one / "model/model.safetensors") == checkpoint.sha256(
+        other / "model/model.safetensors"
+    )
+
+
+class AfterCalls:
+    def __init__(self, calls):
+        self.left = calls
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run, data_dir):
+    folder = make_run(kind)
+    assert learn(folder, data_dir) == DONE
+
+    rows = read_rows(folder / "metrics.jsonl")
+    steps = [row["step"] for row in rows if row["split"] == "train"]
+    assert steps == list(range(1, rows[0]["progress/total_steps"] + 1))
+    assert {"time", "loss", "lr", "speed/tokens_per_s", "memory/peak_rss_mb"} <= rows[1].keys()
+    assert all(math.isfinite(v) for row in rows for v in row.values() if not isinstance(v, str))
+    checkpoint.verify(folder / "model")
+    assert len(checkpoint.checkpoints(folder / "checkpoints")) <= checkpoint.KEEP
+    assert not list(folder.rglob("tmp-*")) and not list(folder.rglob("*.pt"))
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert outcome["state"] == "succeeded" and outcome["model"] == "model"
+    if kind == "reward":
+        networks.load_score(folder / "model")
+        final = rows[-1]
+        assert final["split"] == "final"
+        assert final["reward/accuracy_low"] <= final["reward/accuracy"] <= 1
+        assert "reward/longer_wins" in final
+        return
+    assert networks.load_policy(folder / "model")
+    generation = json.loads((folder / "model/generation_config.json").read_text())
+    assert generation["do_sample"] is True and generation["eos_token_id"] == [1]
+    assert {"step", "prompt_id", "text", "score", "kl"} == read_rows(
+        folder / "samples.jsonl")[0].keys()  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(kind, mode, make_run, data_dir):
+    tune = {"mode": mode, "rank": 4}
+    whole, broken = make_run(kind, "whole", tune=tune), make_run(kind, "broken", tune=tune)
+    assert learn(whole, data_dir) == DONE
+
+    assert learn(broken, data_dir, stop=AfterCalls(3)) == STOPPED
+    assert json.loads((broken / "outcome.json").read_text())["state"] == "stopped"
+    assert not (broken / "model").exists()
+    torch.rand(7)  # whatever else happened in between
+    assert learn(broken, data_dir) == DONE
+    assert_same(whole, broken)
+
+
+def test_a_run_goes_on_in_another_folder_from_the_checkpoint_it_is_given(make_run, data_dir):
+    whole, broken, next_try = (make_run("ppo", name) for name in ("whole", "broken", "next"))
+    learn(whole, data_dir)
+    learn(broken, data_dir, stop=AfterCalls(3))
+    (last,) = checkpoint.checkpoints(broken / "checkpoints")[-1:]
+    assert learn(next_try, data_dir, resume=last) == DONE
+    first = numbers(next_try)[0]["step"]
+    assert numbers(next_try) == [row for row in numbers(whole) if row["step"] >= first]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_forgets_the_rows_it_will_write_again(kind, make_run, data_dir):
+    whole, killed = make_run(kind, "whole"), make_run(kind, "killed")
+    learn(whole, data_dir)
+    learn(killed, data_dir)
+    # As after SIGKILL between two checkpoints, in the middle of a line.
+    shutil.rmtree(killed / "model")
+    shutil.rmtree(checkpoint.checkpoints(killed / "checkpoints")[-1])
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "spl')
+    assert learn(killed, data_dir) == DONE
+    assert_same(whole, killed)
+
+
+def test_sigterm_is_heard_from_outside_and_answered_with_3(make_run, data_dir):
+    folder = make_run("ppo", train={"updates": 500})
+    process = command(folder, data_dir)
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() or len(read_rows_safely(folder)) < 4:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    assert process.wait(30) == STOPPED
+    assert time.monotonic() - asked < 10
+    last = read_rows(folder / "metrics.jsonl")[-1]["step"]
+    assert checkpoint.latest_good(folder / "checkpoints")[0].step == last
+    process.communicate()
+
+
+def read_rows_safely(folder):
+    return (folder / "metrics.jsonl").read_text().splitlines()
+
+
+def test_a_corrupt_checkpoint_is_passed_over_for_the_one_before(make_run, data_dir):
+    whole, broken = make_run("sft", "whole"), make_run("sft", "broken")
+    learn(whole, data_dir)
+    learn(broken, data_dir, stop=AfterCalls(4))
+    newest = checkpoint.checkpoints(broken / "checkpoints")[-1]
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(bytes(weights))
+
+    assert learn(broken, data_dir) == DONE
+    assert f"corrupt checkpoint passed over: {newest.name}" in (broken / "log.txt").read_text()
+    assert_same(whole, broken)
+
+
+def test_when_every_checkpoint_is_corrupt_the_run_says_so(make_run, data_dir):
+    folder = make_run("sft")
+    learn(folder, data_dir, stop=AfterCalls(3))
+    for place in checkpoint.checkpoints(folder / "checkpoints"):
+        (place / "state.json").write_text("{}")
+    assert learn(folder, data_dir) == FAILED
+    assert "does not match its manifest" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("where", ["space check", "weights", "manifest"])
+def test_a_full_disk_pauses_and_leaves_the_previous_checkpoint(
+    where, make_run, data_dir, monkeypatch
+):
+    folder = make_run("sft")
+    saved = checkpoint.save
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def save(place, step, *rest):
+        if step > 2 and where == "space check":
+            usage = shutil.disk_usage(place)._replace(free=1000)
+            monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage)
+        elif step > 2:
+            name = "write_tensors" if where == "weights" else "write_manifest"
+            monkeypatch.setattr(checkpoint, name, full)
+        return saved(place, step, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert learn(folder, data_dir) == PAUSED
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert (outcome["state"], outcome["reason"]) == ("paused", "disk_full")
+    assert checkpoint.latest_good(folder / "checkpoints")[0].step == 2
+    assert not list((folder / "checkpoints").glob("tmp-*"))
+
+    monkeypatch.undo()
+    assert learn(folder, data_dir) == DONE
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ({"kl_limit": 1e-9, "learning_rate": 1e-2}, "kl_limit"),
+        ({"min_entropy": 2.0}, "entropy_collapse"),
+        ({"max_length": 0.5}, "length_blowup"),
+        ({"max_identical": 1e-6}, "identical_outputs"),
+    ],
+)
+def test_a_guard_pauses_by_name(train, reason, make_run, data_dir):
+    folder = make_run("ppo", train=train)
+    assert learn(folder, data_dir) == PAUSED
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert (outcome["state"], outcome["reason"]) == ("paused", reason) and outcome["detail"]
+    last = read_rows(folder / "metrics.jsonl")[-1]["step"]
+    assert checkpoint.latest_good(folder / "checkpoints")[0].step == last
+
+
+def test_a_failure_leaves_its_traceback(make_run, data_dir):
+    folder = make_run("sft", models={"policy": "nowhere"})
+    assert learn(folder, data_dir) == FAILED
+    log = (folder / "log.txt").read_text()
+    assert "nowhere is not a model folder" in log and "Traceback" in log
+    assert json.loads((folder / "outcome.json").read_text())["state"] == "failed"
+
+
+def test_data_other_than_the_config_says_is_refused(make_run, data_dir):
+    folder = make_run("sft", data={"sha256": "0" * 64})
+    assert learn(folder, data_dir) == FAILED
+    assert "not what the config's sha256 says" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward"])
+def test_accumulated_micro_batches_are_one_large_batch(kind, make_run, data_dir):
+    large = make_run(kind, "large", train={"micro_batch_size": 8, "forward_rows": 64}
+                     if kind == "reward" else {"micro_batch_size": 8})  # fmt: skip
+    small = make_run(kind, "small", train={"micro_batch_size": 1})
+    learn(large, data_dir)
+    learn(small, data_dir)
+    for one, other in zip(numbers(large), numbers(small), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
+    weights = [load_file(f / "model/model.safetensors") for f in (large, small)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=5e-4, rtol=0)
+
+
+def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, data_dir):
+    policies = {
+        "plain": {"path": "base"},
+        "terse": {
+            "path": "base",
+            "system_prompt": "Be brief.",
+            "few_shot": [*asking("kiwi"), {"role": "assistant", "content": "green"}],
+            "max_new_tokens": 3,
+        },
+    }
+    models = {"policies": policies, "reward": "reward"}
+    one, other = (make_run("sample", n, models=models, train={"batch_size": b})
+                  for n, b in (("one", 16), ("other", 5)))  # fmt: skip
+    assert learn(one, data_dir) == learn(other, data_dir) == DONE
+    rows, others = (read_rows(folder / "completions.jsonl") for folder in (one, other))
+    assert len(rows) == 2 * 8 * 2
+    keys = ("id", "policy", "index", "text", "seed", "finish_reason", "tokens")
+    assert [[r[k] for k in keys] for r in rows] == [[r[k] for k in keys] for r in others]
+    assert [r["score"] for r in rows] == pytest.approx([r["score"] for r in others], abs=1e-4)
+    assert len({row["seed"] for row in rows}) == len(rows)
+    assert all(row["tokens"] <= 3 for row in rows if row["policy"] == "terse")
+    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+
+
+def test_a_prompt_over_the_context_fails_by_its_id(make_run, data_dir, tmp_path):
+    long = [{"role": "user", "content": "so " * 600}]
+    write_rows(tmp_path / "long.jsonl", [{"id": "p99", "prompt": long}])
+    folder = make_run("ppo", data={"train": str(tmp_path / "long.jsonl")})
+    assert learn(folder, data_dir) == FAILED
+    assert "prompt p99 has" in (folder / "log.txt").read_text()
