@@ -36,11 +36,10 @@ def hire(data_dir: Path, redis: Redis) -> Iterator[Callable[..., subprocess.Pope
     workers: list[subprocess.Popen[bytes]] = []
 
     def start(queue: str = "train", **environment: str) -> subprocess.Popen[bytes]:
-        at = connection.settings_dict
-        address = f"{at['USER']}:{at['PASSWORD']}@{at['HOST']}:{at['PORT']}/{at['NAME']}"
+        server = os.environ["DATABASE_URL"].rsplit("/", 1)[0]
         env = {
             **os.environ,
-            "DATABASE_URL": f"postgres://{address}",
+            "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
             "DATA_DIR": str(data_dir),
             "TRAIN_LAUNCHER": f"{sys.executable} {FAKE}",
             "LEASE_SECONDS": "2",
