@@ -1,3 +1,39 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from rlhf.views import policies, rounds, runs
+
+urlpatterns = [
+    path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
+    path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
+    path("p/<slug:slug>/rounds/<int:number>/", rounds.rounds_show, name="rounds_show"),
+    path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),
+    path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
+    path(
+        "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"
+    ),
+    path("p/<slug:slug>/policies/", policies.policies, name="policies"),
+    path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
+    path(
+        "p/<slug:slug>/policies/roll-back/", policies.policies_roll_back, name="policies_roll_back"
+    ),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/",
+        policies.policies_lineage,
+        name="policies_lineage",
+    ),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/lineage.json",
+        policies.policies_lineage_json,
+        name="policies_lineage_json",
+    ),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/promote/",
+        policies.policies_promote,
+        name="policies_promote",
+    ),
+    path(
+        "p/<slug:slug>/policies/from/<str:username>/",
+        policies.policies_reach,
+        name="policies_reach",
+    ),
+]

@@ -162,6 +162,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         """Policies we hold the weights of, or can call."""
         return self.exclude(folder="", endpoint="")
 
+    def with_weights(self) -> PolicyQuerySet:
+        """Policies whose model folder we hold: they can be trained on and sampled in a job."""
+        return self.exclude(folder="")
+
     def live(self) -> PolicyQuerySet:
         return self.filter(state=Policy.State.LIVE)
 

@@ -40,6 +40,8 @@ class Round(models.Model):
     launched_by = models.ForeignKey(User, models.PROTECT, related_name="rounds")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = RoundQuerySet.as_manager()
+
     class Meta:
         ordering = ["-number"]
         constraints = [
@@ -64,6 +66,10 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def not_over(self) -> RunQuerySet:
         return self.exclude(state__in=Run.ENDED)
+
+    def samplings(self) -> RunQuerySet:
+        """The newest first."""
+        return self.filter(kind=Run.Kind.SAMPLE).order_by("-pk")
 
     def next_of(self, round: Round) -> RunQuerySet:
         """The run of a round that may start now, if one may."""
@@ -250,6 +256,11 @@ class LeasedRow(models.Model):
         abstract = True
 
 
+class MetricQuerySet(models.QuerySet["Metric"]):
+    def of(self, run: Run, *, after: int = -1) -> MetricQuerySet:
+        return self.filter(run=run, step__gt=after)
+
+
 class Metric(LeasedRow):
     """One line of a run's metrics.jsonl."""
 
@@ -258,6 +269,8 @@ class Metric(LeasedRow):
     split = models.CharField(max_length=10)
     values = models.JSONField()
     time = models.DateTimeField()
+
+    objects = MetricQuerySet.as_manager()
 
     class Meta:
         ordering = ["step", "id"]

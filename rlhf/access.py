@@ -1,0 +1,21 @@
+"""Turns a number from a URL into a round or run this operator may touch; see annotate.access."""
+
+from __future__ import annotations
+
+from django.shortcuts import get_object_or_404
+
+from annotate.access import Role, project_for
+from annotate.models import User
+from rlhf.models import Round, Run
+
+
+def round_for(user: User, slug: str, number: int) -> Round:
+    project = project_for(user, slug, Role.OPERATOR)
+    rounds = Round.objects.of_project(project).with_runs().select_related("project")
+    return get_object_or_404(rounds, number=number)
+
+
+def run_for(user: User, slug: str, run_id: int) -> Run:
+    project = project_for(user, slug, Role.OPERATOR)
+    runs = Run.objects.of_project(project).select_related("project", "round", "launched_by")
+    return get_object_or_404(runs, pk=run_id)

@@ -1,0 +1,106 @@
+"""Which figures of a run are drawn, and their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlhf.models import Metric, Run
+
+
+@dataclass(frozen=True)
+class Series:
+    label: str
+    metric: str
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Chart:
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+CHARTS: dict[str, tuple[Chart, ...]] = {
+    Run.Kind.SFT: (
+        Chart(
+            "SFT loss",
+            "nats a token",
+            (Series("training", "loss"), Series("held out", "loss", "test")),
+        ),
+    ),
+    Run.Kind.REWARD: (
+        Chart(
+            "Reward model accuracy",
+            "share of comparisons",
+            (
+                Series("training", "reward/accuracy"),
+                Series("held out", "reward/accuracy", "test"),
+            ),
+        ),
+    ),
+    Run.Kind.PPO: (
+        Chart(
+            "PPO score",
+            "score",
+            (
+                Series("training", "objective/scores"),
+                Series("held out", "objective/scores", "test"),
+            ),
+        ),
+        Chart("KL to the SFT policy", "nats an answer", (Series("KL", "objective/kl"),)),
+        Chart("Entropy", "nats a token", (Series("entropy", "policy/entropy"),)),
+        Chart("Length", "tokens an answer", (Series("length", "response/length"),)),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its numbers in words, for those who see no drawing."""
+
+    chart: Chart
+    captions: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.captions
+
+
+def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
+    """The drawn numbers of each step after `after`."""
+    wanted = {series.metric for chart in CHARTS.get(run.kind, ()) for series in chart.series}
+    return [
+        {
+            "step": metric.step,
+            "split": metric.split,
+            "values": {name: metric.values.get(name) for name in wanted & set(metric.values)},
+        }
+        for metric in Metric.objects.of(run, after=after)
+    ]
+
+
+def figures_of(run: Run) -> list[Figure]:
+    rows = rows_of(run)
+    return [
+        Figure(chart, [caption for series in chart.series if (caption := _caption(series, rows))])
+        for chart in CHARTS.get(run.kind, ())
+    ]
+
+
+def _caption(series: Series, rows: list[dict[str, Any]]) -> str:
+    points = [
+        (row["step"], value)
+        for row in rows
+        if row["split"] == series.split and (value := row["values"].get(series.metric)) is not None
+    ]
+    if not points:
+        return ""
+    (first_step, first), (last_step, last) = points[0], points[-1]
+    if len(points) == 1:
+        return f"{series.label}: {first:.3g} at step {first_step}"
+    return f"{series.label}: {first:.3g} at step {first_step}, {last:.3g} at step {last_step}"

@@ -1,0 +1,66 @@
+"""What the commands share: who asks, which policy, and waiting for runs to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from django.core.management.base import CommandError, OutputWrapper
+
+from annotate.models import Membership, Policy, Project, User
+from rlhf.models import Run
+
+LOOK_EVERY = 1.0
+SAY_WAITING_AFTER = 30.0
+
+
+def operator_of(project: Project, name: str | None) -> User:
+    """The operator of this name, or else the project's first."""
+    operators = User.objects.filter(
+        memberships__project=project,
+        memberships__role=Membership.Role.OPERATOR,
+        memberships__state=Membership.State.ACTIVE,
+    )
+    chosen = operators.filter(username=name) if name else operators
+    operator = chosen.order_by("pk").first()
+    if operator is None and name:
+        raise CommandError(f"{name} is no operator of {project}.")
+    if operator is None:
+        raise CommandError(f"{project} has no operator. Give somebody that role first.")
+    return operator
+
+
+def policy_named(project: Project, name: str) -> Policy:
+    policy = project.policies.filter(name=name).first()
+    if policy is None:
+        known = ", ".join(project.policies.values_list("name", flat=True)) or "none yet"
+        raise CommandError(f"{project} has no policy “{name}”. Its policies are: {known}.")
+    return policy
+
+
+def wait_for(runs: Iterable[Run], out: OutputWrapper) -> None:
+    """Says how the runs get on until they are over. Raises CommandError if one did not succeed."""
+    for run in runs:
+        _follow(run, out)
+        if run.state != Run.State.SUCCEEDED:
+            tail = f"\n{run.log_tail}" if run.log_tail else ""
+            raise CommandError(
+                f"{run} {run.get_state_display()}: {run.reason or 'no reason given'}{tail}"
+            )
+
+
+def _follow(run: Run, out: OutputWrapper) -> None:
+    said, started = "", time.monotonic()
+    while not (run.is_over or run.state == Run.State.PAUSED):
+        line = f"{run}: {run.get_state_display()}"
+        if run.state == Run.State.RUNNING and run.total_steps:
+            line += f", step {run.step} of {run.total_steps}"
+        elif run.state == Run.State.QUEUED and time.monotonic() - started > SAY_WAITING_AFTER:
+            line += "; is a worker up? (python manage.py work train)"
+        if line != said:
+            out.write(line)
+            said = line
+        time.sleep(LOOK_EVERY)
+        run.refresh_from_db()
+    seconds = f" after {run.seconds:.0f} s" if run.seconds is not None else ""
+    out.write(f"{run}: {run.get_state_display()}{seconds}")

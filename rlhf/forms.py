@@ -1,0 +1,119 @@
+"""Forms of the operator's pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from django import forms
+
+from annotate.models import Policy, Project, Prompt
+from rlhf.learning.config import TRAIN, Tune, recipe
+from rlhf.rounds import SIZES, TRAININGS
+
+DIAL = {
+    "tiny": "Tiny: a toy model, about a minute",
+    "small": "Small: 135 million weights on two CPU cores",
+    "large": "Large: GPUs, close to InstructGPT",
+}
+SPLITS = [("", "All prompts"), *Prompt.Split.choices]
+
+
+class RoundForm(forms.Form):
+    """The dial, and every field of the recipe for those who want to turn it. A field left empty
+    keeps the recipe's value."""
+
+    base = forms.ModelChoiceField(
+        Policy.objects.none(), help_text="Its weights are where SFT starts."
+    )
+    recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
+    note = forms.CharField(max_length=300, required=False)
+    seed = forms.IntegerField(
+        min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
+    )
+
+    def __init__(self, project: Project, *args: Any, size: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.size = size
+        self.bases = project.policies.with_weights().order_by("pk")
+        field = self.fields["base"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset, field.empty_label = self.bases, None
+        self.fields.update(_recipe_fields(size))
+
+    @property
+    def chosen_base(self) -> Policy | None:
+        value = self["base"].value()
+        return next((base for base in self.bases if str(base.pk) == str(value)), None)
+
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """The recipe's fields, stage by stage."""
+        titles = {"sft": "SFT", "reward": "Reward model", "ppo": "PPO"}
+        return [
+            (titles[kind], [self[name] for name in self.fields if name.startswith(f"{kind}.")])
+            for kind in TRAININGS
+        ]
+
+    def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
+        chosen: dict[str, dict[str, dict[str, Any]]] = {}
+        for name, value in self.cleaned_data.items():
+            if "." in name and value not in (None, ""):
+                kind, part, field = name.split(".")
+                value = value == "yes" if value in ("yes", "no") else value
+                chosen.setdefault(kind, {}).setdefault(part, {})[field] = value
+        return chosen
+
+
+def _recipe_fields(size: str) -> Iterator[tuple[str, forms.Field]]:
+    for kind in TRAININGS:
+        values = recipe(kind, size)
+        for part, cls in (("tune", Tune), ("train", TRAIN[kind])):
+            for each in dataclasses.fields(cls):
+                field = _field(values[part][each.name], each.metadata)
+                field.label = each.name.replace("_", " ")
+                yield f"{kind}.{part}.{each.name}", field
+
+
+def _field(value: Any, metadata: Any) -> forms.Field:
+    """By the type of the recipe's value; empty means that value."""
+    options: dict[str, Any] = {"required": False, "help_text": metadata["help"]}
+    if isinstance(value, bool) or metadata["choices"]:
+        choices = metadata["choices"] or ("yes", "no")
+        now = value if metadata["choices"] else ("yes" if value else "no")
+        return forms.ChoiceField(
+            choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
+        )
+    cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
+    field = cls(min_value=metadata["least"], **options)
+    field.widget.attrs["placeholder"] = f"{value:g}"
+    return field
+
+
+class SamplingForm(forms.Form):
+    policies = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+    k = forms.IntegerField(
+        label="Completions",
+        min_value=1,
+        max_value=16,
+        initial=4,
+        help_text="Of each prompt, by each policy.",
+    )
+    split = forms.ChoiceField(label="Prompts", choices=SPLITS, required=False)
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        policies = self.fields["policies"]
+        assert isinstance(policies, forms.ModelMultipleChoiceField)
+        policies.queryset = project.policies.with_weights()
+        self.project = project
+
+    def prompts(self) -> list[Prompt]:
+        split = self.cleaned_data["split"]
+        return list(self.project.prompts.in_split(*([split] if split else Prompt.Split.values)))
+
+
+class DecisionForm(forms.Form):
+    reason = forms.CharField(max_length=500)

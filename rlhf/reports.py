@@ -1,0 +1,179 @@
+"""What the pages say about rounds and policies, put together from their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Prefetch
+
+from annotate.models import Policy, Project
+from annotate.models.prompts import content_hash
+from rlhf.launcher import last_lines
+from rlhf.models import Evaluation, Round, Run, Sample
+
+State = Run.State
+CHIPS: dict[str, str] = {
+    State.RUNNING: "accent",
+    State.SUCCEEDED: "ok",
+    State.FAILED: "bad",
+    State.PAUSED: "warn",
+    State.CANCELLED: "warn",
+}
+STEPS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    round: Round
+    runs: list[Run]
+
+    @property
+    def current(self) -> Run:
+        """The stage that works, waits or stopped; the last one when all is done."""
+        return next((run for run in self.runs if run.state != State.SUCCEEDED), self.runs[-1])
+
+    @property
+    def state(self) -> str:
+        """A round that has begun is running even while its next stage waits for a worker."""
+        state = self.current.state
+        has_begun = self.runs[0].state == State.SUCCEEDED
+        return State.RUNNING if state == State.QUEUED and has_begun else state
+
+    @property
+    def label(self) -> str:
+        name = State(self.state).label
+        return f"{name} {self.share_done:.0%}" if self.state == State.RUNNING else name
+
+    @property
+    def chip(self) -> str:
+        return CHIPS.get(self.state, "")
+
+    @property
+    def share_done(self) -> float:
+        return sum(run.share_done for run in self.runs) / len(self.runs)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing happens any more unless somebody resumes it."""
+        return self.state in (*Run.ENDED, State.PAUSED)
+
+    @property
+    def may_resume(self) -> bool:
+        return self.state in (State.FAILED, State.CANCELLED, State.PAUSED)
+
+    @property
+    def seconds(self) -> float | None:
+        worked = [run.seconds for run in self.runs if run.seconds is not None]
+        return sum(worked) if worked else None
+
+    @property
+    def started_at(self) -> datetime | None:
+        return self.runs[0].started_at
+
+    @property
+    def output(self) -> str:
+        """The newest policy that came out of it."""
+        made = [run.summary["policy"] for run in self.runs if "policy" in run.summary]
+        return made[-1] if made else ""
+
+    @property
+    def snapshot_hash(self) -> str:
+        hashes = [snapshot.sha256 for run in self.runs if (snapshot := snapshot_of(run))]
+        return content_hash(hashes)[:8] if hashes else ""
+
+    @property
+    def counts(self) -> str:
+        names = {"sft": "demonstrations", "reward": "rankings", "ppo": "prompts"}
+        parts = [
+            f"{snapshot.counts.get('train', 0)} {names[run.kind]}"
+            for run in self.runs
+            if (snapshot := snapshot_of(run))
+        ]
+        return " · ".join(parts)
+
+    @property
+    def headline(self) -> str:
+        return next((text for run in reversed(self.runs) if (text := headline_of(run))), "")
+
+    @property
+    def digest(self) -> str:
+        """Changes when there is something new to show."""
+        return content_hash([[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs])
+
+
+def headline_of(run: Run) -> str:
+    """The one figure of a run that matters most."""
+    summary = run.summary
+    if summary.get("win_rates"):
+        name, (rate, low, high) = next(iter(summary["win_rates"].items()))
+        return f"{name}: {rate:.0%} ({low:.0%}–{high:.0%})"
+    if summary.get("accuracy") is not None:
+        return f"accuracy {summary['accuracy']:.0%}"
+    if "rank_tasks" in summary:
+        return f"{summary['completions']} completions, {summary['rank_tasks']} to rank"
+    return str(summary.get("note", ""))
+
+
+def snapshot_of(run: Run) -> Any:
+    return getattr(run, "snapshot", None)
+
+
+def report_on(round: Round) -> RoundReport:
+    return RoundReport(round, list(round.runs.all()))
+
+
+def reports_of(project: Project) -> list[RoundReport]:
+    return [report_on(round) for round in Round.objects.of_project(project).with_runs()]
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """What the fixed prompts were answered, at a few steps from the first to the last."""
+
+    run: Run
+    steps: list[int]
+    rows: list[tuple[str, list[Sample | None]]]
+
+
+def samples_of(runs: list[Run]) -> SampleTable | None:
+    """Of the latest run that has any."""
+    for run in reversed(runs):
+        steps = list(run.samples.order_by("step").values_list("step", flat=True).distinct())
+        if steps:
+            return _sample_table(run, _spread(steps, STEPS_SHOWN))
+    return None
+
+
+def _sample_table(run: Run, steps: list[int]) -> SampleTable:
+    texts: dict[str, dict[int, Sample]] = {}
+    for sample in run.samples.filter(step__in=steps).select_related("prompt"):
+        texts.setdefault(sample.prompt.text, {})[sample.step] = sample
+    rows = [(prompt, [answers.get(step) for step in steps]) for prompt, answers in texts.items()]
+    return SampleTable(run, steps, rows)
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    if len(steps) <= count:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)]
+
+
+def log_of(run: Run) -> str:
+    """The end of what the trainer said in its latest attempt."""
+    if run.log_tail or not run.lease_token:
+        return run.log_tail
+    return last_lines(settings.DATA_DIR / run.folder / f"t{run.lease_token}")
+
+
+def policies_of(project: Project) -> list[Policy]:
+    """All there is to say of each, the live one first."""
+    judged = Evaluation.objects.select_related("opponent").order_by("pk")
+    policies = project.policies.select_related(
+        "parent", "training__checkpoint__run__round"
+    ).prefetch_related(Prefetch("evaluations", judged))
+    order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
+    ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
+    return sorted(policies, key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk))

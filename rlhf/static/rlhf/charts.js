@@ -1,0 +1,141 @@
+// Draws a run's figures and keeps them up to date until it is over.
+
+const POLL_MS = 2000;
+const HEIGHT = 210;
+
+class Chart {
+  constructor(figure) {
+    this.figure = figure;
+    this.definition = JSON.parse(figure.querySelector("script").textContent);
+    this.points = this.definition.series.map(() => new Map());
+    this.plot = null;
+  }
+
+  take(rows) {
+    for (const row of rows) {
+      this.definition.series.forEach(({ metric, split }, i) => {
+        const value = row.values[metric];
+        if (row.split === split && Number.isFinite(value)) this.points[i].set(row.step, value);
+      });
+    }
+    if (this.points.every((points) => points.size === 0)) return;
+    this.figure.hidden = false;
+    if (this.plot) this.plot.setData(this.data());
+    else this.draw();
+    this.describe();
+  }
+
+  data() {
+    const steps = [...new Set(this.points.flatMap((points) => [...points.keys()]))];
+    steps.sort((a, b) => a - b);
+    return [steps, ...this.points.map((points) => steps.map((step) => points.get(step) ?? null))];
+  }
+
+  draw() {
+    this.plot?.destroy();
+    const place = this.figure.querySelector(".plot");
+    const colour = (name) => getComputedStyle(place).getPropertyValue(name).trim();
+    const axis = { stroke: colour("--ink-soft"), ticks: { stroke: colour("--line") } };
+    axis.grid = { stroke: colour("--line"), width: 1 };
+    axis.font = axis.labelFont = "13px 'Source Sans 3', sans-serif";
+    const strokes = [colour("--accent"), colour("--warn")];
+    const options = {
+      width: place.clientWidth,
+      height: HEIGHT,
+      legend: { show: false },
+      cursor: { drag: { x: false, y: false } },
+      padding: [12, 74, 0, 0],
+      scales: { x: { time: false } },
+      axes: [
+        { ...axis, label: "step", labelSize: 20, size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
+        { ...axis, label: this.definition.unit, labelSize: 22, size: 52 },
+      ],
+      series: [
+        {},
+        ...this.definition.series.map(({ label }, i) => ({
+          label,
+          stroke: strokes[i],
+          width: 2,
+          dash: i ? [6, 4] : [],
+          spanGaps: true,
+          points: { show: i > 0, size: 6, fill: strokes[i] },
+        })),
+      ],
+      hooks: { draw: [(plot) => this.label(plot, strokes)] },
+    };
+    this.plot = new uPlot(options, this.data(), place);
+  }
+
+  // The name and the last value stand where the line ends.
+  label(plot, strokes) {
+    const ends = this.definition.series
+      .map(({ label }, i) => {
+        const last = [...this.points[i]].sort((a, b) => a[0] - b[0]).at(-1);
+        return last && { label, value: last[1], colour: strokes[i], y: plot.valToPos(last[1], "y", true) };
+      })
+      .filter(Boolean)
+      .sort((a, b) => a.y - b.y);
+    const ratio = devicePixelRatio;
+    let free = -Infinity;
+    plot.ctx.save();
+    plot.ctx.textBaseline = "middle";
+    plot.ctx.textAlign = "left";
+    for (const { label, value, colour, y } of ends) {
+      const top = Math.max(y, free);
+      plot.ctx.fillStyle = colour;
+      plot.ctx.font = `${13 * ratio}px 'Source Sans 3', sans-serif`;
+      const left = plot.bbox.left + plot.bbox.width + 6 * ratio;
+      plot.ctx.fillText(label, left, top);
+      plot.ctx.fillText(short(value), left, top + 15 * ratio);
+      free = top + 32 * ratio;
+    }
+    plot.ctx.restore();
+  }
+
+  describe() {
+    const words = this.definition.series.map(({ label }, i) => {
+      const points = [...this.points[i]].sort((a, b) => a[0] - b[0]);
+      if (!points.length) return "";
+      const [[first, from], [last, to]] = [points[0], points.at(-1)];
+      const end = points.length > 1 ? `, ${short(to)} at step ${last}` : "";
+      return `${label}: ${short(from)} at step ${first}${end}`;
+    });
+    this.figure.querySelector("figcaption").textContent = words.filter(Boolean).join(" · ");
+  }
+}
+
+const short = (value) => Number(value.toPrecision(3)).toString();
+
+async function follow(source, charts) {
+  let after = -1;
+  for (;;) {
+    try {
+      const answer = await fetch(`${source}?after=${after}`);
+      if (answer.ok) {
+        const { rows, over } = await answer.json();
+        charts.forEach((chart) => chart.take(rows));
+        // Held-out rows of a step come after its training row: ask for the last step once more.
+        if (rows.length) after = Math.max(...rows.map((row) => row.step)) - 1;
+        if (over) return;
+      } else if (answer.status < 500) return;
+    } catch {
+      // The site is away: try again in a moment.
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+const charts = [...document.querySelectorAll("figure.chart")].map((figure) => new Chart(figure));
+const sources = new Set(charts.map((chart) => chart.figure.dataset.source));
+for (const source of sources) {
+  follow(source, charts.filter((chart) => chart.figure.dataset.source === source));
+}
+
+const redraw = () => charts.forEach((chart) => chart.plot && chart.draw());
+document.addEventListener("themechange", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+addEventListener("resize", () => {
+  for (const { plot, figure } of charts) {
+    plot?.setSize({ width: figure.querySelector(".plot").clientWidth, height: HEIGHT });
+  }
+});

@@ -1,0 +1,99 @@
+"""Policies: which there are, where each comes from, which one speaks."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate.access import Request, Role, policy_for, project_for
+from annotate.models import User
+from rlhf.forms import DecisionForm, SamplingForm
+from rlhf.lineage import lineage_of, reach_of
+from rlhf.models import Run
+from rlhf.preflight import NotReady
+from rlhf.promotion import previous_live, promote, roll_back
+from rlhf.reports import policies_of
+from rlhf.rounds import launch_sampling
+
+
+@require_GET
+def policies(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    context = {
+        "project": project,
+        "policies": policies_of(project),
+        "previous": previous_live(project),
+        "promotions": project.promotions.select_related("policy", "previous", "decided_by")[:10],
+        "samplings": Run.objects.of_project(project).samplings()[:5],
+    }
+    return render(request, "rlhf/policies.html", context)
+
+
+@require_POST
+def policies_promote(request: Request, slug: str, policy_id: int) -> HttpResponse:
+    policy = policy_for(request.user, slug, policy_id)
+    return _decide(request, slug, lambda reason: promote(policy, by=request.user, reason=reason))
+
+
+@require_POST
+def policies_roll_back(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    return _decide(request, slug, lambda reason: roll_back(project, by=request.user, reason=reason))
+
+
+def _decide(request: Request, slug: str, decide) -> HttpResponse:
+    form = DecisionForm(request.POST)
+    reason = form.cleaned_data["reason"] if form.is_valid() else ""
+    try:
+        promotion = decide(reason)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        messages.success(request, f"{promotion.policy} is live.")
+    return redirect("policies", slug=slug)
+
+
+@require_http_methods(["GET", "POST"])
+def policies_sample(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = SamplingForm(project, request.POST or None, initial={"k": project.ranking_size})
+    if request.method == "POST" and form.is_valid():
+        try:
+            run = launch_sampling(
+                project,
+                by=request.user,
+                policies=list(form.cleaned_data["policies"]),
+                k=form.cleaned_data["k"],
+                prompts=form.prompts(),
+            )
+        except NotReady as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("rounds_run", slug=slug, run_id=run.pk)
+    context = {"project": project, "form": form}
+    return render(request, "rlhf/sample.html", context, status=422 if form.errors else 200)
+
+
+@require_GET
+def policies_lineage(request: Request, slug: str, policy_id: int) -> HttpResponse:
+    policy = policy_for(request.user, slug, policy_id)
+    context = {"project": policy.project, "policy": policy, "steps": lineage_of(policy)}
+    return render(request, "rlhf/lineage.html", context)
+
+
+@require_GET
+def policies_lineage_json(request: Request, slug: str, policy_id: int) -> JsonResponse:
+    policy = policy_for(request.user, slug, policy_id)
+    return JsonResponse({"lineage": lineage_of(policy)})
+
+
+@require_GET
+def policies_reach(request: Request, slug: str, username: str) -> HttpResponse:
+    """What a member's labels went into."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    person = get_object_or_404(User, username=username, memberships__project=project)
+    context = {"project": project, "person": person, "reach": reach_of(person, project)}
+    return render(request, "rlhf/reach.html", context)

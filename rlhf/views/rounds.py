@@ -1,0 +1,106 @@
+"""Rounds: the list, launching one, watching it."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate.access import Request, Role, project_for
+from annotate.models import Project
+from rlhf.access import round_for
+from rlhf.charts import CHARTS, figures_of
+from rlhf.forms import RoundForm
+from rlhf.learning.config import ConfigError
+from rlhf.models import Round
+from rlhf.preflight import NotReady, preflight
+from rlhf.reports import log_of, report_on, reports_of, samples_of
+from rlhf.rounds import SIZES, cancel_round, launch_round, resume_round
+
+
+@require_GET
+def rounds(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    context = {"project": project, "reports": reports_of(project)}
+    return render(request, "rlhf/rounds.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def rounds_new(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = _round_form(request, project)
+    if request.method == "POST" and form.is_valid():
+        try:
+            round = launch_round(
+                project,
+                by=request.user,
+                base=form.cleaned_data["base"],
+                recipe=form.cleaned_data["recipe"],
+                overrides=form.overrides(),
+                seed=form.cleaned_data["seed"] or 0,
+                note=form.cleaned_data["note"],
+            )
+        except ConfigError as error:
+            form.add_error(None, str(error))
+        except NotReady:
+            form.add_error(None, "The round was not launched. What is missing stands below.")
+        else:
+            return redirect("rounds_show", slug=slug, number=round.number)
+    checks = preflight(project, form.chosen_base)
+    context = {"project": project, "form": form, "checks": checks}
+    template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
+    return render(request, template, context, status=422 if form.errors else 200)
+
+
+def _round_form(request: Request, project: Project) -> RoundForm:
+    given = request.POST if request.method == "POST" else request.GET
+    size = given.get("recipe", SIZES[0])
+    size = size if size in SIZES else SIZES[0]
+    if request.method == "POST":
+        return RoundForm(project, request.POST, size=size)
+    bases = project.policies.with_weights()
+    base = given.get("base") or bases.live().first() or bases.order_by("pk").first()
+    initial = {"base": base, "recipe": size}
+    return RoundForm(project, initial=initial, size=size)
+
+
+@require_http_methods(["GET", "POST"])
+def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
+    round = round_for(request.user, slug, number)
+    if request.method == "POST":
+        _act(request, round)
+        return redirect("rounds_show", slug=slug, number=number)
+    context = _live(round)
+    context["charted"] = [
+        {"run": run, "figures": figures_of(run)}
+        for run in context["report"].runs
+        if run.kind in CHARTS
+    ]
+    return render(request, "rlhf/round.html", context)
+
+
+@require_GET
+def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
+    """The part of the page that changes, if it has."""
+    round = round_for(request.user, slug, number)
+    if request.GET.get("seen") == report_on(round).digest:
+        return HttpResponse(status=204)
+    return render(request, "rlhf/_round_live.html", _live(round))
+
+
+def _live(round: Round) -> dict:
+    report = report_on(round)
+    return {
+        "project": round.project,
+        "round": round,
+        "report": report,
+        "samples": samples_of(report.runs),
+        "log": log_of(report.current),
+    }
+
+
+def _act(request: Request, round: Round) -> None:
+    act = {"cancel": cancel_round, "resume": resume_round}.get(request.POST.get("act", ""))
+    if act is None or not act(round):
+        messages.warning(request, f"{round} had moved on meanwhile; nothing was changed.")

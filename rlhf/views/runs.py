@@ -1,0 +1,64 @@
+"""One run: its page, its numbers, its log."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate.access import Request
+from feedback_site.bell import ring
+from rlhf.access import run_for
+from rlhf.charts import rows_of
+from rlhf.models import Run
+from rlhf.reports import CHIPS, headline_of, log_of
+
+
+@require_http_methods(["GET", "POST"])
+def rounds_run(request: Request, slug: str, run_id: int) -> HttpResponse:
+    """Of a run that belongs to a round, the round's page says more."""
+    run = run_for(request.user, slug, run_id)
+    if run.round:
+        return redirect("rounds_show", slug=slug, number=run.round.number)
+    if request.method == "POST":
+        _act(request, run)
+        return redirect("rounds_run", slug=slug, run_id=run_id)
+    template = "rlhf/_run_live.html" if request.htmx else "rlhf/run.html"
+    context = {
+        "project": run.project,
+        "run": run,
+        "chip": CHIPS.get(run.state, ""),
+        "headline": headline_of(run),
+        "may_resume": run.state in (Run.State.FAILED, Run.State.CANCELLED, Run.State.PAUSED),
+        "log": log_of(run),
+    }
+    return render(request, template, context)
+
+
+@require_GET
+@never_cache
+def rounds_metrics(request: Request, slug: str, run_id: int) -> JsonResponse:
+    run = run_for(request.user, slug, run_id)
+    try:
+        after = int(request.GET.get("after", -1))
+    except ValueError:
+        return JsonResponse({"error": "after must be a whole number: a step."}, status=400)
+    return JsonResponse(
+        {
+            "state": run.state,
+            "over": run.is_over or run.state == Run.State.PAUSED,
+            "step": run.step,
+            "total_steps": run.total_steps,
+            "rows": rows_of(run, after=after),
+        }
+    )
+
+
+def _act(request: Request, run: Run) -> None:
+    act = {"cancel": run.request_cancel, "resume": run.resume}.get(request.POST.get("act", ""))
+    if act is None or not act():
+        messages.warning(request, f"{run} had moved on meanwhile; nothing was changed.")
+    elif run.state == Run.State.QUEUED:
+        ring("train", "rlhf.jobs.train", run.pk)
