@@ -15,7 +15,7 @@ from feedback_site import processes
 from feedback_site.processes import Process, read_procfile, stop
 
 ROOT = Path(__file__).resolve().parents[2]
-STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"
+STUBBORN = "trap '' TERM; echo ready; sleep 60; true"
 
 
 @pytest.fixture
