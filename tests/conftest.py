@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import django
 import pytest
+from django.conf import settings
 
 from feedback_site import embedded
 
@@ -18,6 +19,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 # import, and why pyproject.toml does not name the settings.
 os.environ["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
 django.setup()
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
 pytest_plugins = ["tests.cast", "tests.model_server"]
 
 
