@@ -11,7 +11,7 @@ Role = Membership.Role
 
 
 def _member(project: Project, name: str, role: str) -> User:
-    user = User.objects.create_user(name, f"{name}@example.org", "a good long passphrase")
+    user = User.objects.create_user(name, f"{name}@example.org")
     project.memberships.create(user=user, role=role)
     return user
 

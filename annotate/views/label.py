@@ -46,13 +46,14 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     form_class = form_class_for(work)
     if request.method == "POST":
         form = form_class(work, request.POST)
-        return (
-            _submit(request, work, form, stored) if form.is_valid() else _page(request, work, form)
-        )
+        if not form.is_valid():
+            return _page(request, work, form, status=422)
+        return _submit(request, work, form, stored)
     if work.state == Assignment.State.LEASED:
         return _page(request, work, form_class(work, initial=dict(work.draft)))
     if stored is None or stored.retracted or not stored.is_editable:
-        context = {"work": work, "label": stored, "form": form_class(work)}
+        is_used = stored is not None and stored.snapshots.exists()
+        context = {"work": work, "label": stored, "is_used": is_used, "form": form_class(work)}
         return render(request, "annotate/done.html", context)
     initial = {**form_class.initial_of(stored), "revision_no": stored.revision_no}
     return _page(request, work, form_class(work, initial=initial))
@@ -71,12 +72,14 @@ def _submit(
         return _both_versions(request, work, conflict)
     except ValidationError as error:
         form.add_error(None, error)
-        return _page(request, work, form)
+        return _page(request, work, form, status=422)
     messages.success(request, "Your change is saved as a new revision.")
     return redirect("my_work", work.task.project.slug)
 
 
-def _page(request: Request, work: Assignment, form: WorkForm, **more: Any) -> HttpResponse:
+def _page(
+    request: Request, work: Assignment, form: WorkForm, status: int = 200, **more: Any
+) -> HttpResponse:
     project = work.task.project
     context = {
         "work": work,
@@ -88,7 +91,6 @@ def _page(request: Request, work: Assignment, form: WorkForm, **more: Any) -> Ht
         "just_saved": _just_saved(request.user, project),
         **more,
     }
-    status = 409 if "conflict" in more else 422 if form.errors else 200
     return render(request, PAGE_OF[work.task.kind], context, status=status)
 
 
@@ -100,7 +102,7 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
     stored = conflict.stored
     if stored and stored.assignment_id == work.pk and not stored.retracted:
         data["revision_no"] = str(stored.revision_no)
-    return _page(request, work, form_class_for(work)(work, data), conflict=conflict)
+    return _page(request, work, form_class_for(work)(work, data), status=409, conflict=conflict)
 
 
 @require_POST
@@ -122,7 +124,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     form = SkipForm(request.POST)
     if not form.is_valid():
         page = form_class_for(work)(work, initial=dict(work.draft))
-        return _page(request, work, page, skip_form=form)
+        return _page(request, work, page, status=422, skip_form=form)
     if not work.skip(**form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
     return redirect("label", slug)
