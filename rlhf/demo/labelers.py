@@ -54,8 +54,9 @@ class Tally:
         self.rankings += 1
         for i, j in combinations(range(len(scores)), 2):
             if scores[i] != scores[j]:
+                better, worse = (i, j) if scores[i] > scores[j] else (j, i)
                 self.pairs += 1
-                self.flipped += (scores[i] > scores[j]) != (places[i] < places[j])
+                self.flipped += places[better] > places[worse]
 
 
 def rank_all(project: Project, labelers: list[User], *, seed: int, noise: float = NOISE) -> Tally:

@@ -40,7 +40,7 @@ from rlhf.demo.labelers import LIKING, NAMES, NOISE, gold_score, hire, rank_all
 from rlhf.evaluation import Result, compare, match_up
 from rlhf.kinds import policy_of
 from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot
-from rlhf.preflight import NotReady, preflight
+from rlhf.preflight import preflight
 from rlhf.promotion import promote
 from rlhf.rounds import launch_round, launch_sampling, stage_config
 from rlhf.snapshot import HELD_OUT, TRAIN
@@ -195,12 +195,7 @@ class Wheel:
     def launch(self, olga: User, base: Policy, seed: int) -> Round:
         for warning in preflight(self.project, base).warnings:
             self.say(f"Warning: {warning.message}")
-        try:
-            return launch_round(
-                self.project, by=olga, base=base, recipe=self.size.recipe, seed=seed
-            )
-        except NotReady as error:
-            raise CommandError(f"The round was not launched. {error}") from error
+        return launch_round(self.project, by=olga, base=base, recipe=self.size.recipe, seed=seed)
 
     def judge(
         self, round: Round, policies: list[Policy], *, by: User, seed: int

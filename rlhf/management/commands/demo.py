@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from rlhf.demo.wheel import SIZES, Wheel, base_folder, new_project
+from rlhf.preflight import NotReady
 
 
 class Command(BaseCommand):
@@ -36,5 +38,10 @@ class Command(BaseCommand):
         if folder and not (folder / "demonstrations.jsonl").is_file():
             raise CommandError(f"There is no demonstrations.jsonl in {folder}.")
         wheel = Wheel(project=new_project(), model=model, out=self.stdout)
-        figures = wheel.turn(folder, seed=options["seed"])
+        try:
+            figures = wheel.turn(folder, seed=options["seed"])
+        except NotReady as error:
+            raise CommandError(str(error)) from error
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
         self.stdout.write(json.dumps(figures, ensure_ascii=False))
