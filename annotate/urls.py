@@ -2,7 +2,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from annotate import api
-from annotate.views import chat, label, people
+from annotate.views import chat, label, people, prompts
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -22,4 +22,9 @@ urlpatterns = [
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
+    path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
+    path("p/<slug:slug>/prompts/import/", prompts.bring, name="prompts_import"),
+    path("p/<slug:slug>/prompts/tasks/", prompts.tasks, name="prompts_tasks"),
+    path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),
 ]

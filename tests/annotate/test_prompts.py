@@ -97,7 +97,14 @@ def test_a_prompts_page_shows_what_came_of_it(at, alice, rank_task):
     ranking.placements.create(completion=second, place=1, flags=["opinion"])
     Feedback.objects.create(completion=first, user=alice, thumb_up=False)
     page = at.get(url(f"{task.prompt.pk}/")).content.decode()
-    for shown in ("<strong>My</strong> answer", "Answer 1", "rated 3", "Expresses an opinion", "base", "alice"):
+    for shown in (
+        "<strong>My</strong> answer",
+        "Answer 1",
+        "rated 3",
+        "Expresses an opinion",
+        "base",
+        "alice",
+    ):
         assert shown in page
     assert page.count("#thumbs-down") == 1
 
