@@ -177,6 +177,8 @@ class Conversation(models.Model):
         self.save(update_fields=["improves_model"])
         if not allowed:
             self._take_back()
+        for message in self.messages.all():
+            message.feedback.update(harvested_at=None)  # to be looked at again
 
     @transaction.atomic
     def erase(self) -> None:
