@@ -24,7 +24,7 @@ bench: .venv/.installed
 lint: .venv/.installed
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
-	@$(VENV)/mypy .
+	@$(VENV)/mypy
 	@$(VENV)/djlint --quiet --lint templates
 	@$(VENV)/python -m feedback_site.embedded makemigrations --check --dry-run
 
