@@ -96,9 +96,11 @@ class Imported:
     def __str__(self) -> str:
         verb = "would bring" if self.is_dry_run else "brought"
         parts = [
-            f"{new:,} new {what} ({known:,} already there)" for what, new, known in self.counts
+            f"{new:,} new {what if new != 1 else what[:-1]} ({known:,} already there)"
+            for what, new, known in self.counts
         ]
-        return f"{self.lines:,} lines of {self.kind} {verb} {', '.join(parts)}."
+        lines = f"{self.lines:,} lines" if self.lines != 1 else "1 line"
+        return f"{lines} of {self.kind} {verb} {', '.join(parts)}."
 
 
 def import_labels(

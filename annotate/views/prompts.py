@@ -199,7 +199,8 @@ def tasks(request: Request, slug: str) -> HttpResponse:
         made = open_write_tasks(project, found, project.overlap, batch)
         lacking = "each of these prompts has a demonstration or is open for writing"
     if made:
-        messages.success(request, f"{made:,} tasks opened. Labelers find them under Label.")
+        opened = f"{made:,} tasks are" if made > 1 else "One task is"
+        messages.success(request, f"{opened} open. Labelers find them under Label.")
     else:
         messages.info(request, f"No task was opened: {lacking}.")
     return redirect("prompts", slug)

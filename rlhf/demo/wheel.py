@@ -46,7 +46,7 @@ from rlhf.rounds import launch_round, launch_sampling, stage_config
 from rlhf.snapshot import HELD_OUT, TRAIN
 
 K = 4
-OVERLAP = 3
+OVERLAP = 2
 QUESTION = "What is the capital of Portugal?"
 GUIDELINE = f"""# What the labelers of this project like
 

@@ -35,13 +35,13 @@ def run(*arguments: object) -> str:
 
 def test_it_imports_a_file_in_the_name_of_the_first_operator(alpha, file):
     said = run("import_labels", file, "--project", "alpha")
-    assert "1 new demonstrations (0 already there)" in said
+    assert "1 new demonstration (0 already there)" in said
     label = Demonstration.objects.get()
     assert (label.labeler.username, label.source) == ("olga", "demonstrations.jsonl")
 
 
 def test_a_dry_run_says_what_would_come(alpha, file):
-    assert "would bring 1 new prompts" in run(
+    assert "would bring 1 new prompt (" in run(
         "import_labels", file, "--project", "alpha", "--dry-run"
     )
     assert not Prompt.objects.exists()

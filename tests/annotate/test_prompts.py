@@ -126,7 +126,7 @@ def test_a_check_shows_what_would_come_and_keeps_nothing(at):
 
 def test_pasted_lines_are_imported(at):
     page = at.post(url("import/"), {"text": LINE, "import": ""}, follow=True)
-    assert "1 lines of prompts brought 1 new prompts" in page.content.decode()
+    assert "1 line of prompts brought 1 new prompt (" in page.content.decode()
     assert Prompt.objects.get().text == "Why is the sky blue?"
 
 
@@ -160,7 +160,7 @@ def test_labelers_are_asked_for_demonstrations_of_what_is_shown(at, new_prompt):
     new_prompt("How do I boil an egg?")
     new_prompt("How do I bake a pie?")
     page = at.post(url("tasks/"), {"kind": "write", "words": "egg"}, follow=True)
-    assert "1 tasks opened" in page.content.decode()
+    assert "One task is open" in page.content.decode()
     assert Task.objects.get().prompt.text == "How do I boil an egg?"
     again = at.post(url("tasks/"), {"kind": "write", "words": "egg"}, follow=True)
     assert "No task was opened" in again.content.decode()
