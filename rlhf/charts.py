@@ -102,5 +102,11 @@ def _caption(series: Series, rows: list[dict[str, Any]]) -> str:
         return ""
     (first_step, first), (last_step, last) = points[0], points[-1]
     if len(points) == 1:
-        return f"{series.label}: {first:.3g} at step {first_step}"
-    return f"{series.label}: {first:.3g} at step {first_step}, {last:.3g} at step {last_step}"
+        return f"{series.label}: {_short(first)} at step {first_step}"
+    return (
+        f"{series.label}: {_short(first)} at step {first_step}, {_short(last)} at step {last_step}"
+    )
+
+
+def _short(value: float) -> str:
+    return "0" if abs(value) < 1e-4 else f"{value:.3g}"

@@ -13,7 +13,7 @@ from rlhf.learning.config import TRAIN, Tune, recipe
 from rlhf.rounds import SIZES, TRAININGS
 
 DIAL = {
-    "tiny": "Tiny: a toy model, about a minute",
+    "tiny": "Tiny: a toy model, a few minutes",
     "small": "Small: 135 million weights on two CPU cores",
     "large": "Large: GPUs, close to InstructGPT",
 }

@@ -140,7 +140,7 @@ def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt]) -> No
         findings.append(Finding("no_prompts", message, is_error=True))
     if not 1 <= k <= 16:
         findings.append(Finding("bad_k", "K must be between 1 and 16.", is_error=True))
-    elif len(policies) * k < 2:
+    elif policies and len(policies) * k < 2:
         message = "One completion cannot be ranked: ask for at least two of each prompt."
         findings.append(Finding("one_completion", message, is_error=True))
     if len(policies) * k * len(prompts) > MOST_COMPLETIONS:

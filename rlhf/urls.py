@@ -7,6 +7,9 @@ urlpatterns = [
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.rounds_show, name="rounds_show"),
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),
+    path(
+        "p/<slug:slug>/rounds/<int:number>/samples/", rounds.rounds_samples, name="rounds_samples"
+    ),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"

@@ -22,12 +22,13 @@ from rlhf.rounds import launch_sampling
 @require_GET
 def policies(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
+    decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {
         "project": project,
         "policies": policies_of(project),
         "previous": previous_live(project),
-        "promotions": project.promotions.select_related("policy", "previous", "decided_by")[:10],
-        "samplings": Run.objects.of_project(project).samplings()[:5],
+        "promotions": list(decisions[:10]),
+        "samplings": list(Run.objects.of_project(project).samplings()[:5]),
     }
     return render(request, "rlhf/policies.html", context)
 

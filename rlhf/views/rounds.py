@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -71,12 +73,9 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     if request.method == "POST":
         _act(request, round)
         return redirect("rounds_show", slug=slug, number=number)
-    context = _live(round)
-    context["charted"] = [
-        {"run": run, "figures": figures_of(run)}
-        for run in context["report"].runs
-        if run.kind in CHARTS
-    ]
+    context = _with_samples(_live(round))
+    runs = [run for run in context["report"].runs if run.kind in CHARTS]
+    context["charted"] = [{"run": run, "figures": figures_of(run)} for run in runs]
     return render(request, "rlhf/round.html", context)
 
 
@@ -89,15 +88,20 @@ def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
     return render(request, "rlhf/_round_live.html", _live(round))
 
 
-def _live(round: Round) -> dict:
+@require_GET
+def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
+    round = round_for(request.user, slug, number)
+    return render(request, "rlhf/_samples.html", _with_samples(_live(round)))
+
+
+def _live(round: Round) -> dict[str, Any]:
     report = report_on(round)
-    return {
-        "project": round.project,
-        "round": round,
-        "report": report,
-        "samples": samples_of(report.runs),
-        "log": log_of(report.current),
-    }
+    log = log_of(report.current)
+    return {"project": round.project, "round": round, "report": report, "log": log}
+
+
+def _with_samples(context: dict[str, Any]) -> dict[str, Any]:
+    return {**context, "samples": samples_of(context["report"].runs)}
 
 
 def _act(request: Request, round: Round) -> None:

@@ -104,7 +104,7 @@ class Chart {
   }
 }
 
-const short = (value) => Number(value.toPrecision(3)).toString();
+const short = (value) => (Math.abs(value) < 1e-4 ? "0" : Number(value.toPrecision(3)).toString());
 
 async function follow(source, charts) {
   let after = -1;

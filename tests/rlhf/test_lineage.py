@@ -1,0 +1,53 @@
+from threading import Event
+
+import pytest
+
+from annotate.models import Policy
+from rlhf.leases import claim
+from rlhf.lineage import lineage_of, reach_of
+from rlhf.models import Snapshot
+from rlhf.supervisor import supervise
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ppo(round, fake_trainer) -> Policy:
+    while lease := claim():
+        supervise(lease, Event())
+    return Policy.objects.get(name="r1-ppo")
+
+
+def test_from_a_policy_to_the_people_it_learnt_from(ppo):
+    steps = lineage_of(ppo)
+    assert [step["policy"] for step in steps] == ["r1-ppo", "r1-sft", "base"]
+    newest, sft, base = steps
+    assert base["training"] is None
+    assert newest["training"]["run"]["kind"] == "ppo"
+    reward = newest["training"]["reward_model"]
+    assert reward["accuracy"] == 0.75
+    assert len(reward["run"]["snapshot"]["rankings"]) == 40
+    people = {each["username"]: each for each in reward["run"]["snapshot"]["labelers"]}
+    assert (people["bob"]["rankings"], people["bob"]["demonstrations"]) == (20, 0)
+    assert people["alice"]["rankings"] == 20
+    learnt = sft["training"]["run"]["snapshot"]
+    assert len(learnt["demonstrations"]) == 20
+    assert [each["username"] for each in learnt["labelers"]] == ["alice"]
+    assert learnt["sha256"] == Snapshot.objects.get(run_id=sft["training"]["run"]["id"]).sha256
+
+
+def test_from_a_person_to_every_policy_that_descends_from_their_labels(ppo, project, alice, bob):
+    def reach(person) -> tuple[list, list]:
+        found = reach_of(person, project)
+        return [s["kind"] for s in found["snapshots"]], [p["policy"] for p in found["policies"]]
+
+    assert reach(alice) == (["SFT", "reward model"], ["r1-sft", "r1-ppo"])
+    assert reach(bob) == (["reward model"], ["r1-ppo"])
+    grandchild = Policy.objects.create(
+        project=project, name="prompted", origin=Policy.Origin.PROMPTED, parent=ppo
+    )
+    assert reach(bob)[1] == ["r1-ppo", grandchild.name]
+
+
+def test_who_labelled_nothing_reaches_nothing(ppo, project, rita):
+    assert reach_of(rita, project)["snapshots"] == []

@@ -1,0 +1,299 @@
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Policy
+from rlhf import promotion
+from rlhf.leases import claim
+from rlhf.models import Checkpoint, Evaluation, Metric, Promotion, Round, Run, Sample, TrainedPolicy
+from rlhf.rounds import launch_sampling
+
+
+def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
+    Metric.objects.bulk_create(
+        Metric(
+            run=run,
+            lease_token=run.lease_token,
+            step=step,
+            split=split,
+            values=values,
+            time=timezone.now(),
+        )
+        for step, split, values in rows
+    )
+
+
+@pytest.fixture
+def running(round, prompts) -> Run:
+    """The first stage, in the middle of its work."""
+    run = claim().run
+    rows = [(step, "train", {"loss": 1 / step, "lr": 0.1}) for step in range(1, 6)]
+    write_metrics(run, *rows, (4, "test", {"loss": 0.5}))
+    Sample.objects.create(
+        run=run, lease_token=1, step=4, prompt=prompts[0], text="<b>Boil</b> it", score=0.25, kl=1
+    )
+    Run.objects.filter(pk=run.pk).update(step=5, total_steps=10)
+    return run
+
+
+@pytest.fixture
+def trained(round, base) -> Policy:
+    """What the first stage left behind."""
+    lease = claim()
+    policy = Policy.objects.create(
+        project=round.project,
+        name="r1-sft",
+        origin=Policy.Origin.TRAINED,
+        parent=base,
+        folder="runs/1/t1/model",
+    )
+    checkpoint = Checkpoint.objects.create(
+        run=lease.run, lease_token=1, step=6, folder=policy.folder, manifest_sha256="a" * 64
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    Evaluation.objects.create(
+        run=lease.run, round=round, policy=policy, opponent=base, judge="reward_model",
+        wins=6, losses=2, ties=2, win_rate=0.7, low=0.55, high=0.82,
+    )  # fmt: skip
+    lease.run.succeed(token=1, summary={"policy": "r1-sft", "steps": 6})
+    return policy
+
+
+def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[str, dict]:
+    """Every page of the operator, by the name of its URL."""
+    first = round.runs.get(position=0)
+    return {
+        "rounds": {},
+        "rounds_new": {},
+        "rounds_show": {"number": round.number},
+        "rounds_live": {"number": round.number},
+        "rounds_samples": {"number": round.number},
+        "rounds_run": {"run_id": sampling.pk},
+        "rounds_metrics": {"run_id": first.pk},
+        "policies": {},
+        "policies_sample": {},
+        "policies_lineage": {"policy_id": trained.pk},
+        "policies_lineage_json": {"policy_id": trained.pk},
+        "policies_reach": {"username": labeler},
+    }
+
+
+ACTS = {
+    "rounds_new": {},
+    "rounds_show": {"act": "cancel"},
+    "rounds_run": {"act": "cancel"},
+    "policies_sample": {},
+    "policies_promote": {"reason": "better"},
+    "policies_roll_back": {"reason": "worse"},
+}
+
+
+@pytest.fixture
+def sampling(project, base, olga, prompts) -> Run:
+    return launch_sampling(project, by=olga, policies=[base], k=2, prompts=prompts)
+
+
+def test_only_the_operators_of_a_project_see_its_pages(
+    round, trained, sampling, browse, olga, alice, rita, gus, mallory
+):
+    for name, arguments in pages(round, trained, sampling, "alice").items():
+        address = reverse(name, kwargs={"slug": "cooking", **arguments})
+        answers = {
+            person.username: browse(person).get(address).status_code
+            for person in (olga, alice, rita, gus, mallory)
+        }
+        assert answers == {"olga": 200, "alice": 403, "rita": 403, "gus": 403, "mallory": 404}, name
+
+
+def test_only_the_operators_of_a_project_act(
+    round, trained, sampling, browse, alice, rita, gus, mallory
+):
+    own = {**pages(round, trained, sampling, "alice"), "policies_roll_back": {}}
+    own["policies_promote"] = {"policy_id": trained.pk}
+    for name, data in ACTS.items():
+        address = reverse(name, kwargs={"slug": "cooking", **own[name]})
+        for person, status in ((alice, 403), (rita, 403), (gus, 403), (mallory, 404)):
+            assert browse(person).post(address, data).status_code == status, name
+    assert round.runs.filter(state=Run.State.CANCELLED).count() == 0
+    assert not Promotion.objects.exists()
+
+
+def test_a_foreign_number_answers_like_a_missing_one(round, trained, sampling, browse, mallory):
+    """Also under the address of her own project."""
+    for name, arguments in pages(round, trained, sampling, "alice").items():
+        if arguments:
+            address = reverse(name, kwargs={"slug": "elsewhere", **arguments})
+            assert browse(mallory).get(address).status_code == 404, name
+
+
+def test_empty_pages_say_what_to_do(project, browse, olga):
+    client = browse(olga)
+    assert "No round has been launched yet" in client.get("/p/cooking/rounds/").content.decode()
+    assert "There is no policy yet" in client.get("/p/cooking/policies/").content.decode()
+    new = client.get("/p/cooking/rounds/new/").content.decode()
+    for name in ("no_base", "no_demonstrations", "no_rankings"):
+        assert f'data-finding="{name}"' in new
+    assert "Launch</button>" not in new
+
+
+def test_a_round_is_launched_from_its_page_with_changed_fields(project, labels, base, browse, olga):
+    data = {"base": base.pk, "recipe": "tiny", "seed": "5", "note": "first",
+            "sft.train.epochs": "4", "ppo.train.whiten_advantages": "no"}  # fmt: skip
+    answer = browse(olga).post("/p/cooking/rounds/new/", data)
+    round = Round.objects.get()
+    assert answer.url == "/p/cooking/rounds/1/"
+    assert (round.base, round.recipe, round.note, round.launched_by) == (
+        base, "tiny", "first", olga,
+    )  # fmt: skip
+    assert [run.seed for run in round.runs.all()] == [5] * 4
+    assert round.runs.get(kind="sft").config["train"]["epochs"] == 4
+    assert round.runs.get(kind="ppo").config["train"]["whiten_advantages"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sft.train.epochs": "0"}, "greater than or equal to 1"),
+        ({"sft.train.epochs": "many"}, "Enter a whole number"),
+        ({"ppo.train.minibatches": "7"}, "is not a multiple of"),
+        ({"recipe": "huge"}, "not one of the available choices"),
+        ({"base": "0"}, "not one of the available choices"),
+    ],
+)
+def test_a_wrong_field_comes_back_with_what_to_do(
+    project, labels, base, browse, olga, change, told
+):
+    data = {"base": base.pk, "recipe": "tiny", **change}
+    answer = browse(olga).post("/p/cooking/rounds/new/", data)
+    assert answer.status_code == 422
+    assert told in answer.content.decode()
+    assert not Round.objects.exists()
+
+
+def test_a_round_with_no_labels_comes_back_with_the_reasons(project, prompts, base, browse, olga):
+    answer = browse(olga).post("/p/cooking/rounds/new/", {"base": base.pk, "recipe": "tiny"})
+    html = answer.content.decode()
+    assert answer.status_code == 422
+    assert "was not launched" in html and "There are no demonstrations yet" in html
+
+
+def test_turning_the_dial_shows_that_recipes_values(project, labels, base, browse, olga):
+    address = f"/p/cooking/rounds/new/?recipe=large&base={base.pk}"
+    part = browse(olga).get(address, headers={"HX-Request": "true"}).content.decode()
+    assert "recipe “large”" in part and 'placeholder="9.65e-06"' in part
+    assert "<html" not in part
+
+
+def test_the_round_page_says_how_it_goes_without_javascript(round, running, browse, olga):
+    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert "Running 12%" in html  # half of one stage of four
+    assert "step 5 of 10" in html
+    assert "training: 1 at step 1, 0.2 at step 5 · held out: 0.5 at step 4" in html
+    assert "&lt;b&gt;Boil&lt;/b&gt; it" in html and "score 0.25" in html
+    assert 'hx-trigger="every 2s"' in html
+
+
+def test_the_live_part_comes_only_when_something_changed(round, running, browse, olga):
+    client = browse(olga)
+    from rlhf.reports import report_on
+
+    digest = report_on(Round.objects.with_runs().get()).digest
+    assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 204
+    Run.objects.filter(pk=running.pk).update(step=6)
+    assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 200
+
+
+@pytest.mark.parametrize("verb", ["succeed", "fail", "pause"])
+def test_polling_stops_when_the_round_is_over(round, browse, olga, verb):
+    details = {"succeed": {"summary": {}}}.get(verb, {"reason": "disk full", "log_tail": "ENOSPC"})
+    while lease := claim():
+        getattr(lease.run, verb)(token=lease.token, **details)
+    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert "hx-trigger" not in html
+    assert ("Resume" in html) == (verb != "succeed")
+    if verb != "succeed":
+        assert "disk full" in html and "ENOSPC" in html
+
+
+def test_cancel_and_resume_from_the_page(round, browse, olga):
+    client = browse(olga)
+    client.post("/p/cooking/rounds/1/", {"act": "cancel"})
+    assert set(round.runs.values_list("state", flat=True)) == {"cancelled"}
+    client.post("/p/cooking/rounds/1/", {"act": "resume"})
+    assert set(round.runs.values_list("state", flat=True)) == {"queued"}
+    again = client.post("/p/cooking/rounds/1/", {"act": "resume"}, follow=True)
+    assert "nothing was changed" in again.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("after", "steps"), [("", [1, 2, 3, 4, 4, 5]), ("?after=3", [4, 4, 5]), ("?after=5", [])]
+)
+def test_metrics_come_from_a_step_on(round, running, browse, olga, after, steps):
+    answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json{after}").json()
+    assert [row["step"] for row in answer["rows"]] == steps
+    assert (answer["over"], answer["step"], answer["total_steps"]) == (False, 5, 10)
+    assert all(set(row["values"]) == {"loss"} for row in answer["rows"]), "only what is drawn"
+
+
+def test_a_step_that_is_no_number_is_refused(round, running, browse, olga):
+    answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json?after=x")
+    assert answer.status_code == 400 and "whole number" in answer.json()["error"]
+
+
+def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
+    running.fail(token=1, reason="x")
+    answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json").json()
+    assert (answer["over"], answer["state"]) == (True, "failed")
+
+
+def test_the_list_of_rounds_shows_result_and_labels(round, trained, browse, olga):
+    html = browse(olga).get("/p/cooking/rounds/").content.decode()
+    assert "Round 1" in html and "Running 25%" in html
+    assert "<strong>r1-sft</strong>" in html
+
+
+def test_a_policy_is_promoted_and_rolled_back_from_the_page(
+    project, base, trained, browse, olga, monkeypatch
+):
+    monkeypatch.setattr(promotion, "warm", lambda policy: None)
+    base.go_live()
+    client = browse(olga)
+    html = client.get("/p/cooking/policies/").content.decode()
+    assert "<strong>70%</strong>" in html and "(55%–82%) over base" in html
+    said = client.post(
+        f"/p/cooking/policies/{trained.pk}/promote/", {"reason": "wins 70 %"}, follow=True
+    )
+    assert "r1-sft is live." in said.content.decode()
+    assert project.policies.live().get() == trained
+    said = client.post("/p/cooking/policies/roll-back/", {"reason": "too short"}, follow=True)
+    assert "Rolled back to" in said.content.decode()
+    assert project.policies.live().get() == base
+
+
+def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, olga):
+    said = browse(olga).post(f"/p/cooking/policies/{trained.pk}/promote/", {}, follow=True)
+    assert "Say why" in said.content.decode()
+    assert not project.policies.live().exists()
+
+
+def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
+    client = browse(olga)
+    data = {"policies": [base.pk], "k": 3, "split": "test"}
+    answer = client.post("/p/cooking/policies/sample/", data, follow=True)
+    run = Run.objects.get()
+    test = [prompt.pk for prompt in prompts if prompt.split == "test"]
+    assert (run.config["prompts"], run.config["train"]["k"]) == (test, 3)
+    assert "Waits for a worker" in answer.content.decode()
+    refused = client.post("/p/cooking/policies/sample/", {"k": 3})
+    assert refused.status_code == 422 and "required" in refused.content.decode()
+    refused = client.post("/p/cooking/policies/sample/", {"policies": [base.pk], "k": 1})
+    assert "cannot be ranked" in refused.content.decode()
+
+
+def test_templates_start_no_queries(
+    round, trained, sampling, browse, olga, django_assert_max_num_queries
+):
+    client = browse(olga)
+    for name, arguments in pages(round, trained, sampling, "alice").items():
+        with django_assert_max_num_queries(25):
+            client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))

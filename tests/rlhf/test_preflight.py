@@ -1,0 +1,177 @@
+import pytest
+
+from annotate.models import Demonstration, Placement, Prompt, Ranking
+from rlhf.learning.config import ConfigError
+from rlhf.models import Round, Run
+from rlhf.preflight import NotReady, preflight
+from rlhf.rounds import launch_round, launch_sampling
+from tests.rlhf.conftest import rank
+
+BOTH = (Demonstration, Ranking)
+
+
+def names(project, base) -> tuple[set[str], set[str]]:
+    found = preflight(project, base)
+    return {each.name for each in found.errors}, {each.name for each in found.warnings}
+
+
+def test_enough_labels_raise_nothing(project, labels, base):
+    checks = preflight(project, base)
+    assert checks.findings == []
+    assert checks.counts == {
+        "demonstrations": 16,
+        "rankings": 32,
+        "comparisons": 64,
+        "prompts": 16,
+        "held_out_prompts": 4,
+    }
+
+
+def test_a_round_with_no_labels_is_refused_and_nothing_is_queued(project, prompts, base, olga):
+    with pytest.raises(NotReady) as refused:
+        launch_round(project, by=olga, base=base, recipe="tiny")
+    told = {finding.name: finding.message for finding in refused.value.findings}
+    assert set(told) == {"no_demonstrations", "no_rankings"}
+    assert "Let people write some" in told["no_demonstrations"]
+    assert "Sample completions" in told["no_rankings"]
+    assert not Round.objects.exists() and not Run.objects.exists()
+
+
+def keep_one_of(labels) -> None:
+    labels.exclude(pk=labels.in_split("train").first().pk).update(retracted=True)
+
+
+def empty(demonstration) -> None:
+    demonstration.text = " "
+    demonstration.save()
+
+
+# what happens to good labels → (errors, warnings)
+CASES = {
+    "only held-out labels": (
+        lambda: [m.objects.in_split("train").update(retracted=True) for m in BOTH],
+        {"no_training_demonstrations", "no_training_rankings"},
+        set(),
+    ),
+    "one row": (
+        lambda: [keep_one_of(m.objects.all()) for m in BOTH],
+        {"one_demonstration", "one_ranking"},
+        {"one_labeler"},
+    ),
+    "only ties": (lambda: Placement.objects.update(place=1), {"only_ties"}, set()),
+    "all bad": (lambda: Ranking.objects.update(outcome="all_bad"), {"no_rankings"}, set()),
+    "one labeler": (
+        lambda: Ranking.objects.filter(labeler__username="bob").update(retracted=True),
+        set(),
+        {"one_labeler"},
+    ),
+    "an empty completion": (
+        lambda: empty(Demonstration.objects.in_split("train").first()),
+        set(),
+        {"empty_completion"},
+    ),
+    "no test split": (
+        lambda: Prompt.objects.update(split="train"),
+        set(),
+        {"no_test_split"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_shortcoming_is_named(project, labels, base, case):
+    spoil, errors, warnings = CASES[case]
+    spoil()
+    assert names(project, base) == (errors, warnings)
+
+
+def test_few_labels_warn(project, prompts, base, alice, bob):
+    for prompt in prompts[:4]:
+        Demonstration.objects.create(prompt=prompt, labeler=alice, text="Cook it")
+        rank(prompt, base, bob, places=[1, 2, 2, 3])
+    errors, warnings = names(project, base)
+    assert errors == set()
+    assert warnings == {"few_demonstrations", "few_rankings", "one_labeler"}
+
+
+def test_a_person_who_contradicts_themselves_is_noticed(project, labels, base, bob, prompts):
+    rank(prompts[0], base, bob, places=[2, 2, 1])
+    assert names(project, base) == (set(), {"contradictory_comparisons"})
+
+
+def test_the_same_text_in_two_places_is_noticed(project, labels, base):
+    ranking = Ranking.objects.in_split("train").first()
+    for placement in ranking.placements.all():
+        placement.completion.text = "The same"
+        placement.completion.save()
+    assert "chosen_is_rejected" in names(project, base)[1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "config.json").write_text("<html>"), "is not JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer is missing"),
+        (lambda folder: folder.rename(folder.parent / "gone"), "does not exist"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_refused(project, labels, base, data_dir, spoil, error):
+    spoil(data_dir / base.folder)
+    [finding] = preflight(project, base).errors
+    assert finding.name == "base_not_a_model"
+    assert error in finding.message and "safetensors" in finding.message
+
+
+def test_a_policy_without_weights_cannot_be_a_base(project, labels, base):
+    base.folder = ""
+    assert names(project, base)[0] == {"base_without_weights"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"sft": {"train": {"learning_rat": 1.0}}}, "unknown field train.learning_rat"),
+        ({"ppo": {"train": {"batch_size": 0}}}, "at least 1"),
+        ({"reward": {"tune": {"mode": "magic"}}}, "must be one of"),
+        ({"sft": {"trian": {}}}, "unknown part"),
+    ],
+)
+def test_a_wrong_field_is_refused(project, labels, base, olga, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
+    assert not Round.objects.exists()
+
+
+def test_an_override_lands_in_its_run_only(project, labels, base, olga):
+    overrides = {"sft": {"train": {"epochs": 7}, "tune": {"mode": "lora"}}}
+    round = launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
+    configs = {run.kind: run.config for run in round.runs.all()}
+    assert configs["sft"]["train"]["epochs"] == 7
+    assert configs["sft"]["tune"]["mode"] == "lora"
+    assert configs["reward"]["tune"]["mode"] == "full"
+    assert configs["evaluate"]["train"]["k"] == 2
+
+
+def test_rounds_are_numbered_in_their_project(project, labels, base, olga):
+    numbers = [launch_round(project, by=olga, base=base, recipe="tiny").number for _ in range(3)]
+    assert numbers == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"policies": []}, "no_policies"),
+        ({"prompts": []}, "no_prompts"),
+        ({"k": 0}, "bad_k"),
+        ({"k": 17}, "bad_k"),
+        ({"k": 1}, "one_completion"),
+    ],
+)
+def test_a_sampling_that_makes_no_sense_is_refused(project, prompts, base, olga, change, name):
+    wanted = {"by": olga, "policies": [base], "k": 4, "prompts": prompts, **change}
+    with pytest.raises(NotReady) as refused:
+        launch_sampling(project, **wanted)
+    assert [finding.name for finding in refused.value.findings] == [name]
+    assert not Run.objects.exists()

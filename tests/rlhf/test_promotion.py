@@ -1,0 +1,116 @@
+import pytest
+from django.core.exceptions import ValidationError
+
+from annotate.inference import InferenceError
+from annotate.models import Policy, Project
+from rlhf import promotion
+from rlhf.models import Promotion
+from rlhf.promotion import previous_live, promote, roll_back
+
+
+@pytest.fixture
+def warmed(monkeypatch) -> list[Policy]:
+    """The policies that were tried before they went live."""
+    tried: list[Policy] = []
+    monkeypatch.setattr(promotion, "warm", tried.append)
+    return tried
+
+
+@pytest.fixture
+def abc(project: Project) -> list[Policy]:
+    return [
+        Policy.objects.create(
+            project=project, name=name, origin=Policy.Origin.BASE, folder=f"models/{name}"
+        )
+        for name in "abc"
+    ]
+
+
+def live(project: Project) -> str | None:
+    policy = project.policies.live().first()
+    return policy and policy.name
+
+
+def test_promote_warms_then_flips_and_remembers_why(project, abc, olga, warmed):
+    a, b, _ = abc
+    promote(a, by=olga, reason="the first")
+    made = promote(b, by=olga, reason=" better answers ")
+    assert live(project) == "b"
+    assert (made.previous, made.reason, made.decided_by) == (a, "better answers", olga)
+    assert warmed == [a, b]
+    a.refresh_from_db()
+    assert a.state == Policy.State.RETIRED
+
+
+def test_roll_back_goes_back_step_by_step(project, abc, olga, warmed):
+    for policy in abc:
+        promote(policy, by=olga, reason="onwards")
+    for expected in ("b", "a"):
+        made = roll_back(project, by=olga, reason="guests complained")
+        assert live(project) == expected
+        assert made.is_rollback
+    assert previous_live(project) is None
+    with pytest.raises(ValidationError, match="nothing to roll back to"):
+        roll_back(project, by=olga, reason="further")
+
+
+def test_after_a_roll_back_a_promotion_starts_from_there(project, abc, olga, warmed):
+    a, b, c = abc
+    promote(a, by=olga, reason="1")
+    promote(b, by=olga, reason="2")
+    roll_back(project, by=olga, reason="3")
+    promote(c, by=olga, reason="4")
+    assert previous_live(project) == a
+
+
+def test_the_way_back_leads_to_what_was_live_before_the_first_promotion(project, abc, olga, warmed):
+    a, b, _ = abc
+    a.go_live()
+    promote(b, by=olga, reason="better")
+    assert roll_back(project, by=olga, reason="worse").policy == a
+
+
+@pytest.mark.parametrize("reason", ["", "   "])
+def test_a_decision_needs_a_reason(project, abc, olga, warmed, reason):
+    with pytest.raises(ValidationError, match="Say why"):
+        promote(abc[0], by=olga, reason=reason)
+    assert live(project) is None
+
+
+def test_what_is_live_is_not_promoted_again(project, abc, olga, warmed):
+    promote(abc[0], by=olga, reason="1")
+    stale = Policy.objects.get(pk=abc[0].pk)
+    stale.state = Policy.State.CANDIDATE
+    with pytest.raises(ValidationError, match="live already"):
+        promote(stale, by=olga, reason="2")
+    assert Promotion.objects.count() == 1
+
+
+def test_a_policy_that_cannot_answer_is_not_promoted(project, abc, olga, monkeypatch):
+    def broken(policy: Policy) -> None:
+        raise InferenceError("The model server does not answer.")
+
+    monkeypatch.setattr(promotion, "warm", broken)
+    with pytest.raises(ValidationError, match="cannot answer. The model server"):
+        promote(abc[0], by=olga, reason="1")
+    assert live(project) is None and not Promotion.objects.exists()
+
+
+def test_the_way_back_is_open_even_when_the_server_is_silent(project, abc, olga, monkeypatch):
+    a, b, _ = abc
+    a.go_live()
+    b.go_live()
+    Promotion.objects.create(project=project, policy=b, previous=a, reason="1", decided_by=olga)
+
+    def broken(policy: Policy) -> None:
+        raise InferenceError("The model server does not answer.")
+
+    monkeypatch.setattr(promotion, "warm", broken)
+    roll_back(project, by=olga, reason="it answers nobody")
+    assert live(project) == "a"
+
+
+def test_a_policy_known_only_by_its_words_cannot_go_live(project, abc, olga, warmed):
+    abc[0].folder = ""
+    with pytest.raises(ValidationError, match="no weights and no endpoint"):
+        promote(abc[0], by=olga, reason="1")
