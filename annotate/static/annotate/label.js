@@ -25,6 +25,14 @@ export const isTyping = (event) =>
 export const isCommand = (event) =>
   !(event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]"));
 
+// htmx gives the focus to what has the same id as before; on the next task one begins anew.
+document.addEventListener("htmx:afterSettle", (event) => {
+  const form = document.getElementById("work");
+  if (!form || event.detail.target.id !== "main") return;
+  const start = document.getElementById("errors") ?? form.elements.text ?? document.getElementById("main");
+  start.focus({ preventScroll: start.id === "main" });
+});
+
 // Drafts
 
 const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !OWN_FIELDS.has(name)));
@@ -85,6 +93,15 @@ onWork((form) => {
   });
 });
 
+// A conversation too long for its column begins at the turn to be answered
+
+onWork(() => {
+  const asked = document.querySelector(".asked");
+  if (asked.scrollHeight <= asked.clientHeight) return;
+  const turns = asked.querySelectorAll(".turn");
+  asked.scrollTop = turns[turns.length - 1].offsetTop - asked.offsetTop;
+});
+
 // Active time: seconds in which the page is seen and somebody does something
 
 onWork((form) => {
@@ -119,14 +136,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// The undo bar goes when its time is over; what is saved needs no copy in the browser
+// The undo button goes when its time is over, the line stays: nothing jumps. What is saved needs no copy in the browser
 
 function watchUndo() {
   const bar = document.getElementById("just-saved");
   if (!bar || bar.dataset.watched) return;
   bar.dataset.watched = "yes";
   localStorage.removeItem(copyKey(bar.dataset.address));
-  setTimeout(() => bar.remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
+  setTimeout(() => bar.querySelector("button").remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
 }
 document.addEventListener("htmx:afterSettle", watchUndo);
 watchUndo();
