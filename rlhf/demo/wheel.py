@@ -5,6 +5,8 @@ policy gives more of it on prompts it has never seen."""
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,6 +37,7 @@ from annotate.models import (
     User,
 )
 from annotate.queue import open_rank_tasks
+from annotate.rows import parse_prompt
 from rlhf.command_line import wait_for
 from rlhf.demo.labelers import LIKING, NAMES, NOISE, gold_score, hire, rank_all
 from rlhf.evaluation import Result, compare, match_up
@@ -46,6 +49,7 @@ from rlhf.rounds import launch_round, launch_sampling, stage_config
 from rlhf.snapshot import HELD_OUT, TRAIN
 
 K = 4
+MOST_PROMPTS_SAMPLED = 200
 OVERLAP = 2
 QUESTION = "What is the capital of Portugal?"
 GUIDELINE = f"""# What the labelers of this project like
@@ -60,14 +64,15 @@ class Size:
     """How much of everything a model can take in the minutes there are."""
 
     recipe: str
-    prompts_sampled: int  # beside completions that were imported
+    longest_prompt: int  # in characters; longer ones are left out
+    few_prompts: int  # sampled beside completions that were imported
     gold_samples: int  # per held-out prompt and policy
     gold_prompts: int
 
 
 SIZES = {
-    "tiny": Size(recipe="tiny", prompts_sampled=1000, gold_samples=8, gold_prompts=64),
-    "smol": Size(recipe="small", prompts_sampled=32, gold_samples=2, gold_prompts=48),
+    "tiny": Size("tiny", longest_prompt=800, few_prompts=64, gold_samples=8, gold_prompts=48),
+    "smol": Size("small", longest_prompt=2000, few_prompts=32, gold_samples=2, gold_prompts=48),
 }
 
 
@@ -176,10 +181,13 @@ class Wheel:
 
     def bring_file(self, path: Path, by: User) -> None:
         try:
-            with path.open("rb") as file:
-                self.say(str(import_labels(file, project=self.project, by=by, source=path.name)))
+            file, left_out = short_enough(path, self.size.longest_prompt)
         except OSError as error:
             raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+        if left_out:
+            self.say(f"{left_out} prompts are too long for this model and are left out")
+        try:
+            self.say(str(import_labels(file, project=self.project, by=by, source=path.name)))
         except ImportFailed as error:
             raise CommandError(f"{path}: {error}") from error
 
@@ -187,9 +195,9 @@ class Wheel:
         """All prompts if nothing is there to rank; else a few. One in five is held out."""
         prompts = self.project.prompts.order_by("pk")
         if not self.project.tasks.exists():
-            return list(prompts[: self.size.prompts_sampled])
-        held_out = self.size.prompts_sampled // 4
-        train = prompts.in_split(*TRAIN)[: self.size.prompts_sampled - held_out]
+            return list(prompts[:MOST_PROMPTS_SAMPLED])
+        held_out = self.size.few_prompts // 5
+        train = prompts.in_split(*TRAIN)[: self.size.few_prompts - held_out]
         return [*train, *prompts.in_split(*HELD_OUT)[:held_out]]
 
     def launch(self, olga: User, base: Policy, seed: int) -> Round:
@@ -279,6 +287,21 @@ def new_project() -> Project:
         overlap=OVERLAP,
         rate_before_ranking=False,
     )
+
+
+def short_enough(path: Path, longest: int) -> tuple[io.BytesIO, int]:
+    """The file, with an empty line for each prompt that is longer; and how many those are."""
+    kept, left_out = io.BytesIO(), 0
+    for line in path.read_bytes().splitlines():
+        try:
+            row = parse_prompt(json.loads(line))
+        except ValueError:  # the import says what is wrong with it
+            row = None
+        is_long = row and sum(len(message["content"]) for message in row.prompt) > longest
+        kept.write(b"\n" if is_long else line + b"\n")
+        left_out += bool(is_long)
+    kept.seek(0)
+    return kept, left_out
 
 
 def run_figures(run: Run) -> dict[str, Any]:

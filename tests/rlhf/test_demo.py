@@ -12,7 +12,7 @@ from annotate.exporting import lines
 from annotate.models import Completion, Membership, Ranking, Task
 from rlhf.demo import labelers
 from rlhf.demo.labelers import NOISE, Tally, gold_score, hire, noisy_places, rank_all
-from rlhf.demo.wheel import new_project
+from rlhf.demo.wheel import new_project, short_enough
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,14 @@ def test_they_leave_writing_to_people(project, write_task):
     anna = hire(project, "sim-anna")
     assert rank_all(project, [anna], seed=0).rankings == 0
     assert Membership.objects.get(user=anna).role == Membership.Role.LABELER
+
+
+def test_prompts_too_long_for_the_model_leave_an_empty_line(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "short"}\n{"prompt": "much too long"}\nno JSON\n')
+    kept, left_out = short_enough(file, 10)
+    assert kept.read() == b'{"prompt": "short"}\n\nno JSON\n'
+    assert left_out == 1
 
 
 @pytest.mark.django_db
