@@ -119,9 +119,9 @@ class Feedback(models.Model):
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
             fields |= {"reasons": [], "wanted_answer": ""}
-        feedback._change(**fields)
         if why:
-            feedback.explain(**why)
+            fields |= cls._fitting(thumb_up=thumb_up, **why)
+        feedback._change(**fields)
         return feedback
 
     @classmethod
@@ -136,16 +136,27 @@ class Feedback(models.Model):
             self._change(retracted_at=Now())
 
     @transaction.atomic
-    def explain(
-        self, *, reasons: Iterable[str] = (), note: str = "", wanted_answer: str = ""
-    ) -> None:
+    def explain(self, **why: Any) -> None:
+        """`reasons`, a `note`, the `wanted_answer`: what is left out is emptied."""
         self._lock()
-        fitting = dict(self.reasons_for(thumb_up=self.thumb_up))
-        self._change(
-            reasons=[reason for reason in fitting if reason in reasons],
-            note=note,
-            wanted_answer="" if self.thumb_up else wanted_answer,
-        )
+        self._change(**self._fitting(thumb_up=self.thumb_up, **why))
+
+    @classmethod
+    def _fitting(
+        cls,
+        *,
+        thumb_up: bool,
+        reasons: Iterable[str] = (),
+        note: str = "",
+        wanted_answer: str = "",
+    ) -> dict[str, Any]:
+        """Of an explanation, what goes with the thumb."""
+        choices = dict(cls.reasons_for(thumb_up=thumb_up))
+        return {
+            "reasons": [reason for reason in choices if reason in reasons],
+            "note": note,
+            "wanted_answer": "" if thumb_up else wanted_answer,
+        }
 
     def _lock(self) -> Feedback:
         self.refresh_from_db(from_queryset=Feedback.objects.select_for_update())

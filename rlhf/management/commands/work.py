@@ -28,25 +28,22 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 15.0
 PRESENCE_EVERY = 10.0
 BELL_AWAY = (RedisError, OSError)
+LOOKS = {"label": "annotate.jobs.harvest_waiting", "train": "rlhf.jobs.look"}
 
 
 class Command(BaseCommand):
     help = "Works: `label` does the short jobs, `train` the runs. Ends at SIGTERM within 30 s."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("queue", choices=["label", "train"])
+        parser.add_argument("queue", choices=list(LOOKS))
 
     def handle(self, *, queue: str, **options: Any) -> None:
         leaving = import_string("rlhf.jobs.leaving") if queue == "train" else threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: leaving.set())
-        look = import_string("rlhf.jobs.look") if queue == "train" else nothing_to_look_for
+        look = import_string(LOOKS[queue])
         logger.info("worker %s listens for %s", worker_name(), queue)
         Ear(queue, leaving).listen(look)
-
-
-def nothing_to_look_for() -> bool:
-    return False
 
 
 class Ear:
@@ -59,7 +56,7 @@ class Ear:
         self._made: SimpleWorker | None = None
         self._making = threading.Lock()
 
-    def listen(self, look: Callable[[], bool]) -> None:
+    def listen(self, look: Callable[[], object]) -> None:
         presence = threading.Thread(target=self._be_present, name="presence")
         presence.start()
         while not self.leaving.is_set():
@@ -131,7 +128,7 @@ class Ear:
         self._is_deaf = True
 
 
-def look_until_idle(look: Callable[[], bool]) -> None:
+def look_until_idle(look: Callable[[], object]) -> None:
     try:
         while look():
             pass
