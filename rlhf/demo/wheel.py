@@ -71,7 +71,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size("tiny", longest_prompt=800, few_prompts=64, gold_samples=8, gold_prompts=48),
+    "tiny": Size("tiny", longest_prompt=450, few_prompts=64, gold_samples=8, gold_prompts=48),
     "smol": Size("small", longest_prompt=2000, few_prompts=32, gold_samples=2, gold_prompts=48),
 }
 
