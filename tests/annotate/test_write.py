@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connections
+from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
 from annotate.models import Assignment, Demonstration
@@ -216,6 +216,14 @@ def test_twenty_retries_at_once_have_one_effect(alice, work):
         assert len(labels) == 1
         Demonstration.objects.get(pk=labels.pop()).retract(draft={})
     assert Demonstration.objects.filter(retracted=False).count() == 5
+
+
+def test_the_database_itself_allows_an_assignment_one_first_label(alice, work):
+    Demonstration.record(assignment=work, text="One")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Demonstration.objects.create(
+            assignment=work, prompt=work.task.prompt, labeler=alice, text="Two"
+        )
 
 
 # Two tabs
