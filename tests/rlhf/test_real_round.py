@@ -1,0 +1,66 @@
+"""The whole of a round with the real trainer, on a model small enough for a test."""
+
+import json
+import subprocess
+import sys
+from threading import Event
+
+import pytest
+from django.conf import settings
+
+from annotate.models import Policy
+from rlhf.leases import claim
+from rlhf.models import Evaluation, RewardModel, Run
+from rlhf.rounds import launch_round
+from rlhf.supervisor import supervise
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SHORT = {
+    "sft": {"train": {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}},
+    "reward": {"train": {"epochs": 1, "bootstrap": 10}},
+    "ppo": {
+        "train": {
+            "updates": 2,
+            "batch_size": 8,
+            "micro_batch_size": 8,
+            "max_new_tokens": 8,
+            "sample_prompts": 1,
+            "evaluate_prompts": 4,
+            "critic_warmup": 0,
+        }
+    },
+}
+
+
+@pytest.fixture
+def tiny(policy: Policy, prompts, data_dir) -> Policy:
+    corpus = data_dir / "corpus.jsonl"
+    rows = [{"prompt": p.messages, "completions": [f"Cook it: {p.text}"]} for p in prompts]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "rlhf.learning.base", "tiny", str(data_dir / "models/tiny")]
+    subprocess.run([*command, "--corpus", str(corpus)], cwd=settings.BASE_DIR, check=True)
+    policy.folder = "models/tiny"
+    policy.save()
+    return policy
+
+
+@pytest.mark.timeout(600)
+def test_labels_become_a_policy(project, tiny, labels, olga):
+    tiny.folder = "models/tiny"  # the labels' fixture has its own base
+    tiny.save()
+    round = launch_round(project, by=olga, base=tiny, recipe="tiny", overrides=SHORT)
+    while lease := claim():
+        supervise(lease, Event())
+        run = Run.objects.get(pk=lease.run.pk)
+        assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
+    assert Policy.objects.get(name="r1-ppo").parent.name == "r1-sft"
+    assert 0 <= RewardModel.objects.get().accuracy <= 1
+    ppo = round.runs.get(kind=Run.Kind.PPO)
+    assert [m.step for m in ppo.metrics.filter(split="train")] == [1, 2]
+    drawn = {"objective/scores", "objective/kl", "policy/entropy", "response/length"}
+    assert drawn <= set(ppo.metrics.filter(split="train").first().values)
+    assert round.runs.get(kind=Run.Kind.SFT).samples.exists()
+    assert Evaluation.objects.filter(round=round).count() == 3
+    folder = settings.DATA_DIR / Policy.objects.get(name="r1-ppo").folder
+    assert (folder / "generation_config.json").exists()
