@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,14 @@ def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) ->
 @pytest.fixture
 def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
     return launch_round(project, by=olga, base=base, recipe="tiny")
+
+
+def trainers(data_dir: Path) -> list[str]:
+    """The command lines of the trainers that work in this DATA_DIR now."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            command = file.read_text().replace("\0", " ")
+            if "-m rlhf.learning" in command and str(data_dir) in command:
+                found.append(command)
+    return found

@@ -145,6 +145,26 @@ def test_many_workers_claim_each_run_once(project):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_a_run_that_another_is_just_claiming(project):
+    a_run(project)
+    claimed: list[Lease | None] = []
+
+    def work() -> None:
+        claimed.append(claim())
+        connection.close()
+
+    worker = threading.Thread(target=work)
+    with transaction.atomic():
+        assert claim()
+        worker.start()
+        worker.join(5)
+        was_waiting = worker.is_alive()
+    worker.join()
+    assert not was_waiting
+    assert claimed == [None]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_contested_writes_are_all_by_the_holder(project, settings):
     """Workers with 30 ms leases write as fast as they can; a row of an older lease that comes
     after one of a newer lease is an inversion."""

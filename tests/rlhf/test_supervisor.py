@@ -12,6 +12,7 @@ from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
 from rlhf.rounds import cancel_round, launch_sampling, resume_round
 from rlhf.supervisor import supervise
+from tests.rlhf.conftest import trainers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,6 +104,16 @@ def test_resume_goes_on_from_the_last_checkpoint(round, fake_trainer):
     assert Policy.objects.get(name="r1-sft").folder == f"runs/{run.pk}/t2/model"
 
 
+def test_what_lies_past_the_checkpoint_is_dropped_before_going_on(round, fake_trainer):
+    fake_trainer(mode="crash")  # in step 3, after the checkpoint of step 2
+    work()
+    fake_trainer(steps=2)
+    resume_round(round)
+    run = work()
+    assert set(run.metrics.values_list("step", flat=True)) == {1, 2}
+    assert set(run.samples.values_list("step", flat=True)) == {1, 2}
+
+
 def test_a_trainer_that_is_killed_again_and_again_is_quarantined(round, fake_trainer):
     fake_trainer(mode="killed")
     runs = work_until_idle()
@@ -191,6 +202,7 @@ def test_a_worker_that_lost_its_lease_kills_the_trainer_and_writes_nothing(
     worker.start()
     run = round.runs.get(position=0)
     wait_for(lambda: run.metrics.exists())
+    assert trainers(settings.DATA_DIR)
     Run.objects.filter(pk=run.pk).update(lease_token=7)
     written = run.metrics.count()
     worker.join(10)
@@ -198,14 +210,7 @@ def test_a_worker_that_lost_its_lease_kills_the_trainer_and_writes_nothing(
     run.refresh_from_db()
     assert (run.state, run.lease_token) == (Run.State.RUNNING, 7)
     assert run.metrics.count() == written
-    assert not trainers_of(run), "the trainer outlived its lease"
-
-
-def trainers_of(run: Run) -> list[str]:
-    import subprocess
-
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in found.stdout.splitlines() if str(settings.DATA_DIR) in line]
+    assert not trainers(settings.DATA_DIR), "the trainer outlived its lease"
 
 
 def test_sampling_makes_completions_and_the_work_of_ranking_them(

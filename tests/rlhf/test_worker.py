@@ -16,7 +16,7 @@ from redis import Redis
 from annotate.models import Policy
 from feedback_site import bell
 from rlhf.models import Round, Run
-from tests.rlhf.conftest import FAKE
+from tests.rlhf.conftest import FAKE, trainers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,35 +73,28 @@ def figures(run: Run) -> list[tuple]:
     return list(run.metrics.values_list("step", "split", "values").order_by("step", "split"))
 
 
-def trainers(data_dir: Path) -> list[str]:
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [
-        line
-        for line in found.stdout.splitlines()
-        if "rlhf.learning" in line and str(data_dir) in line
-    ]
-
-
 def test_a_run_of_a_killed_worker_is_taken_over_and_ends_the_same(
     round, hire, fake_trainer, data_dir
 ):
-    fake_trainer(steps=12, seconds=0.15)
+    fake_trainer(steps=30, seconds=0.2)
     run = round.runs.get(position=0)
     first = hire()
     wait_for(lambda: run.checkpoints.filter(step=6).exists())
+    assert trainers(data_dir)
     first.kill()
-    wait_for(lambda: not trainers(data_dir), 5)
     died = time.monotonic()
+    wait_for(lambda: not trainers(data_dir), 2)
+    fake_trainer(steps=30)
     hire()
     wait_for(lambda: is_over(round))
     assert time.monotonic() - died < 30
     run.refresh_from_db()
     assert (run.state, run.lease_token) == (Run.State.SUCCEEDED, 2)
-    uninterrupted = [(step, 1 / step) for step in range(1, 13)]
+    uninterrupted = [(step, 1 / step) for step in range(1, 31)]
     trained = run.metrics.filter(split="train").order_by("step")
     assert [(row.step, row.values["loss"]) for row in trained] == uninterrupted
     assert trained.first().lease_token == 1 and trained.last().lease_token == 2
-    assert run.samples.count() == 12
+    assert run.samples.count() == 30
     assert Policy.objects.filter(name="r1-ppo").exists()
 
 

@@ -60,7 +60,7 @@ class Ear:
         presence = threading.Thread(target=self._be_present, name="presence")
         presence.start()
         while not self.leaving.is_set():
-            look_until_idle(look)
+            look_until_idle(look, self.leaving)
             self._hear_for(LOOK_EVERY)
         presence.join()
 
@@ -128,9 +128,9 @@ class Ear:
         self._is_deaf = True
 
 
-def look_until_idle(look: Callable[[], object]) -> None:
+def look_until_idle(look: Callable[[], object], leaving: threading.Event) -> None:
     try:
-        while look():
+        while not leaving.is_set() and look():
             pass
     except (OperationalError, InterfaceError) as error:
         logger.warning("cannot look in the database: %s", error)
