@@ -6,6 +6,7 @@ from threading import Event
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from annotate.models import Completion, Policy, Task
 from rlhf.leases import claim
@@ -24,6 +25,18 @@ def work(leaving: Event | None = None) -> Run | None:
         return None
     supervise(lease, leaving or Event())
     return Run.objects.get(pk=lease.run.pk)
+
+
+def hired(leaving: Event | None = None) -> threading.Thread:
+    """Somebody else who does that, once started."""
+
+    def work_and_go() -> None:
+        try:
+            work(leaving)
+        finally:
+            connection.close()
+
+    return threading.Thread(target=work_and_go)
 
 
 def work_until_idle() -> list[Run]:
@@ -153,7 +166,7 @@ def test_a_full_disk_at_the_snapshot_pauses_the_run(round, fake_trainer, monkeyp
 
 def test_cancel_saves_a_checkpoint_and_ends_within_ten_seconds(round, fake_trainer):
     fake_trainer(steps=2000, seconds=0.05)
-    worker = threading.Thread(target=work)
+    worker = hired()
     worker.start()
     run = round.runs.get(position=0)
     wait_for(lambda: run.metrics.exists())
@@ -169,7 +182,7 @@ def test_cancel_saves_a_checkpoint_and_ends_within_ten_seconds(round, fake_train
 def test_a_trainer_that_does_not_listen_is_cancelled_all_the_same(round, fake_trainer, monkeypatch):
     monkeypatch.setattr("rlhf.supervisor.CANCEL_GRACE", 0.5)
     fake_trainer(mode="hang")
-    worker = threading.Thread(target=work)
+    worker = hired()
     worker.start()
     run = round.runs.get(position=0)
     wait_for(lambda: run.metrics.filter(step=3).exists())
@@ -182,7 +195,7 @@ def test_a_trainer_that_does_not_listen_is_cancelled_all_the_same(round, fake_tr
 def test_a_leaving_worker_gives_the_run_back_with_a_checkpoint(round, fake_trainer):
     fake_trainer(steps=2000, seconds=0.05)
     leaving = Event()
-    worker = threading.Thread(target=work, args=[leaving])
+    worker = hired(leaving)
     worker.start()
     run = round.runs.get(position=0)
     wait_for(lambda: run.metrics.exists())
@@ -198,7 +211,7 @@ def test_a_worker_that_lost_its_lease_kills_the_trainer_and_writes_nothing(
     round, fake_trainer, monkeypatch
 ):
     fake_trainer(steps=2000, seconds=0.05)
-    worker = threading.Thread(target=work)
+    worker = hired()
     worker.start()
     run = round.runs.get(position=0)
     wait_for(lambda: run.metrics.exists())
