@@ -1,0 +1,169 @@
+"""One turn of the wheel, by the people who turn it, on the real stack with the tiny model."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Site
+
+QUESTIONS = [
+    *("Name a European river.", "Name a European city.", "Name a European bird."),
+    *("Name a European language.", "Name a fruit.", "Name a planet.", "Name a colour."),
+    *("Name a metal.", "Name a tree.", "Name a number.", "Name an insect.", "Name a dance."),
+]
+ANSWERS = ["The Danube.", "Lisbon is a city in Europe.", "The robin.", "Finnish."]
+MINUTES = 60_000
+
+SET_UP = """
+from annotate.models import Membership, Project, User
+from annotate.management.commands.seed_demo import base_policy, member
+project = Project.objects.create(name="Wheel", slug="wheel", ranking_size=4)
+project.publish_guideline(text="Be **brief** and right.", author=None)
+for name, role in [("alice", "labeler"), ("olga", "operator"), ("gus", "guest")]:
+    member(project, name, role)
+base_policy(project, "tiny")
+elsewhere = Project.objects.create(name="Elsewhere", slug="elsewhere")
+member(elsewhere, "mallory", "operator")
+"""
+
+
+@pytest.mark.timeout(900)
+def test_the_wheel_turns(site: Site, sign_in):
+    site.shell(SET_UP)
+    olga, alice = sign_in("olga").page, sign_in("alice").page
+    import_prompts(olga, site)
+    write_demonstrations(alice, site)
+    sample_completions(olga, site)
+    rank_completions(alice, site)
+    launch_and_watch(olga, site)
+    promote(olga, site)
+    gus = sign_in("gus").page
+    chat_and_judge(gus, site)
+    sees_none_of_it(sign_in("mallory").page, site, chat=gus.url)
+
+
+def import_prompts(olga: Page, site: Site) -> None:
+    olga.goto(f"{site.url}/p/wheel/prompts/import/")
+    lines = [json.dumps({"prompt": question}) for question in QUESTIONS]
+    olga.get_by_label("Or paste lines").fill("\n".join([*lines[:6], "{not JSON", *lines[6:]]))
+    olga.get_by_role("button", name="Check first").click()
+    expect(olga.locator("#result")).to_contain_text("Line 7")
+    olga.get_by_label("Or paste lines").fill("\n".join(lines))
+    olga.get_by_role("button", name="Import").click()
+    expect(olga.get_by_text("12 new prompts")).to_be_visible()
+    olga.goto(f"{site.url}/p/wheel/prompts/?words=European")
+    olga.get_by_role("button", name="Ask for demonstrations").click()
+
+
+def write_demonstrations(alice: Page, site: Site) -> None:
+    """By keyboard only: the editor has the focus, Ctrl+Enter submits and brings the next task."""
+    alice.goto(f"{site.url}/p/wheel/label/")
+    for answer in ANSWERS:
+        task = alice.locator("#work").get_attribute("action")
+        expect(alice.get_by_label("Your answer")).to_be_focused()
+        alice.keyboard.type(answer)
+        alice.keyboard.press("Control+Enter")
+        expect(alice.locator(f'#work[action="{task}"]')).to_have_count(0)
+        expect(alice.get_by_text("Saved at")).to_be_visible()
+
+
+def sample_completions(olga: Page, site: Site) -> None:
+    olga.goto(f"{site.url}/p/wheel/policies/sample/")
+    olga.get_by_label("base-tiny").check()
+    olga.get_by_role("button", name="Sample").click()
+    expect(olga.get_by_text("Succeeded").first).to_be_visible(timeout=3 * MINUTES)
+
+
+def rank_completions(alice: Page, site: Site) -> None:
+    """By keyboard only: j to the next answer, a digit for its tier, = for a tie."""
+    alice.goto(f"{site.url}/p/wheel/label/")
+    for _ in range(4):
+        expect(alice.get_by_role("heading", name="Rank the answers")).to_be_visible()
+        task = alice.locator("#work").get_attribute("action")
+        for key in ("j", "1", "j", "2", "j", "=", "j", "3"):
+            alice.keyboard.press(key)
+        tiers = alice.locator(".tier select")
+        assert [tiers.nth(i).input_value() for i in range(4)] == ["1", "2", "2", "3"]
+        expect(alice.locator("#said")).to_have_text("D is now tier 3")
+        alice.keyboard.press("Control+Enter")
+        expect(alice.locator(f'#work[action="{task}"]')).to_have_count(0)
+    alice.goto(f"{site.url}/p/wheel/my-work/")
+    expect(alice.get_by_text("B = C").or_(alice.get_by_text("ranking")).first).to_be_visible()
+
+
+def launch_and_watch(olga: Page, site: Site) -> None:
+    olga.goto(f"{site.url}/p/wheel/rounds/new/")
+    olga.get_by_label("Tiny").check()
+    expect(olga.locator("#details")).to_contain_text("Demonstrations")
+    olga.get_by_role("button", name="Launch").click()
+    expect(olga.get_by_role("heading", name=re.compile("Round 1"))).to_be_visible()
+    olga.evaluate("window.neverReloaded = true")
+    stages = olga.get_by_role("list", name="Stages").get_by_role("listitem")
+    expect(stages).to_have_count(4)
+    for number, name in enumerate(["SFT", "Reward model", "PPO", "Evaluation"]):
+        stage = stages.nth(number)
+        expect(stage).to_contain_text(name, ignore_case=True)
+        expect(stage).to_contain_text("Succeeded", timeout=5 * MINUTES)
+    for title in ("SFT loss", "Reward model accuracy", "PPO score", "KL to the SFT policy"):
+        expect_drawn(olga.get_by_role("figure").filter(has_text=title))
+    assert olga.evaluate("window.neverReloaded"), "the page was reloaded while it watched"
+
+
+def expect_drawn(figure: Locator) -> None:
+    expect(figure).to_be_visible()
+    coloured = figure.locator("canvas").evaluate(
+        """canvas => canvas.getContext("2d")
+            .getImageData(0, 0, canvas.width, canvas.height).data.some(byte => byte > 0)"""
+    )
+    assert coloured
+
+
+def promote(olga: Page, site: Site) -> None:
+    olga.goto(f"{site.url}/p/wheel/policies/")
+    policy = olga.get_by_role("listitem").filter(
+        has=olga.get_by_role("heading", name=re.compile("r1-ppo"))
+    )
+    policy.get_by_text("Promote…").click()
+    policy.get_by_label("Reason").fill("Turns")
+    policy.get_by_role("button", name="Make r1-ppo live").click()
+    expect(olga.get_by_role("heading", name=re.compile("r1-ppo.*live", re.I))).to_be_visible(
+        timeout=MINUTES
+    )
+
+
+def chat_and_judge(gus: Page, site: Site) -> None:
+    gus.goto(f"{site.url}/p/wheel/chat/")
+    gus.evaluate(
+        """() => { window.lengths = new Set();
+        new MutationObserver(() => {
+            const text = document.querySelector(".streaming");
+            if (text) window.lengths.add(text.textContent.length);
+        }).observe(document.body, {subtree: true, childList: true, characterData: true}); }"""
+    )
+    gus.get_by_role("textbox").fill("Name a fruit.")
+    gus.keyboard.press("Enter")
+    down = gus.get_by_role("button", name="Bad answer")
+    expect(down).to_be_visible(timeout=MINUTES)
+    expect(gus.locator(".by")).to_have_text("r1-ppo")
+    assert gus.evaluate("window.lengths.size") > 1, "the answer came in one piece"
+    down.click()
+    expect(down).to_have_attribute("aria-pressed", "true")
+    gus.get_by_label("Not correct").check()
+    gus.get_by_role("button", name="Save").click()
+    expect(gus.get_by_text("Thank you, noted.")).to_be_visible()
+    down.click()
+    expect(down).to_have_attribute("aria-pressed", "false")
+    gus.reload()
+    expect(down).to_have_attribute("aria-pressed", "false")
+
+
+def sees_none_of_it(mallory: Page, site: Site, chat: str) -> None:
+    mallory.goto(site.url)
+    expect(mallory.get_by_text("Wheel")).to_have_count(0)
+    pages = ("", "label/", "my-work/", "prompts/", "rounds/", "rounds/1/", "policies/", "chat/")
+    for address in [f"{site.url}/p/wheel/{page}" for page in pages] + [chat]:
+        answer = mallory.request.get(address)
+        assert answer.status == 404, address
+        assert "Wheel" not in answer.text()
