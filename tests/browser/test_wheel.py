@@ -133,15 +133,18 @@ def promote(olga: Page, site: Site) -> None:
     )
 
 
+NOTE_LENGTHS = """
+window.lengths = new Set();
+new MutationObserver(() => {
+    const text = document.querySelector(".streaming");
+    if (text) window.lengths.add(text.textContent.length);
+}).observe(document, {subtree: true, childList: true, characterData: true});
+"""
+
+
 def chat_and_judge(gus: Page, site: Site) -> None:
+    gus.add_init_script(NOTE_LENGTHS)
     gus.goto(f"{site.url}/p/wheel/chat/")
-    gus.evaluate(
-        """() => { window.lengths = new Set();
-        new MutationObserver(() => {
-            const text = document.querySelector(".streaming");
-            if (text) window.lengths.add(text.textContent.length);
-        }).observe(document.body, {subtree: true, childList: true, characterData: true}); }"""
-    )
     gus.get_by_role("textbox").fill("Name a fruit.")
     gus.keyboard.press("Enter")
     down = gus.get_by_role("button", name="Bad answer")
