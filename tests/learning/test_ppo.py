@@ -3,10 +3,10 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from tests.learning.conftest import learn, read_rows
 
 from rlhf.learning.ppo import PPOLearner
 from rlhf.learning.run_folder import RunFolder
+from tests.learning.conftest import learn, read_rows
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import time
 
 import pytest
 import torch
-from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 from safetensors.torch import load_file
 
 from rlhf.learning import checkpoint, networks
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
+from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
 KINDS = ("sft", "reward", "ppo")
 
