@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS
 from annotate.models import Membership
@@ -29,8 +30,9 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if membership is None:
         return {}
     rooms = [
-        {"url_name": name, "label": label, "is_here": (match.url_name or "").startswith(name)}
+        {"url_name": name, "label": label, "is_here": request.path.startswith(address)}
         for name, label, role in ROOMS
         if membership.role in MAY_ACT_AS[role]
+        for address in [reverse(name, args=[membership.project.slug])]
     ]
     return {"here": {"project": membership.project, "role": membership.role, "rooms": rooms}}

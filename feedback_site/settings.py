@@ -2,6 +2,7 @@
 else, and stands in the README's table of settings (a test compares the two)."""
 
 import json
+import os
 import secrets
 import stat
 from pathlib import Path
@@ -40,7 +41,8 @@ SECRET_KEY = _secret_key()
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 PORT = env.int("PORT", default=8000)
-SITE_URL = env.str("SITE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
+_site_url = f"http://127.0.0.1:{PORT}" if "PORT" in os.environ else _embedded.get("site_url", "")
+SITE_URL = env.str("SITE_URL", default=_site_url or f"http://127.0.0.1:{PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
 
 INSTALLED_APPS = [
@@ -98,12 +100,14 @@ TEMPLATES = [
 ]
 
 DATABASE_URL = env.str("DATABASE_URL", default=_embedded.get("database_url", ""))
+# Without an address Django connects nowhere; the check in `feedback_site.checks` says so.
+_database = env.db_url_config(DATABASE_URL or "postgres://nowhere.invalid/feedback_site")
+_pool = {"pool": {"min_size": 1, "max_size": 16, "timeout": 10}}
 DATABASES = {
     "default": {
-        # Without an address Django connects nowhere; the check in `feedback_site.checks` says so.
-        **env.db_url_config(DATABASE_URL or "postgres://nowhere.invalid/feedback_site"),
-        "CONN_MAX_AGE": 0,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
+        **_database,
+        "CONN_MAX_AGE": 0,  # the pool keeps connections
+        "OPTIONS": {**_pool, **_database.get("OPTIONS", {})},
     }
 }
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
@@ -187,5 +191,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"httpx": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

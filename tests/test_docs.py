@@ -33,6 +33,7 @@ def test_the_version_is_the_first_of_the_changelog():
 
 
 def test_every_file_of_the_annotated_tree_exists():
+    """Each line of the tree: names, then three spaces or more, then what they are."""
     tree = README.split("## The house")[1].split("```")[1]
     folders: list[tuple[int, Path]] = [(-1, ROOT)]
     missing = []
@@ -41,11 +42,10 @@ def test_every_file_of_the_annotated_tree_exists():
         while folders[-1][0] >= indent:
             folders.pop()
         parent = folders[-1][1]
-        for name in re.findall(r"(?<![\w/])([\w./]+(?:\.py|\.md|/))(?=\s|$)", line):
-            if not (parent / name).exists():
-                missing.append(str((parent / name).relative_to(ROOT)))
-            if name.endswith("/") and line.lstrip().startswith(name):
-                folders.append((indent, parent / name))
+        names = re.split(r"\s{3,}", line.strip())[0].split()
+        missing += [name for name in names if not (parent / name).exists()]
+        if names[0].endswith("/"):
+            folders.append((indent, parent / names[0]))
     assert not missing
 
 

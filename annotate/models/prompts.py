@@ -239,9 +239,15 @@ class Policy(models.Model):
         return content_hash([self.system_prompt, self.few_shot])
 
     def messages_for(self, conversation: Messages) -> Messages:
-        """The whole context sent to the model: system prompt, few-shot turns, the conversation."""
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        return [*system, *self.few_shot, *conversation]
+        """The whole context sent to the model: system prompt, few-shot turns, the conversation.
+
+        A conversation with a system message of its own has it joined to the policy's, because
+        many chat templates take one only, and only at the start."""
+        own = [turn["content"] for turn in conversation if turn["role"] == "system"]
+        instructions = "\n\n".join(filter(None, [self.system_prompt, *own]))
+        system = [{"role": "system", "content": instructions}] if instructions else []
+        rest = [turn for turn in conversation if turn["role"] != "system"]
+        return [*system, *self.few_shot, *rest]
 
     @transaction.atomic
     def go_live(self) -> Policy | None:

@@ -5,7 +5,15 @@ import json
 
 import pytest
 
-from annotate.models import Completion, Demonstration, Feedback, Prompt, Ranking, Task
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Feedback,
+    Policy,
+    Prompt,
+    Ranking,
+    Task,
+)
 
 pytestmark = pytest.mark.django_db
 LINE = '{"prompt": "Why is the sky blue?"}'
@@ -182,3 +190,20 @@ def test_an_export_is_a_download(at, new_prompt):
     assert response["Content-Disposition"] == 'attachment; filename="cooking-prompts.jsonl"'
     assert int(response["Content-Length"]) == len(content)
     assert at.get(url("export/songs/")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("instructions", "own", "expected"),
+    [
+        ("", [], []),
+        ("Be brief.", [], ["Be brief."]),
+        ("", ["Be kind."], ["Be kind."]),
+        ("Be brief.", ["Be kind."], ["Be brief.\n\nBe kind."]),
+    ],
+)
+def test_a_policy_sends_one_system_message_at_most(instructions, own, expected):
+    asked = [{"role": "user", "content": "Hello"}]
+    conversation = [*({"role": "system", "content": text} for text in own), *asked]
+    sent = Policy(system_prompt=instructions).messages_for(conversation)
+    assert [turn["content"] for turn in sent if turn["role"] == "system"] == expected
+    assert sent[-1:] == asked
