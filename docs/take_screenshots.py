@@ -27,12 +27,11 @@ def manage(data_dir: str, *arguments: str) -> str:
 def prepare(data_dir: str, slug: str) -> None:
     """People in the demo's project, and something for a person to rank."""
     code = f"""
-from annotate.management.commands.seed_demo import member
 from annotate.models import Project
 from annotate.queue import open_rank_tasks
 project = Project.objects.get(slug={slug!r})
 for name, role in {PEOPLE!r}.items():
-    member(project, name, role)
+    project.admit(name=name, role=role)
 open_rank_tasks(project, prompts=project.prompts.all(), k=4, overlap=1, batch="screenshots")
 """
     manage(data_dir, "shell", "--no-imports", "-c", code)

@@ -67,6 +67,16 @@ class Project(models.Model):
         return self.guidelines.order_by("-version").first()
 
     @transaction.atomic
+    def admit(self, *, name: str, role: str) -> User:
+        """Makes `name` a member. A new person has no password, and comes in by a sign-in link."""
+        person, is_new = User.objects.get_or_create(username=name)
+        if is_new:
+            person.set_unusable_password()
+            person.save(update_fields=["password"])
+        self.memberships.update_or_create(user=person, defaults={"role": role})
+        return person
+
+    @transaction.atomic
     def publish_guideline(self, *, text: str, author: User | None) -> Guideline:
         Project.objects.select_for_update().get(pk=self.pk)
         current = self.guideline

@@ -22,7 +22,7 @@ from django.db import transaction
 
 from annotate.chat import write_whole
 from annotate.importing import ImportFailed, import_labels
-from annotate.management.commands.seed_demo import BUNDLED, base_policy, member
+from annotate.management.commands.seed_demo import BUNDLED, base_policy
 from annotate.models import (
     Completion,
     Conversation,
@@ -89,7 +89,7 @@ class Wheel:
 
     def turn(self, folder: Path | None, *, seed: int = 0) -> dict[str, Any]:
         """Everything from the import to the thumb. Returns the figures."""
-        olga = member(self.project, "olga", Membership.Role.OPERATOR)
+        olga = self.project.admit(name="olga", role=Membership.Role.OPERATOR)
         labelers = [hire(self.project, name) for name in NAMES]
         guest = hire(self.project, "sim-gus", Membership.Role.GUEST)
 

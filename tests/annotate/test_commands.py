@@ -137,3 +137,29 @@ def test_seed_demo_leaves_the_live_policy_alone(settings):
     settings.BASE_MODEL = "other"
     run("seed_demo")
     assert demo.policies.live().get() == chosen
+
+
+def test_a_new_project_has_an_operator_and_a_live_base_model(settings):
+    settings.BASE_MODEL = "tiny"
+    link = run("create_project", "My Kitchen", "--operator", "olga").strip()
+    project = Project.objects.get(slug="my-kitchen")
+    assert project.memberships.get().role == Membership.Role.OPERATOR
+    assert project.policies.live().get().name == "base-tiny"
+    assert user_of_link(*link.split("/")[-3:-1]).username == "olga"
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [(["Alpha"], "“alpha” already"), (["!!!"], "--slug"), (["Alpha", "--slug", "A b"], "--slug")],
+)
+def test_a_project_needs_an_address_of_its_own(alpha, arguments, sentence):
+    with pytest.raises(CommandError, match=sentence):
+        run("create_project", *arguments, "--operator", "olga")
+    assert Project.objects.count() == 2
+
+
+def test_a_member_is_added_and_later_has_another_role(alpha):
+    link = run("add_member", "alice", "--project", "alpha", "--role", "labeler").strip()
+    assert user_of_link(*link.split("/")[-3:-1]).username == "alice"
+    run("add_member", "alice", "--project", "alpha", "--role", "reviewer")
+    assert alpha.memberships.get(user__username="alice").role == Membership.Role.REVIEWER

@@ -18,14 +18,14 @@ MINUTES = 60_000
 
 SET_UP = """
 from annotate.models import Membership, Project, User
-from annotate.management.commands.seed_demo import base_policy, member
+from annotate.management.commands.seed_demo import base_policy
 project = Project.objects.create(name="Wheel", slug="wheel", ranking_size=4)
 project.publish_guideline(text="Be **brief** and right.", author=None)
 for name, role in [("alice", "labeler"), ("olga", "operator"), ("gus", "guest")]:
-    member(project, name, role)
+    project.admit(name=name, role=role)
 base_policy(project, "tiny")
 elsewhere = Project.objects.create(name="Elsewhere", slug="elsewhere")
-member(elsewhere, "mallory", "operator")
+elsewhere.admit(name="mallory", role="operator")
 """
 
 

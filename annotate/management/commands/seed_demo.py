@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from annotate.importing import import_labels
-from annotate.models import Membership, Policy, Project, User
+from annotate.models import Membership, Policy, Project
 from annotate.queue import open_write_tasks
 from annotate.sign_in import login_link
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
     @transaction.atomic
     def handle(self, **options: Any) -> None:
         project, _ = Project.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
-        people = {name: member(project, name, role) for name, role in PEOPLE.items()}
+        people = {name: project.admit(name=name, role=role) for name, role in PEOPLE.items()}
         if project.guideline is None:
             text = GUIDELINE.read_text(encoding="utf-8")
             project.publish_guideline(text=text, author=people["olga"])
@@ -46,16 +46,6 @@ class Command(BaseCommand):
         if options["links"]:
             for name, person in people.items():
                 self.stdout.write(f"{name:6} {login_link(person)}")
-
-
-def member(project: Project, name: str, role: str) -> User:
-    """A person without a password, who comes in by a sign-in link."""
-    person, is_new = User.objects.get_or_create(username=name)
-    if is_new:
-        person.set_unusable_password()
-        person.save(update_fields=["password"])
-    project.memberships.get_or_create(user=person, defaults={"role": role})
-    return person
 
 
 def base_policy(project: Project, model: str) -> Policy:
