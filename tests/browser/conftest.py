@@ -78,7 +78,9 @@ def address_when_ready(process: subprocess.Popen[str]) -> str:
     pytest.fail("the site did not come up:\n" + "".join(said))
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while Playwright runs, asyncio believes itself inside an event loop,
+# and the tests of async views need one of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     assert executable, "no Chromium on this machine: `make test` installs it"
