@@ -107,7 +107,7 @@ def test_any_answer_of_the_inference_server_but_a_failure_will_do(settings, code
             pass
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.handle_request).start()
+        threading.Thread(target=server.handle_request, daemon=True).start()
         settings.INFERENCE_URL = f"http://127.0.0.1:{server.server_port}"
         assert health()[1]["inference"] == state
 
