@@ -50,6 +50,8 @@ from rlhf.snapshot import HELD_OUT, TRAIN
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200
+# In characters. The tiny model can read no more, and one long prompt slows its whole batch down.
+LONGEST_PROMPT = 450
 OVERLAP = 2
 QUESTION = "What is the capital of Portugal?"
 GUIDELINE = f"""# What the labelers of this project like
@@ -64,15 +66,14 @@ class Size:
     """How much of everything a model can take in the minutes there are."""
 
     recipe: str
-    longest_prompt: int  # in characters; longer ones are left out
     few_prompts: int  # sampled beside completions that were imported
     gold_samples: int  # per held-out prompt and policy
     gold_prompts: int
 
 
 SIZES = {
-    "tiny": Size("tiny", longest_prompt=450, few_prompts=64, gold_samples=8, gold_prompts=48),
-    "smol": Size("small", longest_prompt=2000, few_prompts=32, gold_samples=2, gold_prompts=48),
+    "tiny": Size("tiny", few_prompts=64, gold_samples=8, gold_prompts=48),
+    "smol": Size("small", few_prompts=24, gold_samples=2, gold_prompts=48),
 }
 
 
@@ -181,11 +182,13 @@ class Wheel:
 
     def bring_file(self, path: Path, by: User) -> None:
         try:
-            file, left_out = short_enough(path, self.size.longest_prompt)
+            file, left_out = short_enough(path, LONGEST_PROMPT)
         except OSError as error:
             raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
         if left_out:
-            self.say(f"{left_out} prompts are too long for this model and are left out")
+            self.say(
+                f"{left_out} prompts are longer than {LONGEST_PROMPT} characters and are left out"
+            )
         try:
             self.say(str(import_labels(file, project=self.project, by=by, source=path.name)))
         except ImportFailed as error:
