@@ -229,7 +229,7 @@ def _save(learner: Learner, folder: RunFolder, step: int) -> None:
                 "kind": folder.config.kind,
                 "learner": learner.state(),
                 "optimizer_steps": optimiser.steps,
-                "skipped": optimiser.skipped,
+                "skipped": [optimiser.skipped, optimiser.skipped_in_a_row],
                 "random": random_state(),
             },
         )
@@ -253,7 +253,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
         folder.say(f"corrupt checkpoint passed over: {complaint}")
     learner.optimiser.restore(good.tensors)
     learner.optimiser.steps = good.state["optimizer_steps"]
-    learner.optimiser.skipped = good.state["skipped"]
+    learner.optimiser.skipped, learner.optimiser.skipped_in_a_row = good.state["skipped"]
     learner.restore(good.state["learner"])
     restore_random(good.state["random"])
     folder.rewind(good.step)

@@ -76,6 +76,15 @@ def test_the_clip_takes_the_gradient_only_where_it_would_go_too_far(advantage, l
     assert (logprobs.grad.abs().item() > 0) is moves
 
 
+def test_a_policy_far_from_its_sampler_still_has_finite_gradients():
+    logprobs = torch.tensor([0.0, -5000.0], requires_grad=True)
+    loss, ratio, _ = losses.policy_loss(
+        logprobs, torch.tensor([-5000.0, 0.0]), torch.tensor([-1.0, 1.0]), clip=0.2
+    )
+    loss.backward()
+    assert loss.isfinite() and ratio.isfinite().all() and logprobs.grad.isfinite().all()
+
+
 def test_the_value_loss_is_the_worse_of_plain_and_clipped():
     loss, clipped = losses.value_loss(
         torch.tensor([1.0, 0.1]), torch.zeros(2), torch.tensor([2.0, 1.0]), clip=0.2

@@ -44,6 +44,11 @@ def test_the_score_is_read_at_the_last_real_token(scorer):
     assert networks.last_valid(batch.mask_BL).tolist() == [4, 6]
 
 
+def test_positions_count_real_tokens_whatever_the_padding():
+    mask = torch.tensor([[False, False, True, True], [True, True, True, False]])
+    assert networks.positions(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 2]]
+
+
 def test_the_scalar_head_begins_small(data_dir):
     torch.manual_seed(0)
     weight = networks.load_score(data_dir / "base").head.weight

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from rlhf.learning.networks import collate
 from rlhf.learning.ppo import PPOLearner
 from rlhf.learning.run_folder import RunFolder
 from tests.learning.conftest import learn, read_rows
@@ -53,6 +54,16 @@ def test_the_reference_stays_what_the_policy_was(make_learner):
     before = {name: weight.clone() for name, weight in reference.items()}
     learner.update(0)
     assert all(torch.equal(before[name], weight) for name, weight in reference.items())
+
+
+def test_an_adapter_in_training_is_measured_against_the_policy_without_it(make_learner, policy):
+    learner = make_learner(tune={"mode": "lora", "rank": 4}, train={"learning_rate": 1e-2})
+    learner.update(0)
+    rollout = learner.explorer.explore(learner.prompts, range(8))
+    assert rollout.kl_k3_B.mean() > 1e-3
+    expected_N = policy(collate(rollout.episodes, 0))[0].detach()
+    ref_N = rollout.flat(rollout.ref_logprobs_BT, range(8))
+    torch.testing.assert_close(ref_N, expected_N, atol=1e-5, rtol=0)
 
 
 def test_during_warm_up_only_the_critic_learns(make_learner):

@@ -29,8 +29,8 @@ def test_two_processes_learn_what_one_does(kind, make_run, data_dir):
         read_rows(one / "metrics.jsonl"), read_rows(two / "metrics.jsonl"), strict=True
     ):
         assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"])
-        for name in {"loss", "objective/kl", "objective/scores", "response/length"} & ours.keys():
-            assert theirs[name] == pytest.approx(ours[name], abs=1e-3), name
+        for name in {"loss", "gradient/norm", "objective/kl", "objective/scores"} & ours.keys():
+            assert theirs[name] == pytest.approx(ours[name], abs=1e-3, rel=1e-3), name
     weights = [load_file(folder / "model/model.safetensors") for folder in (one, two)]
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-3, rtol=0)
