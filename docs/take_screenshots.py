@@ -37,41 +37,46 @@ open_rank_tasks(project, prompts=project.prompts.all(), k=4, overlap=1, batch="s
     manage(data_dir, "shell", "--no-imports", "-c", code)
 
 
-def shoot(page: Page, name: str) -> None:
-    page.wait_for_timeout(800)
-    page.screenshot(path=OUT / f"{name}.png")
+def rank(page: Page, here: str) -> None:
+    page.goto(f"{here}/label/")
+    for key in ("j", "1", "j", "2", "j", "=", "j", "3"):
+        page.keyboard.press(key)
+    page.evaluate("scrollTo(0, 0)")
 
 
-def main(site: str, data_dir: str, slug: str) -> None:
+def round(page: Page, here: str) -> None:
+    page.goto(f"{here}/rounds/")
+    page.get_by_role("link", name="Round 1").click()
+
+
+def chat(page: Page, here: str) -> None:
+    page.goto(f"{here}/chat/new/")
+    page.get_by_role("textbox").fill("Why do we have leap years?")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Bad answer").click(timeout=180_000)
+
+
+SHOTS = {"rank": ("alice", rank), "round": ("olga", round), "chat": ("gus", chat)}
+
+
+def main(site: str, data_dir: str, slug: str, *names: str) -> None:
     OUT.mkdir(exist_ok=True)
     prepare(data_dir, slug)
-    here = f"{site}/p/{slug}"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        pages = {}
-        for name in PEOPLE:
-            page = pages[name] = chromium.new_context(
+        for name in names or SHOTS:
+            person, walk = SHOTS[name]
+            page = chromium.new_context(
                 viewport={"width": 1280, "height": 800}, color_scheme="light"
             ).new_page()
-            page.goto(manage(data_dir, "login_link", name))
+            page.goto(manage(data_dir, "login_link", person))
             page.get_by_role("button", name="Sign in").click()
             page.wait_for_load_state()
-        pages["alice"].goto(f"{here}/label/")
-        for key in ("j", "1", "j", "2", "j", "=", "j", "3"):
-            pages["alice"].keyboard.press(key)
-        pages["alice"].evaluate("scrollTo(0, 0)")
-        shoot(pages["alice"], "rank")
-        pages["olga"].goto(f"{here}/rounds/")
-        pages["olga"].locator("tbody a, .round a, main li a").first.click()
-        shoot(pages["olga"], "round")
-        pages["gus"].goto(f"{here}/chat/new/")
-        pages["gus"].get_by_role("textbox").fill("What is the capital of Portugal?")
-        pages["gus"].keyboard.press("Enter")
-        down = pages["gus"].get_by_role("button", name="Bad answer")
-        down.click(timeout=60_000)
-        shoot(pages["gus"], "chat")
+            walk(page, f"{site}/p/{slug}")
+            page.wait_for_timeout(800)
+            page.screenshot(path=OUT / f"{name}.png")
         chromium.close()
 
 
