@@ -2,7 +2,6 @@
 # make test [ARGS="-k ranking"]           all tests, browser included
 # make lint                               style, types, templates, migrations
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
-# make bench                              the figures in benchmarks/
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 MODEL ?= tiny
@@ -10,16 +9,13 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: run test bench lint demo chromium
+.PHONY: run test lint demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
 
 test: .venv/.installed chromium
 	@$(VENV)/python -m pytest $(ARGS)
-
-bench: .venv/.installed
-	@$(VENV)/python -m benchmarks $(ARGS)
 
 lint: .venv/.installed
 	@$(VENV)/ruff check .
