@@ -91,7 +91,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    from .checkpoint import sha256
+    from .manifest import sha256
     from .sample import sample
     from .training import Learner, train
 

@@ -37,8 +37,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from .checkpoint import write_manifest
 from .config import ConfigError
+from .manifest import write_manifest
 from .networks import check_folder
 
 PAD, END = "<|pad|>", "<|end|>"

@@ -7,9 +7,7 @@ A checkpoint whose hashes do not match is passed over for the one before it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -21,13 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-MANIFEST = "manifest.json"
+from .manifest import Corrupt, sync, verify, write_manifest
+
 KEEP = 3
 SPARE_BYTES = 16 << 20
-
-
-class CorruptCheckpoint(Exception):
-    """No checkpoint of the folder matches its manifest."""
 
 
 class DiskFull(OSError):
@@ -94,10 +89,10 @@ def latest_good(folder: Path, before: str = "") -> tuple[Checkpoint, list[str]] 
             continue
         try:
             return load(place), complaints
-        except CorruptCheckpoint as error:
+        except Corrupt as error:
             complaints.append(str(error))
     if complaints:
-        raise CorruptCheckpoint("; ".join(complaints))
+        raise Corrupt("; ".join(complaints))
     return None
 
 
@@ -113,42 +108,3 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if "No space left" in str(error) or "os error 28" in str(error):
             raise OSError(errno.ENOSPC, str(error)) from error
         raise
-
-
-def write_manifest(folder: Path) -> None:
-    """Flush every file of the folder, then list their sizes and hashes, and flush that."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
-            sync(path)
-            files[str(path.relative_to(folder))] = {
-                "sha256": sha256(path),
-                "size": path.stat().st_size,
-            }
-    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
-    sync(folder / MANIFEST)
-    sync(folder)
-
-
-def verify(folder: Path) -> None:
-    try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-        for name, expected in files.items():
-            path = folder / name
-            if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
-                raise CorruptCheckpoint(f"{folder.name}: {name} does not match its manifest")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptCheckpoint(f"{folder.name}: {error!r}") from error
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,9 +28,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .checkpoint import write_manifest
 from .config import ConfigError, Tune
 from .losses import token_logprobs
+from .manifest import write_manifest
 from .render import Encoded, Renderer
 
 CALIBRATION = "calibration.json"

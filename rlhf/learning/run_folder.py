@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, config
+from . import config
+from .manifest import sha256, sync
 from .records import DataError
 
 DONE, STOPPED, PAUSED, FAILED = 0, 3, 4, 1
@@ -56,7 +57,7 @@ class RunFolder:
         path = self.resolve(getattr(self.config.data, name))
         stated = self.config.data.sha256
         expected = stated.get(name) if isinstance(stated, dict) else stated * (name == "train")
-        if expected and path.is_file() and checkpoint.sha256(path) != expected:
+        if expected and path.is_file() and sha256(path) != expected:
             raise DataError(f"{path.name}: the content is not what the config's sha256 says")
         return path
 
@@ -130,7 +131,7 @@ class RunFolder:
             if self.model.exists():
                 shutil.rmtree(self.model)
             writing.rename(self.model)
-            checkpoint.sync(self.path)
+            sync(self.path)
         finally:
             shutil.rmtree(writing, ignore_errors=True)
 

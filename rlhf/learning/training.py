@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from .config import Optimisation
+from .manifest import Corrupt
 from .run_folder import Paused, RunFolder, StopAsked
 from .sampling import derive
 
@@ -106,7 +107,7 @@ class Optimiser:
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         saved = tensors["model"]
         if set(saved) != set(self.names):
-            raise checkpoint.CorruptCheckpoint("the checkpoint is of a model with other weights")
+            raise Corrupt("the checkpoint is of a model with other weights")
         with torch.no_grad():
             for name in self.names:
                 self.weights[name].copy_(saved[name])
@@ -245,7 +246,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
     found = checkpoint.latest_good(place, before)
     if found is None:
         if resume:
-            raise checkpoint.CorruptCheckpoint(f"{resume}: no checkpoint here")
+            raise Corrupt(f"{resume}: no checkpoint here")
         folder.rewind(-1)
         return 0
     good, complaints = found

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlhf.learning import checkpoint, networks
+from rlhf.learning import checkpoint, manifest, networks
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
@@ -30,7 +30,7 @@ def assert_same(one, other):
     assert numbers(one) == numbers(other)
     if (one / "samples.jsonl").exists():
         assert read_rows(one / "samples.jsonl") == read_rows(other / "samples.jsonl")
-    assert checkpoint.sha256(one / "model/model.safetensors") == checkpoint.sha256(
+    assert manifest.sha256(one / "model/model.safetensors") == manifest.sha256(
         other / "model/model.safetensors"
     )
 
@@ -54,7 +54,7 @@ def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run
     assert steps == list(range(1, rows[0]["progress/total_steps"] + 1))
     assert {"time", "loss", "lr", "speed/tokens_per_s", "memory/peak_rss_mb"} <= rows[1].keys()
     assert all(math.isfinite(v) for row in rows for v in row.values() if not isinstance(v, str))
-    checkpoint.verify(folder / "model")
+    manifest.verify(folder / "model")
     assert len(checkpoint.checkpoints(folder / "checkpoints")) <= checkpoint.KEEP
     assert not list(folder.rglob("tmp-*")) and not list(folder.rglob("*.pt"))
     outcome = json.loads((folder / "outcome.json").read_text())
