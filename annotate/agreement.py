@@ -1,0 +1,176 @@
+"""How far people agree: pure statistics over rankings, each a mapping of completion id → place.
+
+Agreement is the share of comparisons on which two people who both prefer something prefer the same
+(the non-tied votes of Zheng et al. 2023, "Judging LLM-as-a-Judge", section 4.1). The two orders of
+one prompt answer several comparisons at once, so intervals count prompts and not comparisons."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import combinations
+from math import sqrt
+
+import numpy as np
+
+Order = Mapping[int, int]
+TWO_SIDED_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """Every two things in both orders: put the same way, the other way, or tied by somebody."""
+
+    concordant: int
+    discordant: int
+    tied_in_first: int
+    tied_in_second: int
+    tied_in_both: int
+
+    @property
+    def compared(self) -> int:
+        return self.concordant + self.discordant
+
+    @property
+    def tau(self) -> float | None:
+        """Kendall's τ-b (Kendall 1945), -1 … 1; None where an order ties everything."""
+        first = self.compared + self.tied_in_second
+        second = self.compared + self.tied_in_first
+        if not first or not second:
+            return None
+        return (self.concordant - self.discordant) / sqrt(first * second)
+
+
+def concordance(first: Order, second: Order) -> Concordance:
+    """Compares two orders by what is in both of them."""
+    n = Counter(
+        (_sign(first[a] - first[b]), _sign(second[a] - second[b]))
+        for a, b in combinations(sorted(first.keys() & second.keys()), 2)
+    )
+    return Concordance(
+        concordant=n[1, 1] + n[-1, -1],
+        discordant=n[1, -1] + n[-1, 1],
+        tied_in_first=n[0, 1] + n[0, -1],
+        tied_in_second=n[1, 0] + n[-1, 0],
+        tied_in_both=n[0, 0],
+    )
+
+
+def _sign(difference: int) -> int:
+    return (difference > 0) - (difference < 0)
+
+
+def wilson(share: float, n: float, z: float = TWO_SIDED_95) -> tuple[float, float]:
+    """The score interval of a share out of `n` independent trials (Wilson 1927)."""
+    middle = share + z * z / (2 * n)
+    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, gathered in clusters of which only each whole is independent."""
+
+    hits: int
+    trials: int
+    clusters: int
+    effective: float
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.trials
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval."""
+        return wilson(self.value, self.effective)
+
+
+def share_of(clusters: Iterable[tuple[int, int]]) -> Share | None:
+    """The share of hits in clusters of (hits, trials). None without a trial.
+
+    The interval takes the effective number of trials (Korn and Graubard 1998): as many as would,
+    independent, vary like the share does between clusters, and never more than there are."""
+    found = [(hits, trials) for hits, trials in clusters if trials]
+    hits, trials = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0)
+    if not trials:
+        return None
+    n = len(found)
+    value = hits / trials
+    spread = sum((h - value * t) ** 2 for h, t in found) * n / max(n - 1, 1)
+    effective = value * (1 - value) * trials**2 / spread if spread else trials
+    return Share(hits, trials, n, min(effective, trials) if n > 1 else 1.0)
+
+
+def krippendorff_alpha(units: Iterable[Sequence[int]]) -> float | None:
+    """Krippendorff's α for ordinal values: each unit has the values its judges gave it.
+
+    α = 1 - observed / expected disagreement over the coincidence matrix (Krippendorff 2011,
+    "Computing Krippendorff's Alpha-Reliability"). None where no two judges met or all values are
+    one, so that nothing could have been disagreed upon."""
+    judged = [values for values in units if len(values) > 1]
+    ranks = {value: i for i, value in enumerate(sorted({v for values in judged for v in values}))}
+    if len(ranks) < 2:
+        return None
+    counts_UV = np.zeros((len(judged), len(ranks)))
+    for unit, values in enumerate(judged):
+        for value in values:
+            counts_UV[unit, ranks[value]] += 1
+    weighted_UV = counts_UV / (counts_UV.sum(axis=1, keepdims=True) - 1)
+    coincidences_VV = weighted_UV.T @ counts_UV - np.diag(weighted_UV.sum(axis=0))
+    n_V = coincidences_VV.sum(axis=0)
+    middle_V = n_V.cumsum() - n_V / 2
+    distance_VV = (middle_V[:, None] - middle_V[None, :]) ** 2
+    observed = (coincidences_VV * distance_VV).sum()
+    expected = (np.outer(n_V, n_V) * distance_VV).sum() / (n_V.sum() - 1)
+    return float(1 - observed / expected)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One person's ranking of a prompt's completions, as agreement sees it."""
+
+    prompt: int
+    labeler: int
+    places: Order
+    guideline_version: int | None = None
+    day: date | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    share: Share | None
+    tau: float | None
+    alpha: float | None
+
+
+def agreement(rankings: Iterable[Ranked], *, labeler: int | None = None) -> Agreement:
+    """Of every two people who ranked the same prompt; with `labeler`, of this one and the others.
+
+    τ is the mean over pairs of people; α takes each completion as a unit and its places as the
+    values."""
+    clusters, taus, units = [], [], []
+    for same in by_prompt(rankings):
+        if labeler is not None and all(each.labeler != labeler for each in same):
+            continue
+        met = [
+            concordance(one.places, other.places)
+            for one, other in combinations(same, 2)
+            if one.labeler != other.labeler and labeler in (None, one.labeler, other.labeler)
+        ]
+        clusters.append((sum(m.concordant for m in met), sum(m.compared for m in met)))
+        taus += [m.tau for m in met if m.tau is not None]
+        things = {thing for each in same for thing in each.places}
+        units += [[r.places[thing] for r in same if thing in r.places] for thing in sorted(things)]
+    tau = sum(taus) / len(taus) if taus else None
+    return Agreement(share_of(clusters), tau, krippendorff_alpha(units))
+
+
+def by_prompt(rankings: Iterable[Ranked]) -> list[list[Ranked]]:
+    groups: dict[int, list[Ranked]] = defaultdict(list)
+    for ranked in rankings:
+        groups[ranked.prompt].append(ranked)
+    return [group for group in groups.values() if len(group) > 1]
