@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from annotate.models import Policy, Project, Ranking
-from rlhf.snapshot import HELD_OUT, TRAIN, demonstrations_of, rankings_of, tells_apart
+from rlhf.selection import (
+    EVERYTHING,
+    TRAIN,
+    Filters,
+    all_demonstrations,
+    all_rankings,
+    count,
+    training_rankings,
+)
 
 FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
 LABELER_SHARE = 0.3
@@ -48,23 +56,24 @@ class Preflight:
         return [finding for finding in self.findings if not finding.is_error]
 
 
-def preflight(project: Project, base: Policy | None) -> Preflight:
-    demonstrations = list(demonstrations_of(project))
-    rankings = list(rankings_of(project))
-    to_learn = [d for d in demonstrations if d.prompt.split in TRAIN]
-    to_rank = [r for r in rankings if r.prompt.split in TRAIN]
-    decided = [r for r in to_rank if tells_apart(r)]
-    held_out = project.prompts.in_split(*HELD_OUT).count()
-    prompts = project.prompts.in_split(*TRAIN).count()
+def preflight(project: Project, base: Policy | None, filters: Filters = EVERYTHING) -> Preflight:
+    counts = count(project, filters)
+    written = all_demonstrations(project, filters).select_related("prompt")
+    to_learn = [d.text for d in written if d.prompt.split in TRAIN]
+    ranked = training_rankings(project, filters).in_split(*TRAIN)
+    decided = list(ranked.select_related("labeler").prefetch_related("placements__completion"))
+    to_rank = all_rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
     findings = [
         *check_base(base),
-        *_check_demonstrations([d.text for d in to_learn], held_out=len(demonstrations)),
-        *_check_rankings(len(to_rank), len(decided), all_rankings=len(rankings)),
+        *_check_demonstrations(to_learn, held_out=len(written)),
+        *_check_rankings(
+            to_rank.in_split(*TRAIN).count(), len(decided), all_rankings=to_rank.count()
+        ),
         *_check_labelers(decided),
         *_check_contradictions(decided),
         *_check_identical(decided),
     ]
-    if not held_out:
+    if not counts["held_out_prompts"]:
         findings.append(
             Finding(
                 "no_test_split",
@@ -72,13 +81,6 @@ def preflight(project: Project, base: Policy | None) -> Preflight:
                 "cannot be evaluated. Import more prompts.",
             )
         )
-    counts = {
-        "demonstrations": len(to_learn),
-        "rankings": len(decided),
-        "comparisons": sum(_comparisons(ranking) for ranking in decided),
-        "prompts": prompts,
-        "held_out_prompts": held_out,
-    }
     return Preflight(counts=counts, findings=findings)
 
 
@@ -203,9 +205,3 @@ def _check_identical(rankings: list[Ranking]) -> Iterator[Finding]:
     if count:
         message = f"{count} rankings put completions of the same text in different places."
         yield Finding("chosen_is_rejected", message)
-
-
-def _comparisons(ranking: Ranking) -> int:
-    places = Counter(placement.place for placement in ranking.placements.all())
-    count = sum(places.values())
-    return count * (count - 1) // 2 - sum(n * (n - 1) // 2 for n in places.values())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
@@ -14,6 +16,7 @@ from rlhf.learning.config import recipe as recipe_of
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import Finding, NotReady, check_base, preflight
+from rlhf.selection import EVERYTHING, Filters
 
 SIZES = ("tiny", "small", "large")
 STAGES = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO, Run.Kind.EVALUATE)
@@ -34,13 +37,17 @@ def launch_round(
     base: Policy,
     recipe: str,
     overrides: Overrides | None = None,
+    filters: Filters = EVERYTHING,
     seed: int = 0,
     note: str = "",
 ) -> Round:
-    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. Raises NotReady, ConfigError."""
+    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. Raises NotReady, ConfigError.
+
+    Every stage learns from the labels of one moment: `filters.until`, or else now."""
     configs = {kind: stage_config(kind, recipe, overrides or {}) for kind in STAGES}
     lock_project(project)
-    errors = preflight(project, base).errors
+    filters = replace(filters, until=filters.until or timezone.now())
+    errors = preflight(project, base, filters).errors
     if errors:
         raise NotReady(errors)
     round = Round.objects.create(
@@ -49,6 +56,7 @@ def launch_round(
         recipe=recipe,
         base=base,
         note=note,
+        filters=filters.as_dict(),
         launched_by=by,
     )
     runs = [

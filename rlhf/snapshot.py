@@ -9,22 +9,27 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db.models import OuterRef, Q, Subquery
 from django.utils.crypto import salted_hmac
 
-from annotate.models import Demonstration, Project, Prompt, Ranking, Review, User
+from annotate.models import Demonstration, Project, Prompt, Ranking, User
 from annotate.models.labels import LabelQuerySet
 from rlhf.leases import Lease
 from rlhf.models import Run, Snapshot
-
-TRAIN = (Prompt.Split.TRAIN,)
-HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
+from rlhf.selection import (
+    EVERYTHING,
+    HELD_OUT,
+    TRAIN,
+    Filters,
+    demonstrations,
+    held_out_rankings,
+    prompts,
+    training_rankings,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -57,6 +62,7 @@ def freeze(lease: Lease) -> Snapshot:
             run=run,
             sha256=manifest["sha256"],
             counts={name: len(rows) for name, rows in frozen.files.items()},
+            filters=filters_of(run).as_dict(),
         )
         snapshot.demonstrations.set(frozen.demonstrations)
         snapshot.rankings.set(frozen.rankings)
@@ -65,11 +71,17 @@ def freeze(lease: Lease) -> Snapshot:
 
 
 def collect(run: Run) -> Frozen:
+    filters = filters_of(run)
     if run.kind == Run.Kind.SFT:
-        return _for_sft(run.project)
+        return _for_sft(run.project, filters)
     if run.kind == Run.Kind.REWARD:
-        return _for_reward(run.project)
-    return _for_ppo(run.project, with_demonstrations=bool(run.config["train"].get("ptx_weight")))
+        return _for_reward(run.project, filters)
+    has_ptx = bool(run.config["train"].get("ptx_weight"))
+    return _for_ppo(run.project, filters, with_demonstrations=has_ptx)
+
+
+def filters_of(run: Run) -> Filters:
+    return Filters.from_dict(run.round.filters) if run.round else EVERYTHING
 
 
 def write(folder: Path, files: dict[str, Rows]) -> dict[str, Any]:
@@ -95,28 +107,6 @@ def data_config(folder: str) -> dict[str, Any]:
     manifest = json.loads((settings.DATA_DIR / folder / "manifest.json").read_text())
     paths = {name: f"{folder}/{name}.jsonl" for name in manifest["files"]}
     return {**paths, "sha256": manifest["files"]}
-
-
-def usable(labels: LabelQuerySet) -> LabelQuerySet:
-    """Without what a reviewer last excluded or sent back."""
-    kind = labels.model._meta.model_name
-    last = Review.objects.filter(**{kind: OuterRef("pk")}).order_by("-pk").values("verdict")[:1]
-    refused = [Review.Verdict.EXCLUDED, Review.Verdict.SENT_BACK]
-    return labels.annotate(last_verdict=Subquery(last)).filter(
-        Q(last_verdict=None) | ~Q(last_verdict__in=refused)
-    )
-
-
-def demonstrations_of(project: Project) -> LabelQuerySet:
-    current = Demonstration.objects.current().of_project(project)
-    return usable(current).select_related("prompt").order_by("pk")
-
-
-def rankings_of(project: Project) -> LabelQuerySet:
-    current = Ranking.objects.current().of_project(project)
-    ranked = current.filter(outcome=Ranking.Outcome.RANKED)
-    placed = usable(ranked).select_related("prompt", "labeler").order_by("pk")
-    return placed.prefetch_related("placements__completion")
 
 
 def pseudonym(labeler: User) -> str:
@@ -153,14 +143,9 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
 
 
-def tells_apart(ranking: Ranking) -> bool:
-    """Does it prefer anything to anything?"""
-    return len({placement.place for placement in ranking.placements.all()}) > 1
-
-
-def _for_sft(project: Project) -> Frozen:
-    train = _with_text(demonstrations_of(project).in_split(*TRAIN))
-    test = _with_text(demonstrations_of(project).in_split(*HELD_OUT))
+def _for_sft(project: Project, filters: Filters) -> Frozen:
+    train = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
+    test = _with_prompts(demonstrations(project, filters).in_split(*HELD_OUT))
     return Frozen(
         files={
             "train": [demonstration_row(each) for each in train],
@@ -170,38 +155,46 @@ def _for_sft(project: Project) -> Frozen:
     )
 
 
-def _for_reward(project: Project) -> Frozen:
-    train = [r for r in rankings_of(project).in_split(*TRAIN) if tells_apart(r)]
-    test = [r for r in rankings_of(project).in_split(*HELD_OUT) if tells_apart(r)]
+def _for_reward(project: Project, filters: Filters) -> Frozen:
+    to_learn = training_rankings(project, filters)
+    train = _with_completions(to_learn.in_split(*TRAIN))
+    test = _with_completions(to_learn.in_split(*HELD_OUT))
+    held_out = _with_completions(held_out_rankings(project, filters))
     not_test = (Prompt.Split.TRAIN, Prompt.Split.VALIDATION)
-    calibration = _with_text(demonstrations_of(project).in_split(*not_test))
+    calibration = _with_prompts(demonstrations(project, filters).in_split(*not_test))
     return Frozen(
         files={
             "train": [ranking_row(each) for each in train],
             "test": [ranking_row(each) for each in test],
+            "held_out_labelers": [ranking_row(each) for each in held_out],
             "calibration": [demonstration_row(each) for each in calibration],
         },
         demonstrations=calibration,
-        rankings=[*train, *test],
+        rankings=[*train, *test, *held_out],
     )
 
 
-def _for_ppo(project: Project, *, with_demonstrations: bool) -> Frozen:
-    train = list(project.prompts.in_split(*TRAIN).order_by("pk"))
-    test = list(project.prompts.in_split(*HELD_OUT).order_by("pk"))
-    demonstrations = []
+def _for_ppo(project: Project, filters: Filters, *, with_demonstrations: bool) -> Frozen:
+    train = list(prompts(project, filters).in_split(*TRAIN))
+    test = list(prompts(project, filters).in_split(*HELD_OUT))
+    shown = []
     if with_demonstrations:
-        demonstrations = _with_text(demonstrations_of(project).in_split(*TRAIN))
+        shown = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
     return Frozen(
         files={
             "train": [prompt_row(each) for each in train],
             "test": [prompt_row(each) for each in test],
-            "demonstrations": [demonstration_row(each) for each in demonstrations],
+            "demonstrations": [demonstration_row(each) for each in shown],
         },
-        demonstrations=demonstrations,
+        demonstrations=shown,
         prompts=[*train, *test],
     )
 
 
-def _with_text(demonstrations: Iterable[Demonstration]) -> list[Demonstration]:
-    return [each for each in demonstrations if each.text.strip()]
+def _with_prompts(labels: LabelQuerySet) -> list[Demonstration]:
+    return list(labels.select_related("prompt"))
+
+
+def _with_completions(labels: LabelQuerySet) -> list[Ranking]:
+    placed = labels.select_related("prompt", "labeler")
+    return list(placed.prefetch_related("placements__completion"))

@@ -7,7 +7,7 @@ the old one; a revision can be superseded once only, so the slower of two editor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -30,13 +30,16 @@ class Conflict(Exception):
 
 
 class LabelQuerySet(models.QuerySet[Any]):
-    def newest(self) -> Self:
-        """The last revision of each label, retracted or not."""
-        return self.filter(superseded_by=None)
+    def newest(self, at: datetime | None = None) -> Self:
+        """The last revision of each label, retracted or not; now, or as it was at that moment."""
+        if at is None:
+            return self.filter(superseded_by=None)
+        not_yet = Q(superseded_by=None) | Q(superseded_by__created_at__gt=at)
+        return self.filter(not_yet, created_at__lte=at)
 
-    def current(self) -> Self:
+    def current(self, at: datetime | None = None) -> Self:
         """The newest revision of each label, without the retracted ones."""
-        return self.newest().filter(retracted=False)
+        return self.newest(at).filter(retracted=False)
 
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)

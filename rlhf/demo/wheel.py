@@ -46,7 +46,7 @@ from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot
 from rlhf.preflight import preflight
 from rlhf.promotion import promote
 from rlhf.rounds import launch_round, launch_sampling, stage_config
-from rlhf.snapshot import HELD_OUT, TRAIN
+from rlhf.selection import HELD_OUT, TRAIN
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200

@@ -218,6 +218,9 @@ class SampledPolicy(Checked):
 class Data(Checked):
     train: str = knob("", "JSONL file to learn from (sample: prompts).")
     test: str = knob("", "JSONL file of held-out rows.")
+    held_out_labelers: str = knob(
+        "", "Reward: rankings by people whose judgement never trains it, on prompts it never saw."
+    )
     calibration: str = knob("", "Reward: demonstrations whose mean score becomes 0.")
     demonstrations: str = knob("", "PPO: demonstrations for the ptx term.")
     sha256: str | dict[str, Any] = field(

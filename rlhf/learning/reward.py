@@ -59,6 +59,13 @@ class RewardLearner(Learner):
             kept, held_out = hold_out(everything, settings.holdout)
         self.elements = [self._encode(each) for each in kept]
         self.test_elements = [self._encode(each) for each in held_out]
+        strangers = self.config.data.held_out_labelers
+        self.stranger_elements = [
+            self._encode(each)
+            for each in aggregate(
+                read_rankings(folder.data("held_out_labelers")) if strangers else []
+            )
+        ]
         self.steps_per_epoch = math.ceil(len(self.elements) / settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.optimiser = Optimiser(
@@ -146,6 +153,8 @@ class RewardLearner(Learner):
     def evaluate(self, step: int) -> None:
         if self.test_elements:
             self.folder.metrics(step, "test", self._measure(self.test_elements))
+        if self.stranger_elements:
+            self.folder.metrics(step, "labelers", self._measure(self.stranger_elements))
 
     def _raw(self, rows: Sequence[Encoded]) -> list[float]:
         scores: list[float] = score_rows(
@@ -188,6 +197,7 @@ class RewardLearner(Learner):
     def finish(self, step: int) -> dict[str, Any]:
         measured = self._measure(self.test_elements or self.elements)
         self.folder.metrics(step, "final", measured)
+        strangers = self._measure(self.stranger_elements) if self.stranger_elements else {}
         calibration = self._calibrate()
         card = (
             f"# Reward model trained on {len(self.elements)} ranked prompts\n\n"
@@ -206,6 +216,7 @@ class RewardLearner(Learner):
                 name: measured[f"reward/{name}"]
                 for name in ("accuracy", "accuracy_low", "accuracy_high", "longer_wins")
             },
+            "held_out_labelers_accuracy": strangers.get("reward/accuracy"),
         }
 
     def _calibrate(self) -> dict[str, Any]:

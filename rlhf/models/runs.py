@@ -37,6 +37,9 @@ class Round(models.Model):
     recipe = models.CharField(max_length=10)
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
     note = models.CharField(max_length=300, blank=True)
+    filters = models.JSONField(
+        default=dict, help_text="Which labels it learns from; see rlhf.selection."
+    )
     launched_by = models.ForeignKey(User, models.PROTECT, related_name="rounds")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -261,3 +261,16 @@ def test_a_prompt_over_the_context_fails_by_its_id(make_run, data_dir, tmp_path)
     folder = make_run("ppo", data={"train": str(tmp_path / "long.jsonl")})
     assert learn(folder, data_dir) == FAILED
     assert "prompt p99 has" in (folder / "log.txt").read_text()
+
+
+def test_held_out_labelers_are_measured_apart_and_change_nothing(make_run, data_dir):
+    without = make_run("reward", "without")
+    beside = make_run("reward", "beside", data={"held_out_labelers": "rankings.jsonl"})
+    assert learn(without, data_dir) == learn(beside, data_dir) == DONE
+    apart = [row for row in read_rows(beside / "metrics.jsonl") if row["split"] == "labelers"]
+    assert apart and all(0 <= row["reward/accuracy"] <= 1 for row in apart)
+    outcome = json.loads((beside / "outcome.json").read_text())
+    assert outcome["held_out_labelers_accuracy"] == apart[-1]["reward/accuracy"]
+    assert manifest.sha256(without / "model/model.safetensors") == manifest.sha256(
+        beside / "model/model.safetensors"
+    )

@@ -5,6 +5,7 @@ from rlhf.learning.config import ConfigError
 from rlhf.models import Round, Run
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_round, launch_sampling
+from rlhf.selection import count
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)
@@ -18,13 +19,7 @@ def names(project, base) -> tuple[set[str], set[str]]:
 def test_enough_labels_raise_nothing(project, labels, base):
     checks = preflight(project, base)
     assert checks.findings == []
-    assert checks.counts == {
-        "demonstrations": 16,
-        "rankings": 32,
-        "comparisons": 64,
-        "prompts": 16,
-        "held_out_prompts": 4,
-    }
+    assert checks.counts == count(project)
 
 
 def test_a_round_with_no_labels_is_refused_and_nothing_is_queued(project, prompts, base, olga):

@@ -15,6 +15,12 @@ def rows(run: Run, name: str) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+def as_of_now(round) -> None:
+    """As if it had been launched just now."""
+    round.filters = {}
+    round.save()
+
+
 def frozen(round, kind: str) -> Run:
     """The run of that stage, its labels frozen."""
     for run in round.runs.order_by("position"):
@@ -112,6 +118,7 @@ def test_the_last_review_decides(round, rita, verdicts, is_in):
     demonstration = Demonstration.objects.in_split("train").first()
     for verdict in verdicts:
         Review.objects.create(demonstration=demonstration, reviewer=rita, verdict=verdict)
+    as_of_now(round)
     run = round.runs.get(kind=Run.Kind.SFT)
     ids = [row["id"] for row in collect(run).files["train"]]
     assert (demonstration.pk in ids) == is_in
@@ -123,6 +130,7 @@ def test_only_the_newest_revision_counts(round, alice):
         prompt=old.prompt, labeler=alice, text="Better", supersedes=old, revision_no=2
     )
     Demonstration.objects.filter(pk=retracted.pk).update(retracted=True)
+    as_of_now(round)
     ids = [row["id"] for row in collect(round.runs.get(kind=Run.Kind.SFT)).files["train"]]
     assert new.pk in ids
     assert not {old.pk, retracted.pk} & set(ids)
@@ -132,6 +140,7 @@ def test_ties_and_all_bad_rankings_teach_nothing(round, base, bob, prompts):
     tie = rank(prompts[0], base, bob, places=[1, 1])
     bad = rank(prompts[1], base, bob, places=[1, 2])
     Ranking.objects.filter(pk=bad.pk).update(outcome=Ranking.Outcome.ALL_BAD)
+    as_of_now(round)
     ids = [row["id"] for row in collect(round.runs.get(kind=Run.Kind.REWARD)).files["train"]]
     assert not {tie.pk, bad.pk} & set(ids)
 

@@ -1,0 +1,154 @@
+"""Which labels a round learns from: filters, the labels that pass them, and how many those are.
+
+With `until` set, the same filters pass the same labels for ever: a later correction, review or
+prompt does not change what was there at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+
+from annotate.models import Demonstration, Placement, Project, Prompt, Ranking, Review
+from annotate.models.labels import LabelQuerySet
+from annotate.models.prompts import PromptQuerySet
+
+TRAIN = (Prompt.Split.TRAIN,)
+HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
+
+REFUSED = (Review.Verdict.EXCLUDED, Review.Verdict.SENT_BACK)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is left empty filters nothing. Labelers are named by their ids."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    tags: tuple[str, ...] = ()
+    accepted_only: bool = False
+    labelers: tuple[int, ...] = ()
+    held_out_labelers: tuple[int, ...] = ()
+    policies_since: datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON, without what is empty."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in values.items()
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in plain.items()
+            if value
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Filters:
+        """Of what `as_dict` gave. Raises TypeError for a filter that does not exist."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plain.items()
+        }
+        for name in ("since", "until", "policies_since"):
+            if name in values:
+                values[name] = datetime.fromisoformat(values[name])
+        return cls(**values)
+
+
+EVERYTHING = Filters()
+
+
+def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    return _passing(Demonstration.objects.of_project(project), filters)
+
+
+def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Those with a text. Held-out labelers are held out of the reward model's rankings alone."""
+    return all_demonstrations(project, filters).filter(text__regex=r"\S")
+
+
+def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    labels = _passing(Ranking.objects.of_project(project), filters)
+    if filters.policies_since:
+        labels = labels.filter(~_shows_policy_before(filters.policies_since))
+    return labels.filter(outcome=Ranking.Outcome.RANKED)
+
+
+def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Those that prefer something to something, of held-out labelers too."""
+    better = Placement.objects.filter(
+        ranking=OuterRef("pk"), ranking__placements__place__gt=F("place")
+    )
+    return all_rankings(project, filters).filter(Exists(better))
+
+
+def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
+    chosen = PromptQuerySet(Prompt).filter(project=project)
+    if filters.until:
+        chosen = chosen.filter(created_at__lte=filters.until)
+    if filters.tags:
+        chosen = chosen.filter(tags__overlap=list(filters.tags))
+    return chosen.order_by("pk")
+
+
+def training_rankings(project: Project, filters: Filters) -> LabelQuerySet:
+    return rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
+
+
+def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
+    """Of held-out labelers, on prompts that nobody else's ranking trains the reward model on."""
+    if not filters.held_out_labelers:
+        return rankings(project, filters).none()
+    trained = training_rankings(project, filters).in_split(*TRAIN).values("prompt")
+    theirs = rankings(project, filters).filter(labeler__in=filters.held_out_labelers)
+    return theirs.exclude(prompt__in=trained)
+
+
+def count(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
+    """How many of each would be learnt from, and how many are held out."""
+    to_rank = training_rankings(project, filters)
+    ranked = to_rank.in_split(*TRAIN)
+    asked = prompts(project, filters)
+    return {
+        "demonstrations": demonstrations(project, filters).in_split(*TRAIN).count(),
+        "rankings": ranked.count(),
+        "comparisons": _comparisons(ranked),
+        "prompts": asked.in_split(*TRAIN).count(),
+        "held_out_prompts": asked.in_split(*HELD_OUT).count(),
+        "held_out_rankings": to_rank.in_split(*HELD_OUT).count(),
+        "held_out_labelers_rankings": held_out_rankings(project, filters).count(),
+    }
+
+
+def _passing(labels: LabelQuerySet, filters: Filters) -> LabelQuerySet:
+    reviews = Review.objects.filter(**{labels.model._meta.model_name: OuterRef("pk")})
+    if filters.until:
+        reviews = reviews.filter(created_at__lte=filters.until)
+    last_verdict = Subquery(reviews.order_by("-pk").values("verdict")[:1])
+    labels = labels.current(filters.until).annotate(last_verdict=last_verdict)
+    if filters.accepted_only:
+        labels = labels.filter(last_verdict=Review.Verdict.ACCEPTED)
+    else:
+        labels = labels.filter(Q(last_verdict=None) | ~Q(last_verdict__in=REFUSED))
+    if filters.since:
+        labels = labels.filter(created_at__gte=filters.since)
+    if filters.tags:
+        labels = labels.filter(prompt__tags__overlap=list(filters.tags))
+    if filters.labelers:
+        labels = labels.filter(labeler__in=filters.labelers)
+    return labels.order_by("pk")
+
+
+def _shows_policy_before(moment: datetime) -> Exists:
+    shown = Placement.objects.filter(ranking=OuterRef("pk"))
+    return Exists(shown.filter(completion__policy__created_at__lt=moment))
+
+
+def _comparisons(ranked: LabelQuerySet) -> int:
+    pairs = Placement.objects.filter(ranking__in=ranked.order_by().values("pk"))
+    return pairs.filter(ranking__placements__place__gt=F("place")).count()
