@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.models import Assignment, Demonstration, Membership, Ranking, Task
+from annotate.paging import counted
 from annotate.queue import count_waiting
 
 AT_MOST = 500
@@ -48,16 +49,16 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
 
 def _operating(membership: Membership) -> Iterator[ToDo]:
     project = membership.project
-    prompts = project.prompts.count()
-    demonstrations = Demonstration.objects.of_project(project).current().count()
-    rankings = Ranking.objects.of_project(project).current().count()
-    if not prompts:
+    prompts = counted(project.prompts.active())
+    demonstrations = counted(Demonstration.objects.of_project(project).current())
+    rankings = counted(Ranking.objects.of_project(project).current())
+    if prompts == "0":
         detail = "Bring questions to answer, as a JSONL file."
         yield ToDo("prompts", "Import prompts", detail)
     elif not project.tasks.open().exists():
         detail = f"No task is open. {prompts} prompts are here to be answered or ranked."
         yield ToDo("prompts", "Give people work", detail)
-    if demonstrations and rankings:
+    if "0" not in (demonstrations, rankings):
         detail = f"{demonstrations} demonstrations and {rankings} rankings are there to learn from."
         yield ToDo("rounds", "Launch a round", detail)
     if not project.policies.live().exists():

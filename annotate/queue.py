@@ -96,7 +96,8 @@ def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
 def _lease(task: Task, labeler: User) -> Assignment:
     """Gives the place to this labeler; an own lease that had expired goes on with its draft."""
     guideline = task.project.guideline
-    shown_order = sorted(task.completions.values_list("pk", flat=True))
+    shown = Task.completions.through.objects.filter(task=task)
+    shown_order = sorted(shown.values_list("completion", flat=True))
     random.Random(f"{task.pk}/{labeler.pk}").shuffle(shown_order)
     [assignment] = Assignment.objects.bulk_create(
         [

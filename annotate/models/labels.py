@@ -6,7 +6,8 @@ the old one; a revision can be superseded once only, so the slower of two editor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -62,6 +63,17 @@ def check_values(row: models.Model) -> None:
     """Holds what is set on the row against its fields: ranges, choices, no empty text."""
     fields = row._meta.concrete_fields
     row.clean_fields({f.name for f in fields if f.is_relation or getattr(row, f.attname) is None})
+
+
+@contextmanager
+def _one_submit_a_key() -> Iterator[None]:
+    """Around a transaction that stores a label: its key may be another assignment's."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "idempotency_key" not in str(error):
+            raise
+        raise Conflict("This page was already submitted for another task.", None) from error
 
 
 class Label(models.Model):
@@ -125,11 +137,12 @@ class Label(models.Model):
         """Saves this new label as the answer of `assignment`, or returns the one the same submit
         has saved before."""
         check_values(self)
-        with transaction.atomic():
+        with _one_submit_a_key(), transaction.atomic():
             assignment.lock()
-            if sent := self._sent_before(assignment):
+            revisions = self._revisions(assignment)
+            if sent := self._sent_before(revisions):
                 return sent
-            last = self._rows().newest().filter(assignment=assignment).first()
+            last = revisions[-1] if revisions else None
             if assignment.is_submitted:
                 raise Conflict("You have already submitted an answer to this task.", last)
             self.late = not assignment.submit(active_seconds=self.active_seconds)
@@ -139,11 +152,12 @@ class Label(models.Model):
     def _revise(self, revision: Self, revision_no: int) -> Self:
         """Saves `revision` over this label, if this is still the version its author has seen."""
         check_values(revision)
-        with transaction.atomic():
+        with _one_submit_a_key(), transaction.atomic():
             assignment = self._lock()
-            if sent := revision._sent_before(assignment):
+            revisions = self._revisions(assignment)
+            if sent := revision._sent_before(revisions):
                 return sent
-            current = self._rows().newest().get(assignment=assignment)
+            current = revisions[-1]
             if current.pk != self.pk or current.revision_no != revision_no or current.retracted:
                 raise Conflict("This label has changed since you opened it.", current)
             if not self.is_editable:
@@ -183,14 +197,21 @@ class Label(models.Model):
     def _rows(self) -> LabelQuerySet:
         return LabelQuerySet(type(self))
 
-    def _sent_before(self, assignment: Assignment) -> Self | None:
+    def _revisions(self, assignment: Assignment) -> list[Self]:
+        """All that was ever answered to this assignment, the version in force last."""
+        return list(self._rows().filter(assignment=assignment).order_by("revision_no"))
+
+    def _sent_before(self, revisions: list[Self]) -> Self | None:
         """The label this very submit has already made: a repeated click, or a lost reply."""
         if self.idempotency_key is None:
             return None
-        sent = self._rows().filter(idempotency_key=self.idempotency_key).first()
-        if sent and (sent.assignment_id != assignment.pk or sent.content != self.content):
-            raise Conflict("This page was already submitted, with something else in it.", sent)
-        return sent
+        for sent in revisions:
+            if sent.idempotency_key == self.idempotency_key:
+                if sent.content != self.content:
+                    message = "This page was already submitted, with something else in it."
+                    raise Conflict(message, sent)
+                return sent
+        return None
 
     def _copy(self) -> Self:
         return type(self)(
@@ -207,13 +228,7 @@ class Label(models.Model):
         self.guideline_version = assignment.guideline_version
         self.supersedes = after
         self.revision_no = after.revision_no + 1 if after else 1
-        try:
-            with transaction.atomic():
-                self.save(force_insert=True)
-        except IntegrityError as error:
-            if "idempotency_key" not in str(error):
-                raise
-            raise Conflict("This page was already submitted for another task.", None) from error
+        self.save(force_insert=True)
 
 
 class Demonstration(Label):

@@ -8,15 +8,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, Q
 
 from annotate.models.people import Project, User
 
 Messages = list[dict[str, str]]
 
+SEARCH_CONFIG = "english"
+SAMPLE = 2000  # prompts from which tags and sources are suggested
 ROLES = ("system", "user", "assistant")
 
 
@@ -67,7 +71,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(split__in=splits)
 
     def matching(self, words: str) -> PromptQuerySet:
-        return self.filter(text__icontains=words) if words else self
+        """Full-text search as on the web: all words, "a phrase", or, -without."""
+        if not words:
+            return self
+        return self.filter(search=SearchQuery(words, config=SEARCH_CONFIG, search_type="websearch"))
 
     def from_source(self, source: str) -> PromptQuerySet:
         return self.filter(source=source)
@@ -75,39 +82,49 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     def tagged(self, tag: str) -> PromptQuerySet:
         return self.filter(tags__contains=[tag])
 
+    def active(self) -> PromptQuerySet:
+        """Without the archived ones."""
+        return self.filter(archived_at=None)
+
+    def archived(self) -> PromptQuerySet:
+        return self.exclude(archived_at=None)
+
+    def with_work(self, what: str) -> PromptQuerySet:
+        """Those for which there is a current label, or anything a policy said; see `Work`."""
+        if what == Prompt.Work.UNLABELLED:
+            return self.filter(
+                ~Exists(_rows_of(Prompt.Work.RANKED)), ~Exists(_rows_of(Prompt.Work.DEMONSTRATED))
+            )
+        # Looked up row by row, in the order of the list: EXISTS would be joined as a whole.
+        first = models.Subquery(_rows_of(what).order_by().values("pk")[:1])
+        return self.alias(first=first).exclude(first=None)
+
     def ids_by_hash(self, project: Project, hashes: Iterable[str]) -> dict[str, int]:
         rows = self.filter(project=project, content_hash__in=list(hashes))
         return dict(rows.values_list("content_hash", "pk"))
 
     def sources(self) -> list[str]:
-        """Where the prompts came from, each place once."""
-        named = self.exclude(source="").order_by("source")
-        return list(named.values_list("source", flat=True).distinct())
+        """Where the newest prompts came from, each place once."""
+        newest = self.order_by("-pk").values_list("source", flat=True)[:SAMPLE]
+        return sorted(set(newest) - {""})
 
     def tags(self) -> list[str]:
-        """The tags in use, each once."""
-        tag = models.Func("tags", function="unnest", output_field=models.CharField())
-        return sorted(set(self.order_by().values_list(tag, flat=True).distinct()))
+        """The tags of the newest prompts, each once."""
+        newest = self.order_by("-pk").values_list("tags", flat=True)[:SAMPLE]
+        return sorted({tag for tags in newest for tag in tags})
 
     def with_counts(self) -> PromptQuerySet:
         """Adds how many completions, demonstrations and rankings each prompt has now."""
 
-        def count_of(model: str, **filters: Any) -> models.expressions.Combinable:
-            rows = (
-                Prompt._meta.apps.get_model("annotate", model)
-                .objects.filter(prompt=models.OuterRef("pk"), **filters)
-                .order_by()
-                .values("prompt")
-                .annotate(n=models.Count("pk"))
-                .values("n")
-            )
-            return models.functions.Coalesce(models.Subquery(rows), 0)
+        def count_of(work: str) -> models.expressions.Combinable:
+            rows = _rows_of(work).order_by().values("prompt")
+            counts = rows.annotate(n=models.Count("pk")).values("n")
+            return models.functions.Coalesce(models.Subquery(counts), 0)
 
-        current = {"superseded_by": None, "retracted": False}
         return self.annotate(
-            completion_count=count_of("Completion"),
-            demonstration_count=count_of("Demonstration", **current),
-            ranking_count=count_of("Ranking", **current),
+            completion_count=count_of(Prompt.Work.COMPLETED),
+            demonstration_count=count_of(Prompt.Work.DEMONSTRATED),
+            ranking_count=count_of(Prompt.Work.RANKED),
         )
 
     def with_completions(self, k: int) -> PromptQuerySet:
@@ -117,11 +134,24 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         ).filter(different__gte=k)
 
 
+def _rows_of(work: str) -> models.QuerySet[Any]:
+    """The labels, or the completions, of the prompt of the query around."""
+    model, which = WORK[work]
+    rows = Prompt._meta.apps.get_model("annotate", model).objects
+    return rows.filter(prompt=models.OuterRef("pk"), **which)
+
+
 class Prompt(models.Model):
     class Split(models.TextChoices):
         TRAIN = "train"
         VALIDATION = "validation"
         TEST = "test"
+
+    class Work(models.TextChoices):
+        DEMONSTRATED = "demonstrated"
+        RANKED = "ranked"
+        COMPLETED = "completed", "has completions"
+        UNLABELLED = "unlabelled", "no label yet"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="prompts")
     messages = models.JSONField(validators=[validate_messages])
@@ -132,6 +162,12 @@ class Prompt(models.Model):
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    archived_at = models.DateTimeField(null=True, editable=False, help_text="Put out of use.")
+    search = models.GeneratedField(
+        expression=SearchVector("text", config=SEARCH_CONFIG),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
 
     objects = PromptQuerySet.as_manager()
 
@@ -140,7 +176,13 @@ class Prompt(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "content_hash"], name="one_prompt_a_content")
         ]
-        indexes = [models.Index(fields=["project", "split", "id"])]
+        indexes = [
+            models.Index(fields=["project", "id"]),
+            models.Index(fields=["project", "split", "id"]),
+            models.Index(fields=["project", "source", "id"]),
+            GinIndex(fields=["tags"], name="prompts_by_tag"),
+            GinIndex(fields=["search"], name="prompts_by_word"),
+        ]
 
     def __str__(self) -> str:
         return self.text[:60]
@@ -155,6 +197,14 @@ class Prompt(models.Model):
         self.content_hash = content_hash(self.messages)
         self.split = split_of(self.content_hash)
         return self
+
+
+CURRENT = {"superseded_by": None, "retracted": False}
+WORK: dict[str, tuple[str, dict[str, Any]]] = {
+    Prompt.Work.COMPLETED: ("Completion", {}),
+    Prompt.Work.DEMONSTRATED: ("Demonstration", CURRENT),
+    Prompt.Work.RANKED: ("Ranking", CURRENT),
+}
 
 
 class PolicyQuerySet(models.QuerySet["Policy"]):

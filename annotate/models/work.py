@@ -104,11 +104,9 @@ class Task(models.Model):
     def settle(self) -> None:
         """Closes the task if the wanted answers are in, opens it if one was taken back."""
         answers = self.assignments.filter(state=Assignment.State.SUBMITTED).count()
-        this = Task.objects.filter(pk=self.pk)
-        if answers >= self.overlap:
-            this.open().update(closed_at=Now())
-        else:
-            this.exclude(closed_at=None).update(closed_at=None)
+        is_done = answers >= self.overlap
+        if is_done != (self.closed_at is not None):
+            Task.objects.filter(pk=self.pk).update(closed_at=Now() if is_done else None)
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
@@ -152,9 +150,6 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
             )
         )
 
-    def newest_first(self) -> Self:
-        return self.order_by("-id")
-
 
 class Assignment(models.Model):
     """A task leased to one labeler. Expiry frees the place; the draft stays."""
@@ -195,7 +190,10 @@ class Assignment(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["task", "labeler"], name="one_assignment_a_labeler")
         ]
-        indexes = [models.Index(fields=["labeler", "state", "leased_until"])]
+        indexes = [
+            models.Index(fields=["labeler", "state", "leased_until"]),
+            models.Index(fields=["labeler", "-id"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.task} for {self.labeler}"

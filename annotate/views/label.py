@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -17,6 +16,7 @@ from annotate.forms import SkipForm, WorkForm, form_class_for
 from annotate.models import Assignment, Demonstration, Project, Ranking, Task, User
 from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
+from annotate.paging import page_of
 from annotate.queue import next_assignment
 
 PAGE_OF: dict[str, str] = {
@@ -33,24 +33,24 @@ LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
 def label(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
     work = next_assignment(request.user, project)
-    if work is None:
-        context = {"project": project, "just_saved": _just_saved(request.user, project)}
-        return render(request, "annotate/nothing_left.html", context)
-    return redirect("assignment", slug, work.pk)
+    if work:
+        return redirect("assignment", slug, work.pk)
+    context = {"project": project, "just_saved": _just_saved(request.user, project)}
+    return render(request, "annotate/nothing_left.html", context)
 
 
 @require_http_methods(["GET", "POST"])
 def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request.user, slug, assignment_id)
-    stored = work.label
     form_class = form_class_for(work)
     if request.method == "POST":
         form = form_class(work, request.POST)
         if not form.is_valid():
             return _page(request, work, form, status=422)
-        return _submit(request, work, form, stored)
+        return _submit(request, work, form)
     if work.state == Assignment.State.LEASED:
         return _page(request, work, form_class(work, initial=dict(work.draft)))
+    stored = work.label
     if stored is None or stored.retracted or not stored.is_editable:
         is_used = stored is not None and stored.snapshots.exists()
         context = {"work": work, "label": stored, "is_used": is_used, "form": form_class(work)}
@@ -59,14 +59,13 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     return _page(request, work, form_class(work, initial=initial))
 
 
-def _submit(
-    request: Request, work: Assignment, form: WorkForm, stored: Demonstration | Ranking | None
-) -> HttpResponse:
+def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
     revision_no = form.cleaned_data["revision_no"]
+    stored = work.label if revision_no is not None else None
     try:
         if revision_no is None or stored is None:
             LABEL_OF[work.task.kind].record(assignment=work, **form.said())
-            return redirect("label", work.task.project.slug)
+            return _to_next(request, work.task.project)
         stored.revise(revision_no=revision_no, **form.said())
     except Conflict as conflict:
         return _both_versions(request, work, conflict)
@@ -75,6 +74,14 @@ def _submit(
         return _page(request, work, form, status=422)
     messages.success(request, "Your change is saved as a new revision.")
     return redirect("my_work", work.task.project.slug)
+
+
+def _to_next(request: Request, project: Project) -> HttpResponse:
+    """Straight to the next task, without a detour by way of its address."""
+    work = next_assignment(request.user, project)
+    if work:
+        return redirect("assignment", project.slug, work.pk)
+    return redirect("label", project.slug)
 
 
 def _page(
@@ -160,7 +167,7 @@ def my_work(request: Request, slug: str) -> HttpResponse:
     work = Assignment.objects.by(request.user).of_project(project).with_answers()
     if kind in PAGE_OF:
         work = work.of_kind(kind)
-    page = Paginator(work.newest_first(), 25).get_page(request.GET.get("page"))
+    page = page_of(work, request.GET, size=25, newest_first=True)
     kinds = [(Task.Kind.WRITE, "written"), (Task.Kind.RANK, "ranked")]
     context = {"project": project, "page": page, "kind": kind, "kinds": kinds}
     return render(request, "annotate/my_work.html", context)

@@ -10,7 +10,6 @@ from typing import IO, Any
 from asgiref.sync import sync_to_async
 from django import forms
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -21,9 +20,9 @@ from annotate.access import Request, Role, project_for, prompt_for
 from annotate.importing import Imported, ImportFailed, import_labels
 from annotate.models import Placement, Project, Prompt, Task
 from annotate.models.prompts import PromptQuerySet
+from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
 
-PAGE_SIZE = 50
 BLOCK = 2**16
 LARGEST_UPLOAD = 200 * 2**20
 
@@ -31,32 +30,34 @@ LARGEST_UPLOAD = 200 * 2**20
 class PromptFilter(forms.Form):
     words = forms.CharField(required=False, max_length=200, label="Words")
     split = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Split.choices])
-    source = forms.ChoiceField(required=False)
-    tag = forms.ChoiceField(required=False)
+    source = forms.CharField(required=False, max_length=100)
+    tag = forms.CharField(required=False, max_length=50)
+    work = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Work.choices])
+    archived = forms.BooleanField(required=False)
 
     def __init__(self, project: Project, asked: QueryDict) -> None:
         super().__init__(asked, auto_id="filter-%s")
         self.project = project
-        for name, known in (
-            ("source", project.prompts.sources()),
-            ("tag", project.prompts.tags()),
-        ):
-            field = self.fields[name]
-            assert isinstance(field, forms.ChoiceField)
-            field.choices = [("", "any"), *((each, each) for each in known)]
+        # Suggested, but any other may be asked for too.
+        self.known = {"source": project.prompts.sources(), "tag": project.prompts.tags()}
+        for name in self.known:
+            self.fields[name].widget.attrs["list"] = f"known-{name}"
 
     def prompts(self) -> PromptQuerySet:
-        """Those asked for; all, while the form asks for something that is not there."""
+        """Those asked for; all in use, while the form asks for something that is not there."""
         prompts: PromptQuerySet = self.project.prompts.all()
         if not self.is_valid():
-            return prompts
+            return prompts.active()
         asked = self.cleaned_data
+        prompts = prompts.archived() if asked["archived"] else prompts.active()
         if asked["split"]:
             prompts = prompts.in_split(asked["split"])
         if asked["source"]:
             prompts = prompts.from_source(asked["source"])
         if asked["tag"]:
             prompts = prompts.tagged(asked["tag"])
+        if asked["work"]:
+            prompts = prompts.with_work(asked["work"])
         return prompts.matching(asked["words"])
 
 
@@ -113,11 +114,12 @@ def prompts(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     asked = PromptFilter(project, request.GET)
     found = asked.prompts()
-    page = Paginator(found.with_counts(), PAGE_SIZE).get_page(request.GET.get("page"))
+    page = page_of(found.with_counts(), request.GET, newest_first=False)
     context = {
         "project": project,
         "filter": asked,
         "page": page,
+        "count": counted(found),
         "export_kinds": exporting.KINDS,
         "is_filtered": any(asked.data.get(name) for name in asked.fields),
     }

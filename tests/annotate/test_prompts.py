@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 
@@ -60,7 +61,11 @@ def test_the_list_shows_counts_and_pages(at, rank_task, new_prompt):
     assert "51 prompts" in first
     assert '<td class="number">3</td>' in first
     assert "Filler 49" not in first
-    assert "Filler 49" in at.get(url("?page=2")).content.decode()
+    onward = re.search(r'href="(\?after=\d+)">Next', first).group(1)
+    second = at.get(url(onward)).content.decode()
+    assert "Filler 49" in second and "Filler 1<" not in second
+    back = re.search(r'href="(\?before=\d+)"', second).group(1)
+    assert "Filler 1<" in at.get(url(back)).content.decode()
 
 
 def test_the_list_costs_the_same_however_long(at, new_prompt, django_assert_max_num_queries):
