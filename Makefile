@@ -1,5 +1,6 @@
 # make run [PORT=8000] [DATA_DIR=.data]   everything on this machine, until Ctrl-C
 # make test [ARGS="-k ranking"]           all tests, browser included
+# make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
 # make lint                               style, types, templates, migrations
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
@@ -9,13 +10,17 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: run test lint demo chromium
+.PHONY: run test faults lint demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
 
 test: .venv/.installed chromium
 	@$(VENV)/python -m pytest $(ARGS)
+
+faults: export FAULTS = long
+faults: .venv/.installed
+	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
 
 lint: .venv/.installed
 	@$(VENV)/ruff check .

@@ -1,15 +1,21 @@
 """A project that has enough labels for a round, and a trainer that only pretends."""
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from redis import Redis
 
 from annotate.models import Completion, Demonstration, Policy, Project, Prompt, Ranking, User
+from feedback_site import bell
 from rlhf.models import Round
 from rlhf.rounds import launch_round
 
@@ -89,6 +95,55 @@ def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) ->
 @pytest.fixture
 def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
     return launch_round(project, by=olga, base=base, recipe="tiny")
+
+
+@pytest.fixture
+def redis() -> Redis:
+    redis = bell.connection()
+    redis.flushdb()
+    return redis
+
+
+Hire = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def hire(data_dir: Path, redis: Redis) -> Iterator[Hire]:
+    """Starts a worker: a process of `manage.py work`."""
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def start(queue: str = "train", **environment: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "manage.py", "work", queue]
+        log = (data_dir / f"worker-{len(workers)}.log").open("wb")
+        env = {
+            **beside_the_test(data_dir),
+            "TRAIN_LAUNCHER": f"{sys.executable} {FAKE}",
+            "LEASE_SECONDS": "2",
+            **environment,
+        }
+        worker = subprocess.Popen(command, cwd=settings.BASE_DIR, env=env, stdout=log, stderr=log)
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        if worker.poll() is None:
+            worker.kill()
+        worker.wait()
+
+
+def beside_the_test(data_dir: Path) -> dict[str, str]:
+    """The environment of a process that works on this test's database and files."""
+    server = os.environ["DATABASE_URL"].rsplit("/", 1)[0]
+    database = f"{server}/{connection.settings_dict['NAME']}"
+    return {**os.environ, "DATABASE_URL": database, "DATA_DIR": str(data_dir)}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
 
 
 def trainers(data_dir: Path) -> list[str]:

@@ -1,68 +1,18 @@
 """Real workers: processes of `manage.py work train`, killed, deafened and asked to leave."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from django.conf import settings
-from django.db import connection
-from redis import Redis
 
 from annotate.models import Policy
 from feedback_site import bell
 from rlhf.models import Round, Run
-from tests.rlhf.conftest import FAKE, trainers
+from tests.rlhf.conftest import trainers, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NO_REDIS = "redis://127.0.0.1:9/0"
-
-
-@pytest.fixture
-def redis() -> Redis:
-    redis = bell.connection()
-    redis.flushdb()
-    return redis
-
-
-@pytest.fixture
-def hire(data_dir: Path, redis: Redis) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a worker."""
-    workers: list[subprocess.Popen[bytes]] = []
-
-    def start(queue: str = "train", **environment: str) -> subprocess.Popen[bytes]:
-        server = os.environ["DATABASE_URL"].rsplit("/", 1)[0]
-        env = {
-            **os.environ,
-            "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
-            "DATA_DIR": str(data_dir),
-            "TRAIN_LAUNCHER": f"{sys.executable} {FAKE}",
-            "LEASE_SECONDS": "2",
-            **environment,
-        }
-        command = [sys.executable, "manage.py", "work", queue]
-        log = (data_dir / f"worker-{len(workers)}.log").open("wb")
-        worker = subprocess.Popen(command, cwd=settings.BASE_DIR, env=env, stdout=log, stderr=log)
-        workers.append(worker)
-        return worker
-
-    yield start
-    for worker in workers:
-        if worker.poll() is None:
-            worker.kill()
-        worker.wait()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def is_over(round: Round) -> bool:
