@@ -134,6 +134,7 @@ def ranking_row(ranking: Ranking) -> dict[str, Any]:
         "completions": [placement.completion.text for placement in placements],
         "ranks": [placement.place for placement in placements],
         "finish_reasons": [placement.completion.finish_reason for placement in placements],
+        "policies": [str(placement.completion.policy_id) for placement in placements],
         "labeler": pseudonym(ranking.labeler),
     }
     return {**row, "strength": ranking.strength} if ranking.strength else row

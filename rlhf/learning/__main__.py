@@ -20,11 +20,16 @@ import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from .config import ConfigError
 from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
+
+if TYPE_CHECKING:
+    from .training import Learner
 
 TOY_BYTES = 50 << 20
 
@@ -93,7 +98,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
 
     from .manifest import sha256
     from .sample import sample
-    from .training import Learner, train
+    from .training import train
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -112,23 +117,18 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     )
     if config.kind == "sample":
         return {**sample(folder, accelerator, stop), "model": None}
-    learners: dict[str, type[Learner]] = {}
-    if config.kind == "sft":
-        from .sft import SFTLearner
-
-        learners["sft"] = SFTLearner
-    elif config.kind == "reward":
-        from .reward import RewardLearner
-
-        learners["reward"] = RewardLearner
-    else:
-        from .ppo import PPOLearner
-
-        learners["ppo"] = PPOLearner
-    learner = learners[config.kind](folder, accelerator)
+    learner = _learner(config.kind)(folder, accelerator)
     summary = train(learner, folder, stop, resume)
     accelerator.wait_for_everyone()
     return {"model": "model", "kind": config.kind, "data_sha256": data_hash, **summary}
+
+
+def _learner(kind: str) -> type[Learner]:
+    """The algorithm, imported alone: each brings libraries that take seconds."""
+    names = {"pretrain": "Pretrain", "reward": "Reward"}
+    module = import_module(f".{kind}", __package__)
+    learner: type[Learner] = getattr(module, f"{names.get(kind, kind.upper())}Learner")
+    return learner
 
 
 def _threads(folder: RunFolder) -> int:

@@ -13,7 +13,7 @@ from .recipes import RECIPES
 
 T = TypeVar("T")
 
-KINDS = ("sft", "reward", "ppo", "sample")
+KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto", "sample")
 
 
 class ConfigError(ValueError):
@@ -76,26 +76,73 @@ class Optimisation(Checked):
 
 
 @dataclass(frozen=True)
-class SFT(Optimisation):
-    epochs: int = knob(3, "Times each demonstration is seen.", least=1)
-    batch_size: int = knob(16, "Demonstrations per optimizer step.", least=1)
-    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
-    sample_prompts: int = knob(8, "Fixed prompts answered after each epoch.", least=0)
+class Speaking(Checked):
+    """A policy in training answers the same prompts now and then."""
+
+    sample_prompts: int = knob(8, "Fixed prompts answered at each evaluation.", least=0)
     max_new_tokens: int = knob(64, "Longest sampled answer, in tokens.", least=1)
     temperature: float = knob(1.0, "Sampling temperature of those answers.", least=0)
 
 
 @dataclass(frozen=True)
-class Reward(Optimisation):
+class OnText(Speaking, Optimisation):
+    epochs: int = knob(1, "Times each row is seen.", least=1)
+    batch_size: int = knob(16, "Rows per optimizer step.", least=1)
+
+
+@dataclass(frozen=True)
+class Pretrain(OnText):
+    row_tokens: int = knob(512, "Documents are packed into rows of this many tokens.", least=2)
+    min_tokens: int = knob(8, "Remains of documents shorter than this are dropped.", least=2)
+
+
+@dataclass(frozen=True)
+class SFT(OnText):
+    epochs: int = knob(3, "Times each demonstration is seen.", least=1)
+    batch_size: int = knob(16, "Demonstrations per optimizer step.", least=1)
+    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
+
+
+@dataclass(frozen=True)
+class OnRankings(Optimisation):
     epochs: int = knob(1, "Times each ranking is seen.", least=1)
     batch_size: int = knob(8, "Ranked prompts per optimizer step.", least=1)
     max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
     forward_rows: int = knob(8, "Completions of like length encoded together.", least=1)
-    margin: float = knob(0.1, "Score distance asked for per unit of a ranking's strength.", least=0)
+    ties: str = knob("skip", "A tie teaches nothing, or counts half each way.", ("skip", "half"))
+    reliability: str = knob(
+        "given",
+        "What a labeler's vote weighs: as the rows say (else 1), or by agreement with the others.",
+        ("given", "agreement"),
+    )
+    margin: float = knob(0.0, "Score distance asked for per unit of a ranking's strength.", least=0)
     holdout: float = knob(
         0.15, "Share of the prompts held out when there is no test file.", least=0
     )
     bootstrap: int = knob(1000, "Resamples behind the interval of the accuracy.", least=10)
+
+
+@dataclass(frozen=True)
+class Reward(OnRankings):
+    margin: float = knob(0.1, "Score distance asked for per unit of a ranking's strength.", least=0)
+
+
+@dataclass(frozen=True)
+class DPO(Speaking, OnRankings):
+    learning_rate: float = knob(1e-6, "Peak learning rate of Adam.", least=0)
+    beta: float = knob(0.1, "Strength of the pull towards the reference policy.", least=0)
+
+
+@dataclass(frozen=True)
+class KTO(Speaking, Optimisation):
+    learning_rate: float = knob(1e-6, "Peak learning rate of Adam.", least=0)
+    epochs: int = knob(1, "Times each thumb is seen.", least=1)
+    batch_size: int = knob(16, "Thumbs per optimizer step; KL is estimated on them.", least=2)
+    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
+    beta: float = knob(0.1, "Strength of the pull towards the reference policy.", least=0)
+    up_weight: float = knob(1.0, "Weight of a thumb up.", least=0)
+    down_weight: float = knob(1.0, "Weight of a thumb down.", least=0)
+    balance: bool = knob(True, "Weigh the rarer thumb up, so that both sides count the same.")
 
 
 @dataclass(frozen=True)
@@ -176,11 +223,14 @@ class Sample(Checked):
     batch_size: int = knob(32, "Answers written at once.", least=1)
 
 
-Train = SFT | Reward | PPO | Sample
-TRAIN: dict[str, type[SFT] | type[Reward] | type[PPO] | type[Sample]] = {
+Train = Pretrain | SFT | Reward | PPO | DPO | KTO | Sample
+TRAIN: dict[str, type[Train]] = {
+    "pretrain": Pretrain,
     "sft": SFT,
     "reward": Reward,
     "ppo": PPO,
+    "dpo": DPO,
+    "kto": KTO,
     "sample": Sample,
 }
 
@@ -188,7 +238,7 @@ TRAIN: dict[str, type[SFT] | type[Reward] | type[PPO] | type[Sample]] = {
 @dataclass(frozen=True)
 class Models(Checked):
     policy: str = knob("", "Model folder to start from (reward: the SFT policy).")
-    reference: str = knob("", "PPO: what KL is measured against; empty = the policy.")
+    reference: str = knob("", "PPO, DPO, KTO: what KL is measured against; empty = the policy.")
     reward: str = knob("", "PPO and sample: the reward model's folder.")
     critic: str = knob("", "PPO: a reward-model folder the critic starts from, if another.")
     policies: dict[str, Any] = field(

@@ -35,6 +35,16 @@ def token_logprobs(
     return torch.cat(logprobs), torch.cat(entropies)
 
 
+@torch.no_grad()
+def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
+    """How many targets are the model's own first choice: token accuracy, before division."""
+    rows, hits = max(1, CHUNK // head.out_features), 0
+    for start in range(0, len(targets_N), rows):
+        chosen = head(hidden_NH[start : start + rows]).argmax(-1)
+        hits += int((chosen == targets_N[start : start + rows]).sum())
+    return hits
+
+
 def _logprobs(
     hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
@@ -53,6 +63,19 @@ def pairwise_loss(
     """-sum_P w log sigmoid(r_better - r_worse - margin): InstructGPT eq. 1 with w = 1 / C(K,2)."""
     difference_P = scores_K[better_P] - scores_K[worse_P] - margin_P
     return -(weight_P * F.logsigmoid(difference_P)).sum()
+
+
+def thumb_losses(
+    log_ratios_B: Tensor, up_B: Tensor, kl: float, beta: float, up_weight: float, down_weight: float
+) -> Tensor:
+    """losses_B = weight - value: KTO, arXiv 2402.01306 eq. 8, with `kl` as its reference point z0.
+
+    The value of an answer saturates: a thumb up is worth sigmoid(beta (r - z0)), a thumb down
+    sigmoid(beta (z0 - r)), with r the log-ratio of policy and reference.
+    """
+    gain_B = torch.where(up_B, log_ratios_B - kl, kl - log_ratios_B)
+    weight_B = torch.where(up_B, up_weight, down_weight)
+    return weight_B * (1 - torch.sigmoid(beta * gain_B))
 
 
 def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

@@ -37,13 +37,30 @@ CALIBRATION = "calibration.json"
 
 
 class Batch(NamedTuple):
+    """`segments_BL` numbers the texts packed into a row from 1 (0 = padding); none sees another."""
+
     ids_BL: Tensor
     mask_BL: Tensor
     keep_BL: Tensor
+    segments_BL: Tensor | None = None
 
     @property
     def positions_BL(self) -> Tensor:
-        return positions(self.mask_BL)
+        if self.segments_BL is None:
+            return positions(self.mask_BL)
+        place_L = torch.arange(self.ids_BL.shape[1], device=self.ids_BL.device)
+        begins_BL = self.segments_BL.diff(dim=1, prepend=self.segments_BL[:, :1] * 0 - 1) != 0
+        return place_L - (place_L * begins_BL).cummax(1).values
+
+    def attention(self, lm: PreTrainedModel) -> Tensor:
+        """What transformers takes as attention_mask: B x L, or B x 1 x L x L for packed rows."""
+        if self.segments_BL is None:
+            return self.mask_BL.long()
+        seen_BLL = (self.segments_BL[:, :, None] == self.segments_BL[:, None, :]).tril()
+        if lm.config._attn_implementation != "eager":
+            return seen_BLL[:, None]
+        # Eager attention adds its mask.
+        return torch.where(seen_BLL, 0.0, torch.finfo(lm.dtype).min)[:, None]
 
 
 def positions(mask_BL: Tensor) -> Tensor:
@@ -80,7 +97,7 @@ class PolicyNetwork(nn.Module):
         """The final hidden state `hidden_BLH`, before the LM head."""
         out = self.lm.base_model(
             input_ids=batch.ids_BL,
-            attention_mask=batch.mask_BL.long(),
+            attention_mask=batch.attention(self.lm),
             position_ids=batch.positions_BL,
             use_cache=False,
         )
@@ -98,6 +115,20 @@ class PolicyNetwork(nn.Module):
             hidden_NH, output_head(self.lm), batch.ids_BL[batch.keep_BL], temperature
         )
         return logprobs_N, entropy_N, hidden_NH
+
+
+class Likelihood(nn.Module):
+    """logprobs_B: how likely a policy gives each whole answer, in nats."""
+
+    def __init__(self, policy: PolicyNetwork) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, batch: Batch) -> Tensor:
+        logprobs_N, _, _ = self.policy(batch)
+        row_N = batch.keep_BL.nonzero()[:, 0]
+        logprobs_B: Tensor = logprobs_N.new_zeros(len(batch.ids_BL))
+        return logprobs_B.index_add(0, row_N, logprobs_N)
 
 
 class ScoreNetwork(nn.Module):

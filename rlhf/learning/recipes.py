@@ -10,6 +10,43 @@ from __future__ import annotations
 from typing import Any
 
 RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "pretrain": {
+        "tiny": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 5e-4,
+                "batch_size": 8,
+                "row_tokens": 128,
+                "adam_beta2": 0.99,
+                "evaluate_every": 10,
+                "checkpoint_every": 10,
+            },
+        },
+        "small": {
+            "tune": {"mode": "lora", "layers": 10},
+            "train": {
+                "learning_rate": 2e-4,
+                "batch_size": 8,
+                "micro_batch_size": 2,
+                "row_tokens": 256,
+                "evaluate_every": 0,
+                "checkpoint_every": 10,
+            },
+        },
+        "large": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 1e-5,
+                "batch_size": 128,
+                "micro_batch_size": 8,
+                "row_tokens": 2048,
+                "weight_decay": 0.1,
+                "adam_beta2": 0.95,
+                "evaluate_every": 100,
+                "checkpoint_every": 100,
+            },
+        },
+    },
     "sft": {
         "tiny": {
             "tune": {"mode": "full"},
@@ -154,6 +191,92 @@ RECIPES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
                 "checkpoint_every": 10,
                 "evaluate_every": 20,
                 "evaluate_prompts": 128,
+            },
+        },
+    },
+    "dpo": {
+        "tiny": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 2e-4,
+                "epochs": 2,
+                "batch_size": 8,
+                "micro_batch_size": 8,
+                "forward_rows": 32,
+                "beta": 0.1,
+                "adam_beta2": 0.99,
+                "evaluate_every": 10,
+                "checkpoint_every": 10,
+            },
+        },
+        "small": {
+            "tune": {"mode": "lora", "layers": 10},
+            "train": {
+                "learning_rate": 2e-4,
+                "epochs": 1,
+                "batch_size": 4,
+                "micro_batch_size": 4,
+                "max_completion_tokens": 96,
+                "forward_rows": 8,
+                "evaluate_every": 0,
+                "checkpoint_every": 10,
+                "max_new_tokens": 48,
+            },
+        },
+        "large": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 5e-7,
+                "epochs": 1,
+                "batch_size": 64,
+                "micro_batch_size": 4,
+                "max_completion_tokens": 1024,
+                "forward_rows": 16,
+                "adam_beta2": 0.95,
+                "evaluate_every": 100,
+                "checkpoint_every": 100,
+                "max_new_tokens": 256,
+            },
+        },
+    },
+    "kto": {
+        "tiny": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 2e-4,
+                "epochs": 2,
+                "batch_size": 16,
+                "micro_batch_size": 16,
+                "adam_beta2": 0.99,
+                "evaluate_every": 10,
+                "checkpoint_every": 10,
+            },
+        },
+        "small": {
+            "tune": {"mode": "lora", "layers": 10},
+            "train": {
+                "learning_rate": 2e-4,
+                "epochs": 1,
+                "batch_size": 16,
+                "micro_batch_size": 8,
+                "max_completion_tokens": 96,
+                "evaluate_every": 0,
+                "checkpoint_every": 10,
+                "max_new_tokens": 48,
+            },
+        },
+        "large": {
+            "tune": {"mode": "full"},
+            "train": {
+                "learning_rate": 5e-7,
+                "epochs": 1,
+                "batch_size": 128,
+                "micro_batch_size": 8,
+                "max_completion_tokens": 1024,
+                "adam_beta2": 0.95,
+                "evaluate_every": 100,
+                "checkpoint_every": 100,
+                "max_new_tokens": 256,
             },
         },
     },

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,8 +37,28 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class Thumb:
+    """What one person thought of one answer: up or down."""
+
+    prompt: Prompt
+    text: str
+    up: bool
+
+
+@dataclass(frozen=True)
+class Document:
+    """Raw text of the domain, for supplemental pre-training."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Ranking:
-    """One labeler's order over K completions: a lower rank is better, equal ranks are a tie."""
+    """One labeler's order over K completions: a lower rank is better, equal ranks are a tie.
+
+    `reliability` weighs this opinion against those of others; `policies` says who wrote what.
+    """
 
     prompt: Prompt
     completions: tuple[str, ...]
@@ -45,6 +66,8 @@ class Ranking:
     strength: float = 0.0
     labeler: str = ""
     finished: tuple[bool, ...] = ()
+    policies: tuple[str, ...] = ()
+    reliability: float = 1.0
 
     def comparisons(self) -> Iterator[tuple[int, int]]:
         """(better, worse) index pairs; a tie gives none."""
@@ -53,70 +76,120 @@ class Ranking:
                 if rank_i < rank_j:
                     yield i, j
 
+    def ties(self) -> Iterator[tuple[int, int]]:
+        """Index pairs of equal rank, in both directions."""
+        for i, rank_i in enumerate(self.ranks):
+            for j, rank_j in enumerate(self.ranks):
+                if i != j and rank_i == rank_j:
+                    yield i, j
+
     def swap(self) -> Ranking:
         """The opposite opinion."""
-        return Ranking(
-            self.prompt,
-            self.completions,
-            tuple(-rank for rank in self.ranks),
-            self.strength,
-            self.labeler,
-            self.finished,
-        )
+        return replace(self, ranks=tuple(-rank for rank in self.ranks))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Completion `better` beat `worse`, by `weight` of the labelers who told them apart."""
+    """Completion `better` beat `worse` in `share` of the votes on that pair."""
 
     better: int
     worse: int
     weight: float
     strength: float
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
 class Judged:
-    """All that is known of K completions of one prompt; the weights of its comparisons sum to 1."""
+    """All that is known of K completions of one prompt.
+
+    The weights of its comparisons sum to the mean reliability of its labelers, which is 1 when
+    nothing is known of them.
+    """
 
     prompt: Prompt
     completions: tuple[str, ...]
     finished: tuple[bool, ...]
     comparisons: tuple[Comparison, ...]
+    rankings: tuple[Ranking, ...] = ()
 
 
-def aggregate(rankings: Iterable[Ranking]) -> list[Judged]:
+def aggregate(rankings: Iterable[Ranking], ties: str = "skip") -> list[Judged]:
     """Several labelers' rankings of the same completions become one element with soft targets.
 
     Each pair counts alike (1 / number of pairs) and is shared among its two directions as the
-    labelers' votes were. Elements in which nobody saw a difference are left out.
+    labelers' votes were, each vote weighing what its labeler is worth. With `ties` "half" a tie is
+    half a vote each way, else it is none. Elements without a vote are left out.
     """
     groups: dict[tuple[str, tuple[str, ...]], list[Ranking]] = defaultdict(list)
     for ranking in rankings:
         groups[ranking.prompt.key, ranking.completions].append(ranking)
     judged = []
     for group in groups.values():
-        votes: dict[tuple[int, int], list[float]] = defaultdict(list)
+        votes: dict[tuple[int, int], float] = defaultdict(float)
+        strengths: dict[tuple[int, int], float] = defaultdict(float)
         for ranking in group:
             for pair in ranking.comparisons():
-                votes[pair].append(ranking.strength)
-        pairs = {frozenset(pair) for pair in votes}
+                votes[pair] += ranking.reliability
+                strengths[pair] += ranking.reliability * ranking.strength
+            for pair in ranking.ties() if ties == "half" else ():
+                votes[pair] += ranking.reliability / 2
+        weight = sum(ranking.reliability for ranking in group) / len(group)
+        pairs = {frozenset(pair) for pair, vote in votes.items() if vote}
         comparisons = []
-        for (better, worse), strengths in sorted(votes.items()):
-            among = len(strengths) + len(votes.get((worse, better), ()))
-            comparisons.append(
-                Comparison(
-                    better,
-                    worse,
-                    len(strengths) / among / len(pairs),
-                    sum(strengths) / len(strengths),
+        for (better, worse), vote in sorted(votes.items()):
+            share = vote / (vote + votes.get((worse, better), 0.0)) if vote else 0.0
+            if share:
+                strength = strengths[better, worse] / vote
+                comparisons.append(
+                    Comparison(better, worse, weight * share / len(pairs), strength, share)
                 )
-            )
         first = group[0]
         finished = first.finished or (True,) * len(first.completions)
         if comparisons:
-            judged.append(Judged(first.prompt, first.completions, finished, tuple(comparisons)))
+            judged.append(
+                Judged(first.prompt, first.completions, finished, tuple(comparisons), tuple(group))
+            )
     return judged
+
+
+def agreement_weights(rankings: Sequence[Ranking], pseudo: float = 4.0) -> list[Ranking]:
+    """Rankings weighed by how often each labeler is right, as far as the others can tell.
+
+    A labeler who is right with probability p and otherwise errs at random carries 2p - 1 of a
+    perfect one's information. p comes from expectation maximisation over the pairs that two or
+    more judged (Dawid and Skene 1979, one error rate a labeler), with `pseudo` votes at everybody's
+    mean added, so that a newcomer counts as the average person does. The mean weight of the
+    rankings is 1, the least 0.05.
+    """
+    votes: dict[tuple[str, str, str], list[tuple[str, bool]]] = defaultdict(list)
+    for ranking in rankings:
+        for better, worse in ranking.comparisons():
+            a, b = ranking.completions[better], ranking.completions[worse]
+            votes[ranking.prompt.key, min(a, b), max(a, b)].append((ranking.labeler, a < b))
+    shared = [on_pair for on_pair in votes.values() if len({name for name, _ in on_pair}) > 1]
+    met = Counter(labeler for on_pair in shared for labeler, _ in on_pair)
+    right = {ranking.labeler: 0.75 for ranking in rankings}
+    for _ in range(20 if shared else 0):
+        agreed: dict[str, float] = defaultdict(float)
+        for on_pair in shared:
+            odds = sum((1 if vote else -1) * _logit(right[name]) for name, vote in on_pair)
+            first_wins = 1 / (1 + math.exp(-max(min(odds, 30.0), -30.0)))
+            for name, vote in on_pair:
+                agreed[name] += first_wins if vote else 1 - first_wins
+        mean = sum(agreed.values()) / met.total()
+        right = {name: (agreed[name] + pseudo * mean) / (met[name] + pseudo) for name in right}
+    raw = [max(2 * right[ranking.labeler] - 1, 0.0) for ranking in rankings]
+    scale = sum(raw) / len(raw) or 1.0
+    return [
+        replace(ranking, reliability=max(each / scale, 0.05))
+        for ranking, each in zip(rankings, raw, strict=True)
+    ]
+
+
+def _logit(p: float) -> float:
+    p = max(min(p, 0.99), 0.01)
+    return math.log(p / (1 - p))
 
 
 def content_hash(value: Any) -> str:
@@ -133,7 +206,16 @@ def read_demonstrations(path: Path) -> list[Demonstration]:
 
 
 def read_rankings(path: Path) -> list[Ranking]:
+    """Rankings, and pairs `{prompt, chosen, rejected, margin?}` as rankings of two."""
     return _read(path, _ranking)
+
+
+def read_thumbs(path: Path) -> list[Thumb]:
+    return _read(path, _thumb)
+
+
+def read_documents(path: Path) -> list[Document]:
+    return _read(path, _document)
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
@@ -173,21 +255,46 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:
-    completion = _messages(row["completion"])
-    if len(completion) != 1 or not completion[0]["content"].strip():
-        raise DataError("completion must be one message that is not empty")
-    return Demonstration(_prompt(row, number), completion[0]["content"])
+    return Demonstration(_prompt(row, number), _answer(row["completion"], "completion"))
+
+
+def _thumb(row: dict[str, Any], number: int) -> Thumb:
+    if not isinstance(row["label"], bool):
+        raise DataError("label must be true or false")
+    return Thumb(_prompt(row, number), _answer(row["completion"], "completion"), row["label"])
+
+
+def _document(row: dict[str, Any], number: int) -> Document:
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise DataError("text must be a text that is not empty")
+    return Document(str(row.get("id", number)), row["text"])
+
+
+def _answer(value: Any, name: str) -> str:
+    """The text of an answer, which is a list with one message, or the text itself."""
+    messages = _messages([{"role": "assistant", "content": value}] if type(value) is str else value)
+    if len(messages) != 1 or not messages[0]["content"].strip():
+        raise DataError(f"{name} must be one message that is not empty")
+    return messages[0]["content"]
 
 
 def _ranking(row: dict[str, Any], number: int) -> Ranking:
+    if "chosen" in row:
+        pair = [_answer(row[name], name) for name in ("chosen", "rejected")]
+        row = {"strength": row.get("margin"), **row, "completions": pair, "ranks": [1, 2]}
     completions, ranks = row["completions"], row["ranks"]
     if not all(isinstance(text, str) for text in completions) or len(completions) < 2:
         raise DataError("completions must be two or more texts")
     if len(ranks) != len(completions):
         raise DataError(f"{len(completions)} completions but {len(ranks)} ranks")
     finished = tuple(reason != "length" for reason in row.get("finish_reasons") or ())
-    if finished and len(finished) != len(completions):
-        raise DataError(f"{len(completions)} completions but {len(finished)} finish_reasons")
+    policies = tuple(str(each) for each in row.get("policies") or ())
+    for name, each in (("finish_reasons", finished), ("policies", policies)):
+        if each and len(each) != len(completions):
+            raise DataError(f"{len(completions)} completions but {len(each)} {name}")
+    reliability = float(row.get("reliability", 1.0))
+    if not reliability >= 0:
+        raise DataError("reliability must be at least 0")
     return Ranking(
         _prompt(row, number),
         tuple(completions),
@@ -195,4 +302,6 @@ def _ranking(row: dict[str, Any], number: int) -> Ranking:
         float(row.get("strength") or 0.0),
         str(row.get("labeler") or ""),
         finished,
+        policies,
+        reliability,
     )

@@ -28,6 +28,26 @@ class Encoded:
     def ids(self) -> list[int]:
         return self.prompt + self.completion
 
+    @property
+    def targets(self) -> int:
+        """How many of its tokens are predicted."""
+        return len(self.completion)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Several texts in one row; none sees another, and none is asked for its first token."""
+
+    texts: list[list[int]]
+
+    @property
+    def ids(self) -> list[int]:
+        return [token for text in self.texts for token in text]
+
+    @property
+    def targets(self) -> int:
+        return sum(len(text) - 1 for text in self.texts)
+
 
 class Renderer:
     def __init__(self, folder: Path, context: int) -> None:
@@ -66,6 +86,11 @@ class Renderer:
         if finished:
             ids = [*ids, self.eos]
         return ids[:room], finished and len(ids) <= room
+
+    def document(self, text: str) -> list[int]:
+        """Ids of raw text, closed by the end token."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.eos]
 
     def encode(self, prompt: Prompt, text: str, room: int, finished: bool = True) -> Encoded:
         completion, finished = self.completion(text, room, finished)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .networks import ScoreNetwork, collate, load_score, read_calibration, renderer
+from .networks import collate, load_score, read_calibration, renderer
 from .records import Prompt
 from .render import Encoded
 
@@ -42,13 +42,13 @@ class RewardModel:
 
 @torch.no_grad()
 def score_rows(
-    network: ScoreNetwork,
+    network: nn.Module,
     rows: Sequence[Encoded],
     pad: int,
     device: torch.device | str,
     size: int = ROWS,
 ) -> Tensor:
-    """Raw scores_B in the order of the rows, computed in batches of like length."""
+    """The network's number for each row, in order, computed in batches of like length."""
     scores_B = torch.zeros(len(rows), device=device)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     for start in range(0, len(order), size):

@@ -69,6 +69,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i, fruit in enumerate(FRUIT)
         ],
     )
+    write_rows(
+        place / "thumbs.jsonl",
+        [{**row, "label": i % 3 > 0} for i, row in enumerate(demonstrations)],
+    )
+    write_rows(
+        place / "documents.jsonl",
+        [
+            {"text": f"The {fruit} is a fruit. " * (1 + 5 * (i % 3))}
+            for i, fruit in enumerate(FRUIT)
+        ],
+    )
     original = base.PRETRAIN_STEPS, base.LlamaConfig
     base.PRETRAIN_STEPS = 5
     base.LlamaConfig = lambda **settings: original[1](
@@ -116,6 +127,27 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "minibatches": 2,
             "sample_every": 2,
         },
+    },
+    "pretrain": {
+        "models": {"policy": "base"},
+        "data": {"train": "documents.jsonl", "test": "documents.jsonl"},
+        "train": {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "row_tokens": 64},
+    },
+    "dpo": {
+        "models": {"policy": "base"},
+        "data": {"train": "rankings.jsonl"},
+        "train": {
+            "epochs": 2,
+            "batch_size": 3,
+            "learning_rate": 1e-3,
+            "holdout": 0.3,
+            "max_new_tokens": 6,
+        },
+    },
+    "kto": {
+        "models": {"policy": "base"},
+        "data": {"train": "thumbs.jsonl", "test": "thumbs.jsonl"},
+        "train": {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "max_new_tokens": 6},
     },
     "sample": {
         "models": {"policies": {"plain": {"path": "base"}}},

@@ -8,9 +8,12 @@ from rlhf.learning import config
 from rlhf.learning.config import ConfigError
 
 MINIMAL = {
+    "pretrain": {"models": {"policy": "m"}},
     "sft": {"models": {"policy": "m"}},
     "reward": {"models": {"policy": "m"}},
     "ppo": {"models": {"policy": "m", "reward": "r"}},
+    "dpo": {"models": {"policy": "m"}},
+    "kto": {"models": {"policy": "m"}},
     "sample": {"models": {"policies": {"a": {"path": "m"}}}},
 }
 
@@ -58,8 +61,10 @@ def test_a_sampled_policy_is_checked_too():
 
 
 def test_kinds_and_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="kind must be one of sft, reward, ppo, sample"):
-        config.from_dict({"kind": "dpo"})
+    with pytest.raises(
+        ConfigError, match="kind must be one of pretrain, sft, reward, ppo, dpo, kto, sample"
+    ):
+        config.from_dict({"kind": "grpo"})
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
         config.load(tmp_path / "config.json")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf.learning import losses
+from rlhf.learning.rankings import element_loss
 from rlhf.learning.records import Prompt, Ranking, aggregate
-from rlhf.learning.reward import element_loss
 
 PROMPT = Prompt("p", ({"role": "user", "content": "hi"},))
 

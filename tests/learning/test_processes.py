@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.learning.conftest import ROOT, learn, read_rows
 
 
-@pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo", "dpo", "kto"])
 def test_two_processes_learn_what_one_does(kind, make_run, data_dir):
     # A batch of three gives one process two rows and the other one, or none at the end of an epoch.
     train = {"minibatches": 1, "updates": 3} if kind == "ppo" else {"epochs": 1}

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rlhf.learning import evaluate, records
+from rlhf.learning.rankings import hold_out
 from rlhf.learning.records import DataError
-from rlhf.learning.reward import hold_out
 from rlhf.learning.training import by_length, endless, epoch_batches, rate_share
 
 PROMPT = [{"role": "user", "content": "hi"}]
@@ -97,3 +97,100 @@ def test_the_rate_rises_and_falls():
     assert rates[0] < rates[5] < rates[10] == max(rates) == 1 and rates[99] < 0.02
     assert rate_share(55, 100, 0.1, "cosine") == pytest.approx(0.5)
     assert rate_share(99, 100, 0.0, "constant") == 1
+
+
+def ranking(ranks, labeler="", completions=("a", "b", "c"), **more):
+    prompt = records.Prompt("p", ({"role": "user", "content": more.pop("prompt", "hi")},))
+    return records.Ranking(prompt, completions, ranks, labeler=labeler, **more)
+
+
+def shares(judged):
+    return {(each.better, each.worse): each.share for each in judged.comparisons}
+
+
+def test_a_tie_is_no_pair_or_half_a_vote_each_way():
+    (skipped,) = records.aggregate([ranking((1, 1, 2))])
+    assert shares(skipped) == {(0, 2): 1.0, (1, 2): 1.0}
+    (half,) = records.aggregate([ranking((1, 1, 2))], ties="half")
+    assert shares(half) == {(0, 1): 0.5, (1, 0): 0.5, (0, 2): 1.0, (1, 2): 1.0}
+    assert sum(each.weight for each in half.comparisons) == pytest.approx(1)
+    # One labeler ties what another tells apart: three quarters of a vote.
+    (both,) = records.aggregate([ranking((1, 1, 2)), ranking((1, 2, 3))], ties="half")
+    assert shares(both)[0, 1] == 0.75
+
+
+def test_a_vote_weighs_what_its_labeler_is_worth():
+    (judged,) = records.aggregate(
+        [ranking((1, 2, 3), reliability=1.5), ranking((2, 1, 3), reliability=0.5)]
+    )
+    assert shares(judged)[0, 1] == 0.75 and shares(judged)[1, 0] == 0.25
+    assert sum(each.weight for each in judged.comparisons) == pytest.approx(1)
+    (alone,) = records.aggregate([ranking((1, 2, 3), reliability=0.5)])
+    assert sum(each.weight for each in alone.comparisons) == pytest.approx(0.5)
+
+
+def test_who_agrees_with_nobody_weighs_least():
+    rankings = [
+        ranking(ranks, name, prompt=str(i))
+        for i in range(10)
+        for name, ranks in (("alice", (1, 2, 3)), ("bob", (1, 2, 3)), ("mallory", (3, 2, 1)))
+    ]
+    rankings.append(ranking((1, 2, 3), "newcomer", prompt="alone"))
+    weights = {each.labeler: each.reliability for each in records.agreement_weights(rankings)}
+    assert weights["alice"] == weights["bob"] > 1 > weights["mallory"] == 0.05
+    assert weights["mallory"] <= weights["newcomer"] < weights["alice"]
+    alone = [ranking((1, 2, 3), "alice")]
+    assert records.agreement_weights(alone) == alone
+
+
+def test_a_pair_is_a_ranking_of_two(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    answer = [{"role": "assistant", "content": "good"}]
+    path.write_text(
+        json.dumps({"prompt": PROMPT, "chosen": answer, "rejected": "bad", "margin": 2})
+    )
+    (pair,) = records.read_rankings(path)
+    assert (pair.completions, pair.ranks, pair.strength) == (("good", "bad"), (1, 2), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": PROMPT, "completion": "yes"}, "missing 'label'"),
+        ({"prompt": PROMPT, "completion": "yes", "label": 1}, "label must be true or false"),
+        ({"prompt": PROMPT, "completion": " ", "label": True}, "completion must be one message"),
+    ],
+)
+def test_a_thumb_is_up_or_down(row, message, tmp_path):
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(DataError, match=message):
+        records.read_thumbs(path)
+
+
+def test_accuracy_is_told_by_agreement_labeler_and_author():
+    rankings = [
+        ranking((1, 2), "alice", ("good", "bad"), prompt="x", policies=("p", "q")),
+        ranking((1, 2), "bob", ("good", "bad"), prompt="x", policies=("p", "q")),
+        ranking((1, 2), "alice", ("one", "two"), prompt="y", policies=("p", "p")),
+        ranking((2, 1), "bob", ("one", "two"), prompt="y", policies=("p", "p")),
+    ]
+    judged = records.aggregate(rankings)
+    figures = evaluate.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
+    assert figures["reward/human_agreement"] == 0.5  # two votes of four have a second like them
+    assert figures["reward/accuracy/unanimous"] == 1.0
+    assert figures["reward/accuracy/disputed"] == 0.5
+    assert figures["reward/accuracy/labeler/alice"] == 1.0
+    assert figures["reward/accuracy/labeler/bob"] == figures["reward/accuracy/unseen_labelers"]
+    assert figures["reward/accuracy/cross_policy"] == 1.0
+    assert figures["reward/accuracy/same_policy"] == 0.5
+    plain = evaluate.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
+    assert plain["reward/ceiling"] == plain["reward/accuracy"] == 0.75
+    assert plain["reward/margin"] == 0.5
+
+
+def test_the_diagram_says_how_often_what_was_said_came_true():
+    said = [0.8] * 3 + [0.2] + [0.55]
+    (low, high) = evaluate.reliability_diagram(said, [1.0] * 5)
+    assert low == pytest.approx((0.6, 0.55, 1.0, 1.0))
+    assert high == pytest.approx((0.9, 0.8, 0.75, 4.0))

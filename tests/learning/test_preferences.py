@@ -1,0 +1,167 @@
+"""DPO and KTO: the papers' losses, and TRL's numbers on the same model and rows."""
+
+import json
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from rlhf.learning import losses, networks
+from rlhf.learning.config import KTO
+from rlhf.learning.dpo import DPOLearner
+from rlhf.learning.kto import KTOLearner, balanced, mismatched
+from rlhf.learning.render import Encoded
+from rlhf.learning.run_folder import RunFolder
+from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
+
+ANSWERS = ("sweet", "round and red", "no no", "the best of all")
+
+
+@pytest.fixture
+def reference(policy, data_dir, tmp_path):
+    """A policy other than the base, so that log-ratios are not 0."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(0.03 * torch.randn_like(weight))
+    render = networks.renderer(data_dir / "base")
+    (tmp_path / "reference").mkdir()
+    networks.publish_policy(policy, None, render, tmp_path / "reference", "")
+    return tmp_path / "reference"
+
+
+@pytest.fixture
+def make_learner(make_run, data_dir):
+    def make(cls, kind, **more):
+        return cls(RunFolder(make_run(kind, **more), data_dir), Accelerator(cpu=True))
+
+    return make
+
+
+def from_trl(name, reference, data_dir, tmp_path, rows):
+    """(loss, figures) of TRL's trainer on all rows as one batch, without a step."""
+    import trl
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = getattr(trl, f"{name}Config")(
+        output_dir=str(tmp_path / "trl"), report_to="none", use_cpu=True, bf16=False, beta=0.3,
+        gradient_checkpointing=False, per_device_train_batch_size=len(rows), disable_tqdm=True,
+    )  # fmt: skip
+    trainer = getattr(trl, f"{name}Trainer")(
+        model=AutoModelForCausalLM.from_pretrained(data_dir / "base"),
+        ref_model=AutoModelForCausalLM.from_pretrained(reference),
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(data_dir / "base"),
+    )
+    trainer.model.eval()
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    loss = trainer._compute_loss(trainer.model, batch, False)
+    return loss, {key: values[-1] for key, values in trainer._metrics["eval"].items()}
+
+
+def said(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def test_dpo_agrees_with_trl_on_pairs(make_learner, reference, data_dir, tmp_path):
+    rows = [
+        {"prompt": asking(fruit), "chosen": said(f"The {fruit} is sweet"), "rejected": said(answer)}
+        for fruit, answer in zip(FRUIT, ANSWERS, strict=False)
+    ]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    learner = make_learner(
+        DPOLearner, "dpo", models={"policy": "base", "reference": str(reference)},
+        data={"train": str(tmp_path / "pairs.jsonl")},
+        train={"beta": 0.3, "holdout": 0.0, "batch_size": 4},
+    )  # fmt: skip
+    ours = learner.update(0)
+    loss, theirs = from_trl("DPO", reference, data_dir, tmp_path, rows)
+    assert ours["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    for name, trl_name in (("chosen", "chosen"), ("rejected", "rejected"), ("margin", "margins")):
+        assert ours[f"reward/{name}"] == pytest.approx(theirs[f"rewards/{trl_name}"], abs=1e-5)
+    assert ours["reward/accuracy"] == pytest.approx(theirs["rewards/accuracies"])
+
+
+def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp_path, monkeypatch):
+    rows = [
+        {"prompt": asking(fruit), "completion": said(f"The {fruit} is sweet"), "label": i % 2 == 0}
+        for i, fruit in enumerate(FRUIT[:4])
+    ]
+    write_rows(tmp_path / "thumbs.jsonl", rows)
+    thumbs = str(tmp_path / "thumbs.jsonl")
+    learner = make_learner(
+        KTOLearner, "kto", models={"policy": "base", "reference": str(reference)},
+        data={"train": thumbs, "test": thumbs}, train={"beta": 0.3, "batch_size": 4},
+    )  # fmt: skip
+    monkeypatch.setattr(learner, "_batch", lambda step: learner.rows)  # the wrong prompts of TRL
+    ours = learner.update(0)
+    loss, theirs = from_trl("KTO", reference, data_dir, tmp_path, rows)
+    assert ours["objective/kl"] == pytest.approx(theirs["kl"], abs=1e-5) and theirs["kl"] > 0.01
+    assert ours["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    for name, trl_name in (("chosen", "chosen"), ("rejected", "rejected"), ("margin", "margins")):
+        assert ours[f"reward/{name}"] == pytest.approx(theirs[f"rewards/{trl_name}"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize(("kind", "cls"), [("dpo", DPOLearner), ("kto", KTOLearner)])
+def test_the_policy_begins_at_its_reference(kind, cls, mode, make_learner):
+    learner = make_learner(cls, kind, tune={"mode": mode, "rank": 4})
+    first = learner.update(0)
+    if kind == "dpo":
+        expected = math.log(2)
+    else:
+        weights = [learner.weights[0 if up else 1] for _, up in learner._batch(0)]
+        expected = 0.5 * sum(weights) / len(weights)
+    assert first["loss"] == pytest.approx(expected, abs=1e-5)
+    still = first["reward/margin" if kind == "dpo" else "objective/kl"]
+    assert still == pytest.approx(0, abs=1e-4)
+    assert abs(learner.update(1)["loss"] - expected) > 1e-5
+
+
+def test_the_value_of_a_thumb_is_the_papers():
+    ratios, up = torch.tensor([1.0, 2.0, -1.0]), torch.tensor([True, False, False])
+    found = losses.thumb_losses(ratios, up, kl=0.5, beta=2.0, up_weight=3.0, down_weight=1.0)
+
+    def missing(gain):
+        return 1 - 1 / (1 + math.exp(-2.0 * gain))
+
+    assert found.tolist() == pytest.approx([3 * missing(0.5), missing(-1.5), missing(1.5)])
+
+
+def test_the_rarer_thumb_weighs_as_much_as_the_other():
+    assert balanced(KTO(), ups=2, count=10) == (4.0, 1.0)
+    assert balanced(KTO(), ups=8, count=10) == (1.0, 4.0)
+    assert balanced(KTO(), ups=10, count=10) == (1.0, 1.0)
+    assert balanced(KTO(balance=False, up_weight=2.0), ups=2, count=10) == (2.0, 1.0)
+
+
+def test_the_reference_point_pairs_every_prompt_with_another_answer():
+    rows = [Encoded([1, 2], [3, 4, 5], True), Encoded([6, 7, 8], [9], True)]
+    wrong = mismatched(rows, context=5)
+    assert [(row.prompt, row.completion) for row in wrong] == [([1, 2], [9]), ([6, 7, 8], [3, 4])]
+
+
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_what_people_prefer_becomes_more_likely(kind, make_run, data_dir, tmp_path):
+    """Sweet answers are liked, sour ones are not; on fruit nobody was asked about."""
+    rows = [(f"The {fruit} is sweet", f"The {fruit} is sour") for fruit in (*FRUIT, "nut", "date")]
+    prompts = [asking(fruit) for fruit in (*FRUIT, "nut", "date")]
+    if kind == "dpo":
+        data = [{"prompt": p, "chosen": good, "rejected": bad}
+                for p, (good, bad) in zip(prompts, rows, strict=True)]  # fmt: skip
+    else:
+        data = [{"prompt": p, "completion": said(text), "label": label}
+                for p, pair in zip(prompts, rows, strict=True)
+                for text, label in zip(pair, (True, False), strict=True)]  # fmt: skip
+    held_out = 2 if kind == "dpo" else 4
+    write_rows(tmp_path / "train.jsonl", data[:-held_out])
+    write_rows(tmp_path / "test.jsonl", data[-held_out:])
+    files = {"train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
+    folder = make_run(kind, data=files, train={"epochs": 6, "learning_rate": 3e-3, "beta": 0.1})
+    assert learn(folder, data_dir) == 0
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "test"]
+    assert rows[-1]["reward/margin"] > 0.1 > abs(rows[0]["reward/margin"])
+    assert json.loads((folder / "outcome.json").read_text())["kind"] == kind
