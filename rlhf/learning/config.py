@@ -125,6 +125,13 @@ class OnRankings(Optimisation):
 @dataclass(frozen=True)
 class Reward(OnRankings):
     margin: float = knob(0.1, "Score distance asked for per unit of a ranking's strength.", least=0)
+    heads: int = knob(
+        1, "Scalar heads, each taught by its own draw of the rankings; they may disagree.", least=1
+    )
+    calibration_samples: int = knob(
+        64, "Answers drawn from the policy it starts from, for the spread of scores.", least=0
+    )
+    calibration_tokens: int = knob(64, "Longest of those answers, in tokens.", least=1)
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,9 @@ class PPO(Optimisation):
     )
     critic_learning_rate: float = knob(1e-5, "Peak learning rate of the critic.", least=0)
     critic_warmup: int = knob(0, "First updates in which only the critic learns.", least=0)
-    normalise_score: bool = knob(True, "Divide scores by their spread at calibration.")
+    normalise_score: bool = knob(
+        True, "Divide scores by their spread on samples of the SFT policy."
+    )
     missing_eos: str = knob(
         "subtract",
         "What happens to the score of an unfinished answer.",

@@ -33,7 +33,7 @@ from .losses import token_logprobs
 from .manifest import write_manifest
 from .render import Encoded, Renderer
 
-CALIBRATION = "calibration.json"
+CALIBRATION, CALIBRATION_VERSION = "calibration.json", 2
 
 
 class Batch(NamedTuple):
@@ -132,7 +132,7 @@ class Likelihood(nn.Module):
 
 
 class ScoreNetwork(nn.Module):
-    """A language model's trunk with a scalar head: the reward model, and the critic."""
+    """A language model's trunk with one scalar head or several: the reward model, the critic."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -145,26 +145,33 @@ class ScoreNetwork(nn.Module):
         assert isinstance(score, nn.Linear)
         return score
 
-    def values(self, batch: Batch) -> Tensor:
-        """values_BL, one number at every position."""
+    def everywhere(self, batch: Batch) -> Tensor:
+        """What each head E says at every position, values_BLE."""
         out = self.model.base_model(
             input_ids=batch.ids_BL,
             attention_mask=batch.mask_BL.long(),
             position_ids=batch.positions_BL,
             use_cache=False,
         )
-        values_BL: Tensor = self.head(out.last_hidden_state).squeeze(-1) + self.bias
-        return values_BL
+        values_BLE: Tensor = self.head(out.last_hidden_state) + self.bias
+        return values_BLE
+
+    def values(self, batch: Batch) -> Tensor:
+        """values_BL, one number at every position: the mean of the heads."""
+        return self.everywhere(batch).mean(-1)
 
     def forward(self, batch: Batch) -> Tensor:
-        """scores_B, read at the last real token of each row."""
-        values_BL = self.values(batch)
-        return values_BL.gather(1, last_valid(batch.mask_BL)[:, None]).squeeze(1)
+        """scores_BE of each head, read at the last real token of each row."""
+        row_B = torch.arange(len(batch.mask_BL), device=batch.mask_BL.device)
+        return self.everywhere(batch)[row_B, last_valid(batch.mask_BL)]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Raw scores -> scores that average 0 on demonstrations (InstructGPT 3.5): raw + bias."""
+    """Raw scores -> scores that average 0 on demonstrations (InstructGPT 3.5): raw + bias.
+
+    `std` is the spread on samples of the policy that is going to be trained.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -215,15 +222,24 @@ def load_policy(folder: Path, device: torch.device | str = "cpu") -> PolicyNetwo
     return PolicyNetwork(lm)
 
 
-def load_score(folder: Path, device: torch.device | str = "cpu") -> ScoreNetwork:
-    """A reward model, or a policy whose LM head gives way to a fresh scalar head.
+def is_score(folder: Path) -> bool:
+    """Is it a reward model, and no policy?"""
+    return (folder / CALIBRATION).is_file()
 
-    The fresh head is N(0, 1/sqrt(d+1)) (arXiv 2009.01325, appendix B).
+
+def load_score(folder: Path, device: torch.device | str = "cpu", heads: int = 0) -> ScoreNetwork:
+    """A reward model, or a policy whose LM head gives way to fresh scalar heads.
+
+    A fresh head is N(0, 1/sqrt(d+1)) (arXiv 2009.01325, appendix B). `heads` 0: as many as the
+    folder has, or one.
     """
     check_folder(folder)
+    there = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_labels
+    if heads and is_score(folder) and there != heads:
+        raise ConfigError(f"{folder} has {there} heads, and Reward.heads is {heads}")
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder,
-        num_labels=1,
+        num_labels=there if is_score(folder) else heads or 1,
         dtype=torch.float32,
         trust_remote_code=False,
         local_files_only=True,
@@ -254,6 +270,8 @@ def read_calibration(folder: Path) -> Calibration:
     if not path.is_file():
         raise ConfigError(f"{folder} is not a reward model: it has no {CALIBRATION}")
     raw = json.loads(path.read_text())
+    if raw.get("version", 1) > CALIBRATION_VERSION:
+        raise ConfigError(f"{path}: version {raw['version']} is of a newer release than this one")
     return Calibration(raw["mean"], raw["std"], raw["bias"])
 
 
@@ -380,7 +398,9 @@ def publish_score(
 ) -> None:
     model = network.model if wrapper is None else wrapper.merge_and_unload()
     model.config.pad_token_id = rendering.pad
-    (folder / CALIBRATION).write_text(json.dumps(calibration, indent=1))
+    (folder / CALIBRATION).write_text(
+        json.dumps({"version": CALIBRATION_VERSION, **calibration}, indent=1)
+    )
     _publish(model, rendering, folder, card)
 
 

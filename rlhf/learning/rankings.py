@@ -27,6 +27,7 @@ from .networks import collate, renderer
 from .records import DataError, Judged, Ranking, aggregate, agreement_weights, read_rankings
 from .render import Encoded
 from .run_folder import RunFolder
+from .scoring import in_order
 from .training import Learner, by_length, epoch_batches
 
 
@@ -84,7 +85,11 @@ class RankingLearner(Learner):
 
     @abstractmethod
     def scores(self, rows: Sequence[Encoded]) -> Tensor:
-        """scores_R of rows, with gradient, by way of `forward`."""
+        """Scores of rows, the row first, with gradient, by way of `forward`."""
+
+    def opinion(self, scores_K: Tensor) -> Tensor:
+        """One number a row."""
+        return scores_K
 
     @abstractmethod
     def raw(self, rows: Sequence[Encoded]) -> list[float]:
@@ -137,8 +142,8 @@ class RankingLearner(Learner):
         for element in elements:
             scores_K = scores[start : start + len(element.rows)]
             start += len(element.rows)
-            loss = loss + element_loss(scores_K, element.judged, self.rules.margin)
-            plain = scores_K.detach().tolist()
+            loss = loss + self.element_loss(scores_K, element.judged)
+            plain = self.opinion(scores_K.detach()).tolist()
             for pair in element.judged.comparisons:
                 better, worse, share = plain[pair.better], plain[pair.worse], pair.weight * weight
                 sums["right"] += share * correct(better - worse)
@@ -148,6 +153,9 @@ class RankingLearner(Learner):
         loss = loss * (weight / prompts)
         sums["loss"] += float(loss.detach())
         return loss
+
+    def element_loss(self, scores_K: Tensor, judged: Judged) -> Tensor:
+        return element_loss(scores_K, judged, self.rules.margin)
 
     def forward(self, rows: Sequence[Encoded]) -> Tensor:
         """The network's number for each row, rows of like length together to spare padding."""
@@ -160,9 +168,7 @@ class RankingLearner(Learner):
                 pieces.append(
                     self.optimiser.module(collate(chosen, self.render.pad, self.device)).float()
                 )
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(pieces)[back.to(self.device)]
+        return in_order(pieces, order, self.device)
 
     def evaluate(self, step: int) -> None:
         if self.test_elements:

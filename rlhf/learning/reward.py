@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,23 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from .config import Reward
-from .networks import choose_weights, load_score, publish_score
-from .rankings import RankingLearner
-from .records import read_demonstrations
+from .networks import (
+    choose_weights,
+    is_score,
+    load_policy,
+    load_score,
+    publish_score,
+    stop_ids,
+)
+from .rankings import RankingLearner, element_loss
+from .records import Judged, read_demonstrations
 from .render import Encoded
 from .run_folder import RunFolder
+from .sampling import derive, generate, uniforms
 from .scoring import score_rows
 from .training import Optimiser
+
+SAMPLED_TOGETHER = 32
 
 
 class RewardLearner(RankingLearner):
@@ -26,7 +37,8 @@ class RewardLearner(RankingLearner):
         assert isinstance(self.config.train, Reward)
         self.settings = settings = self.config.train
         torch.manual_seed(self.seed)
-        self.network = load_score(folder.resolve(self.config.models.policy), self.device)
+        base = folder.resolve(self.config.models.policy)
+        self.network = load_score(base, self.device, settings.heads)
         self.wrapper = choose_weights(self.network.model, self.config.tune)
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings
@@ -35,11 +47,25 @@ class RewardLearner(RankingLearner):
     def scores(self, rows: Sequence[Encoded]) -> Tensor:
         return self.forward(rows)
 
+    def opinion(self, scores_KE: Tensor) -> Tensor:
+        return scores_KE.mean(1)
+
+    def element_loss(self, scores_KE: Tensor, judged: Judged) -> Tensor:
+        """The mean over heads; with several, each sees this ranking 0, 1, 2 … times."""
+        heads = scores_KE.shape[1]
+        losses = [element_loss(scores_KE[:, e], judged, self.settings.margin) for e in range(heads)]
+        if heads == 1:
+            return losses[0]
+        times = [draws(self.seed, e, judged.prompt.key) for e in range(heads)]
+        return torch.stack([n * loss for n, loss in zip(times, losses, strict=True)]).mean()
+
     def raw(self, rows: Sequence[Encoded]) -> list[float]:
-        scores: list[float] = score_rows(
-            self.network, rows, self.render.pad, self.device, self.settings.forward_rows
-        ).tolist()
+        scores: list[float] = self.opinion(self._by_heads(rows)).tolist()
         return scores
+
+    def _by_heads(self, rows: Sequence[Encoded]) -> Tensor:
+        size = self.settings.forward_rows
+        return score_rows(self.network, rows, self.render.pad, self.device, size)
 
     def finish(self, step: int) -> dict[str, Any]:
         measured = self.final_figures(step)
@@ -61,20 +87,66 @@ class RewardLearner(RankingLearner):
         }
 
     def _calibrate(self) -> dict[str, Any]:
-        """Mean score of demonstrations becomes 0 (InstructGPT 3.5); spread from the completions."""
+        """Mean score of demonstrations becomes 0 (InstructGPT 3.5); the unit is the spread of
+        samples of the SFT policy, which are what PPO begins with."""
         elements = self.elements + self.test_elements
-        seen = torch.tensor(self.raw([row for element in elements for row in element.rows]))
-        source, mean = "completions", float(seen.mean())
+        seen = {"completions": self._spread([row for each in elements for row in each.rows])}
+        if samples := self._samples():
+            seen["samples"] = self._spread(samples)
         if self.config.data.calibration:
+            room = self.settings.max_completion_tokens
             shown = read_demonstrations(self.folder.data("calibration"))
-            rows = [
-                self.render.encode(each.prompt, each.text, self.settings.max_completion_tokens)
-                for each in shown
-            ]
-            source, mean = "demonstrations", float(torch.tensor(self.raw(rows)).mean())
+            seen["demonstrations"] = self._spread(
+                [self.render.encode(each.prompt, each.text, room) for each in shown]
+            )
+        source = "demonstrations" if "demonstrations" in seen else "completions"
+        unit = "samples" if "samples" in seen else "completions"
+        mean = seen[source]["mean"]
         return {
             "mean": mean,
-            "std": float(seen.std().clamp(min=1e-6)),
+            "std": max(seen[unit]["std"], 1e-6),
             "bias": -mean,
             "source": source,
+            "unit": unit,
+            **seen,
         }
+
+    def _spread(self, rows: Sequence[Encoded]) -> dict[str, float]:
+        scores_RE = self._by_heads(rows)
+        scores_R = self.opinion(scores_RE)
+        return {
+            "count": len(rows),
+            "mean": float(scores_R.mean()),
+            "std": float(scores_R.std(correction=0)),
+            "disagreement": float(scores_RE.std(1, correction=0).mean()),
+        }
+
+    def _samples(self) -> list[Encoded]:
+        """Answers of the policy this model started from to the prompts it learnt on."""
+        settings, folder = self.settings, self.folder.resolve(self.config.models.policy)
+        if not settings.calibration_samples or is_score(folder):
+            return []
+        room = settings.calibration_tokens
+        unique = {each.judged.prompt.key: each.rows[0].prompt for each in self.elements}
+        prompts = [ids for ids in unique.values() if len(ids) + room <= self.render.context]
+        prompts = prompts[: settings.calibration_samples]
+        lm = load_policy(folder, self.device).lm
+        noise_BT = uniforms((derive(self.seed, "sample", i) for i in range(len(prompts))), room)
+        stops, rows = stop_ids(lm, self.render), []
+        for start in range(0, len(prompts), SAMPLED_TOGETHER):
+            part = slice(start, start + SAMPLED_TOGETHER)
+            answers = generate(lm, prompts[part], noise_BT[part], 1.0, stops, self.render.pad)
+            rows += [
+                Encoded(prompt, answer.ids, answer.finished)
+                for prompt, answer in zip(prompts[part], answers, strict=True)
+            ]
+        return rows
+
+
+def draws(seed: int, head: int, key: str) -> int:
+    """How often a head sees a prompt: Poisson(1), the online bootstrap."""
+    u, p, n = derive(seed, "head", head, key) / (1 << 31), math.exp(-1), 0
+    while u > p and n < 5:
+        u, n = u - p, n + 1
+        p /= n
+    return n

@@ -1,6 +1,7 @@
 """K answers from each of several policies to every prompt: what people are going to rank.
 
-`completions.jsonl` gets `{id, policy, index, text, seed, finish_reason, tokens, score?}`. A seed
+`completions.jsonl` gets `{id, policy, index, text, seed, finish_reason, tokens}`, and `score` and
+`disagreement` when there is a reward model: where its heads disagree, people should rank. A seed
 belongs to one answer (run seed, policy, prompt, index), so any answer can be had again on its own.
 """
 
@@ -105,11 +106,11 @@ def _answers(
             )
         ]
         if reward:
-            scores = reward.score(
+            scores, disagreement = reward.opinions(
                 [prompt for prompt, _, _ in batch], texts, [answer.finished for answer in answers]
             )
-            for row, score in zip(rows, scores.tolist(), strict=True):
-                row["score"] = score
+            for row, score, apart in zip(rows, scores.tolist(), disagreement.tolist(), strict=True):
+                row |= {"score": score, "disagreement": apart}
         yield rows
 
 

@@ -34,10 +34,21 @@ class RewardModel:
         normalise: bool = False,
     ) -> Tensor:
         """scores_B: demonstrations average 0; with `normalise` in units of their spread."""
+        return self.opinions(prompts, texts, finished, normalise)[0]
+
+    def opinions(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        finished: Sequence[bool],
+        normalise: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """(scores_B, disagreement_B): the mean of the heads, and their standard deviation."""
         rows = [self.encode(*each) for each in zip(prompts, texts, finished, strict=True)]
-        scores_B = score_rows(self.network, rows, self.render.pad, self.device).cpu()
-        scores_B = scores_B + self.calibration.bias
-        return scores_B / self.calibration.std if normalise else scores_B
+        scores_BE = score_rows(self.network, rows, self.render.pad, self.device).cpu()
+        unit = self.calibration.std if normalise else 1.0
+        scores_B = (scores_BE.mean(1) + self.calibration.bias) / unit
+        return scores_B, scores_BE.std(1, correction=0) / unit
 
 
 @torch.no_grad()
@@ -48,10 +59,22 @@ def score_rows(
     device: torch.device | str,
     size: int = ROWS,
 ) -> Tensor:
-    """The network's number for each row, in order, computed in batches of like length."""
-    scores_B = torch.zeros(len(rows), device=device)
+    """The network's number for each row (B), or numbers (BE), in the order of the rows.
+
+    They are computed in batches of like length.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        scores_B[chosen] = network(collate([rows[i] for i in chosen], pad, device)).float()
-    return scores_B
+    pieces = [
+        network(collate([rows[i] for i in order[start : start + size]], pad, device)).float()
+        for start in range(0, len(order), size)
+    ]
+    return in_order(pieces, order, device)
+
+
+def in_order(pieces: Sequence[Tensor], order: Sequence[int], device: torch.device | str) -> Tensor:
+    """One tensor of what was computed for the rows `order[0]`, `order[1]`, …, by row."""
+    if not pieces:
+        return torch.zeros(0, device=device)
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(list(pieces))[back.to(device)]

@@ -40,7 +40,7 @@ def test_logprobs_are_of_the_completion_alone_and_those_of_the_plain_model(polic
 def test_the_score_is_read_at_the_last_real_token(scorer):
     batch = networks.collate(ROWS, pad=1)
     values = scorer.values(batch)
-    torch.testing.assert_close(scorer(batch), torch.stack([values[0, 4], values[1, 6]]))
+    torch.testing.assert_close(scorer(batch)[:, 0], torch.stack([values[0, 4], values[1, 6]]))
     assert networks.last_valid(batch.mask_BL).tolist() == [4, 6]
 
 
