@@ -15,6 +15,7 @@ from django_htmx.middleware import HtmxDetails
 from annotate.models import (
     Assignment,
     Conversation,
+    Grid,
     Membership,
     Message,
     Policy,
@@ -81,6 +82,11 @@ def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:
 def policy_for(user: User, slug: str, policy_id: int) -> Policy:
     project = project_for(user, slug, Role.OPERATOR)
     return _found(Policy.objects.filter(pk=policy_id, project=project).first())
+
+
+def grid_for(user: User, slug: str, grid_id: int) -> Grid:
+    project = project_for(user, slug, Role.OPERATOR)
+    return _found(project.grids.select_related("project").filter(pk=grid_id).first())
 
 
 def conversation_for(user: User, slug: str, conversation_id: int) -> Conversation:

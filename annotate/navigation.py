@@ -15,6 +15,7 @@ ROOMS = (
     ("prompts", "Prompts", Membership.Role.OPERATOR),
     ("rounds", "Rounds", Membership.Role.OPERATOR),
     ("policies", "Policies", Membership.Role.OPERATOR),
+    ("playground", "Playground", Membership.Role.OPERATOR),
     ("chat", "Chat", Membership.Role.GUEST),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from django.db import transaction
@@ -20,6 +20,7 @@ from annotate.models import (
     Assignment,
     Completion,
     Demonstration,
+    Grid,
     Membership,
     Project,
     Task,
@@ -125,8 +126,26 @@ def open_rank_tasks(
     _one_at_a_time(project)
     ranked = Task.objects.of_kind(Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
     fresh = prompts.filter(~Exists(ranked), project=project)
+    return _open_ranking(project, _different_completions(fresh, k), overlap, batch)
+
+
+@transaction.atomic
+def rank_grid(grid: Grid) -> int:
+    """Has people rank the answers of a playground grid. Returns how many tasks were made; none if
+    it was asked for before. Raises ValidationError for a grid that cannot be ranked yet."""
+    _one_at_a_time(grid.project)
+    batch = f"grid {grid.pk}"
+    if grid.project.tasks.of_batch(batch).exists():
+        return 0
+    return _open_ranking(grid.project, grid.store_completions(), grid.project.overlap, batch)
+
+
+def _open_ranking(
+    project: Project, candidates: Iterable[tuple[int, list[int]]], overlap: int, batch: str
+) -> int:
+    """A task for each (prompt, completions) with at least two completions."""
     tasks, shown = [], []
-    for prompt_id, completions in _different_completions(fresh, k):
+    for prompt_id, completions in candidates:
         if len(completions) >= 2:
             task = Task(project=project, prompt_id=prompt_id, kind=Kind.RANK, batch=batch)
             task.overlap = overlap

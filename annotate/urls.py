@@ -2,7 +2,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from annotate import api
-from annotate.views import chat, label, people, prompts
+from annotate.views import chat, label, people, playground, prompts
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -22,6 +22,8 @@ urlpatterns = [
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/playground/", playground.playground, name="playground"),
+    path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", prompts.bring, name="prompts_import"),

@@ -102,6 +102,12 @@ class SamplingForm(forms.Form):
         help_text="Of each prompt, by each policy.",
     )
     split = forms.ChoiceField(label="Prompts", choices=SPLITS, required=False)
+    distil = forms.BooleanField(
+        required=False,
+        label="Make demonstrations of the answers, instead of ranking tasks",
+        help_text="Distil: SFT then learns to say without a system prompt what this policy says "
+        "with it. One policy, one completion.",
+    )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from annotate.models import Completion, Policy, Prompt
+from annotate.models import Completion, Demonstration, Policy, Prompt
 from annotate.queue import open_rank_tasks
 from feedback_site import __version__
 from rlhf.evaluation import judge
@@ -165,9 +165,11 @@ def prepare_sampling(lease: Lease) -> Config:
 
 
 def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
-    """The completions, and the work of ranking them."""
+    """The completions, and the work of ranking them; or else demonstrations made of them."""
     run = lease.run
     completions = store_completions(lease, Completion.Source.SAMPLED)
+    if run.config.get("distil"):
+        return {**outcome, "completions": len(completions), "distilled": distil(run, completions)}
     tasks = open_rank_tasks(
         run.project,
         prompts=run.project.prompts.filter(pk__in={each.prompt_id for each in completions}),
@@ -176,6 +178,23 @@ def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
         batch=f"run {run.pk}",
     )
     return {**outcome, "completions": len(completions), "rank_tasks": tasks}
+
+
+def distil(run: Run, completions: list[Completion]) -> int:
+    """Demonstrations of a labeler who is the policy, and is marked as simulated."""
+    policy = run.project.policies.get(pk__in=run.config["policies"])
+    labeler = run.project.labeler_named(f"policy {policy.name}", simulated=True)
+    whole = [each for each in completions if each.finish_reason == "stop" and each.text.strip()]
+    Demonstration.objects.bulk_create(
+        Demonstration(
+            prompt_id=each.prompt_id,
+            labeler=labeler,
+            text=each.text,
+            source=f"distilled by run {run.pk}",
+        )
+        for each in whole
+    )
+    return len(whole)
 
 
 # Evaluation
@@ -231,6 +250,7 @@ def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
         "path": policy.folder,
         "system_prompt": policy.system_prompt,
         "few_shot": policy.few_shot,
+        "prompt_format": policy.prompt_format,
         "temperature": policy.temperature,
     }
     return {**speaker, "max_new_tokens": policy.max_new_tokens} if with_length else speaker

@@ -84,9 +84,13 @@ def launch_sampling(
     k: int,
     prompts: list[Prompt],
     seed: int = 0,
+    distil: bool = False,
 ) -> Run:
-    """`k` completions of each prompt from each policy, and then the work of ranking them."""
-    _check_sampling(policies, k, prompts)
+    """`k` completions of each prompt from each policy, and then the work of ranking them.
+
+    With `distil`, the finished answers become demonstrations instead: what a policy says with its
+    prompt, another can learn to say without."""
+    _check_sampling(policies, k, prompts, distil=distil)
     run = Run.objects.create(
         project=project,
         kind=Run.Kind.SAMPLE,
@@ -94,6 +98,7 @@ def launch_sampling(
             "policies": [policy.pk for policy in policies],
             "prompts": [prompt.pk for prompt in prompts],
             "train": {**recipe_of("sample", "small")["train"], "k": k},
+            "distil": distil,
         },
         seed=seed,
         launched_by=by,
@@ -139,7 +144,7 @@ def cancel_round(round: Round) -> bool:
     return any(asked)
 
 
-def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt]) -> None:
+def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt], *, distil: bool) -> None:
     findings = [finding for policy in policies for finding in check_base(policy)]
     if not policies:
         findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
@@ -148,7 +153,10 @@ def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt]) -> No
         findings.append(Finding("no_prompts", message, is_error=True))
     if not 1 <= k <= 16:
         findings.append(Finding("bad_k", "K must be between 1 and 16.", is_error=True))
-    elif policies and len(policies) * k < 2:
+    elif distil and (len(policies), k) != (1, 1):
+        message = "Distil one policy at a time, and one completion of each prompt."
+        findings.append(Finding("not_distillable", message, is_error=True))
+    elif policies and len(policies) * k < 2 and not distil:
         message = "One completion cannot be ranked: ask for at least two of each prompt."
         findings.append(Finding("one_completion", message, is_error=True))
     if len(policies) * k * len(prompts) > MOST_COMPLETIONS:

@@ -4,6 +4,7 @@ from annotate.models.chat import Conversation, Message
 from annotate.models.feedback import Feedback
 from annotate.models.labels import Demonstration, Placement, Ranking, Review
 from annotate.models.people import Guideline, Membership, Project, User
+from annotate.models.playground import Cell, Grid
 from annotate.models.prompts import Completion, Policy, Prompt
 from annotate.models.tokens import ApiToken
 from annotate.models.work import Assignment, Task
@@ -11,10 +12,12 @@ from annotate.models.work import Assignment, Task
 __all__ = [
     "ApiToken",
     "Assignment",
+    "Cell",
     "Completion",
     "Conversation",
     "Demonstration",
     "Feedback",
+    "Grid",
     "Guideline",
     "Membership",
     "Message",

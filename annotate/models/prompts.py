@@ -52,6 +52,14 @@ def validate_turns(messages: Any) -> None:
             raise ValidationError(f"Message {number} contains a NUL character.")
 
 
+PLACE_OF_PROMPT = "{prompt}"
+
+
+def validate_prompt_format(text: str) -> None:
+    if text and text.count(PLACE_OF_PROMPT) != 1:
+        raise ValidationError("Write {prompt} once, where the prompt goes.")
+
+
 def content_hash(value: Any) -> str:
     """The sha256, in hex, of the canonical JSON of `value`."""
     canonical = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -210,7 +218,7 @@ WORK: dict[str, tuple[str, dict[str, Any]]] = {
 class PolicyQuerySet(models.QuerySet["Policy"]):
     def sampleable(self) -> PolicyQuerySet:
         """Policies we hold the weights of, or can call."""
-        return self.exclude(folder="", endpoint="")
+        return self.exclude(folder="", endpoint="", model_name="")
 
     def with_weights(self) -> PolicyQuerySet:
         """Policies whose model folder we hold: they can be trained on and sampled in a job."""
@@ -258,6 +266,11 @@ class Policy(models.Model):
     model_name = models.CharField(max_length=200, blank=True)
     system_prompt = models.TextField(blank=True)
     few_shot = models.JSONField(default=list, blank=True, validators=[validate_turns])
+    prompt_format = models.TextField(
+        blank=True,
+        validators=[validate_prompt_format],
+        help_text="What is sent instead of the last user message, with {prompt} in its place.",
+    )
     temperature = models.FloatField(
         default=0.7, validators=[MinValueValidator(0.0), MaxValueValidator(2.0)]
     )
@@ -286,10 +299,12 @@ class Policy(models.Model):
 
     @property
     def template_hash(self) -> str:
-        return content_hash([self.system_prompt, self.few_shot])
+        parts = [self.system_prompt, self.few_shot, self.prompt_format]
+        return content_hash(parts if self.prompt_format else parts[:2])
 
     def messages_for(self, conversation: Messages) -> Messages:
-        """The whole context sent to the model: system prompt, few-shot turns, the conversation.
+        """The whole context sent to the model: system prompt, few-shot turns, the conversation,
+        the last message of which is put into the policy's prompt format.
 
         A conversation with a system message of its own has it joined to the policy's, because
         many chat templates take one only, and only at the start."""
@@ -297,6 +312,9 @@ class Policy(models.Model):
         instructions = "\n\n".join(filter(None, [self.system_prompt, *own]))
         system = [{"role": "system", "content": instructions}] if instructions else []
         rest = [turn for turn in conversation if turn["role"] != "system"]
+        if self.prompt_format:
+            asked = self.prompt_format.replace(PLACE_OF_PROMPT, rest[-1]["content"])
+            rest[-1] = {**rest[-1], "content": asked}
         return [*system, *self.few_shot, *rest]
 
     @transaction.atomic

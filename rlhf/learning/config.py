@@ -253,8 +253,8 @@ class Models(Checked):
     policies: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "help": "Sample: name -> {path, system_prompt?, few_shot?, temperature?,"
-            " max_new_tokens?}."
+            "help": "Sample: name -> {path, system_prompt?, few_shot?, prompt_format?,"
+            " temperature?, max_new_tokens?}."
         },
     )
 
@@ -269,6 +269,7 @@ class SampledPolicy(Checked):
         default_factory=list,
         metadata={"help": "Example messages between the system prompt and the prompt."},
     )
+    prompt_format: str = knob("", "Sent for the last message, with {prompt} in its place.")
     temperature: float | None = knob(None, "Instead of train.temperature.")
     max_new_tokens: int | None = knob(None, "Instead of train.max_new_tokens.")
 

@@ -115,6 +115,13 @@ def _answers(
 
 
 def template(policy: SampledPolicy, prompt: Prompt) -> tuple[Message, ...]:
-    """System prompt, examples, then the prompt itself."""
-    system = [{"role": "system", "content": policy.system_prompt}] if policy.system_prompt else []
-    return (*system, *policy.few_shot, *prompt.messages)
+    """System prompt (joined with the prompt's own, if any), examples, then the prompt itself with
+    its last message in the policy's format. As the product's chat does it."""
+    own = [turn["content"] for turn in prompt.messages if turn["role"] == "system"]
+    instructions = "\n\n".join(filter(None, [policy.system_prompt, *own]))
+    system = [{"role": "system", "content": instructions}] if instructions else []
+    *turns, asked = [turn for turn in prompt.messages if turn["role"] != "system"]
+    if policy.prompt_format:
+        content = policy.prompt_format.replace("{prompt}", asked["content"])
+        asked = {**asked, "content": content}
+    return (*system, *policy.few_shot, *turns, asked)

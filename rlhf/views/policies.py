@@ -69,6 +69,7 @@ def policies_sample(request: Request, slug: str) -> HttpResponse:
                 policies=list(form.cleaned_data["policies"]),
                 k=form.cleaned_data["k"],
                 prompts=form.prompts(),
+                distil=form.cleaned_data["distil"],
             )
         except NotReady as error:
             form.add_error(None, str(error))

@@ -162,6 +162,7 @@ def test_rounds_are_numbered_in_their_project(project, labels, base, olga):
         ({"k": 0}, "bad_k"),
         ({"k": 17}, "bad_k"),
         ({"k": 1}, "one_completion"),
+        ({"k": 2, "distil": True}, "not_distillable"),
     ],
 )
 def test_a_sampling_that_makes_no_sense_is_refused(project, prompts, base, olga, change, name):

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from annotate.models import Completion, Policy, Task
+from annotate.models import Completion, Demonstration, Policy, Task
 from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
 from rlhf.rounds import cancel_round, launch_sampling, resume_round
@@ -236,6 +236,22 @@ def test_sampling_makes_completions_and_the_work_of_ranking_them(
     assert Completion.objects.filter(source=Completion.Source.SAMPLED).count() == 15
     tasks = Task.objects.filter(kind=Task.Kind.RANK)
     assert [task.completions.count() for task in tasks] == [3] * 5
+
+
+def test_distilling_makes_demonstrations_of_a_labeler_who_is_the_policy(
+    project, prompts, base, olga, fake_trainer
+):
+    launch_sampling(project, by=olga, policies=[base], k=1, prompts=prompts[:5], distil=True)
+    before = Demonstration.objects.count()
+    run = work()
+    assert run.summary["distilled"] == Demonstration.objects.count() - before == 5
+    made = Demonstration.objects.order_by("-pk")[0]
+    assert made.labeler.is_simulated and made.labeler.labeler_name == "policy base"
+    assert (made.source, made.text) == (
+        f"distilled by run {run.pk}",
+        f"base says 0 to {made.prompt_id}",
+    )
+    assert not Task.objects.filter(kind=Task.Kind.RANK).exists()
 
 
 def test_a_round_without_held_out_prompts_ends_without_an_evaluation(round, fake_trainer):
