@@ -21,6 +21,7 @@ from annotate.models import (
     Policy,
     Project,
     Prompt,
+    Task,
     User,
 )
 
@@ -67,11 +68,20 @@ def assignment_for(user: User, slug: str, assignment_id: int) -> Assignment:
     """An assignment of this labeler's own."""
     project = project_for(user, slug, Role.LABELER)
     assignment = (
-        Assignment.objects.select_related("task__prompt", "task__project", "labeler")
+        Assignment.objects.select_related(
+            "task__prompt", "task__project", "task__subject", "labeler", "sent_back"
+        )
         .filter(pk=assignment_id, labeler=user, task__project=project)
         .first()
     )
     return _found(assignment)
+
+
+def review_for(user: User, slug: str, assignment_id: int) -> Assignment:
+    """A review leased to this reviewer."""
+    project_for(user, slug, Role.REVIEWER)
+    work = assignment_for(user, slug, assignment_id)
+    return _found(work if work.task.kind == Task.Kind.REVIEW else None)
 
 
 def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:

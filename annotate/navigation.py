@@ -12,6 +12,7 @@ from annotate.models import Membership
 ROOMS = (
     ("label", "Label", Membership.Role.LABELER),
     ("my_work", "My work", Membership.Role.LABELER),
+    ("reviews", "Review", Membership.Role.REVIEWER),
     ("prompts", "Prompts", Membership.Role.OPERATOR),
     ("rounds", "Rounds", Membership.Role.OPERATOR),
     ("policies", "Policies", Membership.Role.OPERATOR),

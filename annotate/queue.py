@@ -34,13 +34,14 @@ Role = Membership.Role
 BATCH_SIZE = 2000
 
 
-def next_assignment(labeler: User, project: Project) -> Assignment | None:
-    """What this labeler does next: the work already begun, or else a free place, leased now.
+def next_assignment(labeler: User, project: Project, only: str | None = None) -> Assignment | None:
+    """What this labeler does next: the work already begun, or else a free place, leased now; of one
+    kind `only`, if asked for.
 
     None: there is nothing for this labeler, rather than nothing at this instant."""
     while True:
         with transaction.atomic():
-            kinds = _kinds_for(labeler, project)
+            kinds = [k for k in _kinds_for(labeler, project) if only in (None, k)]
             if own := _begun(labeler, project, kinds):
                 return own
             waiting = tasks_for(labeler, project, kinds)

@@ -17,9 +17,10 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from annotate.models.doubts import ask_for_review_in_doubt
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
-from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment
+from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
 
 
 class Conflict(Exception):
@@ -50,6 +51,12 @@ class LabelQuerySet(models.QuerySet[Any]):
 
     def in_split(self, *splits: str) -> Self:
         return self.filter(prompt__split__in=splits)
+
+    def of_task(self, task: Task) -> Self:
+        return self.filter(assignment__task=task)
+
+    def unreviewed(self) -> Self:
+        return self.filter(reviews=None)
 
     def with_use(self) -> Self:
         """Adds `is_used`: a snapshot froze the label, so it stays as it is."""
@@ -106,8 +113,9 @@ class Label(models.Model):
     source = models.CharField(max_length=100, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    # The frozen sets this label is in: rlhf's side of the relation.
+    # The frozen sets this label is in, rlhf's side of the relation, and what reviewers said of it.
     snapshots: Any
+    reviews: Any
 
     objects = LabelQuerySet.as_manager()
 
@@ -130,10 +138,15 @@ class Label(models.Model):
 
     @property
     def is_editable(self) -> bool:
-        """For two hours after the submit, until a snapshot froze it."""
-        return self._submitted_within(EDIT_WINDOW) and not self.snapshots.exists()
+        """For two hours after the submit, until a snapshot froze it or a reviewer judged it."""
+        is_settled = self.snapshots.exists() or self.reviews.exists()
+        return self._submitted_within(EDIT_WINDOW) and not is_settled
 
-    def _record(self, assignment: Assignment) -> Self:
+    def send_back(self, review: Any) -> None:
+        """Gives the work back to its labeler, to be done better. Call it in a transaction."""
+        self._lock().take_back(draft={}, sent_back=review)
+
+    def record_as_answer(self, assignment: Assignment) -> Self:
         """Saves this new label as the answer of `assignment`, or returns the one the same submit
         has saved before."""
         check_values(self)
@@ -147,6 +160,7 @@ class Label(models.Model):
                 raise Conflict("You have already submitted an answer to this task.", last)
             self.late = not assignment.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
+            ask_for_review_in_doubt(assignment.task, self._rows())
         return self
 
     def _revise(self, revision: Self, revision_no: int) -> Self:
@@ -163,10 +177,11 @@ class Label(models.Model):
             if not self.is_editable:
                 raise ValidationError(
                     "This label can no longer be changed: two hours have passed, "
-                    "or a round has used it."
+                    "a round has used it, or a reviewer has judged it."
                 )
             revision.late = self.late
             revision._insert(assignment, after=self)
+            ask_for_review_in_doubt(assignment.task, self._rows())
         return revision
 
     def retract(self, *, draft: dict[str, Any]) -> None:
@@ -175,7 +190,7 @@ class Label(models.Model):
             assignment = self._lock()
             if self.retracted or self._rows().filter(supersedes=self).exists():
                 raise Conflict("This label has changed since you opened it.", self)
-            if not self._submitted_within(UNDO_WINDOW) or self.snapshots.exists():
+            if not self._submitted_within(UNDO_WINDOW) or not self.is_editable:
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )
@@ -250,7 +265,7 @@ class Demonstration(Label):
     def record(cls, *, assignment: Assignment, text: str, **effort: Any) -> Demonstration:
         """Answers a writing task, once. `effort`: idempotency_key, comment, active_seconds,
         pasted_share."""
-        return cls(text=text, **effort)._record(assignment)
+        return cls(text=text, **effort).record_as_answer(assignment)
 
     def revise(self, *, revision_no: int, text: str, **effort: Any) -> Demonstration:
         return self._revise(Demonstration(text=text, **effort), revision_no)
@@ -318,15 +333,18 @@ class Ranking(Label):
     ) -> Ranking:
         """Answers a ranking task, once. `placements` are unsaved rows, one for each completion;
         `said`: outcome, strength, reason, and what `Demonstration.record` takes as effort."""
-        return cls._of(assignment.shown_order, placements, said)._record(assignment)
+        return cls.of_places(assignment.shown_order, placements, **said).record_as_answer(
+            assignment
+        )
 
     def revise(self, *, revision_no: int, placements: Sequence[Placement], **said: Any) -> Ranking:
-        return self._revise(self._of(self.shown_order, placements, said), revision_no)
+        return self._revise(self.of_places(self.shown_order, placements, **said), revision_no)
 
     @classmethod
-    def _of(
-        cls, shown_order: list[int], placements: Sequence[Placement], said: dict[str, Any]
+    def of_places(
+        cls, shown_order: list[int], placements: Sequence[Placement], **said: Any
     ) -> Ranking:
+        """A ranking not saved yet. Raises ValidationError where the places do not make one."""
         ranking = cls(shown_order=shown_order, **said)
         ranking._unsaved = arranged(placements, shown_order, ranking.outcome)
         if ranking.strength is not None and not ranking.is_clear_choice:
@@ -413,35 +431,3 @@ def arranged(
         placement.place = tiers.index(placement.place) + 1
     last = [Placement(completion_id=pk, place=len(tiers) + 1) for pk in missing]
     return sorted([*placements, *last], key=lambda p: p.place)
-
-
-class Review(models.Model):
-    """What a reviewer thought of a label; apart from the labeler's own state."""
-
-    class Verdict(models.TextChoices):
-        ACCEPTED = "accepted"
-        SENT_BACK = "sent_back", "sent back"
-        EXCLUDED = "excluded"
-
-    demonstration = models.ForeignKey(
-        Demonstration, models.PROTECT, null=True, related_name="reviews"
-    )
-    ranking = models.ForeignKey(Ranking, models.PROTECT, null=True, related_name="reviews")
-    reviewer = models.ForeignKey(User, models.PROTECT, related_name="reviews")
-    verdict = models.CharField(max_length=10, choices=Verdict)
-    score = models.PositiveSmallIntegerField(
-        null=True, validators=[MinValueValidator(1), MaxValueValidator(7)]
-    )
-    comment = models.TextField(blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(demonstration=None) ^ Q(ranking=None), name="reviews_one_label"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.verdict} by {self.reviewer}"

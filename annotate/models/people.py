@@ -51,6 +51,24 @@ class Project(models.Model):
     rank_lease_minutes = models.PositiveSmallIntegerField(
         default=15, help_text="How long a ranking or review task stays with one person."
     )
+    random_review_percent = models.PositiveSmallIntegerField(
+        default=5,
+        validators=[MaxValueValidator(100)],
+        help_text="Of the answered tasks, so many are reviewed without a reason.",
+    )
+    low_agreement_percent = models.PositiveSmallIntegerField(
+        default=60,
+        validators=[MaxValueValidator(100)],
+        help_text="A task whose labelers agree less than this is reviewed.",
+    )
+    too_fast_percent = models.PositiveSmallIntegerField(
+        default=25,
+        validators=[MaxValueValidator(100)],
+        help_text="Answers that took less than this share of the median time are reviewed.",
+    )
+    review_flags = models.BooleanField(
+        default=True, help_text="Review what a labeler flagged or called all bad."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()

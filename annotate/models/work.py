@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
 
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
 
 if TYPE_CHECKING:
     from annotate.models.labels import Demonstration, Ranking
+    from annotate.models.reviews import Review
 
 UNDO_WINDOW = timedelta(seconds=30)
 EDIT_WINDOW = timedelta(hours=2)
+SENT_BACK_LEASE = timedelta(days=3)
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def open(self) -> Self:
         return self.filter(closed_at=None)
+
+    def closed(self) -> Self:
+        return self.exclude(closed_at=None)
+
+    def with_subjects(self) -> Self:
+        """Reviews with the prompt, and `answers`: how many answers they are of."""
+        answers = Count(
+            "subject__assignments",
+            filter=Q(subject__assignments__state=Assignment.State.SUBMITTED),
+        )
+        return self.select_related("prompt", "subject").annotate(answers=answers)
 
     def of_kind(self, *kinds: str) -> Self:
         return self.filter(kind__in=kinds)
@@ -63,6 +79,16 @@ class Task(models.Model):
         RANK = "rank"
         REVIEW = "review"
 
+    class Doubt(models.TextChoices):
+        """Why the answers to a task are to be reviewed."""
+
+        LOW_AGREEMENT = "low_agreement", "low agreement"
+        FLAGGED = "flagged"
+        ALL_BAD = "all_bad", "all bad"
+        TOO_FAST = "too_fast", "too fast"
+        CORRECTED = "corrected", "corrected after being sent back"
+        RANDOM = "random", "random sample"
+
     project = models.ForeignKey(Project, models.CASCADE, related_name="tasks")
     prompt = models.ForeignKey(Prompt, models.CASCADE, related_name="tasks")
     kind = models.CharField(max_length=10, choices=Kind)
@@ -71,6 +97,16 @@ class Task(models.Model):
     priority = models.SmallIntegerField(default=0, help_text="Higher comes first.")
     batch = models.CharField(
         max_length=50, blank=True, db_index=True, help_text="What the task was made for."
+    )
+    subject = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        related_name="reviews",
+        help_text="The task whose answers a review is of.",
+    )
+    doubts = ArrayField(
+        models.CharField(max_length=20, choices=Doubt), default=list, db_default=[], blank=True
     )
     closed_at = models.DateTimeField(null=True, help_text="When the last wanted answer came in.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -90,9 +126,18 @@ class Task(models.Model):
                 name="open_tasks_in_order",
             )
         ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subject"], condition=Q(closed_at=None), name="one_open_review_a_task"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def doubt_labels(self) -> list[str]:
+        return [str(self.Doubt(doubt).label) for doubt in self.doubts]
 
     @property
     def lease(self) -> timedelta:
@@ -106,7 +151,24 @@ class Task(models.Model):
         answers = self.assignments.filter(state=Assignment.State.SUBMITTED).count()
         is_done = answers >= self.overlap
         if is_done != (self.closed_at is not None):
-            Task.objects.filter(pk=self.pk).update(closed_at=Now() if is_done else None)
+            self.closed_at = timezone.now() if is_done else None
+            self.save(update_fields=["closed_at"])
+
+    def ask_for_review(self, doubts: Collection[str]) -> None:
+        """Opens a review of the answers to this task, or adds to the doubts of the open one.
+        Call it under the lock of this task's row."""
+        review = self.reviews.open().first()
+        if review is None:
+            review = Task.objects.create(
+                project_id=self.project_id,
+                prompt_id=self.prompt_id,
+                kind=self.Kind.REVIEW,
+                subject=self,
+                doubts=sorted(doubts),
+            )
+            review.completions.set(self.completions.all())
+        elif new := set(doubts) - set(review.doubts):
+            Task.objects.filter(pk=review.pk).update(doubts=sorted({*review.doubts, *new}))
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
@@ -125,6 +187,9 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def expired(self) -> Self:
         return self.filter(state=Assignment.State.LEASED, leased_until__lte=Now())
 
+    def timed(self) -> Self:
+        return self.filter(state=Assignment.State.SUBMITTED, active_seconds__gt=0)
+
     def with_draft(self) -> Self:
         return self.exclude(drafted_at=None)
 
@@ -141,9 +206,11 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         """Everything a list of one's work shows, at a constant number of queries. Adds
         `is_expired`, and `is_recent`: submitted so lately that it may be edited."""
         return (
-            self.select_related("task__prompt")
+            self.select_related("task__prompt", "sent_back")
             .prefetch_related("demonstrations__snapshots", "rankings__snapshots")
-            .prefetch_related("rankings__placements")
+            .prefetch_related(
+                "rankings__placements", "demonstrations__reviews", "rankings__reviews"
+            )
             .annotate(
                 is_expired=Q(leased_until__lte=Now()),
                 is_recent=Q(ended_at__gt=Now() - EDIT_WINDOW),
@@ -177,6 +244,13 @@ class Assignment(models.Model):
     guideline_version = models.PositiveIntegerField(null=True)
     draft = models.JSONField(default=dict)
     drafted_at = models.DateTimeField(null=True)
+    sent_back = models.ForeignKey(
+        "annotate.Review",
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="Who wants the answer done anew, while it is not.",
+    )
     active_seconds = models.PositiveIntegerField(default=0)
     skip_reason = models.CharField(max_length=20, choices=SkipReason, blank=True)
     skip_note = models.CharField(max_length=500, blank=True)
@@ -245,19 +319,24 @@ class Assignment(models.Model):
         transaction."""
         in_time = self.has_place()
         self._change(
-            state=self.State.SUBMITTED, ended_at=Now(), active_seconds=active_seconds, draft={}
+            state=self.State.SUBMITTED,
+            ended_at=Now(),
+            active_seconds=active_seconds,
+            draft={},
+            sent_back=None,
         )
         self.task.settle()
         return in_time
 
-    def take_back(self, *, draft: dict[str, Any]) -> None:
+    def take_back(self, *, draft: dict[str, Any], sent_back: Review | None = None) -> None:
         """Makes an answered assignment this labeler's open work again. Call it under the lock."""
         self._change(
             state=self.State.LEASED,
-            leased_until=Now() + self.task.lease,
+            leased_until=Now() + (SENT_BACK_LEASE if sent_back else self.task.lease),
             draft=draft,
-            drafted_at=Now(),
+            drafted_at=None if sent_back else Now(),
             ended_at=None,
+            sent_back=sent_back,
         )
         self.task.settle()
 

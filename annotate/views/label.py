@@ -42,6 +42,8 @@ def label(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request.user, slug, assignment_id)
+    if work.task.kind == Task.Kind.REVIEW:
+        return redirect("review_one", slug, work.pk)
     form_class = form_class_for(work)
     if request.method == "POST":
         form = form_class(work, request.POST)
@@ -49,7 +51,10 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
             return _page(request, work, form, status=422)
         return _submit(request, work, form)
     if work.state == Assignment.State.LEASED:
-        return _page(request, work, form_class(work, initial=dict(work.draft)))
+        draft = dict(work.draft)
+        if work.sent_back and not draft:
+            draft = form_class.initial_of(work.label)
+        return _page(request, work, form_class(work, initial=draft))
     stored = work.label
     if stored is None or stored.retracted or not stored.is_editable:
         is_used = stored is not None and stored.snapshots.exists()

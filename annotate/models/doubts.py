@@ -1,0 +1,64 @@
+"""Which answers a reviewer should look at, decided when they come in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from annotate.agreement import concordance
+from annotate.models.work import Assignment, Task
+
+if TYPE_CHECKING:
+    from annotate.models.labels import LabelQuerySet
+
+Doubt = Task.Doubt
+FEWEST_TIMES, MOST_TIMES = 20, 200
+
+
+def ask_for_review_in_doubt(task: Task, labels: LabelQuerySet) -> None:
+    """Opens a review if the answers to `task` raise doubts, once all wanted ones are in.
+    Call it under the lock of the task's row."""
+    if task.kind == Task.Kind.REVIEW or task.closed_at is None:
+        return
+    new = list(labels.current().of_task(task).unreviewed())
+    if doubts := {*_about_all(task, new), *(d for label in new for d in _about(task, label))}:
+        task.ask_for_review(doubts)
+
+
+def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
+    if random.Random(f"review/{task.pk}").random() * 100 < task.project.random_review_percent:
+        yield Doubt.RANDOM
+    share = _agreement(labels) if task.kind == Task.Kind.RANK else None
+    if share is not None and share * 100 < task.project.low_agreement_percent:
+        yield Doubt.LOW_AGREEMENT
+
+
+def _agreement(rankings: Sequence[Any]) -> float | None:
+    orders = [{p.completion_id: p.place for p in ranking.placed} for ranking in rankings]
+    met = [concordance(one, other) for one, other in combinations(orders, 2)]
+    compared = sum(each.compared for each in met)
+    return sum(each.concordant for each in met) / compared if compared else None
+
+
+def _about(task: Task, label: Any) -> Iterator[str]:
+    if label.supersedes_id and label.supersedes.reviews.exists():
+        yield Doubt.CORRECTED
+    typical = _typical_seconds(task) if label.active_seconds else None
+    if typical and label.active_seconds * 100 < typical * task.project.too_fast_percent:
+        yield Doubt.TOO_FAST
+    if task.kind == Task.Kind.RANK and task.project.review_flags:
+        if any(placement.flags for placement in label.placed):
+            yield Doubt.FLAGGED
+        if label.outcome == label.Outcome.ALL_BAD:
+            yield Doubt.ALL_BAD
+
+
+def _typical_seconds(task: Task) -> float | None:
+    """The median active time of the project's latest answers of this kind; None while they are
+    few. Zero is not a time: a browser without JavaScript measures none."""
+    timed = Assignment.objects.of_project(task.project).of_kind(task.kind).timed()
+    times = timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]
+    return median(times) if len(times) >= FEWEST_TIMES else None

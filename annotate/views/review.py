@@ -1,0 +1,133 @@
+"""Reviewing: what the labelers answered, side by side, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate.access import Request, Role, project_for, review_for
+from annotate.diff import changes
+from annotate.models import Assignment, Completion, Placement, Ranking, Review, Task
+from annotate.models.labels import Conflict
+from annotate.models.reviews import labels_under_review
+from annotate.queue import next_assignment
+from annotate.review_forms import RankingReviewForm, ReviewForm, review_form_for
+
+PAGE_SIZE = 25
+
+
+@require_GET
+def reviews(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.REVIEWER)
+    tasks = project.tasks.of_kind(Task.Kind.REVIEW).with_subjects()
+    is_settled = request.GET.get("state") == "settled"
+    shown = tasks.closed().order_by("-closed_at") if is_settled else tasks.open().order_by("id")
+    page = Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"project": project, "page": page, "is_settled": is_settled}
+    return render(request, "annotate/reviews.html", context)
+
+
+@require_GET
+def review_next(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.REVIEWER)
+    work = next_assignment(request.user, project, only=Task.Kind.REVIEW)
+    if work is None:
+        messages.info(request, "No review waits for you. Prompts you answered yourself stay out.")
+        return redirect("reviews", slug)
+    return redirect("review_one", slug, work.pk)
+
+
+@require_http_methods(["GET", "POST"])
+def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    work = review_for(request.user, slug, assignment_id)
+    if work.is_submitted:
+        return render(request, "annotate/review_done.html", {"work": work, "reviews": _said(work)})
+    labels = list(labels_under_review(work.task))
+    form_class = review_form_for(work)
+    if request.method == "GET":
+        return _page(request, work, form_class(work, labels))
+    form = form_class(work, labels, request.POST)
+    if "preview" in request.POST:
+        return _page(request, work, form, is_preview=True)
+    if not form.is_valid():
+        return _page(request, work, form, status=422)
+    try:
+        Review.record(assignment=work, **form.said())
+    except ValidationError as error:
+        form.add_error(None, error)
+        return _page(request, work, form, status=422)
+    except Conflict as conflict:
+        messages.error(request, f"{conflict} This is how they are now.")
+        return redirect("review_one", slug, work.pk)
+    messages.success(request, "Your review is saved.")
+    return redirect("review_next", slug)
+
+
+def _page(
+    request: Request,
+    work: Assignment,
+    form: ReviewForm,
+    status: int = 200,
+    is_preview: bool = False,
+) -> HttpResponse:
+    project = work.task.project
+    context: dict[str, Any] = {
+        "work": work,
+        "project": project,
+        "is_preview": is_preview,
+        "prompt": work.task.prompt,
+        "form": form,
+        "labels": form.labels,
+        "guideline": project.guideline,
+    }
+    if isinstance(form, RankingReviewForm):
+        context["rows"] = _matrix(form)
+        return render(request, "annotate/review_ranking.html", context, status=status)
+    label = form.labels[0] if form.labels else None
+    if label and label.supersedes:
+        context["correction"] = changes(label.supersedes.text, label.text)
+        context["asked"] = label.supersedes.reviews.last()
+    if label and form.is_bound:
+        context["edit"] = changes(label.text, form["text"].value() or "")
+    return render(request, "annotate/review_demonstration.html", context, status=status)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One completion, and the place each labeler gave it."""
+
+    completion: Completion
+    placed: list[Placement]
+    flags: list[list[str]]
+    own: forms.BoundField
+    spread: int  # 0 all agree … 4 first for one and last for another
+
+    @property
+    def cells(self) -> list[tuple[Placement, list[str]]]:
+        return list(zip(self.placed, self.flags, strict=True))
+
+
+def _matrix(form: RankingReviewForm) -> list[Row]:
+    rankings: list[Ranking] = list(form.labels)
+    places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
+    rows = []
+    for completion in form.completions:
+        placed = [of_one[completion.pk] for of_one in places]
+        flags = [[Placement.Flag(flag).label for flag in each.flags] for each in placed]
+        reach = [each.place for each in placed] or [1]
+        apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)
+        own = form[f"place_{completion.pk}"]
+        rows.append(Row(completion, placed, flags, own, round(4 * apart)))
+    return rows
+
+
+def _said(work: Assignment) -> Any:
+    return work.reviews.select_related("demonstration__labeler", "ranking__labeler")

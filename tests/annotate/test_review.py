@@ -1,0 +1,359 @@
+"""Reviews: what calls for one, what a reviewer decides, and what becomes of the labels."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
+
+from annotate.diff import changes
+from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
+from annotate.models.labels import Conflict
+from annotate.queue import next_assignment
+from rlhf.selection import rankings
+
+Doubt = Task.Doubt
+REVIEW = "/p/cooking/review/"
+
+
+def rank(labeler, project, order, **said):
+    """The next task, ranked: `order` names the completions from the best to the worst; a list in it
+    is a tie."""
+    work = next_assignment(labeler, project)
+    pks = sorted(work.shown_order)
+    tiers = [tier if isinstance(tier, list) else [tier] for tier in order]
+    placements = [
+        Placement(completion_id=pks[index], place=place, flags=said.get("flags", []))
+        for place, tier in enumerate(tiers, start=1)
+        for index in tier
+    ]
+    said.pop("flags", None)
+    return Ranking.record(assignment=work, placements=placements, **said)
+
+
+def write(labeler, project, text="Boil it for six minutes.", **effort):
+    work = next_assignment(labeler, project, only="write")
+    return Demonstration.record(assignment=work, text=text, **effort)
+
+
+def doubts():
+    return [review.doubts for review in Task.objects.of_kind("review")]
+
+
+# What calls for a review
+
+
+def test_agreement_calls_for_none(project, alice, bob, rank_task):
+    rank_task(overlap=2)
+    rank(alice, project, [0, 1, 2])
+    rank(bob, project, [0, 1, 2])
+    assert doubts() == []
+
+
+def test_low_agreement_calls_for_one_when_all_answers_are_in(project, alice, bob, rank_task):
+    rank_task(overlap=2)
+    rank(alice, project, [0, 1, 2])
+    assert doubts() == []
+    rank(bob, project, [2, 1, 0])
+    assert doubts() == [[Doubt.LOW_AGREEMENT]]
+
+
+@pytest.mark.parametrize(
+    ("percent", "is_low"), [(33, False), (34, True)], ids=["reached", "below by one"]
+)
+def test_the_project_says_what_low_is(project, alice, bob, rank_task, percent, is_low):
+    project.low_agreement_percent = percent
+    project.save()
+    rank_task(overlap=2)
+    rank(alice, project, [0, 1, 2])
+    rank(bob, project, [2, 0, 1])  # one of three comparisons alike
+    assert doubts() == ([[Doubt.LOW_AGREEMENT]] if is_low else [])
+
+
+def test_flags_and_all_bad_call_for_one(project, alice, bob, rank_task):
+    rank_task()
+    rank(alice, project, [0, 1, 2], flags=["hallucination"])
+    rank_task()
+    rank(bob, project, [[0, 1, 2]], outcome="all_bad")
+    assert doubts() == [[Doubt.FLAGGED], [Doubt.ALL_BAD]]
+
+
+def test_flags_may_be_left_to_themselves(project, alice, rank_task):
+    project.review_flags = False
+    project.save()
+    rank_task()
+    rank(alice, project, [0, 1, 2], flags=["opinion"])
+    assert doubts() == []
+
+
+@pytest.mark.parametrize(("seconds", "is_fast"), [(24, True), (25, False), (0, False)])
+def test_less_than_a_quarter_of_the_median_time_is_too_fast(
+    project, alice, write_task, seconds, is_fast
+):
+    for _ in range(20):
+        write_task()
+        write(alice, project, active_seconds=100)
+    write_task()
+    write(alice, project, active_seconds=seconds)
+    assert doubts() == ([[Doubt.TOO_FAST]] if is_fast else [])
+
+
+def test_a_random_share_is_reviewed(project, alice, write_task):
+    project.random_review_percent = 30
+    project.save()
+    for _ in range(60):
+        write_task()
+        write(alice, project)
+    assert 6 <= len(doubts()) <= 32
+    assert all(each == [Doubt.RANDOM] for each in doubts())
+
+
+def test_doubts_about_one_task_meet_in_one_review(project, alice, bob, rank_task):
+    rank_task(overlap=2)
+    first = rank(alice, project, [0, 1, 2])
+    rank(bob, project, [2, 1, 0])
+    placements = [Placement(completion_id=p.completion_id, place=p.place) for p in first.placed]
+    placements[0].flags = ["opinion"]
+    first.revise(revision_no=1, placements=placements)
+    assert doubts() == [[Doubt.FLAGGED, Doubt.LOW_AGREEMENT]]
+
+
+# The queue
+
+
+@pytest.fixture
+def disagreement(project, alice, bob, rank_task):
+    """Alice and Bob, of the opposite opinion about three completions."""
+    rank_task(overlap=2)
+    return rank(alice, project, [0, 1, 2]), rank(bob, project, [2, 1, 0])
+
+
+def test_reviews_go_to_reviewers_who_have_not_answered_themselves(
+    project, alice, bob, rita, olga, disagreement
+):
+    assert next_assignment(alice, project) is None
+    members = project.memberships.filter(user=bob)
+    members.update(role=Membership.Role.REVIEWER)
+    assert next_assignment(bob, project) is None
+    assert next_assignment(rita, project).task.kind == Task.Kind.REVIEW
+    assert next_assignment(olga, project) is None
+
+
+# Verdicts
+
+
+def act(browse, rita, project, verdict, **fields):
+    work = next_assignment(rita, project, only="review")
+    page = browse(rita).get(f"{REVIEW}{work.pk}/")
+    seen = page.context["form"].initial["seen"]
+    form = {"verdict": verdict, "seen": seen, "cause": "labeler_error", **fields}
+    return browse(rita).post(f"{REVIEW}{work.pk}/", form)
+
+
+def verdicts():
+    return [(review.label.labeler.username, review.verdict) for review in Review.objects.all()]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("accept", ["accepted", "accepted"]),
+        ("exclude", ["excluded", "excluded"]),
+        ("exclude:2", ["accepted", "excluded"]),
+        ("pick:1", ["accepted", "excluded"]),
+        ("pick:2", ["excluded", "accepted"]),
+        ("send_back:1", ["sent_back", "accepted"]),
+    ],
+)
+def test_each_button_has_its_verdicts(browse, project, rita, disagreement, verdict, expected):
+    response = act(browse, rita, project, verdict, comment="B makes things up.")
+    assert response.status_code == 302
+    assert verdicts() == list(zip(["alice", "bob"], expected, strict=True))
+    usable = [("alice", "bob")[expected.index(v)] for v in expected if v == "accepted"]
+    names = [ranking.labeler.username for ranking in rankings(project)]
+    assert len(names) == len(usable)
+    review = Task.objects.of_kind("review").get()
+    assert review.closed_at is not None
+
+
+def test_the_reviewers_own_ranking_takes_the_place_of_the_others(
+    browse, project, rita, disagreement
+):
+    work = next_assignment(rita, project)
+    own = {f"place_{pk}": place for place, pk in enumerate(sorted(work.shown_order), start=1)}
+    assert act(browse, rita, project, "own", **own).status_code == 302
+    [left] = rankings(project)
+    assert left.labeler == rita and len(left.placed) == 3
+    assert verdicts() == [("alice", "excluded"), ("bob", "excluded")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"verdict": "pick:1", "cause": ""}, "caused by"),
+        ({"verdict": "send_back:1"}, "should change"),
+        ({"verdict": "own"}, "Choose a tier for"),
+        ({"verdict": "pick:3"}, "no L3"),
+        ({"verdict": "delete"}, "one of the buttons"),
+    ],
+)
+def test_an_unfinished_verdict_is_refused_with_what_to_do(
+    browse, project, rita, disagreement, fields, problem
+):
+    response = act(browse, rita, project, fields.pop("verdict"), **fields)
+    assert response.status_code == 422
+    assert problem in response.content.decode()
+    assert not Review.objects.exists()
+
+
+def test_answers_that_changed_meanwhile_are_shown_again(browse, project, rita, disagreement):
+    work = next_assignment(rita, project)
+    first = disagreement[0]
+    placements = [Placement(completion_id=p.completion_id, place=1) for p in first.placed]
+    seen = " ".join(str(label.pk) for label in disagreement)
+    first.revise(revision_no=1, placements=placements)
+    response = browse(rita).post(
+        f"{REVIEW}{work.pk}/", {"verdict": "accept", "seen": seen}, follow=True
+    )
+    assert "have changed since" in response.content.decode()
+    assert not Review.objects.exists()
+
+
+def test_two_clicks_are_one_review(project, rita, disagreement):
+    work = next_assignment(rita, project)
+    said = {label.pk: "accepted" for label in disagreement}
+    Review.record(assignment=work, verdicts=said)
+    with pytest.raises(Conflict):
+        Review.record(assignment=work, verdicts=said)
+    assert Review.objects.count() == 2
+
+
+def test_a_lost_lease_ends_no_review(project, rita, olga, disagreement):
+    work = next_assignment(rita, project)
+    Assignment.objects.filter(pk=work.pk).update(leased_until=Now() - timedelta(seconds=1))
+    assert next_assignment(olga, project).task == work.task
+    with pytest.raises(Conflict, match="somebody else"):
+        Review.record(assignment=work, verdicts={each.pk: "accepted" for each in disagreement})
+    work.refresh_from_db()
+    assert (work.state, Review.objects.count()) == ("leased", 0)
+
+
+def test_what_a_reviewer_judged_its_labeler_can_no_longer_change(project, rita, disagreement):
+    first, second = disagreement
+    work = next_assignment(rita, project)
+    Review.record(assignment=work, verdicts={first.pk: "excluded", second.pk: "accepted"})
+    for label in disagreement:
+        placements = [Placement(completion_id=p.completion_id, place=1) for p in label.placed]
+        with pytest.raises(ValidationError, match="reviewer has judged"):
+            label.revise(revision_no=1, placements=placements)
+        with pytest.raises(ValidationError):
+            label.retract(draft={})
+
+
+# Sent back
+
+
+def test_sent_back_work_returns_to_its_labeler_and_is_reviewed_again(
+    browse, project, alice, bob, rita, write_task
+):
+    project.random_review_percent = 100
+    project.save()
+    write_task()
+    write(alice, project, "Boil it.")
+    assert act(browse, rita, project, "send_back", comment="How long?", score=3).status_code == 302
+    assert next_assignment(bob, project) is None  # the place stays alice's
+
+    assert "sent back by a reviewer" in browse(alice).get("/p/cooking/my-work/").content.decode()
+    page = browse(alice).get("/p/cooking/label/", follow=True)
+    text = page.content.decode()
+    assert "How long?" in text and page.context["form"].initial["text"] == "Boil it."
+    project.random_review_percent = 0
+    project.save()
+    write(alice, project, "Boil it for six minutes.")
+
+    review = next_assignment(rita, project)
+    assert review.task.doubts == [Doubt.CORRECTED]
+    page = browse(rita).get(f"{REVIEW}{review.pk}/").content.decode()
+    assert "Boil it<ins> for six minutes</ins>" in page.replace("\n", "")
+    assert "How long?" in page
+    assert act(browse, rita, project, "accept", score=7, cause="").status_code == 302
+    assert [review.score for review in Review.objects.all()] == [3, 7]
+
+
+# Demonstrations
+
+
+@pytest.fixture
+def demonstration(project, alice, write_task):
+    project.random_review_percent = 100
+    project.save()
+    write_task()
+    return write(alice, project, "Boil the egg.")
+
+
+def test_a_demonstration_is_scored(browse, project, rita, demonstration):
+    response = act(browse, rita, project, "accept")
+    assert response.status_code == 422 and "from 1 to 7" in response.content.decode()
+    assert act(browse, rita, project, "accept", score=6).status_code == 302
+    assert Review.objects.get().score == 6
+
+
+def test_an_edit_shows_its_changes_and_becomes_the_reviewers_demonstration(
+    browse, project, rita, demonstration
+):
+    edit = {"text": "Boil the egg for six minutes.", "score": 4}
+    page = act(browse, rita, project, "", preview="", **edit).content.decode()
+    assert "Boil the egg<ins> for six minutes</ins>." in page
+    assert 'role="alert"' not in page
+    assert act(browse, rita, project, "own", **edit).status_code == 302
+    own = Demonstration.objects.get(labeler=rita)
+    assert own.text == edit["text"]
+    assert verdicts() == [("alice", "excluded")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "new"), ("a b c", "a c"), ("one\ntwo", "one\n\ntwo!"), ("x " * 15_000, "y " * 15_000)],
+)
+def test_a_diff_joins_to_both_texts(before, after):
+    pieces = changes(before, after)
+    assert "".join(piece for kind, piece in pieces if kind != "new") == before
+    assert "".join(piece for kind, piece in pieces if kind != "gone") == after
+
+
+# Pages
+
+
+def test_labelers_are_letters_and_disagreement_is_shaded(browse, project, rita, disagreement):
+    work = next_assignment(rita, project)
+    page = browse(rita).get(f"{REVIEW}{work.pk}/").content.decode()
+    assert "alice" not in page and "bob" not in page
+    assert ">L1" in page and ">L2" in page
+    assert page.count("spread-4") == 4 and page.count("spread-0") == 2
+
+
+def test_the_list_says_why_and_keeps_what_is_settled(browse, project, rita, disagreement):
+    assert "low agreement" in browse(rita).get(REVIEW).content.decode()
+    act(browse, rita, project, "accept")
+    assert "No answer waits" in browse(rita).get(REVIEW).content.decode()
+    assert "low agreement" in browse(rita).get(REVIEW, {"state": "settled"}).content.decode()
+
+
+def test_the_queue_leads_a_reviewer_to_the_review(browse, project, rita, disagreement):
+    page = browse(rita).get("/p/cooking/label/", follow=True)
+    assert page.redirect_chain[-1][0].startswith(REVIEW)
+
+
+def test_a_foreign_review_answers_like_a_missing_one(
+    browse, project, alice, rita, olga, mallory, disagreement
+):
+    work = next_assignment(rita, project)
+    for address in (REVIEW, f"{REVIEW}next/", f"{REVIEW}{work.pk}/"):
+        assert browse(mallory).get(address).status_code == 404
+        assert browse(alice).get(address).status_code == 403
+    missing = browse(olga).get(f"{REVIEW}999999/")
+    theirs = browse(olga).get(f"{REVIEW}{work.pk}/")
+    assert missing.status_code == theirs.status_code == 404
+    there = f"/p/elsewhere/review/{work.pk}/"
+    assert browse(mallory).get(there).status_code == 404
+    assert browse(mallory).post(there, {"verdict": "exclude"}).status_code == 404
