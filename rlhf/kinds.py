@@ -18,10 +18,11 @@ from annotate.models import Completion, Demonstration, Policy, Prompt
 from annotate.queue import open_rank_tasks
 from feedback_site import __version__
 from rlhf.evaluation import judge
+from rlhf.learning.manifest import Corrupt, sha256
 from rlhf.leases import Lease
 from rlhf.models import Checkpoint, RewardModel, Round, Run, TrainedPolicy
 from rlhf.snapshot import data_config, freeze, prompt_row, write
-from rlhf.tail import file_sha256
+from rlhf.tail import ensure_whole
 
 Config = dict[str, Any]
 Summary = dict[str, Any]
@@ -81,14 +82,14 @@ WITHOUT_DATA: dict[str, str] = {
 def _models(run: Run) -> dict[str, str]:
     round = _round(run)
     if run.kind == Run.Kind.SFT:
-        return {"policy": round.base.folder}
-    sft = final_checkpoint(round, Run.Kind.SFT).folder
+        return {"policy": weights_of(round.base)}
+    sft = final_folder(round, Run.Kind.SFT)
     if run.kind == Run.Kind.REWARD:
         return {"policy": sft}
     return {
         "policy": sft,
         "reference": sft,
-        "reward": final_checkpoint(round, Run.Kind.REWARD).folder,
+        "reward": final_folder(round, Run.Kind.REWARD),
     }
 
 
@@ -128,13 +129,31 @@ def publish_model(lease: Lease) -> Checkpoint:
         lease_token=lease.token,
         step=Run.objects.get(pk=lease.run.pk).step,
         folder=folder,
-        manifest_sha256=file_sha256(manifest),
+        manifest_sha256=sha256(manifest),
         is_final=True,
     )
 
 
-def final_checkpoint(round: Round, kind: str) -> Checkpoint:
-    return Checkpoint.objects.get(run__round=round, run__kind=kind, is_final=True)
+def final_folder(round: Round, kind: str) -> str:
+    checkpoint = Checkpoint.objects.get(run__round=round, run__kind=kind, is_final=True)
+    return _whole(checkpoint)
+
+
+def weights_of(policy: Policy) -> str:
+    """Its folder; of weights that a run here has published, every hash is verified."""
+    made = Checkpoint.objects.filter(folder=policy.folder, is_final=True).first()
+    return _whole(made) if made else policy.folder
+
+
+def _whole(checkpoint: Checkpoint) -> str:
+    try:
+        ensure_whole(checkpoint)
+    except Corrupt as damage:
+        raise Unusable(
+            f"The model of {checkpoint.run} is damaged ({damage}). Bring its folder back from a "
+            "backup, then resume the run; or launch a round from another policy."
+        ) from damage
+    return checkpoint.folder
 
 
 def policy_of(round: Round, kind: str) -> Policy:
@@ -208,7 +227,7 @@ def prepare_evaluation(lease: Lease) -> Config:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
     # Equal length limits, or the policy that may say more would win by that.
     config = _sampling(lease, contestants(round), prompts, as_configured=False)
-    reward = final_checkpoint(round, Run.Kind.REWARD).folder
+    reward = final_folder(round, Run.Kind.REWARD)
     return {**config, "models": {**config["models"], "reward": reward}}
 
 
@@ -247,7 +266,7 @@ def _sampling(
 
 def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
     speaker = {
-        "path": policy.folder,
+        "path": weights_of(policy),
         "system_prompt": policy.system_prompt,
         "few_shot": policy.few_shot,
         "prompt_format": policy.prompt_format,

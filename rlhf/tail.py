@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from rlhf.learning.manifest import Corrupt, sha256, verify
 from rlhf.leases import Lease
 from rlhf.models import Checkpoint, Metric, Run, Sample
+
+logger = logging.getLogger(__name__)
 
 NOT_VALUES = ("step", "split", "time")
 
@@ -32,7 +34,7 @@ class Tail:
         """Idempotent: if the database refuses or is away, the next call reads the same lines."""
         metrics, metrics_end = self._new_rows("metrics.jsonl")
         samples, samples_end = self._new_rows("samples.jsonl")
-        checkpoints = {n: sha for n, sha in self._finished() if n not in self._published}
+        checkpoints = {n: digest for n, digest in self._finished() if n not in self._published}
         if not (metrics or samples or checkpoints):
             return
         with self.lease.fenced() as run:
@@ -102,17 +104,17 @@ class Tail:
         for folder in sorted(self.lease.path.glob("checkpoints/step-*")):
             # The trainer may remove an old one at any moment.
             with suppress(FileNotFoundError):
-                yield folder.name, file_sha256(folder / "manifest.json")
+                yield folder.name, sha256(folder / "manifest.json")
 
     def _publish(self, run: Run, checkpoints: dict[str, str]) -> None:
-        for name, sha256 in checkpoints.items():
+        for name, digest in checkpoints.items():
             Checkpoint.objects.get_or_create(
                 run=run,
                 folder=f"{self.lease.folder}/checkpoints/{name}",
                 defaults={
                     "lease_token": self.lease.token,
                     "step": int(name.removeprefix("step-")),
-                    "manifest_sha256": sha256,
+                    "manifest_sha256": digest,
                 },
             )
         if checkpoints:
@@ -121,12 +123,27 @@ class Tail:
 
 
 def last_checkpoint(run: Run) -> Checkpoint | None:
-    """The newest one that is still as it was published."""
+    """The newest one that is still as it was published, to the last byte."""
     for checkpoint in run.checkpoints.filter(is_final=False).order_by("-step", "-pk"):
-        manifest = settings.DATA_DIR / checkpoint.folder / "manifest.json"
-        if manifest.exists() and file_sha256(manifest) == checkpoint.manifest_sha256:
+        try:
+            ensure_whole(checkpoint)
+        except Corrupt as damage:
+            logger.warning("%s is passed over: %s", checkpoint, damage)
+        else:
             return checkpoint
     return None
+
+
+def ensure_whole(checkpoint: Checkpoint) -> None:
+    """Raises Corrupt unless the row vouches for the manifest, and the manifest for every file."""
+    folder = settings.DATA_DIR / checkpoint.folder
+    try:
+        found = sha256(folder / "manifest.json")
+    except OSError as error:
+        raise Corrupt(f"{checkpoint.folder}: {error.strerror}") from error
+    if found != checkpoint.manifest_sha256:
+        raise Corrupt(f"{checkpoint.folder}: the manifest is not the one that was published")
+    verify(folder)
 
 
 def forget_removed(run: Run) -> None:
@@ -145,11 +162,6 @@ def rewind(lease: Lease, checkpoint: Checkpoint | None) -> None:
         run.samples.filter(step__gt=step).delete()
         run.checkpoints.filter(step__gt=step, is_final=False).delete()
         Run.objects.filter(pk=run.pk).update(step=max(step, 0))
-
-
-def file_sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _not_a_number(_name: str) -> None:

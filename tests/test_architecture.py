@@ -83,9 +83,12 @@ def test_learning_knows_only_the_learning_libraries_and_itself(name):
     assert all(i == "rlhf.learning" or i.startswith("rlhf.learning.") for i in ours), ours
 
 
-@pytest.mark.parametrize("name", ["rlhf.learning.config", "rlhf.learning.records"])
-def test_config_and_records_import_the_standard_library_only(name):
-    ours = {i for i in imports_of(name) if not i.startswith("rlhf.learning")}
+WITHOUT_TORCH = ("config", "records", "manifest")  # all that the rest of rlhf may import of it
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_what_others_import_of_learning_imports_the_standard_library_only(name):
+    ours = {i for i in imports_of(f"rlhf.learning.{name}") if not i.startswith("rlhf.learning")}
     assert not outside(ours)
 
 
@@ -121,7 +124,7 @@ def test_only_learning_imports_torch(name):
     roots = {i.split(".")[0] for i in imports_of(name)}
     assert not roots & {"torch", "transformers", "trl", "peft", "accelerate", "safetensors"}
     ours = {i for i in imports_of(name) if i.startswith("rlhf.learning.")}
-    assert ours <= {"rlhf.learning.config", "rlhf.learning.records"}, ours
+    assert ours <= {f"rlhf.learning.{each}" for each in WITHOUT_TORCH}, ours
 
 
 @pytest.mark.parametrize("name", MODULES)

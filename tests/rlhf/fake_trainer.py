@@ -98,7 +98,10 @@ class Fake:
         writing.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (writing / name).write_text(text)
-        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+        hashes = {
+            name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "size": len(text.encode())}
+            for name, text in files.items()
+        }
         (writing / "manifest.json").write_text(json.dumps({"files": hashes}))
         writing.rename(place)
 

@@ -117,6 +117,27 @@ def test_resume_goes_on_from_the_last_checkpoint(round, fake_trainer):
     assert Policy.objects.get(name="r1-sft").folder == f"runs/{run.pk}/t2/model"
 
 
+def test_resume_passes_over_a_damaged_checkpoint(round, fake_trainer):
+    fake_trainer(steps=5, mode="crash")
+    run = work()
+    fake_trainer(steps=5, mode="ok")
+    checkpoint = run.checkpoints.get(step=2)
+    (settings.DATA_DIR / checkpoint.folder / "state.json").write_text("3")
+    resume_round(round)
+    assert work().state == Run.State.SUCCEEDED
+    tokens = dict(run.metrics.filter(split="train").values_list("step", "lease_token"))
+    assert set(tokens.values()) == {2}, "it did not begin anew"
+
+
+def test_nothing_is_trained_on_a_damaged_model(round, fake_trainer):
+    sft = work()
+    folder = settings.DATA_DIR / f"runs/{sft.pk}/t1/model"
+    (folder / "model.safetensors").write_text("something else")
+    reward = work()
+    assert reward.state == Run.State.FAILED
+    assert "model.safetensors does not match" in reward.reason and "backup" in reward.reason
+
+
 def test_what_lies_past_the_checkpoint_is_dropped_before_going_on(round, fake_trainer):
     fake_trainer(mode="crash")  # in step 3, after the checkpoint of step 2
     work()
