@@ -55,7 +55,7 @@ def _operating(membership: Membership) -> Iterator[ToDo]:
     if prompts == "0":
         detail = "Bring questions to answer, as a JSONL file."
         yield ToDo("prompts", "Import prompts", detail)
-    elif not project.tasks.open().exists():
+    elif not project.tasks.open().ordinary().exists():
         detail = f"No task is open. {prompts} prompts are here to be answered or ranked."
         yield ToDo("prompts", "Give people work", detail)
     if "0" not in (demonstrations, rankings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 from django.db import transaction
@@ -26,10 +27,12 @@ from annotate.models import (
     Task,
     User,
 )
+from annotate.models.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.models.prompts import PromptQuerySet
 from annotate.models.work import TaskQuerySet
 
 Kind = Task.Kind
+Trial = Assignment.Trial
 Role = Membership.Role
 BATCH_SIZE = 2000
 
@@ -41,14 +44,19 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
     None: there is nothing for this labeler, rather than nothing at this instant."""
     while True:
         with transaction.atomic():
-            kinds = [k for k in _kinds_for(labeler, project) if only in (None, k)]
+            member = _hold_member(labeler, project)
+            kinds = [k for k in _kinds_of(member.role) if only in (None, k)] if member else []
             if own := _begun(labeler, project, kinds):
                 return own
+            if member and (trial := _entrance(member)):
+                return trial.lease
             waiting = tasks_for(labeler, project, kinds)
             # A locked queue is not an empty one: finding all locked, wait for the first.
             task = _hold_first(waiting, skip_locked=True) or _hold_first(waiting, skip_locked=False)
             if task is None:
                 return None
+            if member and (hidden := _hidden_gold_before(task, member)):
+                return _lease(hidden, labeler, Trial.HIDDEN)
             if waiting.filter(pk=task.pk).exists():
                 return _lease(task, labeler)
         time.sleep(random.uniform(0, 0.02))  # others were quicker
@@ -56,7 +64,9 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
 
 def tasks_for(labeler: User, project: Project, kinds: list[str]) -> TaskQuerySet:
     """Open tasks with a place for this labeler, in the order in which they are handed out."""
-    tasks = project.tasks.open().of_kind(*kinds).new_to(labeler).with_a_place_for(labeler)
+    tasks = (
+        project.tasks.open().ordinary().of_kind(*kinds).new_to(labeler).with_a_place_for(labeler)
+    )
     if Kind.REVIEW in kinds:
         tasks = tasks.not_reviewing(labeler)
     # rank < review < write: the alphabet happens to be the order of work, and of the index.
@@ -72,12 +82,41 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
     }
 
 
-def _kinds_for(labeler: User, project: Project) -> list[str]:
-    """What this person may be given. Holds the membership's row: two tabs of one person that ask
-    at the same time get the same assignment."""
-    members = project.memberships.select_for_update(no_key=True)
-    member = members.filter(user=labeler, state=Membership.State.ACTIVE).first()
-    return _kinds_of(member.role) if member else []
+def _hold_member(labeler: User, project: Project) -> Membership | None:
+    """Holds the membership's row: two tabs of one person that ask at the same time get the same
+    assignment."""
+    members = project.memberships.select_related("project", "user").active()
+    return members.filter(user=labeler).select_for_update(no_key=True, of=("self",)).first()
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Before ordinary work: the next task of it, or None for whoever did not pass."""
+
+    lease: Assignment | None
+
+
+def _entrance(member: Membership) -> Entrance | None:
+    """Practice, then qualification. None: the way to ordinary work is free."""
+    qualification = qualification_of(member)
+    if qualification is None:
+        return None
+    if not qualification.answered and (task := unseen_practice(member).first()):
+        return Entrance(_lease(task, member.user, Trial.PRACTICE))
+    task = None if qualification.is_over else unseen_gold(member).first()
+    return Entrance(_lease(task, member.user, Trial.QUALIFICATION) if task else None)
+
+
+def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
+    """A gold task to hide before this one: before one ranking in `gold_every`, never twice in a
+    row, and chosen by lot so that nobody can count on it."""
+    every = member.project.gold_every
+    is_due = every and random.Random(f"gold/{member.pk}/{task.pk}").random() < 1 / every
+    if not is_due or task.kind != Kind.RANK or member.role != Role.LABELER:
+        return None
+    own = Assignment.objects.by(member.user).of_project(member.project)
+    last = own.order_by("-id").first()
+    return None if last and last.trial == Trial.HIDDEN else unseen_gold(member).first()
 
 
 def _kinds_of(role: str) -> list[str]:
@@ -95,7 +134,7 @@ def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
     return tasks.select_for_update(no_key=True, skip_locked=skip_locked).first()
 
 
-def _lease(task: Task, labeler: User) -> Assignment:
+def _lease(task: Task, labeler: User, trial: str = "") -> Assignment:
     """Gives the place to this labeler; an own lease that had expired goes on with its draft."""
     guideline = task.project.guideline
     shown = Task.completions.through.objects.filter(task=task)
@@ -108,6 +147,7 @@ def _lease(task: Task, labeler: User) -> Assignment:
                 labeler=labeler,
                 leased_until=Now() + task.lease,
                 shown_order=shown_order,
+                trial=trial,
                 guideline_version=guideline.version if guideline else None,
             )
         ],

@@ -19,7 +19,11 @@ def _member(project: Project, name: str, role: str) -> User:
 @pytest.fixture
 def project(db: None) -> Project:
     project = Project.objects.create(
-        name="Cooking", slug="cooking", ranking_size=4, random_review_percent=0
+        name="Cooking",
+        slug="cooking",
+        ranking_size=4,
+        random_review_percent=0,
+        new_writer_reviews=0,
     )
     project.publish_guideline(text="Be **helpful**, honest and short.", author=None)
     return project

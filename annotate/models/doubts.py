@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from annotate.agreement import concordance
+from annotate.models.gold import settle_trial
 from annotate.models.work import Assignment, Task
 
 if TYPE_CHECKING:
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
 
 Doubt = Task.Doubt
 FEWEST_TIMES, MOST_TIMES = 20, 200
+PASSING_SCORE = 6
 
 
-def ask_for_review_in_doubt(task: Task, labels: LabelQuerySet) -> None:
-    """Opens a review if the answers to `task` raise doubts, once all wanted ones are in.
-    Call it under the lock of the task's row."""
+def look_over(answered: Assignment, labels: LabelQuerySet) -> None:
+    """Opens a review if what was answered raises doubts: of an ordinary task once all wanted
+    answers are in. Call it under the lock of the task's row."""
+    task = answered.task
+    if answered.trial:
+        if settle_trial(answered):
+            task.ask_for_review([Doubt.GOLD_FAILED])
+        return
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
     new = list(labels.current().of_task(task).unreviewed())
@@ -46,6 +53,8 @@ def _agreement(rankings: Sequence[Any]) -> float | None:
 def _about(task: Task, label: Any) -> Iterator[str]:
     if label.supersedes_id and label.supersedes.reviews.exists():
         yield Doubt.CORRECTED
+    if task.kind == Task.Kind.WRITE and _is_new_writer(task, label):
+        yield Doubt.NEW_WRITER
     typical = _typical_seconds(task) if label.active_seconds else None
     if typical and label.active_seconds * 100 < typical * task.project.too_fast_percent:
         yield Doubt.TOO_FAST
@@ -54,6 +63,13 @@ def _about(task: Task, label: Any) -> Iterator[str]:
             yield Doubt.FLAGGED
         if label.outcome == label.Outcome.ALL_BAD:
             yield Doubt.ALL_BAD
+
+
+def _is_new_writer(task: Task, label: Any) -> bool:
+    """Until enough demonstrations score 6 or more on average (InstructGPT, appendix B.1)."""
+    wanted = task.project.new_writer_reviews
+    scores = label.labeler.demonstrations.of_project(task.project).scores()[:wanted]
+    return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
 
 
 def _typical_seconds(task: Task) -> float | None:

@@ -17,7 +17,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from annotate.models.doubts import ask_for_review_in_doubt
+from annotate.models.doubts import look_over
 from annotate.models.people import Project, User
 from annotate.models.prompts import Completion, Prompt
 from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
@@ -54,6 +54,15 @@ class LabelQuerySet(models.QuerySet[Any]):
 
     def of_task(self, task: Task) -> Self:
         return self.filter(assignment__task=task)
+
+    def ordinary(self) -> Self:
+        """Without the answers to tasks whose right answer is known: they measure the labeler."""
+        return self.filter(Q(assignment=None) | Q(assignment__trial=""))
+
+    def scores(self) -> models.QuerySet[Any, int]:
+        """The scores reviewers gave, the newest first."""
+        scored = self.exclude(reviews__score=None).order_by("-reviews__id")
+        return scored.values_list("reviews__score", flat=True)
 
     def unreviewed(self) -> Self:
         return self.filter(reviews=None)
@@ -160,7 +169,7 @@ class Label(models.Model):
                 raise Conflict("You have already submitted an answer to this task.", last)
             self.late = not assignment.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
-            ask_for_review_in_doubt(assignment.task, self._rows())
+            look_over(assignment, self._rows())
         return self
 
     def _revise(self, revision: Self, revision_no: int) -> Self:
@@ -181,7 +190,7 @@ class Label(models.Model):
                 )
             revision.late = self.late
             revision._insert(assignment, after=self)
-            ask_for_review_in_doubt(assignment.task, self._rows())
+            look_over(assignment, self._rows())
         return revision
 
     def retract(self, *, draft: dict[str, Any]) -> None:

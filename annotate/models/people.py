@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.utils import timezone
 
 
 class User(AbstractUser):
@@ -68,6 +69,24 @@ class Project(models.Model):
     )
     review_flags = models.BooleanField(
         default=True, help_text="Review what a labeler flagged or called all bad."
+    )
+    new_writer_reviews = models.PositiveSmallIntegerField(
+        default=3,
+        validators=[MaxValueValidator(20)],
+        help_text="A writer's answers are reviewed until so many score 6 or more on average.",
+    )
+    qualification_tasks = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MaxValueValidator(20)],
+        help_text="Gold tasks before a new labeler's work, once there are so many; 0: none.",
+    )
+    qualification_percent = models.PositiveSmallIntegerField(
+        default=75,
+        validators=[MaxValueValidator(100)],
+        help_text="Agreement with the gold at which a labeler qualifies.",
+    )
+    gold_every = models.PositiveSmallIntegerField(
+        default=20, help_text="One ranking task in so many is hidden gold; 0: none."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -142,6 +161,8 @@ class Membership(models.Model):
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+    qualified_at = models.DateTimeField(null=True)
+    requalify_since = models.DateTimeField(null=True)
 
     objects = MembershipQuerySet.as_manager()
 
@@ -152,6 +173,11 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.project}"
+
+    def requalify(self) -> None:
+        """Gold tasks come before further work again, those not answered yet."""
+        self.qualified_at, self.requalify_since = None, timezone.now()
+        self.save(update_fields=["qualified_at", "requalify_since"])
 
 
 class Guideline(models.Model):

@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from annotate.models.gold import is_failed, make_gold
 from annotate.models.labels import (
     Conflict,
     Demonstration,
@@ -82,6 +83,8 @@ class Review(models.Model):
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
             own.record_as_answer(assignment)
+            if isinstance(own, Ranking) and len(own.tiers) > 1:
+                make_gold(own)
         elif not assignment.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else reviews this task now.", None)
         reviews = [
@@ -108,9 +111,14 @@ class Review(models.Model):
         return self.demonstration or self.ranking
 
 
-def labels_under_review(review: Task) -> LabelQuerySet:
-    """The answers a review is of: those in force that no reviewer has judged, the oldest first."""
+def labels_under_review(review: Task) -> list[Any]:
+    """The answers a review is of: those in force that no reviewer has judged, the oldest first; of
+    a gold task, those that failed it while it was hidden."""
     assert review.subject
     kind = Demonstration if review.subject.kind == Task.Kind.WRITE else Ranking
-    answers = LabelQuerySet(kind).current().of_task(review.subject).unreviewed()
-    return answers.select_related("labeler", "assignment__task", "supersedes").order_by("pk")
+    answers = LabelQuerySet(kind).current().of_task(review.subject).unreviewed().order_by("pk")
+    shown = answers.select_related("labeler", "assignment__task__gold", "supersedes")
+    if not review.subject.gold_id:
+        return list(shown)
+    hidden = shown.filter(assignment__trial=Assignment.Trial.HIDDEN)
+    return [answer for answer in hidden if is_failed(answer.assignment)]

@@ -58,6 +58,20 @@ class TaskQuerySet(models.QuerySet["Task"]):
         )
         return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
 
+    def ordinary(self) -> Self:
+        return self.filter(gold=None)
+
+    def gold(self) -> Self:
+        """Open tasks with a known answer that people are measured by."""
+        return self.open().filter(gold__isnull=False, is_practice=False)
+
+    def practice(self) -> Self:
+        return self.open().filter(gold__isnull=False, is_practice=True)
+
+    def without_labels_by(self, labeler: User) -> Self:
+        """Without the prompts to which this labeler gave a label."""
+        return self.exclude(Exists(_prompts_labelled_by(labeler)))
+
     def new_to(self, labeler: User) -> Self:
         """Without what this labeler answered, skipped or holds; an expired lease may come back."""
         met = Assignment.objects.filter(task=OuterRef("pk"), labeler=labeler).exclude(
@@ -67,10 +81,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def not_reviewing(self, labeler: User) -> Self:
         """Without the reviews of prompts to which this labeler gave a label."""
-        own = Prompt.objects.filter(
-            Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler), pk=OuterRef("prompt")
-        )
-        return self.exclude(Q(kind=Task.Kind.REVIEW) & Exists(own))
+        return self.exclude(Q(kind=Task.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))
+
+
+def _prompts_labelled_by(labeler: User) -> models.QuerySet[Prompt]:
+    has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
+    return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
 
 class Task(models.Model):
@@ -83,9 +99,11 @@ class Task(models.Model):
         """Why the answers to a task are to be reviewed."""
 
         LOW_AGREEMENT = "low_agreement", "low agreement"
+        GOLD_FAILED = "gold_failed", "gold failed"
         FLAGGED = "flagged"
         ALL_BAD = "all_bad", "all bad"
         TOO_FAST = "too_fast", "too fast"
+        NEW_WRITER = "new_writer", "new writer"
         CORRECTED = "corrected", "corrected after being sent back"
         RANDOM = "random", "random sample"
 
@@ -107,6 +125,16 @@ class Task(models.Model):
     )
     doubts = ArrayField(
         models.CharField(max_length=20, choices=Doubt), default=list, db_default=[], blank=True
+    )
+    gold = models.ForeignKey(
+        "annotate.Ranking",
+        models.PROTECT,
+        null=True,
+        related_name="gold_tasks",
+        help_text="The right answer, where it is known.",
+    )
+    is_practice = models.BooleanField(
+        default=False, db_default=False, help_text="Shows the right answer afterwards."
     )
     closed_at = models.DateTimeField(null=True, help_text="When the last wanted answer came in.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -187,6 +215,26 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def expired(self) -> Self:
         return self.filter(state=Assignment.State.LEASED, leased_until__lte=Now())
 
+    def submitted(self) -> Self:
+        return self.filter(state=Assignment.State.SUBMITTED)
+
+    def ended(self) -> Self:
+        return self.exclude(ended_at=None)
+
+    def ordinary(self) -> Self:
+        return self.filter(trial="")
+
+    def of_trial(self, trial: str) -> Self:
+        return self.filter(trial=trial)
+
+    def leased_after(self, moment: datetime) -> Self:
+        return self.filter(created_at__gt=moment)
+
+    def with_gold(self) -> Self:
+        return self.select_related("task__gold", "task__project").prefetch_related(
+            "task__gold__placements", "rankings__placements", "demonstrations"
+        )
+
     def timed(self) -> Self:
         return self.filter(state=Assignment.State.SUBMITTED, active_seconds__gt=0)
 
@@ -234,6 +282,13 @@ class Assignment(models.Model):
         CANNOT_JUDGE = "cannot_judge", "I cannot judge these"
         OTHER = "other", "Something else"
 
+    class Trial(models.TextChoices):
+        """What an answer to a gold task is for."""
+
+        PRACTICE = "practice"
+        QUALIFICATION = "qualification"
+        HIDDEN = "hidden"
+
     task = models.ForeignKey(Task, models.CASCADE, related_name="assignments")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="assignments")
     state = models.CharField(max_length=10, choices=State, default=State.LEASED)
@@ -244,6 +299,7 @@ class Assignment(models.Model):
     guideline_version = models.PositiveIntegerField(null=True)
     draft = models.JSONField(default=dict)
     drafted_at = models.DateTimeField(null=True)
+    trial = models.CharField(max_length=15, choices=Trial, blank=True, db_default="")
     sent_back = models.ForeignKey(
         "annotate.Review",
         models.PROTECT,
@@ -291,7 +347,7 @@ class Assignment(models.Model):
         """Holds the task's row till the transaction ends, and rereads this assignment under it.
 
         Whoever takes a place must hold that row: two people never take the same one."""
-        tasks = Task.objects.select_related("project")
+        tasks = Task.objects.select_related("project", "gold")
         self.task = tasks.select_for_update(no_key=True, of=("self",)).get(pk=self.task_id)
         self.refresh_from_db(fields=["state", "leased_until", "draft", "ended_at"])
 

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request, Role, project_for, review_for
 from annotate.diff import changes
 from annotate.models import Assignment, Completion, Placement, Ranking, Review, Task
+from annotate.models.gold import order_of
 from annotate.models.labels import Conflict
 from annotate.models.reviews import labels_under_review
 from annotate.queue import next_assignment
@@ -50,7 +51,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = review_for(request.user, slug, assignment_id)
     if work.is_submitted:
         return render(request, "annotate/review_done.html", {"work": work, "reviews": _said(work)})
-    labels = list(labels_under_review(work.task))
+    labels = labels_under_review(work.task)
     form_class = review_form_for(work)
     if request.method == "GET":
         return _page(request, work, form_class(work, labels))
@@ -90,6 +91,7 @@ def _page(
     }
     if isinstance(form, RankingReviewForm):
         context["rows"] = _matrix(form)
+        context["gold"] = work.task.subject and work.task.subject.gold
         return render(request, "annotate/review_ranking.html", context, status=status)
     label = form.labels[0] if form.labels else None
     if label and label.supersedes:
@@ -108,6 +110,7 @@ class Row:
     placed: list[Placement]
     flags: list[list[str]]
     own: forms.BoundField
+    gold: int | None
     spread: int  # 0 all agree … 4 first for one and last for another
 
     @property
@@ -118,14 +121,17 @@ class Row:
 def _matrix(form: RankingReviewForm) -> list[Row]:
     rankings: list[Ranking] = list(form.labels)
     places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
+    subject = form.assignment.task.subject
+    gold = order_of(subject.gold) if subject and subject.gold else {}
     rows = []
     for completion in form.completions:
         placed = [of_one[completion.pk] for of_one in places]
         flags = [[Placement.Flag(flag).label for flag in each.flags] for each in placed]
-        reach = [each.place for each in placed] or [1]
+        at_gold = gold.get(completion.pk)
+        reach = [each.place for each in placed] + ([at_gold] if at_gold else []) or [1]
         apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)
         own = form[f"place_{completion.pk}"]
-        rows.append(Row(completion, placed, flags, own, round(4 * apart)))
+        rows.append(Row(completion, placed, flags, own, at_gold, round(4 * apart)))
     return rows
 
 

@@ -1,0 +1,217 @@
+"""Tasks with a known answer: practice, qualification, and hidden among ordinary work."""
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
+from annotate.models.gold import make_gold, qualification_of
+from annotate.queue import next_assignment
+from rlhf.selection import rankings
+
+Trial = Assignment.Trial
+RIGHT, WRONG, HALF = [1, 2, 3], [3, 2, 1], [1, 3, 2]  # of HALF, two comparisons of three
+
+
+def answer(labeler, project, places):
+    work = next_assignment(labeler, project)
+    placements = [
+        Placement(completion_id=pk, place=place)
+        for pk, place in zip(sorted(work.shown_order), places, strict=True)
+    ]
+    Ranking.record(assignment=work, placements=placements)
+    return work
+
+
+@pytest.fixture
+def make_golds(project, rita, rank_task):
+    def make(count, **options):
+        for _ in range(count):
+            rank_task(batch="for gold")
+            work = next_assignment(rita, project)
+            placements = [
+                Placement(completion_id=pk, place=place)
+                for place, pk in enumerate(sorted(work.shown_order), start=1)
+            ]
+            make_gold(Ranking.record(assignment=work, placements=placements), **options)
+
+    return make
+
+
+def member(project, user):
+    return project.memberships.select_related("project", "user").get(user=user)
+
+
+# Qualification
+
+
+@pytest.mark.parametrize(("golds", "is_on"), [(0, False), (9, False), (10, True)])
+def test_qualification_begins_with_enough_gold(project, alice, make_golds, golds, is_on):
+    make_golds(golds)
+    assert bool(qualification_of(member(project, alice))) == is_on
+
+
+def test_a_new_labeler_ranks_gold_until_qualified_and_then_works(
+    project, alice, make_golds, rank_task
+):
+    make_golds(10)
+    ordinary = rank_task()
+    for answered in range(10):
+        assert qualification_of(member(project, alice)).answered == answered
+        assert answer(alice, project, RIGHT).trial == Trial.QUALIFICATION
+    assert member(project, alice).qualified_at
+    assert next_assignment(alice, project).task == ordinary
+
+
+@pytest.mark.parametrize(
+    ("wrong", "half", "passes"), [(2, 0, True), (3, 0, False), (0, 7, True), (0, 8, False)]
+)
+def test_three_quarters_of_the_comparisons_pass(project, alice, make_golds, wrong, half, passes):
+    make_golds(10)
+    for number in range(10):
+        places = WRONG if number < wrong else HALF if number < wrong + half else RIGHT
+        answer(alice, project, places)
+    assert bool(member(project, alice).qualified_at) == passes
+
+
+def test_ties_and_skips_do_not_pass(project, alice, bob, make_golds, rank_task):
+    make_golds(10)
+    rank_task()
+    for _ in range(10):
+        answer(alice, project, [1, 1, 1])
+        next_assignment(bob, project).skip(reason="cannot_judge")
+    for labeler in (alice, bob):
+        assert qualification_of(member(project, labeler)).is_failed
+        assert next_assignment(labeler, project) is None
+
+
+def test_who_did_not_pass_may_be_let_try_again_with_new_gold(project, alice, make_golds, rank_task):
+    make_golds(10)
+    for _ in range(10):
+        answer(alice, project, WRONG)
+    make_golds(4)
+    member(project, alice).requalify()
+    for _ in range(4):
+        assert answer(alice, project, RIGHT).trial == Trial.QUALIFICATION
+    assert member(project, alice).qualified_at
+
+
+@pytest.mark.parametrize("role", ["reviewer", "operator"])
+def test_reviewers_and_operators_need_not_qualify(project, alice, make_golds, role):
+    make_golds(10)
+    project.memberships.filter(user=alice).update(role=role)
+    assert qualification_of(member(project, alice)) is None
+
+
+def test_who_worked_here_before_there_was_gold_goes_on(project, alice, make_golds, write_task):
+    write_task()
+    Demonstration.record(assignment=next_assignment(alice, project), text="Boil it.")
+    make_golds(10)
+    assert qualification_of(member(project, alice)) is None
+
+
+def test_practice_comes_first_and_counts_for_nothing(project, alice, make_golds):
+    make_golds(2, is_practice=True)
+    make_golds(10)
+    trials = [answer(alice, project, WRONG).trial for _ in range(2)]
+    assert trials == [Trial.PRACTICE] * 2
+    assert qualification_of(member(project, alice)).answered == 0
+    assert answer(alice, project, RIGHT).trial == Trial.QUALIFICATION
+
+
+# Hidden gold
+
+
+@pytest.fixture
+def qualified(project, alice):
+    Membership.objects.filter(user=alice).update(qualified_at=project.created_at)
+    return alice
+
+
+def test_one_ranking_in_twenty_is_hidden_gold(project, qualified, make_golds, rank_task):
+    make_golds(10)
+    project.gold_every = 4
+    project.save()
+    for _ in range(80):
+        rank_task()
+    trials = [answer(qualified, project, RIGHT).trial for _ in range(70)]
+    hidden = trials.count(Trial.HIDDEN)
+    assert 5 <= hidden <= 10
+    assert "hidden hidden" not in " ".join(trials)
+
+
+def test_hidden_gold_stands_only_before_rankings(project, qualified, make_golds, write_task):
+    make_golds(10)
+    project.gold_every = 1
+    project.save()
+    write_task()
+    assert next_assignment(qualified, project).trial == ""
+    assert next_assignment(qualified, project).task.kind == Task.Kind.WRITE
+
+
+def test_nobody_meets_gold_on_a_prompt_they_have_ranked(project, qualified, bob, rank_task):
+    project.gold_every = 1
+    project.save()
+    rank_task(overlap=2)
+    answer(qualified, project, RIGHT)
+    work = answer(bob, project, RIGHT)
+    make_gold(work.label)
+    rank_task(overlap=2)
+    assert next_assignment(qualified, project).trial == ""
+    assert next_assignment(bob, project).trial == ""
+
+
+def test_a_failed_hidden_gold_is_reviewed_beside_the_right_answer(
+    browse, project, qualified, bob, rita, olga, make_golds, rank_task
+):
+    project.gold_every = 1
+    project.save()
+    make_golds(1)
+    rank_task()
+    work = answer(qualified, project, WRONG)
+    assert work.trial == Trial.HIDDEN
+    review = next_assignment(olga, project, only="review")
+    assert (review.task.subject, review.task.doubts) == (work.task, ["gold_failed"])
+    page = browse(olga).get(f"/p/cooking/review/{review.pk}/").content.decode()
+    assert ">Gold<" in page and page.count("spread-4") == 4
+    Review.record(assignment=review, verdicts={work.label.pk: "excluded"}, cause="labeler_error")
+    assert next_assignment(olga, project, only="review") is None
+
+
+def test_gold_answers_teach_no_model(project, alice, rita, make_golds):
+    make_golds(10)
+    answer(alice, project, RIGHT)
+    assert {ranking.labeler for ranking in rankings(project)} == {rita}
+
+
+# Making gold
+
+
+def test_gold_must_prefer_something(project, rita, rank_task):
+    rank_task()
+    work = answer(rita, project, [1, 1, 1])
+    with pytest.raises(ValidationError, match="prefers nothing"):
+        make_gold(work.label)
+
+
+def test_a_ranking_is_gold_once(project, rita, rank_task):
+    rank_task()
+    work = answer(rita, project, RIGHT)
+    assert make_gold(work.label) == make_gold(work.label)
+
+
+# Writers
+
+
+def test_a_writer_is_reviewed_until_the_scores_are_good(project, alice, rita, write_task):
+    project.new_writer_reviews = 2
+    project.save()
+    reviewed = []
+    for score in (5, 6, 7, None):
+        write_task()
+        Demonstration.record(assignment=next_assignment(alice, project), text="Boil it.")
+        review = next_assignment(rita, project, only="review")
+        reviewed.append(bool(review))
+        if review:
+            [label] = Demonstration.objects.filter(reviews=None)
+            Review.record(assignment=review, verdicts={label.pk: "accepted"}, score=score)
+    assert reviewed == [True, True, True, False]
