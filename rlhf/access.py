@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404
 
 from annotate.access import Role, project_for
 from annotate.models import User
-from rlhf.models import Round, Run
+from rlhf.models import Checkpoint, Round, Run
 
 
 def round_for(user: User, slug: str, number: int) -> Round:
@@ -19,3 +19,10 @@ def run_for(user: User, slug: str, run_id: int) -> Run:
     project = project_for(user, slug, Role.OPERATOR)
     runs = Run.objects.of_project(project).select_related("project", "round", "launched_by")
     return get_object_or_404(runs, pk=run_id)
+
+
+def model_for(user: User, slug: str, model_id: int) -> Checkpoint:
+    """A published model, named by the number of its checkpoint."""
+    project = project_for(user, slug, Role.OPERATOR)
+    models = Checkpoint.objects.published().select_related("run__project", "run__round")
+    return get_object_or_404(models, pk=model_id, run__project=project)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from rlhf.views import policies, rounds, runs
+from rlhf.views import policies, registry, rounds, runs
 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
@@ -13,6 +13,13 @@ urlpatterns = [
     path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"
+    ),
+    path("p/<slug:slug>/models/", registry.models, name="models"),
+    path("p/<slug:slug>/models/<int:model_id>/", registry.models_show, name="models_show"),
+    path(
+        "p/<slug:slug>/models/<int:model_id>/model.tar",
+        registry.models_download,
+        name="models_download",
     ),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),

@@ -83,12 +83,10 @@ class DPOLearner(RankingLearner):
 
     def finish(self, step: int) -> dict[str, Any]:
         measured = self.final_figures(step)
-        card = (
-            f"# Policy trained by DPO on {len(self.elements)} ranked prompts\n\nSeed {self.seed}.\n"
-        )
+        title = f"Policy trained by DPO on {len(self.elements)} ranked prompts"
         self.folder.publish(
             lambda place: publish_policy(
-                self.network.policy, self.wrapper, self.render, place, card
+                self.network.policy, self.wrapper, self.render, place, self.folder.card(title)
             )
         )
         return {"steps": step, "rankings": len(self.elements), **measured}

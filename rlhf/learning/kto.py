@@ -183,10 +183,10 @@ class KTOLearner(Learner):
         self.shown.show(step)
 
     def finish(self, step: int) -> dict[str, Any]:
-        card = f"# Policy trained by KTO on {len(self.rows)} thumbs\n\nSeed {self.seed}.\n"
+        title = f"Policy trained by KTO on {len(self.rows)} thumbs"
         self.folder.publish(
             lambda place: publish_policy(
-                self.network.policy, self.wrapper, self.render, place, card
+                self.network.policy, self.wrapper, self.render, place, self.folder.card(title)
             )
         )
         return {"steps": step, "thumbs": len(self.rows)}

@@ -380,8 +380,10 @@ class PPOLearner(Learner):
             self.folder.sample(step, prompt.id, text, score, kl)
 
     def finish(self, step: int) -> dict[str, Any]:
-        card = f"# Policy trained by PPO\n\n{step} updates, seed {self.seed}.\n"
+        title = f"Policy trained by PPO for {step} updates"
         self.folder.publish(
-            lambda place: publish_policy(self.model.policy, self.wrapper, self.render, place, card)
+            lambda place: publish_policy(
+                self.model.policy, self.wrapper, self.render, place, self.folder.card(title)
+            )
         )
         return {"steps": step, "beta": self.beta}

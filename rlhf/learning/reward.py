@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -70,13 +69,15 @@ class RewardLearner(RankingLearner):
     def finish(self, step: int) -> dict[str, Any]:
         measured = self.final_figures(step)
         calibration = self._calibrate()
-        card = (
-            f"# Reward model trained on {len(self.elements)} ranked prompts\n\n"
-            f"Seed {self.seed}. Calibration: {json.dumps(calibration)}\n"
-        )
+        title = f"Reward model trained on {len(self.elements)} ranked prompts"
         self.folder.publish(
             lambda place: publish_score(
-                self.network, self.wrapper, self.render, place, card, calibration
+                self.network,
+                self.wrapper,
+                self.render,
+                place,
+                self.folder.card(title),
+                calibration,
             )
         )
         return {

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config
+from .card import model_card
 from .manifest import sha256, sync
 from .records import DataError
 
@@ -120,6 +121,15 @@ class RunFolder:
                 writing.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
                 writing.replace(path)
 
+    def card(self, title: str) -> str:
+        """The model card of what this run learnt."""
+        rows = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        measured = [
+            {name: value for name, value in json.loads(row).items() if _is_timeless(name)}
+            for row in rows
+        ]
+        return model_card(self.config, title, measured)
+
     def publish(self, write: Callable[[Path], None]) -> None:
         """`model/` is whole or absent."""
         if not self.writes:
@@ -139,6 +149,10 @@ class RunFolder:
         if self.writes:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def _is_timeless(name: str) -> bool:
+    return not name.startswith(TIME_FIELDS)
 
 
 def _is_at_most(line: str, step: int) -> bool:

@@ -143,9 +143,10 @@ class LanguageLearner(Learner):
 
     def finish(self, step: int) -> dict[str, Any]:
         title, more = self.summary()
-        card = f"# {title}\n\nSeed {self.seed}.\n"
         self.folder.publish(
-            lambda place: publish_policy(self.policy, self.wrapper, self.render, place, card)
+            lambda place: publish_policy(
+                self.policy, self.wrapper, self.render, place, self.folder.card(title)
+            )
         )
         return {"steps": step, **more}
 

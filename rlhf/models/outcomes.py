@@ -30,6 +30,12 @@ class Snapshot(models.Model):
         return f"snapshot {self.sha256[:12]}"
 
 
+class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
+    def published(self) -> CheckpointQuerySet:
+        """What a run was made for, as opposed to what it saved on the way."""
+        return self.filter(is_final=True)
+
+
 class Checkpoint(LeasedRow):
     """An immutable folder. One that has no row here does not exist."""
 
@@ -40,6 +46,8 @@ class Checkpoint(LeasedRow):
     is_final = models.BooleanField(default=False, help_text="The published model, not a save.")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = CheckpointQuerySet.as_manager()
+
     class Meta:
         ordering = ["-step"]
         constraints = [
@@ -48,6 +56,13 @@ class Checkpoint(LeasedRow):
 
     def __str__(self) -> str:
         return f"{self.run} at step {self.step}"
+
+    @property
+    def name(self) -> str:
+        """Of a published model."""
+        if hasattr(self, "trained_policy"):
+            return str(self.trained_policy.policy)
+        return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
 
 
 class RewardModel(models.Model):

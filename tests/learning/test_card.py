@@ -1,0 +1,40 @@
+"""The model card says what a reader must know, and the same for equal runs."""
+
+from rlhf.learning.card import MADE, model_card
+from rlhf.learning.config import KINDS, from_dict
+from rlhf.learning.run_folder import DONE
+from tests.learning.conftest import learn, read_rows
+
+
+def test_every_kind_that_publishes_says_how_it_learnt():
+    assert set(MADE) == set(KINDS) - {"sample"}
+
+
+def test_the_last_row_of_each_split_is_shown():
+    config = from_dict(
+        {
+            "kind": "sft",
+            "seed": 7,
+            "models": {"policy": "models/base"},
+            "data": {"train": "train.jsonl", "sha256": "abc123"},
+        }
+    )
+    rows = [
+        {"step": 1, "split": "train", "loss": 9.0},
+        {"step": 2, "split": "train", "loss": 2.5, "progress/total_steps": 2.0},
+        {"step": 2, "split": "test", "loss": 3.25},
+    ]
+    card = model_card(config, "A policy", rows)
+    assert "# A policy" in card and "abc123" in card and "`models/base`" in card
+    assert "| loss | 2.5 |" in card and "| loss | 3.25 |" in card
+    assert "| loss | 9 |" not in card and "progress" not in card
+    assert '"learning_rate"' in card and "| Seed | 7 |" in card
+
+
+def test_equal_runs_publish_equal_cards(make_run, data_dir):
+    folders = [make_run("sft", name) for name in ("one", "other")]
+    assert [learn(folder, data_dir) for folder in folders] == [DONE, DONE]
+    cards = [(folder / "model/README.md").read_text() for folder in folders]
+    assert cards[0] == cards[1]
+    last = [row for row in read_rows(folders[0] / "metrics.jsonl") if row["split"] == "test"][-1]
+    assert f"| loss | {last['loss']:.4g} |" in cards[0]

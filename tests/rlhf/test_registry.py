@@ -1,0 +1,123 @@
+"""Published models: what the page shows is what lies in DATA_DIR, and may be taken home."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.management import CommandError, call_command
+
+from annotate.models import Policy
+from rlhf.models import Checkpoint, RewardModel, Run, TrainedPolicy
+
+CARD = (
+    "---\nlibrary_name: transformers\n---\n\n# Policy trained by PPO\n\n<script>alert(1)</script>\n"
+)
+
+
+@pytest.fixture
+def publish(project, data_dir):
+    """Puts a model folder into DATA_DIR, and its row into the database."""
+
+    def make(kind=Run.Kind.PPO):
+        run = Run.objects.create(project=project, kind=kind, config={"train": {"beta": 0.05}})
+        folder = data_dir / run.folder / "t1/model"
+        folder.mkdir(parents=True)
+        files = {"README.md": CARD.encode(), "model.safetensors": bytes(range(256)) * 40}
+        listed = {}
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+            listed[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps({"files": listed}))
+        return Checkpoint.objects.create(
+            run=run,
+            step=16,
+            folder=f"{run.folder}/t1/model",
+            manifest_sha256=hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+            is_final=True,
+        )
+
+    return make
+
+
+@pytest.fixture
+def model(publish, project):
+    checkpoint = publish()
+    policy = Policy.objects.create(
+        project=project, name="r1-ppo", origin=Policy.Origin.TRAINED, folder=checkpoint.folder
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    return checkpoint
+
+
+def test_the_list_names_policies_and_reward_models(browse, olga, project, model, publish):
+    reward = RewardModel.objects.create(
+        project=project, checkpoint=publish(Run.Kind.REWARD), accuracy=0.64
+    )
+    page = browse(olga).get("/p/cooking/models/").content.decode()
+    assert "r1-ppo" in page and str(reward) in page and "64%" in page
+    assert model.manifest_sha256[:8] in page
+
+
+def test_the_page_shows_card_choices_and_files(browse, olga, model):
+    page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
+    assert "<h1>Policy trained by PPO</h1>" in page
+    assert "library_name" not in page and "<script>alert" not in page
+    assert "beta" in page and "model.safetensors" in page and model.manifest_sha256 in page
+
+
+def test_the_download_holds_every_file_byte_for_byte(browse, olga, model, data_dir):
+    reply = browse(olga).get(f"/p/cooking/models/{model.pk}/model.tar")
+    assert reply.headers["Content-Disposition"] == 'attachment; filename="cooking-r1-ppo.tar"'
+    folder = data_dir / model.folder
+    with tarfile.open(fileobj=io.BytesIO(whole(reply))) as archive:
+        found = {each.name: archive.extractfile(each).read() for each in archive}
+    assert found == {f"cooking-r1-ppo/{p.name}": p.read_bytes() for p in folder.iterdir()}
+
+
+def whole(reply):
+    async def collect():
+        return b"".join([block async for block in reply.streaming_content])
+
+    return async_to_sync(collect)()
+
+
+def test_a_folder_that_is_gone_is_said_so(browse, olga, model, data_dir):
+    (data_dir / model.folder / "manifest.json").unlink()
+    client = browse(olga)
+    assert "no longer in DATA_DIR" in client.get(f"/p/cooking/models/{model.pk}/").content.decode()
+    assert client.get(f"/p/cooking/models/{model.pk}/model.tar").status_code == 404
+
+
+def test_a_save_on_the_way_is_not_published(browse, olga, model):
+    Checkpoint.objects.update(is_final=False)
+    assert browse(olga).get(f"/p/cooking/models/{model.pk}/").status_code == 404
+    assert b"Nothing is published yet" in browse(olga).get("/p/cooking/models/").content
+
+
+@pytest.mark.parametrize("page", ["", "model.tar"])
+@pytest.mark.parametrize(("actor", "status"), [("mallory", 404), ("alice", 403), ("gus", 403)])
+def test_models_are_the_operators(browse, request, model, page, actor, status):
+    client = browse(request.getfixturevalue(actor))
+    assert client.get(f"/p/cooking/models/{model.pk}/{page}").status_code == status
+    if actor == "mallory":
+        assert client.get(f"/p/elsewhere/models/{model.pk}/{page}").status_code == 404
+
+
+PUSH = {"project": "cooking", "policy": "r1-ppo", "to": "kitchen/cook"}
+
+
+def test_a_hub_that_cannot_be_reached_is_named(model, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(CommandError, match=r"http://127.0.0.1:1 cannot be reached"):
+        call_command("push_model", **PUSH)
+
+
+def test_what_was_not_trained_here_is_not_sent(project, model):
+    Policy.objects.create(project=project, name="bought", origin=Policy.Origin.EXTERNAL)
+    with pytest.raises(CommandError, match="was not trained here"):
+        call_command("push_model", **PUSH | {"policy": "bought"})
