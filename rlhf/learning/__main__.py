@@ -1,6 +1,6 @@
 """Train in a run folder, and leave when asked.
 
-    python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER]
+    python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER] [--allow-code]
     torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER --data-dir DIR
 
 `config.json` is read from RUN_FOLDER, else from the folder above. Its paths are relative to
@@ -58,11 +58,17 @@ def main() -> int:
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--resume", type=Path, metavar="CHECKPOINT_FOLDER")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="let models.reward_function run code of yours"
+    )
     arguments = parser.parse_args()
     stop = Stop()
     try:
         folder = RunFolder(
-            arguments.folder, arguments.data_dir, writes=os.environ.get("RANK", "0") == "0"
+            arguments.folder,
+            arguments.data_dir,
+            writes=os.environ.get("RANK", "0") == "0",
+            allows_code=arguments.allow_code,
         )
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -44,12 +44,21 @@ class Checked:
 
 @dataclass(frozen=True)
 class Tune(Checked):
-    mode: str = knob("full", "Which weights learn.", ("full", "lora", "last_layers", "head"))
+    mode: str = knob(
+        "full",
+        "Which weights learn; qlora: an adapter on a 4-bit model, on a CUDA GPU only.",
+        ("full", "lora", "qlora", "last_layers", "head"),
+    )
     layers: int = knob(
-        0, "How many top layers learn (last_layers, lora); 0 = all of them.", least=0
+        0, "How many top layers learn (last_layers, lora, qlora); 0 = all of them.", least=0
     )
     rank: int = knob(16, "Rank of the LoRA matrices.", least=1)
     alpha: int = knob(32, "LoRA scale: updates are multiplied by alpha / rank.", least=1)
+
+    @property
+    def is_adapter(self) -> bool:
+        """Only an adapter learns: switched off, the model is what it was."""
+        return self.mode in ("lora", "qlora")
 
     def validate(self) -> None:
         super().validate()
@@ -174,10 +183,11 @@ class PPO(Optimisation):
     whiten_advantages: bool = knob(True, "Shift and scale advantages over the batch.")
     critic: str = knob(
         "reward",
-        "Where values come from: a network of their own that starts from"
-        " the reward model or the policy, or a head on the policy's trunk.",
-        ("reward", "policy", "shared"),
+        "Source of values: a network that starts from the reward model or the policy, a second"
+        " adapter, a head on the policy.",
+        ("reward", "policy", "adapter", "shared"),
     )
+    save_critic: bool = knob(True, "Keep the critic beside the policy, for the next PPO.")
     critic_learning_rate: float = knob(1e-5, "Peak learning rate of the critic.", least=0)
     critic_warmup: int = knob(0, "First updates in which only the critic learns.", least=0)
     normalise_score: bool = knob(
@@ -249,7 +259,13 @@ class Models(Checked):
     policy: str = knob("", "Model folder to start from (reward: the SFT policy).")
     reference: str = knob("", "PPO, DPO, KTO: what KL is measured against; empty = the policy.")
     reward: str = knob("", "PPO and sample: the reward model's folder.")
-    critic: str = knob("", "PPO: a reward-model folder the critic starts from, if another.")
+    reward_function: str = knob(
+        "", "PPO: module:function instead of a reward model; needs --allow-code."
+    )
+    held_out_reward: str = knob(
+        "", "PPO: a reward model that never trains the policy, and watches it."
+    )
+    critic: str = knob("", "PPO: a reward model or the critic of another PPO to start from.")
     policies: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -314,9 +330,23 @@ class Config(Checked):
                     raise ConfigError(f"models.policies.{name}.path is missing")
         elif not self.models.policy:
             raise ConfigError("models.policy is missing")
-        if self.kind == "ppo" and not self.models.reward:
+        if isinstance(self.train, PPO):
+            self._validate_ppo(self.train)
+
+    def _validate_ppo(self, train: PPO) -> None:
+        models = self.models
+        if not models.reward and not models.reward_function:
             raise ConfigError("models.reward is missing")
-        if isinstance(self.train, PPO) and self.train.ptx_weight and not self.data.demonstrations:
+        if models.reward and models.reward_function:
+            raise ConfigError("models.reward and models.reward_function cannot both score")
+        if train.critic == "reward" and not models.reward and not models.critic:
+            raise ConfigError(
+                "PPO.critic is reward, but there is no reward model: choose policy, adapter or"
+                " shared, or name models.critic"
+            )
+        if train.critic == "adapter" and not self.tune.is_adapter:
+            raise ConfigError("PPO.critic adapter needs Tune.mode lora or qlora")
+        if train.ptx_weight and not self.data.demonstrations:
             raise ConfigError("data.demonstrations is missing, but PPO.ptx_weight is set")
 
     def sampled_policy(self, name: str) -> SampledPolicy:
@@ -333,11 +363,25 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
     if kind not in KINDS:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     parts: dict[str, Any] = {**raw}
+    if kind == "ppo":
+        _refuse_truncated_sampling(raw.get("train"))
     for name, cls in (("train", TRAIN[kind]), ("models", Models), ("tune", Tune), ("data", Data)):
         parts[name] = _build(cls, raw.get(name, {}), name)
     config = _build(Config, parts, "config")
     config.validate()
     return config
+
+
+TRUNCATING = ("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size")
+
+
+def _refuse_truncated_sampling(train: Any) -> None:
+    for name in TRUNCATING:
+        if isinstance(train, Mapping) and name in train:
+            raise ConfigError(
+                f"train.{name} is refused: PPO learns from the probabilities it sampled with, and"
+                " answers drawn in another way would have the wrong ones; use train.temperature"
+            )
 
 
 def load(path: Path) -> Config:

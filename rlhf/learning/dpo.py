@@ -31,7 +31,7 @@ class DPOLearner(RankingLearner):
         self.settings = settings = self.config.train
         models = self.config.models
         torch.manual_seed(self.seed)
-        policy = load_policy(folder.resolve(models.policy), self.device)
+        policy = load_policy(folder.resolve(models.policy), self.device, self.config.tune)
         reference = policy
         if models.reference not in ("", models.policy):
             reference = load_policy(folder.resolve(models.reference), self.device)

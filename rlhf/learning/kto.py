@@ -48,9 +48,9 @@ class KTOLearner(Learner):
         base = folder.resolve(models.policy)
         self.render = renderer(base)
         torch.manual_seed(self.seed)
-        policy = load_policy(base, self.device)
+        policy = load_policy(base, self.device, self.config.tune)
         self.network, self.reference = Likelihood(policy), None
-        if self.config.tune.mode != "lora" or models.reference not in ("", models.policy):
+        if not self.config.tune.is_adapter or models.reference not in ("", models.policy):
             reference = load_policy(folder.resolve(models.reference or models.policy), self.device)
             self.reference = Likelihood(reference).requires_grad_(False)
         self.wrapper = choose_weights(policy.lm, self.config.tune)

@@ -8,6 +8,7 @@ H hidden units, V vocabulary.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
 )
@@ -204,21 +206,44 @@ def renderer(folder: Path) -> Renderer:
     return made
 
 
-def load_policy(folder: Path, device: torch.device | str = "cpu") -> PolicyNetwork:
+def in_four_bits(tune: Tune | None, device: torch.device | str) -> dict[str, Any]:
+    """What QLoRA (arXiv 2305.14314) adds to `from_pretrained`: NF4, quantised twice."""
+    if tune is None or tune.mode != "qlora":
+        return {}
+    has_library = importlib.util.find_spec("bitsandbytes") is not None
+    if torch.device(device).type != "cuda" or not has_library:
+        raise ConfigError(
+            "Tune.mode qlora needs a CUDA GPU and the package bitsandbytes (pip install"
+            " bitsandbytes); without them choose lora"
+        )
+    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": quantization, "device_map": {"": device}}
+
+
+def load_policy(
+    folder: Path, device: torch.device | str = "cpu", tune: Tune | None = None
+) -> PolicyNetwork:
     check_folder(folder)
+    quantized = in_four_bits(tune, device)
     lm = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
+        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, **quantized
     )
     without_dropout(lm)
     with torch.no_grad():
-        probe = torch.arange(4)[None]
+        probe = torch.arange(4, device=lm.device)[None]
         logits = output_head(lm)(lm.base_model(probe).last_hidden_state)
         if not torch.allclose(logits, lm(probe).logits, atol=1e-4):
             raise ConfigError(
                 f"{folder}: {type(lm).__name__} changes its logits after the LM head;"
                 " such models are not supported"
             )
-    nn.Module.to(lm, device)
+    if not quantized:
+        nn.Module.to(lm, device)
     return PolicyNetwork(lm)
 
 
@@ -227,7 +252,12 @@ def is_score(folder: Path) -> bool:
     return (folder / CALIBRATION).is_file()
 
 
-def load_score(folder: Path, device: torch.device | str = "cpu", heads: int = 0) -> ScoreNetwork:
+def load_score(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    heads: int = 0,
+    tune: Tune | None = None,
+) -> ScoreNetwork:
     """A reward model, or a policy whose LM head gives way to fresh scalar heads.
 
     A fresh head is N(0, 1/sqrt(d+1)) (arXiv 2009.01325, appendix B). `heads` 0: as many as the
@@ -237,8 +267,10 @@ def load_score(folder: Path, device: torch.device | str = "cpu", heads: int = 0)
     there = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_labels
     if heads and is_score(folder) and there != heads:
         raise ConfigError(f"{folder} has {there} heads, and Reward.heads is {heads}")
+    quantized = in_four_bits(tune, device)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder,
+        **quantized,
         num_labels=there if is_score(folder) else heads or 1,
         dtype=torch.float32,
         trust_remote_code=False,
@@ -248,7 +280,11 @@ def load_score(folder: Path, device: torch.device | str = "cpu", heads: int = 0)
     without_dropout(model)
     if report["missing_keys"]:
         nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.config.hidden_size + 1))
-    return ScoreNetwork(model).to(device)
+    network = ScoreNetwork(model)
+    if quantized:
+        network.bias.data = network.bias.data.to(device)
+        return network
+    return network.to(device)
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -294,23 +330,49 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
     elif tune.mode == "head" and scalar is None:
         _untie_head(model)
         output_head(model).requires_grad_(True)
-    elif tune.mode == "lora":
-        chosen = {
-            id(module) for block in list(blocks)[max(first, 0) :] for module in block.modules()
-        }
-        names = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and id(module) in chosen
-        ]
-        wrapper = get_peft_model(
-            model,
-            LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names),
-        )
+    elif tune.is_adapter:
+        wrapper = get_peft_model(model, _adapter_config(model, tune))
         if scalar is not None:
             scalar.requires_grad_(True)
         return wrapper
     return None
+
+
+def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
+    blocks = list(_blocks(model))
+    first = len(blocks) - tune.layers if tune.layers else 0
+    chosen = {id(module) for block in blocks[max(first, 0) :] for module in block.modules()}
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and id(module) in chosen
+    ]
+    return LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names)
+
+
+def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:
+    """A second adapter beside the policy's own, in the same layers; both learn."""
+    config = _adapter_config(wrapper.get_base_model(), tune)
+    own = wrapper.peft_config["default"].target_modules
+    config.target_modules = own
+    wrapper.add_adapter(name, config)
+    wrapper.set_adapter("default")
+    for weight_name, weight in wrapper.named_parameters():
+        if "lora_" in weight_name:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def adapter_named(model: nn.Module, name: str) -> Iterator[None]:
+    """The network with another of its adapters."""
+    layers = _adapted(model)
+    for layer in layers:
+        layer._active_adapter = [name]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._active_adapter = ["default"]
 
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -353,9 +415,13 @@ def merged(model: nn.Module) -> Iterator[None]:
     """Adapters folded into the weights for the length of a rollout.
 
     The folded weights are new tensors and the old ones come back untouched: adding and subtracting
-    in place would let rounding creep in, and a resumed run would differ.
+    in place would let rounding creep in, and a resumed run would differ. A 4-bit weight cannot take
+    an adapter in: it stays beside.
     """
     layers = _adapted(model)
+    if any(not layer.get_base_layer().weight.is_floating_point() for layer in layers):
+        yield
+        return
     originals = [layer.get_base_layer().weight.data for layer in layers]
     with torch.no_grad():
         for layer, weight in zip(layers, originals, strict=True):
@@ -374,8 +440,8 @@ def publish_policy(
     """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on."""
     lm = network.lm
     if wrapper is not None:
-        wrapper.save_pretrained(folder / "adapter")
-        lm = wrapper.merge_and_unload()
+        wrapper.save_pretrained(folder / "adapter", selected_adapters=["default"])
+        lm = whole(wrapper, folder / "adapter", AutoModelForCausalLM)
     stops = stop_ids(lm, rendering)
     lm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
@@ -396,12 +462,31 @@ def publish_score(
     card: str,
     calibration: dict[str, Any],
 ) -> None:
-    model = network.model if wrapper is None else wrapper.merge_and_unload()
+    model = network.model
+    if wrapper is not None:
+        head = network.head.state_dict()
+        wrapper.save_pretrained(folder / "adapter", selected_adapters=["default"])
+        model = whole(wrapper, folder / "adapter", AutoModelForSequenceClassification)
+        model.score.load_state_dict(head)  # type: ignore[union-attr]
     model.config.pad_token_id = rendering.pad
     (folder / CALIBRATION).write_text(
         json.dumps({"version": CALIBRATION_VERSION, **calibration}, indent=1)
     )
     _publish(model, rendering, folder, card)
+
+
+def whole(wrapper: Any, adapter: Path, auto: Any) -> PreTrainedModel:
+    """The model with its adapter merged in; one in four bits is read again in full first."""
+    base = wrapper.get_base_model()
+    if getattr(base, "quantization_method", None) is None:
+        merged_model: PreTrainedModel = wrapper.merge_and_unload(adapter_names=["default"])
+        return merged_model
+    labels = {"num_labels": base.config.num_labels} if hasattr(base, "score") else {}
+    full = auto.from_pretrained(
+        base.config._name_or_path, dtype=torch.float32, local_files_only=True, **labels
+    )
+    full_model: PreTrainedModel = PeftModel.from_pretrained(full, adapter).merge_and_unload()
+    return full_model
 
 
 def _publish(model: PreTrainedModel, rendering: Renderer, folder: Path, card: str) -> None:

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,25 +22,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from .config import PPO, ConfigError
-from .evaluate import correlation
+from .critics import load_critic, publish_critic
 from .losses import adapted_beta, policy_loss, value_loss
-from .networks import (
-    ScoreNetwork,
-    choose_weights,
-    collate,
-    load_policy,
-    load_score,
-    publish_policy,
-    renderer,
-    stop_ids,
-)
+from .networks import choose_weights, collate, load_policy, publish_policy, renderer, stop_ids
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
-from .rollout import ActorCritic, Explorer, Rollout
-from .run_folder import Paused, RunFolder
+from .rollout import Explorer, Rollout
+from .rollout_figures import rollout_figures, whiten
+from .run_folder import RunFolder
 from .sampling import derive
-from .scoring import RewardModel
+from .scoring import RewardFunction, RewardModel, Scorer
 from .training import Learner, Optimiser, by_length, endless
+from .watch import Watch
 
 Sums = dict[str, float]
 
@@ -55,7 +49,7 @@ class PPOLearner(Learner):
                 f"PPO.batch_size {settings.batch_size} is not a multiple of"
                 f" {share} = processes x minibatches"
             )
-        models, lora = self.config.models, self.config.tune.mode == "lora"
+        models, tune = self.config.models, self.config.tune
         base = folder.resolve(models.policy)
         self.render = renderer(base)
         self.prompts = read_prompts(folder.data("train"))
@@ -63,44 +57,47 @@ class PPOLearner(Learner):
         for prompt in self.prompts + self.test_prompts:
             self.render.prompt(prompt, settings.max_new_tokens)
         torch.manual_seed(self.seed)
-        reward = RewardModel(folder.resolve(models.reward), self.device)
-        policy = load_policy(base, self.device)
-        self.stops = stop_ids(policy.lm, self.render)
-        critic = self._load_critic(reward)
+        reward = self._scorer()
+        self.held_out_reward = None
+        if models.held_out_reward:
+            self.held_out_reward = RewardModel(folder.resolve(models.held_out_reward), self.device)
+        policy = load_policy(base, self.device, tune)
         reference = None
-        if not lora or models.reference not in ("", models.policy):
+        if not tune.is_adapter or models.reference not in ("", models.policy):
             reference = load_policy(folder.resolve(models.reference or models.policy), self.device)
             reference.requires_grad_(False)
-        self.wrapper = choose_weights(policy.lm, self.config.tune)
-        self.model = ActorCritic(policy, critic)
+        self.wrapper = choose_weights(policy.lm, tune)
+        self.model, self.critic_wrapper = load_critic(folder, policy, self.wrapper, self.device)
         self.explorer = Explorer(
-            self.model, reference, reward, self.render, self.stops, settings, self.seed
+            self.model,
+            reference,
+            reward,
+            self.render,
+            stop_ids(policy.lm, self.render),
+            settings,
+            self.seed,
         )
         self.demonstrations = self._read_demonstrations()
+        critic_rate = settings.critic_learning_rate
         self.optimiser = Optimiser(
             accelerator,
             self.model,
-            [("policy.", settings.learning_rate), ("", settings.critic_learning_rate)],
+            [(".critic.", critic_rate), ("policy.", settings.learning_rate), ("", critic_rate)],
             settings,
         )
         self.total_steps = settings.updates
         self.beta = settings.beta
-        self.first: dict[str, float] = {}
+        self.watch = Watch(settings)
 
-    def _load_critic(self, reward: RewardModel) -> ScoreNetwork | None:
-        """A critic that starts from the reward model starts in the units of its scores."""
-        settings, models = self.settings, self.config.models
-        if settings.critic == "shared":
-            return None
-        source = models.critic or (models.reward if settings.critic == "reward" else models.policy)
-        critic = load_score(self.folder.resolve(source), self.device)
-        if settings.critic == "reward":
-            scale = reward.calibration.std if settings.normalise_score else 1.0
-            critic.head.weight.data /= scale
-            critic.bias.data.fill_(reward.calibration.bias / scale)
-        choose_weights(critic.model, self.config.tune)
-        critic.bias.requires_grad_(True)
-        return critic
+    def _scorer(self) -> Scorer:
+        function = self.config.models.reward_function
+        if not function:
+            return RewardModel(self.folder.resolve(self.config.models.reward), self.device)
+        if not self.folder.allows_code:
+            raise ConfigError(
+                "models.reward_function runs code of yours: start the trainer with --allow-code"
+            )
+        return RewardFunction(function)
 
     def _read_demonstrations(self) -> list[Encoded]:
         if not self.settings.ptx_weight:
@@ -111,10 +108,11 @@ class PPOLearner(Learner):
         ]
 
     def state(self) -> dict[str, Any]:
-        return {"beta": self.beta, "first": self.first}
+        return {"beta": self.beta, "watch": self.watch.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.beta, self.first = state["beta"], state["first"]
+        self.beta = state["beta"]
+        self.watch.restore(state["watch"])
 
     def update(self, step: int) -> dict[str, float]:
         settings = self.settings
@@ -123,14 +121,16 @@ class PPOLearner(Learner):
         places = self.share(range(step * settings.batch_size, (step + 1) * settings.batch_size))
         chosen = [endless(len(self.prompts), self.seed, place, 1)[0] for place in places]
         rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
+        explored = time.perf_counter()
         # 2. Say what the answers were worth.
         self.explorer.judge(rollout, self.beta)
-        numbers = self._describe(rollout)
+        numbers = rollout_figures(self, rollout, self.beta)
         if settings.whiten_advantages:
-            self._whiten(rollout)
-        explored = time.perf_counter()
+            whiten(self, rollout)
+        judged = time.perf_counter()
         # 3. Learn from them, several times over.
         numbers |= self._learn(rollout, step)
+        learnt = time.perf_counter()
         # 4. Let beta follow the KL.
         numbers["objective/beta"] = self.beta
         if settings.kl_control == "adaptive":
@@ -143,63 +143,23 @@ class PPOLearner(Learner):
             )
         if (step + 1) % settings.sample_every == 0:
             self._show(step + 1)
+        alarms = self.watch.alarms(step + 1, numbers)
+        self._say(step + 1, alarms)
         seconds = time.perf_counter() - started
         tokens = numbers["response/length"] * settings.batch_size
         return {
             **numbers,
+            **alarms,
             "seconds/rollout": explored - started,
+            "seconds/judge": judged - explored,
+            "seconds/learn": learnt - judged,
             "speed/episodes_per_s": settings.batch_size / seconds,
             "speed/tokens_per_s": tokens / seconds,
         }
 
-    def _describe(self, rollout: Rollout) -> dict[str, float]:
-        """Figures of a rollout, before any learning, over all processes."""
-        lengths_B, scores_B, kl_B = rollout.lengths_B.float(), rollout.scores_B, rollout.kl_B
-        episodes, tokens, score, score2, kl, k3, length, eos = self.total(
-            len(rollout.texts),
-            float(lengths_B.sum()),
-            float(scores_B.sum()),
-            float((scores_B**2).sum()),
-            float(kl_B.sum()),
-            float(rollout.kl_k3_B.sum()),
-            float(lengths_B.sum()),
-            float(rollout.finished_B.sum()),
-        )
-        mask = rollout.mask_BT
-        returns, values = rollout.returns_BT[mask], rollout.values_BT[mask]
-        r, r2, e, e2 = self.total(
-            float(returns.sum()),
-            float((returns**2).sum()),
-            float((returns - values).sum()),
-            float(((returns - values) ** 2).sum()),
-        )
-        spread = r2 / tokens - (r / tokens) ** 2
-        unexplained = e2 / tokens - (e / tokens) ** 2
-        mean = score / episodes
-        return {
-            "objective/scores": mean,
-            "objective/scores_std": math.sqrt(max(score2 / episodes - mean**2, 0.0)),
-            "objective/kl": kl / episodes,
-            "objective/kl_k3": k3 / episodes,
-            "objective/rlhf_reward": mean - self.beta * kl / episodes,
-            "response/length": length / episodes,
-            "response/eos_rate": eos / episodes,
-            "response/length_p95": float(lengths_B.quantile(0.95)),
-            "response/identical": rollout.identical(),
-            "response/score_length_correlation": correlation(scores_B.tolist(), lengths_B.tolist()),
-            "val/explained_variance": 1 - unexplained / spread if spread > 0 else 0.0,
-            "val/mean": float(values.mean()),
-            "objective/advantage_std": float(rollout.advantages_BT[mask].std(correction=0)),
-        }
-
-    def _whiten(self, rollout: Rollout) -> None:
-        """Mean 0, spread 1 over the valid tokens of all processes."""
-        valid = rollout.advantages_BT[rollout.mask_BT].double()
-        total, count = self.total(float(valid.sum()), float(len(valid)))
-        mean = total / count
-        squares = self.total(float(((valid - mean) ** 2).sum()))[0]
-        spread = math.sqrt(squares / count) + 1e-8
-        rollout.advantages_BT = (rollout.advantages_BT - mean) / spread * rollout.mask_BT
+    def _say(self, step: int, alarms: dict[str, float]) -> None:
+        for name in alarms:
+            self.folder.say(f"update {step}: {name.removeprefix('alarm/').replace('_', ' ')}")
 
     def _learn(self, rollout: Rollout, step: int) -> dict[str, float]:
         settings = self.settings
@@ -207,7 +167,7 @@ class PPOLearner(Learner):
         seen: Sums = defaultdict(float)
         norms: list[float] = []
         stop_at = 1.5 * settings.target_kl or math.inf
-        approx_kl, first_ratio = 0.0, 0.0
+        approx_kl, first_ratio, largest = 0.0, 0.0, 0.0
         for epoch in range(settings.ppo_epochs):
             generator = torch.Generator().manual_seed(derive(self.seed, "minibatch", step, epoch))
             order = torch.randperm(count, generator=generator).tolist()
@@ -224,7 +184,8 @@ class PPOLearner(Learner):
                 ]
                 losses = self._ptx_losses(step, len(norms), sums) + losses
                 norms.append(self.optimiser.step(losses))
-                deviation = sums.pop("ratio/deviation")
+                deviation, ratio = sums.pop("ratio/deviation"), sums.pop("ratio/max")
+                largest = max(largest, ratio)
                 names = sorted(sums)
                 sums = dict(zip(names, self.total(*(sums[name] for name in names)), strict=True))
                 for name, value in sums.items():
@@ -236,13 +197,15 @@ class PPOLearner(Learner):
                     break
             if approx_kl > stop_at:
                 break
-        if first_ratio > 1e-3:
-            self.folder.say(f"update {step + 1}: the first ratio is off by {first_ratio:.2g}")
+        first_ratio, largest = (
+            self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
+        )
         return {
             **{name: value / len(norms) for name, value in seen.items()},
             "gradient/norm": statistics.fmean(norms),
             "policy/optimizer_steps": len(norms),
             "policy/first_ratio_deviation": first_ratio,
+            "policy/ratio_max": largest,
         }
 
     def _loss(
@@ -284,6 +247,7 @@ class PPOLearner(Learner):
                 sums[name] += float(value) / tokens
             deviation = float((ratio_N - 1).abs().max())
             sums["ratio/deviation"] = max(sums["ratio/deviation"], deviation)
+            sums["ratio/max"] = max(sums["ratio/max"], float(ratio_N.max()))
         return loss
 
     def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Any]:
@@ -310,37 +274,7 @@ class PPOLearner(Learner):
         return [partial(loss, mine)] if mine else []
 
     def guard(self, numbers: dict[str, float]) -> None:
-        settings = self.settings
-        for name in ("policy/entropy", "response/length"):
-            self.first.setdefault(name, numbers[name])
-        kl, identical = numbers["objective/kl"], numbers["response/identical"]
-        entropy = numbers["policy/entropy"] / max(self.first["policy/entropy"], 1e-9)
-        length = numbers["response/length"] / self.first["response/length"]
-        tripped = (
-            (
-                "kl_limit",
-                kl > settings.kl_limit > 0,
-                f"KL per answer is {kl:.1f} nats, the limit is {settings.kl_limit:g}",
-            ),
-            (
-                "entropy_collapse",
-                entropy < settings.min_entropy,
-                f"entropy is {entropy:.0%} of its start",
-            ),
-            (
-                "length_blowup",
-                length > settings.max_length > 0,
-                f"answers are {length:.1f} times as long as at the start",
-            ),
-            (
-                "identical_outputs",
-                identical > settings.max_identical > 0,
-                f"{identical:.0%} of the prompts got the same answer",
-            ),
-        )
-        for reason, is_so, detail in tripped:
-            if is_so:
-                raise Paused(reason, detail)
+        self.watch.guard(numbers)
 
     def evaluate(self, step: int) -> None:
         if step == 0:
@@ -351,23 +285,33 @@ class PPOLearner(Learner):
         rollout = self.explorer.explore(
             [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
         )
-        episodes, score, kl, length, eos = self.total(
+        held_out_B = torch.zeros(len(chosen))
+        if self.held_out_reward:
+            prompts, finished = rollout.prompts, rollout.finished_B.tolist()
+            held_out_B = self.held_out_reward.score(prompts, rollout.texts, finished)
+        episodes, score, kl, length, eos, held_out, squares = self.total(
             len(chosen),
             float(rollout.scores_B.sum()),
             float(rollout.kl_B.sum()),
             float(rollout.lengths_B.sum()),
             float(rollout.finished_B.sum()),
+            float(held_out_B.sum()),
+            float((held_out_B**2).sum()),
         )
-        self.folder.metrics(
-            step,
-            "test",
-            {
-                "objective/scores": score / episodes,
-                "objective/kl": kl / episodes,
-                "response/length": length / episodes,
-                "response/eos_rate": eos / episodes,
-            },
-        )
+        numbers = {
+            "objective/scores": score / episodes,
+            "objective/kl": kl / episodes,
+            "objective/sqrt_kl": math.sqrt(max(kl / episodes, 0.0)),
+            "response/length": length / episodes,
+            "response/eos_rate": eos / episodes,
+        }
+        if self.held_out_reward:
+            mean = held_out / episodes
+            error = math.sqrt(max(squares / episodes - mean**2, 0.0) / episodes)
+            alarms = self.watch.over_optimised(score / episodes, mean, error)
+            self._say(step, alarms)
+            numbers |= {"objective/held_out_scores": mean, **alarms}
+        self.folder.metrics(step, "test", numbers)
 
     def _show(self, step: int) -> None:
         shown: list[Prompt] = (self.test_prompts or self.prompts)[: self.settings.sample_prompts]
@@ -380,10 +324,12 @@ class PPOLearner(Learner):
             self.folder.sample(step, prompt.id, text, score, kl)
 
     def finish(self, step: int) -> dict[str, Any]:
-        title = f"Policy trained by PPO for {step} updates"
-        self.folder.publish(
-            lambda place: publish_policy(
-                self.model.policy, self.wrapper, self.render, place, self.folder.card(title)
-            )
-        )
+        card = self.folder.card(f"Policy trained by PPO for {step} updates")
+
+        def write(place: Path) -> None:
+            if self.settings.save_critic:
+                publish_critic(self.model, self.critic_wrapper, self.render, place / "critic")
+            publish_policy(self.model.policy, self.wrapper, self.render, place, card)
+
+        self.folder.publish(write)
         return {"steps": step, "beta": self.beta}

@@ -37,7 +37,7 @@ class RewardLearner(RankingLearner):
         self.settings = settings = self.config.train
         torch.manual_seed(self.seed)
         base = folder.resolve(self.config.models.policy)
-        self.network = load_score(base, self.device, settings.heads)
+        self.network = load_score(base, self.device, settings.heads, self.config.tune)
         self.wrapper = choose_weights(self.network.model, self.config.tune)
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings

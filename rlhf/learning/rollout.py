@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -16,19 +17,35 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .config import PPO
 from .losses import gae, kl_k1, kl_k3, token_rewards
-from .networks import Batch, PolicyNetwork, ScoreNetwork, adapter_off, collate, merged
+from .networks import (
+    Batch,
+    PolicyNetwork,
+    ScoreNetwork,
+    adapter_named,
+    adapter_off,
+    collate,
+    merged,
+)
 from .records import Prompt
 from .render import Encoded, Renderer
 from .sampling import derive, generate, uniforms
-from .scoring import RewardModel
+from .scoring import Scorer
+
+CRITIC = "critic"  # name of the adapter that values look through
 
 
 class ActorCritic(nn.Module):
-    """Policy and values: `critic` is a network of its own, or None for a head on the policy."""
+    """Policy and values: `critic` is a network of its own, or None for a head on the policy.
 
-    def __init__(self, policy: PolicyNetwork, critic: ScoreNetwork | None) -> None:
+    With `adapter` that head looks through an adapter of its own, so that no gradient of the values
+    reaches the policy.
+    """
+
+    def __init__(
+        self, policy: PolicyNetwork, critic: ScoreNetwork | None, adapter: bool = False
+    ) -> None:
         super().__init__()
-        self.policy, self.critic = policy, critic
+        self.policy, self.critic, self.adapter = policy, critic, adapter
         if critic is None:
             self.value_head = nn.Linear(policy.lm.config.hidden_size, 1)
             nn.init.zeros_(self.value_head.weight)
@@ -38,13 +55,26 @@ class ActorCritic(nn.Module):
     def forward(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         """(logprobs_N, entropy_N, values_N); a value is what is expected before its token."""
         logprobs_N, entropy_N, hidden_NH = self.policy(batch, temperature)
-        if self.critic is None:
+        if self.critic is None and not self.adapter:
             return logprobs_N, entropy_N, self.value_head(hidden_NH.float()).squeeze(-1)
         return logprobs_N, entropy_N, self.values(batch)
 
     def values(self, batch: Batch) -> Tensor:
-        assert self.critic is not None
-        return self.critic.values(batch)[batch.keep_BL.roll(-1, dims=1)]
+        before_BL = batch.keep_BL.roll(-1, dims=1)
+        if self.critic is not None:
+            return self.critic.values(batch)[before_BL]
+        with adapter_named(self.policy, CRITIC) if self.adapter else nullcontext():
+            hidden_NH = self.policy.hidden(batch)[before_BL]
+        values_N: Tensor = self.value_head(hidden_NH.float()).squeeze(-1)
+        return values_N
+
+    def critic_weights(self) -> dict[str, Tensor]:
+        """What learns the values and lives in the policy's network: the head, and its adapter."""
+        return {
+            name: weight
+            for name, weight in self.named_parameters()
+            if name.startswith("value_head.") or f".{CRITIC}." in name
+        }
 
 
 @dataclass
@@ -96,7 +126,7 @@ class Explorer:
         self,
         model: ActorCritic,
         reference: PolicyNetwork | None,
-        reward: RewardModel,
+        reward: Scorer,
         render: Renderer,
         stops: Sequence[int],
         settings: PPO,
@@ -149,11 +179,7 @@ class Explorer:
         rollout.values_BT = self._per_token(
             rollout.episodes,
             rollout.mask_BT,
-            lambda batch: (
-                model.values(batch)
-                if model.critic is not None
-                else model(batch, settings.temperature)[2]
-            ),
+            model.values,
         )
         kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
         rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)

@@ -41,7 +41,16 @@ class StopAsked(Exception):
 
 
 class RunFolder:
-    def __init__(self, path: Path, data_dir: Path | None = None, *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        data_dir: Path | None = None,
+        *,
+        writes: bool = True,
+        allows_code: bool = False,
+    ) -> None:
+        """`allows_code`: the config may name a function of the user's, which is then run."""
+        self.allows_code = allows_code
         self.path = path
         self.data_dir = data_dir or Path(os.environ.get("DATA_DIR", "."))
         self.writes = writes

@@ -1,18 +1,58 @@
-"""A trained reward model at work: texts in, calibrated scores out, by its own tokenizer."""
+"""Scores of answers: by a trained reward model with its own tokenizer, or by a function."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .config import ConfigError
 from .networks import collate, load_score, read_calibration, renderer
 from .records import Prompt
 from .render import Encoded
 
 ROWS = 16
+
+
+class Scorer(Protocol):
+    """Whatever says how good an answer is."""
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        finished: Sequence[bool],
+        normalise: bool = False,
+    ) -> Tensor: ...
+
+
+class RewardFunction:
+    """`module:function` of the user: (prompts as messages, texts) -> one number a text."""
+
+    def __init__(self, name: str) -> None:
+        module, _, function = name.partition(":")
+        try:
+            self.function = getattr(import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"models.reward_function {name!r}: {error}") from error
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        finished: Sequence[bool],
+        normalise: bool = False,
+    ) -> Tensor:
+        """scores_B as they come: a function has no calibration."""
+        found = self.function([list(prompt.messages) for prompt in prompts], list(texts))
+        scores_B = torch.tensor([float(each) for each in found])
+        if len(scores_B) != len(texts) or not scores_B.isfinite().all():
+            raise ValueError(f"models.reward_function gave {found!r} for {len(texts)} answers")
+        return scores_B
 
 
 class RewardModel:

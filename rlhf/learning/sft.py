@@ -53,7 +53,7 @@ class LanguageLearner(Learner):
         self.render = renderer(base)
         self.read()
         torch.manual_seed(self.seed)
-        self.policy = load_policy(base, self.device)
+        self.policy = load_policy(base, self.device, self.config.tune)
         self.wrapper = choose_weights(self.policy.lm, self.config.tune)
         self.shown = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
         self.steps_per_epoch = math.ceil(len(self.rows) / rules.batch_size)

@@ -40,13 +40,13 @@ class Optimiser:
         rates: Sequence[tuple[str, float]],
         settings: Optimisation,
     ) -> None:
-        """`rates`: (prefix of parameter names, learning rate); the first match counts."""
+        """`rates`: (part of parameter names, learning rate); the first match counts."""
         self.accelerator, self.settings = accelerator, settings
         self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
         self.weights = dict(module.named_parameters())
         groups: list[dict[str, Any]] = [{"params": [], "peak": rate} for _, rate in rates]
         for name in self.names:
-            first = next(i for i, (prefix, _) in enumerate(rates) if name.startswith(prefix))
+            first = next(i for i, (part, _) in enumerate(rates) if part in name)
             groups[first]["params"].append(self.weights[name])
         self.adam = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -165,6 +165,13 @@ class Learner(ABC):
     def share(self, rows: Sequence[T]) -> list[T]:
         """This process's part of a global batch."""
         return list(rows[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def everyone(self, values_BX: Tensor) -> Tensor:
+        """The rows of all processes, which have the same number each."""
+        if self.accelerator.num_processes == 1:
+            return values_BX
+        gathered: Tensor = self.accelerator.gather(values_BX.to(self.device)).cpu()
+        return gathered
 
     def total(self, *numbers: float) -> list[float]:
         """Sums over all processes."""

@@ -40,7 +40,22 @@ def test_every_recipe_is_a_config_and_survives_json(kind, size):
         ({"train": {"updates": True}}, r"PPO.updates must be int"),
         ({"train": {"updates": 0}}, r"PPO.updates must be at least 1"),
         ({"train": {"beta": float("nan")}}, r"PPO.beta must be at least"),
-        ({"train": {"critic": "none"}}, r"PPO.critic must be one of reward, policy, shared"),
+        (
+            {"train": {"critic": "none"}},
+            r"PPO.critic must be one of reward, policy, adapter, share",
+        ),
+        ({"train": {"critic": "adapter"}}, r"PPO.critic adapter needs Tune.mode lora or qlora"),
+        ({"train": {"top_p": 0.9}}, r"train.top_p is refused: PPO learns from the probabilities"),
+        ({"train": {"top_k": 50}}, r"train.top_k is refused"),
+        ({"train": {"repetition_penalty": 1.2}}, r"train.repetition_penalty is refused"),
+        (
+            {"models": {"policy": "m", "reward_function": "a:b"}},
+            r"PPO.critic is reward, but there is no reward model",
+        ),
+        (
+            {"models": {"policy": "m", "reward": "r", "reward_function": "a:b"}},
+            r"cannot both score",
+        ),
         ({"train": {"batch_size": 9, "minibatches": 2}}, r"not a multiple"),
         ({"train": {"ptx_weight": 1.0}}, r"data.demonstrations is missing"),
         ({"tune": {"mode": "last_layers"}}, r"Tune.layers"),

@@ -154,3 +154,33 @@ def test_a_cut_completion_ends_without_eos(data_dir):
     render = networks.renderer(data_dir / "base")
     ids, finished = render.completion("The fig is sweet and round", 3)
     assert len(ids) == 3 and not finished and render.eos not in ids
+
+
+@pytest.mark.parametrize("load", [networks.load_policy, networks.load_score])
+def test_qlora_without_a_gpu_says_what_it_needs(load, data_dir):
+    with pytest.raises(ConfigError, match="needs a CUDA GPU and the package bitsandbytes"):
+        load(data_dir / "base", tune=Tune("qlora"))
+
+
+@pytest.mark.parametrize("score", [False, True])
+def test_an_adapter_read_back_onto_the_full_model_is_the_merged_one(score, data_dir, tmp_path):
+    """What publishing does with a model in four bits, tried on one in full."""
+    torch.manual_seed(0)
+    load = networks.load_score if score else networks.load_policy
+    network = load(data_dir / ("reward" if score else "base"))
+    model = network.model if score else network.lm
+    wrapper = networks.choose_weights(model, Tune("lora", rank=2))
+    for name, weight in wrapper.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    expected = network(networks.collate(ROWS, 0))
+    expected = (expected if score else expected[0]).detach()
+    model.quantization_method = "bitsandbytes"
+    render = networks.renderer(data_dir / "base")
+    (tmp_path / "out").mkdir()
+    if score:
+        networks.publish_score(network, wrapper, render, tmp_path / "out", "", {"mean": 0.0})
+    else:
+        networks.publish_policy(network, wrapper, render, tmp_path / "out", "")
+    found = load(tmp_path / "out")(networks.collate(ROWS, 0))
+    torch.testing.assert_close(found if score else found[0], expected, atol=2e-5, rtol=0)

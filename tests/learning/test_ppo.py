@@ -4,8 +4,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from rlhf.learning import checkpoint, scoring
+from rlhf.learning.config import ConfigError
 from rlhf.learning.networks import collate
 from rlhf.learning.ppo import PPOLearner
+from rlhf.learning.rollout_figures import distinct, whiten
 from rlhf.learning.run_folder import RunFolder
 from tests.learning.conftest import learn, read_rows
 
@@ -29,6 +32,22 @@ def test_the_first_ratio_is_one_and_the_first_kl_is_zero(mode, critic, make_lear
     second = learner.update(1)
     assert second["objective/kl_k3"] > 0
     assert second["policy/first_ratio_deviation"] < 1e-4
+
+
+def test_a_critic_with_an_adapter_of_its_own_leaves_the_policy_alone(make_learner):
+    learner = make_learner(
+        tune={"mode": "lora", "rank": 4},
+        train={"critic": "adapter", "critic_warmup": 1, "learning_rate": 1e-2},
+    )
+    before = {n: learner.optimiser.weights[n].clone() for n in learner.optimiser.names}
+    numbers = learner.update(0)
+    assert numbers["policy/first_ratio_deviation"] < 1e-4
+    moved = {n for n in before if not torch.equal(before[n], learner.optimiser.weights[n])}
+    assert moved and all(".critic." in name or "value_head" in name for name in moved)
+    assert learner.model.critic_weights().keys() >= moved
+    assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.abs().max() < 1e-6
+    learner.update(1)
+    assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.max() > 1e-4
 
 
 @pytest.mark.parametrize("minibatches", [1, 2, 4])
@@ -90,7 +109,7 @@ def test_whitened_advantages_have_mean_zero_and_spread_one_over_valid_tokens(mak
     learner = make_learner()
     rollout = learner.explorer.explore(learner.prompts, range(8))
     learner.explorer.judge(rollout, 0.1)
-    learner._whiten(rollout)
+    whiten(learner, rollout)
     valid = rollout.advantages_BT[rollout.mask_BT]
     assert valid.mean().item() == pytest.approx(0, abs=1e-5)
     assert valid.std(correction=0).item() == pytest.approx(1, abs=1e-4)
@@ -130,3 +149,101 @@ def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypat
     rows = read_rows(folder / "metrics.jsonl")
     before, after = (row["objective/scores"] for row in rows if row["split"] == "test")
     assert after > 1.5 * before, (before, after)
+
+
+def batch_of(learner):
+    return collate(learner.explorer.explore(learner.prompts, range(8)).episodes, 0)
+
+
+@pytest.mark.parametrize("critic", ["reward", "shared", "adapter"])
+def test_the_next_ppo_goes_on_with_the_critic_of_the_last(critic, make_run, make_learner, data_dir):
+    more = {
+        "tune": {"mode": "lora", "rank": 4},
+        "train": {"critic": critic, "updates": 2, "critic_learning_rate": 1e-2},
+    }
+    folder = make_run("ppo", "first", **more)
+    assert learn(folder, data_dir) == 0
+    first = make_learner("same", **more)
+    first.optimiser.restore(checkpoint.latest_good(folder / "checkpoints")[0].tensors)
+    models = {"policy": str(folder / "model"), "critic": str(folder / "model/critic")}
+    if critic == "adapter":
+        models["policy"] = "base"  # an adapter is worth something on its own weights only
+    second = make_learner("second", models=models, **more)
+    batch = batch_of(first)
+    with torch.no_grad():
+        expected, found = first.model.values(batch), second.model.values(batch)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert expected.abs().max() > 1e-3
+    with pytest.raises(ConfigError, match="no critic of this kind|not a model folder"):
+        make_learner(
+            "wrong", **{**more, "models": {"critic": "base" if critic != "reward" else "x"}}
+        )
+
+
+def test_a_critic_need_not_be_kept(make_run, data_dir):
+    folder = make_run("ppo", train={"save_critic": False, "updates": 1})
+    assert learn(folder, data_dir) == 0 and not (folder / "model/critic").exists()
+
+
+def count_e(prompts, texts):
+    assert prompts[0][0]["role"] == "user"
+    return [text.count("e") for text in texts]
+
+
+def test_a_function_may_score_if_the_command_line_says_so(make_run, data_dir):
+    models = {"policy": "base", "reward": "", "reward_function": "tests.learning.test_ppo:count_e"}
+    folder = make_run("ppo", models=models, train={"critic": "shared"})
+    with pytest.raises(ConfigError, match="--allow-code"):
+        PPOLearner(RunFolder(folder, data_dir), Accelerator(cpu=True))
+    learner = PPOLearner(RunFolder(folder, data_dir, allows_code=True), Accelerator(cpu=True))
+    rollout = learner.explorer.explore(learner.prompts, range(8))
+    expected = torch.tensor([float(text.count("e")) for text in rollout.texts])
+    unfinished = (~rollout.finished_B).float()
+    torch.testing.assert_close(rollout.scores_B, expected - unfinished)
+    with pytest.raises(ConfigError, match="no_such"):
+        scoring.RewardFunction("tests.learning.test_ppo:no_such")
+
+
+def test_an_answer_that_is_cut_pays_by_subtraction_too(make_learner):
+    plain = make_learner("plain", train={"missing_eos": "none"})
+    paying = make_learner("paying", train={"missing_eos": "subtract", "missing_eos_penalty": 2.0})
+    one, other = (each.explorer.explore(each.prompts, range(8)) for each in (plain, paying))
+    assert not one.finished_B.all()
+    torch.testing.assert_close(one.scores_B - 2.0 * ~one.finished_B, other.scores_B)
+
+
+def test_beta_moves_with_the_kl_and_survives_a_restart(make_learner):
+    learner = make_learner(train={"kl_horizon": 80})
+    learner.update(0)
+    assert learner.beta == pytest.approx(0.02 * (1 - 0.2 * 8 / 80))
+    other = make_learner("other", train={"kl_horizon": 80})
+    other.restore(learner.state())
+    assert other.beta == learner.beta and other.watch.first == learner.watch.first
+
+
+def test_every_figure_of_a_rollout_is_logged(make_run, data_dir):
+    folder = make_run("ppo", models={"held_out_reward": "reward"})
+    assert learn(folder, data_dir) == 0
+    rows = read_rows(folder / "metrics.jsonl")
+    train = next(row for row in rows if row["split"] == "train")
+    names = """
+        objective/kl objective/kl_k3 objective/sqrt_kl objective/beta objective/scores
+        objective/scores_std objective/scores_q05 objective/scores_q50 objective/scores_q95
+        objective/rlhf_reward objective/advantage_mean objective/advantage_std policy/entropy
+        policy/approx_kl policy/clipfrac policy/ratio_max policy/first_ratio_deviation policy/loss
+        val/loss val/clipfrac val/explained_variance response/length response/length_p95
+        response/eos_rate response/distinct_1 response/distinct_2 response/duplicates
+        response/identical response/score_length_correlation seconds/rollout seconds/judge
+        seconds/learn seconds/update speed/episodes_per_s speed/tokens_per_s lr gradient/norm
+        steps/skipped memory/peak_rss_mb
+    """
+    assert set(names.split()) <= train.keys(), set(names.split()) - train.keys()
+    test = next(row for row in rows if row["split"] == "test")
+    # Scored by the same model, but calibrated and without the penalty of an unfinished answer.
+    assert test["objective/held_out_scores"] >= test["objective/scores"]
+
+
+def test_distinct_counts_different_n_grams():
+    assert distinct([[1, 2, 1], [1]], 1) == 2 / 4
+    assert distinct([[1, 2, 1], [1, 2]], 2) == 2 / 3
+    assert distinct([[1]], 2) == 0

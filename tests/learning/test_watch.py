@@ -1,0 +1,76 @@
+"""Every alarm rings for its own reason, and for no other."""
+
+import pytest
+
+from rlhf.learning.config import PPO
+from rlhf.learning.run_folder import Paused
+from rlhf.learning.watch import Watch
+
+WELL = {
+    "objective/kl": 1.0,
+    "policy/first_ratio_deviation": 1e-6,
+    "val/explained_variance": 0.5,
+    "policy/clipfrac": 0.1,
+    "policy/entropy": 2.0,
+    "response/eos_rate": 0.9,
+    "response/length": 20.0,
+    "response/identical": 0.0,
+}
+
+
+def rings(watch, update, **numbers):
+    named = {name.replace("__", "/"): value for name, value in numbers.items()}
+    return {name.removeprefix("alarm/") for name in watch.alarms(update, {**WELL, **named})}
+
+
+def test_a_run_that_goes_well_rings_nothing():
+    watch = Watch(PPO())
+    assert not any(rings(watch, update) for update in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("first_ratio", {"policy__first_ratio_deviation": 2e-3}),
+        ("clip_fraction", {"policy__clipfrac": 0.31}),
+        ("low_entropy", {"policy__entropy": 0.49}),
+        ("eos_rate", {"response__eos_rate": 0.69}),
+        ("explained_variance", {"val__explained_variance": -0.1}),
+    ],
+)
+def test_an_alarm_rings_by_name(name, numbers):
+    watch = Watch(PPO())
+    assert rings(watch, 1) == set()
+    assert rings(watch, 21, **numbers) == {name}
+    assert rings(watch, 22) == set()
+
+
+def test_a_young_critic_may_explain_nothing():
+    assert rings(Watch(PPO()), 20, val__explained_variance=-0.1) == set()
+
+
+def test_kl_below_zero_rings_at_the_fifth_time_running_even_across_a_restart():
+    watch = Watch(PPO())
+    assert not any(rings(watch, update, objective__kl=-0.1) for update in range(1, 5))
+    again = Watch(PPO())
+    again.restore(watch.state())
+    assert rings(again, 5, objective__kl=-0.1) == {"negative_kl"}
+    assert rings(watch, 5) == set()
+    assert rings(watch, 6, objective__kl=-0.1) == set()
+
+
+def test_a_score_that_rises_while_another_model_sees_less_is_over_optimisation():
+    watch = Watch(PPO())
+    assert watch.over_optimised(0.0, held_out=1.0, error=0.1) == {}
+    assert watch.over_optimised(1.0, held_out=2.0, error=0.1) == {}
+    assert watch.over_optimised(2.0, held_out=1.95, error=0.1) == {}  # within the noise
+    assert watch.over_optimised(0.5, held_out=1.0, error=0.1) == {}  # both are down
+    assert watch.over_optimised(3.0, held_out=1.5, error=0.1) == {"alarm/over_optimised": 1.0}
+
+
+def test_a_number_that_is_none_stops_the_run():
+    watch = Watch(PPO())
+    watch.alarms(1, WELL)
+    watch.guard(WELL)
+    with pytest.raises(Paused, match=r"not_finite: policy/entropy is not a number"):
+        watch.guard({**WELL, "policy/entropy": float("nan")})
