@@ -84,6 +84,14 @@ def review_for(user: User, slug: str, assignment_id: int) -> Assignment:
     return _found(work if work.task.kind == Task.Kind.REVIEW else None)
 
 
+def member_for(user: User, slug: str, membership_id: int) -> Membership:
+    """Somebody whose work this lead looks after."""
+    project = project_for(user, slug, Role.REVIEWER)
+    return _found(
+        project.memberships.select_related("project", "user").filter(pk=membership_id).first()
+    )
+
+
 def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:
     project = project_for(user, slug, Role.OPERATOR)
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())

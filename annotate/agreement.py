@@ -105,6 +105,25 @@ def share_of(clusters: Iterable[tuple[int, int]]) -> Share | None:
     return Share(hits, trials, n, min(effective, trials) if n > 1 else 1.0)
 
 
+FEWEST_CLUSTERS = 10
+ONE_SIDED_90 = 1.281552
+PEOPLE = 0.726  # of InstructGPT's labelers with each other, section 3.4
+CHANCE = 0.5
+
+
+def is_careless(own: Iterable[tuple[int, int]], others: float | None = None) -> bool:
+    """Whether somebody who agreed so often, in (agreed, compared) of each prompt, surely does not
+    judge like the others, who agree with each other in a share `others` of comparisons.
+
+    Surely: the upper end of the one-sided 90 % interval stays below the middle between chance and
+    them. Asked after each of 50 prompts, it finds random answers and spares those of PEOPLE."""
+    share = share_of(own)
+    if share is None or share.clusters < FEWEST_CLUSTERS:
+        return False
+    _, upper = wilson(share.value, share.effective, ONE_SIDED_90)
+    return upper < (CHANCE + (PEOPLE if others is None else others)) / 2
+
+
 def krippendorff_alpha(units: Iterable[Sequence[int]]) -> float | None:
     """Krippendorff's α for ordinal values: each unit has the values its judges gave it.
 

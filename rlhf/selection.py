@@ -130,7 +130,12 @@ def _passing(labels: LabelQuerySet, filters: Filters) -> LabelQuerySet:
     if filters.until:
         reviews = reviews.filter(created_at__lte=filters.until)
     last_verdict = Subquery(reviews.order_by("-pk").values("verdict")[:1])
-    labels = labels.current(filters.until).ordinary().annotate(last_verdict=last_verdict)
+    labels = (
+        labels.current(filters.until)
+        .ordinary()
+        .of_trusted(filters.until)
+        .annotate(last_verdict=last_verdict)
+    )
     if filters.accepted_only:
         labels = labels.filter(last_verdict=Review.Verdict.ACCEPTED)
     else:

@@ -18,7 +18,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from annotate.models.doubts import look_over
-from annotate.models.people import Project, User
+from annotate.models.people import Membership, Project, User
 from annotate.models.prompts import Completion, Prompt
 from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
 
@@ -58,6 +58,15 @@ class LabelQuerySet(models.QuerySet[Any]):
     def ordinary(self) -> Self:
         """Without the answers to tasks whose right answer is known: they measure the labeler."""
         return self.filter(Q(assignment=None) | Q(assignment__trial=""))
+
+    def of_trusted(self, at: datetime | None = None) -> Self:
+        """Without labelers excluded from snapshots; now, or at that moment."""
+        excluded = Membership.objects.filter(
+            project=OuterRef("prompt__project"), user=OuterRef("labeler")
+        ).exclude(excluded_at=None)
+        if at:
+            excluded = excluded.filter(excluded_at__lte=at)
+        return self.exclude(Exists(excluded))
 
     def scores(self) -> models.QuerySet[Any, int]:
         """The scores reviewers gave, the newest first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
@@ -163,6 +165,9 @@ class Membership(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     qualified_at = models.DateTimeField(null=True)
     requalify_since = models.DateTimeField(null=True)
+    excluded_at = models.DateTimeField(
+        null=True, help_text="Since when no new snapshot takes this labeler's labels."
+    )
 
     objects = MembershipQuerySet.as_manager()
 
@@ -174,10 +179,27 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.project}"
 
+    def pause(self) -> None:
+        self._set(state=self.State.PAUSED)
+
+    def resume(self) -> None:
+        self._set(state=self.State.ACTIVE)
+
+    def exclude(self) -> None:
+        """Leaves this labeler's labels out of the snapshots frozen from now on."""
+        self._set(excluded_at=timezone.now())
+
+    def include(self) -> None:
+        self._set(excluded_at=None)
+
     def requalify(self) -> None:
         """Gold tasks come before further work again, those not answered yet."""
-        self.qualified_at, self.requalify_since = None, timezone.now()
-        self.save(update_fields=["qualified_at", "requalify_since"])
+        self._set(qualified_at=None, requalify_since=timezone.now())
+
+    def _set(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.save(update_fields=list(fields))
 
 
 class Guideline(models.Model):

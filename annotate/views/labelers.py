@@ -1,0 +1,52 @@
+"""Leads look at how labelers work, and may pause them, have them qualify again, or leave out what
+they said."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate import quality
+from annotate.access import Request, Role, member_for, project_for
+from annotate.agreement import agreement
+from annotate.models.gold import qualification_of
+
+DONE = {
+    "pause": "is paused and gets no work.",
+    "resume": "may work again.",
+    "requalify": "ranks gold tasks before the next ordinary work.",
+    "exclude": "stays out of the next snapshots.",
+    "include": "is part of the next snapshots again.",
+}
+
+
+@require_GET
+def labelers(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.REVIEWER)
+    context = {"project": project, "labelers": quality.labelers(project)}
+    return render(request, "annotate/labelers.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
+    member = member_for(request.user, slug, membership_id)
+    if request.method == "POST":
+        act = request.POST.get("act", "")
+        if act in DONE:
+            getattr(member, act)()
+            messages.success(request, f"{member.user.display_name} {DONE[act]}")
+        return redirect("labeler", slug, member.pk)
+    rankings = quality.doubly_ranked(member.project)
+    figures = {each.member.pk: each for each in quality.labelers(member.project)}
+    context = {
+        "project": member.project,
+        "member": member,
+        "figures": figures.get(member.pk),
+        "agreement": agreement(rankings, labeler=member.user_id),
+        "weeks": quality.over_time(rankings, labeler=member.user_id),
+        "habits": quality.habits(member),
+        "qualification": qualification_of(member),
+    }
+    return render(request, "annotate/labeler.html", context)

@@ -1,0 +1,181 @@
+"""What leads see of labelers, and what they do about it."""
+
+import random
+
+import pytest
+
+from annotate import quality
+from annotate.agreement import concordance, is_careless
+from annotate.models import Assignment, Membership, Placement, Ranking
+from annotate.queue import next_assignment
+from rlhf.selection import Filters, rankings
+
+LABELERS = "/p/cooking/labelers/"
+K = 4
+
+
+def judged(generator, noise):
+    """The places of K completions of known quality, by somebody whose eye has this much noise."""
+    seen = [number + generator.gauss(0, noise) for number in range(K)]
+    best_first = sorted(range(K), key=lambda i: -seen[i])
+    return {item: place for place, item in enumerate(best_first, start=1)}
+
+
+CAREFUL, ANYTHING = 1.2, 1e9  # agreement with each other 0.72, 0.50
+
+
+def flagged_within(tasks, seed, noise):
+    """After how many tasks, each ranked by one careful peer too, the statistic speaks up."""
+    generator = random.Random(seed)
+    clusters = []
+    for number in range(1, tasks + 1):
+        met = concordance(judged(generator, noise), judged(generator, CAREFUL))
+        clusters.append((met.concordant, met.compared))
+        if is_careless(clusters):
+            return number
+    return None
+
+
+def test_the_careful_of_the_simulation_agree_like_people():
+    generator = random.Random(0)
+    met = [concordance(judged(generator, CAREFUL), judged(generator, CAREFUL)) for _ in range(2000)]
+    agreed = sum(each.concordant for each in met) / sum(each.compared for each in met)
+    assert agreed == pytest.approx(0.726, abs=0.03)
+
+
+def test_random_answers_are_flagged_within_50_tasks_and_careful_ones_are_not():
+    flagged = [flagged_within(50, seed, ANYTHING) is not None for seed in range(100)]
+    wronged = [flagged_within(50, seed, CAREFUL) is not None for seed in range(100)]
+    assert sum(flagged) >= 95
+    assert sum(wronged) <= 5
+
+
+def work_through(project, people, generator):
+    """Everybody ranks what the queue gives, each with a noise of their own."""
+    for user, noise in people.items():
+        while work := next_assignment(user, project):
+            places = judged(generator, noise)
+            Ranking.record(
+                assignment=work,
+                active_seconds=30,
+                placements=[
+                    Placement(completion_id=pk, place=places[i])
+                    for i, pk in enumerate(sorted(work.shown_order))
+                ],
+            )
+
+
+@pytest.fixture
+def carol(project):
+    return project.admit(name="carol", role=Membership.Role.LABELER)
+
+
+@pytest.fixture
+def worked(project, alice, bob, carol, rank_task):
+    """Fifty tasks by alice and bob, who look, and by carol, who does not."""
+    for _ in range(50):
+        rank_task(k=K, overlap=3)
+    work_through(project, {alice: 0.6, bob: 0.6, carol: ANYTHING}, random.Random(5))
+
+
+def test_the_careless_one_stands_out_on_the_page(browse, project, rita, worked):
+    doubted = [each.member.user.username for each in quality.labelers(project) if each.is_careless]
+    assert doubted == ["carol"]
+    page = browse(rita).get(LABELERS).content.decode()
+    assert page.count("close to chance") == 1
+    assert page.index("carol") < page.index("alice")
+
+
+def test_a_labelers_page_has_all_figures(browse, project, rita, carol, worked):
+    member = project.memberships.get(user=carol)
+    Assignment.objects.filter(labeler=carol).first()
+    response = browse(rita).get(f"{LABELERS}{member.pk}/")
+    text = response.content.decode()
+    for name in ("Agrees with peers", "Kendall", "Krippendorff", "First shown", "longer of two"):
+        assert name in text
+    figures = response.context["figures"]
+    assert (figures.answered, figures.median_seconds, figures.per_hour) == (50, 30, 120)
+    low, high = response.context["agreement"].share.interval
+    assert low < 0.5 < high
+
+
+def test_position_and_length_bias_are_measured(project, alice, rank_task):
+    for _ in range(12):
+        task = rank_task(k=3)
+        work = next_assignment(alice, project)
+        first, *rest = work.shown_order
+        task.completions.filter(pk=first).update(text="a very much longer text than the others")
+        places = [Placement(completion_id=first, place=1)]
+        places += [Placement(completion_id=pk, place=2) for pk in rest]
+        Ranking.record(assignment=work, placements=places)
+    habits = quality.habits(project.memberships.select_related("project", "user").get(user=alice))
+    assert habits.first_on_top.value == habits.longer_wins.value == 1
+    assert habits.by_chance == pytest.approx(1 / 3)
+
+
+def test_agreement_is_told_by_guideline_and_by_week(project, alice, bob, rank_task):
+    generator = random.Random(1)
+    for noise in (ANYTHING, 0.01):
+        for _ in range(12):
+            rank_task(k=K, overlap=2)
+        work_through(project, {alice: noise, bob: noise}, generator)
+        project.publish_guideline(text="Clearer.", author=None)
+    ranked = quality.doubly_ranked(project)
+    (one, vague), (two, clear) = quality.by_guideline(ranked)
+    assert (one, two) == (1, 2)
+    assert vague.share.value < 0.7 and clear.share.value == clear.tau == clear.alpha == 1
+    [(week, share)] = quality.over_time(ranked)
+    assert week.weekday() == 0 and share.trials == 24 * 6
+
+
+# Actions
+
+
+def act(browse, lead, member, name):
+    return browse(lead).post(f"{LABELERS}{member.pk}/", {"act": name})
+
+
+def test_a_paused_labeler_gets_no_work_till_let_in_again(browse, project, alice, rita, write_task):
+    write_task()
+    member = project.memberships.get(user=alice)
+    act(browse, rita, member, "pause")
+    assert next_assignment(alice, project) is None
+    assert browse(alice).get("/p/cooking/label/").status_code == 404
+    act(browse, rita, member, "resume")
+    assert next_assignment(alice, project)
+
+
+def test_an_excluded_labeler_teaches_no_new_snapshot(browse, project, alice, bob, rita, rank_task):
+    rank_task(overlap=2)
+    work_through(project, {alice: 0.1, bob: 0.1}, random.Random(1))
+    before = Ranking.objects.latest("pk").created_at
+    member = project.memberships.get(user=alice)
+    act(browse, rita, member, "exclude")
+    assert [ranking.labeler for ranking in rankings(project)] == [bob]
+    assert rankings(project, Filters(until=before)).count() == 2
+    act(browse, rita, member, "include")
+    assert rankings(project).count() == 2
+
+
+def test_requalify_and_nonsense(browse, project, alice, rita):
+    member = project.memberships.get(user=alice)
+    act(browse, rita, member, "requalify")
+    member.refresh_from_db()
+    assert member.requalify_since and not member.qualified_at
+    for name in ("delete", "_set", "save", ""):
+        assert act(browse, rita, member, name).status_code == 302
+    assert project.memberships.filter(user=alice, state="active").exists()
+
+
+def test_only_leads_see_labelers_and_strangers_find_nothing(
+    browse, project, alice, rita, mallory, worked
+):
+    member = project.memberships.get(user=alice)
+    for address in (LABELERS, f"{LABELERS}{member.pk}/"):
+        assert browse(alice).get(address).status_code == 403
+        assert browse(mallory).get(address).status_code == 404
+    there = f"/p/elsewhere/labelers/{member.pk}/"
+    assert browse(mallory).get(there).status_code == 404
+    assert act(browse, mallory, member, "pause").status_code == 404
+    assert browse(mallory).post(there, {"act": "pause"}).status_code == 404
+    assert browse(rita).get(f"{LABELERS}999999/").status_code == 404
