@@ -28,7 +28,7 @@ from annotate.models import (
     User,
 )
 from annotate.models.gold import qualification_of, unseen_gold, unseen_practice
-from annotate.models.prompts import PromptQuerySet
+from annotate.models.prompts import CompletionQuerySet, PromptQuerySet
 from annotate.models.work import TaskQuerySet
 
 Kind = Task.Kind
@@ -160,14 +160,22 @@ def _lease(task: Task, labeler: User, trial: str = "") -> Assignment:
 
 @transaction.atomic
 def open_rank_tasks(
-    project: Project, prompts: PromptQuerySet, k: int, overlap: int, batch: str
+    project: Project,
+    prompts: PromptQuerySet,
+    k: int,
+    overlap: int,
+    batch: str,
+    among: CompletionQuerySet | None = None,
+    at_most: int | None = None,
+    priority: int = 0,
 ) -> int:
-    """Makes a ranking task of up to `k` different completions for each prompt that has two or
-    more, and none in this batch yet. Returns how many were made."""
+    """Makes a ranking task of up to `k` different completions, `among` these if given, for each
+    prompt that has two or more, and none in this batch yet. Returns how many were made."""
     _one_at_a_time(project)
     ranked = Task.objects.of_kind(Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
     fresh = prompts.filter(~Exists(ranked), project=project)
-    return _open_ranking(project, _different_completions(fresh, k), overlap, batch)
+    candidates = _different_completions(fresh, k, among)
+    return _open_ranking(project, candidates, overlap, batch, at_most=at_most, priority=priority)
 
 
 @transaction.atomic
@@ -182,14 +190,23 @@ def rank_grid(grid: Grid) -> int:
 
 
 def _open_ranking(
-    project: Project, candidates: Iterable[tuple[int, list[int]]], overlap: int, batch: str
+    project: Project,
+    candidates: Iterable[tuple[int, list[int]]],
+    overlap: int,
+    batch: str,
+    *,
+    at_most: int | None = None,
+    priority: int = 0,
 ) -> int:
     """A task for each (prompt, completions) with at least two completions."""
-    tasks, shown = [], []
+    tasks: list[Task] = []
+    shown: list[list[int]] = []
     for prompt_id, completions in candidates:
+        if len(tasks) == at_most:
+            break
         if len(completions) >= 2:
             task = Task(project=project, prompt_id=prompt_id, kind=Kind.RANK, batch=batch)
-            task.overlap = overlap
+            task.overlap, task.priority = overlap, priority
             tasks.append(task)
             shown.append(completions)
     Task.objects.bulk_create(tasks, batch_size=BATCH_SIZE)
@@ -228,12 +245,15 @@ def _one_at_a_time(project: Project) -> None:
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
-def _different_completions(prompts: PromptQuerySet, k: int) -> Iterator[tuple[int, list[int]]]:
+def _different_completions(
+    prompts: PromptQuerySet, k: int, among: CompletionQuerySet | None
+) -> Iterator[tuple[int, list[int]]]:
     """Up to `k` completions of each prompt: identical texts once, policies taking turns, the newest
     of each first."""
     turn = Window(RowNumber(), partition_by=["prompt_id", "policy_id"], order_by=F("id").desc())
     rows = (
-        Completion.objects.filter(prompt__in=prompts)
+        (Completion.objects.all() if among is None else among)
+        .filter(prompt__in=prompts)
         .annotate(turn=turn)
         .order_by("prompt_id", "turn", "-id")
         .values_list("prompt_id", "text_hash", "pk")

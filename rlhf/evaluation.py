@@ -1,19 +1,25 @@
-"""Who wins on held-out prompts, as the round's reward model sees it.
+"""Who wins on held-out prompts: as the round's reward model sees it, and put before people.
 
 A policy's n-th completion of a prompt meets the opponent's n-th. The interval resamples prompts,
 not completions: completions of one prompt resemble each other."""
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from django.core.exceptions import ValidationError
+
 from annotate.models import Completion, Policy
+from annotate.queue import open_rank_tasks
 from rlhf.models import Evaluation, Run
+from rlhf.selection import HELD_OUT
 
 RESAMPLES = 2000
+MOST_RANKED = 9
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
 
@@ -27,23 +33,23 @@ class Result:
     high: float
 
 
-def compare(matches: dict[int, list[float]], *, seed: int) -> Result:
+def compare(matches: Mapping[int, list[float]], *, seed: int) -> Result:
     """`matches`: prompt → what each match there was worth to us (win 1, tie ½, loss 0)."""
-    points = [(sum(worth), len(worth)) for worth in matches.values() if worth]
     flat = [worth for each in matches.values() for worth in each]
-    generator = random.Random(seed)
-    rates = []
-    for _ in range(RESAMPLES):
-        drawn = generator.choices(points, k=len(points))
-        rates.append(sum(p for p, _ in drawn) / sum(n for _, n in drawn))
-    rates.sort()
+    points_P2 = np.array([(sum(worth), len(worth)) for worth in matches.values() if worth])
+    prompts = len(points_P2)
+    drawn_RP = np.random.default_rng(seed).multinomial(
+        prompts, np.full(prompts, 1 / prompts), size=RESAMPLES
+    )
+    won_R, met_R = (drawn_RP @ points_P2).T
+    low, high = np.quantile(won_R / met_R, [0.025, 0.975])
     return Result(
         wins=flat.count(WIN),
         losses=flat.count(LOSS),
         ties=flat.count(TIE),
         win_rate=sum(flat) / len(flat),
-        low=rates[round(0.025 * (RESAMPLES - 1))],
-        high=rates[round(0.975 * (RESAMPLES - 1))],
+        low=float(low),
+        high=float(high),
     )
 
 
@@ -97,3 +103,27 @@ def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> di
 def _mean(by_prompt: dict[int, list[float]]) -> float:
     flat = [score for scores in by_prompt.values() for score in scores]
     return sum(flat) / len(flat)
+
+
+def ask_people(run: Run, *, prompts_at_most: int) -> int:
+    """Puts the answers of an evaluation before people: one ranking task a prompt, one answer of
+    each policy, blind, ahead of other work. Asking again adds prompts. Returns how many."""
+    said = Completion.objects.sampled_by(run.pk)
+    policies = set(said.values_list("policy", flat=True))
+    if len(policies) < 2:
+        raise ValidationError("There are no answers to compare yet: the evaluation has not ended.")
+    return open_rank_tasks(
+        run.project,
+        prompts=run.project.prompts.in_split(*HELD_OUT),
+        k=min(len(policies), MOST_RANKED),
+        overlap=run.project.overlap,
+        batch=batch_of(run),
+        among=said,
+        at_most=prompts_at_most,
+        priority=1,
+    )
+
+
+def batch_of(run: Run) -> str:
+    """The name of the ranking tasks in which the answers of `run` meet."""
+    return f"comparison {run.pk}"

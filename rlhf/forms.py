@@ -121,5 +121,30 @@ class SamplingForm(forms.Form):
         return list(self.project.prompts.in_split(*([split] if split else Prompt.Split.values)))
 
 
+class ComparisonForm(forms.Form):
+    """Whom people compare, blind, and on how many prompts."""
+
+    compared = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), label="Policies", widget=forms.CheckboxSelectMultiple
+    )
+    prompts = forms.IntegerField(
+        label="Held-out prompts",
+        min_value=1,
+        max_value=2000,
+        initial=40,
+        help_text="Each is one ranking task.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        policies = self.fields["compared"]
+        assert isinstance(policies, forms.ModelMultipleChoiceField)
+        policies.queryset = project.policies.with_weights()
+
+
+class AskPeopleForm(forms.Form):
+    prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+
+
 class DecisionForm(forms.Form):
     reason = forms.CharField(max_length=500)

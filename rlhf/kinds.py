@@ -17,7 +17,7 @@ from django.conf import settings
 from annotate.models import Completion, Demonstration, Policy, Prompt
 from annotate.queue import open_rank_tasks
 from feedback_site import __version__
-from rlhf.evaluation import judge
+from rlhf.evaluation import ask_people, judge
 from rlhf.learning.manifest import Corrupt, sha256
 from rlhf.leases import Lease
 from rlhf.models import Checkpoint, RewardModel, Round, Run, TrainedPolicy
@@ -189,6 +189,9 @@ def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
     completions = store_completions(lease, Completion.Source.SAMPLED)
     if run.config.get("distil"):
         return {**outcome, "completions": len(completions), "distilled": distil(run, completions)}
+    if run.config.get("is_comparison"):
+        tasks = ask_people(run, prompts_at_most=len(run.config["prompts"]))
+        return {**outcome, "completions": len(completions), "rank_tasks": tasks}
     tasks = open_rank_tasks(
         run.project,
         prompts=run.project.prompts.filter(pk__in={each.prompt_id for each in completions}),
@@ -243,7 +246,10 @@ def contestants(round: Round) -> list[Policy]:
 
 def conclude_evaluation(lease: Lease, outcome: Summary) -> Summary:
     completions = store_completions(lease, Completion.Source.EVALUATION)
-    return {**outcome, **judge(lease.run, contestants(_round(lease.run)), completions)}
+    judged = judge(lease.run, contestants(_round(lease.run)), completions)
+    wanted = lease.run.config.get("ask_people", 0)
+    asked = ask_people(lease.run, prompts_at_most=wanted) if wanted else 0
+    return {**outcome, **judged, "rank_tasks": asked}
 
 
 def _sampling(

@@ -36,6 +36,10 @@ class RoundReport:
         return next((run for run in self.runs if run.state != State.SUCCEEDED), self.runs[-1])
 
     @property
+    def evaluation(self) -> Run:
+        return next(run for run in self.runs if run.kind == Run.Kind.EVALUATE)
+
+    @property
     def state(self) -> str:
         """A round that has begun is running even while its next stage waits for a worker."""
         state = self.current.state

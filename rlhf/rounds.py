@@ -16,7 +16,7 @@ from rlhf.learning.config import recipe as recipe_of
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import Finding, NotReady, check_base, preflight
-from rlhf.selection import EVERYTHING, Filters
+from rlhf.selection import EVERYTHING, HELD_OUT, Filters
 
 SIZES = ("tiny", "small", "large")
 STAGES = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO, Run.Kind.EVALUATE)
@@ -40,11 +40,14 @@ def launch_round(
     filters: Filters = EVERYTHING,
     seed: int = 0,
     note: str = "",
+    ask_people: int = 0,
 ) -> Round:
-    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. Raises NotReady, ConfigError.
+    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. `ask_people`: on how many
+    held-out prompts people compare the result, blind. Raises NotReady, ConfigError.
 
     Every stage learns from the labels of one moment: `filters.until`, or else now."""
     configs = {kind: stage_config(kind, recipe, overrides or {}) for kind in STAGES}
+    configs[Run.Kind.EVALUATE]["ask_people"] = ask_people
     lock_project(project)
     filters = replace(filters, until=filters.until or timezone.now())
     errors = preflight(project, base, filters).errors
@@ -75,6 +78,19 @@ def launch_round(
     return round
 
 
+def launch_comparison(
+    project: Project, *, by: User | None, policies: list[Policy], prompts_at_most: int
+) -> Run:
+    """One answer of each policy to held-out prompts, and then the work of comparing them, blind."""
+    held_out = project.prompts.in_split(*HELD_OUT).order_by("content_hash")[:prompts_at_most]
+    if len(policies) < 2:
+        message = "It takes two to compare: choose another policy."
+        raise NotReady([Finding("one_policy", message, is_error=True)])
+    return launch_sampling(
+        project, by=by, policies=policies, k=1, prompts=list(held_out), is_comparison=True
+    )
+
+
 @transaction.atomic
 def launch_sampling(
     project: Project,
@@ -85,6 +101,7 @@ def launch_sampling(
     prompts: list[Prompt],
     seed: int = 0,
     distil: bool = False,
+    is_comparison: bool = False,
 ) -> Run:
     """`k` completions of each prompt from each policy, and then the work of ranking them.
 
@@ -99,6 +116,7 @@ def launch_sampling(
             "prompts": [prompt.pk for prompt in prompts],
             "train": {**recipe_of("sample", "small")["train"], "k": k},
             "distil": distil,
+            "is_comparison": is_comparison,
         },
         seed=seed,
         launched_by=by,

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from rlhf.views import policies, registry, rounds, runs
+from rlhf.views import evaluation, policies, registry, rounds, runs
 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
@@ -9,6 +9,11 @@ urlpatterns = [
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),
     path(
         "p/<slug:slug>/rounds/<int:number>/samples/", rounds.rounds_samples, name="rounds_samples"
+    ),
+    path(
+        "p/<slug:slug>/rounds/<int:number>/ask/",
+        evaluation.rounds_ask_people,
+        name="rounds_ask_people",
     ),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
     path(
@@ -21,6 +26,7 @@ urlpatterns = [
         registry.models_download,
         name="models_download",
     ),
+    path("p/<slug:slug>/evaluation/", evaluation.evaluation, name="evaluation"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(

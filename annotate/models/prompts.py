@@ -350,6 +350,10 @@ class CompletionQuerySet(models.QuerySet["Completion"]):
 
         return self.select_related("policy").annotate(ups=count(True), downs=count(False))
 
+    def sampled_by(self, run_id: int) -> CompletionQuerySet:
+        """Those that a sampling or an evaluation wrote."""
+        return self.filter(sampling__run=run_id)
+
     def ids_by_content(self, prompt_ids: Iterable[int]) -> dict[tuple[int, int, str], int]:
         """(prompt, policy, hash of the text) → the oldest completion that says it."""
         rows = self.filter(prompt__in=list(prompt_ids)).order_by("-pk")

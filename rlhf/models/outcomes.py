@@ -84,6 +84,12 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
     def of(self, policy: Policy) -> TrainedPolicy | None:
         return self.select_related("checkpoint__run__round").filter(policy=policy).first()
 
+    def of_project(self, project: Project) -> TrainedPolicyQuerySet:
+        return self.filter(policy__project=project).select_related("policy", "checkpoint__run")
+
+    def by_ppo(self) -> TrainedPolicyQuerySet:
+        return self.filter(checkpoint__run__kind=Run.Kind.PPO)
+
 
 class TrainedPolicy(models.Model):
     """How a policy came to be: the checkpoint whose weights it speaks with."""
@@ -95,6 +101,12 @@ class TrainedPolicy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.policy} from {self.checkpoint}"
+
+
+class EvaluationQuerySet(models.QuerySet["Evaluation"]):
+    def by_reward_model(self, policy: Policy, opponent: Policy) -> EvaluationQuerySet:
+        judge = Evaluation.Judge.REWARD_MODEL
+        return self.filter(policy=policy, opponent=opponent, judge=judge)
 
 
 class Evaluation(models.Model):
@@ -117,6 +129,8 @@ class Evaluation(models.Model):
     low = models.FloatField(help_text="Lower end of the 95 % interval.")
     high = models.FloatField(help_text="Upper end of the 95 % interval.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = EvaluationQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models, transaction
 from django.db.models import Max, Q
+from django.db.models.fields.json import KeyTransform
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -73,6 +74,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def samplings(self) -> RunQuerySet:
         """The newest first."""
         return self.filter(kind=Run.Kind.SAMPLE).order_by("-pk")
+
+    def comparisons(self) -> RunQuerySet:
+        """Samplings whose answers people compare; the newest first."""
+        return self.samplings().filter(config__is_comparison=True)
 
     def next_of(self, round: Round) -> RunQuerySet:
         """The run of a round that may start now, if one may."""
@@ -262,6 +267,13 @@ class LeasedRow(models.Model):
 class MetricQuerySet(models.QuerySet["Metric"]):
     def of(self, run: Run, *, after: int = -1) -> MetricQuerySet:
         return self.filter(run=run, step__gt=after)
+
+    def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
+        """(KL, score) of each step of PPO."""
+        rows = self.filter(split="train", **{"values__objective/kl__isnull": False})
+        names = ("objective/kl", "objective/scores")
+        both = {f"n{i}": KeyTransform(name, "values") for i, name in enumerate(names)}
+        return rows.annotate(**both).values_list("n0", "n1")
 
 
 class Metric(LeasedRow):

@@ -19,6 +19,7 @@ from rlhf.models import Round
 from rlhf.preflight import NotReady, preflight
 from rlhf.reports import log_of, report_on, reports_of, samples_of
 from rlhf.rounds import SIZES, cancel_round, launch_round, resume_round
+from rlhf.verdicts import people_on
 
 
 @require_GET
@@ -97,7 +98,8 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
 def _live(round: Round) -> dict[str, Any]:
     report = report_on(round)
     log = log_of(report.current)
-    return {"project": round.project, "round": round, "report": report, "log": log}
+    context = {"project": round.project, "round": round, "report": report, "log": log}
+    return {**context, **people_on(report)}
 
 
 def _with_samples(context: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,16 @@
-import pytest
+from threading import Event
 
-from rlhf.evaluation import compare, match_up
+import pytest
+from django.core.exceptions import ValidationError
+
+from annotate.models import Policy, Task
+from annotate.queue import next_assignment
+from rlhf.evaluation import ask_people, batch_of, compare, match_up
+from rlhf.leases import claim
+from rlhf.models import Run
+from rlhf.preflight import NotReady
+from rlhf.rounds import launch_comparison, launch_round
+from rlhf.supervisor import supervise
 
 
 @pytest.mark.parametrize(
@@ -43,3 +53,66 @@ def test_completions_of_one_prompt_are_no_independent_evidence():
 def test_the_same_seed_gives_the_same_interval():
     matches = {i: [float(i % 3 == 0)] for i in range(30)}
     assert compare(matches, seed=5) == compare(matches, seed=5)
+
+
+@pytest.fixture
+def evaluated(round, fake_trainer) -> Run:
+    while lease := claim():
+        supervise(lease, Event())
+    return round.runs.get(kind=Run.Kind.EVALUATE)
+
+
+def tasks_of(run: Run) -> list[Task]:
+    return list(Task.objects.of_batch(batch_of(run)).prefetch_related("completions__policy"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_people_compare_one_answer_of_each_policy_on_held_out_prompts(evaluated):
+    assert ask_people(evaluated, prompts_at_most=3) == 3
+    for task in tasks_of(evaluated):
+        assert task.kind == Task.Kind.RANK and task.prompt.split != "train"
+        speakers = sorted(each.policy.name for each in task.completions.all())
+        assert speakers == ["base", "r1-ppo", "r1-sft"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_again_adds_prompts_and_doubles_none(evaluated):
+    assert [ask_people(evaluated, prompts_at_most=n) for n in (1, 2, 9, 9)] == [1, 2, 1, 0]
+    assert len({task.prompt_id for task in tasks_of(evaluated)}) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_comparisons_come_before_other_rankings(evaluated, rank_task, alice):
+    rank_task()
+    ask_people(evaluated, prompts_at_most=1)
+    given = next_assignment(alice, evaluated.project)
+    assert given and given.task.batch == batch_of(evaluated)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_evaluation_that_has_not_ended_has_nothing_to_compare(round):
+    with pytest.raises(ValidationError, match="has not ended"):
+        ask_people(round.runs.get(kind=Run.Kind.EVALUATE), prompts_at_most=3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_asks_people_by_itself_if_told_so(project, labels, base, olga, fake_trainer):
+    round = launch_round(project, by=olga, base=base, recipe="tiny", ask_people=2)
+    while lease := claim():
+        supervise(lease, Event())
+    run = round.runs.get(kind=Run.Kind.EVALUATE)
+    assert (run.summary["rank_tasks"], len(tasks_of(run))) == (2, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_any_two_policies_can_be_compared_without_a_round(
+    project, prompts, base, olga, model_folder, fake_trainer
+):
+    brief = Policy.objects.create(
+        project=project, name="brief", origin="prompted", folder=model_folder, system_prompt="Brief"
+    )
+    run = launch_comparison(project, by=olga, policies=[base, brief], prompts_at_most=3)
+    supervise(claim(), Event())
+    assert len(tasks_of(run)) == 3
+    with pytest.raises(NotReady, match="takes two"):
+        launch_comparison(project, by=olga, policies=[base], prompts_at_most=3)

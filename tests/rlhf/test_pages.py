@@ -2,7 +2,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Policy
+from annotate.models import Policy, Ranking
 from rlhf import promotion
 from rlhf.leases import claim
 from rlhf.models import Checkpoint, Evaluation, Metric, Promotion, Round, Run, Sample, TrainedPolicy
@@ -70,6 +70,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds_samples": {"number": round.number},
         "rounds_run": {"run_id": sampling.pk},
         "rounds_metrics": {"run_id": first.pk},
+        "evaluation": {},
         "policies": {},
         "policies_sample": {},
         "policies_lineage": {"policy_id": trained.pk},
@@ -82,10 +83,40 @@ ACTS = {
     "rounds_new": {},
     "rounds_show": {"act": "cancel"},
     "rounds_run": {"act": "cancel"},
+    "evaluation": {},
+    "rounds_ask_people": {"prompts": 3},
     "policies_sample": {},
     "policies_promote": {"reason": "better"},
     "policies_roll_back": {"reason": "worse"},
 }
+
+
+@pytest.fixture
+def running_ppo(round, trained) -> Run:
+    """A policy of PPO is there, and how far each step went from SFT."""
+    run = round.runs.get(kind=Run.Kind.PPO)
+    figures = [{"objective/kl": n / 2, "objective/scores": n / 10} for n in range(5)]
+    write_metrics(run, *((n, "train", values) for n, values in enumerate(figures)))
+    policy = Policy.objects.create(
+        project=round.project, name="r1-ppo", origin=Policy.Origin.TRAINED, parent=trained
+    )
+    checkpoint = Checkpoint.objects.create(
+        run=run, step=6, folder="runs/3/t1/model", manifest_sha256="b" * 64
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    return run
+
+
+@pytest.fixture
+def compared(trained, base, prompts, alice) -> None:
+    """Alice prefers what was trained, on every held-out prompt."""
+    for prompt in prompts[16:]:
+        ranking = Ranking.objects.create(prompt=prompt, labeler=alice)
+        for place, policy in enumerate((trained, base), start=1):
+            completion = prompt.completions.create(
+                policy=policy, text=f"{policy} says <b>so</b>", source="evaluation"
+            )
+            ranking.placements.create(completion=completion, place=place)
 
 
 @pytest.fixture
@@ -110,6 +141,7 @@ def test_only_the_operators_of_a_project_act(
 ):
     own = {**pages(round, trained, sampling, "alice"), "policies_roll_back": {}}
     own["policies_promote"] = {"policy_id": trained.pk}
+    own["rounds_ask_people"] = {"number": round.number}
     for name, data in ACTS.items():
         address = reverse(name, kwargs={"slug": "cooking", **own[name]})
         for person, status in ((alice, 403), (rita, 403), (gus, 403), (mallory, 404)):
@@ -297,3 +329,29 @@ def test_templates_start_no_queries(
     for name, arguments in pages(round, trained, sampling, "alice").items():
         with django_assert_max_num_queries(25):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
+
+
+def test_people_and_reward_model_stand_side_by_side(trained, compared, running_ppo, browse, olga):
+    html = browse(olga).get("/p/cooking/evaluation/").content.decode()
+    assert "<strong>100%</strong>" in html and "4 won, 0 tied, 0 lost on 4 prompts" in html
+    assert "70%" in html and "(55%–82%)" in html
+    assert html.index('<th scope="row">r1-sft') < html.index('<th scope="row">base'), "the board"
+    assert "Over-optimisation" in html and '"step": 1.4142' in html, "√2 nats"
+
+
+def test_policies_are_sent_to_people_from_the_page(project, base, trained, browse, olga):
+    chosen = {"compared": [base.pk, trained.pk], "prompts": 3}
+    refused = browse(olga).post("/p/cooking/evaluation/", {**chosen, "compared": [base.pk]})
+    assert refused.status_code == 422 and "takes two" in refused.content.decode()
+    Policy.objects.filter(pk=trained.pk).update(folder=base.folder)
+    answer = browse(olga).post("/p/cooking/evaluation/", chosen)
+    run = Run.objects.samplings().get()
+    assert answer.url == f"/p/cooking/runs/{run.pk}/"
+    assert run.config["is_comparison"] and len(run.config["prompts"]) == 3
+
+
+def test_asking_people_too_early_says_so(round, browse, olga):
+    said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": 3}, follow=True)
+    assert "has not ended" in said.content.decode()
+    said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": "x"}, follow=True)
+    assert "1 to 2000" in said.content.decode()

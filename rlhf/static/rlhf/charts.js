@@ -1,7 +1,8 @@
-// Draws a run's figures and keeps them up to date until it is over.
+// Draws figures: a run's, kept up to date until it is over, or one that brings its rows along.
 
 const POLL_MS = 2000;
 const HEIGHT = 210;
+const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 class Chart {
   constructor(figure) {
@@ -38,30 +39,34 @@ class Chart {
     const axis = { stroke: colour("--ink-soft"), ticks: { stroke: colour("--line") } };
     axis.grid = { stroke: colour("--line"), width: 1 };
     axis.font = axis.labelFont = "13px 'Source Sans 3', sans-serif";
-    const strokes = [colour("--accent"), colour("--warn")];
+    const strokes = [colour("--accent"), colour("--warn"), colour("--good"), colour("--bad")];
+    const { unit, x = "step", right } = this.definition;
     const options = {
       width: place.clientWidth,
       height: HEIGHT,
       legend: { show: false },
       cursor: { drag: { x: false, y: false } },
-      padding: [12, 74, 0, 0],
-      scales: { x: { time: false } },
+      padding: [12, right ? 0 : 74, 0, 0],
+      scales: { x: { time: false }, right: { range: [0, 1] } },
       axes: [
-        { ...axis, label: "step", labelSize: 20, size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
-        { ...axis, label: this.definition.unit, labelSize: 22, size: 52 },
+        { ...axis, label: x, labelSize: 20, size: 34, ...(x === "step" && { incrs: WHOLE_STEPS }) },
+        { ...axis, label: unit, labelSize: 22, size: 52 },
+        ...(right ? [{ ...axis, label: right, labelSize: 22, size: 52, side: 1, scale: "right", grid: { show: false } }] : []),
       ],
       series: [
         {},
-        ...this.definition.series.map(({ label }, i) => ({
+        ...this.definition.series.map(({ label, dots, right }, i) => ({
           label,
+          scale: right ? "right" : "y",
           stroke: strokes[i],
           width: 2,
           dash: i ? [6, 4] : [],
           spanGaps: true,
-          points: { show: i > 0, size: 6, fill: strokes[i] },
+          ...(dots && { paths: () => null }),
+          points: { show: i > 0 || dots, size: right ? 12 : 6, fill: strokes[i] },
         })),
       ],
-      hooks: { draw: [(plot) => this.label(plot, strokes)] },
+      hooks: { draw: right ? [] : [(plot) => this.label(plot, strokes)] },
     };
     this.plot = new uPlot(options, this.data(), place);
   }
@@ -97,14 +102,16 @@ class Chart {
       const points = [...this.points[i]].sort((a, b) => a[0] - b[0]);
       if (!points.length) return "";
       const [[first, from], [last, to]] = [points[0], points.at(-1)];
-      const end = points.length > 1 ? `, ${short(to)} at step ${last}` : "";
-      return `${label}: ${short(from)} at step ${first}${end}`;
+      const x = this.definition.x?.split(" ")[0] ?? "step";
+      const end = points.length > 1 ? `, ${short(to)} at ${x} ${short(last)}` : "";
+      return `${label}: ${short(from)} at ${x} ${short(first)}${end}`;
     });
     this.figure.querySelector("figcaption").textContent = words.filter(Boolean).join(" · ");
   }
 }
 
-const short = (value) => (Math.abs(value) < 1e-4 ? "0" : Number(value.toPrecision(3)).toString());
+const short = (value) =>
+  Number.isInteger(value) ? `${value}` : Math.abs(value) < 1e-4 ? "0" : `${Number(value.toPrecision(3))}`;
 
 async function follow(source, charts) {
   let after = -1;
@@ -126,7 +133,8 @@ async function follow(source, charts) {
 }
 
 const charts = [...document.querySelectorAll("figure.chart")].map((figure) => new Chart(figure));
-const sources = new Set(charts.map((chart) => chart.figure.dataset.source));
+charts.forEach((chart) => chart.take(chart.definition.rows ?? []));
+const sources = new Set(charts.map((chart) => chart.figure.dataset.source).filter(Boolean));
 for (const source of sources) {
   follow(source, charts.filter((chart) => chart.figure.dataset.source === source));
 }

@@ -1,0 +1,62 @@
+"""How good the policies are, as people and reward models see it."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from annotate.access import Request, Role, project_for
+from rlhf.access import round_for
+from rlhf.evaluation import ask_people
+from rlhf.forms import AskPeopleForm, ComparisonForm
+from rlhf.preflight import NotReady
+from rlhf.reports import report_on
+from rlhf.rounds import launch_comparison
+from rlhf.verdicts import evaluation_page
+
+
+@require_http_methods(["GET", "POST"])
+def evaluation(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = ComparisonForm(project, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            run = launch_comparison(
+                project,
+                by=request.user,
+                policies=list(form.cleaned_data["compared"]),
+                prompts_at_most=form.cleaned_data["prompts"],
+            )
+        except NotReady as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("rounds_run", slug=slug, run_id=run.pk)
+    context = {"project": project, "form": form, **evaluation_page(project)}
+    return render(request, "rlhf/evaluation.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
+    round = round_for(request.user, slug, number)
+    form = AskPeopleForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say on how many prompts people shall compare: 1 to 2000.")
+        return redirect("rounds_show", slug=slug, number=number)
+    try:
+        asked = ask_people(
+            report_on(round).evaluation, prompts_at_most=form.cleaned_data["prompts"]
+        )
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        messages.success(request, _said(asked))
+    return redirect("rounds_show", slug=slug, number=number)
+
+
+def _said(asked: int) -> str:
+    if not asked:
+        return "All prompts of this evaluation on which the answers differ wait for people already."
+    return f"{asked} prompts wait for people to compare the answers, blind."
