@@ -2,6 +2,7 @@
 # make test [ARGS="-k ranking"]           all tests, browser included
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
 # make lint                               style, types, templates, migrations
+# make bench [MODEL=tiny|smol|folder]    the benchmarks as a table, kept in benchmarks/results
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: run test faults lint demo chromium
+.PHONY: run test faults bench lint demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -21,6 +22,9 @@ test: .venv/.installed chromium
 faults: export FAULTS = long
 faults: .venv/.installed
 	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
+
+bench: .venv/.installed
+	@$(VENV)/python benchmarks/run.py --model $(MODEL)
 
 lint: .venv/.installed
 	@$(VENV)/ruff check .

@@ -6,20 +6,23 @@ Losses are sums; the caller divides by the count over the whole global batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = 1 << 24  # logits held at once
+CHUNK = 1 << 26  # logits held at once: 256 MB of them
 
 
 def token_logprobs(
     hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """(logprobs_N of the targets, exact entropy_N), in nats, without ever holding N x V logits.
+    """(logprobs_N of the targets, exact entropy_N without gradient), in nats.
 
-    Chunks of logits live only while they are used and are computed again in the backward pass.
+    Where N x V logits are too many to hold, chunks of them live only while they are used and are
+    computed again in the backward pass.
     """
     rows = max(1, CHUNK // head.out_features)
     pieces = []
@@ -48,13 +51,37 @@ def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
 def _logprobs(
     hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    return logprobs_and_entropy(head(hidden_NH).float() / temperature, targets_N)
+    logits_NV = head(hidden_NH).float()
+    if temperature != 1:
+        logits_NV = logits_NV / temperature
+    return logprobs_and_entropy(logits_NV, targets_N)
 
 
 def logprobs_and_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    all_NV = logits_NV.log_softmax(-1)
-    logprobs_N = all_NV.gather(1, targets_N[:, None]).squeeze(1)
-    return logprobs_N, -(all_NV.exp() * all_NV).sum(-1)
+    logprobs_N, entropy_N = _TargetLogprobs.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
+    return logprobs_N, entropy_N
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    """log p(target) and entropy with two passes over the logits; autograd alone takes ten."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        total_N = logits_NV.logsumexp(-1)
+        logprobs_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1) - total_N
+        probabilities_NV = (logits_NV - total_N[:, None]).exp_()
+        entropy_N = total_N - torch.linalg.vecdot(probabilities_NV, logits_NV)
+        ctx.save_for_backward(logits_NV, targets_N, total_N)
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients_N: Tensor) -> tuple[Tensor, None]:
+        logits_NV, targets_N, total_N = ctx.saved_tensors
+        gradient_N = gradients_N[0]
+        gradient_NV = (logits_NV - total_N[:, None]).exp_().mul_(-gradient_N[:, None])
+        gradient_NV[torch.arange(len(targets_N)), targets_N] += gradient_N
+        return gradient_NV, None
 
 
 def pairwise_loss(

@@ -2,8 +2,9 @@
 
 Everything that is trained is run on right-padded rows `ids_BL` with an explicit `mask_BL` (True =
 a real token) and a `keep_BL` (True = a token of the completion); padding is never recognised by its
-id, so pad == eos is safe. B rows, L tokens of the longest row, N kept tokens in row-major order,
-H hidden units, V vocabulary.
+id, so pad == eos is safe. A causal network never looks to the right, so these rows need no
+attention mask, and nobody reads what it says of padding. B rows, L tokens of the longest row,
+N kept tokens in row-major order, H hidden units, V vocabulary.
 """
 
 from __future__ import annotations
@@ -47,17 +48,18 @@ class Batch(NamedTuple):
     segments_BL: Tensor | None = None
 
     @property
-    def positions_BL(self) -> Tensor:
+    def positions_BL(self) -> Tensor | None:
+        """Place of every token in its own text; None = in its row."""
         if self.segments_BL is None:
-            return positions(self.mask_BL)
+            return None
         place_L = torch.arange(self.ids_BL.shape[1], device=self.ids_BL.device)
         begins_BL = self.segments_BL.diff(dim=1, prepend=self.segments_BL[:, :1] * 0 - 1) != 0
         return place_L - (place_L * begins_BL).cummax(1).values
 
-    def attention(self, lm: PreTrainedModel) -> Tensor:
-        """What transformers takes as attention_mask: B x L, or B x 1 x L x L for packed rows."""
+    def attention(self, lm: PreTrainedModel) -> Tensor | None:
+        """What transformers takes as attention_mask: None = causal, B x 1 x L x L when packed."""
         if self.segments_BL is None:
-            return self.mask_BL.long()
+            return None
         seen_BLL = (self.segments_BL[:, :, None] == self.segments_BL[:, None, :]).tril()
         if lm.config._attn_implementation != "eager":
             return seen_BLL[:, None]
@@ -151,7 +153,7 @@ class ScoreNetwork(nn.Module):
         """What each head E says at every position, values_BLE."""
         out = self.model.base_model(
             input_ids=batch.ids_BL,
-            attention_mask=batch.mask_BL.long(),
+            attention_mask=batch.attention(self.model),
             position_ids=batch.positions_BL,
             use_cache=False,
         )
