@@ -10,17 +10,25 @@ from rlhf.supervisor import supervise
 # Set when the worker was asked to leave: the trainer saves itself, and the run goes back in line.
 leaving = Event()
 
+slot = ""
+
+
+def work_on(place: str) -> None:
+    """The host, or host/gpu, that this worker trains on."""
+    global slot
+    slot = place
+
 
 def train(run_id: int) -> None:
     """The bell rang for this run. It may long be done, or somebody else's."""
-    lease = claim(run_id)
+    lease = claim(run_id, slot=slot)
     if lease:
         supervise(lease, leaving)
 
 
 def look() -> bool:
     """Takes a run that waits in PostgreSQL, bell or no bell. Was there one?"""
-    lease = None if leaving.is_set() else claim()
+    lease = None if leaving.is_set() else claim(slot=slot)
     if lease:
         supervise(lease, leaving)
     return lease is not None

@@ -38,17 +38,23 @@ UPDATE rlhf_run SET
     lease_token = lease_token + 1,
     leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
     worker = %(worker)s,
+    slot = %(slot)s,
     attempts_without_progress = attempts_without_progress + 1,
     started_at = coalesce(started_at, clock_timestamp())
 WHERE id = (
     SELECT id FROM rlhf_run AS run
     WHERE (state = 'queued' OR (state = 'running' AND leased_until < clock_timestamp()))
       AND (%(run)s::bigint IS NULL OR id = %(run)s)
+      AND pinned_to IN ('', %(slot)s, split_part(%(slot)s, '/', 1))
+      AND NOT EXISTS (
+          SELECT 1 FROM rlhf_run AS other
+          WHERE other.slot = %(slot)s AND %(slot)s <> '' AND other.state = 'running'
+            AND other.leased_until >= clock_timestamp())
       AND NOT EXISTS (
           SELECT 1 FROM rlhf_run AS earlier
           WHERE earlier.round_id = run.round_id AND earlier.position < run.position
             AND earlier.state <> 'succeeded')
-    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id, lease_token
 """
 
@@ -105,11 +111,16 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def claim(run_id: int | None = None) -> Lease | None:
-    """Takes this run, or the oldest that waits; also one whose worker has gone silent."""
+def claim(run_id: int | None = None, *, slot: str = "") -> Lease | None:
+    """Takes this run, or the first that waits; also one whose worker has gone silent.
+
+    `slot`: the host, or host/gpu, that would do it. None while another run works there: two
+    trainings would share one memory. Without a slot nothing is excluded."""
     values = {"seconds": settings.LEASE_SECONDS, "worker": worker_name(), "run": run_id}
-    with connection.cursor() as cursor:
-        cursor.execute(CLAIM, values)
+    with transaction.atomic(), connection.cursor() as cursor:
+        if slot:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [slot])
+        cursor.execute(CLAIM, {**values, "slot": slot})
         row = cursor.fetchone()
     if row is None:
         return None

@@ -29,11 +29,12 @@ STEPS_SHOWN = 4
 class RoundReport:
     round: Round
     runs: list[Run]
+    place: int | None = None  # of the current stage in the queue of workers
 
     @property
     def current(self) -> Run:
         """The stage that works, waits or stopped; the last one when all is done."""
-        return next((run for run in self.runs if run.state != State.SUCCEEDED), self.runs[-1])
+        return _current(self.runs)
 
     @property
     def evaluation(self) -> Run:
@@ -105,7 +106,8 @@ class RoundReport:
     @property
     def digest(self) -> str:
         """Changes when there is something new to show."""
-        return content_hash([[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs])
+        rows = [[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs]
+        return content_hash([self.place, *rows])
 
 
 def headline_of(run: Run) -> str:
@@ -126,7 +128,14 @@ def snapshot_of(run: Run) -> Any:
 
 
 def report_on(round: Round) -> RoundReport:
-    return RoundReport(round, list(round.runs.all()))
+    runs = list(round.runs.all())
+    current = _current(runs)
+    place = current.place_in_queue() if current.state == State.QUEUED else None
+    return RoundReport(round, runs, place)
+
+
+def _current(runs: list[Run]) -> Run:
+    return next((run for run in runs if run.state != State.SUCCEEDED), runs[-1])
 
 
 def reports_of(project: Project) -> list[RoundReport]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
@@ -41,6 +42,8 @@ def launch_round(
     seed: int = 0,
     note: str = "",
     ask_people: int = 0,
+    priority: int = 0,
+    pinned_to: str = "",
 ) -> Round:
     """`overrides`: kind → {"train": {field: value}, "tune": {…}}. `ask_people`: on how many
     held-out prompts people compare the result, blind. Raises NotReady, ConfigError.
@@ -70,6 +73,8 @@ def launch_round(
             position=position,
             config=configs[kind],
             seed=seed,
+            priority=priority,
+            pinned_to=pinned_to,
             launched_by=by,
         )
         for position, kind in enumerate(STAGES)
@@ -154,6 +159,14 @@ def resume_round(round: Round) -> bool:
     for run in resumed[:1]:
         ring("train", "rlhf.jobs.train", run.pk)
     return bool(resumed)
+
+
+def prioritise_round(round: Round) -> bool:
+    """Before all that waits now."""
+    highest = Run.objects.waiting().exclude(round=round).aggregate(Max("priority"))
+    priority = (highest["priority__max"] or 0) + 1
+    moved = [run.prioritise(priority) for run in round.runs.all()]
+    return any(moved)
 
 
 def cancel_round(round: Round) -> bool:

@@ -33,6 +33,8 @@ CANCEL_GRACE, LEAVE_GRACE = 8.0, 24.0
 
 DONE, STOPPED, PAUSED = 0, 3, 4
 
+SECOND_CHANCES = {"out_of_memory": 2, "not_finite": 1}
+
 
 def supervise(lease: Lease, leaving: Event) -> None:
     """From the claim to the end of the run, or until `leaving` is set or the lease is lost."""
@@ -112,8 +114,12 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     elif code == STOPPED or leaving.is_set():
         # A wish of ours, no fault of the run's: the attempt does not count.
         _end(lease, Run.release, attempts_without_progress=0)
+    elif code == PAUSED and (again := _second_chance(lease.run, outcome)):
+        _end(lease, Run.retry, **again)
     elif code == PAUSED:
         _end(lease, Run.pause, reason=_why_paused(outcome), log_tail=log_tail)
+    elif code > 0 and (again := _second_chance(lease.run, outcome)):
+        _end(lease, Run.retry, **again)
     elif code > 0:
         reason = outcome.get("error") or _last_line(log_tail) or f"exit code {code}"
         _end(lease, Run.fail, reason=reason, log_tail=log_tail)
@@ -122,6 +128,23 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     else:
         logger.warning("the trainer of %s was killed by signal %s", lease.run, -code)
         _end(lease, Run.release, log_tail=log_tail)
+
+
+def _second_chance(run: Run, outcome: dict[str, Any]) -> dict[str, Any] | None:
+    """What to change before trying again, for the two failures that a change may cure.
+
+    With half the rows in memory at once, the effective batch stays what it was."""
+    why = outcome.get("reason", "")
+    if sum(retry["why"] == why for retry in run.retries) >= SECOND_CHANCES.get(why, 0):
+        return None
+    train = run.config["train"]
+    rows = "micro_batch_size" if "micro_batch_size" in train else "batch_size"
+    if why == "out_of_memory":
+        changes = {rows: train[rows] // 2} if train[rows] > 1 else {}
+    else:
+        rates = ("learning_rate", "critic_learning_rate")
+        changes = {rate: train[rate] / 2 for rate in rates if rate in train}
+    return {"why": why, "changes": changes} if changes else None
 
 
 def _succeed(lease: Lease, outcome: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@
 run goes on from its own newest whole checkpoint. `TORCH_THREADS` sets the number of threads.
 
 Exit code: 0 done, 3 asked to stop by SIGTERM (checkpoint written), 4 paused by a guard (the reason
-is in outcome.json), 2 no usable config, anything else failed (traceback in log.txt).
+is in outcome.json), 2 no usable config, anything else failed (traceback in log.txt; outcome.json
+says `out_of_memory` where that was the reason).
 """
 
 from __future__ import annotations
@@ -161,8 +162,17 @@ def _pause(folder: RunFolder, paused: Paused) -> int:
 
 def _fail(folder: RunFolder, error: BaseException) -> int:
     folder.say("".join(traceback.format_exception(error)))
-    folder.outcome("failed", error=f"{type(error).__name__}: {error}")
+    reason = {"reason": "out_of_memory"} if _is_out_of_memory(error) else {}
+    folder.outcome("failed", error=f"{type(error).__name__}: {error}", **reason)
     return FAILED
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """`torch.OutOfMemoryError` of a GPU; on a CPU torch's allocator raises a RuntimeError."""
+    is_torchs = isinstance(error, RuntimeError) and (
+        "out of memory" in str(error) or "can't allocate memory" in str(error)
+    )
+    return is_torchs or isinstance(error, MemoryError)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Max, Q
+from django.db.models import Exists, Max, OuterRef, Q
 from django.db.models.fields.json import KeyTransform
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -71,6 +71,12 @@ class RunQuerySet(models.QuerySet["Run"]):
     def not_over(self) -> RunQuerySet:
         return self.exclude(state__in=Run.ENDED)
 
+    def waiting(self) -> RunQuerySet:
+        """What a free worker could start now, in the order in which it would."""
+        earlier = Run.objects.filter(round=OuterRef("round"), position__lt=OuterRef("position"))
+        held_up = Exists(earlier.exclude(state=Run.State.SUCCEEDED))
+        return self.filter(~held_up, state=Run.State.QUEUED).order_by("-priority", "pk")
+
     def samplings(self) -> RunQuerySet:
         """The newest first."""
         return self.filter(kind=Run.Kind.SAMPLE).order_by("-pk")
@@ -119,10 +125,20 @@ class Run(models.Model):
     step = models.PositiveIntegerField(default=0)
     total_steps = models.PositiveIntegerField(default=0)
     summary = models.JSONField(default=dict, help_text="The figures it ended with.")
+    priority = models.SmallIntegerField(default=0, help_text="The higher, the earlier.")
+    pinned_to = models.CharField(
+        max_length=100, blank=True, help_text="The host, or host/gpu, that has to do it."
+    )
+    retries = models.JSONField(
+        default=list, help_text="What was changed before it was tried again: [{why, changes}]."
+    )
     cancel_requested = models.BooleanField(default=False)
     lease_token = models.PositiveIntegerField(default=0)
     leased_until = models.DateTimeField(null=True)
     worker = models.CharField(max_length=100, blank=True)
+    slot = models.CharField(
+        max_length=100, blank=True, help_text="The host/gpu it works on: one run at a time on each."
+    )
     attempts_without_progress = models.PositiveSmallIntegerField(default=0)
     launched_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="runs")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -191,6 +207,15 @@ class Run(models.Model):
             self.refresh_from_db()
         return moved
 
+    def place_in_queue(self) -> int | None:
+        """1 is next. Of a run whose turn in its own round has come."""
+        waiting = list(Run.objects.waiting().values_list("pk", flat=True))
+        return waiting.index(self.pk) + 1 if self.pk in waiting else None
+
+    def prioritise(self, priority: int) -> bool:
+        waits = Run.objects.filter(pk=self.pk, state=self.State.QUEUED)
+        return waits.exclude(priority=priority).update(priority=priority) == 1
+
     def enqueue(self) -> bool:
         return self._move(to=self.State.QUEUED, come_from=(self.State.DRAFT,))
 
@@ -246,6 +271,18 @@ class Run(models.Model):
             token=token,
             reason=reason,
             log_tail=log_tail,
+        )
+
+    def retry(self, *, token: int, why: str, changes: dict[str, Any]) -> bool:
+        """Puts the run back in the queue with other values in its recipe, and notes that."""
+        train = {**self.config["train"], **changes}
+        return self._move(
+            to=self.State.QUEUED,
+            come_from=(self.State.RUNNING,),
+            token=token,
+            config={**self.config, "train": train},
+            retries=[*self.retries, {"why": why, "changes": changes}],
+            attempts_without_progress=0,
         )
 
     def release(self, *, token: int, **fields: Any) -> bool:

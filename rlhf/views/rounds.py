@@ -18,7 +18,7 @@ from rlhf.learning.config import ConfigError
 from rlhf.models import Round
 from rlhf.preflight import NotReady, preflight
 from rlhf.reports import log_of, report_on, reports_of, samples_of
-from rlhf.rounds import SIZES, cancel_round, launch_round, resume_round
+from rlhf.rounds import SIZES, cancel_round, launch_round, prioritise_round, resume_round
 from rlhf.verdicts import people_on
 
 
@@ -107,6 +107,7 @@ def _with_samples(context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _act(request: Request, round: Round) -> None:
-    act = {"cancel": cancel_round, "resume": resume_round}.get(request.POST.get("act", ""))
+    acts = {"cancel": cancel_round, "resume": resume_round, "first": prioritise_round}
+    act = acts.get(request.POST.get("act", ""))
     if act is None or not act(round):
         messages.warning(request, f"{round} had moved on meanwhile; nothing was changed.")

@@ -213,6 +213,16 @@ def test_a_failure_leaves_its_traceback(make_run, data_dir):
     assert json.loads((folder / "outcome.json").read_text())["state"] == "failed"
 
 
+def test_out_of_memory_is_told_by_name(make_run, data_dir, monkeypatch):
+    def too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
+
+    monkeypatch.setattr("rlhf.learning.training.Optimiser.step", too_much)
+    folder = make_run("sft")
+    assert learn(folder, data_dir) == FAILED
+    assert json.loads((folder / "outcome.json").read_text())["reason"] == "out_of_memory"
+
+
 def test_data_other_than_the_config_says_is_refused(make_run, data_dir):
     folder = make_run("sft", data={"sha256": "0" * 64})
     assert learn(folder, data_dir) == FAILED

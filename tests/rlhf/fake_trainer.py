@@ -3,7 +3,8 @@
     TRAIN_LAUNCHER="python tests/rlhf/fake_trainer.py"
 
 `DATA_DIR/fake_trainer.json` says how it behaves: {"steps", "seconds" a step, "mode"}, where mode is
-ok · crash (a traceback) · killed (by a signal of its own) · pause · hang (ignores SIGTERM)."""
+ok · crash (a traceback) · killed (by a signal of its own) · pause · hang (ignores SIGTERM) ·
+memory, not_finite (until "fits" rows, or that learning rate)."""
 
 import hashlib
 import json
@@ -32,6 +33,7 @@ class Fake:
         told = json.loads(behaviour.read_text()) if behaviour.exists() else {}
         self.steps, self.seconds = told.get("steps", 6), told.get("seconds", 0.0)
         self.mode = told.get("mode", "ok")
+        self.fits = told.get("fits", 0)
         self.stop_asked = False
 
     def run(self) -> int:
@@ -62,6 +64,13 @@ class Fake:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mode == "pause":
             self.outcome(state="paused", reason="disk_full", detail="0 MB are free")
+            raise SystemExit(4)
+        train = self.config["train"]
+        if self.mode == "memory" and train.get("micro_batch_size", train["batch_size"]) > self.fits:
+            self.outcome(state="failed", reason="out_of_memory", error="OutOfMemoryError: 80 GB")
+            raise SystemExit(1)
+        if self.mode == "not_finite" and train["learning_rate"] > self.fits:
+            self.outcome(state="paused", reason="not_finite", detail="3 steps in a row")
             raise SystemExit(4)
         if self.mode == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

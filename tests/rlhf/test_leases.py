@@ -9,6 +9,7 @@ from django.utils import timezone
 from rlhf import leases
 from rlhf.leases import Lease, beating, claim
 from rlhf.models import Checkpoint, LeaseLost, Metric, Run, Sample
+from rlhf.rounds import prioritise_round
 
 
 def a_run(project, **fields) -> Run:
@@ -44,6 +45,82 @@ def test_nobody_claims_a_run_that_does_not_wait(project, state):
 def test_the_oldest_waiting_run_comes_first(project):
     first, second = a_run(project), a_run(project)
     assert [claim().run, claim().run] == [first, second]
+
+
+def test_a_higher_priority_goes_first(project):
+    low, high, none = a_run(project, priority=1), a_run(project, priority=2), a_run(project)
+    places = [run.place_in_queue() for run in (low, high, none)]
+    assert places == [2, 1, 3]
+    assert [claim().run for _ in range(3)] == [high, low, none]
+    assert low.place_in_queue() is None
+
+
+def test_a_round_put_first_passes_all_that_wait(project, round):
+    a_run(project, priority=7)
+    first = round.runs.get(position=0)
+    assert first.place_in_queue() == 2
+    assert prioritise_round(round)
+    assert first.place_in_queue() == 1
+    assert not prioritise_round(round), "twice"
+    assert {run.place_in_queue() for run in round.runs.exclude(pk=first.pk)} == {None}
+
+
+def test_one_run_at_a_time_works_in_a_slot(project):
+    first, second = a_run(project), a_run(project)
+    assert claim(slot="box/0").run == first
+    assert claim(slot="box/0") is None
+    assert claim(slot="box/1").run == second
+
+
+def test_a_slot_is_free_once_its_run_is_over_or_its_worker_dead(project):
+    runs = [a_run(project) for _ in range(3)]
+    lease = claim(slot="box")
+    lease.run.succeed(token=lease.token, summary={})
+    dead = claim(slot="box")
+    assert dead.run == runs[1]
+    expire(dead.run)
+    assert claim(slot="box").run == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("pinned_to", "slot", "may"),
+    [
+        ("", "box", True),
+        ("", "", True),
+        ("box", "box", True),
+        ("box", "box/1", True),
+        ("box/1", "box/1", True),
+        ("box/1", "box/0", False),
+        ("box/1", "box", False),
+        ("box", "other", False),
+        ("box", "", False),
+    ],
+)
+def test_a_pinned_run_waits_for_its_machine(project, pinned_to, slot, may):
+    a_run(project, pinned_to=pinned_to)
+    assert (claim(slot=slot) is not None) == may
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_of_one_slot_never_claim_at_once(project):
+    for _ in range(20):
+        a_run(project)
+    claimed: list[Lease] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(5):
+            if lease := claim(slot="box/0"):
+                claimed.append(lease)
+        connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert len(claimed) == 1
 
 
 def test_a_run_whose_worker_went_silent_is_taken_over(project):

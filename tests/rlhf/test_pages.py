@@ -6,7 +6,7 @@ from annotate.models import Policy, Ranking
 from rlhf import promotion
 from rlhf.leases import claim
 from rlhf.models import Checkpoint, Evaluation, Metric, Promotion, Round, Run, Sample, TrainedPolicy
-from rlhf.rounds import launch_sampling
+from rlhf.rounds import launch_round, launch_sampling
 
 
 def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
@@ -245,6 +245,23 @@ def test_polling_stops_when_the_round_is_over(round, browse, olga, verb):
     assert ("Resume" in html) == (verb != "succeed")
     if verb != "succeed":
         assert "disk full" in html and "ENOSPC" in html
+
+
+def test_the_place_in_the_queue_is_shown_and_can_be_changed(project, labels, base, browse, olga):
+    for _ in range(2):
+        launch_round(project, by=olga, base=base, recipe="tiny")
+    client = browse(olga)
+    assert "number 2 in the queue" in client.get("/p/cooking/rounds/2/").content.decode()
+    page = client.post("/p/cooking/rounds/2/", {"act": "first"}, follow=True).content.decode()
+    assert "number 1 in the queue" in page and "First in line" not in page
+    assert "First in line" in client.get("/p/cooking/rounds/1/").content.decode()
+
+
+def test_what_was_changed_for_another_try_is_told(round, browse, olga):
+    retries = [{"why": "out_of_memory", "changes": {"micro_batch_size": 8}}]
+    round.runs.filter(position=0).update(retries=retries)
+    page = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert "Tried again after running out of memory, with micro_batch_size 8." in page
 
 
 def test_cancel_and_resume_from_the_page(round, browse, olga):

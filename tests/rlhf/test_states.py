@@ -1,4 +1,7 @@
+import threading
+
 import pytest
+from django.db import connection
 
 from annotate.models import Project
 from rlhf.models import Run
@@ -16,17 +19,21 @@ MOVES = {
     "cancel": (FROM_A_WORKER, State.CANCELLED),
     "pause": (FROM_A_WORKER, State.PAUSED),
     "release": (FROM_A_WORKER, State.QUEUED),
+    "retry": (FROM_A_WORKER, State.QUEUED),
 }
 ARGUMENTS = {
     "succeed": {"summary": {}},
     "fail": {"reason": "because"},
     "pause": {"reason": "because"},
+    "retry": {"why": "because", "changes": {"batch_size": 1}},
 }
-WORKERS_VERBS = ("succeed", "fail", "cancel", "pause", "release")
+WORKERS_VERBS = ("succeed", "fail", "cancel", "pause", "release", "retry")
 
 
 def run_in(project: Project, state: str) -> Run:
-    return Run.objects.create(project=project, kind=Run.Kind.SFT, state=state, lease_token=3)
+    return Run.objects.create(
+        project=project, kind=Run.Kind.SFT, state=state, lease_token=3, config={"train": {}}
+    )
 
 
 def move(run: Run, verb: str, token: int = 3) -> bool:
@@ -73,3 +80,46 @@ def test_resume_forgets_how_it_ended(project):
     assert run.resume()
     assert (run.reason, run.log_tail, run.ended_at) == ("", "", None)
     assert (run.attempts_without_progress, run.cancel_requested) == (0, False)
+
+
+@pytest.mark.parametrize("state", State.values)
+def test_every_pair_of_states_is_a_move_of_a_verb_or_impossible(project, state):
+    """No verb leads anywhere but where the table says: all pairs, not only the wanted ones."""
+    reached = set()
+    for verb in MOVES:
+        run = run_in(project, state)
+        if move(run, verb):
+            run.refresh_from_db()
+            reached.add(run.state)
+    wanted = {to for come_from, to in MOVES.values() if state in come_from}
+    assert reached - {state} == wanted - {state}
+
+
+@pytest.mark.parametrize("state", State.values)
+def test_only_a_waiting_run_is_put_first(project, state):
+    run = run_in(project, state)
+    assert run.prioritise(5) == (state == State.QUEUED)
+    assert not run.prioritise(5), "twice"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [("request_cancel", State.QUEUED), ("resume", State.FAILED), ("enqueue", State.DRAFT)],
+)
+def test_of_many_who_press_a_button_at_once_one_moves_the_run(project, verb, state):
+    run = run_in(project, state)
+    start, moved = threading.Barrier(6), []
+
+    def press() -> None:
+        mine = Run.objects.get(pk=run.pk)
+        start.wait()
+        moved.append(getattr(mine, verb)())
+        connection.close()
+
+    operators = [threading.Thread(target=press) for _ in range(6)]
+    for operator in operators:
+        operator.start()
+    for operator in operators:
+        operator.join(30)
+    assert sorted(moved) == [False] * 5 + [True]

@@ -1,5 +1,6 @@
 """A claimed run, carried out by a real child process that only pretends to learn."""
 
+import json
 import threading
 import time
 from threading import Event
@@ -12,7 +13,7 @@ from annotate.models import Completion, Demonstration, Policy, Task
 from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
 from rlhf.rounds import cancel_round, launch_sampling, resume_round
-from rlhf.supervisor import supervise
+from rlhf.supervisor import _second_chance, supervise
 from tests.rlhf.conftest import trainers
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -174,6 +175,48 @@ def test_a_guard_pauses_the_run_and_says_why(round, fake_trainer):
     fake_trainer(mode="pause")
     run = work()
     assert (run.state, run.reason) == (Run.State.PAUSED, "disk full: 0 MB are free")
+
+
+def test_out_of_memory_is_tried_again_with_half_the_rows_at_once(round, fake_trainer):
+    config = round.runs.get(position=0).config["train"]
+    rows = config["micro_batch_size"]
+    fake_trainer(mode="memory", fits=rows // 4)
+    runs = [work() for _ in range(3)]
+    assert [run.state for run in runs] == ["queued", "queued", "succeeded"]
+    assert runs[-1].config["train"] == {**config, "micro_batch_size": rows // 4}
+    assert runs[-1].retries == [
+        {"why": "out_of_memory", "changes": {"micro_batch_size": rows // 2}},
+        {"why": "out_of_memory", "changes": {"micro_batch_size": rows // 4}},
+    ]
+    told = json.loads((settings.DATA_DIR / f"runs/{runs[-1].pk}/t3/config.json").read_text())
+    assert told["train"]["micro_batch_size"] == rows // 4
+
+
+def test_out_of_memory_for_the_third_time_is_a_failure(round, fake_trainer):
+    fake_trainer(mode="memory", fits=0)
+    runs = [work() for _ in range(3)]
+    assert [run.state for run in runs] == ["queued", "queued", "failed"]
+    assert runs[-1].reason == "OutOfMemoryError: 80 GB"
+
+
+def test_a_sampling_out_of_memory_writes_fewer_answers_at_once(
+    project, prompts, base, olga, fake_trainer, monkeypatch
+):
+    launch_sampling(project, by=olga, policies=[base], k=2, prompts=prompts[:2])
+    lease = claim()
+    again = _second_chance(lease.run, {"reason": "out_of_memory"})
+    assert again["changes"] == {"batch_size": lease.run.config["train"]["batch_size"] // 2}
+
+
+@pytest.mark.parametrize(("fits", "ends"), [(0.6, "succeeded"), (0.1, "paused")])
+def test_gradients_that_are_not_finite_get_half_the_rate_once(round, fake_trainer, fits, ends):
+    rate = round.runs.get(position=0).config["train"]["learning_rate"]
+    fake_trainer(mode="not_finite", fits=rate * fits)
+    runs = [work() for _ in range(2)]
+    assert [run.state for run in runs] == ["queued", ends]
+    assert runs[-1].config["train"]["learning_rate"] == rate / 2
+    output = settings.DATA_DIR / f"runs/{runs[-1].pk}/t2/output.txt"
+    assert "t1/checkpoints/step-00000002" in output.read_text(), "not from the last good checkpoint"
 
 
 def test_a_full_disk_at_the_snapshot_pauses_the_run(round, fake_trainer, monkeypatch):

@@ -23,6 +23,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--by", metavar="USER", help="Who launches; else the first operator.")
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--priority", type=int, default=0, help="The higher, the earlier.")
+        parser.add_argument(
+            "--on", default="", metavar="HOST[/GPU]", help="The machine, or GPU, that has to do it."
+        )
         parser.add_argument("--wait", action="store_true", help="Until it is over; say how it is.")
 
     def handle(self, **options: Any) -> None:
@@ -33,7 +37,13 @@ class Command(BaseCommand):
             self.stderr.write(f"Warning: {warning.message}")
         try:
             round = launch_round(
-                project, by=by, base=base, recipe=options["recipe"], seed=options["seed"]
+                project,
+                by=by,
+                base=base,
+                recipe=options["recipe"],
+                seed=options["seed"],
+                priority=options["priority"],
+                pinned_to=options["on"],
             )
         except NotReady as error:
             reasons = "\n".join(f"- {finding.message}" for finding in error.findings)

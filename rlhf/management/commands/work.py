@@ -5,7 +5,9 @@ Nothing is inferred from Redis: it may be away, come back empty, or hold leftove
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -36,9 +38,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queue", choices=list(LOOKS))
+        parser.add_argument(
+            "--host", default=socket.gethostname(), help="By which runs are pinned to this machine."
+        )
+        parser.add_argument("--gpu", default="", help="The GPU to train on; one worker for each.")
 
-    def handle(self, *, queue: str, **options: Any) -> None:
+    def handle(self, *, queue: str, host: str, gpu: str, **options: Any) -> None:
         leaving = import_string("rlhf.jobs.leaving") if queue == "train" else threading.Event()
+        import_string("rlhf.jobs.work_on")(f"{host}/{gpu}" if gpu else host)
+        if gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # the trainers inherit it
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: leaving.set())
         look = import_string(LOOKS[queue])
