@@ -385,10 +385,13 @@ class Assignment(models.Model):
         return in_time
 
     def take_back(self, *, draft: dict[str, Any], sent_back: Review | None = None) -> None:
-        """Makes an answered assignment this labeler's open work again. Call it under the lock."""
+        """Makes an answered assignment this labeler's open work again: with a lease, unless the
+        answer was an extra one and has no place to hold. Call it under the lock."""
+        lease = SENT_BACK_LEASE if sent_back else self.task.lease
+        place = Task.objects.filter(pk=self.task_id).with_a_place_for(self.labeler)
         self._change(
             state=self.State.LEASED,
-            leased_until=Now() + (SENT_BACK_LEASE if sent_back else self.task.lease),
+            leased_until=Now() + lease if place.exists() else Now(),
             draft=draft,
             drafted_at=None if sent_back else Now(),
             ended_at=None,
