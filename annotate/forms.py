@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -91,15 +91,28 @@ class WriteForm(WorkForm):
         return {**super().said(), "text": self.cleaned_data["text"]}
 
 
+class Option(NamedTuple):
+    value: str
+    label: str
+    is_chosen: bool
+
+
 @dataclass(frozen=True)
 class Card:
-    """One completion on the board, under the letter that hides where it comes from."""
+    """One completion on the board, under the letter that hides where it comes from.
+
+    Options instead of widgets: a page of nine cards has 250 of them, and each widget is a template
+    of its own."""
 
     letter: str
     completion: Completion
-    rating: forms.BoundField
-    flags: forms.BoundField
-    tier: forms.BoundField | None
+    marks: list[Option]
+    flags: list[tuple[str, list[Option]]]
+    tiers: list[Option]
+
+    @property
+    def flag_count(self) -> int:
+        return sum(option.is_chosen for _, options in self.flags for option in options)
 
 
 class RatingForm(WorkForm):
@@ -120,9 +133,6 @@ class RatingForm(WorkForm):
             self._add_fields(completion)
 
     def _add_fields(self, completion: Completion) -> None:
-        flags = [
-            (group, [(f.value, f.label) for f in flags]) for group, flags in FLAG_GROUPS.items()
-        ]
         self.fields[f"rating_{completion.pk}"] = forms.TypedChoiceField(
             choices=[(n, str(n)) for n in range(1, 8)],
             coerce=int,
@@ -131,16 +141,28 @@ class RatingForm(WorkForm):
             widget=forms.RadioSelect,
         )
         self.fields[f"flags_{completion.pk}"] = forms.MultipleChoiceField(
-            choices=flags, required=False, widget=forms.CheckboxSelectMultiple
+            choices=Flag.choices, required=False, widget=forms.CheckboxSelectMultiple
         )
 
     @property
     def cards(self) -> Iterator[Card]:
         for index, completion in enumerate(self.completions):
             pk = completion.pk
-            tier = self[f"place_{pk}"] if f"place_{pk}" in self.fields else None
+            tiers = self._options(f"place_{pk}") if f"place_{pk}" in self.fields else []
+            flags = {option.value: option for option in self._options(f"flags_{pk}")}
+            groups = [
+                (name, [flags[each] for each in group]) for name, group in FLAG_GROUPS.items()
+            ]
             letter = chr(ord("A") + index)
-            yield Card(letter, completion, self[f"rating_{pk}"], self[f"flags_{pk}"], tier)
+            yield Card(letter, completion, self._options(f"rating_{pk}"), groups, tiers)
+
+    def _options(self, name: str) -> list[Option]:
+        """The choices of a field, with what is chosen now: sent, drafted or stored."""
+        value = self[name].value()
+        chosen = {str(each) for each in (value if isinstance(value, list) else [value])}
+        field = cast(forms.ChoiceField, self.fields[name])
+        choices = cast("list[tuple[Any, str]]", field.choices)
+        return [Option(str(key), label, str(key) in chosen) for key, label in choices]
 
     def places(self) -> list[tuple[int, int]]:
         """(completion id, place) as it was sent, whole or not."""
@@ -201,7 +223,7 @@ class RankForm(RatingForm):
 class PairForm(RatingForm):
     """Two completions: which is better, and by how much."""
 
-    CHOICES = (("a", "A is better"), ("b", "B is better"), ("tie", "Equally good"))
+    CHOICES = (("a", "A is better"), ("tie", "Equally good"), ("b", "B is better"))
     PLACES = {"a": (1, 2), "b": (2, 1), "tie": (1, 1)}
     STRENGTHS = ((4, "significantly"), (3, "clearly"), (2, "slightly"), (1, "negligibly"))
 

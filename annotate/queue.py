@@ -137,8 +137,7 @@ def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
 def _lease(task: Task, labeler: User, trial: str = "") -> Assignment:
     """Gives the place to this labeler; an own lease that had expired goes on with its draft."""
     guideline = task.project.guideline
-    shown = Task.completions.through.objects.filter(task=task)
-    shown_order = sorted(shown.values_list("completion", flat=True))
+    shown_order = _different_texts(task)
     random.Random(f"{task.pk}/{labeler.pk}").shuffle(shown_order)
     [assignment] = Assignment.objects.bulk_create(
         [
@@ -156,6 +155,12 @@ def _lease(task: Task, labeler: User, trial: str = "") -> Assignment:
         update_fields=["leased_until", "guideline_version"],
     )
     return Assignment.objects.select_related("task").get(pk=assignment.pk)
+
+
+def _different_texts(task: Task) -> list[int]:
+    """The completions to show: of those that say the same, the oldest speaks for all."""
+    said = Completion.objects.filter(tasks=task).order_by("-pk").values_list("text_hash", "pk")
+    return sorted(dict(said).values())
 
 
 @transaction.atomic

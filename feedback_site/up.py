@@ -78,6 +78,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
         procfile["inference"].start()
     python = partial(run, env=env, say=say)
     python("migrations", "manage.py", "migrate", "--verbosity", "0")
+    python("static files", "manage.py", "collectstatic", "--no-input", "--verbosity", "0")
     base = settings.DATA_DIR / "models" / f"base-{Path(settings.BASE_MODEL).name}"
     if not base.exists():
         say(f"making the base model {settings.BASE_MODEL} (once)")

@@ -1,4 +1,4 @@
-// Ranking by keys and buttons. The form's own fields are the state; this only moves them.
+// Ranking by keys, buttons and dragging. The form's own fields are the state; this only moves them.
 
 import { isCommand, onWork } from "./label.js";
 
@@ -134,24 +134,79 @@ document.addEventListener("click", (event) => {
   else if (button && "tie" in button.dataset) tieWithAbove(card);
 });
 
-function drawBoard() {
-  const board = document.getElementById("board");
+// The board: a row a tier and one for what waits, in each the letters that are there
+
+const tokenOf = (letter) => document.querySelector(`#board .token[data-token="${letter}"]`);
+
+function makeBoard(board) {
+  const count = cards().length;
+  for (let tier = 0; tier <= count; tier += 1) {
+    const row = document.createElement("div");
+    row.className = tier ? "shelf" : "shelf waiting";
+    row.dataset.tier = tier;
+    row.dataset.name = tier || "no tier yet";
+    board.append(row);
+  }
+  board.append(board.firstElementChild);
+  for (const card of cards()) board.lastElementChild.append(card.querySelector(".token").cloneNode(true));
   board.hidden = false;
-  const tiers = cards().map((_, index) => cards().filter((card) => tierOf(card) === index + 1));
-  const waiting = cards().filter((card) => !tierOf(card));
-  board.replaceChildren(...[...tiers, waiting].map((members, index) => {
-    const row = document.createElement("li");
-    row.dataset.tier = index < tiers.length ? String(index + 1) : "no tier yet";
-    row.classList.toggle("waiting", index === tiers.length);
-    row.hidden = index === tiers.length && !waiting.length;
-    row.append(...members.map((card) => {
-      const token = document.createElement("span");
-      token.className = "token";
-      token.textContent = letterOf(card);
-      return token;
-    }));
-    return row;
-  }));
+}
+
+function drawBoard() {
+  for (const card of cards()) {
+    const shelf = document.querySelector(`#board .shelf[data-tier="${tierOf(card)}"]`);
+    shelf.append(tokenOf(letterOf(card)));
+  }
+  const waiting = document.querySelector("#board .waiting");
+  waiting.classList.toggle("empty", !waiting.childElementCount);
+}
+
+function loadSortable(address) {
+  if (window.Sortable) return Promise.resolve();
+  return new Promise((loaded) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.addEventListener("load", loaded);
+    document.head.append(script);
+  });
+}
+
+const pointOf = (event) => event.changedTouches?.[0] ?? event.touches?.[0] ?? event;
+
+function shelfAt(event) {
+  const { clientX, clientY } = pointOf(event);
+  return document.elementsFromPoint(clientX, clientY).find((each) => each.matches(".shelf")) ?? null;
+}
+
+// Only letters are dragged, from a card or on the board: a finger anywhere else scrolls the page.
+// They never leave their list; where the pointer lets go decides, so that all of a shelf is a target
+async function makeDraggable(form, board) {
+  await loadSortable(board.dataset.sortable);
+  if (!form.isConnected) return;
+  const shelves = [...board.children];
+  const over = (event) => {
+    const shelf = shelfAt(event);
+    for (const each of shelves) each.classList.toggle("over", each === shelf);
+  };
+  const options = {
+    draggable: ".token",
+    sort: false,
+    forceFallback: true,
+    fallbackOnBody: true,
+    onStart: () => {
+      board.classList.add("receiving");
+      for (const name of ["pointermove", "touchmove"]) document.addEventListener(name, over, { passive: true });
+    },
+    onEnd: (event) => {
+      board.classList.remove("receiving");
+      for (const name of ["pointermove", "touchmove"]) document.removeEventListener(name, over);
+      for (const each of shelves) each.classList.remove("over");
+      const shelf = shelfAt(event.originalEvent);
+      const card = cards().find((each) => letterOf(each) === event.item.dataset.token);
+      if (shelf) place([[card, Number(shelf.dataset.tier)]]);
+    },
+  };
+  for (const list of [...shelves, ...form.querySelectorAll(".grip")]) window.Sortable.create(list, options);
 }
 
 function warnOfContradiction() {
@@ -169,11 +224,13 @@ function warnOfContradiction() {
 
 onWork((form) => {
   history = [];
-  if (!cards().length) return;
-  if (isPair()) return;
+  const board = document.getElementById("board");
+  if (!board) return;
   for (const moves of form.querySelectorAll(".moves")) moves.hidden = false;
   const byRatings = document.getElementById("by-ratings");
   if (byRatings) byRatings.hidden = false;
+  makeBoard(board);
+  makeDraggable(form, board);
   const draw = () => { drawBoard(); warnOfContradiction(); };
   form.addEventListener("change", draw);
   form.addEventListener("input", draw);

@@ -1,0 +1,202 @@
+"""Labelling by keyboard, by mouse, by finger on a phone, and without JavaScript: all the same."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Site
+
+PREPARE = """
+from annotate.models import Assignment, Completion, Policy, Project, Prompt, Task
+project, is_new = Project.objects.get_or_create(slug="desk", defaults={{"name": "Desk"}})
+if is_new:
+    project.publish_guideline(text="Be **brief** and right.", author=None)
+project.admit(name="alice", role="labeler")
+project.tasks.open().update(closed_at="2026-01-01T00:00Z")
+Assignment.objects.of_project(project).leased().update(leased_until="2026-01-01T00:00Z")
+policy = Policy.objects.said_by(project, "m")
+for k in {sizes}:
+    asked = f"Why do we have leap years? {{project.prompts.count()}}"
+    prompt = Prompt.objects.create(project=project, messages=[{{"role": "user", "content": asked}}])
+    task = Task.objects.create(project=project, prompt=prompt, kind="rank" if k else "write")
+    for n in range(k):
+        text = f"Answer {{n}} of {{k}}, and because of that a rather long sentence follows. " * 6
+        task.completions.add(Completion.objects.create(prompt=prompt, policy=policy, text=text))
+"""
+STORED = """
+from annotate.models import Demonstration, Ranking
+for model in (Ranking, Demonstration):
+    for label in model.objects.current().filter(prompt__project__slug="desk").order_by("pk"):
+        said = " > ".join("=".join(t) for t in label.tiers) if model is Ranking else label.text
+        print(said, getattr(label, "strength", None) or "", getattr(label, "outcome", ""))
+"""
+
+
+@pytest.fixture
+def desk(site: Site) -> Callable[[list[int]], None]:
+    """Work of these sizes and no other: K for a ranking of K, 0 for writing."""
+    return lambda sizes: print(site.shell(PREPARE.format(sizes=sizes)))
+
+
+def newest(site: Site, kind: str = "rank") -> str:
+    lines = site.shell(STORED).splitlines()
+    return [line for line in lines if ("ranked" in line or "all_bad" in line) == (kind == "rank")][
+        -1
+    ]
+
+
+def open_next(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/p/desk/label/")
+    expect(page.locator("#work")).to_be_visible()
+
+
+def expect_done(page: Page) -> None:
+    expect(page.get_by_text("Saved at")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+
+
+def tiers(page: Page) -> list[str]:
+    return [select.input_value() for select in page.locator(".tier select").all()]
+
+
+def test_by_keyboard_only(site: Site, sign_in, desk):
+    desk([4])
+    page = sign_in("alice").page
+    open_next(page, site)
+    for key in ("j", "1", "j", "2", "j", "=", "j", "4", "Shift+ArrowUp", "u"):
+        page.keyboard.press(key)
+    assert tiers(page) == ["1", "2", "2", "4"]
+    for key in ("Shift+ArrowUp", "Shift+ArrowUp", "k", "x"):
+        page.keyboard.press(key)
+    assert tiers(page) == ["1", "2", "4", "2"]
+    expect(page.locator("#said")).to_have_text("C is now tier 4")
+    page.keyboard.press("Control+Enter")
+    expect_done(page)
+    assert newest(site) == "A > B=D > C  ranked"
+
+
+@pytest.mark.parametrize(
+    "keys, stored",
+    [
+        (["ArrowRight", "3"], "B > A 3 ranked"),
+        (["ArrowLeft", "ArrowDown"], "A=B  ranked"),
+    ],
+)
+def test_of_two_by_keyboard_only(keys, stored, site: Site, sign_in, desk):
+    desk([2])
+    page = sign_in("alice").page
+    open_next(page, site)
+    for key in keys:
+        page.keyboard.press(key)
+    page.keyboard.press("Control+Enter")
+    expect_done(page)
+    assert newest(site) == stored
+
+
+def centre(place: Locator) -> tuple[float, float]:
+    box = place.bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page: Page, what: Locator, to: Locator) -> None:
+    what.scroll_into_view_if_needed()
+    page.mouse.move(*centre(what))
+    page.mouse.down()
+    page.mouse.move(*centre(to), steps=12)
+    expect(to).to_have_class(re.compile("over"))
+    page.mouse.up()
+    expect(page.locator(".receiving")).to_have_count(0)
+
+
+def test_by_dragging_letters_to_the_board(site: Site, sign_in, desk):
+    desk([3])
+    page = sign_in("alice").page
+    open_next(page, site)
+    shelf = {n: page.locator(f'.shelf[data-tier="{n}"]') for n in range(4)}
+    expect(page.locator("#board .token")).to_have_count(3)
+    page.wait_for_function("() => window.Sortable")
+    drag(page, page.locator('.completion[data-letter="A"] .token'), shelf[2])
+    drag(page, page.locator('.completion[data-letter="B"] .token'), shelf[1])
+    drag(page, page.locator('.completion[data-letter="C"] .token'), shelf[3])
+    drag(page, page.locator('#board .token[data-token="C"]'), shelf[1])
+    assert tiers(page) == ["2", "1", "1"]
+    expect(shelf[1].locator(".token")).to_have_text(["B", "C"])
+    page.get_by_role("button", name="Submit").last.click()
+    expect_done(page)
+    assert newest(site) == "B=C > A  ranked"
+
+
+def slide(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [{"x": x, "y": y} for x, y in points]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", start)
+    for step in range(1, 13):
+        touch("touchMove", tuple(a + (b - a) * step / 12 for a, b in zip(start, end, strict=True)))
+    touch("touchEnd")
+
+
+def test_by_finger_on_a_phone(site: Site, sign_in, desk):
+    desk([3])
+    page = sign_in("alice", width=360, has_touch=True, is_mobile=True).page
+    open_next(page, site)
+    page.wait_for_function("() => window.Sortable")
+    assert page.evaluate("document.documentElement.scrollWidth <= 360")
+    # A finger on the text scrolls the page; on a letter it carries the letter away.
+    x, y = centre(page.locator('.completion[data-letter="A"] .prose'))
+    slide(page, (x, y), (x, y - 150))
+    page.wait_for_function("() => window.scrollY > 50")
+    assert tiers(page) == ["", "", ""]
+    letter = page.locator('#board .token[data-token="B"]')
+    slide(page, centre(letter), centre(page.locator('.shelf[data-tier="1"]')))
+    expect(page.locator("#said")).to_have_text("B is now tier 1")
+    page.get_by_role("button", name="A one tier worse").tap()
+    page.get_by_label("Tier of C").select_option("Tier 2")
+    page.get_by_role("button", name="Submit").last.tap()
+    expect_done(page)
+    assert newest(site) == "B > C > A  ranked"
+
+
+def test_without_javascript(site: Site, sign_in, desk):
+    desk([3, 2, 0])
+    page = sign_in("alice", java_script_enabled=False).page
+    open_next(page, site)
+    for letter, tier in (("A", "Tier 3"), ("B", "Tier 1"), ("C", "Tier 1")):
+        page.get_by_label(f"Tier of {letter}").select_option(tier)
+    page.locator("#submit").click()
+    assert newest(site) == "B=C > A  ranked"
+    page.get_by_label("B is better").check(force=True)
+    page.get_by_label("slightly").check(force=True)
+    page.locator("#submit").click()
+    assert newest(site) == "B > A 2 ranked"
+    page.get_by_label("Your answer").fill("So that the *seasons* stay.")
+    page.locator("#submit").click()
+    expect_done(page)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_label("Your answer")).to_have_value("So that the *seasons* stay.")
+    page.locator("#submit").click()
+    expect_done(page)
+    assert newest(site, "write").startswith("So that the *seasons* stay.")
+
+
+def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_in, desk):
+    desk([3])
+    page = sign_in("alice").page
+    open_next(page, site)
+    for letter, rating in (("A", "2"), ("B", "7"), ("C", "2")):
+        card = page.locator(f'.completion[data-letter="{letter}"]')
+        card.get_by_label(rating, exact=True).check()
+    page.get_by_role("button", name="Order by my ratings").click()
+    assert tiers(page) == ["2", "1", "2"]
+    expect(page.locator("#contradiction")).to_be_hidden()
+    page.get_by_label("Tier of B").select_option("Tier 3")
+    expect(page.locator("#contradiction")).to_contain_text("You ranked A above B")
+    page.get_by_role("button", name="All bad").click()
+    expect_done(page)
+    assert newest(site).endswith("all_bad")
