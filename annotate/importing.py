@@ -6,16 +6,18 @@ already is recognised by its content: the same file may come twice."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NoReturn
 
 from django.db import connection, transaction
 
+from annotate.foreign import translated
 from annotate.models import (
     Completion,
     Demonstration,
@@ -34,6 +36,9 @@ KINDS = tuple(PARSERS)
 MAX_LINE_BYTES = 4 * 2**20
 BATCH = 2000
 SHOWN_PROBLEMS = 20
+CHUNK_CHARACTERS = 2**18
+PARQUET_ROWS = 64
+LARGEST_ROW_GROUP = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def import_labels(
     project: Project,
     by: User,
     kind: str | None = None,
-    is_csv: bool = False,
+    format: str = "jsonl",
     source: str = "",
     references: bool = False,
     dry_run: bool = False,
@@ -123,7 +128,7 @@ def import_labels(
     with transaction.atomic():
         writer = Writer(project=project, by=by, source=source, references=references)
         writer.wait_for_turn()
-        rows = _rows(file, kind, is_csv, writer.done, failed)
+        rows = _rows(file, kind, format, writer.done, failed)
         while batch := [Entry(line, row) for line, row in islice(rows, BATCH)]:
             if not failed.count:
                 writer.write(batch, failed)
@@ -136,20 +141,27 @@ def import_labels(
     return writer.done
 
 
+def format_of(name: str) -> str:
+    """What a file of this name holds, by its ending."""
+    ending = name.lower().rpartition(".")[2]
+    return ending if ending in READERS else "jsonl"
+
+
 def _rows(
-    file: BinaryIO, kind: str | None, is_csv: bool, done: Imported, failed: ImportFailed
+    file: BinaryIO, kind: str | None, format: str, done: Imported, failed: ImportFailed
 ) -> Iterator[tuple[int, Row]]:
     done.kind = kind or ""
-    for number, raw in (_csv_objects if is_csv else _json_objects)(file):
+    for number, line in READERS[format](file):
         done.lines += 1
         try:
-            if isinstance(raw, BadRow):
-                raise raw
-            if kind == "prompts":
-                row = parse_prompt(raw)
-            else:
-                done.kind, row = parse(raw, done.kind or None)
-            yield number, row
+            if isinstance(line, BadRow):
+                raise line
+            for raw in translated(line):
+                if kind == "prompts":
+                    row = parse_prompt(raw)
+                else:
+                    done.kind, row = parse(raw, done.kind or None)
+                yield number, row
         except BadRow as error:
             failed.add(number, str(error))
         except RecursionError:
@@ -177,8 +189,80 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadRow]]:
 
 
 def _json_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """An object a line; or one array of objects, as Label Studio exports it."""
+    start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    file.seek(0)
+    if start.startswith(b"["):
+        yield from _json_array(file)
+        return
     for number, line in _lines(file):
         yield number, line if isinstance(line, BadRow) else _json(line)
+
+
+def _json_array(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """The elements one by one, never the whole file in memory. The number is that of the line on
+    which an element begins."""
+    texts = codecs.getreader("utf-8-sig")(file)
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    number, buffer, opened = 1, "", False
+    while True:
+        try:
+            chunk = texts.read(CHUNK_CHARACTERS)
+        except UnicodeDecodeError:
+            yield number, BadRow("Not UTF-8. Save the file as UTF-8 and try again.")
+            return
+        buffer += chunk
+        while True:
+            rest = buffer.lstrip(" \t\r\n," if opened else " \t\r\n[")
+            number += buffer.count("\n", 0, len(buffer) - len(rest))
+            opened, buffer = True, rest
+            if not buffer or buffer.startswith("]"):
+                break
+            try:
+                element, end = decoder.raw_decode(buffer)
+            except BadRow as error:
+                yield number, error
+                return
+            except RecursionError:
+                yield number, BadRow("Nested too deeply.")
+                return
+            except ValueError as error:
+                if chunk and len(buffer) <= MAX_LINE_BYTES:
+                    break  # perhaps only cut off: read on
+                too_long = len(buffer) > MAX_LINE_BYTES
+                why = f"Longer than {MAX_LINE_BYTES // 2**20} MB" if too_long else str(error)
+                yield number, BadRow(f"Not valid JSON: {why}.")
+                return
+            yield number, element
+            number += buffer.count("\n", 0, end)
+            buffer = buffer[end:]
+        if buffer.startswith("]"):
+            return
+        if not chunk:
+            yield number, BadRow("Not valid JSON: the list has no end.")
+            return
+
+
+def _parquet_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Row by row, a few at a time; the number is that of the row."""
+    import pyarrow
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        table = parquet.ParquetFile(file, pre_buffer=False)
+        groups = range(table.metadata.num_row_groups)
+        largest = max((table.metadata.row_group(n).total_byte_size for n in groups), default=0)
+        if largest > LARGEST_ROW_GROUP:
+            limit = LARGEST_ROW_GROUP // 2**20
+            yield 1, BadRow(f"A row group holds more than {limit} MB. Write smaller row groups.")
+            return
+        for batch in table.iter_batches(batch_size=PARQUET_ROWS):
+            for raw in batch.to_pylist():
+                number += 1
+                yield number, {name: value for name, value in raw.items() if value is not None}
+    except (pyarrow.ArrowException, OSError) as error:
+        yield number + 1, BadRow(f"Not valid Parquet: {str(error).splitlines()[0][:200]}")
 
 
 def _json(line: str) -> Any:
@@ -227,6 +311,14 @@ def _csv_object(cells: dict[Any, Any]) -> Any:
     if raw.get("label", "").lower() in ("true", "false"):
         raw["label"] = raw["label"].lower() == "true"
     return raw
+
+
+READERS: dict[str, Callable[[BinaryIO], Iterator[tuple[int, Any]]]] = {
+    "jsonl": _json_objects,
+    "json": _json_objects,
+    "csv": _csv_objects,
+    "parquet": _parquet_objects,
+}
 
 
 @dataclass(slots=True)

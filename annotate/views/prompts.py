@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate import exporting, importing
 from annotate.access import Request, Role, project_for, prompt_for
-from annotate.importing import Imported, ImportFailed, import_labels
+from annotate.importing import Imported, ImportFailed, format_of, import_labels
 from annotate.models import Placement, Project, Prompt, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
@@ -62,7 +62,11 @@ class PromptFilter(forms.Form):
 
 
 class ImportForm(forms.Form):
-    file = forms.FileField(required=False, label="File", help_text="JSON Lines, or CSV (.csv).")
+    file = forms.FileField(
+        required=False,
+        label="File",
+        help_text="JSON Lines, JSON, CSV (.csv) or Parquet (.parquet).",
+    )
     text = forms.CharField(
         required=False,
         label="…or paste lines here",
@@ -102,7 +106,7 @@ class ImportForm(forms.Form):
             project=project,
             by=by,
             kind=self.cleaned_data["kind"] or None,
-            is_csv=bool(file) and file.name.lower().endswith(".csv"),
+            format=format_of(file.name) if file else "jsonl",
             source=file.name[:100] if file else "",
             references=self.cleaned_data["references"],
             dry_run=dry_run,

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate import rows
-from annotate.importing import KINDS, ImportFailed, import_labels
+from annotate.importing import KINDS, ImportFailed, format_of, import_labels
 from annotate.models import Membership, Project, User
 
 SHAPES = (rows.__doc__ or "").strip()
@@ -20,7 +20,9 @@ class Command(BaseCommand):
         return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="JSON Lines, or CSV if it ends in .csv.")
+        parser.add_argument(
+            "file", type=Path, help="JSON Lines or JSON; CSV, Parquet by the ending."
+        )
         parser.add_argument("--project", required=True, metavar="SLUG")
         parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
         parser.add_argument("--by", metavar="NAME", help="Who imports; else the first operator.")
@@ -41,7 +43,7 @@ class Command(BaseCommand):
                     project=project,
                     by=self._importer(project, options["by"]),
                     kind=options["kind"],
-                    is_csv=path.suffix.lower() == ".csv",
+                    format=format_of(path.name),
                     source=path.name[:100],
                     references=options["references"],
                     dry_run=options["dry_run"],

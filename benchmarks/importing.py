@@ -1,0 +1,65 @@
+"""How long an import takes, and how much memory: 100,000 demonstrations, or rankings of four.
+
+.venv/bin/python -m benchmarks.importing [--rows 100000] [--kind demonstrations|rankings|prompts]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from typing import Any
+
+
+def row(kind: str, n: int) -> dict[str, Any]:
+    prompt = f"Question {n}: how does this differ from question {n - 1}? " * 3
+    if kind == "prompts":
+        return {"prompt": prompt}
+    if kind == "demonstrations":
+        return {"prompt": prompt, "completion": f"Answer {n}. " * 20}
+    texts = [f"Answer {n} of policy {i}. " * 20 for i in range(4)]
+    return {"prompt": prompt, "completions": texts, "ranks": [1, 2, 2, 4]}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--kind", default="demonstrations")
+    arguments = parser.parse_args()
+
+    from feedback_site import embedded
+
+    with embedded.throw_away() as environment, tempfile.TemporaryFile() as file:
+        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+        from django.db import connection
+
+        from annotate.importing import import_labels
+        from annotate.models import Project
+
+        call_command("migrate", verbosity=0)
+        project = Project.objects.create(name="Import", slug="import")
+        by = project.admit(name="olga", role="operator")
+        for n in range(arguments.rows):
+            file.write(json.dumps(row(arguments.kind, n)).encode() + b"\n")
+        file.seek(0)
+        before, began = peak(), time.monotonic()
+        import_labels(file, project=project, by=by)
+        found = {"seconds": time.monotonic() - began, "memory_growth_mb": peak() - before}
+        connection.close()
+        connection.close_pool()
+    print(json.dumps(vars(arguments) | {k: round(v, 1) for k, v in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
