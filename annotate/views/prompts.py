@@ -248,14 +248,19 @@ def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")
     is_anonymous = "anonymous" in request.GET
+    is_csv = request.GET.get("format") == "csv"
+    lines = exporting.lines(project, kind, anonymous=is_anonymous)
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last block has left
-    for line in exporting.lines(project, kind, anonymous=is_anonymous):
+    for line in exporting.as_csv(lines) if is_csv else lines:
         file.write(line.encode())
     size = file.tell()
     file.seek(0)
-    response = StreamingHttpResponse(_blocks(file), content_type="application/jsonl")
+    response = StreamingHttpResponse(
+        _blocks(file), content_type="text/csv; charset=utf-8" if is_csv else "application/jsonl"
+    )
     response["Content-Length"] = str(size)
-    response["Content-Disposition"] = f'attachment; filename="{project.slug}-{kind}.jsonl"'
+    name = f"{project.slug}-{kind}.{'csv' if is_csv else 'jsonl'}"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
