@@ -24,7 +24,7 @@ STAGES = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO, Run.Kind.EVALUATE)
 TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)
 
 EVALUATION_K = 2
-EVALUATION_PROMPTS = 200
+EVALUATION_PROMPTS = {"tiny": 200, "small": 32, "large": 200}
 MOST_COMPLETIONS = 100_000
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -139,7 +139,7 @@ def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]
             "k": EVALUATION_K,
             "max_new_tokens": length,
         }
-        return {"train": train, "prompts_at_most": EVALUATION_PROMPTS}
+        return {"train": train, "prompts_at_most": EVALUATION_PROMPTS[recipe]}
     chosen = recipe_of(kind, recipe)
     changes = overrides.get(kind, {})
     for part in changes:

@@ -73,7 +73,7 @@ class Size:
 
 SIZES = {
     "tiny": Size("tiny", few_prompts=64, gold_samples=8, gold_prompts=48),
-    "smol": Size("small", few_prompts=24, gold_samples=2, gold_prompts=48),
+    "smol": Size("small", few_prompts=24, gold_samples=2, gold_prompts=32),
 }
 
 

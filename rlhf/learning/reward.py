@@ -90,8 +90,7 @@ class RewardLearner(RankingLearner):
     def _calibrate(self) -> dict[str, Any]:
         """Mean score of demonstrations becomes 0 (InstructGPT 3.5); the unit is the spread of
         samples of the SFT policy, which are what PPO begins with."""
-        elements = self.elements + self.test_elements
-        seen = {"completions": self._spread([row for each in elements for row in each.rows])}
+        seen: dict[str, dict[str, float]] = {}
         if samples := self._samples():
             seen["samples"] = self._spread(samples)
         if self.config.data.calibration:
@@ -100,6 +99,9 @@ class RewardLearner(RankingLearner):
             seen["demonstrations"] = self._spread(
                 [self.render.encode(each.prompt, each.text, room) for each in shown]
             )
+        if len(seen) < 2:  # completions stand in for what is missing
+            elements = self.elements + self.test_elements
+            seen["completions"] = self._spread([row for each in elements for row in each.rows])
         source = "demonstrations" if "demonstrations" in seen else "completions"
         unit = "samples" if "samples" in seen else "completions"
         mean = seen[source]["mean"]

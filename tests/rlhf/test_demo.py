@@ -69,7 +69,7 @@ def test_they_answer_every_task_through_the_queue(ranked, project):
     people, tally = ranked
     assert tally.rankings == Ranking.objects.count() == 60
     assert tally.pairs == 360
-    assert not Task.objects.open().exists()
+    assert not Task.objects.open().of_kind(Task.Kind.RANK).exists()
     assert {ranking.labeler for ranking in Ranking.objects.all()} == set(people)
     assert tally.noise == pytest.approx(NOISE, abs=0.1)
 

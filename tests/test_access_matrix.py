@@ -1,0 +1,212 @@
+"""Every address × method × actor. An address that nobody has classified fails here.
+
+The word beside an address is the least role that may use it. `own` means: the labeler or guest
+whose it is, and nobody else."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from django.conf import settings
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from annotate.models import ApiToken, Conversation, Grid, Membership
+from annotate.models.playground import Column
+from annotate.queue import next_assignment
+from rlhf.models import Checkpoint, Round, Run
+from rlhf.rounds import STAGES
+
+OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
+NO_REVIEW = "a review that the number named is not"
+GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
+
+LEAST_ROLE = {
+    **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "sign_out"], OPEN),
+    **dict.fromkeys(["home", "api_schema"], SIGNED_IN),
+    **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
+    **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
+    **dict.fromkeys(["label", "my_work", "preview"], LABELER),
+    **dict.fromkeys(["reviews", "review_next", "labelers", "labeler"], REVIEWER),
+    "evaluation": OPERATOR,
+    "review_one": NO_REVIEW,
+}
+OWN_PREFIXES = ("chat_",)
+OWN_NAMES = {"assignment", "draft", "skip", "undo"}
+OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "models")
+
+ROLES = {
+    GUEST: {"gus", "alice", "bob", "rita", "olga"},
+    LABELER: {"alice", "bob", "rita", "olga"},
+    REVIEWER: {"rita", "olga"},
+    OPERATOR: {"olga"},
+}
+ACTORS = ("nobody", "gus", "alice", "bob", "rita", "olga", "mallory")
+METHODS = ("GET", "POST")
+NOT_THERE = {"slug": "nowhere", "username": "nobody-of-that-name"}
+
+
+def routes(patterns=None, kwargs=()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(name, names in the address) of every address there is."""
+    for each in get_resolver().url_patterns if patterns is None else patterns:
+        names = (*kwargs, *each.pattern.converters)
+        if isinstance(each, URLPattern):
+            yield each.name or str(each.pattern), names
+        else:
+            yield from routes(each.url_patterns, names)
+
+
+ROUTES = sorted(set(routes()))
+
+
+def least_role(name: str) -> str | None:
+    if name in LEAST_ROLE:
+        return LEAST_ROLE[name]
+    if name in OWN_NAMES or name.startswith(OWN_PREFIXES):
+        return OWN
+    return OPERATOR if name.startswith(OPERATOR_PREFIXES) else None
+
+
+@pytest.fixture
+def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleNamespace:
+    """One of everything an address can name, all in the project of the cast."""
+    cast = {name: request.getfixturevalue(name) for name in ACTORS[1:]}
+    task = rank_task(k=3)
+    policy.folder = "models/base"
+    policy.save()
+    policy.go_live()
+    answer = Conversation.start(project=project, guest=cast["gus"], text="What is rice?")
+    round = Round.objects.create(
+        project=project, number=1, recipe="tiny", base=policy, launched_by=cast["olga"]
+    )
+    run, *_ = [
+        Run.objects.create(project=project, round=round, kind=kind, position=position)
+        for position, kind in enumerate(STAGES)
+    ]
+    monkeypatch.setattr(settings, "DATA_DIR", tmp_path)
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
+    model = Checkpoint.objects.create(run=run, step=1, folder=".", is_final=True)
+    grid = Grid.lay_out(
+        project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
+    )
+    named = {
+        "slug": project.slug,
+        "username": "alice",
+        "uid": "x",
+        "token": "x-x",
+        "kind": "prompts",
+        "assignment_id": next_assignment(cast["alice"], project).pk,
+        "prompt_id": task.prompt_id,
+        "conversation_id": answer.conversation_id,
+        "message_id": answer.pk,
+        "policy_id": policy.pk,
+        "number": round.number,
+        "run_id": run.pk,
+        "model_id": model.pk,
+        "membership_id": cast["alice"].memberships.get().pk,
+        "grid_id": grid.pk,
+        "row": 0,
+        "column": 0,
+    }
+    clients = {"nobody": Client(raise_request_exception=False)}
+    for name, person in cast.items():
+        clients[name] = Client(raise_request_exception=False)
+        clients[name].force_login(person)
+    return SimpleNamespace(project=project, named=named, clients=clients, cast=cast)
+
+
+def ask(client: Client, method: str, address: str, **headers: str) -> int:
+    """The status of the answer; whatever it changed is taken back."""
+    with transaction.atomic():
+        status = client.generic(method, address, headers=headers).status_code
+        transaction.set_rollback(True)
+    return status
+
+
+def owner(name: str) -> str:
+    return "gus" if name.startswith("chat_") else "alice"
+
+
+def expected(actor: str, role: str, name: str) -> set[int] | str:
+    """The statuses an actor must get, or `served`."""
+    if actor == "nobody":
+        return {302}
+    if actor == "mallory":
+        return {404}
+    if role == OWN:
+        if actor == owner(name):
+            return "served"
+        return {403, 404} if actor == "gus" else {404}
+    if role == NO_REVIEW:
+        return {404} if actor in ROLES[REVIEWER] else {403}
+    return "served" if actor in ROLES[role] else {403}
+
+
+@pytest.mark.parametrize(("name", "kwargs"), ROUTES, ids=[name for name, _ in ROUTES])
+def test_every_address_answers_each_actor_as_it_should(world, name, kwargs):
+    role = least_role(name)
+    assert role, f"{name} is not classified: say in this file who may use it"
+    unknown = set(kwargs) - set(world.named)
+    assert not unknown, f"say in `world` what these are: {unknown}"
+    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+    for method in METHODS:
+        for actor in ACTORS:
+            status = ask(world.clients[actor], method, address)
+            assert status < 500 or role == TOKEN, (method, actor, status)
+            if role in (OPEN, SIGNED_IN, TOKEN):
+                continue
+            if status == 405 and actor != "nobody":  # said before anybody is asked for
+                continue
+            allowed = expected(actor, role, name)
+            if allowed == "served":
+                assert status not in (403, 404), (method, actor, status)
+            else:
+                assert status in allowed, (method, actor, status)
+
+
+IN_A_PROJECT = [(name, kwargs) for name, kwargs in ROUTES if "slug" in kwargs]
+NAMES_A_THING = [
+    (name, kwargs) for name, kwargs in IN_A_PROJECT if any(k.endswith("_id") for k in kwargs)
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), NAMES_A_THING, ids=[n for n, _ in NAMES_A_THING])
+def test_what_is_foreign_answers_like_what_is_missing(world, name, kwargs):
+    """Also through a project of one's own: mallory operates one, and guesses our numbers."""
+    ours = {each: world.named[each] for each in kwargs}
+    through_hers = ours | {"slug": "elsewhere"}
+    missing = {k: 999_999 if k.endswith("_id") else v for k, v in through_hers.items()}
+    for method in METHODS:
+        answers = {
+            ask(world.clients["mallory"], method, reverse(name, kwargs=kwargs))
+            for kwargs in (ours, through_hers, missing)
+        }
+        assert answers in ({404}, {405}), (method, answers)
+
+
+@pytest.mark.parametrize(("name", "kwargs"), IN_A_PROJECT, ids=[n for n, _ in IN_A_PROJECT])
+def test_an_api_token_opens_no_page(world, name, kwargs):
+    secret = ApiToken.issue(
+        project=world.project,
+        user=world.cast["olga"],
+        name="matrix",
+        scopes=list(ApiToken.Scope.values),
+    )[1]
+    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+    bearer = {"Authorization": f"Bearer {secret}"}
+    for method in METHODS:
+        assert ask(world.clients["nobody"], method, address, **bearer) == 302
+
+
+@pytest.mark.parametrize(("name", "kwargs"), [r for r in ROUTES if least_role(r[0]) == TOKEN])
+def test_the_api_takes_a_token_and_neither_a_session_nor_both(world, name, kwargs):
+    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+    for method in METHODS:
+        assert ask(world.clients["olga"], method, address) in (401, 403, 405)
+        both = {"Authorization": "Bearer fs_nonsense"}
+        assert ask(world.clients["olga"], method, address, **both) in (401, 403, 405)
+
+
+def test_the_roles_of_this_file_are_the_roles_there_are():
+    assert set(ROLES) == set(Membership.Role.values)
