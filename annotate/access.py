@@ -21,6 +21,7 @@ from annotate.models import (
     Policy,
     Project,
     Prompt,
+    Ranking,
     Task,
     User,
 )
@@ -90,6 +91,14 @@ def member_for(user: User, slug: str, membership_id: int) -> Membership:
     return _found(
         project.memberships.select_related("project", "user").filter(pk=membership_id).first()
     )
+
+
+def ranking_for(user: User, slug: str, ranking_id: str) -> Ranking:
+    """A ranking in force that a lead may make gold."""
+    project = project_for(user, slug, Role.REVIEWER)
+    ranked = Ranking.objects.of_project(project).current().select_related("prompt")
+    number = int(ranking_id) if ranking_id.isascii() and ranking_id.isdigit() else 0
+    return _found(ranked.filter(pk=min(number, 2**62)).first())
 
 
 def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:

@@ -22,7 +22,7 @@ from annotate.agreement import (
     is_careless,
     share_of,
 )
-from annotate.models import Assignment, Membership, Placement, Project, Ranking
+from annotate.models import Assignment, Membership, Placement, Project, Ranking, Task
 from annotate.models.gold import compare_with_gold
 from annotate.models.labels import LabelQuerySet
 
@@ -217,3 +217,24 @@ def by_guideline(rankings: Sequence[Ranked]) -> list[tuple[int, Agreement]]:
         (version, agreement(r for r in rankings if r.guideline_version == version))
         for version in versions
     ]
+
+
+# Gold
+
+
+def golds(project: Project) -> list[tuple[Task, Share | None]]:
+    """Open gold and practice tasks, with how far those who answered agree with the gold."""
+    trials = Assignment.objects.of_project(project).exclude(trial="").ended()
+    answers = list(trials.with_gold())
+    results: dict[int, Clusters] = defaultdict(list)
+    for answer, result in zip(answers, compare_with_gold(answers), strict=True):
+        results[answer.task_id].append(result)
+    tasks = project.tasks.open().exclude(gold=None).select_related("prompt").order_by("pk")
+    return [(task, share_of(results[task.pk])) for task in tasks]
+
+
+def gold_candidates(project: Project) -> LabelQuerySet:
+    """The latest rankings of reviewers and operators that are not gold."""
+    leads = project.memberships.exclude(role__in=[Membership.Role.LABELER, Membership.Role.GUEST])
+    own = rankings_of(project).filter(labeler__in=leads.values("user"), gold_tasks=None)
+    return own.select_related("prompt").order_by("-pk")[:25]

@@ -2,7 +2,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from annotate import api
-from annotate.views import chat, label, labelers, people, playground, prompts, review
+from annotate.views import chat, label, labelers, people, playground, progress, prompts, review
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -17,6 +17,8 @@ urlpatterns = [
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
+    path("p/<slug:slug>/progress/", progress.progress, name="progress"),
+    path("p/<slug:slug>/gold/", progress.gold, name="gold"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),

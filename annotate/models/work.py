@@ -182,6 +182,14 @@ class Task(models.Model):
             self.closed_at = timezone.now() if is_done else None
             self.save(update_fields=["closed_at"])
 
+    def retire(self) -> None:
+        """Hands a gold task out no more. What was answered stays."""
+        Task.objects.filter(pk=self.pk).open().update(closed_at=Now())
+
+    def use(self, is_practice: bool) -> None:
+        """Hands a gold task out, for practice or to measure people by."""
+        Task.objects.filter(pk=self.pk).update(closed_at=None, is_practice=is_practice)
+
     def ask_for_review(self, doubts: Collection[str]) -> None:
         """Opens a review of the answers to this task, or adds to the doubts of the open one.
         Call it under the lock of this task's row."""

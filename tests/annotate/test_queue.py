@@ -397,3 +397,14 @@ def test_a_locked_queue_is_not_an_empty_one(project, alice, write_task):
         return next_assignment(alice, project)
 
     assert in_threads(hold, ask)[1].task == task
+
+
+def test_an_extra_answer_taken_back_takes_no_place(project, alice, bob, write_task):
+    write_task()
+    late = next_assignment(alice, project)
+    expire(late)
+    answer(next_assignment(bob, project))
+    extra = answer(late)
+    extra.retract(draft={"text": "Boil it."})
+    assert not Assignment.objects.leased().exists()
+    assert answer(late).late is True

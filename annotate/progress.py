@@ -1,0 +1,95 @@
+"""How far the work of a project is, how quickly it goes, and what holds it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from math import ceil
+
+from django.db.models import Count, Sum
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+
+from annotate.models import Assignment, Project, Review, Task
+from annotate.models.work import AssignmentQuerySet
+
+State = Assignment.State
+PACE_DAYS = 7
+SHOWN_DAYS = 28
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of one kind of task. `pace`: answers a day over the last week."""
+
+    kind: str
+    wanted: int
+    answered: int
+    pace: float
+
+    @property
+    def left(self) -> int:
+        return max(self.wanted - self.answered, 0)
+
+    @property
+    def finish(self) -> datetime | None:
+        """When it is done at this pace; None while nobody works or when nothing is left."""
+        if not self.pace or not self.left or self.left / self.pace > 3650:
+            return None
+        return timezone.now() + timedelta(days=ceil(self.left / self.pace))
+
+
+def progress(project: Project) -> list[Progress]:
+    tasks = project.tasks.ordinary().order_by().values("kind").annotate(wanted=Sum("overlap"))
+    wanted = dict(tasks.values_list("kind", "wanted"))
+    answers = Assignment.objects.of_project(project).ordinary().submitted().order_by()
+    answered = _by_kind(answers)
+    lately = _by_kind(answers.submitted_within(timedelta(days=PACE_DAYS)))
+    return [
+        Progress(kind, wanted[kind], answered.get(kind, 0), lately.get(kind, 0) / PACE_DAYS)
+        for kind in Task.Kind.values
+        if kind in wanted
+    ]
+
+
+def _by_kind(answers: AssignmentQuerySet) -> dict[str, int]:
+    counts = answers.values("task__kind").annotate(n=Count("pk"))
+    return {row["task__kind"]: row["n"] for row in counts}
+
+
+def throughput(project: Project) -> list[tuple[date, int]]:
+    """(day, answers) of the last four weeks, days without any left out."""
+    answers = Assignment.objects.of_project(project).ordinary().order_by()
+    days = (
+        answers.submitted_within(timedelta(days=SHOWN_DAYS))
+        .annotate(day=TruncDate("ended_at"))
+        .values("day")
+        .annotate(n=Count("pk"))
+    )
+    return list(days.order_by("-day").values_list("day", "n"))
+
+
+def queue_health(project: Project) -> dict[str, int]:
+    """How many tasks are open, and how many assignments are leased, expired and skipped."""
+    work = Assignment.objects.of_project(project).order_by()
+    return {
+        "open tasks": project.tasks.ordinary().open().count(),
+        "leased now": work.leased().count(),
+        "expired, free again": work.expired().count(),
+        "skipped": work.filter(state=State.SKIPPED).count(),
+        "reviews waiting": project.tasks.of_kind(Task.Kind.REVIEW).open().count(),
+    }
+
+
+def skip_reasons(project: Project) -> list[tuple[str, int]]:
+    skipped = Assignment.objects.of_project(project).filter(state=State.SKIPPED).order_by()
+    rows = skipped.values("skip_reason").annotate(n=Count("pk")).order_by("-n")
+    names = dict(Assignment.SkipReason.choices)
+    return [(str(names.get(row["skip_reason"], "no reason")), row["n"]) for row in rows]
+
+
+def causes(project: Project) -> list[tuple[str, int]]:
+    """What reviewers say disagreement came from, the most frequent first."""
+    judged = Review.objects.filter(assignment__task__project=project).exclude(cause="").order_by()
+    rows = judged.values("cause").annotate(n=Count("pk")).order_by("-n")
+    return [(str(Review.Cause(row["cause"]).label), row["n"]) for row in rows]

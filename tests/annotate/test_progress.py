@@ -1,0 +1,76 @@
+"""The leads' dashboard and the page of gold tasks."""
+
+import pytest
+
+from annotate import progress
+from annotate.models import Assignment, Demonstration, Placement, Ranking, Task
+from annotate.queue import next_assignment
+
+PROGRESS, GOLD = "/p/cooking/progress/", "/p/cooking/gold/"
+
+
+def rank(labeler, project):
+    work = next_assignment(labeler, project)
+    placed = [Placement(completion_id=pk, place=n) for n, pk in enumerate(work.shown_order, 1)]
+    return Ranking.record(assignment=work, placements=placed)
+
+
+def test_it_tells_what_is_done_what_is_left_and_when_it_ends(project, alice, bob, write_task):
+    for _ in range(3):
+        write_task(overlap=2)
+    for labeler in (alice, bob, alice):
+        Demonstration.record(assignment=next_assignment(labeler, project), text="Boil it.")
+    [writing] = progress.progress(project)
+    assert (writing.kind, writing.wanted, writing.answered, writing.left) == ("write", 6, 3, 3)
+    assert writing.pace == pytest.approx(3 / 7)
+    assert (writing.finish - Assignment.objects.latest("pk").ended_at).days in (6, 7)
+    [(_, answers)] = progress.throughput(project)
+    assert answers == 3
+
+
+def test_it_tells_what_holds_the_queue_up(project, alice, bob, write_task):
+    for _ in range(3):
+        write_task()
+    next_assignment(alice, project).skip(reason="unclear")
+    next_assignment(bob, project)
+    health = progress.queue_health(project)
+    assert (health["open tasks"], health["leased now"], health["skipped"]) == (3, 1, 1)
+    assert progress.skip_reasons(project) == [("The prompt is unclear", 1)]
+
+
+def test_the_page_shows_agreement(browse, project, alice, bob, rita, rank_task):
+    assert "No task was opened yet" in browse(rita).get(PROGRESS).content.decode()
+    rank_task(overlap=2)
+    rank(alice, project)
+    rank(bob, project)
+    page = browse(rita).get(PROGRESS).content.decode()
+    assert "Krippendorff" in page and "Guideline v1" in page and "2 of 2 answers" in page
+
+
+def test_a_lead_makes_gold_of_an_own_ranking_uses_it_for_practice_and_retires_it(
+    browse, project, rita, rank_task
+):
+    rank_task()
+    own = rank(rita, project)
+    client = browse(rita)
+    assert "Make gold" in client.get(GOLD).content.decode()
+    states = []
+    for act in ("gold", "practice", "gold", "retire"):
+        client.post(GOLD, {"ranking": own.pk, "act": act})
+        task = Task.objects.get(gold=own)
+        states.append((task.is_practice, task.closed_at is None))
+    assert states == [(False, True), (True, True), (False, True), (False, False)]
+
+
+def test_leads_only_and_nothing_of_another_project(
+    browse, project, alice, rita, mallory, rank_task
+):
+    rank_task()
+    own = rank(rita, project)
+    for address in (PROGRESS, GOLD):
+        assert browse(alice).get(address).status_code == 403
+        assert browse(mallory).get(address).status_code == 404
+    theirs = browse(mallory).post("/p/elsewhere/gold/", {"ranking": own.pk, "act": "gold"})
+    missing = browse(mallory).post("/p/elsewhere/gold/", {"ranking": "nonsense", "act": "gold"})
+    assert theirs.status_code == missing.status_code == 404
+    assert not Task.objects.exclude(gold=None).exists()
