@@ -103,15 +103,18 @@ def asking(ids: Iterable[int]) -> list[dict[str, str]]:
     return [{"role": "user", "content": words(ids)}]
 
 
-def best_seconds(turn: Callable[[int], Any], times: int) -> tuple[float, list[float]]:
-    """(least seconds, all but the first): the first turn warms up, and others share the machine."""
+def best_seconds(turn: Callable[[int], Any], times: int) -> tuple[float, list[list[float]]]:
+    """(least seconds, [seconds, processor seconds] of all but the first).
+
+    The first turn warms up; processor seconds tell when others shared the machine.
+    """
     taken = []
     for number in range(times):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         turn(number)
-        taken.append(time.perf_counter() - started)
+        taken.append([time.perf_counter() - started, time.process_time() - used])
     kept = taken[1:] or taken
-    return min(kept), [round(each, 3) for each in kept]
+    return min(kept)[0], [[round(each, 3) for each in pair] for pair in kept]
 
 
 def report(options: argparse.Namespace, **figures: Any) -> None:
