@@ -148,3 +148,11 @@ class AskPeopleForm(forms.Form):
 
 class DecisionForm(forms.Form):
     reason = forms.CharField(max_length=500)
+
+
+class WithdrawalForm(forms.Form):
+    reason = forms.CharField(max_length=500, required=False)
+    confirmed = forms.BooleanField(
+        label="Nothing of theirs shall train a model of this project any more.",
+        error_messages={"required": "Tick the box to confirm."},
+    )

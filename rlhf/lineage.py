@@ -10,6 +10,7 @@ from django.db.models import Count, Q
 
 from annotate.models import Policy, Project, User
 from rlhf.models import RewardModel, Run, Snapshot, TrainedPolicy
+from rlhf.models.withdrawals import Descendants, descendants_of
 
 Plain = dict[str, Any]
 
@@ -104,50 +105,33 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
     ]
 
 
-def reach_of(labeler: User, project: Project) -> Plain:
-    """What a person's labels went into: snapshots, and every policy that descends from them."""
-    snapshots = (
-        Snapshot.objects.filter(project=project)
-        .filter(Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler))
-        .select_related("run__round")
-        .distinct()
-        .order_by("pk")
-    )
-    reached = list(snapshots)
+def reach_of(person: User, project: Project) -> Plain:
+    """What somebody's data went into: snapshots, the runs made of them, and every policy that
+    descends from those."""
+    mine = Snapshot.objects.of_project(project).with_data_of(User.objects.filter(pk=person.pk))
+    snapshots = list(mine.select_related("run__round").order_by("pk"))
+    made = descendants_of([snapshot.pk for snapshot in snapshots])
+    runs = Run.objects.select_related("round").order_by("pk").in_bulk(made.runs).values()
     return {
-        "labeler": labeler.username,
-        "name": labeler.display_name,
+        "labeler": person.username,
+        "name": person.display_name,
         "snapshots": [
-            {
-                "id": snapshot.pk,
-                "sha256": snapshot.sha256,
-                "round": snapshot.run.round.number if snapshot.run.round else None,
-                "kind": snapshot.run.get_kind_display(),
-            }
-            for snapshot in reached
+            {"id": each.pk, "sha256": each.sha256, **_named(each.run)} for each in snapshots
         ],
+        "runs": [{"id": run.pk, "state": run.get_state_display(), **_named(run)} for run in runs],
+        "rounds": sorted({run.round.number for run in runs if run.round}),
         "policies": [
             {"id": policy.pk, "policy": policy.name, "state": policy.state}
-            for policy in policies_from(reached)
+            for policy in Policy.objects.filter(pk__in=made.policies).order_by("pk")
         ],
     }
 
 
-def policies_from(snapshots: list[Snapshot]) -> list[Policy]:
-    """Trained on one of them, by way of its reward model, or descended from such a policy."""
-    runs = [snapshot.run for snapshot in snapshots]
-    judged = [run.round_id for run in runs if run.kind == Run.Kind.REWARD]
-    found = set(
-        Policy.objects.filter(
-            Q(training__checkpoint__run__in=runs)
-            | Q(
-                training__checkpoint__run__round__in=judged,
-                training__checkpoint__run__kind=Run.Kind.PPO,
-            )
-        )
-    )
-    young = found
-    while young:
-        young = set(Policy.objects.filter(parent__in=young)) - found
-        found |= young
-    return sorted(found, key=lambda policy: policy.pk)
+def _named(run: Run) -> Plain:
+    return {"round": run.round.number if run.round else None, "kind": run.get_kind_display()}
+
+
+def stale_in(project: Project) -> Descendants:
+    """Ids of the runs and policies made of data that was withdrawn since."""
+    stale = Snapshot.objects.stale(project).values_list("pk", flat=True)
+    return descendants_of(list(stale))

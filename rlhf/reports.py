@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from django.db.models import Prefetch
 from annotate.models import Policy, Project
 from annotate.models.prompts import content_hash
 from rlhf.launcher import last_lines
+from rlhf.lineage import stale_in
 from rlhf.models import Evaluation, Round, Run, Sample
 
 State = Run.State
@@ -30,6 +32,7 @@ class RoundReport:
     round: Round
     runs: list[Run]
     place: int | None = None  # of the current stage in the queue of workers
+    is_stale: bool = False  # made of data that was withdrawn since
 
     @property
     def current(self) -> Run:
@@ -127,11 +130,12 @@ def snapshot_of(run: Run) -> Any:
     return getattr(run, "snapshot", None)
 
 
-def report_on(round: Round) -> RoundReport:
+def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:
+    """`stale`: ids of runs made of data that was withdrawn since."""
     runs = list(round.runs.all())
     current = _current(runs)
     place = current.place_in_queue() if current.state == State.QUEUED else None
-    return RoundReport(round, runs, place)
+    return RoundReport(round, runs, place, any(run.pk in stale for run in runs))
 
 
 def _current(runs: list[Run]) -> Run:
@@ -139,7 +143,8 @@ def _current(runs: list[Run]) -> Run:
 
 
 def reports_of(project: Project) -> list[RoundReport]:
-    return [report_on(round) for round in Round.objects.of_project(project).with_runs()]
+    stale = stale_in(project).runs
+    return [report_on(round, stale) for round in Round.objects.of_project(project).with_runs()]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
 from rlhf.learning.config import ConfigError, from_dict
 from rlhf.learning.config import recipe as recipe_of
+from rlhf.lineage import stale_in
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import Finding, NotReady, check_base, preflight
@@ -159,6 +160,26 @@ def resume_round(round: Round) -> bool:
     for run in resumed[:1]:
         ring("train", "rlhf.jobs.train", run.pk)
     return bool(resumed)
+
+
+def launch_again(round: Round, *, by: User) -> Round:
+    """The same recipe on the same filters, as of now, without what was withdrawn meanwhile: it
+    starts from the nearest ancestor of its base that owes nothing to that."""
+    stale = set(stale_in(round.project).policies)
+    base = round.base
+    while base.pk in stale and base.parent:
+        base = base.parent
+    configs = {run.kind: run.config for run in round.runs.all() if run.kind in TRAININGS}
+    parts = ("train", "tune")
+    return launch_round(
+        round.project,
+        by=by,
+        base=base,
+        recipe=round.recipe,
+        overrides={kind: {part: each[part] for part in parts} for kind, each in configs.items()},
+        filters=replace(Filters.from_dict(round.filters), until=None),
+        note=f"{round} without what was withdrawn",
+    )
 
 
 def prioritise_round(round: Round) -> bool:

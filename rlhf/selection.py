@@ -15,6 +15,7 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery
 from annotate.models import Demonstration, Placement, Project, Prompt, Ranking, Review
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import PromptQuerySet
+from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
 
 TRAIN = (Prompt.Split.TRAIN,)
 HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
@@ -64,7 +65,7 @@ EVERYTHING = Filters()
 
 
 def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    return _passing(Demonstration.objects.of_project(project), filters)
+    return _passing(Demonstration.objects.of_project(project), project, filters)
 
 
 def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
@@ -73,7 +74,7 @@ def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuer
 
 
 def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    labels = _passing(Ranking.objects.of_project(project), filters)
+    labels = _passing(Ranking.objects.of_project(project), project, filters)
     if filters.policies_since:
         labels = labels.filter(~_shows_policy_before(filters.policies_since))
     return labels.filter(outcome=Ranking.Outcome.RANKED)
@@ -89,6 +90,7 @@ def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
 
 def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
     chosen = PromptQuerySet(Prompt).filter(project=project)
+    chosen = chosen.exclude(pk__in=prompts_of_guests(withdrawn_from(project)).values("pk"))
     if filters.until:
         chosen = chosen.filter(created_at__lte=filters.until)
     if filters.tags:
@@ -125,7 +127,11 @@ def count(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
     }
 
 
-def _passing(labels: LabelQuerySet, filters: Filters) -> LabelQuerySet:
+def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> LabelQuerySet:
+    # A withdrawal counts at once, whatever moment the filters look at.
+    withdrawn = withdrawn_from(project)
+    labels = labels.exclude(labeler__in=withdrawn)
+    labels = labels.exclude(prompt__in=prompts_of_guests(withdrawn).values("pk"))
     reviews = Review.objects.filter(**{labels.model._meta.model_name: OuterRef("pk")})
     if filters.until:
         reviews = reviews.filter(created_at__lte=filters.until)

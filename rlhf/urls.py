@@ -6,6 +6,7 @@ urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.rounds_show, name="rounds_show"),
+    path("p/<slug:slug>/rounds/<int:number>/again/", rounds.rounds_again, name="rounds_again"),
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),
     path(
         "p/<slug:slug>/rounds/<int:number>/samples/", rounds.rounds_samples, name="rounds_samples"

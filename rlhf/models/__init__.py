@@ -9,6 +9,7 @@ from rlhf.models.outcomes import (
     TrainedPolicy,
 )
 from rlhf.models.runs import LeaseLost, Metric, Round, Run, Sample
+from rlhf.models.withdrawals import Withdrawal
 
 __all__ = [
     "Checkpoint",
@@ -22,4 +23,5 @@ __all__ = [
     "Sample",
     "Snapshot",
     "TrainedPolicy",
+    "Withdrawal",
 ]

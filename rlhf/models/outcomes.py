@@ -7,6 +7,32 @@ from django.db.models import Q
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
 from rlhf.models.runs import LeasedRow, Round, Run
+from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
+
+
+class SnapshotQuerySet(models.QuerySet["Snapshot"]):
+    def of_project(self, project: Project) -> SnapshotQuerySet:
+        return self.filter(project=project)
+
+    def with_data_of(self, people: models.QuerySet[User]) -> SnapshotQuerySet:
+        """Those that hold a label of one of them, a prompt they asked, or a label on such a one."""
+        asked = prompts_of_guests(people).values("pk")
+        written = Q(demonstration__labeler__in=people) | Q(demonstration__prompt__in=asked)
+        ranked = Q(ranking__labeler__in=people) | Q(ranking__prompt__in=asked)
+        holding = (
+            Snapshot.demonstrations.through.objects.filter(written),
+            Snapshot.rankings.through.objects.filter(ranked),
+            Snapshot.feedback.through.objects.filter(feedback__user__in=people),
+            Snapshot.prompts.through.objects.filter(prompt__in=asked),
+        )
+        found = Q(pk__in=[])
+        for rows in holding:
+            found |= Q(pk__in=rows.values("snapshot"))
+        return self.filter(found)
+
+    def stale(self, project: Project) -> SnapshotQuerySet:
+        """Those that hold data of somebody who has withdrawn it since."""
+        return self.of_project(project).with_data_of(withdrawn_from(project))
 
 
 class Snapshot(models.Model):
@@ -22,6 +48,8 @@ class Snapshot(models.Model):
     feedback = models.ManyToManyField(Feedback, related_name="snapshots")
     prompts = models.ManyToManyField(Prompt, related_name="snapshots")
     frozen_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SnapshotQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

@@ -10,9 +10,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User
-from rlhf.forms import DecisionForm, SamplingForm
+from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
 from rlhf.lineage import lineage_of, reach_of
-from rlhf.models import Run
+from rlhf.models import Run, Withdrawal
 from rlhf.preflight import NotReady
 from rlhf.promotion import previous_live, promote, roll_back
 from rlhf.reports import policies_of
@@ -92,10 +92,21 @@ def policies_lineage_json(request: Request, slug: str, policy_id: int) -> JsonRe
     return JsonResponse({"lineage": lineage_of(policy)})
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 def policies_reach(request: Request, slug: str, username: str) -> HttpResponse:
-    """What a member's labels went into."""
+    """What a member's data went into, and taking it out of all that comes."""
     project = project_for(request.user, slug, Role.OPERATOR)
     person = get_object_or_404(User, username=username, memberships__project=project)
-    context = {"project": project, "person": person, "reach": reach_of(person, project)}
-    return render(request, "rlhf/reach.html", context)
+    form = WithdrawalForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        reason = form.cleaned_data["reason"]
+        Withdrawal.withdraw(project, person=person, by=request.user, reason=reason)
+        return redirect("policies_reach", slug=slug, username=username)
+    context = {
+        "project": project,
+        "person": person,
+        "reach": reach_of(person, project),
+        "withdrawal": project.withdrawals.of_person(person).first(),
+        "form": form,
+    }
+    return render(request, "rlhf/reach.html", context, status=422 if form.errors else 200)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
 from annotate.models import Project
@@ -15,10 +15,18 @@ from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
 from rlhf.forms import RoundForm
 from rlhf.learning.config import ConfigError
+from rlhf.lineage import stale_in
 from rlhf.models import Round
 from rlhf.preflight import NotReady, preflight
 from rlhf.reports import log_of, report_on, reports_of, samples_of
-from rlhf.rounds import SIZES, cancel_round, launch_round, prioritise_round, resume_round
+from rlhf.rounds import (
+    SIZES,
+    cancel_round,
+    launch_again,
+    launch_round,
+    prioritise_round,
+    resume_round,
+)
 from rlhf.verdicts import people_on
 
 
@@ -80,6 +88,18 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     return render(request, "rlhf/round.html", context)
 
 
+@require_POST
+def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
+    """The same round anew, without what was withdrawn meanwhile."""
+    round = round_for(request.user, slug, number)
+    try:
+        again = launch_again(round, by=request.user)
+    except NotReady as error:
+        messages.error(request, f"The round was not launched. {error}")
+        return redirect("rounds_show", slug=slug, number=number)
+    return redirect("rounds_show", slug=slug, number=again.number)
+
+
 @require_GET
 def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
     """The part of the page that changes, if it has."""
@@ -96,7 +116,7 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
 
 
 def _live(round: Round) -> dict[str, Any]:
-    report = report_on(round)
+    report = report_on(round, stale_in(round.project).runs)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
     return {**context, **people_on(report)}

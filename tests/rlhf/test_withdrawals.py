@@ -1,0 +1,168 @@
+from io import StringIO
+from threading import Event
+
+import pytest
+from django.core.management import call_command
+
+from annotate.models import Completion, Conversation, Message, Policy, Project, User
+from rlhf.leases import claim
+from rlhf.lineage import lineage_of, reach_of, stale_in
+from rlhf.models import Run, Snapshot, Withdrawal
+from rlhf.rounds import launch_round
+from rlhf.selection import Filters, count, demonstrations, rankings
+from rlhf.selection import prompts as selected_prompts
+from rlhf.supervisor import supervise
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def work_until_idle() -> None:
+    while lease := claim():
+        supervise(lease, Event())
+
+
+def asked_in_chat(project: Project, guest: User, prompts, policy: Policy) -> None:
+    """As if the guest had asked these prompts."""
+    for prompt in prompts:
+        prompt.source = "chat"
+        prompt.save()
+        conversation = Conversation.objects.create(project=project, guest=guest)
+        said = Completion.objects.create(prompt=prompt, policy=policy, text="A", source="chat")
+        conversation.messages.create(role=Message.Role.ASSISTANT, completion=said, text="A")
+
+
+@pytest.fixture
+def history(
+    project, labels, base, olga, alice, bob, gus, prompts, fake_trainer, monkeypatch
+) -> None:
+    """Round 1 from base with everybody; round 2 from its policy with Alice alone, and a prompted
+    policy on that; round 3 from base with Alice alone."""
+    monkeypatch.setattr("rlhf.supervisor.LOOK_EVERY", 0.05)
+    fake_trainer(steps=2)
+    asked_in_chat(project, gus, prompts[:1], base)
+    only_alice = Filters(labelers=(alice.pk,), tags=("plain",))
+    for prompt in prompts[1:]:
+        prompt.tags = ["plain"]
+        prompt.save()
+    launch_round(project, by=olga, base=base, recipe="tiny")
+    work_until_idle()
+    first = Policy.objects.get(name="r1-ppo")
+    launch_round(project, by=olga, base=first, recipe="tiny", filters=only_alice)
+    work_until_idle()
+    second = Policy.objects.get(name="r2-ppo")
+    Policy.objects.create(project=project, name="prompted", origin="prompted", parent=second)
+    launch_round(project, by=olga, base=base, recipe="tiny", filters=only_alice)
+    work_until_idle()
+
+
+def holds(snapshot: Snapshot, person: User) -> bool:
+    """By looking at every row of it."""
+    guests = {
+        conversation.guest_id: {
+            message.completion.prompt_id for message in conversation.messages.all()
+        }
+        for conversation in Conversation.objects.all()
+    }
+    asked = guests.get(person.pk, set())
+    labels = [*snapshot.demonstrations.all(), *snapshot.rankings.all()]
+    mine = [each for each in labels if each.labeler_id == person.pk or each.prompt_id in asked]
+    return bool(mine) or any(prompt.pk in asked for prompt in snapshot.prompts.all())
+
+
+def brute_force(person: User) -> tuple[set[int], set[int], set[str]]:
+    """Ids of snapshots and runs, names of policies, by walking back from every one of them."""
+    snapshots = {each.pk for each in Snapshot.objects.all() if holds(each, person)}
+
+    def is_made_of_it(policy: Policy) -> bool:
+        found = False
+        for step in lineage_of(policy):
+            training = step["training"] or {}
+            parts = [training.get("run"), (training.get("reward_model") or {}).get("run")]
+            found |= any(part and part["snapshot"]["id"] in snapshots for part in parts)
+        return found
+
+    policies = {each.name for each in Policy.objects.all() if is_made_of_it(each)}
+    runs = set()
+    for run in Run.objects.exclude(kind="evaluate").filter(snapshot__isnull=False):
+        earlier = run.round.runs.filter(position__lte=run.position, snapshot__pk__in=snapshots)
+        if earlier.exists() or run.round.base.name in policies:
+            runs.add(run.pk)
+    return snapshots, runs, policies
+
+
+def test_what_was_made_of_somebodys_data_is_named_exactly(history, project, rita, bob, olga):
+    for name, snapshots in (("alice", 6), ("bob", 1), ("gus", 3), ("rita", 0)):
+        person = User.objects.get(username=name)
+        reach = reach_of(person, project)
+        named = (
+            {each["id"] for each in reach["snapshots"]},
+            {each["id"] for each in reach["runs"]},
+            {each["policy"] for each in reach["policies"]},
+        )
+        assert named == brute_force(person), name
+        assert len(named[0]) == snapshots, name
+
+    assert stale_in(project).runs == stale_in(project).policies == []
+    Withdrawal.withdraw(project, person=bob, by=olga)
+    Withdrawal.withdraw(project, person=bob, by=olga)
+    snapshots, runs, policies = brute_force(bob)
+    assert policies == {"r1-ppo", "r2-sft", "r2-ppo", "prompted"}
+    stale = stale_in(project)
+    assert {each.pk for each in Snapshot.objects.stale(project)} == snapshots
+    assert set(stale.runs) == runs
+    assert {each.name for each in Policy.objects.filter(pk__in=stale.policies)} == policies
+
+
+def test_nothing_withdrawn_is_selected_even_under_an_old_moment(project, labels, base, bob, olga):
+    old = Filters.from_dict(launch_round(project, by=olga, base=base, recipe="tiny").filters)
+    assert rankings(project, old).filter(labeler=bob).exists()
+    Withdrawal.withdraw(project, person=bob, by=olga)
+    assert not rankings(project, old).filter(labeler=bob).exists()
+    assert not demonstrations(project, old).filter(labeler=bob).exists()
+    assert count(project, old)["rankings"] == 16
+
+
+def test_a_guests_prompts_go_with_all_that_was_said_of_them(
+    project, labels, base, gus, olga, prompts
+):
+    asked_in_chat(project, gus, prompts[:2], base)
+    before = count(project)
+    Withdrawal.withdraw(project, person=gus, by=olga)
+    after = count(project)
+    lost = {name: before[name] - after[name] for name in ("prompts", "demonstrations", "rankings")}
+    assert lost == {"prompts": 2, "demonstrations": 2, "rankings": 4}
+    assert not selected_prompts(project).filter(pk=prompts[0].pk).exists()
+
+
+def test_a_withdrawal_in_one_project_leaves_the_others_alone(project, labels, bob, olga, mallory):
+    elsewhere = Project.objects.get(slug="elsewhere")
+    Withdrawal.withdraw(elsewhere, person=bob, by=mallory)
+    assert count(project)["rankings"] == 32
+
+
+def test_an_operator_withdraws_on_the_page_and_starts_anew(history, project, browse, olga, alice):
+    page = "/p/cooking/policies/from/bob/"
+    assert browse(alice).post(page, {"confirmed": "on"}).status_code == 403
+    client = browse(olga)
+    unconfirmed = client.post(page, {"reason": "asked for it"})
+    assert (unconfirmed.status_code, Withdrawal.objects.count()) == (422, 0)
+    told = {"reason": "asked for it", "confirmed": "on"}
+    html = client.post(page, told, follow=True).content.decode()
+    assert "withdrawn" in html and "Round 2 again without it" in html and "asked for it" in html
+    assert "stale" in client.get("/p/cooking/rounds/2/").content.decode()
+    assert "stale" not in client.get("/p/cooking/rounds/3/").content.decode()
+
+    assert browse(alice).post("/p/cooking/rounds/2/again/").status_code == 403
+    assert client.post("/p/cooking/rounds/2/again/").url == "/p/cooking/rounds/4/"
+    second, again = (project.rounds.get(number=number) for number in (2, 4))
+    # Bob ranked but demonstrated nothing: the SFT policy of round 1 owes him nothing.
+    assert (second.base.name, again.base.name) == ("r1-ppo", "r1-sft")
+    configs = [{run.kind: run.config for run in round.runs.all()} for round in (second, again)]
+    assert configs[0] == configs[1]
+    work_until_idle()
+    assert not set(stale_in(project).runs) & set(again.runs.values_list("pk", flat=True))
+
+    out = StringIO()
+    call_command("withdraw", "bob", project="cooking", stdout=out)
+    assert "stale: policy r1-ppo" in out.getvalue() and "r1-sft" not in out.getvalue()
+    assert out.getvalue().count("stale: snapshot") == 1
