@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from annotate.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
+from rlhf.gate import Refused, conditions
 from rlhf.models import Promotion
 from rlhf.models.runs import lock_project
 
 logger = logging.getLogger(__name__)
 
 
-def promote(policy: Policy, *, by: User, reason: str) -> Promotion:
-    """Makes `policy` live. The server loads it first, so that no guest waits for that."""
+def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
+    """Makes `policy` live, if the gate lets it pass or `override` says why it should all the same.
+    The server loads it first, so that no guest waits for that. Raises gate.Refused."""
     if policy.state == Policy.State.LIVE:
         raise ValidationError(f"{policy} is live already.")
-    return _switch(policy, by=by, reason=reason, is_rollback=False)
+    _check_reason(reason)
+    seen = conditions(policy)
+    failed = [each for each in seen if not each.passed]
+    if failed and not override.strip():
+        raise Refused(policy, failed)
+    return _switch(
+        policy,
+        by=by,
+        reason=reason,
+        is_rollback=False,
+        conditions=[each.as_dict() for each in seen],
+        override=override.strip() if failed else "",
+    )
 
 
 def roll_back(project: Project, *, by: User, reason: str) -> Promotion:
@@ -43,9 +58,14 @@ def previous_live(project: Project) -> Policy | None:
     return line[-2] if len(line) > 1 else None
 
 
-def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool) -> Promotion:
+def _check_reason(reason: str) -> None:
     if not reason.strip():
         raise ValidationError("Say why, for those who will ask later.")
+
+
+def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen: Any) -> Promotion:
+    """`seen`: what the gate saw, kept with the decision."""
+    _check_reason(reason)
     if not policy.folder and not policy.endpoint:
         raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
     _warm(policy, must_answer=not is_rollback)
@@ -62,6 +82,7 @@ def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool) -> Prom
             is_rollback=is_rollback,
             reason=reason.strip(),
             decided_by=by,
+            **seen,
         )
 
 

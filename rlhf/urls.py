@@ -43,6 +43,10 @@ urlpatterns = [
         policies.policies_lineage_json,
         name="policies_lineage_json",
     ),
+    path("p/<slug:slug>/decisions/", policies.policies_decisions, name="policies_decisions"),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/gate/", policies.policies_gate, name="policies_gate"
+    ),
     path(
         "p/<slug:slug>/policies/<int:policy_id>/promote/",
         policies.policies_promote,

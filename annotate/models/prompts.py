@@ -354,6 +354,14 @@ class CompletionQuerySet(models.QuerySet["Completion"]):
         """Those that a sampling or an evaluation wrote."""
         return self.filter(sampling__run=run_id)
 
+    def mean_lengths(self, policies: list[Policy], *, splits: Iterable[str]) -> dict[int, float]:
+        """Characters an answer of each policy has, over the prompts that all of them answered."""
+        said = self.filter(policy__in=policies, prompt__split__in=splits)
+        met = said.order_by().values("prompt").annotate(n=models.Count("policy", distinct=True))
+        rows = said.filter(prompt__in=met.filter(n=len(policies)).values("prompt")).order_by()
+        means = rows.values("policy").annotate(mean=models.Avg(models.functions.Length("text")))
+        return dict(means.values_list("policy", "mean"))
+
     def ids_by_content(self, prompt_ids: Iterable[int]) -> dict[tuple[int, int, str], int]:
         """(prompt, policy, hash of the text) → the oldest completion that says it."""
         rows = self.filter(prompt__in=list(prompt_ids)).order_by("-pk")

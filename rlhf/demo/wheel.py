@@ -121,7 +121,12 @@ class Wheel:
             gold = self.judge(round, [ppo, sft, base], by=olga, seed=seed)
         with self.stage("promote"):
             rate = gold["ppo_over_sft"]["win_rate"]
-            promotion = promote(ppo, by=olga, reason=f"Wins {rate:.0%} against SFT by the measure")
+            promotion = promote(
+                ppo,
+                by=olga,
+                reason=f"Wins {rate:.0%} against SFT by the measure",
+                override="Judged by the stated measure: no person has compared anything.",
+            )
             self.say(f"{ppo} is live")
         with self.stage("chat"):
             answer = self.chat(guest)

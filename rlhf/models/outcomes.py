@@ -178,6 +178,10 @@ class Promotion(models.Model):
     previous = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
     is_rollback = models.BooleanField(default=False)
     reason = models.CharField(max_length=500)
+    conditions = models.JSONField(default=list, help_text="What the gate saw; see rlhf.gate.")
+    override = models.CharField(
+        max_length=500, blank=True, help_text="Why it was promoted although the gate was shut."
+    )
     decided_by = models.ForeignKey(User, models.PROTECT, related_name="promotions")
     created_at = models.DateTimeField(auto_now_add=True)
 

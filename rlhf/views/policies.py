@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User
 from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
+from rlhf.gate import conditions
 from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run, Withdrawal
 from rlhf.preflight import NotReady
@@ -36,7 +37,35 @@ def policies(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def policies_promote(request: Request, slug: str, policy_id: int) -> HttpResponse:
     policy = policy_for(request.user, slug, policy_id)
-    return _decide(request, slug, lambda reason: promote(policy, by=request.user, reason=reason))
+    override = request.POST.get("override", "")[:500]
+    return _decide(
+        request,
+        slug,
+        lambda reason: promote(policy, by=request.user, reason=reason, override=override),
+    )
+
+
+@require_GET
+def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
+    """What stands between a policy and the guests, and the form to let it pass."""
+    policy = policy_for(request.user, slug, policy_id)
+    seen = conditions(policy)
+    context = {
+        "project": policy.project,
+        "policy": policy,
+        "conditions": seen,
+        "is_shut": any(not each.passed for each in seen),
+    }
+    return render(request, "rlhf/gate.html", context)
+
+
+@require_GET
+def policies_decisions(request: Request, slug: str) -> HttpResponse:
+    """Every promotion and roll back, with what the gate saw."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    decisions = project.promotions.select_related("policy", "previous", "decided_by")
+    context = {"project": project, "promotions": list(decisions)}
+    return render(request, "rlhf/decisions.html", context)
 
 
 @require_POST

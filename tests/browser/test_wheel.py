@@ -125,9 +125,9 @@ def promote(olga: Page, site: Site) -> None:
     policy = olga.get_by_role("listitem").filter(
         has=olga.get_by_role("heading", name=re.compile("r1-ppo"))
     )
-    policy.get_by_text("Promote…").click()
-    policy.get_by_label("Reason").fill("Turns")
-    policy.get_by_role("button", name="Make r1-ppo live").click()
+    policy.get_by_role("link", name="Promote…").click()
+    olga.get_by_label("Reason").fill("Turns")
+    olga.get_by_role("button", name="Make r1-ppo live").click()
     expect(olga.get_by_role("heading", name=re.compile("r1-ppo.*live", re.I))).to_be_visible(
         timeout=MINUTES
     )

@@ -74,7 +74,10 @@ def test_launch_round_without_labels_says_what_to_do(project, prompts, base, olg
 def test_promote_and_roll_back(project, base, olga):
     project.policies.create(name="old", origin="base", folder="x").go_live()
     at = ["--project", "cooking", "--reason", "because"]
-    assert manage("promote", *at, "--policy", "base") == "base is live instead of old.\n"
+    with pytest.raises(CommandError, match="Blind win rate: people have compared it with old on 0"):
+        manage("promote", *at, "--policy", "base")
+    told = manage("promote", *at, "--policy", "base", "--override", "nobody is there to ask")
+    assert told == "base is live instead of old.\n"
     assert manage("promote", *at, "--roll-back") == "old is live instead of base.\n"
     with pytest.raises(CommandError, match="nothing to roll back to"):
         manage("promote", *at, "--roll-back")

@@ -73,6 +73,8 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "evaluation": {},
         "policies": {},
         "policies_sample": {},
+        "policies_decisions": {},
+        "policies_gate": {"policy_id": trained.pk},
         "policies_lineage": {"policy_id": trained.pk},
         "policies_lineage_json": {"policy_id": trained.pk},
         "policies_reach": {"username": labeler},
@@ -309,14 +311,22 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
     client = browse(olga)
     html = client.get("/p/cooking/policies/").content.decode()
     assert "<strong>70%</strong>" in html and "(55%–82%) over base" in html
-    said = client.post(
-        f"/p/cooking/policies/{trained.pk}/promote/", {"reason": "wins 70 %"}, follow=True
-    )
+    address = f"/p/cooking/policies/{trained.pk}/promote/"
+    gate = client.get(f"/p/cooking/policies/{trained.pk}/gate/").content.decode()
+    assert 'data-condition="blind_win_rate" class="failed"' in gate
+    said = client.post(address, {"reason": "wins 70 %"}, follow=True)
+    assert "Blind win rate: people have compared it with base on 0 prompts" in said.content.decode()
+    assert project.policies.live().get() == base
+    decided = {"reason": "wins 70 %", "override": "Guests wait <b>"}
+    said = client.post(address, decided, follow=True)
     assert "r1-sft is live." in said.content.decode()
     assert project.policies.live().get() == trained
     said = client.post("/p/cooking/policies/roll-back/", {"reason": "too short"}, follow=True)
     assert "Rolled back to" in said.content.decode()
     assert project.policies.live().get() == base
+    trail = client.get("/p/cooking/decisions/").content.decode()
+    assert "wins 70 %" in trail and "Guests wait &lt;b&gt;" in trail and "too short" in trail
+    assert "Blind win rate" in trail and "olga" in trail
 
 
 def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, olga):

@@ -5,7 +5,7 @@ from annotate.inference import InferenceError
 from annotate.models import Policy, Project
 from rlhf import promotion
 from rlhf.models import Promotion
-from rlhf.promotion import previous_live, promote, roll_back
+from rlhf.promotion import previous_live, roll_back
 
 
 @pytest.fixture
@@ -24,6 +24,11 @@ def abc(project: Project) -> list[Policy]:
         )
         for name in "abc"
     ]
+
+
+def promote(policy: Policy, **decision) -> Promotion:
+    """These are about the switch; the gate has tests of its own."""
+    return promotion.promote(policy, override="for the test", **decision)
 
 
 def live(project: Project) -> str | None:

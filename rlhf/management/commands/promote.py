@@ -21,6 +21,12 @@ class Command(BaseCommand):
             "--roll-back", action="store_true", help="To the policy that was live before."
         )
         parser.add_argument("--reason", required=True, help="Kept for those who ask later.")
+        parser.add_argument(
+            "--override",
+            default="",
+            metavar="TEXT",
+            help="Why to promote although the gate (people, KL, length) is shut.",
+        )
         parser.add_argument("--by", metavar="USER", help="Who decides; else the first operator.")
 
     def handle(self, **options: Any) -> None:
@@ -30,7 +36,11 @@ class Command(BaseCommand):
             if options["roll_back"]:
                 promotion = roll_back(project, **decision)
             else:
-                promotion = promote(policy_named(project, options["policy"]), **decision)
+                promotion = promote(
+                    policy_named(project, options["policy"]),
+                    override=options["override"],
+                    **decision,
+                )
         except ValidationError as error:
             raise CommandError(" ".join(error.messages))
         instead = f" instead of {promotion.previous}" if promotion.previous else ""

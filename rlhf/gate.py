@@ -1,0 +1,92 @@
+"""What a policy must show before it may answer guests. Each condition has a name and says what it
+saw; an operator may override them in words, and both are kept with the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from annotate.models import Completion, Policy
+from rlhf.matches import FEWEST, matches_of, win_rate
+from rlhf.models import Metric, TrainedPolicy
+from rlhf.selection import HELD_OUT
+
+KL_LIMIT = 25.0  # nats an answer, from the SFT policy
+LENGTH_LIMIT = 1.5  # times the live policy's mean answer
+
+
+@dataclass(frozen=True)
+class Condition:
+    name: str
+    title: str
+    passed: bool
+    said: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Refused(ValidationError):
+    """The gate stays shut; `conditions` are those that failed."""
+
+    def __init__(self, policy: Policy, failed: list[Condition]) -> None:
+        self.conditions = failed
+        reasons = " ".join(f"{each.title}: {each.said}" for each in failed)
+        super().__init__(
+            f"{policy} was not promoted. {reasons} Promote it all the same by saying why."
+        )
+
+
+def conditions(policy: Policy) -> list[Condition]:
+    live = policy.project.policies.live().exclude(pk=policy.pk).first()
+    return [*_blind_win_rate(policy, live), *_kl(policy), *_length(policy, live)]
+
+
+def failing(policy: Policy) -> list[Condition]:
+    return [each for each in conditions(policy) if not each.passed]
+
+
+def _blind_win_rate(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+    name, title = "blind_win_rate", "Blind win rate"
+    if live is None:
+        return
+    seen = win_rate(matches_of(policy.project), policy.pk, live.pk)
+    if seen is None or seen.prompts < FEWEST:
+        met = seen.prompts if seen else 0
+        said = f"people have compared it with {live} on {met} prompts; {FEWEST} are the fewest."
+        yield Condition(name, title, passed=False, said=said)
+        return
+    rate = seen.overall
+    interval = f"{rate.win_rate:.0%} over {live} ({rate.low:.0%}–{rate.high:.0%})"
+    if rate.low > 0.5:
+        yield Condition(name, title, passed=True, said=f"{interval}.")
+    else:
+        said = f"{interval}; the whole interval must lie above 50%."
+        yield Condition(name, title, passed=False, said=said)
+
+
+def _kl(policy: Policy) -> Iterator[Condition]:
+    """Only PPO leaves a distance to what it began from."""
+    training = TrainedPolicy.objects.of(policy)
+    steps = Metric.objects.of(training.checkpoint.run).with_kl_and_score() if training else None
+    last = steps.order_by("-step").first() if steps is not None else None
+    if last is None:
+        return
+    kl = float(last[0])
+    said = f"{kl:.1f} nats an answer from the SFT policy; the limit is {KL_LIMIT:g}."
+    yield Condition("kl", "KL", passed=kl <= KL_LIMIT, said=said)
+
+
+def _length(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+    """Of their answers to the same held-out prompts."""
+    if live is None:
+        return
+    lengths = Completion.objects.mean_lengths([policy, live], splits=HELD_OUT)
+    if len(lengths) < 2 or not lengths[live.pk]:
+        return
+    ratio = lengths[policy.pk] / lengths[live.pk]
+    said = f"{ratio:.2f} times that of {live}; the limit is {LENGTH_LIMIT:g}."
+    yield Condition("length", "Mean length", passed=ratio <= LENGTH_LIMIT, said=said)

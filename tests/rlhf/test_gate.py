@@ -1,0 +1,118 @@
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from annotate.models import Completion, Policy, Project, Ranking
+from rlhf import promotion
+from rlhf.gate import Refused, conditions
+from rlhf.models import Checkpoint, Metric, Run, TrainedPolicy
+from rlhf.promotion import promote
+
+
+@pytest.fixture(autouse=True)
+def warmed(monkeypatch) -> None:
+    monkeypatch.setattr(promotion, "warm", lambda policy: None)
+
+
+@pytest.fixture
+def live(base) -> Policy:
+    base.go_live()
+    base.refresh_from_db()
+    return base
+
+
+@pytest.fixture
+def candidate(project, live) -> Policy:
+    run = Run.objects.create(project=project, kind=Run.Kind.PPO)
+    checkpoint = Checkpoint.objects.create(run=run, step=1, folder="x", manifest_sha256="a" * 64)
+    policy = Policy.objects.create(
+        project=project, name="r1-ppo", origin="trained", folder="x", parent=live
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    return policy
+
+
+def went_far(policy: Policy, kl: float) -> None:
+    values = {"objective/kl": kl, "objective/scores": 1.0}
+    run = TrainedPolicy.objects.of(policy).checkpoint.run
+    Metric.objects.create(run=run, step=1, split="train", time=timezone.now(), values=values)
+
+
+def judged(prompts, labeler, candidate, live, *, wins: int, longer: int = 1) -> None:
+    """On as many prompts as are given, the first `wins` of them for the candidate."""
+    for number, prompt in enumerate(prompts):
+        texts = {candidate: "word " * longer + "new", live: "word old"}
+        said = {
+            policy: Completion.objects.create(
+                prompt=prompt, policy=policy, text=text, source=Completion.Source.EVALUATION
+            )
+            for policy, text in texts.items()
+        }
+        ranking = Ranking.objects.create(prompt=prompt, labeler=labeler)
+        won = number < wins
+        ranking.placements.create(completion=said[candidate], place=1 if won else 2)
+        ranking.placements.create(completion=said[live], place=2 if won else 1)
+
+
+@pytest.fixture
+def held_out(project: Project, new_prompt) -> list:
+    made = [new_prompt(f"Held out? {number}") for number in range(150)]
+    return [prompt for prompt in made if prompt.split != "train"][:20]
+
+
+CASES = [
+    # wins of 20, KL, length → what fails
+    (20, 3.0, 1, []),
+    (11, 3.0, 1, ["blind_win_rate"]),
+    (20, 30.0, 1, ["kl"]),
+    (20, 3.0, 9, ["length"]),
+    (5, 30.0, 9, ["blind_win_rate", "kl", "length"]),
+]
+
+
+@pytest.mark.parametrize(("wins", "kl", "longer", "fails"), CASES)
+def test_the_gate_refuses_each_failing_condition_by_name(
+    held_out, alice, olga, candidate, live, wins, kl, longer, fails
+):
+    assert len(held_out) == 20
+    judged(held_out, alice, candidate, live, wins=wins, longer=longer)
+    went_far(candidate, kl)
+    assert [each.name for each in conditions(candidate)] == ["blind_win_rate", "kl", "length"]
+    if not fails:
+        assert promote(candidate, by=olga, reason="better").override == ""
+        return
+    with pytest.raises(Refused) as refused:
+        promote(candidate, by=olga, reason="better")
+    assert [each.name for each in refused.value.conditions] == fails
+    candidate.refresh_from_db()
+    assert candidate.state == Policy.State.CANDIDATE
+
+
+def test_a_few_lucky_prompts_open_no_gate(held_out, alice, olga, candidate, live):
+    judged(held_out[:4], alice, candidate, live, wins=4)
+    with pytest.raises(Refused, match="on 4 prompts; 5 are the fewest"):
+        promote(candidate, by=olga, reason="better")
+
+
+def test_a_typed_reason_overrides_and_is_kept_with_what_failed(olga, candidate, live):
+    made = promote(candidate, by=olga, reason="better", override=" The old one is unsafe. ")
+    assert made.override == "The old one is unsafe."
+    assert [(each["name"], each["passed"]) for each in made.conditions] == [
+        ("blind_win_rate", False)
+    ]
+
+
+@pytest.mark.parametrize("override", ["", "   "])
+def test_an_empty_override_overrides_nothing(olga, candidate, live, override):
+    with pytest.raises(Refused, match="by saying why"):
+        promote(candidate, by=olga, reason="better", override=override)
+
+
+def test_an_override_needs_a_reason_beside_it(olga, candidate, live):
+    with pytest.raises(ValidationError, match="Say why"):
+        promote(candidate, by=olga, reason="", override="because")
+
+
+def test_the_first_policy_has_nobody_to_beat(project, candidate, olga):
+    Policy.objects.filter(state=Policy.State.LIVE).update(state=Policy.State.RETIRED)
+    assert promote(candidate, by=olga, reason="the first").conditions == []
