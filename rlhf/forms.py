@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django import forms
 
-from annotate.models import Policy, Project, Prompt
+from annotate.models import Policy, Project, Prompt, User
 from rlhf.learning.config import TRAIN, Tune, recipe
 from rlhf.rounds import SIZES, TRAININGS
+from rlhf.selection import EVERYTHING, Filters
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
@@ -29,6 +30,13 @@ class RoundForm(forms.Form):
     )
     recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
     note = forms.CharField(max_length=300, required=False)
+    ask_people = forms.IntegerField(
+        label="People compare",
+        min_value=0,
+        max_value=2000,
+        required=False,
+        help_text="On so many held-out prompts they judge the result afterwards, blind.",
+    )
     seed = forms.IntegerField(
         min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
     )
@@ -88,6 +96,61 @@ def _field(value: Any, metadata: Any) -> forms.Field:
     field = cls(min_value=metadata["least"], **options)
     field.widget.attrs["placeholder"] = f"{value:g}"
     return field
+
+
+class FiltersForm(forms.Form):
+    """Which labels a round learns from; what is left empty filters nothing."""
+
+    since = forms.DateTimeField(label="Labels since", required=False)
+    until = forms.DateTimeField(label="Labels until", required=False)
+    policies_since = forms.DateTimeField(
+        label="Policies since",
+        required=False,
+        help_text="Leaves out rankings of completions by older policies.",
+    )
+    tags = forms.MultipleChoiceField(required=False)
+    accepted_only = forms.BooleanField(label="Only what a reviewer accepted", required=False)
+    labelers = forms.ModelMultipleChoiceField(
+        User.objects.none(), label="Only these labelers", required=False
+    )
+    held_out_labelers = forms.ModelMultipleChoiceField(
+        User.objects.none(),
+        label="Held-out labelers",
+        required=False,
+        help_text="Their rankings measure the reward model and never train it.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        tags = self.fields["tags"]
+        assert isinstance(tags, forms.MultipleChoiceField)
+        tags.choices = [(tag, tag) for tag in project.prompts.all().tags()]
+        for name in ("labelers", "held_out_labelers"):
+            field = self.fields[name]
+            assert isinstance(field, forms.ModelMultipleChoiceField)
+            field.queryset = User.objects.filter(memberships__project=project).order_by("username")
+        for name in ("since", "until", "policies_since"):
+            widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+            self.fields[name].widget = widget
+
+    def filters(self) -> Filters:
+        """Of a form with mistakes in it: no filter at all, so that the page has counts to show."""
+        if not self.is_valid():
+            return EVERYTHING
+        said = self.cleaned_data
+        return Filters(
+            since=said["since"],
+            until=said["until"],
+            policies_since=said["policies_since"],
+            tags=tuple(said["tags"]),
+            accepted_only=said["accepted_only"],
+            labelers=_ids(said["labelers"]),
+            held_out_labelers=_ids(said["held_out_labelers"]),
+        )
+
+
+def _ids(people: Iterable[User]) -> tuple[int, ...]:
+    return tuple(sorted(person.pk for person in people))
 
 
 class SamplingForm(forms.Form):

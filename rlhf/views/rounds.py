@@ -13,7 +13,7 @@ from annotate.access import Request, Role, project_for
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
-from rlhf.forms import RoundForm
+from rlhf.forms import FiltersForm, RoundForm
 from rlhf.learning.config import ConfigError
 from rlhf.lineage import stale_in
 from rlhf.models import Round
@@ -41,7 +41,10 @@ def rounds(request: Request, slug: str) -> HttpResponse:
 def rounds_new(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     form = _round_form(request, project)
-    if request.method == "POST" and form.is_valid():
+    given = request.POST if request.method == "POST" else request.GET
+    choice = FiltersForm(project, given)
+    filters = choice.filters()
+    if request.method == "POST" and choice.is_valid() and form.is_valid():
         try:
             round = launch_round(
                 project,
@@ -51,6 +54,8 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
                 overrides=form.overrides(),
                 seed=form.cleaned_data["seed"] or 0,
                 note=form.cleaned_data["note"],
+                filters=filters,
+                ask_people=form.cleaned_data["ask_people"] or 0,
             )
         except ConfigError as error:
             form.add_error(None, str(error))
@@ -58,10 +63,10 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, "The round was not launched. What is missing stands below.")
         else:
             return redirect("rounds_show", slug=slug, number=round.number)
-    checks = preflight(project, form.chosen_base)
-    context = {"project": project, "form": form, "checks": checks}
+    checks = preflight(project, form.chosen_base, filters)
+    context = {"project": project, "form": form, "choice": choice, "checks": checks}
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
-    return render(request, template, context, status=422 if form.errors else 200)
+    return render(request, template, context, status=422 if form.errors or choice.errors else 200)
 
 
 def _round_form(request: Request, project: Project) -> RoundForm:

@@ -382,3 +382,21 @@ def test_asking_people_too_early_says_so(round, browse, olga):
     assert "has not ended" in said.content.decode()
     said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": "x"}, follow=True)
     assert "1 to 2000" in said.content.decode()
+
+
+def test_the_counts_follow_the_filters_and_the_round_learns_by_them(
+    project, labels, base, alice, bob, browse, olga
+):
+    client, address = browse(olga), "/p/cooking/rounds/new/"
+    everything = client.get(f"{address}?base={base.pk}", headers={"HX-Request": "true"})
+    assert everything.context["checks"].counts["rankings"] == 32
+    chosen = {"base": base.pk, "recipe": "tiny", "labelers": [alice.pk], "ask_people": 7}
+    fewer = client.get(address, chosen, headers={"HX-Request": "true"})
+    assert fewer.context["checks"].counts["rankings"] == 16
+    assert 'data-finding="one_labeler"' in fewer.content.decode()
+    client.post(address, chosen)
+    round = Round.objects.get()
+    assert round.filters["labelers"] == [alice.pk]
+    assert round.runs.get(kind=Run.Kind.EVALUATE).config["ask_people"] == 7
+    refused = client.post(address, {**chosen, "since": "yesterday"})
+    assert refused.status_code == 422 and "Enter a valid date/time" in refused.content.decode()
