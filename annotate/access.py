@@ -5,7 +5,7 @@ that does not exist (404); a member without the needed role is refused (403)."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
@@ -76,6 +76,13 @@ def assignment_for(user: User, slug: str, assignment_id: int) -> Assignment:
         .first()
     )
     return _found(assignment)
+
+
+def practice_for(user: User, slug: str, assignment_id: int) -> Any:
+    """An answer of this labeler's own to a practice task: only then the right one is shown."""
+    work = assignment_for(user, slug, assignment_id)
+    is_practice = work.is_submitted and work.trial == Assignment.Trial.PRACTICE
+    return _found(work if is_practice else None)
 
 
 def review_for(user: User, slug: str, assignment_id: int) -> Assignment:

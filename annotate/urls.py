@@ -12,6 +12,7 @@ urlpatterns = [
     path("p/<slug:slug>/", people.project, name="project"),
     path("p/<slug:slug>/label/", label.label, name="label"),
     path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),
+    path("p/<slug:slug>/label/<int:assignment_id>/practice/", label.practice, name="practice"),
     path("p/<slug:slug>/label/<int:assignment_id>/draft/", label.draft, name="draft"),
     path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),

@@ -11,9 +11,11 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, assignment_for, project_for
+from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
+from annotate.agreement import concordance
 from annotate.forms import SkipForm, WorkForm, form_class_for
 from annotate.models import Assignment, Demonstration, Project, Ranking, Task, User
+from annotate.models.gold import order_of, qualification_of
 from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
 from annotate.paging import page_of
@@ -35,7 +37,11 @@ def label(request: Request, slug: str) -> HttpResponse:
     work = next_assignment(request.user, project)
     if work:
         return redirect("assignment", slug, work.pk)
-    context = {"project": project, "just_saved": _just_saved(request.user, project)}
+    context = {
+        "project": project,
+        "just_saved": _just_saved(request.user, project),
+        "qualification": qualification_of(membership_for(request.user, slug)),
+    }
     return render(request, "annotate/nothing_left.html", context)
 
 
@@ -70,6 +76,8 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
     try:
         if revision_no is None or stored is None:
             LABEL_OF[work.task.kind].record(assignment=work, **form.said())
+            if work.trial == Assignment.Trial.PRACTICE:
+                return redirect("practice", work.task.project.slug, work.pk)
             return _to_next(request, work.task.project)
         stored.revise(revision_no=revision_no, **form.said())
     except Conflict as conflict:
@@ -115,6 +123,17 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
     if stored and stored.assignment_id == work.pk and not stored.retracted:
         data["revision_no"] = str(stored.revision_no)
     return _page(request, work, form_class_for(work)(work, data), status=409, conflict=conflict)
+
+
+@require_GET
+def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    """A practised ranking beside the right one."""
+    work = practice_for(request.user, slug, assignment_id)
+    gold, own = order_of(work.task.gold), order_of(work.label)
+    completions = work.task.completions.in_bulk(work.shown_order)
+    rows = [(completions[pk], own[pk], gold[pk]) for pk in work.shown_order]
+    context = {"work": work, "rows": rows, "met": concordance(gold, own)}
+    return render(request, "annotate/practice.html", context)
 
 
 @require_POST

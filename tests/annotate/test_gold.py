@@ -215,3 +215,33 @@ def test_a_writer_is_reviewed_until_the_scores_are_good(project, alice, rita, wr
             [label] = Demonstration.objects.filter(reviews=None)
             Review.record(assignment=review, verdicts={label.pk: "accepted"}, score=score)
     assert reviewed == [True, True, True, False]
+
+
+# What a new labeler sees
+
+
+def test_practice_shows_the_right_answer_afterwards_and_no_other_task_does(
+    browse, project, alice, bob, make_golds
+):
+    make_golds(1, is_practice=True)
+    make_golds(10)
+    client = browse(alice)
+    work = next_assignment(alice, project)
+    here = f"/p/cooking/label/{work.pk}/"
+    assert client.get(f"{here}practice/").status_code == 404
+    form = {"idempotency_key": "7d3ad1a4-2f0d-4d1c-9d35-5c1c9f0e6a11"}
+    form |= {f"place_{pk}": n for n, pk in enumerate(sorted(work.shown_order, reverse=True), 1)}
+    page = client.post(here, form, follow=True)
+    assert page.redirect_chain[0][0] == f"{here}practice/"
+    assert "agree in 0 of the 3 comparisons" in page.content.decode()
+    assert browse(bob).get(f"{here}practice/").status_code == 404
+    measured = answer(alice, project, RIGHT)
+    assert client.get(f"/p/cooking/label/{measured.pk}/practice/").status_code == 404
+
+
+def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
+    make_golds(10)
+    for _ in range(10):
+        answer(alice, project, WRONG)
+    page = browse(alice).get("/p/cooking/label/").content.decode()
+    assert "You did not qualify yet" in page and "75%" in page
