@@ -103,7 +103,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    from .manifest import sha256
+    from .provenance import refuse_sharding, write_provenance
     from .sample import sample
     from .training import train
 
@@ -115,13 +115,9 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
         cpu=not on_gpu,
         mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no",
     )
+    refuse_sharding(accelerator.distributed_type)
     config = folder.config
-    data_hash = sha256(folder.data("train")) if folder.data("train").is_file() else ""
-    folder.say(
-        f"{config.kind}, seed {config.seed}, data {data_hash[:12]}, code"
-        f" {config.code_version or 'unknown'}, {accelerator.num_processes} process(es) on"
-        f" {accelerator.device}, {torch.get_num_threads()} threads"
-    )
+    data_hash = write_provenance(folder, accelerator)
     if config.kind == "sample":
         return {**sample(folder, accelerator, stop), "model": None}
     learner = _learner(config.kind)(folder, accelerator)

@@ -1,6 +1,7 @@
 """Two processes with half a batch each are one process with all of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlhf.learning import checkpoint
+from rlhf.learning.config import ConfigError
 from tests.learning.conftest import ROOT, learn, read_rows
+from tests.learning.test_runs import assert_same
+
+
+def learn_in_two(folder, data_dir):
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+         "-m", "rlhf.learning", str(folder), "--data-dir", str(data_dir)],
+        cwd=ROOT, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo", "dpo", "kto"])
@@ -17,13 +31,7 @@ def test_two_processes_learn_what_one_does(kind, make_run, data_dir):
     train = {"minibatches": 1, "updates": 3} if kind == "ppo" else {"epochs": 1}
     one, two = make_run(kind, "one", train=train), make_run(kind, "two", train=train)
     assert learn(one, data_dir) == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-         "-m", "rlhf.learning", str(two), "--data-dir", str(data_dir)],
-        cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    learn_in_two(two, data_dir)
     assert "2 process(es)" in (two / "log.txt").read_text()
     for ours, theirs in zip(
         read_rows(one / "metrics.jsonl"), read_rows(two / "metrics.jsonl"), strict=True
@@ -34,3 +42,42 @@ def test_two_processes_learn_what_one_does(kind, make_run, data_dir):
     weights = [load_file(folder / "model/model.safetensors") for folder in (one, two)]
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["reward", "ppo"])
+def test_two_processes_that_were_killed_go_on_bit_for_bit(kind, make_run, data_dir):
+    train = {"updates": 4} if kind == "ppo" else {"epochs": 2}
+    whole, killed = (make_run(kind, name, train=train) for name in ("whole", "killed"))
+    learn_in_two(whole, data_dir)
+    shutil.copytree(whole, killed, dirs_exist_ok=True)
+    shutil.rmtree(killed / "model")
+    shutil.rmtree(checkpoint.checkpoints(killed / "checkpoints")[-1])
+    learn_in_two(killed, data_dir)
+    assert "resumed at step" in (killed / "log.txt").read_text()
+    assert_same(whole, killed)
+
+
+def test_sharded_weights_are_refused_by_name():
+    from accelerate.utils import DistributedType
+
+    from rlhf.learning.provenance import refuse_sharding
+
+    for kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        with pytest.raises(ConfigError, match=f"does not shard weights .{kind.value}.*MULTI_GPU"):
+            refuse_sharding(kind)
+    refuse_sharding(DistributedType.MULTI_GPU)
+    refuse_sharding(DistributedType.NO)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "deploy/accelerate").glob("*.yaml")), ids=str)
+def test_the_recipes_of_accelerate_are_read_by_accelerate(file):
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    config = load_config_from_file(str(file))
+    assert config.num_processes % config.num_machines == 0
+    arguments = ["--config_file", str(file), "-m", "rlhf.learning", "RUN"]
+    rendered, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
+    assert rendered.multi_gpu and rendered.mixed_precision == "bf16"
+    assert (rendered.num_machines, rendered.num_processes) == (
+        config.num_machines, config.num_processes)  # fmt: skip

@@ -55,6 +55,9 @@ def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run
     assert {"time", "loss", "lr", "speed/tokens_per_s", "memory/peak_rss_mb"} <= rows[1].keys()
     assert all(math.isfinite(v) for row in rows for v in row.values() if not isinstance(v, str))
     manifest.verify(folder / "model")
+    known = json.loads((folder / "provenance.json").read_text())
+    assert known["models_sha256"]["policy"] == manifest.sha256(data_dir / "base/manifest.json")
+    assert len(known["data_sha256"]["train"]) == 64 and known["config"]["seed"] == 3
     assert len(checkpoint.checkpoints(folder / "checkpoints")) <= checkpoint.KEEP
     assert not list(folder.rglob("tmp-*")) and not list(folder.rglob("*.pt"))
     outcome = json.loads((folder / "outcome.json").read_text())
