@@ -5,7 +5,9 @@ a labeler; comparisons are derived from rankings. A simulated labeler's lines sa
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -22,6 +24,8 @@ from annotate.models.prompts import Messages
 Line = dict[str, Any]
 Name = Callable[[User], Line]
 CHUNK = 1000
+SOMETIMES = ("simulated", "shown_order", "margin")  # not on every line
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def lines(project: Project, kind: str, *, anonymous: bool = False) -> Iterator[str]:
@@ -32,6 +36,30 @@ def lines(project: Project, kind: str, *, anonymous: bool = False) -> Iterator[s
             line.pop("comment", None)
             line.pop("note", None)
         yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def as_csv(lines: Iterable[str]) -> Iterator[str]:
+    """The same for a spreadsheet: a header, then a row a line, lists as JSON. What a spreadsheet
+    would run as a formula begins with an apostrophe (OWASP, CSV Injection)."""
+    out = io.StringIO()
+    writer = None
+    for line in lines:
+        cells = {name: _cell(value) for name, value in json.loads(line).items()}
+        if writer is None:
+            writer = csv.DictWriter(out, list(dict.fromkeys([*cells, *SOMETIMES])), restval="")
+            writer.writeheader()
+        writer.writerow(cells)
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    is_formula = isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS)
+    return f"'{text}" if is_formula else text
 
 
 def write_file(path: Path, lines: Iterable[str]) -> int:

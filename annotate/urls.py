@@ -36,5 +36,6 @@ urlpatterns = [
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", prompts.bring, name="prompts_import"),
     path("p/<slug:slug>/prompts/tasks/", prompts.tasks, name="prompts_tasks"),
+    path("p/<slug:slug>/prompts/mark/", prompts.mark, name="prompts_mark"),
     path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),
 ]

@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Exists, Q
+from django.db.models.functions import Cast, Now
 
 from annotate.models.people import Project, User
 
@@ -96,6 +97,27 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def archived(self) -> PromptQuerySet:
         return self.exclude(archived_at=None)
+
+    def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
+        """Those of these ids; all, if none is named."""
+        named = [int(each) for each in ids if each.isascii() and each.isdigit() and len(each) < 19]
+        return self.filter(pk__in=named) if named else self
+
+    def tag(self, name: str) -> int:
+        """Gives each this tag; returns how many did not have it."""
+        tag = Cast(models.Value(name), models.CharField(max_length=50))
+        more = models.Func("tags", tag, function="array_append")
+        return self.exclude(tags__contains=[name]).update(tags=more)
+
+    @transaction.atomic
+    def archive(self) -> int:
+        """Puts them out of use: nobody is asked about them any more, their labels stay."""
+        tasks = Prompt._meta.apps.get_model("annotate", "Task").objects
+        tasks.filter(prompt__in=self, closed_at=None).update(closed_at=Now())
+        return self.active().update(archived_at=Now())
+
+    def restore(self) -> int:
+        return self.archived().update(archived_at=None)
 
     def with_work(self, what: str) -> PromptQuerySet:
         """Those for which there is a current label, or anything a policy said; see `Work`."""

@@ -61,6 +61,10 @@ class PromptFilter(forms.Form):
         return prompts.matching(asked["words"])
 
 
+class TagForm(forms.Form):
+    new_tag = forms.CharField(max_length=50)
+
+
 class ImportForm(forms.Form):
     file = forms.FileField(
         required=False,
@@ -196,7 +200,7 @@ def _import_page(
 def tasks(request: Request, slug: str) -> HttpResponse:
     """Asks labelers to write demonstrations for the prompts shown, or to rank their completions."""
     project = project_for(request.user, slug, Role.OPERATOR)
-    found = PromptFilter(project, request.POST).prompts()
+    found = _selection(project, request.POST).active()
     batch = f"opened {timezone.now():%Y-%m-%d}"
     if request.POST.get("kind") == Task.Kind.RANK:
         made = open_rank_tasks(project, found, project.ranking_size, project.overlap, batch)
@@ -212,6 +216,31 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     return redirect("prompts", slug)
 
 
+@require_POST
+def mark(request: Request, slug: str) -> HttpResponse:
+    """Tags the prompts shown, or those ticked; puts them out of use, or back into it."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    selection = _selection(project, request.POST)
+    tag = TagForm(request.POST)
+    match request.POST.get("act"):
+        case "archive":
+            said = f"{selection.archive():,} archived. Their labels stay; nobody is asked any more."
+        case "restore":
+            said = f"{selection.restore():,} in use again."
+        case _ if tag.is_valid():
+            said = f"{selection.tag(tag.cleaned_data['new_tag']):,} newly tagged."
+        case _:
+            messages.error(request, "Nothing was tagged: a tag has 1 to 50 characters.")
+            return redirect("prompts", slug)
+    messages.success(request, f"Prompts: {said}")
+    return redirect("prompts", slug)
+
+
+def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
+    """Of the prompts that the filter finds, those that are ticked; all, if none is."""
+    return PromptFilter(project, asked).prompts().chosen(asked.getlist("chosen"))
+
+
 @require_GET
 def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     """A whole file or an error, never half of one: it is written before the first byte leaves."""
@@ -219,14 +248,19 @@ def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")
     is_anonymous = "anonymous" in request.GET
+    is_csv = request.GET.get("format") == "csv"
+    lines = exporting.lines(project, kind, anonymous=is_anonymous)
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last block has left
-    for line in exporting.lines(project, kind, anonymous=is_anonymous):
+    for line in exporting.as_csv(lines) if is_csv else lines:
         file.write(line.encode())
     size = file.tell()
     file.seek(0)
-    response = StreamingHttpResponse(_blocks(file), content_type="application/jsonl")
+    response = StreamingHttpResponse(
+        _blocks(file), content_type="text/csv; charset=utf-8" if is_csv else "application/jsonl"
+    )
     response["Content-Length"] = str(size)
-    response["Content-Disposition"] = f'attachment; filename="{project.slug}-{kind}.jsonl"'
+    name = f"{project.slug}-{kind}.{'csv' if is_csv else 'jsonl'}"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 

@@ -276,6 +276,22 @@ class Models(Checked):
 
 
 @dataclass(frozen=True)
+class Engine(Checked):
+    """Who answers PPO's prompts; no part of a recipe, as it names an address."""
+
+    name: str = knob("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
+    url: str = knob("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
+    model: str = knob("", "Name under which the server knows the policy it began with.")
+    importance_cap: float = knob(2.0, "Importance weights of its tokens are cut here.", least=1)
+    timeout: float = knob(600.0, "Seconds to wait for an answer.", least=1)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.name == "vllm" and not (self.url.startswith("http") and self.model):
+            raise ConfigError("engine.name is vllm, but engine.url or engine.model is missing")
+
+
+@dataclass(frozen=True)
 class SampledPolicy(Checked):
     """One entry of `models.policies`: weights + prompt template + sampling parameters."""
 
@@ -312,11 +328,12 @@ class Config(Checked):
     models: Models = field(default_factory=Models, metadata={"help": "Model folders."})
     tune: Tune = field(default_factory=Tune, metadata={"help": "Which weights learn."})
     data: Data = field(default_factory=Data, metadata={"help": "Data files."})
+    engine: Engine = field(default_factory=Engine, metadata={"help": "PPO: who answers."})
     code_version: str = knob("", "Version of the code that wrote this config.")
 
     def validate(self) -> None:
         super().validate()
-        for part in (self.train, self.models, self.tune, self.data):
+        for part in (self.train, self.models, self.tune, self.data, self.engine):
             part.validate()
         if not isinstance(self.train, TRAIN[self.kind]):
             raise ConfigError(f"kind is {self.kind} but train is {type(self.train).__name__}")
@@ -365,7 +382,14 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
     parts: dict[str, Any] = {**raw}
     if kind == "ppo":
         _refuse_truncated_sampling(raw.get("train"))
-    for name, cls in (("train", TRAIN[kind]), ("models", Models), ("tune", Tune), ("data", Data)):
+    classes = (
+        ("train", TRAIN[kind]),
+        ("models", Models),
+        ("tune", Tune),
+        ("data", Data),
+        ("engine", Engine),
+    )
+    for name, cls in classes:
         parts[name] = _build(cls, raw.get(name, {}), name)
     config = _build(Config, parts, "config")
     config.validate()

@@ -23,8 +23,17 @@ from torch import Tensor
 
 from .config import PPO, ConfigError
 from .critics import load_critic, publish_critic
+from .engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
 from .losses import adapted_beta, policy_loss, value_loss
-from .networks import choose_weights, collate, load_policy, publish_policy, renderer, stop_ids
+from .networks import (
+    PolicyNetwork,
+    choose_weights,
+    collate,
+    load_policy,
+    publish_policy,
+    renderer,
+    stop_ids,
+)
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .rollout import Explorer, Rollout
@@ -73,9 +82,10 @@ class PPOLearner(Learner):
             reference,
             reward,
             self.render,
-            stop_ids(policy.lm, self.render),
+            self._engine(policy),
             settings,
             self.seed,
+            self.config.engine.importance_cap,
         )
         self.demonstrations = self._read_demonstrations()
         critic_rate = settings.critic_learning_rate
@@ -88,6 +98,24 @@ class PPOLearner(Learner):
         self.total_steps = settings.updates
         self.beta = settings.beta
         self.watch = Watch(settings)
+
+    def _engine(self, policy: PolicyNetwork) -> Engine:
+        settings, wanted = self.settings, self.config.engine
+        stops = stop_ids(policy.lm, self.render)
+        if wanted.name == "hf":
+            return HFEngine(policy.lm, settings, stops, self.render.pad)
+        sync: AdapterSync | NCCLSync
+        if self.wrapper is None:
+            sync = NCCLSync(policy.lm, wanted)
+        else:
+            sync = AdapterSync(self.wrapper, wanted, self.folder.path / "engine")
+        return VLLMEngine(wanted, settings, stops, sync)
+
+    def _refresh(self) -> None:
+        """Everybody answers with the weights as they are now."""
+        pushes = self.accelerator.is_main_process
+        self.explorer.engine.refresh(self.optimiser.steps, pushes=pushes)
+        self.accelerator.wait_for_everyone()
 
     def _scorer(self) -> Scorer:
         function = self.config.models.reward_function
@@ -118,6 +146,7 @@ class PPOLearner(Learner):
         settings = self.settings
         started = time.perf_counter()
         # 1. Answer a batch of prompts with the policy as it is.
+        self._refresh()
         places = self.share(range(step * settings.batch_size, (step + 1) * settings.batch_size))
         chosen = [endless(len(self.prompts), self.seed, place, 1)[0] for place in places]
         rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
@@ -142,6 +171,7 @@ class PPOLearner(Learner):
                 settings.batch_size,
             )
         if (step + 1) % settings.sample_every == 0:
+            self._refresh()
             self._show(step + 1)
         alarms = self.watch.alarms(step + 1, numbers)
         self._say(step + 1, alarms)
@@ -216,17 +246,18 @@ class PPOLearner(Learner):
         batch = collate([rollout.episodes[i] for i in rows], self.render.pad, self.device)
         with self.accelerator.autocast():
             logprobs_N, entropy_N, values_N = self.optimiser.module(batch, settings.temperature)
-        old_logprobs_N, old_values_N, advantages_N, returns_N = (
+        old_logprobs_N, old_values_N, advantages_N, returns_N, weights_N = (
             rollout.flat(each, rows).to(self.device)
             for each in (
                 rollout.logprobs_BT,
                 rollout.values_BT,
                 rollout.advantages_BT,
                 rollout.returns_BT,
+                rollout.weights_BT,
             )
         )
         surrogate, ratio_N, clipped_N = policy_loss(
-            logprobs_N, old_logprobs_N, advantages_N, settings.clip
+            logprobs_N, old_logprobs_N, advantages_N * weights_N, settings.clip
         )
         error, value_clipped_N = value_loss(values_N, old_values_N, returns_N, settings.value_clip)
         warming = step < settings.critic_warmup
@@ -277,6 +308,7 @@ class PPOLearner(Learner):
         self.watch.guard(numbers)
 
     def evaluate(self, step: int) -> None:
+        self._refresh()
         if step == 0:
             self._show(0)
         if not self.test_prompts:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from .config import PPO
+from .engines import Engine, importance
 from .losses import gae, kl_k1, kl_k3, token_rewards
 from .networks import (
     Batch,
@@ -24,11 +24,10 @@ from .networks import (
     adapter_named,
     adapter_off,
     collate,
-    merged,
 )
 from .records import Prompt
 from .render import Encoded, Renderer
-from .sampling import derive, generate, uniforms
+from .sampling import derive
 from .scoring import Scorer
 
 CRITIC = "critic"  # name of the adapter that values look through
@@ -86,6 +85,8 @@ class Rollout:
     logprobs_BT: Tensor
     ref_logprobs_BT: Tensor
     scores_B: Tensor
+    engine_logprobs_BT: Tensor
+    weights_BT: Tensor
     values_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
     advantages_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
     returns_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -128,32 +129,34 @@ class Explorer:
         reference: PolicyNetwork | None,
         reward: Scorer,
         render: Renderer,
-        stops: Sequence[int],
+        engine: Engine,
         settings: PPO,
         seed: int,
+        importance_cap: float = 2.0,
     ) -> None:
         """`reference` None: the policy with its adapter off."""
         self.model, self.reference, self.reward = model, reference, reward
-        self.render, self.stops, self.settings, self.seed = render, stops, settings, seed
+        self.render, self.engine, self.settings, self.seed = render, engine, settings, seed
+        self.importance_cap = importance_cap
 
     @torch.no_grad()
     def explore(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
         """Answer the prompts; `names` give each answer its own randomness."""
         settings, lm = self.settings, self.model.policy.lm
-        # 1. Sample. In fp32 the sampler's log-probabilities are those of training (to 2e-5).
+        # 1. Sample.
         ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
-        noise_BT = uniforms(
-            [derive(self.seed, "answer", name) for name in names], settings.max_new_tokens
-        )
-        with merged(lm):
-            answers = generate(lm, ids, noise_BT, settings.temperature, self.stops, self.render.pad)
-        episodes = [
-            Encoded(prompt, answer.ids, answer.finished)
-            for prompt, answer in zip(ids, answers, strict=True)
-        ]
-        texts = [self.render.text(answer.ids) for answer in answers]
-        logprobs_BT = _padded([answer.logprobs_T for answer in answers])
-        mask_BT = _padded([torch.ones(len(answer.ids)) for answer in answers]).bool()
+        drawn = self.engine.generate(ids, [derive(self.seed, "answer", name) for name in names])
+        mask_BT, logprobs_BT = drawn.mask_BT, drawn.logprobs_BT
+        finished = drawn.finished_B.tolist()
+        answers = [row[keep].tolist() for row, keep in zip(drawn.ids_BT, mask_BT, strict=True)]
+        episodes = [Encoded(*each) for each in zip(ids, answers, finished, strict=True)]
+        texts = [self.render.text(answer) for answer in answers]
+        weights_BT = torch.ones_like(logprobs_BT)
+        if not self.engine.is_exact:
+            logprobs_BT = self._per_token(
+                episodes, mask_BT, lambda batch: self.model.policy(batch, settings.temperature)[0]
+            )
+            weights_BT = importance(logprobs_BT, drawn.logprobs_BT, self.importance_cap)
         # 2. The same tokens under the reference, at the same temperature.
         network = self.reference or self.model.policy
         with adapter_off(lm):
@@ -161,7 +164,6 @@ class Explorer:
                 episodes, mask_BT, lambda batch: network(batch, settings.temperature)[0]
             )
         # 3. Score the text, as a reader would see it; unfinished answers pay.
-        finished = [episode.finished for episode in episodes]
         scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
         unfinished_B = ~torch.tensor(finished)
         if settings.missing_eos == "subtract":
@@ -169,7 +171,15 @@ class Explorer:
         elif settings.missing_eos == "replace":
             scores_B = scores_B.masked_fill(unfinished_B, -settings.missing_eos_penalty)
         return Rollout(
-            list(prompts), episodes, texts, mask_BT, logprobs_BT, ref_logprobs_BT, scores_B
+            list(prompts),
+            episodes,
+            texts,
+            mask_BT,
+            logprobs_BT,
+            ref_logprobs_BT,
+            scores_B,
+            drawn.logprobs_BT,
+            weights_BT,
         )
 
     @torch.no_grad()
@@ -201,8 +211,3 @@ class Explorer:
             part_RT[mask_BT[rows]] = values_N.float().cpu()
             result_BT[rows] = part_RT
         return result_BT
-
-
-def _padded(rows: list[Tensor]) -> Tensor:
-    padded: Tensor = pad_sequence(rows, batch_first=True)
-    return padded.cpu()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .evaluate import correlation
+from .losses import kl_k3
 from .rollout import Rollout
 from .training import Learner
 
@@ -45,6 +46,7 @@ def rollout_figures(learner: Learner, rollout: Rollout, beta: float) -> dict[str
         "response/score_length_correlation": correlation(scores_B.tolist(), lengths_B.tolist()),
         **_text_figures(learner, rollout),
         **_value_figures(learner, rollout),
+        **_engine_figures(learner, rollout),
     }
 
 
@@ -90,6 +92,29 @@ def _value_figures(learner: Learner, rollout: Rollout) -> dict[str, float]:
         "objective/returns": means[0],
         "objective/advantage_mean": means[3],
         "objective/advantage_std": math.sqrt(advantages),
+    }
+
+
+def _engine_figures(learner: Learner, rollout: Rollout) -> dict[str, float]:
+    """How far the engine's log-probabilities are from ours; nothing when they are ours."""
+    if rollout.engine_logprobs_BT is rollout.logprobs_BT:
+        return {}
+    mask_BT, weights_BT = rollout.mask_BT, rollout.weights_BT
+    ours_N, theirs_N = rollout.logprobs_BT[mask_BT], rollout.engine_logprobs_BT[mask_BT]
+    weights_N = weights_BT[mask_BT]
+    capped_N = (ours_N - theirs_N).exp() > weights_N * 1.0001
+    tokens, kl, weight, capped = learner.total(
+        float(mask_BT.sum()),
+        float(kl_k3(theirs_N, ours_N).sum()),
+        float(weights_N.sum()),
+        float(capped_N.sum()),
+    )
+    worst = learner.everyone((ours_N - theirs_N).abs().max()[None, None]).max()
+    return {
+        "engine/mismatch_kl": kl / tokens,
+        "engine/mismatch_max": float(worst),
+        "engine/importance_mean": weight / tokens,
+        "engine/importance_capped": capped / tokens,
     }
 
 

@@ -1,12 +1,13 @@
 """Export: the same shapes as import, whole files, and nobody's words against their will."""
 
+import csv
 import io
 import json
 from pathlib import Path
 
 import pytest
 
-from annotate.exporting import KINDS, lines, write_file
+from annotate.exporting import KINDS, as_csv, lines, write_file
 from annotate.importing import import_labels
 from annotate.models import (
     Conversation,
@@ -228,3 +229,21 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [out]
     assert write_file(out, ["a\n", "b\n"]) == 2
     assert out.read_text() == "a\nb\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spreadsheet_holds_a_row_a_line_and_every_name(alpha, kind):
+    raw = exported(alpha, kind)
+    rows = list(csv.DictReader(io.StringIO("".join(as_csv(lines(alpha, kind))), newline="")))
+    assert len(rows) == len(raw)
+    for row, line in zip(rows, raw, strict=True):
+        assert set(line) <= set(row)
+        assert json.loads(row["prompt"]) == line["prompt"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
+def test_no_cell_of_a_spreadsheet_is_a_formula(text):
+    rows = "".join(as_csv([json.dumps({"note": text, "count": -3, "plain": "1 - 1"})]))
+    [row] = csv.DictReader(io.StringIO(rows, newline=""))
+    assert row["note"] == f"'{text}"
+    assert (row["count"], row["plain"]) == ("-3", "1 - 1")

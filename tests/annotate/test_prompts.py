@@ -37,6 +37,7 @@ def at(browse, olga):
         ("get", "import/"),
         ("post", "import/"),
         ("post", "tasks/"),
+        ("post", "mark/"),
         ("get", "export/prompts/"),
     ],
 )
@@ -99,6 +100,54 @@ def test_the_filters_find_what_they_say(asked, found, at, project):
     shown = at.get(url(), asked).content.decode()
     assert {name for name in ("egg", "tea", "pie") if f"How about {name}" in shown} == found
     assert ("not one of the available choices" in shown) == ("nonsense" in asked.values())
+
+
+def texts(prompts) -> set[str]:
+    return {prompt.text for prompt in prompts}
+
+
+@pytest.mark.parametrize("ticked, tagged", [(["two"], {"two"}), ([], {"one", "two"})])
+def test_the_ticked_prompts_are_tagged_or_else_all_that_the_filter_finds(
+    ticked, tagged, at, project, new_prompt
+):
+    made = {name: new_prompt(name) for name in ("one", "two", "three")}
+    project.prompts.exclude(text="three").update(source="book")
+    form = {"source": "book", "new_tag": "hard", "act": "tag"}
+    chosen = [made[name].pk for name in ticked]
+    for _ in range(2):  # twice is once
+        assert at.post(url("mark/"), {**form, "chosen": chosen}).status_code == 302
+    assert texts(project.prompts.tagged("hard")) == tagged
+    assert all(prompt.tags == ["hard"] for prompt in project.prompts.tagged("hard"))
+
+
+@pytest.mark.parametrize("tag", ["", " ", "x" * 51])
+def test_a_tag_that_does_not_fit_tags_nothing(tag, at, project, new_prompt):
+    new_prompt()
+    page = at.post(url("mark/"), {"new_tag": tag, "act": "tag"}, follow=True)
+    assert "1 to 50 characters" in page.content.decode()
+    assert project.prompts.get().tags == []
+
+
+def test_an_archived_prompt_is_asked_about_no_more_until_it_is_put_back(
+    at, alice, project, rank_task
+):
+    kept, task = rank_task(), rank_task()
+    form = {"chosen": [task.prompt.pk], "archived": ""}
+    at.post(url("mark/"), {**form, "act": "archive"})
+    assert list(project.tasks.open()) == [kept]
+    assert task.prompt.text not in at.get(url()).content.decode()
+    assert task.prompt.text in at.get(url(), {"archived": "on"}).content.decode()
+    at.post(url("tasks/"), {"archived": "on", "kind": "rank"})
+    assert list(project.tasks.open()) == [kept]
+    at.post(url("mark/"), {**form, "archived": "on", "act": "restore"})
+    assert project.prompts.active().count() == 2
+
+
+def test_nobody_marks_the_prompts_of_another_project(browse, mallory, new_prompt):
+    prompt = new_prompt()
+    browse(mallory).post(url("mark/", "elsewhere"), {"act": "archive", "chosen": [prompt.pk]})
+    prompt.refresh_from_db()
+    assert prompt.archived_at is None
 
 
 def test_a_prompts_page_shows_what_came_of_it(at, alice, rank_task):
