@@ -59,6 +59,7 @@ def swarm(project, people):
             begin.wait(timeout=60)
             while assignment := next_assignment(person, project):
                 Demonstration.record(assignment=assignment, text=f"{person}'s answer")
+                connections.close_all()  # back to the pool, as after a request: there are fewer
             # Places only go and never come here: what is left now was left before.
             return tasks_for(person, project, [Kind.WRITE]).exists()
         finally:
