@@ -126,7 +126,9 @@ def promote(olga: Page, site: Site) -> None:
         has=olga.get_by_role("heading", name=re.compile("r1-ppo"))
     )
     policy.get_by_role("link", name="Promote…").click()
+    expect(olga.get_by_text("compared it with base-tiny on 0 prompts")).to_be_visible()
     olga.get_by_label("Reason").fill("Turns")
+    olga.get_by_label("Why it should pass all the same").fill("Nobody is there to ask")
     olga.get_by_role("button", name="Make r1-ppo live").click()
     expect(olga.get_by_role("heading", name=re.compile("r1-ppo.*live", re.I))).to_be_visible(
         timeout=MINUTES
