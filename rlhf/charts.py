@@ -26,6 +26,13 @@ class Chart:
 
 
 CHARTS: dict[str, tuple[Chart, ...]] = {
+    Run.Kind.PRETRAIN: (
+        Chart(
+            "Pre-training loss",
+            "nats a token",
+            (Series("training", "loss"), Series("held out", "loss", "test")),
+        ),
+    ),
     Run.Kind.SFT: (
         Chart(
             "SFT loss",
@@ -55,6 +62,28 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart("KL to the SFT policy", "nats an answer", (Series("KL", "objective/kl"),)),
         Chart("Entropy", "nats a token", (Series("entropy", "policy/entropy"),)),
         Chart("Length", "tokens an answer", (Series("length", "response/length"),)),
+    ),
+    Run.Kind.DPO: (
+        Chart(
+            "DPO accuracy",
+            "share of comparisons",
+            (
+                Series("training", "reward/accuracy"),
+                Series("held out", "reward/accuracy", "test"),
+            ),
+        ),
+        Chart("DPO loss", "nats a comparison", (Series("training", "loss"),)),
+    ),
+    Run.Kind.KTO: (
+        Chart(
+            "KTO accuracy",
+            "share of thumbs",
+            (
+                Series("training", "reward/accuracy"),
+                Series("held out", "reward/accuracy", "test"),
+            ),
+        ),
+        Chart("KTO: distance to where it began", "nats an answer", (Series("KL", "objective/kl"),)),
     ),
 }
 

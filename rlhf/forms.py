@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.utils.timezone import localtime
 
 from annotate.models import Policy, Project, Prompt, User
 from rlhf.learning.config import TRAIN, Tune, recipe
-from rlhf.rounds import SIZES, TRAININGS
+from rlhf.models import Run
+from rlhf.rounds import SIZES, Overrides
 from rlhf.selection import EVERYTHING, Filters
+from rlhf.stages import DEFAULT_STAGES, STAGES, in_order
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
     "small": "Small: 135 million weights on two CPU cores",
     "large": "Large: GPUs, close to InstructGPT",
+}
+STAGE_NAMES: dict[str, str] = {
+    Run.Kind.PRETRAIN: "Pre-training: reads raw documents of the domain",
+    Run.Kind.SFT: "SFT: learns the demonstrations",
+    Run.Kind.REWARD: "Reward model: learns what people prefer, from rankings",
+    Run.Kind.PPO: "PPO: practises against the reward model",
+    Run.Kind.DPO: "DPO: learns from rankings without a reward model",
+    Run.Kind.KTO: "KTO: learns from the guests’ thumbs",
 }
 SPLITS = [("", "All prompts"), *Prompt.Split.choices]
 
@@ -26,7 +38,12 @@ class RoundForm(forms.Form):
     keeps the recipe's value."""
 
     base = forms.ModelChoiceField(
-        Policy.objects.none(), help_text="Its weights are where SFT starts."
+        Policy.objects.none(), help_text="Its weights are where the first stage starts."
+    )
+    stages = forms.MultipleChoiceField(
+        choices=[(kind.value, STAGE_NAMES[kind]) for kind in STAGES],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose what to train: at least one stage."},
     )
     recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
     note = forms.CharField(max_length=300, required=False)
@@ -41,14 +58,21 @@ class RoundForm(forms.Form):
         min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
     )
 
-    def __init__(self, project: Project, *args: Any, size: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *args: Any,
+        size: str,
+        stages: Iterable[str] = DEFAULT_STAGES,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.size = size
+        self.size, self.chosen = size, in_order(stages)
         self.bases = project.policies.with_weights().order_by("pk")
         field = self.fields["base"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset, field.empty_label = self.bases, None
-        self.fields.update(_recipe_fields(size))
+        self.fields.update(_recipe_fields(size, self.chosen))
 
     @property
     def chosen_base(self) -> Policy | None:
@@ -57,11 +81,27 @@ class RoundForm(forms.Form):
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         """The recipe's fields, stage by stage."""
-        titles = {"sft": "SFT", "reward": "Reward model", "ppo": "PPO"}
         return [
-            (titles[kind], [self[name] for name in self.fields if name.startswith(f"{kind}.")])
-            for kind in TRAININGS
+            (
+                STAGE_NAMES[kind].partition(":")[0],
+                [self[name] for name in self.fields if name.startswith(f"{kind}.")],
+            )
+            for kind in self.chosen
         ]
+
+    @property
+    def has_changes(self) -> bool:
+        """Was a field of the recipe set by hand?"""
+        return any("." in name and self[name].value() not in (None, "") for name in self.fields)
+
+    def besides(self) -> dict[str, Any]:
+        """What `launch_round` takes that changes nothing in the training but its chance."""
+        said = self.cleaned_data
+        return {
+            "seed": said["seed"] or 0,
+            "note": said["note"],
+            "ask_people": said["ask_people"] or 0,
+        }
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
         chosen: dict[str, dict[str, dict[str, Any]]] = {}
@@ -73,8 +113,19 @@ class RoundForm(forms.Form):
         return chosen
 
 
-def _recipe_fields(size: str) -> Iterator[tuple[str, forms.Field]]:
-    for kind in TRAININGS:
+def in_fields(overrides: Overrides) -> dict[str, Any]:
+    """What `RoundForm.overrides` gave, as the values of its fields."""
+    words = {True: "yes", False: "no"}
+    return {
+        f"{kind}.{part}.{name}": words[value] if isinstance(value, bool) else value
+        for kind, parts in overrides.items()
+        for part, fields in parts.items()
+        for name, value in fields.items()
+    }
+
+
+def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, forms.Field]]:
+    for kind in stages:
         values = recipe(kind, size)
         for part, cls in (("tune", Tune), ("train", TRAIN[kind])):
             for each in dataclasses.fields(cls):
@@ -132,6 +183,16 @@ class FiltersForm(forms.Form):
         for name in ("since", "until", "policies_since"):
             widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
             self.fields[name].widget = widget
+
+    @staticmethod
+    def said(filters: Filters) -> dict[str, Any]:
+        """What somebody who fills in the form would choose to get these."""
+        chosen = {each.name: getattr(filters, each.name) for each in dataclasses.fields(filters)}
+        return {
+            name: f"{localtime(value):%Y-%m-%dT%H:%M}" if isinstance(value, datetime) else value
+            for name, value in chosen.items()
+            if value
+        }
 
     def filters(self) -> Filters:
         """Of a form with mistakes in it: no filter at all, so that the page has counts to show."""
@@ -203,6 +264,13 @@ class ComparisonForm(forms.Form):
         policies = self.fields["compared"]
         assert isinstance(policies, forms.ModelMultipleChoiceField)
         policies.queryset = project.policies.with_weights()
+
+
+class DocumentsForm(forms.Form):
+    file = forms.FileField(
+        help_text='JSON Lines of {"text": "…"}, or a plain text file, which is one document. '
+        "What is there already is not imported twice."
+    )
 
 
 class AskPeopleForm(forms.Form):

@@ -73,28 +73,33 @@ def prepare_training(lease: Lease) -> Config:
 
 
 WITHOUT_DATA: dict[str, str] = {
+    Run.Kind.PRETRAIN: "There are no documents to read. Import some, then resume the run.",
     Run.Kind.SFT: "There are no demonstrations to learn from. Write some, then resume the run.",
     Run.Kind.REWARD: "There are no rankings to learn from. Rank completions, then resume the run.",
     Run.Kind.PPO: "There are no prompts to practise on. Import prompts, then resume the run.",
+    Run.Kind.DPO: "There are no rankings to learn from. Rank completions, then resume the run.",
+    Run.Kind.KTO: "There are no thumbs to learn from. Let guests chat, then resume the run.",
 }
 
 
 def _models(run: Run) -> dict[str, str]:
+    start = weights_of(starting_point(run))
+    if run.kind == Run.Kind.PPO:
+        reward = final_folder(_round(run), Run.Kind.REWARD)
+        return {"policy": start, "reference": start, "reward": reward}
+    return {"policy": start}
+
+
+def starting_point(run: Run) -> Policy:
+    """What the stages before it have made of the round's base, as far as they make policies."""
     round = _round(run)
-    if run.kind == Run.Kind.SFT:
-        return {"policy": weights_of(round.base)}
-    sft = final_folder(round, Run.Kind.SFT)
-    if run.kind == Run.Kind.REWARD:
-        return {"policy": sft}
-    return {
-        "policy": sft,
-        "reference": sft,
-        "reward": final_folder(round, Run.Kind.REWARD),
-    }
+    made = TrainedPolicy.objects.made_in(round).before(run.position)
+    last = made.last()
+    return last.policy if last else round.base
 
 
 def conclude_policy(lease: Lease, outcome: Summary) -> Summary:
-    """SFT and PPO: a new policy, a candidate that nobody speaks through yet."""
+    """A new policy, a candidate that nobody speaks through yet."""
     run, round = lease.run, _round(lease.run)
     checkpoint = publish_model(lease)
     policy = Policy.objects.create(
@@ -102,7 +107,7 @@ def conclude_policy(lease: Lease, outcome: Summary) -> Summary:
         name=_free_name(round, run.kind),
         description=f"{run.get_kind_display()} of {round}, recipe {round.recipe}",
         origin=Policy.Origin.TRAINED,
-        parent=round.base if run.kind == Run.Kind.SFT else policy_of(round, Run.Kind.SFT),
+        parent=starting_point(run),
         folder=checkpoint.folder,
         temperature=round.base.temperature,
         max_new_tokens=round.base.max_new_tokens,
@@ -230,15 +235,23 @@ def prepare_evaluation(lease: Lease) -> Config:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
     # Equal length limits, or the policy that may say more would win by that.
     config = _sampling(lease, contestants(round), prompts, as_configured=False)
-    reward = final_folder(round, Run.Kind.REWARD)
-    return {**config, "models": {**config["models"], "reward": reward}}
+    judge = _judge(round)
+    reward = {"reward": _whole(judge.checkpoint)} if judge else {}
+    return {**config, "models": {**config["models"], **reward}}
+
+
+def _judge(round: Round) -> RewardModel | None:
+    """The round's own reward model, or else the project's newest: it judges, and trains nothing."""
+    models = round.project.reward_models.select_related("checkpoint__run")
+    return models.filter(checkpoint__run__round=round).first() or models.first()
 
 
 def contestants(round: Round) -> list[Policy]:
-    """PPO, SFT and the base, and the live policy where it is another."""
+    """What the round made, the newest first, then its base, and the live policy where it is
+    another."""
     live = round.project.policies.live().first()
-    trained = [policy_of(round, Run.Kind.PPO), policy_of(round, Run.Kind.SFT)]
-    policies = [*trained, round.base]
+    made = [each.policy for each in TrainedPolicy.objects.made_in(round)]
+    policies = [*reversed(made), round.base]
     if live and live.folder and live not in policies:
         policies.append(live)
     return policies
@@ -308,9 +321,12 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 KINDS: dict[str, Kind] = {
+    Run.Kind.PRETRAIN: Kind(prepare_training, conclude_policy),
     Run.Kind.SFT: Kind(prepare_training, conclude_policy),
     Run.Kind.REWARD: Kind(prepare_training, conclude_reward_model),
     Run.Kind.PPO: Kind(prepare_training, conclude_policy),
+    Run.Kind.DPO: Kind(prepare_training, conclude_policy),
+    Run.Kind.KTO: Kind(prepare_training, conclude_policy),
     Run.Kind.SAMPLE: Kind(prepare_sampling, conclude_sampling),
     Run.Kind.EVALUATE: Kind(prepare_evaluation, conclude_evaluation),
 }

@@ -80,6 +80,8 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
         "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
         "prompts": snapshot.prompts.count(),
+        "thumbs": snapshot.feedback.count(),
+        "documents": snapshot.documents.count(),
         "labelers": labelers_of(snapshot),
     }
 
@@ -88,9 +90,14 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
     """Whose labels are in it, the most first."""
     mine = Count("demonstrations", filter=Q(demonstrations__snapshots=snapshot), distinct=True)
     judged = Count("rankings", filter=Q(rankings__snapshots=snapshot), distinct=True)
+    given = Count("feedback", filter=Q(feedback__snapshots=snapshot), distinct=True)
     people = (
-        User.objects.filter(Q(demonstrations__snapshots=snapshot) | Q(rankings__snapshots=snapshot))
-        .annotate(demonstration_count=mine, ranking_count=judged)
+        User.objects.filter(
+            Q(demonstrations__snapshots=snapshot)
+            | Q(rankings__snapshots=snapshot)
+            | Q(feedback__snapshots=snapshot)
+        )
+        .annotate(demonstration_count=mine, ranking_count=judged, thumb_count=given)
         .order_by("-ranking_count", "-demonstration_count", "pk")
         .distinct()
     )
@@ -100,6 +107,7 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
             "name": person.display_name,
             "demonstrations": person.demonstration_count,
             "rankings": person.ranking_count,
+            "thumbs": person.thumb_count,
         }
         for person in people
     ]

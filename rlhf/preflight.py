@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from annotate.models import Policy, Project, Ranking
+from rlhf.models import Run
 from rlhf.selection import (
     EVERYTHING,
     TRAIN,
@@ -22,6 +23,7 @@ from rlhf.selection import (
     count,
     training_rankings,
 )
+from rlhf.stages import BY_RANKINGS, DEFAULT_STAGES
 
 FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
 LABELER_SHARE = 0.3
@@ -56,23 +58,24 @@ class Preflight:
         return [finding for finding in self.findings if not finding.is_error]
 
 
-def preflight(project: Project, base: Policy | None, filters: Filters = EVERYTHING) -> Preflight:
+def preflight(
+    project: Project,
+    base: Policy | None,
+    filters: Filters = EVERYTHING,
+    *,
+    stages: Sequence[str] = DEFAULT_STAGES,
+) -> Preflight:
+    """Only what these stages learn from is looked at."""
     counts = count(project, filters)
-    written = all_demonstrations(project, filters).select_related("prompt")
-    to_learn = [d.text for d in written if d.prompt.split in TRAIN]
-    ranked = training_rankings(project, filters).in_split(*TRAIN)
-    decided = list(ranked.select_related("labeler").prefetch_related("placements__completion"))
-    to_rank = all_rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
-    findings = [
-        *check_base(base),
-        *_check_demonstrations(to_learn, held_out=len(written)),
-        *_check_rankings(
-            to_rank.in_split(*TRAIN).count(), len(decided), all_rankings=to_rank.count()
-        ),
-        *_check_labelers(decided),
-        *_check_contradictions(decided),
-        *_check_identical(decided),
-    ]
+    findings = [*check_base(base), *_check_stages(stages)]
+    if Run.Kind.PRETRAIN in stages:
+        findings += _check_documents(counts["documents"])
+    if Run.Kind.SFT in stages:
+        findings += _demonstration_findings(project, filters)
+    if set(stages) & set(BY_RANKINGS):
+        findings += _ranking_findings(project, filters)
+    if Run.Kind.KTO in stages:
+        findings += _check_thumbs(counts["thumbs_up"], counts["thumbs_down"])
     if not counts["held_out_prompts"]:
         findings.append(
             Finding(
@@ -82,6 +85,53 @@ def preflight(project: Project, base: Policy | None, filters: Filters = EVERYTHI
             )
         )
     return Preflight(counts=counts, findings=findings)
+
+
+def _check_stages(stages: Sequence[str]) -> Iterator[Finding]:
+    if not stages:
+        yield Finding("no_stage", "Choose what to train: at least one stage.", is_error=True)
+    if Run.Kind.PPO in stages and Run.Kind.REWARD not in stages:
+        message = "PPO learns from a reward model. Choose that stage too, or DPO instead of both."
+        yield Finding("ppo_without_reward", message, is_error=True)
+
+
+def _check_documents(count: int) -> Iterator[Finding]:
+    if not count:
+        message = "There are no documents to pre-train on. Import some on the page Documents."
+        yield Finding("no_documents", message, is_error=True)
+
+
+def _check_thumbs(up: int, down: int) -> Iterator[Finding]:
+    if not up + down:
+        message = (
+            "There are no thumbs to learn from. They come from the chat and from imports; those "
+            "on held-out prompts never train."
+        )
+        yield Finding("no_thumbs", message, is_error=True)
+    elif up + down == 1:
+        message = "There is one thumb only. KTO cannot learn from one."
+        yield Finding("one_thumb", message, is_error=True)
+    elif not (up and down):
+        side = "up" if up else "down"
+        message = f"All {up + down} thumbs are {side}: KTO will learn to say more, or less, of all."
+        yield Finding("one_class_of_thumbs", message)
+
+
+def _demonstration_findings(project: Project, filters: Filters) -> Iterator[Finding]:
+    written = all_demonstrations(project, filters).select_related("prompt")
+    to_learn = [d.text for d in written if d.prompt.split in TRAIN]
+    yield from _check_demonstrations(to_learn, held_out=len(written))
+
+
+def _ranking_findings(project: Project, filters: Filters) -> Iterator[Finding]:
+    ranked = training_rankings(project, filters).in_split(*TRAIN)
+    decided = list(ranked.select_related("labeler").prefetch_related("placements__completion"))
+    to_rank = all_rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
+    to_rank_now = to_rank.in_split(*TRAIN).count()
+    yield from _check_rankings(to_rank_now, len(decided), all_rankings=to_rank.count())
+    yield from _check_labelers(decided)
+    yield from _check_contradictions(decided)
+    yield from _check_identical(decided)
 
 
 def check_base(base: Policy | None) -> Iterator[Finding]:

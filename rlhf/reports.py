@@ -24,6 +24,14 @@ CHIPS: dict[str, str] = {
     State.PAUSED: "warn",
     State.CANCELLED: "warn",
 }
+LEARNT_FROM: dict[str, str] = {
+    Run.Kind.PRETRAIN: "documents",
+    Run.Kind.SFT: "demonstrations",
+    Run.Kind.REWARD: "rankings",
+    Run.Kind.PPO: "prompts",
+    Run.Kind.DPO: "rankings for DPO",
+    Run.Kind.KTO: "thumbs",
+}
 STEPS_SHOWN = 4
 
 
@@ -40,8 +48,9 @@ class RoundReport:
         return _current(self.runs)
 
     @property
-    def evaluation(self) -> Run:
-        return next(run for run in self.runs if run.kind == Run.Kind.EVALUATE)
+    def evaluation(self) -> Run | None:
+        """None: the round makes no policy."""
+        return next((run for run in self.runs if run.kind == Run.Kind.EVALUATE), None)
 
     @property
     def state(self) -> str:
@@ -94,9 +103,8 @@ class RoundReport:
 
     @property
     def counts(self) -> str:
-        names = {"sft": "demonstrations", "reward": "rankings", "ppo": "prompts"}
         parts = [
-            f"{snapshot.counts.get('train', 0)} {names[run.kind]}"
+            f"{snapshot.counts.get('train', 0)} {LEARNT_FROM[run.kind]}"
             for run in self.runs
             if (snapshot := snapshot_of(run))
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +19,9 @@ from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import Finding, NotReady, check_base, preflight
 from rlhf.selection import EVERYTHING, HELD_OUT, Filters
+from rlhf.stages import DEFAULT_STAGES, POLICY_MAKERS, in_order
 
 SIZES = ("tiny", "small", "large")
-STAGES = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO, Run.Kind.EVALUATE)
-TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)
-
 EVALUATION_K = 2
 EVALUATION_PROMPTS = {"tiny": 200, "small": 32, "large": 200}
 MOST_COMPLETIONS = 100_000
@@ -38,6 +36,7 @@ def launch_round(
     by: User,
     base: Policy,
     recipe: str,
+    stages: Sequence[str] = DEFAULT_STAGES,
     overrides: Overrides | None = None,
     filters: Filters = EVERYTHING,
     seed: int = 0,
@@ -46,15 +45,18 @@ def launch_round(
     priority: int = 0,
     pinned_to: str = "",
 ) -> Round:
-    """`overrides`: kind → {"train": {field: value}, "tune": {…}}. `ask_people`: on how many
-    held-out prompts people compare the result, blind. Raises NotReady, ConfigError.
+    """`stages`: kinds of training, each of which starts from what the one before it made; an
+    evaluation follows them. `overrides`: kind → {"train": {field: value}, "tune": {…}}.
+    `ask_people`: on how many held-out prompts people compare the result, blind. Raises NotReady,
+    ConfigError.
 
     Every stage learns from the labels of one moment: `filters.until`, or else now."""
-    configs = {kind: stage_config(kind, recipe, overrides or {}) for kind in STAGES}
-    configs[Run.Kind.EVALUATE]["ask_people"] = ask_people
+    configs = stage_configs(stages, recipe, overrides or {})
+    if Run.Kind.EVALUATE in configs:
+        configs[Run.Kind.EVALUATE]["ask_people"] = ask_people
     lock_project(project)
     filters = replace(filters, until=filters.until or timezone.now())
-    errors = preflight(project, base, filters).errors
+    errors = preflight(project, base, filters, stages=stages).errors
     if errors:
         raise NotReady(errors)
     round = Round.objects.create(
@@ -72,13 +74,13 @@ def launch_round(
             round=round,
             kind=kind,
             position=position,
-            config=configs[kind],
+            config=config,
             seed=seed,
             priority=priority,
             pinned_to=pinned_to,
             launched_by=by,
         )
-        for position, kind in enumerate(STAGES)
+        for position, (kind, config) in enumerate(configs.items())
     ]
     ring("train", "rlhf.jobs.train", runs[0].pk)
     return round
@@ -131,16 +133,25 @@ def launch_sampling(
     return run
 
 
+def stage_configs(
+    stages: Sequence[str], recipe: str, overrides: Overrides
+) -> dict[str, dict[str, Any]]:
+    """Of each stage, in order; and of an evaluation where there is a policy to evaluate. All its
+    contestants may say as much as the newest of them was trained to."""
+    configs = {kind: stage_config(kind, recipe, overrides) for kind in in_order(stages)}
+    makers = [kind for kind in configs if kind in POLICY_MAKERS]
+    if makers:
+        train = recipe_of("sample", recipe)["train"]
+        length = configs[makers[-1]]["train"]["max_new_tokens"]
+        configs[Run.Kind.EVALUATE] = {
+            "train": {**train, "k": EVALUATION_K, "max_new_tokens": length},
+            "prompts_at_most": EVALUATION_PROMPTS[recipe],
+        }
+    return configs
+
+
 def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]:
     """Every field of the recipe, with the operator's changes, checked."""
-    if kind == Run.Kind.EVALUATE:
-        length = stage_config(Run.Kind.PPO, recipe, overrides)["train"]["max_new_tokens"]
-        train = {
-            **recipe_of("sample", recipe)["train"],
-            "k": EVALUATION_K,
-            "max_new_tokens": length,
-        }
-        return {"train": train, "prompts_at_most": EVALUATION_PROMPTS[recipe]}
     chosen = recipe_of(kind, recipe)
     changes = overrides.get(kind, {})
     for part in changes:
@@ -169,17 +180,38 @@ def launch_again(round: Round, *, by: User) -> Round:
     base = round.base
     while base.pk in stale and base.parent:
         base = base.parent
-    configs = {run.kind: run.config for run in round.runs.all() if run.kind in TRAININGS}
-    parts = ("train", "tune")
-    return launch_round(
-        round.project,
-        by=by,
-        base=base,
-        recipe=round.recipe,
-        overrides={kind: {part: each[part] for part in parts} for kind, each in configs.items()},
-        filters=replace(Filters.from_dict(round.filters), until=None),
-        note=f"{round} without what was withdrawn",
-    )
+    settings = {**settings_of(round), "base": base}
+    note = f"{round} without what was withdrawn"
+    return launch_round(round.project, by=by, note=note, **settings)
+
+
+def settings_of(round: Round) -> dict[str, Any]:
+    """What `launch_round` takes to do the same with the labels of another day."""
+    runs = {run.kind: run for run in round.runs.order_by("position")}
+    evaluation = runs.pop(Run.Kind.EVALUATE, None)
+    return {
+        "base": round.base,
+        "recipe": round.recipe,
+        "stages": tuple(runs),
+        "overrides": {
+            kind: changes
+            for kind, run in runs.items()
+            if (changes := _changes(run.config, recipe_of(kind, round.recipe)))
+        },
+        "filters": replace(Filters.from_dict(round.filters), until=None),
+        "seed": next(iter(runs.values())).seed,
+        "ask_people": evaluation.config.get("ask_people", 0) if evaluation else 0,
+    }
+
+
+def _changes(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Where a run's fields differ from its recipe's."""
+    changed = {
+        part: {name: config[part][name] for name, value in fields.items()
+               if config[part].get(name, value) != value}
+        for part, fields in recipe.items()
+    }  # fmt: skip
+    return {part: fields for part, fields in changed.items() if fields}
 
 
 def prioritise_round(round: Round) -> bool:

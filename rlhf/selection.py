@@ -12,9 +12,20 @@ from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, Subquery
 
-from annotate.models import Demonstration, Placement, Project, Prompt, Ranking, Review
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Feedback,
+    Placement,
+    Project,
+    Prompt,
+    Ranking,
+    Review,
+)
+from annotate.models.feedback import FeedbackQuerySet
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import PromptQuerySet
+from rlhf.models.documents import Document, DocumentQuerySet
 from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
 
 TRAIN = (Prompt.Split.TRAIN,)
@@ -98,6 +109,28 @@ def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
     return chosen.order_by("pk")
 
 
+def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
+    """What guests thought of answers that have become data. A guest is no labeler: filters of
+    labelers and of reviews say nothing of thumbs."""
+    given = Feedback.objects.of_project(project).trainable().of_trusted()
+    given = given.exclude(user__in=withdrawn_from(project))
+    asked, since = prompts(project, filters), filters.policies_since
+    given = given.on_answers(Completion.objects.of_prompts(asked, policies_since=since))
+    if filters.since:
+        given = given.filter(created_at__gte=filters.since)
+    if filters.until:
+        given = given.filter(created_at__lte=filters.until)
+    return given.order_by("pk")
+
+
+def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQuerySet:
+    """Nobody has judged them: only the date counts."""
+    read = Document.objects.of_project(project)
+    if filters.until:
+        read = read.filter(created_at__lte=filters.until)
+    return read.order_by("pk")
+
+
 def training_rankings(project: Project, filters: Filters) -> LabelQuerySet:
     return rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
 
@@ -116,6 +149,7 @@ def count(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
     to_rank = training_rankings(project, filters)
     ranked = to_rank.in_split(*TRAIN)
     asked = prompts(project, filters)
+    given = thumbs(project, filters).in_split(*TRAIN)
     return {
         "demonstrations": demonstrations(project, filters).in_split(*TRAIN).count(),
         "rankings": ranked.count(),
@@ -124,6 +158,8 @@ def count(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
         "held_out_prompts": asked.in_split(*HELD_OUT).count(),
         "held_out_rankings": to_rank.in_split(*HELD_OUT).count(),
         "held_out_labelers_rankings": held_out_rankings(project, filters).count(),
+        **given.by_side(),
+        "documents": documents(project, filters).in_split(*TRAIN).count(),
     }
 
 

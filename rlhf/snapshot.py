@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from annotate.models import Demonstration, Project, Prompt, Ranking, User
+from annotate.models import Demonstration, Feedback, Project, Prompt, Ranking, User
 from annotate.models.labels import LabelQuerySet
 from rlhf.leases import Lease
-from rlhf.models import Run, Snapshot
+from rlhf.models import Document, Run, Snapshot
 from rlhf.selection import (
     EVERYTHING,
     HELD_OUT,
     TRAIN,
     Filters,
     demonstrations,
+    documents,
     held_out_rankings,
     prompts,
+    thumbs,
     training_rankings,
 )
 
@@ -42,6 +45,13 @@ class Frozen:
     demonstrations: list[Demonstration] = field(default_factory=list)
     rankings: list[Ranking] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Lines of each data file."""
+        return {name: len(rows) for name, rows in self.files.items()}
 
 
 def freeze(lease: Lease) -> Snapshot:
@@ -61,23 +71,26 @@ def freeze(lease: Lease) -> Snapshot:
             project=run.project,
             run=run,
             sha256=manifest["sha256"],
-            counts={name: len(rows) for name, rows in frozen.files.items()},
+            counts=frozen.counts,
             filters=filters_of(run).as_dict(),
         )
         snapshot.demonstrations.set(frozen.demonstrations)
         snapshot.rankings.set(frozen.rankings)
         snapshot.prompts.set(frozen.prompts)
+        snapshot.feedback.set(frozen.feedback)
+        snapshot.documents.set(frozen.documents)
     return snapshot
 
 
 def collect(run: Run) -> Frozen:
-    filters = filters_of(run)
-    if run.kind == Run.Kind.SFT:
-        return _for_sft(run.project, filters)
-    if run.kind == Run.Kind.REWARD:
-        return _for_reward(run.project, filters)
-    has_ptx = bool(run.config["train"].get("ptx_weight"))
-    return _for_ppo(run.project, filters, with_demonstrations=has_ptx)
+    return collect_for(run.kind, run.project, filters_of(run), train=run.config["train"])
+
+
+def collect_for(kind: str, project: Project, filters: Filters, *, train: dict[str, Any]) -> Frozen:
+    """What a training of this kind would learn from now. `train`: the fields of its recipe."""
+    if kind == Run.Kind.PPO:
+        return _for_ppo(project, filters, with_demonstrations=bool(train.get("ptx_weight")))
+    return COLLECTORS[kind](project, filters)
 
 
 def filters_of(run: Run) -> Filters:
@@ -144,6 +157,53 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
 
 
+def thumb_row(feedback: Feedback) -> dict[str, Any]:
+    answer = feedback.answer
+    assert answer is not None
+    return {
+        "id": feedback.pk,
+        "prompt_id": answer.prompt_id,
+        "prompt": answer.prompt.messages,
+        "completion": [{"role": "assistant", "content": answer.text}],
+        "label": feedback.thumb_up,
+    }
+
+
+def document_row(document: Document) -> dict[str, Any]:
+    return {"id": document.pk, "text": document.text}
+
+
+def _for_pretraining(project: Project, filters: Filters) -> Frozen:
+    train = list(documents(project, filters).in_split(*TRAIN))
+    test = list(documents(project, filters).in_split(*HELD_OUT))
+    return Frozen(
+        files={
+            "train": [document_row(each) for each in train],
+            "test": [document_row(each) for each in test],
+        },
+        documents=[*train, *test],
+    )
+
+
+def _for_kto(project: Project, filters: Filters) -> Frozen:
+    given = thumbs(project, filters).with_answers()
+    train, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
+    return Frozen(
+        files={
+            "train": [thumb_row(each) for each in train],
+            "test": [thumb_row(each) for each in test],
+        },
+        feedback=[*train, *test],
+    )
+
+
+def _for_dpo(project: Project, filters: Filters) -> Frozen:
+    """Without demonstrations: nothing is calibrated."""
+    frozen = _for_reward(project, filters)
+    files = {name: rows for name, rows in frozen.files.items() if name != "calibration"}
+    return Frozen(files=files, rankings=frozen.rankings)
+
+
 def _for_sft(project: Project, filters: Filters) -> Frozen:
     train = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
     test = _with_prompts(demonstrations(project, filters).in_split(*HELD_OUT))
@@ -199,3 +259,12 @@ def _with_prompts(labels: LabelQuerySet) -> list[Demonstration]:
 def _with_completions(labels: LabelQuerySet) -> list[Ranking]:
     placed = labels.select_related("prompt", "labeler")
     return list(placed.prefetch_related("placements__completion"))
+
+
+COLLECTORS: dict[str, Callable[[Project, Filters], Frozen]] = {
+    Run.Kind.PRETRAIN: _for_pretraining,
+    Run.Kind.SFT: _for_sft,
+    Run.Kind.REWARD: _for_reward,
+    Run.Kind.DPO: _for_dpo,
+    Run.Kind.KTO: _for_kto,
+}

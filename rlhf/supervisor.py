@@ -203,7 +203,8 @@ def _prompts_of(data: dict[str, Any]) -> dict[str, int]:
         with (settings.DATA_DIR / data[name]).open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         if name in ("train", "test"):
-            found.update({str(row["id"]): row["prompt_id"] for row in rows})
+            asked = [row for row in rows if "prompt_id" in row]
+            found.update({str(row["id"]): row["prompt_id"] for row in asked})
     return found
 
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from rlhf.views import evaluation, policies, registry, rounds, runs
+from rlhf.views import documents, evaluation, policies, registry, rounds, runs
 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
@@ -16,6 +16,7 @@ urlpatterns = [
         evaluation.rounds_ask_people,
         name="rounds_ask_people",
     ),
+    path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 from typing import Any
 
-from annotate.models import Policy, Project, Task
+from annotate.models import Completion, Policy, Project, Task
 from rlhf.board import Standing, standings
 from rlhf.evaluation import batch_of
 from rlhf.matches import Match, WinRate, matches_of, win_rate
@@ -61,21 +62,14 @@ def verdicts_of(project: Project, matches: Sequence[Match]) -> list[Verdict]:
 def people_on(report: RoundReport) -> dict[str, Any]:
     """What the round's page says of people's judgement, once there is something to judge."""
     run = report.evaluation
-    if run.state != Run.State.SUCCEEDED or "win_rates" not in run.summary:
+    if run is None or run.state != Run.State.SUCCEEDED or "win_rates" not in run.summary:
         return {}
-    compared = Evaluation.objects.filter(run=run).select_related("policy", "opponent")
     matches = matches_of(run.project)
+    policies = Completion.objects.sampled_by(run.pk).speakers()
+    found = [verdict(matches, one, other) for one, other in combinations(policies, 2)]
     tasks = run.project.tasks.of_kind(Task.Kind.RANK).of_batch(batch_of(run))
     return {
-        "verdicts": [
-            Verdict(
-                each.policy,
-                each.opponent,
-                win_rate(matches, each.policy_id, each.opponent_id),
-                each,
-            )
-            for each in compared
-        ],
+        "verdicts": [each for each in found if each.people or each.reward_model],
         "asked": {"tasks": tasks.count(), "answered": tasks.count() - tasks.open().count()},
     }
 

@@ -16,7 +16,7 @@ from annotate.models import ApiToken, Conversation, Grid, Membership
 from annotate.models.playground import Column
 from annotate.queue import next_assignment
 from rlhf.models import Checkpoint, Round, Run
-from rlhf.rounds import STAGES
+from rlhf.stages import STAGES
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 # What the number in the address names is no such thing: not there, for those who might see one.
@@ -91,7 +91,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
             position=position,
             config={"train": {}, "tune": {}},
         )
-        for position, kind in enumerate(STAGES)
+        for position, kind in enumerate([*STAGES, Run.Kind.EVALUATE])
     ]
     monkeypatch.setattr(settings, "DATA_DIR", tmp_path)
     (tmp_path / "manifest.json").write_text('{"files": {}}')

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from annotate.models.chat import PROMPT_SOURCE, Message
-from annotate.models.people import Project, User
+from annotate.models.people import Membership, Project, User
 from annotate.models.prompts import Completion
 from annotate.models.work import Task
 from feedback_site import bell
@@ -33,6 +33,34 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
     def trainable(self) -> Self:
         """Without the chats whose guest said no."""
         return self.current().exclude(message__conversation__improves_model=False)
+
+    def of_trusted(self) -> Self:
+        """Without people excluded from snapshots."""
+        excluded = Membership.objects.filter(
+            Q(project=OuterRef("message__conversation__project"))
+            | Q(project=OuterRef("completion__prompt__project")),
+            user=OuterRef("user"),
+        ).exclude(excluded_at=None)
+        return self.exclude(Exists(excluded))
+
+    def on_answers(self, answers: models.QuerySet[Completion]) -> Self:
+        """On answers of the project's data, be they imported or from the chat."""
+        among = answers.order_by().values("pk")
+        return self.filter(Q(message__completion__in=among) | Q(completion__in=among))
+
+    def in_split(self, *splits: str) -> Self:
+        return self.filter(
+            Q(message__completion__prompt__split__in=splits)
+            | Q(completion__prompt__split__in=splits)
+        )
+
+    def by_side(self) -> dict[str, int]:
+        up = models.Count("pk", filter=Q(thumb_up=True))
+        down = models.Count("pk", filter=Q(thumb_up=False))
+        return self.aggregate(thumbs_up=up, thumbs_down=down)
+
+    def with_answers(self) -> Self:
+        return self.select_related("message__completion__prompt", "completion__prompt")
 
     def unharvested(self) -> Self:
         """Those the bell should have brought in by now."""
@@ -93,6 +121,11 @@ class Feedback(models.Model):
 
     def __str__(self) -> str:
         return "👍" if self.thumb_up else "👎"
+
+    @property
+    def answer(self) -> Completion | None:
+        """What it is about, once that is part of the project's data."""
+        return self.message.completion if self.message else self.completion
 
     @property
     def reason_choices(self) -> list[tuple[str, str]]:

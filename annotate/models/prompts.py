@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -372,9 +373,23 @@ class CompletionQuerySet(models.QuerySet["Completion"]):
 
         return self.select_related("policy").annotate(ups=count(True), downs=count(False))
 
+    def of_prompts(
+        self, prompts: PromptQuerySet, *, policies_since: datetime | None = None
+    ) -> CompletionQuerySet:
+        """With a moment: of policies made since."""
+        said = self.filter(prompt__in=prompts.order_by().values("pk"))
+        return said.filter(policy__created_at__gte=policies_since) if policies_since else said
+
     def sampled_by(self, run_id: int) -> CompletionQuerySet:
         """Those that a sampling or an evaluation wrote."""
         return self.filter(sampling__run=run_id)
+
+    def speakers(self) -> list[Policy]:
+        """Who said them, in the order in which they spoke first."""
+        first = self.order_by().values("policy").annotate(first=models.Min("pk"))
+        order = list(first.order_by("first").values_list("policy", flat=True))
+        policies = Policy.objects.in_bulk(order)
+        return [policies[each] for each in order]
 
     def mean_lengths(self, policies: list[Policy], *, splits: Iterable[str]) -> dict[int, float]:
         """Characters an answer of each policy has, over the prompts that all of them answered."""

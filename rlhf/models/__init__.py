@@ -1,5 +1,6 @@
 """Rounds, the runs they are made of, and what came out of whose labels."""
 
+from rlhf.models.documents import Document
 from rlhf.models.outcomes import (
     Checkpoint,
     Evaluation,
@@ -13,6 +14,7 @@ from rlhf.models.withdrawals import Withdrawal
 
 __all__ = [
     "Checkpoint",
+    "Document",
     "Evaluation",
     "LeaseLost",
     "Metric",

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
 from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
 
@@ -19,10 +20,15 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
         asked = prompts_of_guests(people).values("pk")
         written = Q(demonstration__labeler__in=people) | Q(demonstration__prompt__in=asked)
         ranked = Q(ranking__labeler__in=people) | Q(ranking__prompt__in=asked)
+        thumb = (
+            Q(feedback__user__in=people)
+            | Q(feedback__completion__prompt__in=asked)
+            | Q(feedback__message__completion__prompt__in=asked)
+        )
         holding = (
             Snapshot.demonstrations.through.objects.filter(written),
             Snapshot.rankings.through.objects.filter(ranked),
-            Snapshot.feedback.through.objects.filter(feedback__user__in=people),
+            Snapshot.feedback.through.objects.filter(thumb),
             Snapshot.prompts.through.objects.filter(prompt__in=asked),
         )
         found = Q(pk__in=[])
@@ -47,6 +53,7 @@ class Snapshot(models.Model):
     rankings = models.ManyToManyField(Ranking, related_name="snapshots")
     feedback = models.ManyToManyField(Feedback, related_name="snapshots")
     prompts = models.ManyToManyField(Prompt, related_name="snapshots")
+    documents = models.ManyToManyField(Document, related_name="snapshots")
     frozen_at = models.DateTimeField(auto_now_add=True)
 
     objects = SnapshotQuerySet.as_manager()
@@ -115,6 +122,14 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
     def of_project(self, project: Project) -> TrainedPolicyQuerySet:
         return self.filter(policy__project=project).select_related("policy", "checkpoint__run")
 
+    def made_in(self, round: Round) -> TrainedPolicyQuerySet:
+        """In the order of the round's stages."""
+        made = self.filter(checkpoint__run__round=round).select_related("policy")
+        return made.order_by("checkpoint__run__position")
+
+    def before(self, position: int) -> TrainedPolicyQuerySet:
+        return self.filter(checkpoint__run__position__lt=position)
+
     def by_ppo(self) -> TrainedPolicyQuerySet:
         return self.filter(checkpoint__run__kind=Run.Kind.PPO)
 
@@ -141,7 +156,6 @@ class Evaluation(models.Model):
     """One policy against another on held-out prompts, by one judge."""
 
     class Judge(models.TextChoices):
-        PEOPLE = "people"
         REWARD_MODEL = "reward_model", "reward model"
         GOLD = "gold", "stated measure"
 

@@ -31,7 +31,8 @@ class RoundQuerySet(models.QuerySet["Round"]):
 
 
 class Round(models.Model):
-    """One turn of the wheel: snapshot → SFT → reward model → PPO → evaluation → promotion."""
+    """One turn of the wheel: snapshot → trainings, such as SFT → reward model → PPO → evaluation
+    → promotion."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField()
@@ -95,9 +96,12 @@ class Run(models.Model):
 
     class Kind(models.TextChoices):
         SAMPLE = "sample"
+        PRETRAIN = "pretrain", "pre-training"
         SFT = "sft", "SFT"
         REWARD = "reward", "reward model"
         PPO = "ppo", "PPO"
+        DPO = "dpo", "DPO"
+        KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
 
     class State(models.TextChoices):

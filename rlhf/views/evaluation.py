@@ -45,10 +45,12 @@ def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, "Say on how many prompts people shall compare: 1 to 2000.")
         return redirect("rounds_show", slug=slug, number=number)
+    evaluation = report_on(round).evaluation
+    if evaluation is None:
+        messages.error(request, f"{round} makes no policy, so there is nothing to compare.")
+        return redirect("rounds_show", slug=slug, number=number)
     try:
-        asked = ask_people(
-            report_on(round).evaluation, prompts_at_most=form.cleaned_data["prompts"]
-        )
+        asked = ask_people(evaluation, prompts_at_most=form.cleaned_data["prompts"])
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:

@@ -13,10 +13,11 @@ from annotate.access import Request, Role, project_for
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
-from rlhf.forms import FiltersForm, RoundForm
+from rlhf.forms import FiltersForm, RoundForm, in_fields
 from rlhf.learning.config import ConfigError
 from rlhf.lineage import stale_in
 from rlhf.models import Round
+from rlhf.plan import Planned, plan_round
 from rlhf.preflight import NotReady, preflight
 from rlhf.reports import log_of, report_on, reports_of, samples_of
 from rlhf.rounds import (
@@ -26,7 +27,9 @@ from rlhf.rounds import (
     launch_round,
     prioritise_round,
     resume_round,
+    settings_of,
 )
+from rlhf.stages import DEFAULT_STAGES
 from rlhf.verdicts import people_on
 
 
@@ -40,45 +43,60 @@ def rounds(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def rounds_new(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
-    form = _round_form(request, project)
-    given = request.POST if request.method == "POST" else request.GET
-    choice = FiltersForm(project, given)
+    form, choice = _wizard(request, project)
     filters = choice.filters()
+    planned: list[Planned] = []
     if request.method == "POST" and choice.is_valid() and form.is_valid():
+        settings: dict[str, Any] = {
+            "base": form.cleaned_data["base"],
+            "recipe": form.cleaned_data["recipe"],
+            "stages": form.cleaned_data["stages"],
+            "overrides": form.overrides(),
+            "filters": filters,
+        }
         try:
-            round = launch_round(
-                project,
-                by=request.user,
-                base=form.cleaned_data["base"],
-                recipe=form.cleaned_data["recipe"],
-                overrides=form.overrides(),
-                seed=form.cleaned_data["seed"] or 0,
-                note=form.cleaned_data["note"],
-                filters=filters,
-                ask_people=form.cleaned_data["ask_people"] or 0,
-            )
+            if request.POST.get("act") == "plan":
+                planned = plan_round(project, **settings)
+            else:
+                round = launch_round(project, by=request.user, **settings, **form.besides())
+                return redirect("rounds_show", slug=slug, number=round.number)
         except ConfigError as error:
             form.add_error(None, str(error))
         except NotReady:
             form.add_error(None, "The round was not launched. What is missing stands below.")
-        else:
-            return redirect("rounds_show", slug=slug, number=round.number)
-    checks = preflight(project, form.chosen_base, filters)
-    context = {"project": project, "form": form, "choice": choice, "checks": checks}
+    checks = preflight(project, form.chosen_base, filters, stages=form.chosen)
+    context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
-    return render(request, template, context, status=422 if form.errors or choice.errors else 200)
+    status = 422 if form.errors or choice.errors else 200
+    return render(request, template, {"project": project, **context}, status=status)
 
 
-def _round_form(request: Request, project: Project) -> RoundForm:
-    given = request.POST if request.method == "POST" else request.GET
-    size = given.get("recipe", SIZES[0])
-    size = size if size in SIZES else SIZES[0]
+def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]:
+    """As it was posted; or as far as it is filled in; or like an earlier round."""
     if request.method == "POST":
-        return RoundForm(project, request.POST, size=size)
+        size = _size(request.POST.get("recipe"))
+        stages = request.POST.getlist("stages")
+        form = RoundForm(project, request.POST, size=size, stages=stages)
+        return form, FiltersForm(project, request.POST)
+    given = request.GET
+    if (like := given.get("like", "")).isdecimal():
+        settings = settings_of(round_for(request.user, project.slug, int(like)))
+        size, stages, filters = settings["recipe"], settings["stages"], settings["filters"]
+        initial = {**settings, **in_fields(settings["overrides"]), "note": f"Like Round {like}"}
+        form = RoundForm(project, initial=initial, size=size, stages=stages)
+        return form, FiltersForm(project, FiltersForm.said(filters))
+    size = _size(given.get("recipe"))
+    stages = given.getlist("stages") or list(DEFAULT_STAGES)
     bases = project.policies.with_weights()
-    base = given.get("base") or bases.live().first() or bases.order_by("pk").first()
-    initial = {"base": base, "recipe": size}
-    return RoundForm(project, initial=initial, size=size)
+    base = bases.live().first() or bases.order_by("pk").first()
+    initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}
+    return RoundForm(project, initial=initial, size=size, stages=stages), FiltersForm(
+        project, given
+    )
+
+
+def _size(said: str | None) -> str:
+    return said if said in SIZES else SIZES[0]
 
 
 @require_http_methods(["GET", "POST"])

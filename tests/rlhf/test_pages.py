@@ -65,6 +65,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
     return {
         "rounds": {},
         "rounds_new": {},
+        "rounds_documents": {},
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},
         "rounds_samples": {"number": round.number},
@@ -80,6 +81,8 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "policies_reach": {"username": labeler},
     }
 
+
+STAGES = ["sft", "reward", "ppo"]
 
 ACTS = {
     "rounds_new": {},
@@ -171,7 +174,7 @@ def test_empty_pages_say_what_to_do(project, browse, olga):
 
 
 def test_a_round_is_launched_from_its_page_with_changed_fields(project, labels, base, browse, olga):
-    data = {"base": base.pk, "recipe": "tiny", "seed": "5", "note": "first",
+    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES, "seed": "5", "note": "first",
             "sft.train.epochs": "4", "ppo.train.whiten_advantages": "no"}  # fmt: skip
     answer = browse(olga).post("/p/cooking/rounds/new/", data)
     round = Round.objects.get()
@@ -197,7 +200,7 @@ def test_a_round_is_launched_from_its_page_with_changed_fields(project, labels, 
 def test_a_wrong_field_comes_back_with_what_to_do(
     project, labels, base, browse, olga, change, told
 ):
-    data = {"base": base.pk, "recipe": "tiny", **change}
+    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES, **change}
     answer = browse(olga).post("/p/cooking/rounds/new/", data)
     assert answer.status_code == 422
     assert told in answer.content.decode()
@@ -205,7 +208,8 @@ def test_a_wrong_field_comes_back_with_what_to_do(
 
 
 def test_a_round_with_no_labels_comes_back_with_the_reasons(project, prompts, base, browse, olga):
-    answer = browse(olga).post("/p/cooking/rounds/new/", {"base": base.pk, "recipe": "tiny"})
+    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES}
+    answer = browse(olga).post("/p/cooking/rounds/new/", data)
     html = answer.content.decode()
     assert answer.status_code == 422
     assert "was not launched" in html and "There are no demonstrations yet" in html
@@ -354,7 +358,7 @@ def test_templates_start_no_queries(
 ):
     client = browse(olga)
     for name, arguments in pages(round, trained, sampling, "alice").items():
-        with django_assert_max_num_queries(25):
+        with django_assert_max_num_queries(26):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
 
 
@@ -390,7 +394,13 @@ def test_the_counts_follow_the_filters_and_the_round_learns_by_them(
     client, address = browse(olga), "/p/cooking/rounds/new/"
     everything = client.get(f"{address}?base={base.pk}", headers={"HX-Request": "true"})
     assert everything.context["checks"].counts["rankings"] == 32
-    chosen = {"base": base.pk, "recipe": "tiny", "labelers": [alice.pk], "ask_people": 7}
+    chosen = {
+        "base": base.pk,
+        "recipe": "tiny",
+        "stages": STAGES,
+        "labelers": [alice.pk],
+        "ask_people": 7,
+    }
     fewer = client.get(address, chosen, headers={"HX-Request": "true"})
     assert fewer.context["checks"].counts["rankings"] == 16
     assert 'data-finding="one_labeler"' in fewer.content.decode()

@@ -8,9 +8,9 @@ from threading import Event
 import pytest
 from django.conf import settings
 
-from annotate.models import Policy
+from annotate.models import Completion, Feedback, Policy
 from rlhf.leases import claim
-from rlhf.models import Evaluation, RewardModel, Run
+from rlhf.models import Document, Evaluation, RewardModel, Run
 from rlhf.rounds import launch_round
 from rlhf.supervisor import supervise
 
@@ -64,3 +64,37 @@ def test_labels_become_a_policy(project, tiny, labels, olga):
     assert Evaluation.objects.filter(round=round).count() == 3
     folder = settings.DATA_DIR / Policy.objects.get(name="r1-ppo").folder
     assert (folder / "generation_config.json").exists()
+
+
+BRIEF = {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}
+OTHER_STAGES = {
+    "pretrain": {"train": {**BRIEF, "row_tokens": 64}},
+    "sft": {"train": BRIEF},
+    "dpo": {"train": BRIEF},
+    "kto": {"train": BRIEF},
+}
+
+
+@pytest.mark.timeout(600)
+def test_documents_rankings_and_thumbs_become_policies(project, tiny, labels, prompts, alice, olga):
+    tiny.folder = "models/tiny"
+    tiny.save()
+    Document.add(project, [f"Chapter {number}: salt the water." for number in range(20)])
+    for number, prompt in enumerate(prompts):
+        answer = Completion.objects.create(prompt=prompt, policy=tiny, text="So.", source="chat")
+        Feedback.objects.create(completion=answer, user=alice, thumb_up=number % 3 > 0)
+    stages = list(OTHER_STAGES)
+    round = launch_round(
+        project, by=olga, base=tiny, recipe="tiny", stages=stages, overrides=OTHER_STAGES
+    )
+    while lease := claim():
+        supervise(lease, Event())
+        run = Run.objects.get(pk=lease.run.pk)
+        assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
+    for kind in stages:
+        run = round.runs.get(kind=kind)
+        assert run.summary["policy"] == f"r1-{kind}"
+        assert run.metrics.filter(split="train").exists()
+    evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
+    assert Completion.objects.sampled_by(evaluation.pk).values("policy").distinct().count() == 5
+    assert not Evaluation.objects.exists()  # no reward model has ever been trained here

@@ -44,6 +44,9 @@ def test_without_filters_all_labels_pass(project, labels):
         "held_out_prompts": 4,
         "held_out_rankings": 8,
         "held_out_labelers_rankings": 0,
+        "thumbs_up": 0,
+        "thumbs_down": 0,
+        "documents": 0,
     }
 
 

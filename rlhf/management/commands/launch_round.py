@@ -8,51 +8,109 @@ from annotate.management.commands.import_labels import project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import operator_of, policy_named, wait_for
 from rlhf.learning.config import ConfigError
-from rlhf.preflight import NotReady, preflight
-from rlhf.rounds import SIZES, launch_round
+from rlhf.models import Round
+from rlhf.plan import plan_round
+from rlhf.preflight import Finding, NotReady, preflight
+from rlhf.rounds import SIZES, launch_round, settings_of
+from rlhf.selection import EVERYTHING
+from rlhf.stages import DEFAULT_STAGES, STAGES
 
 
 class Command(BaseCommand):
-    help = "Launches a round: SFT, reward model, PPO, evaluation, from the labels there are now."
+    help = "Launches a round: its trainings and their evaluation, from the labels there are now."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--project", required=True, metavar="SLUG")
-        parser.add_argument("--recipe", required=True, choices=SIZES)
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--recipe", choices=SIZES)
+        what.add_argument(
+            "--like", type=int, metavar="NUMBER", help="With the settings of that round."
+        )
+        parser.add_argument(
+            "--stages",
+            type=lambda said: said.split(","),
+            metavar="KIND,KIND",
+            help=f"Of {', '.join(STAGES)}; else {','.join(DEFAULT_STAGES)}, or that round's.",
+        )
         parser.add_argument(
             "--base", metavar="NAME", help="The policy to start from; else the oldest base model."
         )
         parser.add_argument("--by", metavar="USER", help="Who launches; else the first operator.")
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--seed", type=int)
         parser.add_argument("--priority", type=int, default=0, help="The higher, the earlier.")
         parser.add_argument(
             "--on", default="", metavar="HOST[/GPU]", help="The machine, or GPU, that has to do it."
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Say what would run, and launch nothing."
         )
         parser.add_argument("--wait", action="store_true", help="Until it is over; say how it is.")
 
     def handle(self, **options: Any) -> None:
         project = project_named(options["project"])
         by = operator_of(project, options["by"])
-        base = policy_named(project, options["base"]) if options["base"] else base_of(project)
-        for warning in preflight(project, base).warnings:
+        settings = self._settings(project, options)
+        checks = preflight(
+            project, settings["base"], settings["filters"], stages=settings["stages"]
+        )
+        for warning in checks.warnings:
             self.stderr.write(f"Warning: {warning.message}")
+        if options["dry_run"]:
+            return self._say_plan(project, settings, checks.errors)
         try:
             round = launch_round(
                 project,
                 by=by,
-                base=base,
-                recipe=options["recipe"],
-                seed=options["seed"],
                 priority=options["priority"],
                 pinned_to=options["on"],
+                **settings,
             )
         except NotReady as error:
             reasons = "\n".join(f"- {finding.message}" for finding in error.findings)
             raise CommandError(f"The round was not launched.\n{reasons}")
         except ConfigError as error:
             raise CommandError(f"The round was not launched. {error}")
-        self.stdout.write(f"{round} of {project} is launched from {base}.")
+        self.stdout.write(f"{round} of {project} is launched from {round.base}.")
         if options["wait"]:
             wait_for(round.runs.order_by("position"), self.stdout)
+
+    def _settings(self, project: Project, options: dict[str, Any]) -> dict[str, Any]:
+        """What is said here, over that of the round it shall be like."""
+        settings: dict[str, Any] = {
+            "recipe": options["recipe"],
+            "stages": DEFAULT_STAGES,
+            "overrides": {},
+            "filters": EVERYTHING,
+        }
+        if options["like"] is not None:
+            model = Round.objects.of_project(project).filter(number=options["like"]).first()
+            if model is None:
+                raise CommandError(f"{project} has no Round {options['like']}.")
+            settings = settings_of(model)
+        if options["base"] or "base" not in settings:
+            named = options["base"]
+            settings["base"] = policy_named(project, named) if named else base_of(project)
+        if unknown := set(options["stages"] or ()) - set(STAGES):
+            raise CommandError(
+                f"No stage {', '.join(sorted(unknown))}; known: {', '.join(STAGES)}."
+            )
+        said = {name: options[name] for name in ("stages", "seed") if options[name] is not None}
+        return {**settings, **said}
+
+    def _say_plan(self, project: Project, settings: dict[str, Any], errors: list[Finding]) -> None:
+        for error in errors:
+            self.stderr.write(f"Stops the launch: {error.message}")
+        known = {name: settings[name] for name in PLANNED}
+        for each in plan_round(project, **known):
+            lines = ", ".join(f"{count} {name}" for name, count in each.lines.items() if count)
+            steps = f"{each.steps} steps" if each.steps else "as many steps as the text has"
+            self.stdout.write(
+                f"{each.name}: from {each.starts_from}; reads {lines or 'nothing'}; {steps}."
+            )
+        self.stdout.write("Nothing was launched.")
+
+
+PLANNED = ("base", "recipe", "stages", "overrides", "filters")
 
 
 def base_of(project: Project) -> Policy:

@@ -1,0 +1,199 @@
+"""Rounds of other stages than SFT, reward model and PPO."""
+
+import io
+from threading import Event
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.urls import reverse
+
+from annotate.models import Completion, Conversation, Feedback, Message, Policy
+from rlhf.leases import claim
+from rlhf.models import Document, Round, Run
+from rlhf.models.documents import texts_in
+from rlhf.preflight import NotReady, preflight
+from rlhf.rounds import launch_again, launch_round, settings_of
+from rlhf.selection import Filters, thumbs
+from rlhf.snapshot import collect
+from rlhf.supervisor import supervise
+
+KIND = Run.Kind
+
+
+@pytest.fixture
+def given(prompts, base, alice) -> list[Feedback]:
+    """Thumbs on every prompt: up, down, up …"""
+    answers = [
+        Completion.objects.create(prompt=each, policy=base, text="So.", source="imported")
+        for each in prompts
+    ]
+    return [
+        Feedback.objects.create(completion=each, user=alice, thumb_up=number % 2 == 0)
+        for number, each in enumerate(answers)
+    ]
+
+
+@pytest.fixture
+def read(project) -> None:
+    Document.add(project, [f"Chapter {number}: salt the water." for number in range(30)])
+
+
+def turn(round: Round) -> None:
+    while lease := claim():
+        supervise(lease, Event())
+        run = Run.objects.get(pk=lease.run.pk)
+        assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
+
+
+ROUNDS = [
+    # stages → (policy, parent) of each that was made
+    (["sft", "dpo"], [("r1-sft", "base"), ("r1-dpo", "r1-sft")]),
+    (["kto"], [("r1-kto", "base")]),
+    (["kto", "pretrain"], [("r1-pretrain", "base"), ("r1-kto", "r1-pretrain")]),
+    (["reward"], []),
+    (["ppo", "reward"], [("r1-ppo", "base")]),
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("stages", "made"), ROUNDS)
+def test_each_stage_starts_from_what_the_one_before_it_made(
+    project, labels, given, read, base, olga, fake_trainer, stages, made
+):
+    fake_trainer()
+    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=stages)
+    turn(round)
+    policies = Policy.objects.exclude(pk=base.pk).order_by("pk")
+    assert [(each.name, each.parent.name) for each in policies] == made
+    kinds = list(round.runs.order_by("position").values_list("kind", flat=True))
+    assert (KIND.EVALUATE in kinds) == bool(made)
+    assert set(kinds) - {KIND.EVALUATE} == set(stages)
+
+
+@pytest.mark.parametrize(
+    ("stages", "finding"),
+    [
+        ([], "no_stage"),
+        (["sft", "ppo"], "ppo_without_reward"),
+        (["kto"], "no_thumbs"),
+        (["pretrain"], "no_documents"),
+    ],
+)
+def test_what_cannot_be_launched_is_named(project, labels, base, olga, stages, finding):
+    with pytest.raises(NotReady) as refused:
+        launch_round(project, by=olga, base=base, recipe="tiny", stages=stages)
+    assert [each.name for each in refused.value.findings] == [finding]
+
+
+def test_only_what_a_round_learns_from_is_asked_for(project, prompts, given, base, olga):
+    assert launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"])
+    Feedback.objects.update(thumb_up=True)
+    [warning] = preflight(project, base, stages=["kto"]).warnings
+    assert warning.name == "one_class_of_thumbs"
+
+
+def test_thumbs_are_frozen_with_their_answer(project, given, base, olga):
+    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"])
+    files = collect(round.runs.get(kind="kto")).files
+    assert (len(files["train"]), len(files["test"])) == (16, 4)
+    first = given[0]
+    assert files["train"][0] == {
+        "id": first.pk,
+        "prompt_id": first.completion.prompt_id,
+        "prompt": first.completion.prompt.messages,
+        "completion": [{"role": "assistant", "content": "So."}],
+        "label": True,
+    }
+
+
+def test_a_thumb_trains_as_long_as_its_guest_lets_it(project, base, gus):
+    base.go_live()
+    answer = Conversation.start(project=project, guest=gus, text="What is rice?")
+    Message.objects.filter(pk=answer.pk).update(state=Message.State.DONE, text="A grain.")
+    thumb = Feedback.give(message=answer, user=gus, thumb_up=False)
+    assert not thumbs(project).exists()  # not yet harvested
+    thumb.harvest()
+    assert thumbs(project).get() == thumb
+    assert not thumbs(project, Filters(tags=("soup",))).exists()
+    gus.memberships.get().exclude()
+    assert not thumbs(project).exists()
+    gus.memberships.get().include()
+    answer.conversation.allow_improving(allowed=False)
+    assert not thumbs(project).exists()
+
+
+def test_a_withdrawn_guest_trains_nothing(project, given, alice, olga):
+    from rlhf.models import Withdrawal
+
+    Withdrawal.withdraw(project, person=alice, by=olga)
+    assert not thumbs(project).exists()
+
+
+CHANGES = {"sft": {"train": {"epochs": 4}}, "dpo": {"tune": {"mode": "lora"}}}
+
+
+def test_the_settings_of_a_round_are_what_it_was_launched_with(project, labels, base, olga, bob):
+    settings = {
+        "base": base, "recipe": "tiny", "stages": ("sft", "dpo"), "overrides": CHANGES,
+        "filters": Filters(held_out_labelers=(bob.pk,)), "seed": 3, "ask_people": 2,
+    }  # fmt: skip
+    round = launch_round(project, by=olga, **settings)
+    assert settings_of(round) == settings
+    again = launch_again(round, by=olga)
+    assert settings_of(again) == settings
+
+
+def test_the_wizard_takes_over_the_settings_of_a_round(project, labels, base, olga, bob, browse):
+    filters = Filters(held_out_labelers=(bob.pk,))
+    stages = ["sft", "dpo"]
+    launch_round(
+        project, by=olga, base=base, recipe="small", stages=stages, overrides=CHANGES,
+        filters=filters, seed=3,
+    )  # fmt: skip
+    wizard = reverse("rounds_new", args=[project.slug])
+    context = browse(olga).get(wizard, {"like": 1}).context
+    form, choice = context["form"], context["choice"]
+    assert (form.size, form.chosen) == ("small", stages)
+    fields = {name: form[name].value() for name in form.fields if "." in name}
+    chosen = {name: value for name, value in fields.items() if value not in (None, "")}
+    assert chosen == {"sft.train.epochs": 4}  # LoRA is what the small recipe has anyway
+    assert choice.filters() == filters
+
+
+def test_a_dry_run_says_what_would_run_and_launches_nothing(project, labels, base, olga, browse):
+    wizard = reverse("rounds_new", args=[project.slug])
+    said = {"base": base.pk, "recipe": "tiny", "stages": ["sft", "dpo"], "sft.train.epochs": 3}
+    page = browse(olga).post(wizard, {**said, "act": "plan"})
+    sft, dpo = page.context["planned"]
+    assert (sft.starts_from, sft.lines, sft.steps) == ("base", {"train": 16, "test": 4}, 3)
+    assert (dpo.starts_from, dpo.lines["train"]) == ("the policy of SFT", 32)
+    assert "Nothing was launched." in page.text
+    out = io.StringIO()
+    command = ["launch_round", "--project", "cooking", "--recipe", "tiny", "--stages", "sft,dpo"]
+    call_command(*command, "--dry-run", stdout=out, stderr=out)
+    assert "SFT: from base; reads 16 train, 4 test; 5 steps." in out.getvalue()
+    assert not Round.objects.exists()
+
+
+def test_documents_come_by_file_all_or_nothing(project, olga, browse):
+    page = reverse("rounds_documents", args=[project.slug])
+    lines = b'{"text": "Salt."}\n\n{"text": "Pepper."}\n{"text": "Salt."}\n'
+    good = SimpleUploadedFile("spices.jsonl", lines)
+    browser = browse(olga)
+    assert "2 new documents." in browser.post(page, {"file": good}, follow=True).text
+    bad = SimpleUploadedFile("bad.jsonl", b'{"text": "Basil."}\n{"text": 3}\n')
+    answer = browser.post(page, {"file": bad})
+    assert (answer.status_code, Document.objects.count()) == (422, 2)
+    assert "Line 2" in answer.text
+
+
+@pytest.mark.parametrize("content", [b"{not JSON}", b'{"text": " "}', b"\xff\xfe{}", b'{"a": 1}'])
+def test_a_bad_document_is_refused_with_its_line(content):
+    with pytest.raises(ValidationError, match="Line 1.*Nothing was imported"):
+        list(texts_in(io.BytesIO(content), name="x.jsonl"))
+
+
+def test_a_plain_text_file_is_one_document():
+    assert list(texts_in(io.BytesIO(b"one\ntwo"), name="book.txt")) == ["one\ntwo"]
