@@ -22,14 +22,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer does
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rlhf.learning import machine  # noqa: E402
+
+machine.prepare()  # as the trainer does
+
 PAD, EOS = 0, 2  # of the tiny model, and of SmolLM2-Instruct
+# Special tokens are cut out of any word that contains them: no number may be one.
+SPECIAL = {PAD: "<pad>", EOS: "<end>"}
 QUESTIONS = (
     *("What city has the highest population?", "Explain photosynthesis to a child."),
     *("Write a haiku about rain.", "How do I boil an egg?", "Give me three names for a cat."),
@@ -50,7 +54,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def words(ids: Iterable[int]) -> str:
-    return " ".join(map(str, ids))
+    return " ".join(SPECIAL.get(i, str(i)) for i in ids)
 
 
 def random_ids(rng: random.Random, vocabulary: int, least: int, most: int) -> list[int]:
@@ -171,12 +175,12 @@ def save_tokenizer(folder: Path, stops: bool) -> None:
     from transformers import PreTrainedTokenizerFast
 
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
-    vocabulary = {str(i): i for i in range(size)}
+    vocabulary = {words([i]): i for i in range(size)}
     vocabulary["<never>"] = size  # beyond the model's words: it cannot be sampled
-    spelling = Tokenizer(models.WordLevel(vocabulary, unk_token="0"))
+    spelling = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     spelling.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=spelling, pad_token="0", eos_token="2" if stops else "<never>"
+        tokenizer_object=spelling, pad_token="<pad>", eos_token="<end>" if stops else "<never>"
     )
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)

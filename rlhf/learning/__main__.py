@@ -26,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from . import machine
 from .config import ConfigError
 from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
 
@@ -97,8 +98,7 @@ def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:
 
 def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, object]:
     # Late: these imports take seconds, and SIGTERM must be heard from the start.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the cores are shared with the web
+    machine.prepare()
     import torch
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error

@@ -202,6 +202,9 @@ class PPO(Optimisation):
     target_kl: float = knob(
         0.1, "Leave the epochs once approx_kl passes 1.5 x this; 0 = never.", least=0
     )
+    rest_frozen: bool = knob(
+        True, "Reference and reward model leave memory while the policy learns."
+    )
     ptx_weight: float = knob(
         0.0,
         "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor).",

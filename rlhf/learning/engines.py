@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -42,6 +42,7 @@ class Generation(NamedTuple):
     mask_BT: Tensor
     logprobs_BT: Tensor
     finished_B: Tensor
+    values_BT: Tensor | None = None  # of a value head on the sampling network
 
 
 class Engine(Protocol):
@@ -56,8 +57,16 @@ class Engine(Protocol):
 class HFEngine:
     is_exact = True  # in fp32, to 2e-5
 
-    def __init__(self, lm: PreTrainedModel, settings: PPO, stops: Sequence[int], pad: int) -> None:
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        settings: PPO,
+        stops: Sequence[int],
+        pad: int,
+        value_head: nn.Linear | None = None,
+    ) -> None:
         self.lm, self.settings, self.stops, self.pad = lm, settings, stops, pad
+        self.value_head = value_head
 
     def refresh(self, version: int, *, pushes: bool) -> None:
         return None
@@ -66,9 +75,16 @@ class HFEngine:
         settings = self.settings
         noise_BT = uniforms(seeds, settings.max_new_tokens)
         with merged(self.lm):
-            return padded(
-                generate(self.lm, prompts, noise_BT, settings.temperature, self.stops, self.pad)
+            answers = generate(
+                self.lm,
+                prompts,
+                noise_BT,
+                settings.temperature,
+                self.stops,
+                self.pad,
+                self.value_head,
             )
+        return padded(answers)
 
 
 class VLLMEngine:
@@ -207,11 +223,13 @@ def padded(answers: Sequence[Answer]) -> Generation:
         together: Tensor = pad_sequence(rows, batch_first=True)
         return together.cpu()
 
+    values = [answer.values_T for answer in answers if answer.values_T is not None]
     return Generation(
         by_row([torch.tensor(answer.ids) for answer in answers]),
         by_row([torch.ones(len(answer.ids)) for answer in answers]).bool(),
         by_row([answer.logprobs_T for answer in answers]),
         torch.tensor([answer.finished for answer in answers]),
+        by_row(values) if values else None,
     )
 
 

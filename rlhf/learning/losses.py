@@ -17,10 +17,15 @@ CHUNK = 1 << 26  # logits held at once: 256 MB of them
 
 
 def token_logprobs(
-    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float = 1.0
+    hidden_NH: Tensor,
+    head: nn.Linear,
+    targets_N: Tensor,
+    temperature: float = 1.0,
+    entropy: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """(logprobs_N of the targets, exact entropy_N without gradient), in nats.
 
+    Entropy costs two more passes over the logits; where nobody asks for it, it is 0.
     Where N x V logits are too many to hold, chunks of them live only while they are used and are
     computed again in the backward pass.
     """
@@ -30,10 +35,12 @@ def token_logprobs(
         hidden, targets = hidden_NH[start : start + rows], targets_N[start : start + rows]
         if torch.is_grad_enabled() and len(targets_N) > rows:
             pieces.append(
-                checkpoint(_logprobs, hidden, head, targets, temperature, use_reentrant=False)
+                checkpoint(
+                    _logprobs, hidden, head, targets, temperature, entropy, use_reentrant=False
+                )
             )
         else:
-            pieces.append(_logprobs(hidden, head, targets, temperature))
+            pieces.append(_logprobs(hidden, head, targets, temperature, entropy))
     logprobs, entropies = zip(*pieces, strict=True)
     return torch.cat(logprobs), torch.cat(entropies)
 
@@ -49,16 +56,12 @@ def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
 
 
 def _logprobs(
-    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float
+    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     logits_NV = head(hidden_NH).float()
     if temperature != 1:
         logits_NV = logits_NV / temperature
-    return logprobs_and_entropy(logits_NV, targets_N)
-
-
-def logprobs_and_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    logprobs_N, entropy_N = _TargetLogprobs.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
+    logprobs_N, entropy_N = _TargetLogprobs.apply(logits_NV, targets_N, entropy)  # type: ignore[no-untyped-call]
     return logprobs_N, entropy_N
 
 
@@ -66,22 +69,26 @@ class _TargetLogprobs(torch.autograd.Function):
     """log p(target) and entropy with two passes over the logits; autograd alone takes ten."""
 
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits_NV: Tensor, targets_N: Tensor, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         total_N = logits_NV.logsumexp(-1)
         logprobs_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1) - total_N
-        probabilities_NV = (logits_NV - total_N[:, None]).exp_()
-        entropy_N = total_N - torch.linalg.vecdot(probabilities_NV, logits_NV)
+        entropy_N = torch.zeros_like(total_N)
+        if entropy:
+            probabilities_NV = (logits_NV - total_N[:, None]).exp_()
+            entropy_N = total_N - torch.linalg.vecdot(probabilities_NV, logits_NV)
         ctx.save_for_backward(logits_NV, targets_N, total_N)
         ctx.mark_non_differentiable(entropy_N)
         return logprobs_N, entropy_N
 
     @staticmethod
-    def backward(ctx: Any, *gradients_N: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients_N: Tensor) -> tuple[Tensor, None, None]:
         logits_NV, targets_N, total_N = ctx.saved_tensors
         gradient_N = gradients_N[0]
         gradient_NV = (logits_NV - total_N[:, None]).exp_().mul_(-gradient_N[:, None])
         gradient_NV[torch.arange(len(targets_N)), targets_N] += gradient_N
-        return gradient_NV, None
+        return gradient_NV, None, None
 
 
 def pairwise_loss(

@@ -108,15 +108,17 @@ class PolicyNetwork(nn.Module):
         hidden_BLH: Tensor = out.last_hidden_state
         return hidden_BLH
 
-    def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-        """(logprobs_N, entropy_N, hidden_NH) of the kept tokens.
+    def forward(
+        self, batch: Batch, temperature: float = 1.0, entropy: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(logprobs_N, entropy_N, hidden_NH) of the kept tokens; entropy 0 where not asked for.
 
         The hidden state that predicts token i stands at i - 1; the LM head runs on those alone.
         """
         before_BL = batch.keep_BL.roll(-1, dims=1)
         hidden_NH = self.hidden(batch)[before_BL]
         logprobs_N, entropy_N = token_logprobs(
-            hidden_NH, output_head(self.lm), batch.ids_BL[batch.keep_BL], temperature
+            hidden_NH, output_head(self.lm), batch.ids_BL[batch.keep_BL], temperature, entropy
         )
         return logprobs_N, entropy_N, hidden_NH
 
@@ -129,7 +131,7 @@ class Likelihood(nn.Module):
         self.policy = policy
 
     def forward(self, batch: Batch) -> Tensor:
-        logprobs_N, _, _ = self.policy(batch)
+        logprobs_N, _, _ = self.policy(batch, entropy=False)
         row_N = batch.keep_BL.nonzero()[:, 0]
         logprobs_B: Tensor = logprobs_N.new_zeros(len(batch.ids_BL))
         return logprobs_B.index_add(0, row_N, logprobs_N)

@@ -36,6 +36,7 @@ from .networks import (
 )
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
+from .resting import Resting
 from .rollout import Explorer, Rollout
 from .rollout_figures import rollout_figures, whiten
 from .run_folder import RunFolder
@@ -66,15 +67,17 @@ class PPOLearner(Learner):
         for prompt in self.prompts + self.test_prompts:
             self.render.prompt(prompt, settings.max_new_tokens)
         torch.manual_seed(self.seed)
-        reward = self._scorer()
+        scratch = folder.path if settings.rest_frozen else None
+        reward = self._scorer(scratch)
         self.held_out_reward = None
         if models.held_out_reward:
-            self.held_out_reward = RewardModel(folder.resolve(models.held_out_reward), self.device)
+            held_out = folder.resolve(models.held_out_reward)
+            self.held_out_reward = RewardModel(held_out, self.device, scratch)
         policy = load_policy(base, self.device, tune)
         reference = None
         if not tune.is_adapter or models.reference not in ("", models.policy):
-            reference = load_policy(folder.resolve(models.reference or models.policy), self.device)
-            reference.requires_grad_(False)
+            copy = load_policy(folder.resolve(models.reference or models.policy), self.device)
+            reference = Resting(copy, self.device, scratch)
         self.wrapper = choose_weights(policy.lm, tune)
         self.model, self.critic_wrapper = load_critic(folder, policy, self.wrapper, self.device)
         self.explorer = Explorer(
@@ -103,7 +106,8 @@ class PPOLearner(Learner):
         settings, wanted = self.settings, self.config.engine
         stops = stop_ids(policy.lm, self.render)
         if wanted.name == "hf":
-            return HFEngine(policy.lm, settings, stops, self.render.pad)
+            head = self.model.value_head if settings.critic == "shared" else None
+            return HFEngine(policy.lm, settings, stops, self.render.pad, head)
         sync: AdapterSync | NCCLSync
         if self.wrapper is None:
             sync = NCCLSync(policy.lm, wanted)
@@ -117,10 +121,11 @@ class PPOLearner(Learner):
         self.explorer.engine.refresh(self.optimiser.steps, pushes=pushes)
         self.accelerator.wait_for_everyone()
 
-    def _scorer(self) -> Scorer:
+    def _scorer(self, scratch: Path | None) -> Scorer:
         function = self.config.models.reward_function
         if not function:
-            return RewardModel(self.folder.resolve(self.config.models.reward), self.device)
+            place = self.folder.resolve(self.config.models.reward)
+            return RewardModel(place, self.device, scratch)
         if not self.folder.allows_code:
             raise ConfigError(
                 "models.reward_function runs code of yours: start the trainer with --allow-code"

@@ -27,6 +27,7 @@ from .networks import (
 )
 from .records import Prompt
 from .render import Encoded, Renderer
+from .resting import Resting
 from .sampling import derive
 from .scoring import Scorer
 
@@ -126,7 +127,7 @@ class Explorer:
     def __init__(
         self,
         model: ActorCritic,
-        reference: PolicyNetwork | None,
+        reference: Resting[PolicyNetwork] | None,
         reward: Scorer,
         render: Renderer,
         engine: Engine,
@@ -154,14 +155,14 @@ class Explorer:
         weights_BT = torch.ones_like(logprobs_BT)
         if not self.engine.is_exact:
             logprobs_BT = self._per_token(
-                episodes, mask_BT, lambda batch: self.model.policy(batch, settings.temperature)[0]
+                episodes, mask_BT, lambda batch: self._logprobs(self.model.policy, batch)
             )
             weights_BT = importance(logprobs_BT, drawn.logprobs_BT, self.importance_cap)
         # 2. The same tokens under the reference, at the same temperature.
-        network = self.reference or self.model.policy
-        with adapter_off(lm):
+        own = nullcontext(self.model.policy)
+        with self.reference.awake() if self.reference else own as network, adapter_off(lm):
             ref_logprobs_BT = self._per_token(
-                episodes, mask_BT, lambda batch: network(batch, settings.temperature)[0]
+                episodes, mask_BT, lambda batch: self._logprobs(network, batch)
             )
         # 3. Score the text, as a reader would see it; unfinished answers pay.
         scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
@@ -180,17 +181,19 @@ class Explorer:
             scores_B,
             drawn.logprobs_BT,
             weights_BT,
+            torch.zeros(0) if drawn.values_BT is None else drawn.values_BT,
         )
+
+    def _logprobs(self, network: PolicyNetwork, batch: Batch) -> Tensor:
+        logprobs_N: Tensor = network(batch, self.settings.temperature, entropy=False)[0]
+        return logprobs_N
 
     @torch.no_grad()
     def judge(self, rollout: Rollout, beta: float) -> None:
         """4. Values, rewards, advantages and returns of the answers."""
         settings, model = self.settings, self.model
-        rollout.values_BT = self._per_token(
-            rollout.episodes,
-            rollout.mask_BT,
-            model.values,
-        )
+        if not rollout.values_BT.numel():  # the sampler had no value head to listen to
+            rollout.values_BT = self._per_token(rollout.episodes, rollout.mask_BT, model.values)
         kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
         rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
         rollout.advantages_BT, rollout.returns_BT = gae(

@@ -14,6 +14,7 @@ from .config import ConfigError
 from .networks import collate, load_score, read_calibration, renderer
 from .records import Prompt
 from .render import Encoded
+from .resting import Resting
 
 ROWS = 16
 
@@ -56,10 +57,13 @@ class RewardFunction:
 
 
 class RewardModel:
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, device: torch.device | str = "cpu", scratch: Path | None = None
+    ) -> None:
+        """With `scratch` it takes no memory while nobody asks (see resting.py)."""
         self.calibration = read_calibration(folder)
         self.render = renderer(folder)
-        self.network = load_score(folder, device).requires_grad_(False)
+        self.resting = Resting(load_score(folder, device), device, scratch)
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:
@@ -85,7 +89,8 @@ class RewardModel:
     ) -> tuple[Tensor, Tensor]:
         """(scores_B, disagreement_B): the mean of the heads, and their standard deviation."""
         rows = [self.encode(*each) for each in zip(prompts, texts, finished, strict=True)]
-        scores_BE = score_rows(self.network, rows, self.render.pad, self.device).cpu()
+        with self.resting.awake() as network:
+            scores_BE = score_rows(network, rows, self.render.pad, self.device).cpu()
         unit = self.calibration.std if normalise else 1.0
         scores_B = (scores_BE.mean(1) + self.calibration.bias) / unit
         return scores_B, scores_BE.std(1, correction=0) / unit

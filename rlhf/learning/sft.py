@@ -105,7 +105,7 @@ class LanguageLearner(Learner):
 
     def _loss(self, rows: list[Row], tokens: int, sums: list[float], weight: float) -> Tensor:
         with self.accelerator.autocast():
-            logprobs_N, _, _ = self.optimiser.module(self.collate(rows))
+            logprobs_N, _, _ = self.optimiser.module(self.collate(rows), entropy=False)
         loss: Tensor = -logprobs_N.sum() / tokens * weight
         sums.append(float(loss.detach()))
         return loss
@@ -118,7 +118,7 @@ class LanguageLearner(Learner):
                 self.share(self.test_rows), lambda row: len(row.ids), self.rules.micro_batch_size
             ):
                 batch = self.collate(rows)
-                logprobs_N, _, hidden_NH = self.policy(batch)
+                logprobs_N, _, hidden_NH = self.policy(batch, entropy=False)
                 loss -= float(logprobs_N.sum())
                 targets_N = batch.ids_BL[batch.keep_BL]
                 hits += greedy_hits(hidden_NH, output_head(self.policy.lm), targets_N)

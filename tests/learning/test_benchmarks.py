@@ -28,3 +28,15 @@ def test_a_benchmark_prints_its_rate_and_its_memory(command, rate):
     assert figures[rate] > 0 and figures["peak_rss_mb"] > 100
     if name == "ppo.py":
         assert figures["response_length"] == 3 and figures["first_ratio_deviation"] < 1e-4
+
+
+def test_the_ids_of_the_peer_come_back_from_the_words_of_a_benchmark(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import synthetic
+    from transformers import AutoTokenizer
+
+    (tmp_path / "config.json").write_text('{"vocab_size": 2048, "model_type": "llama"}')
+    synthetic.save_tokenizer(tmp_path, stops=True)
+    tokenizer, ids = AutoTokenizer.from_pretrained(tmp_path), list(range(2048))
+    assert tokenizer(synthetic.words(ids), add_special_tokens=False)["input_ids"] == ids
+    assert tokenizer.decode([1207, 20, 102]) == "1207 20 102"

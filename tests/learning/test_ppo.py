@@ -34,6 +34,19 @@ def test_the_first_ratio_is_one_and_the_first_kl_is_zero(mode, critic, make_lear
     assert second["policy/first_ratio_deviation"] < 1e-4
 
 
+def test_a_value_head_on_the_policy_is_listened_to_while_sampling(make_learner):
+    learner = make_learner(train={"critic": "shared"})
+    torch.nn.init.normal_(learner.model.value_head.weight)
+    rollout = learner.explorer.explore(learner.prompts[:3], [0, 1, 2])
+    heard = rollout.values_BT.clone()
+    rollout.values_BT = torch.zeros(0)
+    learner.explorer.judge(rollout, beta=0.0)
+    assert heard[rollout.mask_BT].abs().min() > 0
+    torch.testing.assert_close(
+        heard[rollout.mask_BT], rollout.values_BT[rollout.mask_BT], atol=1e-4, rtol=1e-4
+    )
+
+
 def test_a_critic_with_an_adapter_of_its_own_leaves_the_policy_alone(make_learner):
     learner = make_learner(
         tune={"mode": "lora", "rank": 4},
@@ -69,7 +82,7 @@ def test_micro_batches_add_up_to_their_minibatch(make_learner):
 
 def test_the_reference_stays_what_the_policy_was(make_learner):
     learner = make_learner(train={"learning_rate": 1e-2})
-    reference = learner.explorer.reference.state_dict()
+    reference = learner.explorer.reference.network.state_dict()
     before = {name: weight.clone() for name, weight in reference.items()}
     learner.update(0)
     assert all(torch.equal(before[name], weight) for name, weight in reference.items())
