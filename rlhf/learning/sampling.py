@@ -72,7 +72,7 @@ def thin(lm: nn.Module) -> Iterator[None]:
     """
     layers = [each for each in lm.modules() if type(each) is nn.Linear and each.weight.is_cpu]
     for layer in layers:
-        layer.forward = partial(_from_the_left, layer)
+        layer.forward = partial(_from_the_left, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
