@@ -135,7 +135,7 @@ def report(options: argparse.Namespace, **figures: Any) -> None:
 def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
     from transformers import AutoConfig
 
-    from rlhf.learning import networks
+    from rlhf.learning import folders
 
     policy, reward = place / "policy", place / "reward"
     policy.mkdir(parents=True)
@@ -151,8 +151,8 @@ def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
 
         torch.manual_seed(2)
         reward.mkdir()
-        networks.publish_score(
-            networks.load_score(policy), None, networks.renderer(policy), reward, "",
+        folders.publish_score(
+            folders.load_score(policy), None, folders.renderer(policy), reward, "",
             {"mean": 0.0, "std": 1.0, "bias": 0.0},
         )  # fmt: skip
 

@@ -11,7 +11,8 @@ from django import forms
 from django.utils.timezone import localtime
 
 from annotate.models import Policy, Project, Prompt, User
-from rlhf.learning.config import TRAIN, Tune, recipe
+from rlhf.learning.config import recipe
+from rlhf.learning.hyperparameters import TRAIN, Tune
 from rlhf.models import Run
 from rlhf.rounds import SIZES, Overrides
 from rlhf.selection import EVERYTHING, Filters

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
-from rlhf.learning.config import ConfigError, from_dict
+from rlhf.learning.config import from_dict
 from rlhf.learning.config import recipe as recipe_of
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.lineage import stale_in
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project

@@ -83,7 +83,8 @@ def test_learning_knows_only_the_learning_libraries_and_itself(name):
     assert all(i == "rlhf.learning" or i.startswith("rlhf.learning.") for i in ours), ours
 
 
-WITHOUT_TORCH = ("config", "records", "manifest")  # all that the rest of rlhf may import of it
+# All that the rest of rlhf may import of it.
+WITHOUT_TORCH = ("config", "hyperparameters", "records", "manifest")
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from . import machine
-from .config import ConfigError
+from .hyperparameters import ConfigError
 from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
 
 if TYPE_CHECKING:

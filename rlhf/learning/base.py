@@ -37,9 +37,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from .config import ConfigError
+from .folders import check_folder
+from .hyperparameters import ConfigError
 from .manifest import write_manifest
-from .networks import check_folder
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")

@@ -12,18 +12,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from .adapters import add_adapter, choose_weights
 from .checkpoint import write_tensors
-from .config import PPO, ConfigError
+from .folders import is_score, load_score, publish_score, read_calibration
+from .hyperparameters import PPO, ConfigError
 from .manifest import write_manifest
-from .networks import (
-    PolicyNetwork,
-    add_adapter,
-    choose_weights,
-    is_score,
-    load_score,
-    publish_score,
-    read_calibration,
-)
+from .networks import PolicyNetwork
 from .render import Renderer
 from .rollout import CRITIC, ActorCritic
 from .run_folder import RunFolder

@@ -14,8 +14,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import DPO
-from .networks import Likelihood, choose_weights, load_policy, publish_policy
+from .adapters import choose_weights
+from .folders import load_policy, publish_policy
+from .hyperparameters import DPO
+from .networks import Likelihood
 from .rankings import RankingLearner
 from .render import Encoded
 from .run_folder import RunFolder

@@ -26,8 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from . import config
-from .config import PPO, ConfigError
-from .networks import merged
+from .adapters import merged
+from .hyperparameters import PPO, ConfigError
 from .sampling import Answer, generate, uniforms
 
 ATTEMPTS, TOGETHER = 4, 64

@@ -18,17 +18,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import KTO
+from .adapters import adapter_off, choose_weights
+from .folders import load_policy, publish_policy, renderer
+from .hyperparameters import KTO
 from .losses import thumb_losses
-from .networks import (
-    Likelihood,
-    adapter_off,
-    choose_weights,
-    collate,
-    load_policy,
-    publish_policy,
-    renderer,
-)
+from .networks import Likelihood, collate
 from .records import Thumb, read_thumbs
 from .render import Encoded
 from .run_folder import RunFolder

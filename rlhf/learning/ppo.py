@@ -21,19 +21,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import PPO, ConfigError
+from .adapters import choose_weights
 from .critics import load_critic, publish_critic
 from .engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
+from .folders import load_policy, publish_policy, renderer, stop_ids
+from .hyperparameters import PPO, ConfigError
 from .losses import adapted_beta, policy_loss, value_loss
-from .networks import (
-    PolicyNetwork,
-    choose_weights,
-    collate,
-    load_policy,
-    publish_policy,
-    renderer,
-    stop_ids,
-)
+from .networks import PolicyNetwork, collate
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .resting import Resting

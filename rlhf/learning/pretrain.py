@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .config import ConfigError, Pretrain
+from .hyperparameters import ConfigError, Pretrain
 from .networks import Batch
 from .records import DataError, read_documents
 from .render import Packed

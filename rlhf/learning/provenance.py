@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from .config import ConfigError
+from .hyperparameters import ConfigError
 from .manifest import MANIFEST, sha256
 from .run_folder import RunFolder
 

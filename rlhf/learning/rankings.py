@@ -20,10 +20,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import OnRankings
 from .evaluate import agreement_figures, correct, ranking_figures
+from .folders import renderer
+from .hyperparameters import OnRankings
 from .losses import pairwise_loss
-from .networks import collate, renderer
+from .networks import collate
 from .records import DataError, Judged, Ranking, aggregate, agreement_weights, read_rankings
 from .render import Encoded
 from .run_folder import RunFolder

@@ -10,15 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import Reward
-from .networks import (
-    choose_weights,
-    is_score,
-    load_policy,
-    load_score,
-    publish_score,
-    stop_ids,
-)
+from .adapters import choose_weights
+from .folders import is_score, load_policy, load_score, publish_score, stop_ids
+from .hyperparameters import Reward
 from .rankings import RankingLearner, element_loss
 from .records import Judged, read_demonstrations
 from .render import Encoded

@@ -14,17 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .config import PPO
+from .adapters import adapter_named, adapter_off
 from .engines import Engine, importance
+from .hyperparameters import PPO
 from .losses import gae, kl_k1, kl_k3, token_rewards
-from .networks import (
-    Batch,
-    PolicyNetwork,
-    ScoreNetwork,
-    adapter_named,
-    adapter_off,
-    collate,
-)
+from .networks import Batch, PolicyNetwork, ScoreNetwork, collate
 from .records import Prompt
 from .render import Encoded, Renderer
 from .resting import Resting

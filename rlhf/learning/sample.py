@@ -14,8 +14,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from .config import Sample, SampledPolicy
-from .networks import load_policy, renderer, stop_ids
+from .config import SampledPolicy
+from .folders import load_policy, renderer, stop_ids
+from .hyperparameters import Sample
 from .records import Message, Prompt, read_prompts
 from .run_folder import RunFolder, StopAsked
 from .sampling import derive, generate, uniforms

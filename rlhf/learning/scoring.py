@@ -10,8 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .config import ConfigError
-from .networks import collate, load_score, read_calibration, renderer
+from .folders import load_score, read_calibration, renderer
+from .hyperparameters import ConfigError
+from .networks import collate
 from .records import Prompt
 from .render import Encoded
 from .resting import Resting

@@ -18,17 +18,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .config import SFT, OnText
+from .adapters import choose_weights
+from .folders import load_policy, publish_policy, renderer
+from .hyperparameters import SFT, OnText
 from .losses import greedy_hits
-from .networks import (
-    Batch,
-    choose_weights,
-    collate,
-    load_policy,
-    output_head,
-    publish_policy,
-    renderer,
-)
+from .networks import Batch, collate, output_head
 from .records import Prompt, read_demonstrations
 from .render import Encoded, Packed
 from .run_folder import RunFolder

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from .config import Speaking
-from .networks import stop_ids
+from .folders import stop_ids
+from .hyperparameters import Speaking
 from .records import Prompt
 from .render import Renderer
 from .run_folder import RunFolder

@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from . import checkpoint
-from .config import Optimisation
+from .hyperparameters import Optimisation
 from .manifest import Corrupt
 from .run_folder import Paused, RunFolder, StopAsked
 from .sampling import derive

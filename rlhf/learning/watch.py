@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .config import PPO
+from .hyperparameters import PPO
 from .run_folder import Paused
 
 NEGATIVE_KL_RUN, YOUNG, FIRST_RATIO, CLIPPED, LOW_ENTROPY, EOS_DROP = 5, 20, 1e-3, 0.3, 0.25, 0.2

@@ -14,7 +14,7 @@ from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
 from rlhf.forms import FiltersForm, RoundForm, in_fields
-from rlhf.learning.config import ConfigError
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.lineage import stale_in
 from rlhf.models import Round
 from rlhf.plan import Planned, plan_round

@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
-from rlhf.learning import base, networks
+from rlhf.learning import base, folders, networks
 from rlhf.learning.__main__ import run
 from rlhf.learning.run_folder import RunFolder
 
@@ -90,12 +90,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         base.PRETRAIN_STEPS, base.LlamaConfig = original
     torch.manual_seed(1)
-    scorer = networks.load_score(place / "base")
+    scorer = folders.load_score(place / "base")
     (place / "reward").mkdir()
-    networks.publish_score(
+    folders.publish_score(
         scorer,
         None,
-        networks.renderer(place / "base"),
+        folders.renderer(place / "base"),
         place / "reward",
         "",
         {"mean": 0.0, "std": 1.0, "bias": 0.0},
@@ -199,9 +199,9 @@ def command(folder: Path, data_dir: Path, *more: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def policy(data_dir: Path) -> networks.PolicyNetwork:
-    return networks.load_policy(data_dir / "base")
+    return folders.load_policy(data_dir / "base")
 
 
 @pytest.fixture
 def scorer(data_dir: Path) -> networks.ScoreNetwork:
-    return networks.load_score(data_dir / "reward")
+    return folders.load_score(data_dir / "reward")

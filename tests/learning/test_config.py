@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from rlhf.learning import config
-from rlhf.learning.config import ConfigError
+from rlhf.learning import config, hyperparameters
+from rlhf.learning.hyperparameters import ConfigError
 
 MINIMAL = {
     "pretrain": {"models": {"policy": "m"}},
@@ -85,7 +85,9 @@ def test_kinds_and_files_are_named(tmp_path):
         config.load(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("cls", [*config.TRAIN.values(), config.Tune, config.Models, config.Data])
+@pytest.mark.parametrize(
+    "cls", [*hyperparameters.TRAIN.values(), hyperparameters.Tune, config.Models, config.Data]
+)
 def test_every_field_can_explain_itself_in_one_line(cls):
     for each in dataclasses.fields(cls):
         assert 10 < len(each.metadata["help"]) < 140, each.name

@@ -8,9 +8,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning import config, engines, networks
-from rlhf.learning.config import ConfigError
+from rlhf.learning import config, engines, folders, hyperparameters
 from rlhf.learning.engines import EngineError
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.learning.ppo import PPOLearner
 from rlhf.learning.run_folder import RunFolder
 from rlhf.learning.sampling import generate, uniforms
@@ -20,7 +20,7 @@ class FakeVLLM:
     """`/v1/completions` with token ids and log-probabilities, and adapters by name."""
 
     def __init__(self, folder):
-        self.folder, self.lm = folder, networks.load_policy(folder).lm
+        self.folder, self.lm = folder, folders.load_policy(folder).lm
         self.adapters, self.requests, self.broken, self.off_by = {}, [], [], 0.0
         outer = self
 
@@ -50,7 +50,7 @@ class FakeVLLM:
             if path == "/v1/load_lora_adapter":
                 from peft import PeftModel
 
-                base = networks.load_policy(self.folder).lm
+                base = folders.load_policy(self.folder).lm
                 adapted = PeftModel.from_pretrained(base, body["lora_path"])
                 self.adapters[body["lora_name"]] = adapted.merge_and_unload()
                 return "Success: LoRA adapter added"
@@ -141,7 +141,7 @@ def test_log_probabilities_of_another_engine_are_weighed_and_the_weights_cut(ser
 
 def test_an_engine_says_which_tokens_are_whose(server, data_dir):
     wanted = config.Engine("vllm", server.url, "toy")
-    settings = config.PPO(max_new_tokens=12)
+    settings = hyperparameters.PPO(max_new_tokens=12)
     stops = list(range(0, 1024, 8))
     made = engines.VLLMEngine(wanted, settings, stops, None).generate([[5, 6, 7], [9]], [1, 2])
     own = engines.HFEngine(server.lm, settings, stops, 0).generate([[5, 6, 7], [9]], [1, 2])
@@ -153,7 +153,7 @@ def test_an_engine_says_which_tokens_are_whose(server, data_dir):
 def test_a_busy_server_is_asked_again_and_a_refusal_is_told(server, monkeypatch):
     monkeypatch.setattr(engines.time, "sleep", lambda seconds: None)
     engine = engines.VLLMEngine(
-        config.Engine("vllm", server.url, "toy"), config.PPO(max_new_tokens=3), [1], None
+        config.Engine("vllm", server.url, "toy"), hyperparameters.PPO(max_new_tokens=3), [1], None
     )
     server.broken = [503, 500]
     assert engine.generate([[5]], [1]).mask_BT.any() and len(server.requests) == 3
@@ -180,7 +180,7 @@ def test_an_answer_that_breaks_the_agreement_is_refused(spoil, message, server, 
 
     monkeypatch.setattr(server, "answer", broken)
     engine = engines.VLLMEngine(
-        config.Engine("vllm", server.url, "toy"), config.PPO(max_new_tokens=3), [1], None
+        config.Engine("vllm", server.url, "toy"), hyperparameters.PPO(max_new_tokens=3), [1], None
     )
     with pytest.raises(EngineError, match=message):
         engine.generate([[5]], [1])

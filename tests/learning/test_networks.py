@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rlhf.learning import networks
-from rlhf.learning.config import ConfigError, Tune
+from rlhf.learning import adapters, folders, networks
+from rlhf.learning.hyperparameters import ConfigError, Tune
 from rlhf.learning.records import DataError, Prompt
 from rlhf.learning.render import Encoded
 from rlhf.learning.sampling import derive, draw, generate, thin, uniforms
@@ -51,7 +51,7 @@ def test_positions_count_real_tokens_whatever_the_padding():
 
 def test_the_scalar_head_begins_small(data_dir):
     torch.manual_seed(0)
-    weight = networks.load_score(data_dir / "base").head.weight
+    weight = folders.load_score(data_dir / "base").head.weight
     assert weight.std().item() == pytest.approx(1 / (32 + 1) ** 0.5, rel=0.4)
 
 
@@ -102,15 +102,15 @@ def test_drawing_follows_the_probabilities():
 def test_an_adapter_switched_off_is_the_base_and_merging_leaves_no_trace(policy):
     batch = networks.collate(ROWS, 0)
     before = policy(batch)[0].detach()
-    networks.choose_weights(policy.lm, Tune("lora", rank=2))
+    adapters.choose_weights(policy.lm, Tune("lora", rank=2))
     for name, weight in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)
     adapted = policy(batch)[0].detach()
     assert (adapted - before).abs().max() > 1e-3
-    with networks.adapter_off(policy.lm):
+    with adapters.adapter_off(policy.lm):
         torch.testing.assert_close(policy(batch)[0], before, atol=0, rtol=0)
-    with networks.merged(policy.lm):
+    with adapters.merged(policy.lm):
         torch.testing.assert_close(policy(batch)[0], adapted, atol=2e-5, rtol=0)
     torch.testing.assert_close(policy(batch)[0], adapted, atol=0, rtol=0)
 
@@ -126,7 +126,7 @@ def test_an_adapter_switched_off_is_the_base_and_merging_leaves_no_trace(policy)
     ],
 )
 def test_only_the_weights_asked_for_learn(policy, tune, moving):
-    networks.choose_weights(policy.lm, tune)
+    adapters.choose_weights(policy.lm, tune)
     names = [name for name, weight in policy.named_parameters() if weight.requires_grad]
     parts = ("embed_tokens", "layers.0", "layers.1", "model.norm", "lm_head")
     assert {
@@ -138,21 +138,21 @@ def test_only_the_weights_asked_for_learn(policy, tune, moving):
 
 def test_a_folder_that_is_no_model_is_named_with_what_it_lacks(tmp_path):
     with pytest.raises(ConfigError, match="no such directory"):
-        networks.load_policy(tmp_path / "nothing")
+        folders.load_policy(tmp_path / "nothing")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"tokenizer_config.json.*safetensors"):
-        networks.load_policy(tmp_path)
+        folders.load_policy(tmp_path)
 
 
 def test_a_prompt_over_the_context_is_refused_by_its_id(data_dir):
-    render = networks.renderer(data_dir / "base")
+    render = folders.renderer(data_dir / "base")
     long = Prompt("p17", ({"role": "user", "content": "word " * 600},))
     with pytest.raises(DataError, match="prompt p17 has"):
         render.prompt(long, 10)
 
 
 def test_training_sees_the_tokens_of_the_template(data_dir):
-    render = networks.renderer(data_dir / "base")
+    render = folders.renderer(data_dir / "base")
     prompt = Prompt("p", ({"role": "user", "content": "Say something about the fig."},))
     row = render.encode(prompt, "The fig is sweet", 50)
     text = render.tokenizer.apply_chat_template(
@@ -163,12 +163,12 @@ def test_training_sees_the_tokens_of_the_template(data_dir):
 
 
 def test_a_cut_completion_ends_without_eos(data_dir):
-    render = networks.renderer(data_dir / "base")
+    render = folders.renderer(data_dir / "base")
     ids, finished = render.completion("The fig is sweet and round", 3)
     assert len(ids) == 3 and not finished and render.eos not in ids
 
 
-@pytest.mark.parametrize("load", [networks.load_policy, networks.load_score])
+@pytest.mark.parametrize("load", [folders.load_policy, folders.load_score])
 def test_qlora_without_a_gpu_says_what_it_needs(load, data_dir):
     with pytest.raises(ConfigError, match="needs a CUDA GPU and the package bitsandbytes"):
         load(data_dir / "base", tune=Tune("qlora"))
@@ -178,21 +178,21 @@ def test_qlora_without_a_gpu_says_what_it_needs(load, data_dir):
 def test_an_adapter_read_back_onto_the_full_model_is_the_merged_one(score, data_dir, tmp_path):
     """What publishing does with a model in four bits, tried on one in full."""
     torch.manual_seed(0)
-    load = networks.load_score if score else networks.load_policy
+    load = folders.load_score if score else folders.load_policy
     network = load(data_dir / ("reward" if score else "base"))
     model = network.model if score else network.lm
-    wrapper = networks.choose_weights(model, Tune("lora", rank=2))
+    wrapper = adapters.choose_weights(model, Tune("lora", rank=2))
     for name, weight in wrapper.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     expected = network(networks.collate(ROWS, 0))
     expected = (expected if score else expected[0]).detach()
     model.quantization_method = "bitsandbytes"
-    render = networks.renderer(data_dir / "base")
+    render = folders.renderer(data_dir / "base")
     (tmp_path / "out").mkdir()
     if score:
-        networks.publish_score(network, wrapper, render, tmp_path / "out", "", {"mean": 0.0})
+        folders.publish_score(network, wrapper, render, tmp_path / "out", "", {"mean": 0.0})
     else:
-        networks.publish_policy(network, wrapper, render, tmp_path / "out", "")
+        folders.publish_policy(network, wrapper, render, tmp_path / "out", "")
     found = load(tmp_path / "out")(networks.collate(ROWS, 0))
     torch.testing.assert_close(found if score else found[0], expected, atol=2e-5, rtol=0)

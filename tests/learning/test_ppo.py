@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from rlhf.learning import checkpoint, scoring
-from rlhf.learning.config import ConfigError
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.learning.networks import collate
 from rlhf.learning.ppo import PPOLearner
 from rlhf.learning.rollout_figures import distinct, whiten

@@ -7,9 +7,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning import losses, networks
-from rlhf.learning.config import KTO
+from rlhf.learning import folders, losses
 from rlhf.learning.dpo import DPOLearner
+from rlhf.learning.hyperparameters import KTO
 from rlhf.learning.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.render import Encoded
 from rlhf.learning.run_folder import RunFolder
@@ -25,9 +25,9 @@ def reference(policy, data_dir, tmp_path):
     with torch.no_grad():
         for weight in policy.parameters():
             weight.add_(0.03 * torch.randn_like(weight))
-    render = networks.renderer(data_dir / "base")
+    render = folders.renderer(data_dir / "base")
     (tmp_path / "reference").mkdir()
-    networks.publish_policy(policy, None, render, tmp_path / "reference", "")
+    folders.publish_policy(policy, None, render, tmp_path / "reference", "")
     return tmp_path / "reference"
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlhf.learning import checkpoint
-from rlhf.learning.config import ConfigError
+from rlhf.learning.hyperparameters import ConfigError
 from tests.learning.conftest import ROOT, learn, read_rows
 from tests.learning.test_runs import assert_same
 

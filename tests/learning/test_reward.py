@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning import networks
-from rlhf.learning.config import ConfigError
+from rlhf.learning import folders, networks
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.learning.records import Prompt
 from rlhf.learning.reward import RewardLearner, draws
 from rlhf.learning.run_folder import RunFolder
@@ -24,7 +24,7 @@ def test_demonstrations_score_zero_on_average_and_samples_give_the_unit(make_run
     folder = make_run("reward", train={"calibration_samples": 6, "calibration_tokens": 5})
     assert learn(folder, data_dir) == 0
     calibration = json.loads((folder / "model/calibration.json").read_text())
-    assert calibration["version"] == networks.CALIBRATION_VERSION
+    assert calibration["version"] == folders.CALIBRATION_VERSION
     assert calibration["demonstrations"]["count"] == 8 and calibration["samples"]["count"] <= 6
     assert calibration["std"] == calibration["samples"]["std"]
 
@@ -43,7 +43,7 @@ def test_heads_see_the_rankings_in_their_own_measure_and_may_disagree(make_run, 
     assert learn(folder, data_dir) == 0
     score, disagreement = scores_of(folder, "sweet", "no no no")
     assert (disagreement > 0).all()
-    raw = networks.load_score(folder / "model")
+    raw = folders.load_score(folder / "model")
     assert raw.head.out_features == 4
     rows = make_run("sample", "sample", models={"reward": str(folder / "model"),
                                                 "policies": {"a": {"path": "base"}}})  # fmt: skip
@@ -60,7 +60,7 @@ def test_one_head_has_nobody_to_disagree_with(make_run, data_dir):
 
 def test_a_critic_made_of_several_heads_is_their_mean(data_dir):
     torch.manual_seed(0)
-    network = networks.load_score(data_dir / "base", heads=3)
+    network = folders.load_score(data_dir / "base", heads=3)
     batch = networks.collate([networks.Encoded([5, 6], [7, 8], True)], 0)
     torch.testing.assert_close(network.values(batch), network.everywhere(batch).mean(-1))
     assert network(batch).shape == (1, 3)
@@ -88,7 +88,7 @@ def test_a_reward_model_goes_on_with_as_many_heads_as_it_has(make_run, data_dir)
 def test_a_calibration_of_a_newer_release_is_refused(tmp_path):
     (tmp_path / "calibration.json").write_text('{"version": 99}')
     with pytest.raises(ConfigError, match="newer release"):
-        networks.read_calibration(tmp_path)
+        folders.read_calibration(tmp_path)
 
 
 def test_votes_by_agreement_change_what_is_learnt_and_half_ties_are_learnt(make_run, data_dir):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlhf.learning import checkpoint, manifest, networks
+from rlhf.learning import checkpoint, folders, manifest
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
@@ -63,13 +63,13 @@ def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run
     outcome = json.loads((folder / "outcome.json").read_text())
     assert outcome["state"] == "succeeded" and outcome["model"] == "model"
     if kind == "reward":
-        networks.load_score(folder / "model")
+        folders.load_score(folder / "model")
         final = rows[-1]
         assert final["split"] == "final"
         assert final["reward/accuracy_low"] <= final["reward/accuracy"] <= 1
         assert "reward/longer_wins" in final
         return
-    assert networks.load_policy(folder / "model")
+    assert folders.load_policy(folder / "model")
     generation = json.loads((folder / "model/generation_config.json").read_text())
     assert generation["do_sample"] is True and generation["eos_token_id"] == [1]
     if kind == "pretrain":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf.learning.config import PPO
+from rlhf.learning.hyperparameters import PPO
 from rlhf.learning.run_folder import Paused
 from rlhf.learning.watch import Watch
 

@@ -1,7 +1,7 @@
 import pytest
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
-from rlhf.learning.config import ConfigError
+from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round, Run
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_round, launch_sampling
