@@ -54,6 +54,7 @@ def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
     membership = Membership.objects.active().filter(user=user, project__slug=slug).first()
     if membership is None:
         raise Http404("No such project.")
+    user.here = membership  # for the page header, within this request
     return membership
 
 

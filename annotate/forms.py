@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
+from django.utils.functional import cached_property
 
 from annotate.models import Assignment, Completion, Placement, Ranking, Task
 from annotate.models.labels import arranged
@@ -127,20 +128,24 @@ class RatingForm(WorkForm):
 
     def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
         super().__init__(assignment, *args, **kwargs)
-        completions = assignment.task.completions.in_bulk(assignment.shown_order)
-        self.completions = [completions[pk] for pk in assignment.shown_order]
-        for completion in self.completions:
-            self._add_fields(completion)
+        for pk in assignment.shown_order:
+            self._add_fields(pk)
 
-    def _add_fields(self, completion: Completion) -> None:
-        self.fields[f"rating_{completion.pk}"] = forms.TypedChoiceField(
+    @cached_property
+    def completions(self) -> list[Completion]:
+        """In the order in which they are shown. A form that is sent needs only their ids."""
+        completions = self.assignment.task.completions.in_bulk(self.assignment.shown_order)
+        return [completions[pk] for pk in self.assignment.shown_order]
+
+    def _add_fields(self, pk: int) -> None:
+        self.fields[f"rating_{pk}"] = forms.TypedChoiceField(
             choices=[(n, str(n)) for n in range(1, 8)],
             coerce=int,
             empty_value=None,
             required=False,
             widget=forms.RadioSelect,
         )
-        self.fields[f"flags_{completion.pk}"] = forms.MultipleChoiceField(
+        self.fields[f"flags_{pk}"] = forms.MultipleChoiceField(
             choices=Flag.choices, required=False, widget=forms.CheckboxSelectMultiple
         )
 
@@ -196,10 +201,10 @@ class RatingForm(WorkForm):
 class RankForm(RatingForm):
     """Three to nine completions, each in a tier."""
 
-    def _add_fields(self, completion: Completion) -> None:
-        super()._add_fields(completion)
-        tiers = [(n, f"Tier {n}") for n in range(1, len(self.completions) + 1)]
-        self.fields[f"place_{completion.pk}"] = forms.ChoiceField(
+    def _add_fields(self, pk: int) -> None:
+        super()._add_fields(pk)
+        tiers = [(n, f"Tier {n}") for n in range(1, len(self.assignment.shown_order) + 1)]
+        self.fields[f"place_{pk}"] = forms.ChoiceField(
             choices=[("", "no tier yet"), *tiers], required=False
         )
 

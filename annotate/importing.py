@@ -6,17 +6,15 @@ already is recognised by its content: the same file may come twice."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from django.db import connection, transaction
 
+from annotate.bulk import copy_in
 from annotate.foreign import translated
 from annotate.models import (
     Completion,
@@ -30,15 +28,12 @@ from annotate.models import (
     User,
 )
 from annotate.models.prompts import content_hash
+from annotate.readers import READERS
 from annotate.rows import PARSERS, BadRow, Row, parse, parse_prompt
 
 KINDS = tuple(PARSERS)
-MAX_LINE_BYTES = 4 * 2**20
 BATCH = 2000
 SHOWN_PROBLEMS = 20
-CHUNK_CHARACTERS = 2**18
-PARQUET_ROWS = 64
-LARGEST_ROW_GROUP = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -141,12 +136,6 @@ def import_labels(
     return writer.done
 
 
-def format_of(name: str) -> str:
-    """What a file of this name holds, by its ending."""
-    ending = name.lower().rpartition(".")[2]
-    return ending if ending in READERS else "jsonl"
-
-
 def _rows(
     file: BinaryIO, kind: str | None, format: str, done: Imported, failed: ImportFailed
 ) -> Iterator[tuple[int, Row]]:
@@ -166,159 +155,6 @@ def _rows(
             failed.add(number, str(error))
         except RecursionError:
             failed.add(number, "Nested too deeply.")
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadRow]]:
-    """The lines that are not blank, each a text or what is wrong with it."""
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(line) > MAX_LINE_BYTES:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(MAX_LINE_BYTES)
-            yield number, BadRow(f"Longer than {MAX_LINE_BYTES // 2**20} MB. One object a line?")
-            continue
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            sentence = f"Not UTF-8 (byte {error.start + 1}). Save the file as UTF-8 and try again."
-            yield number, BadRow(sentence)
-            continue
-        if text.strip():
-            yield number, text
-
-
-def _json_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """An object a line; or one array of objects, as Label Studio exports it."""
-    start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    file.seek(0)
-    if start.startswith(b"["):
-        yield from _json_array(file)
-        return
-    for number, line in _lines(file):
-        yield number, line if isinstance(line, BadRow) else _json(line)
-
-
-def _json_array(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """The elements one by one, never the whole file in memory. The number is that of the line on
-    which an element begins."""
-    texts = codecs.getreader("utf-8-sig")(file)
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    number, buffer, opened = 1, "", False
-    while True:
-        try:
-            chunk = texts.read(CHUNK_CHARACTERS)
-        except UnicodeDecodeError:
-            yield number, BadRow("Not UTF-8. Save the file as UTF-8 and try again.")
-            return
-        buffer += chunk
-        while True:
-            rest = buffer.lstrip(" \t\r\n," if opened else " \t\r\n[")
-            number += buffer.count("\n", 0, len(buffer) - len(rest))
-            opened, buffer = True, rest
-            if not buffer or buffer.startswith("]"):
-                break
-            try:
-                element, end = decoder.raw_decode(buffer)
-            except BadRow as error:
-                yield number, error
-                return
-            except RecursionError:
-                yield number, BadRow("Nested too deeply.")
-                return
-            except ValueError as error:
-                if chunk and len(buffer) <= MAX_LINE_BYTES:
-                    break  # perhaps only cut off: read on
-                too_long = len(buffer) > MAX_LINE_BYTES
-                why = f"Longer than {MAX_LINE_BYTES // 2**20} MB" if too_long else str(error)
-                yield number, BadRow(f"Not valid JSON: {why}.")
-                return
-            yield number, element
-            number += buffer.count("\n", 0, end)
-            buffer = buffer[end:]
-        if buffer.startswith("]"):
-            return
-        if not chunk:
-            yield number, BadRow("Not valid JSON: the list has no end.")
-            return
-
-
-def _parquet_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Row by row, a few at a time; the number is that of the row."""
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        table = parquet.ParquetFile(file, pre_buffer=False)
-        groups = range(table.metadata.num_row_groups)
-        largest = max((table.metadata.row_group(n).total_byte_size for n in groups), default=0)
-        if largest > LARGEST_ROW_GROUP:
-            limit = LARGEST_ROW_GROUP // 2**20
-            yield 1, BadRow(f"A row group holds more than {limit} MB. Write smaller row groups.")
-            return
-        for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-            for raw in batch.to_pylist():
-                number += 1
-                yield number, {name: value for name, value in raw.items() if value is not None}
-    except (pyarrow.ArrowException, OSError) as error:
-        yield number + 1, BadRow(f"Not valid Parquet: {str(error).splitlines()[0][:200]}")
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line, parse_constant=_refuse_constant)
-    except BadRow as error:
-        return error
-    except RecursionError:
-        return BadRow("Nested too deeply.")
-    except json.JSONDecodeError as error:
-        return BadRow(f"Not valid JSON: {error.msg} at column {error.colno}.")
-    except ValueError as error:
-        return BadRow(f"Not valid JSON: {error}.")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadRow(f"{name} is not a number that JSON knows.")
-
-
-def _csv_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """A header line and then rows: `prompt`, and `completion`, `chosen`, `source`, `tags` (a;b)…"""
-    number = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal number
-        for number, line in _lines(file):  # noqa: B007 - read where an error is reported
-            if isinstance(line, BadRow):
-                raise line
-            yield line
-
-    try:
-        for cells in csv.DictReader(texts(), strict=True):
-            yield number, _csv_object(cells)
-    except BadRow as error:
-        yield number, error
-    except csv.Error as error:
-        yield number, BadRow(f"Not valid CSV: {error}.")
-
-
-def _csv_object(cells: dict[Any, Any]) -> Any:
-    if None in cells:
-        return BadRow("More cells than the header names. A text with a comma needs quotes.")
-    raw: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
-    if "tags" in raw:
-        raw["tags"] = [tag.strip() for tag in raw["tags"].split(";") if tag.strip()]
-    if raw.get("label", "").lower() in ("true", "false"):
-        raw["label"] = raw["label"].lower() == "true"
-    return raw
-
-
-READERS: dict[str, Callable[[BinaryIO], Iterator[tuple[int, Any]]]] = {
-    "jsonl": _json_objects,
-    "json": _json_objects,
-    "csv": _csv_objects,
-    "parquet": _parquet_objects,
-}
 
 
 @dataclass(slots=True)
@@ -403,7 +239,7 @@ class Writer:
         new = [prompt for digest, prompt in wanted.items() if digest not in there]
         if new:
             # Somebody may write the same prompt at this moment.
-            Prompt.objects.bulk_create(new, ignore_conflicts=True)
+            copy_in(new, unless_known=True)
             there = Prompt.objects.ids_by_hash(self.project, wanted)
         for entry in batch:
             entry.prompt_id = there[entry.prompt_hash]
@@ -430,7 +266,8 @@ class Writer:
             return
         there = Completion.objects.ids_by_content({prompt for prompt, _, _ in wanted})
         new = [completion for key, completion in wanted.items() if key not in there]
-        for created in Completion.objects.bulk_create(new):
+        copy_in(new)
+        for created in new:
             there[created.prompt_id, created.policy_id, created.text_hash] = created.pk
         for entry, own in zip(batch, keys, strict=True):
             entry.completion_ids = [there[key] for key in own]
@@ -449,7 +286,7 @@ class Writer:
             if key not in there:
                 there.add(key)
                 new.append(Demonstration(**self._label(entry), **label))
-        Demonstration.objects.bulk_create(new)
+        copy_in(new)
         self._count("demonstrations", new, len(entries))
 
     def _write_rankings(self, batch: list[Entry]) -> None:
@@ -468,8 +305,10 @@ class Writer:
                 there.add(order)
                 new.append(ranking)
                 placements += placed
-        Ranking.objects.bulk_create(new)
-        _copy_in(placements)
+        copy_in(new)
+        for placement in placements:
+            placement.ranking_id = placement.ranking.pk  # which it has only now
+        copy_in(placements)
         self._count("rankings", new, len(batch))
 
     def _write_thumbs(self, batch: list[Entry], failed: ImportFailed) -> None:
@@ -491,7 +330,7 @@ class Writer:
             elif there[key] != thumb.thumb_up:
                 name = entry.labeler.labeler_name
                 failed.add(entry.line, f"{name} gave this answer the other thumb too.")
-        Feedback.objects.bulk_create(new)
+        copy_in(new)
         self._count("thumbs", new, len(batch))
 
     def _thumbs_in_chats(self, batch: list[Entry]) -> set[tuple[Any, ...]]:
@@ -538,13 +377,3 @@ def _order_of(ranking: Ranking, placed: Iterable[Placement]) -> Order:
 def _orders_there(prompt_ids: set[int]) -> set[Order]:
     rankings = Ranking.objects.filter(prompt__in=prompt_ids).prefetch_related("placements")
     return {_order_of(ranking, ranking.placements.all()) for ranking in rankings}
-
-
-def _copy_in(placements: list[Placement]) -> None:
-    """Placements are many, and nobody needs their ids back: COPY instead of INSERT makes a whole
-    import of rankings a quarter shorter."""
-    columns = "ranking_id, completion_id, place, rating, flags"
-    table = Placement._meta.db_table
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-        for p in placements:
-            copy.write_row((p.ranking.pk, p.completion_id, p.place, p.rating, p.flags))

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS
-from annotate.models import Membership
+from annotate.models import Membership, User
 
 # name of the URL, its label, the role it needs
 ROOMS = (
@@ -26,12 +26,10 @@ ROOMS = (
 def navigation(request: HttpRequest) -> dict[str, Any]:
     match = request.resolver_match
     user = getattr(request, "user", None)
-    if match is None or "slug" not in match.kwargs or not getattr(user, "is_authenticated", False):
+    if match is None or "slug" not in match.kwargs or not isinstance(user, User):
         return {}
-    membership = (
-        Membership.objects.active().filter(user=user, project__slug=match.kwargs["slug"]).first()
-    )
-    if membership is None:
+    membership = user.here
+    if membership is None or membership.project.slug != match.kwargs["slug"]:
         return {}
     rooms = [
         {"url_name": name, "label": label, "is_here": request.path.startswith(address)}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Window
@@ -45,20 +46,22 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
     while True:
         with transaction.atomic():
             member = _hold_member(labeler, project)
-            kinds = [k for k in _kinds_of(member.role) if only in (None, k)] if member else []
+            if member is None:
+                return None
+            kinds = [k for k in _kinds_of(member.role) if only in (None, k)]
             if own := _begun(labeler, project, kinds):
                 return own
-            if member and (trial := _entrance(member)):
+            if trial := _entrance(member):
                 return trial.lease
             waiting = tasks_for(labeler, project, kinds)
             # A locked queue is not an empty one: finding all locked, wait for the first.
             task = _hold_first(waiting, skip_locked=True) or _hold_first(waiting, skip_locked=False)
             if task is None:
                 return None
-            if member and (hidden := _hidden_gold_before(task, member)):
-                return _lease(hidden, labeler, Trial.HIDDEN)
+            if hidden := _hidden_gold_before(task, member):
+                return _lease(hidden, member, Trial.HIDDEN)
             if waiting.filter(pk=task.pk).exists():
-                return _lease(task, labeler)
+                return _lease(task, member)
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
 
@@ -84,8 +87,8 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
 
 def _hold_member(labeler: User, project: Project) -> Membership | None:
     """Holds the membership's row: two tabs of one person that ask at the same time get the same
-    assignment."""
-    members = project.memberships.select_related("project", "user").active()
+    assignment. Adds `guideline_version`, the one in force."""
+    members = project.memberships.select_related("project", "user").active().with_guideline()
     return members.filter(user=labeler).select_for_update(no_key=True, of=("self",)).first()
 
 
@@ -102,9 +105,9 @@ def _entrance(member: Membership) -> Entrance | None:
     if qualification is None:
         return None
     if not qualification.answered and (task := unseen_practice(member).first()):
-        return Entrance(_lease(task, member.user, Trial.PRACTICE))
+        return Entrance(_lease(task, member, Trial.PRACTICE))
     task = None if qualification.is_over else unseen_gold(member).first()
-    return Entrance(_lease(task, member.user, Trial.QUALIFICATION) if task else None)
+    return Entrance(_lease(task, member, Trial.QUALIFICATION) if task else None)
 
 
 def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
@@ -134,27 +137,29 @@ def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
     return tasks.select_for_update(no_key=True, skip_locked=skip_locked).first()
 
 
-def _lease(task: Task, labeler: User, trial: str = "") -> Assignment:
-    """Gives the place to this labeler; an own lease that had expired goes on with its draft."""
-    guideline = task.project.guideline
+def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
+    """Gives the place to this member; an own lease that had expired goes on with its draft."""
     shown_order = _different_texts(task)
-    random.Random(f"{task.pk}/{labeler.pk}").shuffle(shown_order)
+    random.Random(f"{task.pk}/{member.user_id}").shuffle(shown_order)
     [assignment] = Assignment.objects.bulk_create(
         [
             Assignment(
                 task=task,
-                labeler=labeler,
+                labeler=member.user,
                 leased_until=Now() + task.lease,
                 shown_order=shown_order,
                 trial=trial,
-                guideline_version=guideline.version if guideline else None,
+                guideline_version=member.guideline_version,
             )
         ],
         update_conflicts=True,
         unique_fields=["task", "labeler"],
         update_fields=["leased_until", "guideline_version"],
     )
-    return Assignment.objects.select_related("task").get(pk=assignment.pk)
+    names, values = ["id", "task_id", "labeler_id"], [assignment.pk, task.pk, member.user_id]
+    leased = Assignment.from_db("default", names, values)  # the rest is read when asked for
+    leased.task = task
+    return leased
 
 
 def _different_texts(task: Task) -> list[int]:

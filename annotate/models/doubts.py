@@ -30,8 +30,10 @@ def look_over(answered: Assignment, labels: LabelQuerySet) -> None:
         return
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
-    new = list(labels.current().of_task(task).unreviewed())
-    if doubts := {*_about_all(task, new), *(d for label in new for d in _about(task, label))}:
+    new = list(labels.current().of_task(task).unreviewed().with_placements())
+    too_fast = _too_fast_for(task) if any(label.active_seconds for label in new) else 0.0
+    about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
+    if doubts := {*_about_all(task, new), *about_each}:
         task.ask_for_review(doubts)
 
 
@@ -50,13 +52,12 @@ def _agreement(rankings: Sequence[Any]) -> float | None:
     return sum(each.concordant for each in met) / compared if compared else None
 
 
-def _about(task: Task, label: Any) -> Iterator[str]:
+def _about(task: Task, label: Any, too_fast: float) -> Iterator[str]:
     if label.supersedes_id and label.supersedes.reviews.exists():
         yield Doubt.CORRECTED
     if task.kind == Task.Kind.WRITE and _is_new_writer(task, label):
         yield Doubt.NEW_WRITER
-    typical = _typical_seconds(task) if label.active_seconds else None
-    if typical and label.active_seconds * 100 < typical * task.project.too_fast_percent:
+    if 0 < label.active_seconds < too_fast:
         yield Doubt.TOO_FAST
     if task.kind == Task.Kind.RANK and task.project.review_flags:
         if any(placement.flags for placement in label.placed):
@@ -72,9 +73,12 @@ def _is_new_writer(task: Task, label: Any) -> bool:
     return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
 
 
-def _typical_seconds(task: Task) -> float | None:
-    """The median active time of the project's latest answers of this kind; None while they are
-    few. Zero is not a time: a browser without JavaScript measures none."""
+def _too_fast_for(task: Task) -> float:
+    """Seconds under which an answer is too fast: a share of the median active time of the project's
+    latest answers of this kind; 0 while they are few. Zero is not a time: a browser without
+    JavaScript measures none."""
     timed = Assignment.objects.of_project(task.project).of_kind(task.kind).timed()
     times = timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]
-    return median(times) if len(times) >= FEWEST_TIMES else None
+    if len(times) < FEWEST_TIMES:
+        return 0.0
+    return median(times) * task.project.too_fast_percent / 100

@@ -76,6 +76,10 @@ class LabelQuerySet(models.QuerySet[Any]):
     def unreviewed(self) -> Self:
         return self.filter(reviews=None)
 
+    def with_placements(self) -> Self:
+        """With what rankings consist of, at one query more."""
+        return self.prefetch_related("placements") if self.model is Ranking else self
+
     def with_use(self) -> Self:
         """Adds `is_used`: a snapshot froze the label, so it stays as it is."""
         frozen = self.model.snapshots.through.objects.filter(

@@ -14,6 +14,9 @@ class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
     is_simulated = models.BooleanField(default=False)
 
+    # By which `access` let this person in, in the request that is answered now.
+    here: Membership | None = None
+
     @property
     def display_name(self) -> str:
         name = self.get_full_name() or self.username
@@ -146,6 +149,11 @@ class Project(models.Model):
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def active(self) -> MembershipQuerySet:
         return self.filter(state=Membership.State.ACTIVE).select_related("project")
+
+    def with_guideline(self) -> MembershipQuerySet:
+        """Adds `guideline_version`: the version in force, None where there is none."""
+        versions = Guideline.objects.filter(project=models.OuterRef("project")).order_by("-version")
+        return self.annotate(guideline_version=models.Subquery(versions.values("version")[:1]))
 
 
 class Membership(models.Model):

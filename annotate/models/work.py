@@ -58,6 +58,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
         )
         return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
 
+    def answered(self) -> Self:
+        """Tasks that have all the answers they want."""
+        answers = Assignment.objects.filter(task=OuterRef("pk")).submitted().order_by()
+        counted = answers.values("task").annotate(n=Count("pk")).values("n")
+        return self.alias(answers_in=Subquery(counted)).filter(answers_in__gte=F("overlap"))
+
     def ordinary(self) -> Self:
         return self.filter(gold=None)
 
@@ -176,11 +182,14 @@ class Task(models.Model):
 
     def settle(self) -> None:
         """Closes the task if the wanted answers are in, opens it if one was taken back."""
-        answers = self.assignments.filter(state=Assignment.State.SUBMITTED).count()
-        is_done = answers >= self.overlap
-        if is_done != (self.closed_at is not None):
-            self.closed_at = timezone.now() if is_done else None
-            self.save(update_fields=["closed_at"])
+        mine = Task.objects.filter(pk=self.pk)
+        if self.closed_at is None:
+            now = timezone.now()
+            if mine.answered().update(closed_at=now):
+                self.closed_at = now
+        elif not mine.answered().exists():
+            mine.update(closed_at=None)
+            self.closed_at = None
 
     def retire(self) -> None:
         """Hands a gold task out no more. What was answered stays."""
@@ -202,7 +211,7 @@ class Task(models.Model):
                 subject=self,
                 doubts=sorted(doubts),
             )
-            review.completions.set(self.completions.all())
+            review.completions.add(*self.completions.values_list("pk", flat=True))
         elif new := set(doubts) - set(review.doubts):
             Task.objects.filter(pk=review.pk).update(doubts=sorted({*review.doubts, *new}))
 
@@ -355,9 +364,12 @@ class Assignment(models.Model):
         """Holds the task's row till the transaction ends, and rereads this assignment under it.
 
         Whoever takes a place must hold that row: two people never take the same one."""
-        tasks = Task.objects.select_related("project", "gold")
-        self.task = tasks.select_for_update(no_key=True, of=("self",)).get(pk=self.task_id)
-        self.refresh_from_db(fields=["state", "leased_until", "draft", "ended_at"])
+        # Its own row too: of the rows it does not lock, a statement that waited returns old ones.
+        assignments = Assignment.objects.select_related("task__project", "task__gold")
+        held = assignments.select_for_update(no_key=True, of=("task", "self")).get(pk=self.pk)
+        self.task = held.task
+        for name in ("state", "leased_until", "draft", "ended_at"):
+            setattr(self, name, getattr(held, name))
 
     def has_place(self) -> bool:
         """Whether an answer now counts as one of the wanted ones. Call it under the lock."""
@@ -381,14 +393,16 @@ class Assignment(models.Model):
         """Ends the lease with an answer. True: the answer comes in time; False: it is an extra
         one, because the place has gone. Call it under the lock, with the label in the same
         transaction."""
-        in_time = self.has_place()
-        self._change(
-            state=self.State.SUBMITTED,
-            ended_at=Now(),
-            active_seconds=active_seconds,
-            draft={},
-            sent_back=None,
-        )
+        answer: dict[str, Any] = {
+            "state": self.State.SUBMITTED,
+            "ended_at": Now(),
+            "active_seconds": active_seconds,
+            "draft": {},
+            "sent_back": None,
+        }
+        in_time = self._change(only=Assignment.objects.leased(), **answer) or self.has_place()
+        if not self.is_submitted:
+            self._change(**answer)
         self.task.settle()
         return in_time
 
@@ -416,6 +430,14 @@ class Assignment(models.Model):
             )
         )
 
-    def _change(self, **fields: Any) -> None:
-        Assignment.objects.filter(pk=self.pk).update(**fields)
-        self.refresh_from_db(fields=list(fields))
+    def _change(self, *, only: AssignmentQuerySet | None = None, **fields: Any) -> bool:
+        """Sets the fields, of a row that is among `only`. Returns whether it was."""
+        rows = Assignment.objects.all() if only is None else only
+        if not rows.filter(pk=self.pk).update(**fields):
+            return False
+        for name, value in fields.items():
+            if hasattr(value, "resolve_expression"):
+                self.__dict__.pop(name, None)  # Django reads it when somebody asks for it
+            else:
+                setattr(self, name, value)
+        return True

@@ -17,11 +17,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate import exporting, importing
 from annotate.access import Request, Role, project_for, prompt_for
-from annotate.importing import Imported, ImportFailed, format_of, import_labels
+from annotate.importing import Imported, ImportFailed, import_labels
 from annotate.models import Placement, Project, Prompt, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
+from annotate.readers import format_of
 
 BLOCK = 2**16
 LARGEST_UPLOAD = 200 * 2**20

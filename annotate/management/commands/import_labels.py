@@ -7,8 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate import rows
-from annotate.importing import KINDS, ImportFailed, format_of, import_labels
+from annotate.importing import KINDS, ImportFailed, import_labels
 from annotate.models import Membership, Project, User
+from annotate.readers import format_of
 
 SHAPES = (rows.__doc__ or "").strip()
 
