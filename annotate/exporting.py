@@ -1,7 +1,8 @@
 """Export of prompts and labels, line by line, in the shapes that `annotate.importing` reads.
 
 What an export holds and an import does not read: `id`, `split` and times. Labels are raw, one line
-a labeler; comparisons are derived from rankings. A simulated labeler's lines say so."""
+a labeler; comparisons are derived from rankings, and so is the consensus of all who ranked the same
+completions. A simulated labeler's lines say so."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from annotate.agreement import concordance
 from annotate.models import Demonstration, Feedback, Placement, Project, Ranking, User
-from annotate.models.prompts import Messages
+from annotate.models.labels import LabelQuerySet
+from annotate.models.prompts import Messages, PromptQuerySet
 
 Line = dict[str, Any]
 Name = Callable[[User], Line]
@@ -28,10 +32,32 @@ SOMETIMES = ("simulated", "shown_order", "margin")  # not on every line
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def lines(project: Project, kind: str, *, anonymous: bool = False) -> Iterator[str]:
-    """The export as JSON texts, each with its line end. `anonymous` replaces names by pseudonyms
-    that stay the same from export to export, and leaves out what people wrote to the lead."""
-    for line in EXPORTS[kind](project, _pseudonym if anonymous else _name):
+@dataclass(frozen=True)
+class Export:
+    """Of one project, about these prompts or all; and how people are named in it."""
+
+    project: Project
+    name: Name
+    prompts: PromptQuerySet | None
+
+    def labels(self, model: type[Demonstration] | type[Ranking]) -> LabelQuerySet:
+        labels = model.objects.current().of_project(self.project)
+        labels = labels if self.prompts is None else labels.of_prompts(self.prompts)
+        return labels.select_related("prompt", "labeler").order_by("pk")
+
+
+def lines(
+    project: Project,
+    kind: str,
+    *,
+    anonymous: bool = False,
+    prompts: PromptQuerySet | None = None,
+) -> Iterator[str]:
+    """The export as JSON texts, each with its line end; about these `prompts`, if given.
+    `anonymous` replaces names by pseudonyms that stay the same from export to export, and leaves
+    out what people wrote to the lead."""
+    export = Export(project, _pseudonym if anonymous else _name, prompts)
+    for line in EXPORTS[kind](export):
         if anonymous:
             line.pop("comment", None)
             line.pop("note", None)
@@ -80,8 +106,9 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
     return count
 
 
-def _prompts(project: Project, name: Name) -> Iterator[Line]:
-    for prompt in project.prompts.order_by("pk").iterator(CHUNK):
+def _prompts(export: Export) -> Iterator[Line]:
+    prompts = export.project.prompts.all() if export.prompts is None else export.prompts
+    for prompt in prompts.order_by("pk").iterator(CHUNK):
         yield {
             "id": prompt.pk,
             "prompt": prompt.messages,
@@ -91,19 +118,18 @@ def _prompts(project: Project, name: Name) -> Iterator[Line]:
         }
 
 
-def _demonstrations(project: Project, name: Name) -> Iterator[Line]:
-    labels = Demonstration.objects.current().of_project(project)
-    for label in labels.select_related("prompt", "labeler").order_by("pk").iterator(CHUNK):
+def _demonstrations(export: Export) -> Iterator[Line]:
+    for label in export.labels(Demonstration).iterator(CHUNK):
         yield {
             "id": label.pk,
             "prompt": label.prompt.messages,
             "completion": _message(label.text),
-            **_about(label, name),
+            **_about(label, export.name),
         }
 
 
-def _rankings(project: Project, name: Name) -> Iterator[Line]:
-    for label, placed in _placed(project):
+def _rankings(export: Export) -> Iterator[Line]:
+    for label, placed in _placed(export):
         line: Line = {
             "id": label.pk,
             "prompt": label.prompt.messages,
@@ -116,7 +142,7 @@ def _rankings(project: Project, name: Name) -> Iterator[Line]:
             "outcome": label.outcome,
             "strength": label.strength,
             "reason": label.reason,
-            **_about(label, name),
+            **_about(label, export.name),
         }
         if label.shown_order:
             position = {each.completion_id: i for i, each in enumerate(placed)}
@@ -124,9 +150,44 @@ def _rankings(project: Project, name: Name) -> Iterator[Line]:
         yield line
 
 
-def _comparisons(project: Project, name: Name) -> Iterator[Line]:
+def _consensus(export: Export) -> Iterator[Line]:
+    """One line for all rankings of the same completions. `ranks` follow the mean place of each
+    (Borda's count); `agreement` is the share of the comparisons that two people share on which they
+    are of one opinion, None where there are none."""
+    ranked = export.labels(Ranking).ordinary().filter(outcome=Ranking.Outcome.RANKED)
+    related = ranked.order_by("prompt", "pk").prefetch_related("placements__completion__policy")
+    for _, group in groupby(related.iterator(CHUNK), key=lambda label: label.prompt_id):
+        alike: dict[frozenset[int], list[Ranking]] = {}
+        for label in group:
+            alike.setdefault(frozenset(p.completion_id for p in label.placed), []).append(label)
+        for labels in alike.values():
+            yield _agreed(labels)
+
+
+def _agreed(labels: list[Ranking]) -> Line:
+    orders = [{p.completion_id: p.place for p in label.placed} for label in labels]
+    sums = {pk: sum(order[pk] for order in orders) for pk in orders[0]}
+    tiers = sorted(set(sums.values()))
+    placed = sorted(labels[0].placed, key=lambda p: p.completion.text_hash)
+    met = [concordance(one, other) for one, other in combinations(orders, 2)]
+    compared = sum(each.compared for each in met)
+    prompt = labels[0].prompt
+    return {
+        "id": labels[0].pk,
+        "prompt": prompt.messages,
+        "completions": [p.completion.text for p in placed],
+        "ranks": [tiers.index(sums[p.completion_id]) + 1 for p in placed],
+        "policies": [p.completion.policy.name for p in placed],
+        "labelers": len(labels),
+        "agreement": sum(each.concordant for each in met) / compared if compared else None,
+        "source": prompt.source,
+        "tags": prompt.tags,
+    }
+
+
+def _comparisons(export: Export) -> Iterator[Line]:
     """Each pair of a ranking in which one completion is better. `id` is the ranking's."""
-    for label, placed in _placed(project):
+    for label, placed in _placed(export):
         if label.outcome != Ranking.Outcome.RANKED:
             continue
         for pair in combinations(placed, 2):
@@ -139,16 +200,19 @@ def _comparisons(project: Project, name: Name) -> Iterator[Line]:
                 "chosen": _message(better.completion.text),
                 "rejected": _message(worse.completion.text),
                 "policies": [better.completion.policy.name, worse.completion.policy.name],
-                **_about(label, name),
+                **_about(label, export.name),
             }
             if label.strength:
                 line["margin"] = label.strength
             yield line
 
 
-def _feedback(project: Project, name: Name) -> Iterator[Line]:
-    """Thumbs on imported completions and in chats, but for the chats whose guest said no."""
-    thumbs = Feedback.objects.trainable().of_project(project)
+def _feedback(export: Export) -> Iterator[Line]:
+    """Thumbs on imported completions and in chats, but for the chats whose guest said no. A chat is
+    about no prompt: of a selection of prompts, its thumbs are no part."""
+    thumbs = Feedback.objects.trainable().of_project(export.project)
+    if export.prompts is not None:
+        thumbs = thumbs.filter(completion__prompt__in=export.prompts)
     related = ("user", "message__policy", "completion__prompt", "completion__policy")
     for thumb in thumbs.select_related(*related).order_by("pk").iterator(CHUNK):
         prompt, text, policy = _judged(thumb)
@@ -161,26 +225,24 @@ def _feedback(project: Project, name: Name) -> Iterator[Line]:
             "reasons": thumb.reasons,
             "note": thumb.note,
             "wanted_answer": thumb.wanted_answer,
-            **name(thumb.user),
+            **export.name(thumb.user),
         }
 
 
-EXPORTS: dict[str, Callable[[Project, Name], Iterator[Line]]] = {
+EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
     "prompts": _prompts,
     "demonstrations": _demonstrations,
     "rankings": _rankings,
+    "consensus": _consensus,
     "comparisons": _comparisons,
     "feedback": _feedback,
 }
 KINDS = tuple(EXPORTS)
 
 
-def _placed(project: Project) -> Iterator[tuple[Ranking, list[Placement]]]:
+def _placed(export: Export) -> Iterator[tuple[Ranking, list[Placement]]]:
     """The rankings, each with its completions in an order that tells nothing of their places."""
-    labels = Ranking.objects.current().of_project(project).order_by("pk")
-    related = labels.select_related("prompt", "labeler").prefetch_related(
-        "placements__completion__policy"
-    )
+    related = export.labels(Ranking).prefetch_related("placements__completion__policy")
     for label in related.iterator(CHUNK):
         yield label, sorted(label.placements.all(), key=lambda each: each.completion.text_hash)
 

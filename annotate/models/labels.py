@@ -52,6 +52,9 @@ class LabelQuerySet(models.QuerySet[Any]):
     def in_split(self, *splits: str) -> Self:
         return self.filter(prompt__split__in=splits)
 
+    def of_prompts(self, prompts: models.QuerySet[Prompt]) -> Self:
+        return self.filter(prompt__in=prompts)
+
     def of_task(self, task: Task) -> Self:
         return self.filter(assignment__task=task)
 

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, Any
+from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
 from django import forms
@@ -131,6 +132,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
         "count": counted(found),
         "export_kinds": exporting.KINDS,
         "is_filtered": any(asked.data.get(name) for name in asked.fields),
+        "query": urlencode({name: asked.data.get(name, "") for name in asked.fields}),
     }
     return render(request, "annotate/prompts.html", context)
 
@@ -250,7 +252,9 @@ def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
         raise Http404("Nothing of this kind is exported.")
     is_anonymous = "anonymous" in request.GET
     is_csv = request.GET.get("format") == "csv"
-    lines = exporting.lines(project, kind, anonymous=is_anonymous)
+    is_selection = bool({*PromptFilter.base_fields, "chosen"} & request.GET.keys())
+    selection = _selection(project, request.GET) if is_selection else None
+    lines = exporting.lines(project, kind, anonymous=is_anonymous, prompts=selection)
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last block has left
     for line in exporting.as_csv(lines) if is_csv else lines:
         file.write(line.encode())

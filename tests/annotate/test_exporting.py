@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from annotate.exporting import KINDS, as_csv, lines, write_file
 from annotate.importing import import_labels
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.django_db
 
 IMPORTED_AS = {"comparisons": "preferences", "feedback": "thumbs"}
 NOT_CARRIED = ("id", "split")
+RAW = [kind for kind in KINDS if kind not in ("comparisons", "consensus")]  # not derived
 
 
 @pytest.fixture
@@ -110,8 +112,7 @@ def bring(text: str, project: Project, olga: User, kind: str) -> None:
 
 def test_what_goes_out_comes_in_again_and_goes_out_the_same(alpha, olga):
     beta = new_project("beta", olga)
-    kinds = [kind for kind in KINDS if kind != "comparisons"]
-    for kind in kinds:
+    for kind in RAW:
         bring("".join(lines(alpha, kind)), beta, olga, IMPORTED_AS.get(kind, kind))
     for kind in KINDS:
         assert carried(beta, kind) == carried(alpha, kind)
@@ -129,9 +130,8 @@ def test_a_project_knows_its_own_export_again(alpha, olga):
         return [m.objects.count() for m in (Prompt, Demonstration, Ranking, Placement, Feedback)]
 
     before = rows()
-    for kind in KINDS:
-        if kind != "comparisons":
-            bring("".join(lines(alpha, kind)), alpha, olga, IMPORTED_AS.get(kind, kind))
+    for kind in RAW:
+        bring("".join(lines(alpha, kind)), alpha, olga, IMPORTED_AS.get(kind, kind))
     assert rows() == before
 
 
@@ -148,6 +148,36 @@ def test_comparisons_are_the_pairs_in_which_one_is_better(alpha):
         ("sim-anna", "Hi.\n\n- you", ""),
         ("sim-anna", "Hi.\n\n- you", "Hello!"),
     ]
+
+
+def test_a_consensus_is_the_mean_place_of_all_who_ranked_the_same(alpha):
+    of_hello, of_why = exported(alpha, "consensus")
+    ranks = dict(zip(of_hello["completions"], of_hello["ranks"], strict=True))
+    assert ranks == {"Hello!": 2, "Hi.\n\n- you": 1, "": 3}  # 1 + 2, 1 + 1, 2 + 3
+    assert (of_hello["labelers"], of_hello["agreement"]) == (2, 1.0)
+    assert (of_why["labelers"], of_why["agreement"]) == (1, None)
+
+
+def test_a_selection_goes_out_alone(alpha):
+    why = alpha.prompts.filter(text="Why?")
+    for kind in KINDS:
+        chosen = exported(alpha, kind, prompts=why)
+        assert chosen == [
+            line for line in exported(alpha, kind) if line["prompt"] == why[0].messages
+        ]
+
+
+def test_the_page_exports_what_its_filter_finds(alpha, olga, browse):
+    answer = browse(olga).get("/p/alpha/prompts/export/prompts/?words=&tag=short")
+    said = b"".join(answer.streaming_content if not answer.is_async else _read(answer))
+    assert [json.loads(line)["source"] for line in said.splitlines()] == ["chat"]
+
+
+def _read(answer) -> list[bytes]:
+    async def blocks():
+        return [block async for block in answer.streaming_content]
+
+    return async_to_sync(blocks)()
 
 
 def test_each_line_of_a_simulated_labeler_says_so(alpha):
