@@ -51,7 +51,8 @@ MAY_ACT_AS: dict[str, frozenset[str]] = {
 def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
     if not user.is_authenticated:
         raise Http404
-    membership = Membership.objects.active().filter(user=user, project__slug=slug).first()
+    members = Membership.objects.active().with_guideline()
+    membership = members.filter(user=user, project__slug=slug).first()
     if membership is None:
         raise Http404("No such project.")
     user.here = membership  # for the page header, within this request

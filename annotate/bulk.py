@@ -20,9 +20,9 @@ def copy_in(rows: Sequence[models.Model], *, unless_known: bool = False) -> None
     if not rows:
         return
     model = type(rows[0])
-    table = connection.ops.quote_name(str(model._meta.db_table))
+    table = connection.ops.quote_name(model._meta.db_table)
     fields = [field for field in model._meta.concrete_fields if not field.generated]
-    columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     values = [(field.attname, _as_copied(field)) for field in fields]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.models import Assignment, Demonstration, Membership, Ranking, Task
+from annotate.models.gold import Qualification, qualification_of
 from annotate.paging import counted
 from annotate.queue import count_waiting
 
@@ -31,6 +32,12 @@ def to_do(membership: Membership) -> list[ToDo]:
 
 
 def _labelling(membership: Membership) -> Iterator[ToDo]:
+    if not membership.has_read_guideline:
+        detail = "It says what a good answer is here. Your work begins once you have read it."
+        yield ToDo("guideline", "Read the guideline", detail)
+    if qualification := qualification_of(membership):
+        yield _qualifying(qualification)
+        return
     waiting = count_waiting(membership, at_most=AT_MOST)
     own = Assignment.objects.by(membership.user).of_project(membership.project)
     if is_open := own.leased().exists():
@@ -45,6 +52,15 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("my_work", "Finish drafts", detail, _figure(drafts))
     if not (is_open or rank or write):
         yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
+
+
+def _qualifying(qualification: Qualification) -> ToDo:
+    done, needed = qualification.answered, qualification.needed
+    if qualification.is_failed:
+        detail = "Your rankings differ from the reviewers'. The leads can let you try again."
+        return ToDo("label", "You did not qualify yet", detail)
+    detail = f"Rank {needed} tasks as the guideline asks; {done} are done. Then your work begins."
+    return ToDo("label", "Qualify first", detail, f"{needed - done}")
 
 
 def _operating(membership: Membership) -> Iterator[ToDo]:

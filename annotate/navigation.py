@@ -19,6 +19,7 @@ ROOMS = (
     ("rounds", "Rounds", Membership.Role.OPERATOR),
     ("policies", "Policies", Membership.Role.OPERATOR),
     ("playground", "Playground", Membership.Role.OPERATOR),
+    ("project_settings", "Settings", Membership.Role.OPERATOR),
     ("chat", "Chat", Membership.Role.GUEST),
 )
 

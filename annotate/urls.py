@@ -2,7 +2,17 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from annotate import api
-from annotate.views import chat, label, labelers, people, playground, progress, prompts, review
+from annotate.views import (
+    chat,
+    label,
+    labelers,
+    people,
+    playground,
+    progress,
+    project,
+    prompts,
+    review,
+)
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -20,6 +30,9 @@ urlpatterns = [
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/progress/", progress.progress, name="progress"),
     path("p/<slug:slug>/gold/", progress.gold, name="gold"),
+    path("p/<slug:slug>/guideline/", project.guideline, name="guideline"),
+    path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
+    path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),

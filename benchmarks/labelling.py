@@ -63,6 +63,7 @@ def build(*, prompts: int, labels: int, labelers: int, slug: str = "large") -> N
     for number in range(labelers):
         project.admit(name=f"labeler{number}", role=Membership.Role.LABELER)
     project.admit(name="olga", role=Membership.Role.OPERATOR)
+    project.memberships.update(guideline_read=1)
     policies = [project.policies.create(name=f"m{i}", origin="external").pk for i in range(K)]
     people = list(
         project.memberships.filter(role="labeler").order_by("user").values_list("user", flat=True)

@@ -12,7 +12,7 @@ Role = Membership.Role
 
 def _member(project: Project, name: str, role: str) -> User:
     user = User.objects.create_user(name, f"{name}@example.org")
-    project.memberships.create(user=user, role=role)
+    project.memberships.create(user=user, role=role, guideline_read=1)
     return user
 
 

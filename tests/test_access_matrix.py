@@ -28,10 +28,10 @@ LEAST_ROLE = {
     **dict.fromkeys(["home", "api_schema"], SIGNED_IN),
     **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
-    **dict.fromkeys(["label", "my_work", "preview"], LABELER),
+    **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
     "gold": REVIEWER,
-    "evaluation": OPERATOR,
+    **dict.fromkeys(["evaluation", "project_settings", "guideline_new"], OPERATOR),
     "review_one": NO_REVIEW,
     "practice": NO_PRACTICE,
 }

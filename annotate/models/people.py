@@ -52,10 +52,14 @@ class Project(models.Model):
         default=True, help_text="Ask for a rating from 1 to 7 beside the order."
     )
     write_lease_minutes = models.PositiveSmallIntegerField(
-        default=30, help_text="How long a writing task stays with one person."
+        default=30,
+        validators=[MinValueValidator(1)],
+        help_text="How long a writing task stays with one person; a draft saved renews it.",
     )
     rank_lease_minutes = models.PositiveSmallIntegerField(
-        default=15, help_text="How long a ranking or review task stays with one person."
+        default=15,
+        validators=[MinValueValidator(1)],
+        help_text="How long a ranking or review task stays with one person; likewise.",
     )
     random_review_percent = models.PositiveSmallIntegerField(
         default=5,
@@ -173,6 +177,9 @@ class Membership(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     qualified_at = models.DateTimeField(null=True)
     requalify_since = models.DateTimeField(null=True)
+    guideline_read = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="The guideline version this member has acknowledged."
+    )
     excluded_at = models.DateTimeField(
         null=True, help_text="Since when no new snapshot takes this labeler's labels."
     )
@@ -186,6 +193,14 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.project}"
+
+    @property
+    def has_read_guideline(self) -> bool:
+        """Whether the version in force is acknowledged; of a member from `with_guideline`."""
+        return self.guideline_read >= (getattr(self, "guideline_version", None) or 0)
+
+    def acknowledge(self, guideline: Guideline) -> None:
+        self._set(guideline_read=guideline.version)
 
     def pause(self) -> None:
         self._set(state=self.State.PAUSED)

@@ -34,6 +34,8 @@ LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
 @require_GET
 def label(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
+    if not membership_for(request.user, slug).has_read_guideline:
+        return redirect("guideline", slug)
     work = next_assignment(request.user, project)
     if work:
         return redirect("assignment", slug, work.pk)
@@ -91,8 +93,8 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
 
 def _to_next(request: Request, project: Project) -> HttpResponse:
     """Straight to the next task, without a detour by way of its address."""
-    work = next_assignment(request.user, project)
-    if work:
+    may_go_on = request.user.here and request.user.here.has_read_guideline
+    if may_go_on and (work := next_assignment(request.user, project)):
         return redirect("assignment", project.slug, work.pk)
     return redirect("label", project.slug)
 

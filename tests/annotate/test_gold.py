@@ -245,3 +245,16 @@ def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
         answer(alice, project, WRONG)
     page = browse(alice).get("/p/cooking/label/").content.decode()
     assert "You did not qualify yet" in page and "75%" in page
+
+
+def test_the_first_page_says_how_far_the_qualification_is(browse, project, alice, make_golds):
+    make_golds(10)
+    answer(alice, project, RIGHT)
+
+    def first_card():
+        return browse(alice).get("/p/cooking/").context["to_do"][0]
+
+    assert (first_card().title, first_card().count) == ("Qualify first", "9")
+    for _ in range(9):
+        answer(alice, project, WRONG)
+    assert first_card().title == "You did not qualify yet"

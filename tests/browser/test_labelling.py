@@ -14,6 +14,7 @@ project, is_new = Project.objects.get_or_create(slug="desk", defaults={{"name": 
 if is_new:
     project.publish_guideline(text="Be **brief** and right.", author=None)
 project.admit(name="alice", role="labeler")
+project.memberships.update(guideline_read=1)
 project.tasks.open().update(closed_at="2026-01-01T00:00Z")
 Assignment.objects.of_project(project).leased().update(leased_until="2026-01-01T00:00Z")
 policy = Policy.objects.said_by(project, "m")

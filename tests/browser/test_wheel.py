@@ -23,6 +23,7 @@ project = Project.objects.create(name="Wheel", slug="wheel", ranking_size=4)
 project.publish_guideline(text="Be **brief** and right.", author=None)
 for name, role in [("alice", "labeler"), ("olga", "operator"), ("gus", "guest")]:
     project.admit(name=name, role=role)
+project.memberships.update(guideline_read=1)
 base_policy(project, "tiny")
 elsewhere = Project.objects.create(name="Elsewhere", slug="elsewhere")
 elsewhere.admit(name="mallory", role="operator")

@@ -125,7 +125,7 @@ def label(client: Client, acknowledged: list[str], enough: threading.Event) -> N
 def test_no_acknowledged_answer_is_lost_or_doubled(project, data_dir, chance, report):
     people = [User.objects.create(username=f"labeler{n}") for n in range(CLIENTS)]
     for person in people:
-        project.memberships.create(user=person, role=Membership.Role.LABELER)
+        project.memberships.create(user=person, role=Membership.Role.LABELER, guideline_read=1)
     asked = [[{"role": "user", "content": f"Question {n}?"}] for n in range(SUBMITS + 2 * CLIENTS)]
     prompts = Prompt.objects.bulk_create(
         Prompt(project=project, messages=m).derive() for m in asked

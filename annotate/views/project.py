@@ -1,0 +1,106 @@
+"""How a project works: what its leads may set, and the guideline its labelers follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import MAY_ACT_AS, Request, Role, membership_for, project_for
+from annotate.models import Project
+
+LONGEST_GUIDELINE = 100_000
+
+GROUPS = {
+    "Work": (
+        *("name", "overlap", "ranking_size", "rate_before_ranking"),
+        *("write_lease_minutes", "rank_lease_minutes"),
+    ),
+    "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
+    "Review": (
+        *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
+        *("review_flags", "new_writer_reviews"),
+    ),
+}
+
+
+class SettingsForm(forms.ModelForm):
+    """The settings of a project, in the groups in which its page shows them."""
+
+    class Meta:
+        model = Project
+        fields = tuple(name for names in GROUPS.values() for name in names)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            if field.help_text:
+                field.widget.attrs["aria-describedby"] = f"id_{name}_helptext"
+
+    @property
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        return [(title, [self[name] for name in names]) for title, names in GROUPS.items()]
+
+
+class GuidelineForm(forms.Form):
+    text = forms.CharField(
+        label="Guideline",
+        max_length=LONGEST_GUIDELINE,
+        help_text="Markdown. Everybody reads and acknowledges a new version before the next task.",
+        widget=forms.Textarea(attrs={"rows": 18, "aria-describedby": "id_text_helptext"}),
+    )
+
+
+@require_http_methods(["GET", "POST"])
+def settings(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = SettingsForm(request.POST or None, instance=project)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, "Saved. The settings hold for what is opened from now on.")
+        return redirect("project_settings", slug)
+    context = {"project": project, "form": form}
+    status = 422 if form.errors else 200
+    return render(request, "annotate/settings.html", context, status=status)
+
+
+@require_http_methods(["GET", "POST"])
+def guideline(request: Request, slug: str) -> HttpResponse:
+    """The guideline, old versions of it too; reading it opens the way to the next task."""
+    project = project_for(request.user, slug, Role.LABELER)
+    member = membership_for(request.user, slug)
+    versions = list(project.guidelines.select_related("author").order_by("-version"))
+    if request.method == "POST":
+        if versions and request.POST.get("version") == str(versions[0].version):
+            member.acknowledge(versions[0])
+            return redirect("label", slug)
+        messages.error(request, "A newer version has been published. Please read this one.")
+        return redirect("guideline", slug)
+    asked = request.GET.get("version", "")
+    shown = next((each for each in versions if str(each.version) == asked), None)
+    context = {
+        "project": project,
+        "versions": versions,
+        "guideline": shown or (versions[0] if versions else None),
+        "is_unread": not member.has_read_guideline,
+        "may_publish": member.role in MAY_ACT_AS[Role.OPERATOR],
+    }
+    return render(request, "annotate/guideline.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def guideline_new(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    current = project.guideline
+    form = GuidelineForm(request.POST or None, initial={"text": current.text if current else ""})
+    if request.method == "POST" and form.is_valid():
+        new = project.publish_guideline(text=form.cleaned_data["text"], author=request.user)
+        messages.success(request, f"Version {new.version} is published.")
+        return redirect("guideline", slug)
+    context = {"project": project, "form": form, "current": current}
+    status = 422 if form.errors else 200
+    return render(request, "annotate/guideline_new.html", context, status=status)
