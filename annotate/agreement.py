@@ -105,7 +105,8 @@ def share_of(clusters: Iterable[tuple[int, int]]) -> Share | None:
     return Share(hits, trials, n, min(effective, trials) if n > 1 else 1.0)
 
 
-FEWEST_CLUSTERS = 10
+FEWEST_CLUSTERS, HORIZON = 10, 50
+ERRORS_BELOW = 1.95
 ONE_SIDED_90 = 1.281552
 PEOPLE = 0.726  # of InstructGPT's labelers with each other, section 3.4
 CHANCE = 0.5
@@ -115,13 +116,21 @@ def is_careless(own: Iterable[tuple[int, int]], others: float | None = None) -> 
     """Whether somebody who agreed so often, in (agreed, compared) of each prompt, surely does not
     judge like the others, who agree with each other in a share `others` of comparisons.
 
-    Surely: the upper end of the one-sided 90 % interval stays below the middle between chance and
-    them. Asked after each of 50 prompts, it finds random answers and spares those of PEOPLE."""
+    It is asked again after each prompt. Up to HORIZON of them, the boundary is that of O'Brien and
+    Fleming (1979), a constant deficit of agreements, counted as if a prompt were one comparison:
+    early looks then cost next to nothing, and of answers to pairs it finds almost as many as the
+    best test of one look at the end (95 % where that finds 96 %, sparing 95 % of PEOPLE). Beyond,
+    also: the upper end of the one-sided 90 % interval is below the middle between chance and
+    them."""
     share = share_of(own)
     if share is None or share.clusters < FEWEST_CLUSTERS:
         return False
+    wanted = PEOPLE if others is None else others
+    error = sqrt(wanted * (1 - wanted) / HORIZON)
+    if wanted - share.value >= ERRORS_BELOW * error * max(1.0, HORIZON / share.clusters):
+        return True
     _, upper = wilson(share.value, share.effective, ONE_SIDED_90)
-    return upper < (CHANCE + (PEOPLE if others is None else others)) / 2
+    return share.clusters > HORIZON and upper < (CHANCE + wanted) / 2
 
 
 def krippendorff_alpha(units: Iterable[Sequence[int]]) -> float | None:

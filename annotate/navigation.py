@@ -19,7 +19,6 @@ ROOMS = (
     ("rounds", "Rounds", Membership.Role.OPERATOR),
     ("policies", "Policies", Membership.Role.OPERATOR),
     ("playground", "Playground", Membership.Role.OPERATOR),
-    ("project_settings", "Settings", Membership.Role.OPERATOR),
     ("chat", "Chat", Membership.Role.GUEST),
 )
 

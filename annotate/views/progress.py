@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate import progress as figures
@@ -13,21 +14,26 @@ from annotate import quality
 from annotate.access import Request, Role, project_for, ranking_for
 from annotate.agreement import agreement
 from annotate.models.gold import make_gold
+from annotate.plots import bars, intervals
 
 
 @require_GET
 def progress(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.REVIEWER)
     rankings = quality.doubly_ranked(project)
+    days, weeks = figures.throughput(project), quality.over_time(rankings)
+    today = timezone.localdate()
     context = {
         "project": project,
         "progress": figures.progress(project),
-        "days": figures.throughput(project),
+        "days": days,
+        "throughput": bars("Answers a day", days, until=today, count=figures.SHOWN_DAYS),
+        "agreement_plot": intervals("Pairwise agreement a week, with its 95 % interval", weeks),
         "health": figures.queue_health(project),
         "skips": figures.skip_reasons(project),
         "causes": figures.causes(project),
         "agreement": agreement(rankings),
-        "weeks": quality.over_time(rankings),
+        "weeks": weeks,
         "versions": quality.by_guideline(rankings),
     }
     return render(request, "annotate/progress.html", context)

@@ -33,6 +33,21 @@ class SettingsForm(forms.ModelForm):
 
     class Meta:
         model = Project
+        labels = {
+            "overlap": "Answers a task",
+            "ranking_size": "Completions in a ranking",
+            "rate_before_ranking": "Ratings",
+            "write_lease_minutes": "Minutes to write",
+            "rank_lease_minutes": "Minutes to rank or review",
+            "qualification_tasks": "Tasks to qualify",
+            "qualification_percent": "Percent needed to qualify",
+            "gold_every": "Hidden gold: one task in",
+            "random_review_percent": "Percent reviewed at random",
+            "low_agreement_percent": "Percent of agreement that is low",
+            "too_fast_percent": "Percent of the usual time that is too fast",
+            "review_flags": "Review flags",
+            "new_writer_reviews": "Reviews of a new writer",
+        }
         fields = tuple(name for names in GROUPS.values() for name in names)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

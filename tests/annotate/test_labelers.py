@@ -14,22 +14,23 @@ LABELERS = "/p/cooking/labelers/"
 K = 4
 
 
-def judged(generator, noise):
-    """The places of K completions of known quality, by somebody whose eye has this much noise."""
-    seen = [number + generator.gauss(0, noise) for number in range(K)]
-    best_first = sorted(range(K), key=lambda i: -seen[i])
+def judged(generator, noise, k=K):
+    """The places of k completions of known quality, by somebody whose eye has this much noise."""
+    seen = [number + generator.gauss(0, noise) for number in range(k)]
+    best_first = sorted(range(k), key=lambda i: -seen[i])
     return {item: place for place, item in enumerate(best_first, start=1)}
 
 
 CAREFUL, ANYTHING = 1.2, 1e9  # agreement with each other 0.72, 0.50
+CAREFUL_OF_TWO = 0.74  # the same agreement, where there are two completions
 
 
-def flagged_within(tasks, seed, noise):
+def flagged_within(tasks, seed, noise, *, k=K, careful=CAREFUL):
     """After how many tasks, each ranked by one careful peer too, the statistic speaks up."""
     generator = random.Random(seed)
     clusters = []
     for number in range(1, tasks + 1):
-        met = concordance(judged(generator, noise), judged(generator, CAREFUL))
+        met = concordance(judged(generator, noise, k), judged(generator, careful, k))
         clusters.append((met.concordant, met.compared))
         if is_careless(clusters):
             return number
@@ -48,6 +49,20 @@ def test_random_answers_are_flagged_within_50_tasks_and_careful_ones_are_not():
     wronged = [flagged_within(50, seed, CAREFUL) is not None for seed in range(100)]
     assert sum(flagged) >= 95
     assert sum(wronged) <= 5
+
+
+def test_of_pairs_with_one_peer_the_statistic_is_near_the_best_there_can_be():
+    """One look after 50 comparisons finds 95.8 % at 5 % of error, and no test finds more (Neyman
+    and Pearson 1933). In 400 simulations four standard errors are 4.4 points."""
+    runs = {
+        noise: [
+            flagged_within(50, seed, noise, k=2, careful=CAREFUL_OF_TWO) is not None
+            for seed in range(400)
+        ]
+        for noise in (ANYTHING, CAREFUL_OF_TWO)
+    }
+    assert sum(runs[ANYTHING]) / 400 >= 0.91
+    assert sum(runs[CAREFUL_OF_TWO]) / 400 <= 0.09
 
 
 def work_through(project, people, generator):

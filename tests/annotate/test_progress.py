@@ -45,6 +45,7 @@ def test_the_page_shows_agreement(browse, project, alice, bob, rita, rank_task):
     rank(bob, project)
     page = browse(rita).get(PROGRESS).content.decode()
     assert "Krippendorff" in page and "Guideline v1" in page and "2 of 2 answers" in page
+    assert page.count('<rect class="bar"') == progress.SHOWN_DAYS
 
 
 def test_a_lead_makes_gold_of_an_own_ranking_uses_it_for_practice_and_retires_it(

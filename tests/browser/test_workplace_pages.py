@@ -8,8 +8,11 @@ from tests.browser.conftest import Site
 from tests.browser.test_labelling import PREPARE
 
 PAGES = {
-    "alice": ["label/", "my-work/", ""],
-    "olga": ["prompts/", "prompts/?archived=on", "prompts/import/"],
+    "alice": ["label/", "my-work/", "guideline/", ""],
+    "olga": [
+        *("prompts/", "prompts/?archived=on", "prompts/import/", "settings/", "guideline/new/"),
+        *("progress/", "labelers/", "gold/", "review/", "playground/"),
+    ],
 }
 LARGEST = 150_000
 
