@@ -13,7 +13,7 @@ from django.utils.timezone import localtime
 from annotate.models import Policy, Project, Prompt, User
 from rlhf.learning.config import recipe
 from rlhf.learning.hyperparameters import TRAIN, Tune
-from rlhf.models import Run
+from rlhf.models import GateLimits, Run, Suite
 from rlhf.rounds import SIZES, Overrides
 from rlhf.selection import EVERYTHING, Filters
 from rlhf.stages import DEFAULT_STAGES, STAGES, in_order
@@ -276,6 +276,31 @@ class DocumentsForm(forms.Form):
 
 class AskPeopleForm(forms.Form):
     prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+
+
+class GateForm(forms.ModelForm):
+    class Meta:
+        model = GateLimits
+        fields = ("kl", "length", "prompts")
+
+
+class SuiteForm(forms.ModelForm):
+    class Meta:
+        model = Suite
+        fields = ("name", "lines")
+        widgets = {"lines": forms.Textarea({"rows": 12, "spellcheck": "false"})}
+
+
+class ScorecardForm(forms.Form):
+    policies = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["policies"]
+        assert isinstance(field, forms.ModelMultipleChoiceField)
+        field.queryset = project.policies.with_weights()
 
 
 class DecisionForm(forms.Form):

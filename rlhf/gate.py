@@ -10,12 +10,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from annotate.models import Completion, Policy
-from rlhf.matches import FEWEST, matches_of, win_rate
-from rlhf.models import Metric, TrainedPolicy
+from rlhf.matches import matches_of, win_rate
+from rlhf.models import GateLimits, Metric, SuiteResult, TrainedPolicy
 from rlhf.selection import HELD_OUT
-
-KL_LIMIT = 25.0  # nats an answer, from the SFT policy
-LENGTH_LIMIT = 1.5  # times the live policy's mean answer
 
 
 @dataclass(frozen=True)
@@ -42,21 +39,27 @@ class Refused(ValidationError):
 
 def conditions(policy: Policy) -> list[Condition]:
     live = policy.project.policies.live().exclude(pk=policy.pk).first()
-    return [*_blind_win_rate(policy, live), *_kl(policy), *_length(policy, live)]
+    limits = GateLimits.of(policy.project)
+    return [
+        *_blind_win_rate(policy, live, limits.prompts),
+        *_kl(policy, limits.kl),
+        *_length(policy, live, limits.length),
+        *_suites(policy, live),
+    ]
 
 
 def failing(policy: Policy) -> list[Condition]:
     return [each for each in conditions(policy) if not each.passed]
 
 
-def _blind_win_rate(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterator[Condition]:
     name, title = "blind_win_rate", "Blind win rate"
     if live is None:
         return
     seen = win_rate(matches_of(policy.project), policy.pk, live.pk)
-    if seen is None or seen.prompts < FEWEST:
+    if seen is None or seen.prompts < fewest:
         met = seen.prompts if seen else 0
-        said = f"people have compared it with {live} on {met} prompts; {FEWEST} are the fewest."
+        said = f"people have compared it with {live} on {met} prompts; {fewest} are the fewest."
         yield Condition(name, title, passed=False, said=said)
         return
     rate = seen.overall
@@ -68,7 +71,7 @@ def _blind_win_rate(policy: Policy, live: Policy | None) -> Iterator[Condition]:
         yield Condition(name, title, passed=False, said=said)
 
 
-def _kl(policy: Policy) -> Iterator[Condition]:
+def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
     """Only PPO leaves a distance to what it began from."""
     training = TrainedPolicy.objects.of(policy)
     steps = Metric.objects.of(training.checkpoint.run).with_kl_and_score() if training else None
@@ -76,11 +79,11 @@ def _kl(policy: Policy) -> Iterator[Condition]:
     if last is None:
         return
     kl = float(last[0])
-    said = f"{kl:.1f} nats an answer from the SFT policy; the limit is {KL_LIMIT:g}."
-    yield Condition("kl", "KL", passed=kl <= KL_LIMIT, said=said)
+    said = f"{kl:.1f} nats an answer from the SFT policy; the limit is {limit:g}."
+    yield Condition("kl", "KL", passed=kl <= limit, said=said)
 
 
-def _length(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+def _length(policy: Policy, live: Policy | None, limit: float) -> Iterator[Condition]:
     """Of their answers to the same held-out prompts."""
     if live is None:
         return
@@ -88,5 +91,27 @@ def _length(policy: Policy, live: Policy | None) -> Iterator[Condition]:
     if len(lengths) < 2 or not lengths[live.pk]:
         return
     ratio = lengths[policy.pk] / lengths[live.pk]
-    said = f"{ratio:.2f} times that of {live}; the limit is {LENGTH_LIMIT:g}."
-    yield Condition("length", "Mean length", passed=ratio <= LENGTH_LIMIT, said=said)
+    said = f"{ratio:.2f} times that of {live}; the limit is {limit:g}."
+    yield Condition("length", "Mean length", passed=ratio <= limit, said=said)
+
+
+def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+    """No suite may be worse than with the live policy."""
+    name, title = "suites", "Behaviour suites"
+    theirs = SuiteResult.objects.newest_of(live) if live else {}
+    if live is None or not theirs:
+        return
+    ours = SuiteResult.objects.newest_of(policy)
+    if not ours:
+        said = f"asked of {live}, but not of {policy} yet."
+        yield Condition(name, title, passed=False, said=said)
+        return
+    worse = [
+        f"“{suite}” {ours[suite].passed} of {mine.probes} ({live}: {mine.passed})"
+        for suite, mine in theirs.items()
+        if suite in ours and ours[suite].is_worse_than(mine)
+    ]
+    if worse:
+        yield Condition(name, title, passed=False, said=f"worse in {', '.join(worse)}.")
+    else:
+        yield Condition(name, title, passed=True, said=f"in none worse than {live}.")

@@ -20,7 +20,8 @@ from feedback_site import __version__
 from rlhf.evaluation import ask_people, judge
 from rlhf.learning.manifest import Corrupt, sha256
 from rlhf.leases import Lease
-from rlhf.models import Checkpoint, RewardModel, Round, Run, TrainedPolicy
+from rlhf.models import Checkpoint, RewardModel, Round, Run, Suite, TrainedPolicy
+from rlhf.scorecard import grade, launch_scorecard, questions_of
 from rlhf.snapshot import data_config, freeze, prompt_row, write
 from rlhf.tail import ensure_whole
 
@@ -262,15 +263,49 @@ def conclude_evaluation(lease: Lease, outcome: Summary) -> Summary:
     judged = judge(lease.run, contestants(_round(lease.run)), completions)
     wanted = lease.run.config.get("ask_people", 0)
     asked = ask_people(lease.run, prompts_at_most=wanted) if wanted else 0
+    _ask_suites(lease.run)
     return {**outcome, **judged, "rank_tasks": asked}
+
+
+# Behaviour suites
+
+
+def prepare_scorecard(lease: Lease) -> Config:
+    run = lease.run
+    policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
+    config = _asking(lease, list(policies), questions_of(run), as_configured=False)
+    for speaker in config["models"]["policies"].values():
+        speaker["temperature"] = 0.0
+    return config
+
+
+def conclude_scorecard(lease: Lease, outcome: Summary) -> Summary:
+    results = grade(lease, _rows(lease.path / "completions.jsonl"))
+    passed = sum(each.passed for each in results)
+    return {**outcome, "passed": passed, "probes": sum(each.probes for each in results)}
+
+
+def _ask_suites(evaluation: Run) -> None:
+    """Of the round's policies and the live one, in a run that no stage waits for."""
+    project, round = evaluation.project, _round(evaluation)
+    if Suite.active_in(project):
+        policies = contestants(round)
+        launch_scorecard(project, by=evaluation.launched_by, policies=policies)
 
 
 def _sampling(
     lease: Lease, policies: list[Policy], prompts: list[Prompt], *, as_configured: bool
 ) -> Config:
+    rows = [prompt_row(prompt) for prompt in prompts]
+    return _asking(lease, policies, rows, as_configured=as_configured)
+
+
+def _asking(
+    lease: Lease, policies: list[Policy], rows: list[dict[str, Any]], *, as_configured: bool
+) -> Config:
     run = lease.run
     folder = f"{lease.folder}/data"
-    write(settings.DATA_DIR / folder, {"train": [prompt_row(prompt) for prompt in prompts]})
+    write(settings.DATA_DIR / folder, {"train": rows})
     return {
         "kind": "sample",
         "models": {
@@ -329,4 +364,5 @@ KINDS: dict[str, Kind] = {
     Run.Kind.KTO: Kind(prepare_training, conclude_policy),
     Run.Kind.SAMPLE: Kind(prepare_sampling, conclude_sampling),
     Run.Kind.EVALUATE: Kind(prepare_evaluation, conclude_evaluation),
+    Run.Kind.SCORECARD: Kind(prepare_scorecard, conclude_scorecard),
 }

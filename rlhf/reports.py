@@ -129,6 +129,8 @@ def headline_of(run: Run) -> str:
         return f"{name}: {rate:.0%} ({low:.0%}–{high:.0%})"
     if summary.get("accuracy") is not None:
         return f"accuracy {summary['accuracy']:.0%}"
+    if "probes" in summary:
+        return f"{summary['passed']} of {summary['probes']} checks of the behaviour suites passed"
     if "rank_tasks" in summary:
         return f"{summary['completions']} completions, {summary['rank_tasks']} to rank"
     return str(summary.get("note", ""))

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from rlhf.views import documents, evaluation, policies, registry, rounds, runs
+from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
@@ -44,6 +44,9 @@ urlpatterns = [
         policies.policies_lineage_json,
         name="policies_lineage_json",
     ),
+    path("p/<slug:slug>/suites/", suites.policies_suites, name="policies_suites"),
+    path("p/<slug:slug>/suites/edit/", suites.policies_suite, name="policies_suite"),
+    path("p/<slug:slug>/gate/", suites.policies_limits, name="policies_limits"),
     path("p/<slug:slug>/decisions/", policies.policies_decisions, name="policies_decisions"),
     path(
         "p/<slug:slug>/policies/<int:policy_id>/gate/", policies.policies_gate, name="policies_gate"

@@ -10,12 +10,14 @@ from rlhf.models.outcomes import (
     TrainedPolicy,
 )
 from rlhf.models.runs import LeaseLost, Metric, Round, Run, Sample
+from rlhf.models.suites import GateLimits, Suite, SuiteResult
 from rlhf.models.withdrawals import Withdrawal
 
 __all__ = [
     "Checkpoint",
     "Document",
     "Evaluation",
+    "GateLimits",
     "LeaseLost",
     "Metric",
     "Promotion",
@@ -24,6 +26,8 @@ __all__ = [
     "Run",
     "Sample",
     "Snapshot",
+    "Suite",
+    "SuiteResult",
     "TrainedPolicy",
     "Withdrawal",
 ]

@@ -103,6 +103,7 @@ class Run(models.Model):
         DPO = "dpo", "DPO"
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
+        SCORECARD = "scorecard"
 
     class State(models.TextChoices):
         DRAFT = "draft"

@@ -5,7 +5,7 @@ from django.utils import timezone
 from annotate.models import Completion, Policy, Project, Ranking
 from rlhf import promotion
 from rlhf.gate import Refused, conditions
-from rlhf.models import Checkpoint, Metric, Run, TrainedPolicy
+from rlhf.models import Checkpoint, GateLimits, Metric, Run, TrainedPolicy
 from rlhf.promotion import promote
 
 
@@ -86,6 +86,14 @@ def test_the_gate_refuses_each_failing_condition_by_name(
     assert [each.name for each in refused.value.conditions] == fails
     candidate.refresh_from_db()
     assert candidate.state == Policy.State.CANDIDATE
+
+
+def test_the_projects_own_limits_are_what_counts(project, held_out, alice, candidate, live):
+    judged(held_out, alice, candidate, live, wins=20)
+    went_far(candidate, 3.0)
+    assert all(each.passed for each in conditions(candidate))
+    GateLimits.objects.create(project=project, kl=2.5, length=0.9, prompts=21)
+    assert not any(each.passed for each in conditions(candidate))
 
 
 def test_a_few_lucky_prompts_open_no_gate(held_out, alice, olga, candidate, live):

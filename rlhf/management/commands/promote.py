@@ -25,7 +25,7 @@ class Command(BaseCommand):
             "--override",
             default="",
             metavar="TEXT",
-            help="Why to promote although the gate (people, KL, length) is shut.",
+            help="Why to promote although the gate (people, KL, length, suites) is shut.",
         )
         parser.add_argument("--by", metavar="USER", help="Who decides; else the first operator.")
 

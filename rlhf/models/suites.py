@@ -1,0 +1,131 @@
+"""What a policy must show: the gate's limits, behaviour suites, and how each policy did in them."""
+
+from __future__ import annotations
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from annotate.models import Policy, Project
+from annotate.models.prompts import content_hash
+from rlhf.models.runs import LeasedRow, Run
+from rlhf.suites import BUILT_IN, Probe, parse
+
+
+class GateLimits(models.Model):
+    """A project without a row has the defaults."""
+
+    project = models.OneToOneField(Project, models.CASCADE, related_name="gate_limits")
+    kl = models.FloatField(
+        "KL",
+        default=25.0,
+        validators=[MinValueValidator(0.0)],
+        help_text="Nats an answer that PPO may have gone from where it began.",
+    )
+    length = models.FloatField(
+        "Length",
+        default=1.5,
+        validators=[MinValueValidator(0.1)],
+        help_text="Times the live policy's mean answer.",
+    )
+    prompts = models.PositiveSmallIntegerField(
+        "Fewest prompts",
+        default=5,
+        validators=[MinValueValidator(5)],
+        help_text="On which people have compared it with the live policy.",
+    )
+
+    def __str__(self) -> str:
+        return f"gate of {self.project}"
+
+    @classmethod
+    def of(cls, project: Project) -> GateLimits:
+        return cls.objects.filter(project=project).first() or cls(project=project)
+
+
+def check_lines(text: str) -> None:
+    parse(text)
+
+
+class Suite(models.Model):
+    """A suite of the project's own, or a built-in one rewritten here; without lines it is off."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="suites")
+    name = models.CharField(max_length=60)
+    lines = models.TextField(blank=True, help_text="See rlhf.suites.", validators=[check_lines])
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_suite_a_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @staticmethod
+    def all_of(project: Project) -> dict[str, str]:
+        """Name → lines of all there are, those that are off too."""
+        own = dict(project.suites.values_list("name", "lines"))
+        return {**BUILT_IN, **own}
+
+    @classmethod
+    def named(cls, project: Project, name: str) -> Suite:
+        """The project's own; else a copy of the built-in one, not saved; else a new one."""
+        own = project.suites.filter(name=name).first()
+        is_built_in = name in BUILT_IN
+        return own or cls(
+            project=project, name=name if is_built_in else "", lines=BUILT_IN.get(name, "")
+        )
+
+    @classmethod
+    def active_in(cls, project: Project) -> dict[str, str]:
+        return {name: lines for name, lines in cls.all_of(project).items() if parse(lines)}
+
+
+class SuiteResultQuerySet(models.QuerySet["SuiteResult"]):
+    def newest_of(self, policy: Policy) -> dict[str, SuiteResult]:
+        """By the name of the suite."""
+        return {each.suite: each for each in self.filter(policy=policy).order_by("pk")}
+
+    def newest_in(self, project: Project) -> dict[tuple[str, int], SuiteResult]:
+        """By suite and policy."""
+        rows = self.filter(policy__project=project).order_by("pk")
+        return {(each.suite, each.policy_id): each for each in rows}
+
+
+class SuiteResult(LeasedRow):
+    """How one policy did in one suite, as the suite was then."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="suite_results")
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="suite_results")
+    suite = models.CharField(max_length=60)
+    suite_hash = models.CharField(max_length=64)
+    passed = models.PositiveSmallIntegerField()
+    probes = models.PositiveSmallIntegerField()
+    failures = models.JSONField(default=list, help_text="[{prompts, answers, check}]")
+
+    objects = SuiteResultQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "policy", "suite"], name="one_result_a_suite_and_policy"
+            ),
+            models.CheckConstraint(
+                condition=Q(passed__lte=models.F("probes")), name="no_more_passed_than_asked"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} passes {self.passed} of {self.probes} of “{self.suite}”"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.passed == self.probes
+
+    def is_worse_than(self, other: SuiteResult) -> bool:
+        return self.suite_hash == other.suite_hash and self.passed < other.passed
+
+
+def suite_hash(probes: list[Probe]) -> str:
+    return content_hash([[*each.prompts, each.check, each.argument] for each in probes])

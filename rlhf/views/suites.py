@@ -1,0 +1,58 @@
+"""What policies must show: the scorecard of behaviour suites, writing one, the gate's limits."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import Request, Role, project_for
+from rlhf.forms import GateForm, ScorecardForm, SuiteForm
+from rlhf.models import GateLimits, Suite
+from rlhf.preflight import NotReady
+from rlhf.scorecard import launch_scorecard, scorecard_of
+from rlhf.suites import MEANING
+
+
+@require_http_methods(["GET", "POST"])
+def policies_suites(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = ScorecardForm(project, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            policies = list(form.cleaned_data["policies"])
+            run = launch_scorecard(project, by=request.user, policies=policies)
+        except NotReady as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("rounds_run", slug=slug, run_id=run.pk)
+    context = {"project": project, "form": form, **scorecard_of(project)}
+    return render(request, "rlhf/suites.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+def policies_suite(request: Request, slug: str) -> HttpResponse:
+    """The suite of `?name=`: a built-in one is copied into the project once it is saved."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    name = request.POST.get("name", "") or request.GET.get("name", "")
+    suite = Suite.named(project, name)
+    form = SuiteForm(request.POST or None, instance=suite)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, f"“{suite}” is saved. It is asked at the end of every round.")
+        return redirect("policies_suites", slug=slug)
+    context = {"project": project, "form": form, "suite": suite, "meaning": MEANING.items()}
+    return render(request, "rlhf/suite.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+def policies_limits(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    form = GateForm(request.POST or None, instance=GateLimits.of(project))
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, "The gate has these limits from now on.")
+        return redirect("policies_limits", slug=slug)
+    context = {"project": project, "form": form}
+    return render(request, "rlhf/limits.html", context, status=422 if form.errors else 200)
