@@ -55,6 +55,14 @@ class RoundForm(forms.Form):
         required=False,
         help_text="On so many held-out prompts they judge the result afterwards, blind.",
     )
+    next_batch = forms.IntegerField(
+        label="Next batch",
+        min_value=0,
+        max_value=2000,
+        required=False,
+        help_text="Afterwards they rank fresh answers to so many prompts, those of which the reward"
+        " model is least sure.",
+    )
     seed = forms.IntegerField(
         min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
     )
@@ -102,6 +110,7 @@ class RoundForm(forms.Form):
             "seed": said["seed"] or 0,
             "note": said["note"],
             "ask_people": said["ask_people"] or 0,
+            "next_batch": said["next_batch"] or 0,
         }
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -282,6 +291,12 @@ class GateForm(forms.ModelForm):
     class Meta:
         model = GateLimits
         fields = ("kl", "length", "prompts")
+
+
+class ChallengerForm(forms.ModelForm):
+    class Meta:
+        model = Project
+        fields = ("challenger_percent",)
 
 
 class SuiteForm(forms.ModelForm):

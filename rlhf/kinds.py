@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,8 @@ from rlhf.evaluation import ask_people, judge
 from rlhf.learning.manifest import Corrupt, sha256
 from rlhf.leases import Lease
 from rlhf.models import Checkpoint, RewardModel, Round, Run, Suite, TrainedPolicy
+from rlhf.next_batch import launch_next_batch, open_next_batch
+from rlhf.preflight import NotReady
 from rlhf.scorecard import grade, launch_scorecard, questions_of
 from rlhf.snapshot import data_config, freeze, prompt_row, write
 from rlhf.tail import ensure_whole
@@ -186,7 +189,9 @@ def prepare_sampling(lease: Lease) -> Config:
     run = lease.run
     policies = list(run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"))
     prompts = list(run.project.prompts.filter(pk__in=run.config["prompts"]).order_by("pk"))
-    return _sampling(lease, policies, prompts, as_configured=True)
+    config = _sampling(lease, policies, prompts, as_configured=True)
+    judges = run.project.reward_models.select_related("checkpoint__run")
+    return _scored(config, judges.filter(pk=run.config.get("reward_model")).first())
 
 
 def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
@@ -197,6 +202,9 @@ def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
         return {**outcome, "completions": len(completions), "distilled": distil(run, completions)}
     if run.config.get("is_comparison"):
         tasks = ask_people(run, prompts_at_most=len(run.config["prompts"]))
+        return {**outcome, "completions": len(completions), "rank_tasks": tasks}
+    if run.config.get("next_batch"):
+        tasks = open_next_batch(run, _rows(lease.path / "completions.jsonl"))
         return {**outcome, "completions": len(completions), "rank_tasks": tasks}
     tasks = open_rank_tasks(
         run.project,
@@ -236,15 +244,14 @@ def prepare_evaluation(lease: Lease) -> Config:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
     # Equal length limits, or the policy that may say more would win by that.
     config = _sampling(lease, contestants(round), prompts, as_configured=False)
-    judge = _judge(round)
-    reward = {"reward": _whole(judge.checkpoint)} if judge else {}
-    return {**config, "models": {**config["models"], **reward}}
+    return _scored(config, RewardModel.objects.judge_of(round))
 
 
-def _judge(round: Round) -> RewardModel | None:
-    """The round's own reward model, or else the project's newest: it judges, and trains nothing."""
-    models = round.project.reward_models.select_related("checkpoint__run")
-    return models.filter(checkpoint__run__round=round).first() or models.first()
+def _scored(config: Config, judge: RewardModel | None) -> Config:
+    """With the score of a reward model beside each answer."""
+    if judge is None:
+        return config
+    return {**config, "models": {**config["models"], "reward": _whole(judge.checkpoint)}}
 
 
 def contestants(round: Round) -> list[Policy]:
@@ -264,6 +271,8 @@ def conclude_evaluation(lease: Lease, outcome: Summary) -> Summary:
     wanted = lease.run.config.get("ask_people", 0)
     asked = ask_people(lease.run, prompts_at_most=wanted) if wanted else 0
     _ask_suites(lease.run)
+    if next_batch := lease.run.config.get("next_batch", 0):
+        _continue_labelling(lease.run, next_batch)
     return {**outcome, **judged, "rank_tasks": asked}
 
 
@@ -283,6 +292,12 @@ def conclude_scorecard(lease: Lease, outcome: Summary) -> Summary:
     results = grade(lease, _rows(lease.path / "completions.jsonl"))
     passed = sum(each.passed for each in results)
     return {**outcome, "passed": passed, "probes": sum(each.probes for each in results)}
+
+
+def _continue_labelling(evaluation: Run, prompts: int) -> None:
+    """The round has succeeded even where there is nobody to ask about."""
+    with suppress(NotReady):
+        launch_next_batch(_round(evaluation), by=evaluation.launched_by, prompts_at_most=prompts)
 
 
 def _ask_suites(evaluation: Run) -> None:

@@ -45,10 +45,51 @@ def roll_back(project: Project, *, by: User, reason: str) -> Promotion:
     return _switch(previous, by=by, reason=reason, is_rollback=True)
 
 
+def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
+    """Lets `policy` answer a share of the chats, beside the live one."""
+    _check_reason(reason)
+    _check_speaks(policy)
+    _warm(policy, must_answer=True)
+    with transaction.atomic():
+        lock_project(policy.project)
+        policy.refresh_from_db()
+        if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
+            raise ValidationError(f"{policy} is {policy.get_state_display().lower()} already.")
+        previous = policy.go_challenge()
+        return _decided(policy, Promotion.Act.CHALLENGE, by=by, reason=reason, previous=previous)
+
+
+@transaction.atomic
+def reject(policy: Policy, *, by: User, reason: str) -> Promotion:
+    """It speaks to no guest, as a challenger no more; it can still be promoted, with a reason."""
+    _check_reason(reason)
+    lock_project(policy.project)
+    policy.refresh_from_db()
+    if policy.state not in (Policy.State.CANDIDATE, Policy.State.CHALLENGER):
+        raise ValidationError(f"{policy} is {policy.get_state_display().lower()}: not a candidate.")
+    policy.state = Policy.State.REJECTED
+    policy.save(update_fields=["state"])
+    return _decided(policy, Promotion.Act.REJECT, by=by, reason=reason)
+
+
+def _decided(
+    policy: Policy, act: str, *, by: User, reason: str, previous: Policy | None = None
+) -> Promotion:
+    return Promotion.objects.create(
+        project=policy.project,
+        policy=policy,
+        previous=previous,
+        act=act,
+        reason=reason.strip(),
+        decided_by=by,
+    )
+
+
 def previous_live(project: Project) -> Policy | None:
     """Where a roll back leads. Rolling back twice goes two policies back, not to and fro."""
     line: list[Policy] = []
-    for promotion in project.promotions.select_related("policy", "previous").order_by("pk"):
+    changes = project.promotions.filter(act=Promotion.Act.PROMOTE)
+    for promotion in changes.select_related("policy", "previous").order_by("pk"):
         if not line and promotion.previous:
             line.append(promotion.previous)
         if promotion.is_rollback:
@@ -63,11 +104,15 @@ def _check_reason(reason: str) -> None:
         raise ValidationError("Say why, for those who will ask later.")
 
 
+def _check_speaks(policy: Policy) -> None:
+    if not policy.folder and not policy.endpoint:
+        raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
+
+
 def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen: Any) -> Promotion:
     """`seen`: what the gate saw, kept with the decision."""
     _check_reason(reason)
-    if not policy.folder and not policy.endpoint:
-        raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
+    _check_speaks(policy)
     _warm(policy, must_answer=not is_rollback)
     with transaction.atomic():
         lock_project(policy.project)

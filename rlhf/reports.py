@@ -199,9 +199,11 @@ def log_of(run: Run) -> str:
 def policies_of(project: Project) -> list[Policy]:
     """All there is to say of each, the live one first."""
     judged = Evaluation.objects.select_related("opponent").order_by("pk")
-    policies = project.policies.select_related(
-        "parent", "training__checkpoint__run__round"
-    ).prefetch_related(Prefetch("evaluations", judged))
+    policies = (
+        project.policies.select_related("parent", "training__checkpoint__run__round")
+        .prefetch_related(Prefetch("evaluations", judged))
+        .with_thumbs()
+    )
     order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
     ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
     return sorted(policies, key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk))

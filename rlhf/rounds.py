@@ -43,18 +43,20 @@ def launch_round(
     seed: int = 0,
     note: str = "",
     ask_people: int = 0,
+    next_batch: int = 0,
     priority: int = 0,
     pinned_to: str = "",
 ) -> Round:
     """`stages`: kinds of training, each of which starts from what the one before it made; an
     evaluation follows them. `overrides`: kind → {"train": {field: value}, "tune": {…}}.
-    `ask_people`: on how many held-out prompts people compare the result, blind. Raises NotReady,
-    ConfigError.
+    `ask_people`: on how many held-out prompts people compare the result, blind; `next_batch`: of
+    how many prompts they rank fresh answers afterwards. Raises NotReady, ConfigError.
 
     Every stage learns from the labels of one moment: `filters.until`, or else now."""
     configs = stage_configs(stages, recipe, overrides or {})
     if Run.Kind.EVALUATE in configs:
-        configs[Run.Kind.EVALUATE]["ask_people"] = ask_people
+        afterwards = {"ask_people": ask_people, "next_batch": next_batch}
+        configs[Run.Kind.EVALUATE] |= afterwards
     lock_project(project)
     filters = replace(filters, until=filters.until or timezone.now())
     errors = preflight(project, base, filters, stages=stages).errors
@@ -202,6 +204,7 @@ def settings_of(round: Round) -> dict[str, Any]:
         "filters": replace(Filters.from_dict(round.filters), until=None),
         "seed": next(iter(runs.values())).seed,
         "ask_people": evaluation.config.get("ask_people", 0) if evaluation else 0,
+        "next_batch": evaluation.config.get("next_batch", 0) if evaluation else 0,
     }
 
 

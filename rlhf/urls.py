@@ -16,6 +16,11 @@ urlpatterns = [
         evaluation.rounds_ask_people,
         name="rounds_ask_people",
     ),
+    path(
+        "p/<slug:slug>/rounds/<int:number>/next-batch/",
+        evaluation.rounds_next_batch,
+        name="rounds_next_batch",
+    ),
     path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
     path(
@@ -55,6 +60,16 @@ urlpatterns = [
         "p/<slug:slug>/policies/<int:policy_id>/promote/",
         policies.policies_promote,
         name="policies_promote",
+    ),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/challenge/",
+        policies.policies_challenge,
+        name="policies_challenge",
+    ),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/reject/",
+        policies.policies_reject,
+        name="policies_reject",
     ),
     path(
         "p/<slug:slug>/policies/from/<str:username>/",

@@ -126,10 +126,19 @@ class Conversation(models.Model):
         if self.messages.running().exists():
             raise StillAnswering
 
-    def _expect_answer(self, question: Message, asked: Messages, **sampling: Any) -> Message:
-        policy = Policy.objects.live().filter(project=self.project_id).first()
-        if policy is None:
+    def _speaker(self) -> Policy:
+        """The live policy; in a share of the chats the challenger, in all turns of those."""
+        policies = Policy.objects.filter(project=self.project_id)
+        live = policies.live().first()
+        if live is None:
             raise NoLivePolicy
+        lot = int(content_hash(["challenger", self.pk])[:8], 16) % 100
+        if lot < self.project.challenger_percent:
+            return policies.challenger().first() or live
+        return live
+
+    def _expect_answer(self, question: Message, asked: Messages, **sampling: Any) -> Message:
+        policy = self._speaker()
         return self.messages.create(
             role=Message.Role.ASSISTANT,
             state=Message.State.STREAMING,

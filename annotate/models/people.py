@@ -97,6 +97,11 @@ class Project(models.Model):
     gold_every = models.PositiveSmallIntegerField(
         default=20, help_text="One ranking task in so many is hidden gold; 0: none."
     )
+    challenger_percent = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MaxValueValidator(100)],
+        help_text="Of the chats, so many are answered by the challenger, if there is one.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()

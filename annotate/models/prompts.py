@@ -158,6 +158,11 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
             ranking_count=count_of(Prompt.Work.RANKED),
         )
 
+    def ranked_least(self, count: int) -> list[Prompt]:
+        now = Q(rankings__superseded_by=None, rankings__retracted=False)
+        ranked = self.annotate(ranked=models.Count("rankings", filter=now))
+        return list(ranked.order_by("ranked", "pk")[:count])
+
     def with_completions(self, k: int) -> PromptQuerySet:
         """Prompts with at least `k` different completions."""
         return self.annotate(
@@ -253,6 +258,15 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
     def challenger(self) -> PolicyQuerySet:
         return self.filter(state=Policy.State.CHALLENGER)
 
+    def with_thumbs(self) -> PolicyQuerySet:
+        """Adds `ups` and `downs`, what guests think of the answers each gave them."""
+        up = Q(messages__feedback__thumb_up=True, messages__feedback__retracted_at=None)
+        down = Q(messages__feedback__thumb_up=False, messages__feedback__retracted_at=None)
+        return self.annotate(
+            ups=models.Count("messages__feedback", filter=up, distinct=True),
+            downs=models.Count("messages__feedback", filter=down, distinct=True),
+        )
+
     def said_by(self, project: Project, name: str) -> Policy:
         """The policy of this name; one we know only by its words is noted as external."""
         policy, _ = self.get_or_create(
@@ -269,6 +283,7 @@ class Policy(models.Model):
         CHALLENGER = "challenger"
         LIVE = "live"
         RETIRED = "retired"
+        REJECTED = "rejected"
 
     class Origin(models.TextChoices):
         BASE = "base", "base model"
@@ -339,6 +354,19 @@ class Policy(models.Model):
             asked = self.prompt_format.replace(PLACE_OF_PROMPT, rest[-1]["content"])
             rest[-1] = {**rest[-1], "content": asked}
         return [*system, *self.few_shot, *rest]
+
+    @transaction.atomic
+    def go_challenge(self) -> Policy | None:
+        """Makes this the project's challenger, and returns the one it takes over from."""
+        Project.objects.select_for_update().get(pk=self.project_id)
+        previous = Policy.objects.challenger().filter(project=self.project_id).first()
+        if previous == self:
+            return None
+        if previous:
+            Policy.objects.filter(pk=previous.pk).update(state=self.State.CANDIDATE)
+        Policy.objects.filter(pk=self.pk).update(state=self.State.CHALLENGER)
+        self.refresh_from_db()
+        return previous
 
     @transaction.atomic
     def go_live(self) -> Policy | None:

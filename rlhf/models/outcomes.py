@@ -100,6 +100,13 @@ class Checkpoint(LeasedRow):
         return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
 
 
+class RewardModelQuerySet(models.QuerySet["RewardModel"]):
+    def judge_of(self, round: Round) -> RewardModel | None:
+        """The round's own, or else the project's newest: it judges, and trains nothing."""
+        models = self.filter(project=round.project).select_related("checkpoint__run")
+        return models.filter(checkpoint__run__round=round).first() or models.first()
+
+
 class RewardModel(models.Model):
     """Scores a completion. Calibrated: the demonstrations it learnt beside score 0 on average."""
 
@@ -107,6 +114,8 @@ class RewardModel(models.Model):
     checkpoint = models.OneToOneField(Checkpoint, models.PROTECT, related_name="reward_model")
     accuracy = models.FloatField(null=True, help_text="On held-out comparisons, 0 to 1.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RewardModelQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -124,7 +133,8 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
 
     def made_in(self, round: Round) -> TrainedPolicyQuerySet:
         """In the order of the round's stages."""
-        made = self.filter(checkpoint__run__round=round).select_related("policy")
+        made = self.filter(checkpoint__run__round=round)
+        made = made.select_related("policy", "checkpoint__run")
         return made.order_by("checkpoint__run__position")
 
     def before(self, position: int) -> TrainedPolicyQuerySet:
@@ -185,11 +195,17 @@ class Evaluation(models.Model):
 
 
 class Promotion(models.Model):
-    """A decision about the live policy, with its reason. Rolling back is a promotion too."""
+    """A decision about a policy, with its reason. Rolling back is a promotion too."""
+
+    class Act(models.TextChoices):
+        PROMOTE = "promote", "promoted"
+        CHALLENGE = "challenge", "made the challenger"
+        REJECT = "reject", "rejected"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="promotions")
     policy = models.ForeignKey(Policy, models.PROTECT, related_name="promotions")
     previous = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
+    act = models.CharField(max_length=10, choices=Act, default=Act.PROMOTE)
     is_rollback = models.BooleanField(default=False)
     reason = models.CharField(max_length=500)
     conditions = models.JSONField(default=list, help_text="What the gate saw; see rlhf.gate.")
@@ -203,4 +219,4 @@ class Promotion(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.policy} replaced {self.previous}"
+        return f"{self.policy} {self.get_act_display()}"

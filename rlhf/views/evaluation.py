@@ -12,6 +12,7 @@ from annotate.access import Request, Role, project_for
 from rlhf.access import round_for
 from rlhf.evaluation import ask_people
 from rlhf.forms import AskPeopleForm, ComparisonForm
+from rlhf.next_batch import launch_next_batch
 from rlhf.preflight import NotReady
 from rlhf.reports import report_on
 from rlhf.rounds import launch_comparison
@@ -56,6 +57,23 @@ def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
     else:
         messages.success(request, _said(asked))
     return redirect("rounds_show", slug=slug, number=number)
+
+
+@require_POST
+def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
+    round = round_for(request.user, slug, number)
+    form = AskPeopleForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say of how many prompts people shall rank answers: 1 to 2000.")
+        return redirect("rounds_show", slug=slug, number=number)
+    try:
+        run = launch_next_batch(
+            round, by=request.user, prompts_at_most=form.cleaned_data["prompts"]
+        )
+    except NotReady as error:
+        messages.error(request, str(error))
+        return redirect("rounds_show", slug=slug, number=number)
+    return redirect("rounds_run", slug=slug, run_id=run.pk)
 
 
 def _said(asked: int) -> str:

@@ -15,7 +15,7 @@ from rlhf.gate import conditions
 from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run, Withdrawal
 from rlhf.preflight import NotReady
-from rlhf.promotion import previous_live, promote, roll_back
+from rlhf.promotion import challenge, previous_live, promote, reject, roll_back
 from rlhf.reports import policies_of
 from rlhf.rounds import launch_sampling
 
@@ -43,6 +43,18 @@ def policies_promote(request: Request, slug: str, policy_id: int) -> HttpRespons
         slug,
         lambda reason: promote(policy, by=request.user, reason=reason, override=override),
     )
+
+
+@require_POST
+def policies_challenge(request: Request, slug: str, policy_id: int) -> HttpResponse:
+    policy = policy_for(request.user, slug, policy_id)
+    return _decide(request, slug, lambda reason: challenge(policy, by=request.user, reason=reason))
+
+
+@require_POST
+def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse:
+    policy = policy_for(request.user, slug, policy_id)
+    return _decide(request, slug, lambda reason: reject(policy, by=request.user, reason=reason))
 
 
 @require_GET
@@ -82,7 +94,8 @@ def _decide(request: Request, slug: str, decide) -> HttpResponse:
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:
-        messages.success(request, f"{promotion.policy} is live.")
+        state = promotion.policy.get_state_display().lower()
+        messages.success(request, f"{promotion.policy} is {state}.")
     return redirect("policies", slug=slug)
 
 

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from rlhf.forms import GateForm, ScorecardForm, SuiteForm
+from rlhf.forms import ChallengerForm, GateForm, ScorecardForm, SuiteForm
 from rlhf.models import GateLimits, Suite
 from rlhf.preflight import NotReady
 from rlhf.scorecard import launch_scorecard, scorecard_of
@@ -50,9 +50,11 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
 def policies_limits(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     form = GateForm(request.POST or None, instance=GateLimits.of(project))
-    if request.method == "POST" and form.is_valid():
+    share = ChallengerForm(request.POST or None, instance=project)
+    if request.method == "POST" and form.is_valid() and share.is_valid():
         form.save()
-        messages.success(request, "The gate has these limits from now on.")
+        share.save()
+        messages.success(request, "These limits hold from now on.")
         return redirect("policies_limits", slug=slug)
-    context = {"project": project, "form": form}
+    context = {"project": project, "form": form, "share": share}
     return render(request, "rlhf/limits.html", context, status=422 if form.errors else 200)

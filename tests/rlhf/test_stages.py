@@ -138,6 +138,7 @@ def test_the_settings_of_a_round_are_what_it_was_launched_with(project, labels, 
     settings = {
         "base": base, "recipe": "tiny", "stages": ("sft", "dpo"), "overrides": CHANGES,
         "filters": Filters(held_out_labelers=(bob.pk,)), "seed": 3, "ask_people": 2,
+        "next_batch": 4,
     }  # fmt: skip
     round = launch_round(project, by=olga, **settings)
     assert settings_of(round) == settings

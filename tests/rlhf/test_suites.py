@@ -139,7 +139,7 @@ def test_a_built_in_suite_is_rewritten_for_one_project(project, base, olga, brow
 def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
     assert GateLimits.of(project).kl == 25.0
     browser = browse(olga)
-    said = {"kl": "12.5", "length": "1.2", "prompts": "30"}
+    said = {"kl": "12.5", "length": "1.2", "prompts": "30", "challenger_percent": "25"}
     assert browser.post("/p/cooking/gate/", said).status_code == 302
     candidate = project.policies.create(name="r1-ppo", origin="trained", folder="x")
     base.go_live()
@@ -147,3 +147,5 @@ def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
     assert "30 are the fewest" in condition.said
     assert browser.post("/p/cooking/gate/", {**said, "prompts": "1"}).status_code == 422
     assert (GateLimits.of(project).kl, GateLimits.of(project).length) == (12.5, 1.2)
+    project.refresh_from_db()
+    assert project.challenger_percent == 25
