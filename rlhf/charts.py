@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from annotate.agreement import agreement
+from annotate.quality import doubly_ranked
 from rlhf.models import Metric, Run
 
 
@@ -47,6 +49,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
             (
                 Series("training", "reward/accuracy"),
                 Series("held out", "reward/accuracy", "test"),
+                Series("held-out labelers", "reward/accuracy", "labelers"),
             ),
         ),
     ),
@@ -89,15 +92,28 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
 
 
 @dataclass(frozen=True)
+class Level:
+    """A line to measure the others by."""
+
+    label: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Figure:
     """A chart with its numbers in words, for those who see no drawing."""
 
     chart: Chart
     captions: list[str]
+    levels: list[Level]
 
     @property
     def is_empty(self) -> bool:
         return not self.captions
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        return {**self.chart.as_dict(), "levels": [asdict(level) for level in self.levels]}
 
 
 def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
@@ -114,11 +130,25 @@ def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
 
 
 def figures_of(run: Run) -> list[Figure]:
-    rows = rows_of(run)
+    rows, levels = rows_of(run), levels_of(run)
     return [
-        Figure(chart, [caption for series in chart.series if (caption := _caption(series, rows))])
-        for chart in CHARTS.get(run.kind, ())
+        Figure(chart, _captions(chart, rows, levels), levels) for chart in CHARTS.get(run.kind, ())
     ]
+
+
+def levels_of(run: Run) -> list[Level]:
+    """How often people agree with each other: a reward model that agrees with them more often has
+    probably seen the answers."""
+    if run.kind != Run.Kind.REWARD:
+        return []
+    share = agreement(doubly_ranked(run.project)).share
+    return [Level("people agree", round(share.value, 4))] if share else []
+
+
+def _captions(chart: Chart, rows: list[dict[str, Any]], levels: list[Level]) -> list[str]:
+    """None, as long as there is no line to draw."""
+    lines = [said for series in chart.series if (said := _caption(series, rows))]
+    return lines and [*lines, *(f"{level.label}: {_short(level.value)}" for level in levels)]
 
 
 def _caption(series: Series, rows: list[dict[str, Any]]) -> str:

@@ -5,6 +5,12 @@ from rlhf.views import documents, evaluation, policies, registry, rounds, runs, 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
+    path("p/<slug:slug>/rounds/compare/", rounds.rounds_compare, name="rounds_compare"),
+    path(
+        "p/<slug:slug>/rounds/<int:number>/tensorboard.zip",
+        rounds.rounds_tensorboard,
+        name="rounds_tensorboard",
+    ),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.rounds_show, name="rounds_show"),
     path("p/<slug:slug>/rounds/<int:number>/again/", rounds.rounds_again, name="rounds_again"),
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),

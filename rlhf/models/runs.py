@@ -310,6 +310,9 @@ class MetricQuerySet(models.QuerySet["Metric"]):
     def of(self, run: Run, *, after: int = -1) -> MetricQuerySet:
         return self.filter(run=run, step__gt=after)
 
+    def in_split(self, split: str) -> MetricQuerySet:
+        return self.filter(split=split)
+
     def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
         """(KL, score) of each step of PPO."""
         rows = self.filter(split="train", **{"values__objective/kl__isnull": False})

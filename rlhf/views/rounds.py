@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryFile
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import FileResponse, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -13,6 +14,7 @@ from annotate.access import Request, Role, project_for
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
+from rlhf.comparison import MOST, compare_rounds
 from rlhf.forms import FiltersForm, RoundForm, in_fields
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.lineage import stale_in
@@ -30,6 +32,7 @@ from rlhf.rounds import (
     settings_of,
 )
 from rlhf.stages import DEFAULT_STAGES
+from rlhf.tensorboard import write_zip
 from rlhf.verdicts import people_on
 
 
@@ -97,6 +100,26 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
 
 def _size(said: str | None) -> str:
     return said if said in SIZES else SIZES[0]
+
+
+@require_GET
+def rounds_compare(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.OPERATOR)
+    rounds = list(Round.objects.of_project(project).with_runs())
+    named = request.GET.getlist("round")
+    chosen = [each for each in rounds if str(each.number) in named][:MOST]
+    context = {"project": project, "rounds": rounds, "chosen": chosen, **compare_rounds(chosen)}
+    return render(request, "rlhf/compare.html", context)
+
+
+@require_GET
+def rounds_tensorboard(request: Request, slug: str, number: int) -> FileResponse:
+    round = round_for(request.user, slug, number)
+    file = TemporaryFile()  # noqa: SIM115 - the response closes it
+    write_zip(round, file)
+    file.seek(0)
+    name = f"{slug}-round-{number}-tensorboard.zip"
+    return FileResponse(file, as_attachment=True, filename=name)
 
 
 @require_http_methods(["GET", "POST"])

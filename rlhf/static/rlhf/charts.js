@@ -9,6 +9,7 @@ class Chart {
     this.figure = figure;
     this.definition = JSON.parse(figure.querySelector("script").textContent);
     this.points = this.definition.series.map(() => new Map());
+    this.levels = this.definition.levels ?? [];
     this.plot = null;
   }
 
@@ -29,7 +30,8 @@ class Chart {
   data() {
     const steps = [...new Set(this.points.flatMap((points) => [...points.keys()]))];
     steps.sort((a, b) => a - b);
-    return [steps, ...this.points.map((points) => steps.map((step) => points.get(step) ?? null))];
+    const lines = this.points.map((points) => steps.map((step) => points.get(step) ?? null));
+    return [steps, ...lines, ...this.levels.map(({ value }) => steps.map(() => value))];
   }
 
   draw() {
@@ -65,20 +67,30 @@ class Chart {
           ...(dots && { paths: () => null }),
           points: { show: i > 0 || dots, size: right ? 12 : 6, fill: strokes[i] },
         })),
+        ...this.levels.map(({ label }) => ({
+          label,
+          scale: "y",
+          stroke: colour("--ink-soft"),
+          width: 1,
+          dash: [2, 4],
+          points: { show: false },
+        })),
       ],
-      hooks: { draw: right ? [] : [(plot) => this.label(plot, strokes)] },
+      hooks: { draw: right ? [] : [(plot) => this.label(plot, strokes, colour("--ink-soft"))] },
     };
     this.plot = new uPlot(options, this.data(), place);
   }
 
   // The name and the last value stand where the line ends.
-  label(plot, strokes) {
+  label(plot, strokes, soft) {
     const ends = this.definition.series
       .map(({ label }, i) => {
         const last = [...this.points[i]].sort((a, b) => a[0] - b[0]).at(-1);
-        return last && { label, value: last[1], colour: strokes[i], y: plot.valToPos(last[1], "y", true) };
+        return last && { label, value: last[1], colour: strokes[i] };
       })
       .filter(Boolean)
+      .concat(this.levels.map((level) => ({ ...level, colour: soft })))
+      .map((end) => ({ ...end, y: plot.valToPos(end.value, "y", true) }))
       .sort((a, b) => a.y - b.y);
     const ratio = devicePixelRatio;
     let free = -Infinity;
@@ -106,6 +118,7 @@ class Chart {
       const end = points.length > 1 ? `, ${short(to)} at ${x} ${short(last)}` : "";
       return `${label}: ${short(from)} at ${x} ${short(first)}${end}`;
     });
+    words.push(...this.levels.map(({ label, value }) => `${label}: ${short(value)}`));
     this.figure.querySelector("figcaption").textContent = words.filter(Boolean).join(" · ");
   }
 }

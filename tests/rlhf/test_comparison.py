@@ -1,0 +1,63 @@
+import pytest
+from django.utils import timezone
+
+from annotate.models import Ranking
+from rlhf.charts import figures_of
+from rlhf.comparison import compare_rounds
+from rlhf.models import Metric, Round, Run
+from rlhf.rounds import launch_round
+
+
+def measure(round: Round, kind: str, split: str, *values: float) -> None:
+    run = round.runs.get(kind=kind)
+    for step, value in enumerate(values, start=1):
+        Metric.objects.create(
+            run=run, step=step, split=split, values={"loss": value}, time=timezone.now()
+        )
+
+
+@pytest.fixture
+def other(project, round, base, olga) -> Round:
+    changes = {"sft": {"train": {"epochs": 9}}}
+    stages = ["sft", "dpo"]
+    return launch_round(
+        project, by=olga, base=base, recipe="tiny", stages=stages, overrides=changes
+    )
+
+
+def test_only_what_differs_between_rounds_is_named(round, other):
+    rows = {row.name: row.values for row in compare_rounds([round, other])["differences"]}
+    assert rows == {
+        "Stages": ["SFT → reward model → PPO → evaluation", "SFT → DPO → evaluation"],
+        "SFT epochs": ["5", "9"],
+    }
+
+
+def test_the_curves_of_rounds_share_a_drawing_held_out_before_training(round, other):
+    measure(round, "sft", "train", 3.0, 2.0)
+    measure(round, "sft", "test", 2.5)
+    measure(other, "sft", "train", 3.5)
+    [figure] = compare_rounds([round, other])["figures"]
+    assert figure["title"] == "SFT loss"
+    assert [(line["label"], line["split"]) for line in figure["series"]] == [
+        ("Round 1", "test"),
+        ("Round 2", "train"),
+    ]
+    names = [line["metric"] for line in figure["series"]]
+    drawn = [(name, row["values"][name]) for row in figure["rows"] for name in row["values"]]
+    assert drawn == [(names[0], 2.5), (names[1], 3.5)]
+
+
+def test_the_page_compares_what_was_chosen(project, round, other, olga, browse):
+    measure(round, "sft", "train", 3.0)
+    page = browse(olga).get("/p/cooking/rounds/compare/", {"round": [1, 2, "x"]}).text
+    assert "SFT epochs" in page and 'class="plot"' in page
+    assert "SFT epochs" not in browse(olga).get("/p/cooking/rounds/compare/").text
+
+
+def test_the_accuracy_of_a_reward_model_is_drawn_beside_peoples_agreement(round, base, alice):
+    run = round.runs.get(kind=Run.Kind.REWARD)
+    assert [level.value for level in figures_of(run)[0].levels] == [1.0]
+    Ranking.objects.exclude(labeler=alice).delete()
+    assert figures_of(run)[0].levels == []
+    assert figures_of(round.runs.get(kind=Run.Kind.SFT))[0].levels == []
