@@ -142,7 +142,7 @@ def levels_of(run: Run) -> list[Level]:
     if run.kind != Run.Kind.REWARD:
         return []
     share = agreement(doubly_ranked(run.project)).share
-    return [Level("people agree", round(share.value, 4))] if share else []
+    return [Level("people", round(share.value, 4))] if share else []
 
 
 def _captions(chart: Chart, rows: list[dict[str, Any]], levels: list[Level]) -> list[str]:
