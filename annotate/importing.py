@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -34,6 +35,7 @@ from annotate.rows import PARSERS, BadRow, Row, parse, parse_prompt
 KINDS = tuple(PARSERS)
 BATCH = 2000
 SHOWN_PROBLEMS = 20
+LONG_PREFIX = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class Imported:
     is_dry_run: bool = False
     new: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
+    beginnings: Counter[bytes] = field(default_factory=Counter)
+
+    @property
+    def alike(self) -> int:
+        """How many new prompts begin like another of the file for LONG_PREFIX characters: perhaps
+        one prompt in variants (InstructGPT, section 3.2, drops such duplicates)."""
+        return sum(count for count in self.beginnings.values() if count > 1)
 
     @property
     def counts(self) -> list[tuple[str, int, int]]:
@@ -100,7 +109,10 @@ class Imported:
             for what, new, known in self.counts
         ]
         lines = f"{self.lines:,} lines" if self.lines != 1 else "1 line"
-        return f"{lines} of {self.kind} {verb} {', '.join(parts)}."
+        said = f"{lines} of {self.kind} {verb} {', '.join(parts)}."
+        if self.alike:
+            said += f" {self.alike:,} of the new prompts begin alike for {LONG_PREFIX} characters."
+        return said
 
 
 def import_labels(
@@ -241,6 +253,8 @@ class Writer:
             # Somebody may write the same prompt at this moment.
             copy_in(new, unless_known=True)
             there = Prompt.objects.ids_by_hash(self.project, wanted)
+        long = (prompt.text[:LONG_PREFIX] for prompt in new if len(prompt.text) >= LONG_PREFIX)
+        self.done.beginnings.update(blake2b(each.encode(), digest_size=8).digest() for each in long)
         for entry in batch:
             entry.prompt_id = there[entry.prompt_hash]
         self._count("prompts", new, len(batch) if self.done.kind == "prompts" else len(wanted))

@@ -26,18 +26,18 @@ class Mark:
     middle: float | None = None
 
     @property
-    def centre(self) -> float:
-        return round(self.x + self.width / 2, 1)
+    def right(self) -> float:
+        return round(self.x + self.width, 1)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Marks in a drawing of WIDTH × HEIGHT, and what stands at the ends of its axes."""
+    """Marks in a drawing of WIDTH × HEIGHT that stretches to its place on the page, and what stands
+    at the ends of its axes: the lower one of them is 0."""
 
     title: str
     marks: list[Mark]
     top: str
-    bottom: str
     first: str
     last: str
 
@@ -54,7 +54,7 @@ def bars(title: str, days: Sequence[tuple[date, int]], *, until: date, count: in
         n = happened.get(day, 0)
         height = n / most * HEIGHT
         marks.append(_mark(place, count, HEIGHT - height, height, f"{day:%-d %b}: {n:,}"))
-    return Plot(title, marks, f"{most:,}", "0", f"{shown[0]:%-d %b}", f"{until:%-d %b}")
+    return Plot(title, marks, f"{most:,}", f"{shown[0]:%-d %b}", f"{until:%-d %b}")
 
 
 def intervals(title: str, weeks: Sequence[tuple[date, Share]]) -> Plot | None:
@@ -68,7 +68,7 @@ def intervals(title: str, weeks: Sequence[tuple[date, Share]]) -> Plot | None:
         middle = round(HEIGHT * (1 - share.value), 1)
         marks.append(_mark(place, len(weeks), high, low - high, said, middle))
     first, last = (f"{weeks[end][0]:%-d %b}" for end in (0, -1))
-    return Plot(title, marks, "100 %", "0 %", first, last)
+    return Plot(title, marks, "100 %", first, last)
 
 
 def _mark(

@@ -473,3 +473,12 @@ def test_ten_thousand_lines_come_in_whole(bring):
     lines = [{"prompt": f"Question {n}?", "completion": f"Answer {n}."} for n in range(10_000)]
     bring(lines)
     assert rows()["Demonstration"] == 10_000
+
+
+def test_long_prompts_that_begin_alike_are_told_of(bring):
+    same = "Sum up this text in three words, please. " * 5
+    asked = [f"{same}{n}" for n in range(3)] + [same[:199], same[:198], "Why?", same[::-1]]
+    found = bring([{"prompt": each} for each in asked])
+    assert found.alike == 3
+    assert "3 of the new prompts begin alike for 200 characters" in str(found)
+    assert bring([{"prompt": each} for each in asked]).alike == 0  # none of them is new
