@@ -39,6 +39,10 @@ open_rank_tasks(project, prompts=project.prompts.all(), k=4, overlap=1, batch="s
 
 def rank(page: Page, here: str) -> None:
     page.goto(f"{here}/label/")
+    read = page.get_by_role("button", name="I have read it")
+    if read.count():
+        read.click()
+    page.get_by_role("button", name="Submit").wait_for()
     for key in ("j", "1", "j", "2", "j", "=", "j", "3"):
         page.keyboard.press(key)
     page.evaluate("scrollTo(0, 0)")
