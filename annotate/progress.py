@@ -10,12 +10,13 @@ from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from annotate.models import Assignment, Project, Review, Task
+from annotate.models import Assignment, Demonstration, Project, Prompt, Ranking, Review, Task
 from annotate.models.work import AssignmentQuerySet
 
 State = Assignment.State
 PACE_DAYS = 7
 SHOWN_DAYS = 28
+SHOWN_REMARKS = 20
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,31 @@ def causes(project: Project) -> list[tuple[str, int]]:
     judged = Review.objects.filter(assignment__task__project=project).exclude(cause="").order_by()
     rows = judged.values("cause").annotate(n=Count("pk")).order_by("-n")
     return [(str(Review.Cause(row["cause"]).label), row["n"]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a labeler has to say to the leads, beside the work."""
+
+    when: datetime
+    who: str
+    about: str
+    text: str
+    prompt: Prompt
+
+
+def remarks(project: Project) -> list[Remark]:
+    """The newest comments on answers in force, and notes on skipped tasks, the newest first."""
+    found = []
+    for model, about in ((Demonstration, "a demonstration"), (Ranking, "a ranking")):
+        said = model.objects.of_project(project).current().with_comment().order_by("-pk")
+        for label in said.select_related("prompt", "labeler")[:SHOWN_REMARKS]:
+            who, prompt = label.labeler.display_name, label.prompt
+            found.append(Remark(label.created_at, who, about, label.comment, prompt))
+    skipped = Assignment.objects.of_project(project).skipped_with_note().order_by("-ended_at")
+    for work in skipped.select_related("task__prompt", "labeler")[:SHOWN_REMARKS]:
+        assert work.ended_at
+        about = f"a skip: {work.get_skip_reason_display()}"
+        who, prompt = work.labeler.display_name, work.task.prompt
+        found.append(Remark(work.ended_at, who, about, work.skip_note, prompt))
+    return sorted(found, key=lambda each: each.when, reverse=True)[:SHOWN_REMARKS]

@@ -76,6 +76,9 @@ class LabelQuerySet(models.QuerySet[Any]):
         scored = self.exclude(reviews__score=None).order_by("-reviews__id")
         return scored.values_list("reviews__score", flat=True)
 
+    def with_comment(self) -> Self:
+        return self.exclude(comment="")
+
     def unreviewed(self) -> Self:
         return self.filter(reviews=None)
 

@@ -255,6 +255,9 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def timed(self) -> Self:
         return self.filter(state=Assignment.State.SUBMITTED, active_seconds__gt=0)
 
+    def skipped_with_note(self) -> Self:
+        return self.filter(state=Assignment.State.SKIPPED).exclude(skip_note="")
+
     def with_draft(self) -> Self:
         return self.exclude(drafted_at=None)
 

@@ -32,6 +32,7 @@ def progress(request: Request, slug: str) -> HttpResponse:
         "health": figures.queue_health(project),
         "skips": figures.skip_reasons(project),
         "causes": figures.causes(project),
+        "remarks": figures.remarks(project),
         "agreement": agreement(rankings),
         "weeks": weeks,
         "versions": quality.by_guideline(rankings),

@@ -38,6 +38,24 @@ def test_it_tells_what_holds_the_queue_up(project, alice, bob, write_task):
     assert progress.skip_reasons(project) == [("The prompt is unclear", 1)]
 
 
+def test_leads_read_what_labelers_have_to_say(browse, project, alice, bob, rita, olga, write_task):
+    for _ in range(3):
+        write_task()
+    next_assignment(bob, project).skip(reason="unclear", note="Which pan is <meant>?")
+    next_assignment(bob, project).skip(reason="unclear")  # has nothing to say
+    for comment in ("Odd prompt.", ""):
+        work = next_assignment(alice, project)
+        Demonstration.record(assignment=work, text="Boil it.", comment=comment)
+    said = [(each.who, each.about, each.text) for each in progress.remarks(project)]
+    assert said == [
+        ("alice", "a demonstration", "Odd prompt."),
+        ("bob", "a skip: The prompt is unclear", "Which pan is <meant>?"),
+    ]
+    page = browse(rita).get(PROGRESS).content.decode()
+    assert "Which pan is &lt;meant&gt;?" in page and "/prompts/" not in page
+    assert "/p/cooking/prompts/" in browse(olga).get(PROGRESS).content.decode()
+
+
 def test_the_page_shows_agreement(browse, project, alice, bob, rita, rank_task):
     assert "No task was opened yet" in browse(rita).get(PROGRESS).content.decode()
     rank_task(overlap=2)
