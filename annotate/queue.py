@@ -29,7 +29,8 @@ from annotate.models import (
     User,
 )
 from annotate.models.gold import qualification_of, unseen_gold, unseen_practice
-from annotate.models.prompts import CompletionQuerySet, PromptQuerySet
+from annotate.models.policies import CompletionQuerySet
+from annotate.models.prompts import PromptQuerySet
 from annotate.models.work import TaskQuerySet
 
 Kind = Task.Kind

@@ -5,7 +5,8 @@ from annotate.models.feedback import Feedback
 from annotate.models.labels import Demonstration, Placement, Ranking
 from annotate.models.people import Guideline, Membership, Project, User
 from annotate.models.playground import Cell, Grid
-from annotate.models.prompts import Completion, Policy, Prompt
+from annotate.models.policies import Completion, Policy
+from annotate.models.prompts import Prompt
 from annotate.models.reviews import Review
 from annotate.models.tokens import ApiToken
 from annotate.models.work import Assignment, Task

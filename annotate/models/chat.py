@@ -15,7 +15,8 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.models.people import Project, User
-from annotate.models.prompts import Completion, Messages, Policy, Prompt, content_hash
+from annotate.models.policies import Completion, Policy
+from annotate.models.prompts import Messages, Prompt, content_hash
 from annotate.models.work import Task
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from annotate.models.chat import PROMPT_SOURCE, Message
 from annotate.models.people import Membership, Project, User
-from annotate.models.prompts import Completion
+from annotate.models.policies import Completion
 from annotate.models.work import Task
 from feedback_site import bell
 

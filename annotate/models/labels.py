@@ -19,7 +19,8 @@ from django.db.models import Exists, OuterRef, Q
 
 from annotate.models.doubts import look_over
 from annotate.models.people import Membership, Project, User
-from annotate.models.prompts import Completion, Prompt
+from annotate.models.policies import Completion
+from annotate.models.prompts import Prompt
 from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
 
 

@@ -8,7 +8,8 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from annotate.models.people import Project, User
-from annotate.models.prompts import Completion, Messages, Policy, Prompt
+from annotate.models.policies import Completion, Policy
+from annotate.models.prompts import Messages, Prompt
 
 MOST_PROMPTS, MOST_COLUMNS = 12, 4
 

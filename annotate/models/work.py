@@ -13,7 +13,8 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.models.people import Project, User
-from annotate.models.prompts import Completion, Prompt
+from annotate.models.policies import Completion
+from annotate.models.prompts import Prompt
 
 if TYPE_CHECKING:
     from annotate.models.labels import Demonstration, Ranking
