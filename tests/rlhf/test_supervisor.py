@@ -62,6 +62,7 @@ def test_a_round_trains_evaluates_and_leaves_policies(round, fake_trainer):
         ("reward", "succeeded"),
         ("ppo", "succeeded"),
         ("evaluate", "succeeded"),
+        ("scorecard", "succeeded"),
     ]
     sft, ppo = Policy.objects.get(name="r1-sft"), Policy.objects.get(name="r1-ppo")
     assert (sft.parent, ppo.parent) == (round.base, sft)
