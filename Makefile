@@ -1,6 +1,7 @@
 # make run [PORT=8000] [DATA_DIR=.data]   everything on this machine, until Ctrl-C
 # make test [ARGS="-k ranking"]           all tests, browser included
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
+# make mutants [ARGS="losses.gae"]        break the formulas one by one; do the tests notice?
 # make lint                               style, types, templates, migrations
 # make bench [MODEL=tiny|smol|folder]    the benchmarks as a table, kept in benchmarks/results
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
@@ -11,7 +12,7 @@ BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: run test faults bench lint demo chromium
+.PHONY: run test faults mutants bench lint demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -22,6 +23,9 @@ test: .venv/.installed chromium
 faults: export FAULTS = long
 faults: .venv/.installed
 	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
+
+mutants: .venv/.installed
+	@$(VENV)/python tests/mutants.py $(ARGS)
 
 bench: .venv/.installed
 	@$(VENV)/python benchmarks/run.py --model $(MODEL)

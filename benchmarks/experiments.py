@@ -1,6 +1,7 @@
 """The figures of docs/experiments.md, each from simulated labelers whose gold measure is known.
 
-    python benchmarks/experiments.py labelers --model FOLDER --data completions.jsonl
+    python benchmarks/experiments.py rankings --model .data/models/base-tiny
+    python benchmarks/experiments.py pairs    --model .data/models/base-tiny
 
 Simulated labelers are no people: one prefers the better of two completions by the gold measure, and
 errs in a share of the comparisons. A ranking is the order of the comparisons won.
@@ -13,7 +14,6 @@ import itertools
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,10 +23,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 NOISE = 0.27
-GENERATIONS = (  # the weakest first: the simulated labeler's gold order of the Self-Instruct data
-    *("davinci", "davinci-t0-ft", "davinci-self-instruct"),
-    *("text-davinci-001", "text-davinci-002", "text-davinci-003"),
-)
 
 
 def noisy_ranks(gold: Sequence[float], noise: float, rng: random.Random) -> list[int]:
@@ -45,68 +41,85 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> str:
 
 def learn(folder: Path, kind: str, size: str, **config: Any) -> list[dict[str, Any]]:
     """One run of the product's trainer in `folder`; the rows of its metrics."""
+    from rlhf.learning.__main__ import run
     from rlhf.learning.config import recipe
+    from rlhf.learning.run_folder import RunFolder
 
     folder.mkdir(parents=True)
     settings = recipe(kind, size)
     for part in ("train", "tune"):
         settings[part] |= config.pop(part, {})
     (folder / "config.json").write_text(json.dumps({"kind": kind, **settings, **config}))
-    command = [sys.executable, "-m", "rlhf.learning", str(folder), "--data-dir", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    if run(RunFolder(folder, folder), lambda: False, None) != 0:  # type: ignore[arg-type]
+        raise SystemExit(f"{folder} failed; see its log.txt")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
-def labelers(options: argparse.Namespace) -> None:
-    """Held-out pairwise accuracy of a reward model taught by noisy simulated labelers."""
-    rng = random.Random(options.seed)
-    rows = [json.loads(line) for line in options.data.read_text().splitlines()]
-    rng.shuffle(rows)
+WORDS = ("warm", "clear", "kind", "short", "dull", "rude", "vague", "wrong")  # the first four: good
+
+
+def described(rng: random.Random, prompts: int, k: int, noise: float) -> list[dict[str, Any]]:
+    """Rankings of K made-up answers: the labeler likes the good words in them."""
+    rows = []
+    for number in range(prompts):
+        answers = [" ".join(rng.choice(WORDS) for _ in range(6)) for _ in range(k)]
+        gold = [float(sum(WORDS.index(each) < 4 for each in one.split())) for one in answers]
+        rows.append({
+            "id": str(number), "labeler": "simulated", "completions": answers,
+            "prompt": [{"role": "user", "content": f"Describe number {rng.randrange(10**6)}."}],
+            "ranks": noisy_ranks(gold, noise, rng),
+        })  # fmt: skip
+    return rows
+
+
+def taught(options: argparse.Namespace, rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Held-out accuracy, against the gold measure, of a reward model that learnt from `rows`."""
     place = Path(tempfile.mkdtemp(prefix="experiment-"))
-    noisy, gold = [], []
-    for number, row in enumerate(rows):
-        order = [GENERATIONS.index(each["model"]) for each in row["completions"]]
-        shared = {
-            "id": str(number), "prompt": row["prompt"],
-            "completions": [each["content"] for each in row["completions"]],
-        }  # fmt: skip
-        gold.append({**shared, "ranks": [-each for each in order], "labeler": "gold"})
-        ranks = noisy_ranks(order, options.noise, rng)
-        noisy.append({**shared, "ranks": ranks, "labeler": "simulated"})
-    cut = round(0.75 * len(rows))
+    test = described(random.Random(f"test {seed}"), 64, 4, 0.0)
+    rate = {"learning_rate": options.rate} if options.rate else {}
     metrics = learn(
-        place / "run", "reward", "small", seed=options.seed,
+        place / "run", "reward", options.size, seed=seed,
         models={"policy": os.path.abspath(options.model)},
-        data={
-            "train": write(place / "train.jsonl", noisy[:cut]),
-            "test": write(place / "test.jsonl", gold[cut:]),
-            "held_out_labelers": write(place / "noisy.jsonl", noisy[cut:]),
-        },
-        train={"epochs": options.epochs, "learning_rate": options.rate},
+        data={"train": write(place / "train.jsonl", rows),
+              "test": write(place / "test.jsonl", test)},
+        train={"epochs": options.epochs, "evaluate_every": 0, "calibration_samples": 0, **rate},
     )  # fmt: skip
     final = next(row for row in metrics if row["split"] == "final")
-    seen = [row for row in metrics if row["split"] == "labelers"]
-    names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins")
-    print(json.dumps({
-        "experiment": "labelers", "prompts": len(rows), "trained_on": cut, "noise": options.noise,
-        "epochs": options.epochs, "learning_rate": options.rate, "seed": options.seed,
-        "gold": {name: round(final[f"reward/{name}"], 4) for name in names},
-        "noisy": {name: round(seen[-1][f"reward/{name}"], 4) for name in names} if seen else None,
-    }))  # fmt: skip
+    return {"seed": seed, "rankings": len(rows), "k": len(rows[0]["completions"]), **{
+        name: round(final[f"reward/{name}"], 3)
+        for name in ("accuracy", "accuracy_low", "accuracy_high")
+    }}  # fmt: skip
+
+
+def rankings(options: argparse.Namespace) -> None:
+    """Accuracy against the number of rankings of four answers."""
+    for count in (16, 64, 256):
+        for seed in range(options.seeds):
+            rows = described(random.Random(seed), count, 4, options.noise)
+            print(json.dumps({"experiment": "rankings", **taught(options, rows, seed)}), flush=True)
+
+
+def pairs(options: argparse.Namespace) -> None:
+    """As many comparisons: 32 rankings of six answers, or 480 pairs with prompts of their own."""
+    for count, k in ((32, 6), (480, 2)):
+        for seed in range(options.seeds):
+            rows = described(random.Random(seed), count, k, options.noise)
+            print(json.dumps({"experiment": "pairs", **taught(options, rows, seed)}), flush=True)
 
 
 def main() -> None:
+    experiments = {"rankings": rankings, "pairs": pairs}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("experiment", choices=["labelers"])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--noise", type=float, default=NOISE)
+    parser.add_argument("experiment", choices=experiments)
+    parser.add_argument("--model", required=True, help="a Hugging Face model folder")
+    parser.add_argument("--size", default="tiny", choices=("tiny", "small", "large"))
+    parser.add_argument("--noise", type=float, default=NOISE, help="share of comparisons that err")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, help="learning rate; the recipe's if not said")
+    parser.add_argument("--seeds", type=int, default=2, help="repetitions of tiny experiments")
     options = parser.parse_args()
-    labelers(options)
+    experiments[options.experiment](options)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ def test_gae_of_four_tokens_is_what_a_pencil_says_and_padding_stays_out_of_it():
     assert returns[1].tolist() == [1.5, 4.0, 0.0, 0.0]
 
 
+def test_an_answer_of_one_token_has_the_advantage_of_its_reward_over_its_value():
+    one = torch.tensor([[3.0]])
+    advantages, returns = losses.gae(one, torch.tensor([[1.0]]), one > 0, gamma=1.0, lam=0.95)
+    assert advantages.item() == 2.0 and returns.item() == 3.0
+
+
 def test_the_score_lands_on_the_last_valid_token():
     mask = torch.tensor([[True, True, True], [True, False, False]])
     kl = torch.tensor([[1.0, 2.0, 3.0], [4.0, 50.0, 60.0]])
@@ -74,6 +80,24 @@ def test_the_clip_takes_the_gradient_only_where_it_would_go_too_far(advantage, l
     )
     loss.backward()
     assert (logprobs.grad.abs().item() > 0) is moves
+
+
+def test_ratios_and_kl_stop_growing_at_a_log_ratio_of_20():
+    far, zero = torch.tensor([-30.0]), torch.zeros(1)
+    _, ratio, _ = losses.policy_loss(zero, far, torch.ones(1), clip=0.2)
+    assert ratio.item() == pytest.approx(math.exp(20))
+    _, ratio, _ = losses.policy_loss(far, zero, torch.ones(1), clip=0.2)
+    assert ratio.item() == pytest.approx(math.exp(-20))
+    assert losses.kl_k3(far, zero).item() == pytest.approx(math.expm1(20) - 20)
+    assert losses.kl_k3(zero, far).item() == pytest.approx(math.expm1(-20) + 20)
+
+
+def test_a_thumb_is_worth_its_weight_times_how_far_it_was_from_agreeing():
+    ratios, up = torch.tensor([2.0, 2.0]), torch.tensor([True, False])
+    found = losses.thumb_losses(ratios, up, kl=0.5, beta=0.4, up_weight=3.0, down_weight=5.0)
+    # the gain is 1.5 nats one way and -1.5 the other, times beta: 0.6
+    expected = [3 * (1 - 1 / (1 + math.exp(-0.6))), 5 * (1 - 1 / (1 + math.exp(0.6)))]
+    assert found.tolist() == pytest.approx(expected)
 
 
 def test_a_policy_far_from_its_sampler_still_has_finite_gradients():

@@ -62,6 +62,21 @@ def test_two_processes_that_were_killed_go_on_bit_for_bit(kind, make_run, data_d
     assert_same(whole, killed)
 
 
+def test_accelerate_launch_starts_the_same_run(make_run, data_dir):
+    plain, launched = make_run("sft", "plain"), make_run("sft", "launched")
+    assert learn(plain, data_dir) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1",
+         "-m", "rlhf.learning", str(launched), "--data-dir", str(data_dir)],
+        cwd=ROOT, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    weights = [load_file(folder / "model/model.safetensors") for folder in (plain, launched)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-6, rtol=0)
+
+
 def test_sharded_weights_are_refused_by_name():
     from accelerate.utils import DistributedType
 
