@@ -252,7 +252,8 @@ class SamplingForm(forms.Form):
 
     def prompts(self) -> list[Prompt]:
         split = self.cleaned_data["split"]
-        return list(self.project.prompts.in_split(*([split] if split else Prompt.Split.values)))
+        chosen = [split] if split else Prompt.Split.values
+        return list(self.project.prompts.active().in_split(*chosen))
 
 
 class ComparisonForm(forms.Form):

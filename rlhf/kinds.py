@@ -238,7 +238,7 @@ def distil(run: Run, completions: list[Completion]) -> int:
 
 def prepare_evaluation(lease: Lease) -> Config:
     run, round = lease.run, _round(lease.run)
-    held_out = run.project.prompts.in_split(Prompt.Split.VALIDATION, Prompt.Split.TEST)
+    held_out = run.project.prompts.active().in_split(Prompt.Split.VALIDATION, Prompt.Split.TEST)
     prompts = list(held_out.order_by("pk")[: run.config["prompts_at_most"]])
     if not prompts:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")

@@ -6,13 +6,22 @@ do."""
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
-from annotate.models import Policy, Project, Ranking
+from annotate.models import Policy, Project
+from rlhf.data_checks import (
+    Finding,
+    check_duplicates,
+    check_labelers,
+    check_leaks,
+    check_lengths,
+    check_rankings,
+)
+from rlhf.footprint import check_room, context_of
 from rlhf.models import Run
 from rlhf.selection import (
     EVERYTHING,
@@ -21,12 +30,15 @@ from rlhf.selection import (
     all_demonstrations,
     all_rankings,
     count,
+    demonstrations,
+    prompts,
     training_rankings,
 )
 from rlhf.stages import BY_RANKINGS, DEFAULT_STAGES
 
 FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
-LABELER_SHARE = 0.3
+
+Configs = Mapping[str, Mapping[str, Any]]
 
 
 class NotReady(Exception):
@@ -35,13 +47,6 @@ class NotReady(Exception):
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__(" ".join(finding.message for finding in findings))
         self.findings = findings
-
-
-@dataclass(frozen=True)
-class Finding:
-    name: str
-    message: str
-    is_error: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,14 @@ def preflight(
     filters: Filters = EVERYTHING,
     *,
     stages: Sequence[str] = DEFAULT_STAGES,
+    configs: Configs | None = None,
 ) -> Preflight:
-    """Only what these stages learn from is looked at."""
+    """Only what these stages learn from is looked at. `configs`: kind → what its run would be told;
+    with it, the room it takes is estimated."""
     counts = count(project, filters)
     findings = [*check_base(base), *_check_stages(stages)]
+    if base and not findings:
+        findings += _check_base_against(project, base, filters, configs or {})
     if Run.Kind.PRETRAIN in stages:
         findings += _check_documents(counts["documents"])
     if Run.Kind.SFT in stages:
@@ -76,6 +85,7 @@ def preflight(
         findings += _ranking_findings(project, filters)
     if Run.Kind.KTO in stages:
         findings += _check_thumbs(counts["thumbs_up"], counts["thumbs_down"])
+    findings += check_leaks(prompts(project, filters))
     if not counts["held_out_prompts"]:
         findings.append(
             Finding(
@@ -85,6 +95,19 @@ def preflight(
             )
         )
     return Preflight(counts=counts, findings=findings)
+
+
+def _check_base_against(
+    project: Project, base: Policy, filters: Filters, configs: Configs
+) -> Iterator[Finding]:
+    """Whether the prompts fit into its context, and the round into the machine."""
+    folder = settings.DATA_DIR / base.folder
+    context, _ = context_of(folder)
+    answers = [config["train"].get("max_new_tokens", 1) for config in configs.values()]
+    if context:
+        asked = prompts(project, filters)
+        yield from check_lengths(asked, context=context, room=max(answers, default=1))
+    yield from check_room(folder, configs)
 
 
 def _check_stages(stages: Sequence[str]) -> Iterator[Finding]:
@@ -118,20 +141,19 @@ def _check_thumbs(up: int, down: int) -> Iterator[Finding]:
 
 
 def _demonstration_findings(project: Project, filters: Filters) -> Iterator[Finding]:
-    written = all_demonstrations(project, filters).select_related("prompt")
-    to_learn = [d.text for d in written if d.prompt.split in TRAIN]
+    written = list(all_demonstrations(project, filters).values_list("text", "prompt__split"))
+    to_learn = [text for text, split in written if split in TRAIN]
     yield from _check_demonstrations(to_learn, held_out=len(written))
+    yield from check_duplicates(demonstrations(project, filters).in_split(*TRAIN))
 
 
 def _ranking_findings(project: Project, filters: Filters) -> Iterator[Finding]:
     ranked = training_rankings(project, filters).in_split(*TRAIN)
-    decided = list(ranked.select_related("labeler").prefetch_related("placements__completion"))
     to_rank = all_rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
     to_rank_now = to_rank.in_split(*TRAIN).count()
-    yield from _check_rankings(to_rank_now, len(decided), all_rankings=to_rank.count())
-    yield from _check_labelers(decided)
-    yield from _check_contradictions(decided)
-    yield from _check_identical(decided)
+    yield from _check_rankings(to_rank_now, ranked.count(), all_rankings=to_rank.count())
+    yield from check_labelers(ranked)
+    yield from check_rankings(ranked)
 
 
 def check_base(base: Policy | None) -> Iterator[Finding]:
@@ -184,7 +206,10 @@ def _check_demonstrations(texts: list[str], *, held_out: int) -> Iterator[Findin
         message = f"Only {len(written)} demonstrations: the policy will learn them by heart."
         yield Finding("few_demonstrations", message)
     if len(written) < len(texts):
-        message = f"{len(texts) - len(written)} demonstrations are empty and are left out."
+        message = (
+            f"{len(texts) - len(written)} demonstrations are empty and are left out. "
+            "Retract them, or write them anew."
+        )
         yield Finding("empty_completion", message)
 
 
@@ -210,48 +235,3 @@ def _check_rankings(count: int, decided: int, *, all_rankings: int) -> Iterator[
     elif decided < FEW_RANKINGS:
         message = f"Only {decided} rankings tell completions apart: the reward model will guess."
         yield Finding("few_rankings", message)
-
-
-def _check_labelers(rankings: list[Ranking]) -> Iterator[Finding]:
-    by_labeler = Counter(ranking.labeler for ranking in rankings)
-    if len(by_labeler) == 1:
-        (labeler,) = by_labeler
-        message = f"All rankings come from one person, {labeler.display_name}."
-        yield Finding("one_labeler", message)
-    elif by_labeler:
-        labeler, count = by_labeler.most_common(1)[0]
-        share = count / len(rankings)
-        if share > max(LABELER_SHARE, 1.5 / len(by_labeler)):
-            message = f"{share:.0%} of the rankings come from one person, {labeler.display_name}."
-            yield Finding("dominant_labeler", message)
-
-
-def _check_contradictions(rankings: list[Ranking]) -> Iterator[Finding]:
-    """People disagree, and the reward model learns from that; a person who contradicts
-    themselves on the same completions is worth a look."""
-    seen: dict[tuple[int, int, int], bool] = {}
-    contradictions = 0
-    for ranking in rankings:
-        place = {each.completion_id: each.place for each in ranking.placements.all()}
-        ids = sorted(place)
-        for i, one in enumerate(ids):
-            for other in ids[i + 1 :]:
-                if place[one] == place[other]:
-                    continue
-                key, better = (ranking.labeler_id, one, other), place[one] < place[other]
-                contradictions += seen.setdefault(key, better) != better
-    if contradictions:
-        message = f"{contradictions} comparisons contradict one by the same person."
-        yield Finding("contradictory_comparisons", message)
-
-
-def _check_identical(rankings: list[Ranking]) -> Iterator[Finding]:
-    count = 0
-    for ranking in rankings:
-        places: dict[str, set[int]] = {}
-        for each in ranking.placements.all():
-            places.setdefault(each.completion.text.strip(), set()).add(each.place)
-        count += any(len(different) > 1 for different in places.values())
-    if count:
-        message = f"{count} rankings put completions of the same text in different places."
-        yield Finding("chosen_is_rejected", message)

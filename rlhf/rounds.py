@@ -12,13 +12,14 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
+from rlhf.data_checks import Finding
 from rlhf.learning.config import from_dict
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.lineage import stale_in
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
-from rlhf.preflight import Finding, NotReady, check_base, preflight
+from rlhf.preflight import NotReady, check_base, preflight
 from rlhf.selection import EVERYTHING, HELD_OUT, Filters
 from rlhf.stages import DEFAULT_STAGES, POLICY_MAKERS, in_order
 
@@ -59,7 +60,7 @@ def launch_round(
         configs[Run.Kind.EVALUATE] |= afterwards
     lock_project(project)
     filters = replace(filters, until=filters.until or timezone.now())
-    errors = preflight(project, base, filters, stages=stages).errors
+    errors = preflight(project, base, filters, stages=stages, configs=configs).errors
     if errors:
         raise NotReady(errors)
     round = Round.objects.create(
@@ -93,7 +94,9 @@ def launch_comparison(
     project: Project, *, by: User | None, policies: list[Policy], prompts_at_most: int
 ) -> Run:
     """One answer of each policy to held-out prompts, and then the work of comparing them, blind."""
-    held_out = project.prompts.in_split(*HELD_OUT).order_by("content_hash")[:prompts_at_most]
+    held_out = (
+        project.prompts.active().in_split(*HELD_OUT).order_by("content_hash")[:prompts_at_most]
+    )
     if len(policies) < 2:
         message = "It takes two to compare: choose another policy."
         raise NotReady([Finding("one_policy", message, is_error=True)])

@@ -100,7 +100,7 @@ def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
 
 
 def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
-    chosen = PromptQuerySet(Prompt).filter(project=project)
+    chosen = PromptQuerySet(Prompt).filter(project=project).active(filters.until)
     chosen = chosen.exclude(pk__in=prompts_of_guests(withdrawn_from(project)).values("pk"))
     if filters.until:
         chosen = chosen.filter(created_at__lte=filters.until)
@@ -174,6 +174,7 @@ def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> Label
     last_verdict = Subquery(reviews.order_by("-pk").values("verdict")[:1])
     labels = (
         labels.current(filters.until)
+        .on_active_prompts(filters.until)
         .ordinary()
         .of_trusted(filters.until)
         .annotate(last_verdict=last_verdict)

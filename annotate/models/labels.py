@@ -35,10 +35,13 @@ class Conflict(Exception):
 class LabelQuerySet(models.QuerySet[Any]):
     def newest(self, at: datetime | None = None) -> Self:
         """The last revision of each label, retracted or not; now, or as it was at that moment."""
-        if at is None:
-            return self.filter(superseded_by=None)
-        not_yet = Q(superseded_by=None) | Q(superseded_by__created_at__gt=at)
-        return self.filter(not_yet, created_at__lte=at)
+        newer = self.model._default_manager.filter(supersedes=OuterRef("pk"))
+        # Not `superseded_by=None`: the planner takes that join for one row, and then loops over it.
+        return (
+            self.filter(~Exists(newer.filter(created_at__lte=at)), created_at__lte=at)
+            if at
+            else self.filter(~Exists(newer))
+        )
 
     def current(self, at: datetime | None = None) -> Self:
         """The newest revision of each label, without the retracted ones."""
@@ -46,6 +49,11 @@ class LabelQuerySet(models.QuerySet[Any]):
 
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
+
+    def on_active_prompts(self, at: datetime | None = None) -> Self:
+        """Without those of prompts that were archived; now, or as it was at that moment."""
+        in_use = Q(prompt__archived_at=None)
+        return self.filter(in_use | Q(prompt__archived_at__gt=at) if at else in_use)
 
     def by(self, labeler: User) -> Self:
         return self.filter(labeler=labeler)

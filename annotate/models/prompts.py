@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -90,9 +91,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     def tagged(self, tag: str) -> PromptQuerySet:
         return self.filter(tags__contains=[tag])
 
-    def active(self) -> PromptQuerySet:
-        """Without the archived ones."""
-        return self.filter(archived_at=None)
+    def active(self, at: datetime | None = None) -> PromptQuerySet:
+        """Without the archived ones; now, or as it was at that moment."""
+        in_use = Q(archived_at=None)
+        return self.filter(in_use | Q(archived_at__gt=at) if at else in_use)
 
     def archived(self) -> PromptQuerySet:
         return self.exclude(archived_at=None)

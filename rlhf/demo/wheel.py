@@ -181,7 +181,7 @@ class Wheel:
         completions = folder / "completions.jsonl" if folder else None
         if completions and completions.exists():
             self.bring_file(completions, by)
-            answered = self.project.prompts.with_completions(2)
+            answered = self.project.prompts.active().with_completions(2)
             made = open_rank_tasks(self.project, answered, K, OVERLAP, "imported completions")
             self.say(f"{made} tasks to rank imported completions")
 
@@ -201,7 +201,7 @@ class Wheel:
 
     def to_sample(self) -> list[Prompt]:
         """All prompts if nothing is there to rank; else a few. One in five is held out."""
-        prompts = self.project.prompts.order_by("pk")
+        prompts = self.project.prompts.active().order_by("pk")
         if not self.project.tasks.exists():
             return list(prompts[:MOST_PROMPTS_SAMPLED])
         held_out = self.size.few_prompts // 5
@@ -217,7 +217,7 @@ class Wheel:
         self, round: Round, policies: list[Policy], *, by: User, seed: int
     ) -> dict[str, dict[str, Any]]:
         """Each against the next by the gold measure, on prompts that trained nobody."""
-        held_out = self.project.prompts.in_split(*HELD_OUT).order_by("pk")
+        held_out = self.project.prompts.active().in_split(*HELD_OUT).order_by("pk")
         run = launch_sampling(
             self.project,
             by=by,

@@ -30,6 +30,7 @@ from rlhf.rounds import (
     prioritise_round,
     resume_round,
     settings_of,
+    stage_configs,
 )
 from rlhf.stages import DEFAULT_STAGES
 from rlhf.tensorboard import write_zip
@@ -67,7 +68,8 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, str(error))
         except NotReady:
             form.add_error(None, "The round was not launched. What is missing stands below.")
-    checks = preflight(project, form.chosen_base, filters, stages=form.chosen)
+    configs = stage_configs(form.chosen, form.size, {})
+    checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
     status = 422 if form.errors or choice.errors else 200

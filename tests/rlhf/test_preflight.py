@@ -1,11 +1,17 @@
-import pytest
+import json
 
-from annotate.models import Demonstration, Placement, Prompt, Ranking
+import pytest
+from django.db import transaction
+
+from annotate.models import Completion, Demonstration, Placement, Prompt, Ranking
+from rlhf import footprint
+from rlhf.footprint import GB
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round, Run
 from rlhf.preflight import NotReady, preflight
-from rlhf.rounds import launch_round, launch_sampling
+from rlhf.rounds import launch_round, launch_sampling, stage_configs
 from rlhf.selection import count
+from rlhf.stages import DEFAULT_STAGES
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)
@@ -41,6 +47,43 @@ def empty(demonstration) -> None:
     demonstration.save()
 
 
+CONTEXT = 200
+
+
+def placed_in_training() -> Placement:
+    return Ranking.objects.in_split("train").first().placements.first()
+
+
+def copy(row) -> None:
+    row.pk = None
+    row.save(force_insert=True)
+
+
+def copy_ranking(ranking) -> None:
+    placements = list(ranking.placements.all())
+    copy(ranking)
+    for each in placements:
+        ranking.placements.create(completion=each.completion, place=each.place)
+
+
+def same_text_as_its_neighbour(placement) -> None:
+    worse = placement.ranking.placements.exclude(place=placement.place).first().completion
+    worse.text = f" {placement.completion.text}\n"
+    worse.save()
+
+
+def respell(prompt, like) -> None:
+    asked = like.messages[-1]["content"]
+    Prompt.objects.filter(pk=prompt.pk).update(
+        messages=[{"role": "user", "content": f"{asked.upper()}\n "}]
+    )
+
+
+def ask(prompt, text) -> None:
+    messages = [{"role": "user", "content": text}]
+    Prompt.objects.filter(pk=prompt.pk).update(messages=messages, text=text)
+
+
 # what happens to good labels → (errors, warnings)
 CASES = {
     "only held-out labels": (
@@ -65,6 +108,49 @@ CASES = {
         set(),
         {"empty_completion"},
     ),
+    "an empty completion that was ranked": (
+        lambda: Completion.objects.filter(pk=placed_in_training().completion_id).update(text=" "),
+        set(),
+        {"empty_ranked_completion"},
+    ),
+    "demonstrations twice": (
+        lambda: copy(Demonstration.objects.in_split("train").first()),
+        set(),
+        {"duplicate_demonstrations"},
+    ),
+    "a ranking twice": (
+        lambda: copy_ranking(Ranking.objects.in_split("train").first()),
+        set(),
+        {"duplicate_rankings"},
+    ),
+    "chosen and rejected": (
+        lambda: same_text_as_its_neighbour(placed_in_training()),
+        set(),
+        {"chosen_is_rejected"},
+    ),
+    "a test prompt that trains": (
+        lambda: respell(Prompt.objects.in_split("train")[0], Prompt.objects.in_split("test")[0]),
+        set(),
+        {"leaked_test_prompt"},
+    ),
+    "a prompt of more words than tokens": (
+        lambda: ask(Prompt.objects.in_split("train")[0], "why " * CONTEXT),
+        {"prompt_over_context"},
+        set(),
+    ),
+    "a prompt of many letters": (
+        lambda: ask(Prompt.objects.in_split("train")[0], "lengthy-" * CONTEXT),
+        set(),
+        {"prompt_near_context"},
+    ),
+    "a long prompt that is archived": (
+        lambda: [
+            ask(Prompt.objects.in_split("train")[0], "why " * CONTEXT),
+            Prompt.objects.filter(text__startswith="why").archive(),
+        ],
+        set(),
+        set(),
+    ),
     "no test split": (
         lambda: Prompt.objects.update(split="train"),
         set(),
@@ -74,7 +160,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_shortcoming_is_named(project, labels, base, case):
+def test_each_shortcoming_is_named(project, labels, base, data_dir, case):
+    config = {"max_position_embeddings": CONTEXT, "num_hidden_layers": 4}
+    (data_dir / base.folder / "config.json").write_text(json.dumps(config))
     spoil, errors, warnings = CASES[case]
     spoil()
     assert names(project, base) == (errors, warnings)
@@ -94,12 +182,55 @@ def test_a_person_who_contradicts_themselves_is_noticed(project, labels, base, b
     assert names(project, base) == (set(), {"contradictory_comparisons"})
 
 
-def test_the_same_text_in_two_places_is_noticed(project, labels, base):
-    ranking = Ranking.objects.in_split("train").first()
-    for placement in ranking.placements.all():
-        placement.completion.text = "The same"
-        placement.completion.save()
-    assert "chosen_is_rejected" in names(project, base)[1]
+def test_every_finding_says_what_to_do(project, base, labels, bob, prompts):
+    """Two sentences at least: what was seen, and what to do about it."""
+    for case, (spoil, *_) in CASES.items():
+        with transaction.atomic():
+            spoil()
+            for finding in preflight(project, base).findings:
+                assert ". " in finding.message or ": " in finding.message, case
+            transaction.set_rollback(True)
+
+
+def weights(folder, shape: list[int]) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.mark.parametrize(
+    ("room", "found"),
+    [
+        ({"free_disk": 10 * GB}, "too_little_disk"),
+        ({"memory_of_this_machine": 10 * GB}, "too_little_memory"),
+    ],
+)
+def test_what_the_machine_cannot_hold_is_said_before(
+    project, labels, base, data_dir, monkeypatch, room, found
+):
+    weights(data_dir / base.folder, [1000, 1000, 1000])
+    for what in ("free_disk", "memory_of_this_machine"):
+        bytes_there = room.get(what, 1000 * GB)
+        monkeypatch.setattr(footprint, what, lambda bytes_there=bytes_there: bytes_there)
+    checks = preflight(project, base, configs=stage_configs(DEFAULT_STAGES, "tiny", {}))
+    assert [finding.name for finding in checks.findings] == [found]
+    assert "lora" in checks.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "memory", "disk"),
+    [
+        ("sft", "full", 16, 52),
+        ("reward", "full", 16, 52),
+        ("ppo", "full", 40, 104),
+        ("dpo", "full", 20, 52),
+        ("sft", "last_layers", 10, 28),
+        ("sft", "lora", 4.6, 6.4),
+    ],
+)
+def test_a_footprint_is_a_few_bytes_a_parameter(kind, mode, memory, disk):
+    configs = {kind: {"tune": {"mode": mode, "layers": 2}}, "evaluate": {"train": {}}}
+    needed = footprint.footprint(10**9, 4, configs)
+    assert (needed.memory / GB, needed.disk / GB) == pytest.approx((memory, disk))
 
 
 @pytest.mark.parametrize(

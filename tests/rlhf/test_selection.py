@@ -198,3 +198,12 @@ def test_prompts_bounded_by_a_moment(project, prompts):
     moment = Prompt.objects.exclude(pk=later.pk).latest("created_at").created_at
     assert later not in selection.prompts(project, Filters(until=moment))
     assert later in selection.prompts(project)
+
+
+def test_what_is_archived_teaches_nothing_from_then_on(project, labels, prompts):
+    before = timezone.now()
+    Prompt.objects.filter(pk=prompts[0].pk).archive()
+    now, then = count(project), count(project, Filters(until=before))
+    for name in ("prompts", "demonstrations", "rankings"):
+        assert now[name] < then[name], name
+    assert then["prompts"] == 16

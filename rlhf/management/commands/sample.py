@@ -36,7 +36,7 @@ class Command(BaseCommand):
                 by=operator_of(project, options["by"]),
                 policies=[policy_named(project, name) for name in options["policy"]],
                 k=options["k"],
-                prompts=list(project.prompts.in_split(*splits)),
+                prompts=list(project.prompts.active().in_split(*splits)),
                 seed=options["seed"],
             )
         except NotReady as error:
