@@ -48,6 +48,7 @@ class RoundForm(forms.Form):
     )
     recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
     note = forms.CharField(max_length=300, required=False)
+    follows = forms.IntegerField(min_value=0, required=False, widget=forms.HiddenInput)
     ask_people = forms.IntegerField(
         label="People compare",
         min_value=0,
@@ -111,6 +112,7 @@ class RoundForm(forms.Form):
             "note": said["note"],
             "ask_people": said["ask_people"] or 0,
             "next_batch": said["next_batch"] or 0,
+            "follows": said["follows"],
         }
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:

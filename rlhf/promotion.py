@@ -16,6 +16,8 @@ from rlhf.models.runs import lock_project
 
 logger = logging.getLogger(__name__)
 
+MOVED_ON = "Somebody has changed the live policy meanwhile; nothing was changed. Look again."
+
 
 def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
     """Makes `policy` live, if the gate lets it pass or `override` says why it should all the same.
@@ -37,9 +39,12 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
     )
 
 
-def roll_back(project: Project, *, by: User, reason: str) -> Promotion:
-    """Back to the policy that was live before the one that is."""
+def roll_back(project: Project, *, by: User, reason: str, to: int | None = None) -> Promotion:
+    """Back to the policy that was live before the one that is. `to`: the id of the policy that
+    whoever decides expects that to be; another one is refused."""
     previous = previous_live(project)
+    if previous and to not in (None, previous.pk):
+        raise ValidationError(MOVED_ON)
     if previous is None:
         raise ValidationError("There is nothing to roll back to: no other policy was live before.")
     return _switch(previous, by=by, reason=reason, is_rollback=True)
@@ -119,6 +124,8 @@ def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen:
         policy.refresh_from_db()
         if policy.state == Policy.State.LIVE:
             raise ValidationError(f"{policy} is live already.")
+        if is_rollback and previous_live(policy.project) != policy:
+            raise ValidationError(MOVED_ON)
         previous = policy.go_live()
         return Promotion.objects.create(
             project=policy.project,

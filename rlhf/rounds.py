@@ -31,6 +31,14 @@ MOST_COMPLETIONS = 100_000
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
+class LaunchedMeanwhile(Exception):
+    """Somebody has launched `round` since the page was shown from which this launch was sent."""
+
+    def __init__(self, round: Round) -> None:
+        super().__init__(f"{round} was launched meanwhile, by {round.launched_by.display_name}.")
+        self.round = round
+
+
 @transaction.atomic
 def launch_round(
     project: Project,
@@ -47,11 +55,14 @@ def launch_round(
     next_batch: int = 0,
     priority: int = 0,
     pinned_to: str = "",
+    follows: int | None = None,
 ) -> Round:
     """`stages`: kinds of training, each of which starts from what the one before it made; an
     evaluation follows them. `overrides`: kind → {"train": {field: value}, "tune": {…}}.
     `ask_people`: on how many held-out prompts people compare the result, blind; `next_batch`: of
-    how many prompts they rank fresh answers afterwards. Raises NotReady, ConfigError.
+    how many prompts they rank fresh answers afterwards. `follows`: the number of the newest round
+    the launcher has seen, 0 if there was none. Raises NotReady, ConfigError, and LaunchedMeanwhile
+    if there is a newer round than that.
 
     Every stage learns from the labels of one moment: `filters.until`, or else now."""
     configs = stage_configs(stages, recipe, overrides or {})
@@ -59,6 +70,9 @@ def launch_round(
         afterwards = {"ask_people": ask_people, "next_batch": next_batch}
         configs[Run.Kind.EVALUATE] |= afterwards
     lock_project(project)
+    newest = project.rounds.first()
+    if follows is not None and newest and newest.number != follows:
+        raise LaunchedMeanwhile(newest)
     filters = replace(filters, until=filters.until or timezone.now())
     errors = preflight(project, base, filters, stages=stages, configs=configs).errors
     if errors:
@@ -179,15 +193,20 @@ def resume_round(round: Round) -> bool:
     return bool(resumed)
 
 
+@transaction.atomic
 def launch_again(round: Round, *, by: User) -> Round:
     """The same recipe on the same filters, as of now, without what was withdrawn meanwhile: it
-    starts from the nearest ancestor of its base that owes nothing to that."""
+    starts from the nearest ancestor of its base that owes nothing to that. While such a round is
+    under way there is no second one."""
+    lock_project(round.project)
+    note = f"{round} without what was withdrawn"
+    if launched := Round.objects.of_project(round.project).under_way().with_note(note).first():
+        return launched
     stale = set(stale_in(round.project).policies)
     base = round.base
     while base.pk in stale and base.parent:
         base = base.parent
     settings = {**settings_of(round), "base": base}
-    note = f"{round} without what was withdrawn"
     return launch_round(round.project, by=by, note=note, **settings)
 
 

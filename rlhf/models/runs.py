@@ -24,6 +24,12 @@ class RoundQuerySet(models.QuerySet["Round"]):
     def of_project(self, project: Project) -> RoundQuerySet:
         return self.filter(project=project)
 
+    def under_way(self) -> RoundQuerySet:
+        return self.filter(Exists(Run.objects.not_over().filter(round=OuterRef("pk"))))
+
+    def with_note(self, note: str) -> RoundQuerySet:
+        return self.filter(note=note)
+
     def with_runs(self) -> RoundQuerySet:
         return self.select_related("base", "launched_by").prefetch_related(
             models.Prefetch("runs", Run.objects.select_related("snapshot").order_by("position"))
@@ -59,7 +65,11 @@ class Round(models.Model):
     @staticmethod
     def next_number(project: Project) -> int:
         """The next free number. Call it with the project's row locked."""
-        return (project.rounds.aggregate(Max("number"))["number__max"] or 0) + 1
+        return Round.newest_number(project) + 1
+
+    @staticmethod
+    def newest_number(project: Project) -> int:
+        return project.rounds.aggregate(Max("number"))["number__max"] or 0
 
 
 class RunQuerySet(models.QuerySet["Run"]):

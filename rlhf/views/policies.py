@@ -83,7 +83,11 @@ def policies_decisions(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def policies_roll_back(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
-    return _decide(request, slug, lambda reason: roll_back(project, by=request.user, reason=reason))
+    seen = request.POST.get("to", "")
+    to = int(seen) if seen.isdecimal() else None
+    return _decide(
+        request, slug, lambda reason: roll_back(project, by=request.user, reason=reason, to=to)
+    )
 
 
 def _decide(request: Request, slug: str, decide) -> HttpResponse:

@@ -24,6 +24,7 @@ from rlhf.preflight import NotReady, preflight
 from rlhf.reports import log_of, report_on, reports_of, samples_of
 from rlhf.rounds import (
     SIZES,
+    LaunchedMeanwhile,
     cancel_round,
     launch_again,
     launch_round,
@@ -64,6 +65,10 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             else:
                 round = launch_round(project, by=request.user, **settings, **form.besides())
                 return redirect("rounds_show", slug=slug, number=round.number)
+        except LaunchedMeanwhile as error:
+            if error.round.launched_by == request.user:  # who pressed the button twice
+                return redirect("rounds_show", slug=slug, number=error.round.number)
+            form.add_error(None, f"{error} Launch again if you want another round beside it.")
         except ConfigError as error:
             form.add_error(None, str(error))
         except NotReady:
@@ -71,6 +76,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
     configs = stage_configs(form.chosen, form.size, {})
     checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
+    context["newest"] = Round.newest_number(project)
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
     status = 422 if form.errors or choice.errors else 200
     return render(request, template, {"project": project, **context}, status=status)
