@@ -117,15 +117,16 @@ class Figure:
 
 
 def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
-    """The drawn numbers of each step after `after`."""
-    wanted = {series.metric for chart in CHARTS.get(run.kind, ()) for series in chart.series}
+    """The drawn numbers of the steps after `after`; of a long run, of steps spread evenly."""
+    drawn = [series for chart in CHARTS.get(run.kind, ()) for series in chart.series]
+    wanted, splits = {each.metric for each in drawn}, sorted({each.split for each in drawn})
     return [
         {
             "step": metric.step,
             "split": metric.split,
             "values": {name: metric.values.get(name) for name in wanted & set(metric.values)},
         }
-        for metric in Metric.objects.of(run, after=after)
+        for metric in Metric.objects.thinned(run, splits=splits, after=after)
     ]
 
 

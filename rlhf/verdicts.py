@@ -110,7 +110,8 @@ def over_optimisation_of(project: Project, matches: Sequence[Match]) -> list[dic
     rows: list[dict[str, Any]] = []
     trained = TrainedPolicy.objects.of_project(project).by_ppo()
     for each in trained:
-        steps = Metric.objects.of(each.checkpoint.run).with_kl_and_score()
+        run = each.checkpoint.run
+        steps = Metric.objects.thinned(run, splits=["train"]).with_kl_and_score()
         dots = [(sqrt(max(kl, 0.0)), score) for kl, score in steps]
         if not dots:
             continue

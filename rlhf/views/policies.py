@@ -12,7 +12,7 @@ from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User
 from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
 from rlhf.gate import conditions
-from rlhf.lineage import lineage_of, reach_of
+from rlhf.lineage import lineage_of, reach_of, stale_in
 from rlhf.models import Run, Withdrawal
 from rlhf.preflight import NotReady
 from rlhf.promotion import challenge, previous_live, promote, reject, roll_back
@@ -27,6 +27,7 @@ def policies(request: Request, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "policies": policies_of(project),
+        "stale": stale_in(project).policies,
         "previous": previous_live(project),
         "promotions": list(decisions[:10]),
         "samplings": list(Run.objects.of_project(project).samplings()[:5]),

@@ -149,6 +149,39 @@ def test_logprobs_in_chunks_are_those_of_one_piece(monkeypatch):
     torch.testing.assert_close(whole[1], -(expected.exp() * expected).sum(-1))
 
 
+def test_the_gradient_of_a_target_is_the_one_autograd_finds():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(5, 9, requires_grad=True), torch.tensor([0, 8, 3, 3, 1])
+    ours, _ = losses._TargetLogprobs.apply(logits, targets, False)
+    plain = logits.log_softmax(-1)[torch.arange(5), targets]
+    weights = torch.linspace(-1, 2, 5)
+    for one, other in zip(
+        torch.autograd.grad((weights * ours).sum(), logits),
+        torch.autograd.grad((weights * plain).sum(), logits),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("chunk", [1 << 26, 3])
+def test_a_greedy_hit_is_a_target_that_the_model_would_have_said(chunk, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    head = torch.nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3))
+    hidden = torch.tensor([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0], [1.0, 2.0, 0]])
+    assert losses.greedy_hits(hidden, head, torch.tensor([0, 1, 2, 1])) == 4
+    assert losses.greedy_hits(hidden, head, torch.tensor([0, 2, 2, 0])) == 2
+
+
+def test_entropy_that_nobody_asked_for_is_zero_and_changes_nothing():
+    torch.manual_seed(0)
+    hidden, head, targets = torch.randn(4, 6), torch.nn.Linear(6, 7), torch.arange(4)
+    logprobs, entropy = losses.token_logprobs(hidden, head, targets, entropy=False)
+    torch.testing.assert_close(logprobs, losses.token_logprobs(hidden, head, targets)[0])
+    assert not entropy.any() and losses.token_logprobs(hidden, head, targets)[1].min() > 0
+
+
 def test_the_loss_of_a_ranking_is_the_mean_over_its_pairs():
     scores = torch.tensor([0.3, -0.2, 1.1, 0.5])
     (judged,) = aggregate([Ranking(PROMPT, ("a", "b", "c", "d"), (1, 2, 2, 4))])

@@ -151,6 +151,8 @@ def test_an_operator_withdraws_on_the_page_and_starts_anew(history, project, bro
     assert "withdrawn" in html and "Round 2 again without it" in html and "asked for it" in html
     assert "stale" in client.get("/p/cooking/rounds/2/").content.decode()
     assert "stale" not in client.get("/p/cooking/rounds/3/").content.decode()
+    marked = client.get("/p/cooking/policies/").content.decode().count(">stale</span>")
+    assert marked == len(stale_in(project).policies) > 0
 
     assert browse(alice).post("/p/cooking/rounds/2/again/").status_code == 403
     assert client.post("/p/cooking/rounds/2/again/").url == "/p/cooking/rounds/4/"
