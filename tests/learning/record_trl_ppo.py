@@ -2,9 +2,9 @@
 
 TRL has no PPO since 1.13, so the recording is made in an environment of its own:
 
-    python -m venv /tmp/trl112 && /tmp/trl112/bin/pip install torch==2.13.0
-    /tmp/trl112/bin/pip install trl==1.12.0 transformers==5.23.0 peft accelerate datasets
-    /tmp/trl112/bin/python tests/learning/record_trl_ppo.py
+    python -m venv .venv-trl && .venv-trl/bin/pip install torch==2.13.0
+    .venv-trl/bin/pip install trl==1.12.0 transformers==5.23.0 peft accelerate datasets
+    .venv-trl/bin/python tests/learning/record_trl_ppo.py
 
 Nothing of TRL is written down again here: the trainer runs as it is, and its own local variables
 are read at each call of `accelerator.backward`.
