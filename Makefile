@@ -18,7 +18,7 @@ run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
 
 test: .venv/.installed chromium
-	@$(VENV)/python -m pytest $(ARGS)
+	@$(VENV)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 faults: export FAULTS = long
 faults: .venv/.installed

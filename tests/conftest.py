@@ -6,21 +6,53 @@ from contextlib import ExitStack
 import django
 import pytest
 from django.conf import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from feedback_site import embedded
 
+SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes with tests
+
+BROWSER = "tests/browser/"
+LONGEST = (BROWSER, "tests/rlhf/test_real_round.py", "tests/learning/test_processes.py")  # first
+
 _session = ExitStack()
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    for name, value in _session.enter_context(embedded.throw_away()).items():
-        if name == "DATA_DIR" or not os.environ.get(name):
-            os.environ[name] = value
+for name, value in _session.enter_context(embedded.throw_away()).items():
+    if name == "DATA_DIR" or SIDE_BY_SIDE or not os.environ.get(name):
+        os.environ[name] = value
+if SIDE_BY_SIDE:
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch would start a thread per core in each of them
 
 # The settings read these addresses, and the plugins import models. That is why this happens on
 # import, and why pyproject.toml does not name the settings.
 os.environ["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
 django.setup()
+if not SIDE_BY_SIDE:
+    del os.environ["DJANGO_SETTINGS_MODULE"]  # its heirs would read the settings before this file
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
 pytest_plugins = ["tests.cast", "tests.model_server"]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """Each process has a server of its own: the database needs no other name."""
+
+
+class Rooms(LoadFileScheduling):
+    """Side by side, a file stays whole, and the browser's tests share one site."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return BROWSER if file.startswith(BROWSER) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
+    return Rooms(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -11,10 +11,10 @@ import pytest
 from rlhf.learning import checkpoint, manifest
 from rlhf.learning.run_folder import DONE, PAUSED, STOPPED
 from tests.faults.conftest import sized
-from tests.learning.conftest import data_dir, few_threads, learn, make_run
+from tests.learning.conftest import data_dir, learn, make_run, one_thread
 from tests.learning.test_runs import AfterCalls, assert_same
 
-__all__ = ["data_dir", "few_threads", "make_run"]
+__all__ = ["data_dir", "one_thread", "make_run"]
 
 OFFSETS = sized(short=3, long=20)
 DISK_BYTES = 64 << 20

@@ -69,7 +69,7 @@ def test_accelerate_launch_starts_the_same_run(make_run, data_dir):
         [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1",
          "-m", "rlhf.learning", str(launched), "--data-dir", str(data_dir)],
         cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     weights = [load_file(folder / "model/model.safetensors") for folder in (plain, launched)]

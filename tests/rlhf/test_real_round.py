@@ -1,8 +1,10 @@
 """The whole of a round with the real trainer, on a model small enough for a test."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -33,13 +35,20 @@ SHORT = {
 }
 
 
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    row = {"prompt": [{"role": "user", "content": "Any dish?"}], "completions": ["Cook rice."]}
+    (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" * 8))
+    command = [sys.executable, "-m", "rlhf.learning.base", "tiny", str(folder / "tiny")]
+    command += ["--corpus", str(folder / "corpus.jsonl")]
+    subprocess.run(command, cwd=settings.BASE_DIR, check=True)
+    return folder / "tiny"
+
+
 @pytest.fixture
-def tiny(policy: Policy, prompts, data_dir) -> Policy:
-    corpus = data_dir / "corpus.jsonl"
-    rows = [{"prompt": p.messages, "completions": [f"Cook it: {p.text}"]} for p in prompts]
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "rlhf.learning.base", "tiny", str(data_dir / "models/tiny")]
-    subprocess.run([*command, "--corpus", str(corpus)], cwd=settings.BASE_DIR, check=True)
+def tiny(policy: Policy, labels, tiny_model: Path, data_dir: Path) -> Policy:
+    shutil.copytree(tiny_model, data_dir / "models/tiny")
     policy.folder = "models/tiny"
     policy.save()
     return policy
@@ -47,8 +56,6 @@ def tiny(policy: Policy, prompts, data_dir) -> Policy:
 
 @pytest.mark.timeout(600)
 def test_labels_become_a_policy(project, tiny, labels, olga):
-    tiny.folder = "models/tiny"  # the labels' fixture has its own base
-    tiny.save()
     round = launch_round(project, by=olga, base=tiny, recipe="tiny", overrides=SHORT)
     while lease := claim():
         supervise(lease, Event())
@@ -77,8 +84,6 @@ OTHER_STAGES = {
 
 @pytest.mark.timeout(600)
 def test_documents_rankings_and_thumbs_become_policies(project, tiny, labels, prompts, alice, olga):
-    tiny.folder = "models/tiny"
-    tiny.save()
     Document.add(project, [f"Chapter {number}: salt the water." for number in range(20)])
     for number, prompt in enumerate(prompts):
         answer = Completion.objects.create(prompt=prompt, policy=tiny, text="So.", source="chat")
