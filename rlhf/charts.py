@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from annotate.agreement import agreement
-from annotate.quality import doubly_ranked
 from rlhf.models import Metric, Run
+from rlhf.reports import snapshot_of
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,10 @@ def figures_of(run: Run) -> list[Figure]:
 def levels_of(run: Run) -> list[Level]:
     """How often people agree with each other: a reward model that agrees with them more often has
     probably seen the answers."""
-    if run.kind != Run.Kind.REWARD:
+    snapshot = snapshot_of(run)
+    if run.kind != Run.Kind.REWARD or snapshot is None or snapshot.agreement is None:
         return []
-    share = agreement(doubly_ranked(run.project)).share
-    return [Level("people", round(share.value, 4))] if share else []
+    return [Level("people", snapshot.agreement)]
 
 
 def _captions(chart: Chart, rows: list[dict[str, Any]], levels: list[Level]) -> list[str]:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from django.core.exceptions import ValidationError
+from django.db import transaction
 
 from annotate.models import Completion, Policy
 from annotate.queue import open_rank_tasks
 from rlhf.models import Evaluation, Run
+from rlhf.models.runs import lock_project
 from rlhf.selection import HELD_OUT
 
 RESAMPLES = 2000
@@ -105,13 +107,16 @@ def _mean(by_prompt: dict[int, list[float]]) -> float:
     return sum(flat) / len(flat)
 
 
+@transaction.atomic
 def ask_people(run: Run, *, prompts_at_most: int) -> int:
-    """Puts the answers of an evaluation before people: one ranking task a prompt, one answer of
-    each policy, blind, ahead of other work. Asking again adds prompts. Returns how many."""
+    """Puts the answers of an evaluation before people, on so many prompts in all: one ranking task
+    a prompt, one answer of each policy, blind, ahead of other work. Returns how many were added."""
+    lock_project(run.project)
     said = Completion.objects.sampled_by(run.pk)
     policies = set(said.values_list("policy", flat=True))
     if len(policies) < 2:
         raise ValidationError("There are no answers to compare yet: the evaluation has not ended.")
+    asked = run.project.tasks.of_batch(batch_of(run)).count()
     return open_rank_tasks(
         run.project,
         prompts=run.project.prompts.in_split(*HELD_OUT),
@@ -119,7 +124,7 @@ def ask_people(run: Run, *, prompts_at_most: int) -> int:
         overlap=run.project.overlap,
         batch=batch_of(run),
         among=said,
-        at_most=prompts_at_most,
+        at_most=max(prompts_at_most - asked, 0),
         priority=1,
     )
 

@@ -150,7 +150,7 @@ def final_folder(round: Round, kind: str) -> str:
 
 def weights_of(policy: Policy) -> str:
     """Its folder; of weights that a run here has published, every hash is verified."""
-    made = Checkpoint.objects.filter(folder=policy.folder, is_final=True).first()
+    made = Checkpoint.objects.behind(policy)
     return _whole(made) if made else policy.folder
 
 

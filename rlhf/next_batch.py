@@ -9,11 +9,8 @@ from math import ceil
 from statistics import fmean
 from typing import Any
 
-from django.db import transaction
-
 from annotate.models import Completion, Policy, User
 from annotate.queue import open_rank_tasks
-from feedback_site.bell import ring
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.models import RewardModel, Round, Run, TrainedPolicy
 from rlhf.preflight import Finding, NotReady
@@ -22,7 +19,6 @@ from rlhf.selection import TRAIN
 POOL = 5  # prompts looked at for each that is chosen
 
 
-@transaction.atomic
 def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) -> Run:
     """Samples what the live policy, the challenger, the round's SFT and its newest policy say to
     the prompts ranked least; `open_next_batch` then chooses. Raises NotReady."""
@@ -38,20 +34,14 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     if found or judge is None:
         raise NotReady(found)
     k = ceil(project.ranking_size / len(policies))
-    run = Run.objects.create(
-        project=project,
-        kind=Run.Kind.SAMPLE,
-        config={
-            "policies": [each.pk for each in policies],
-            "prompts": [each.pk for each in prompts],
-            "train": {**recipe_of("sample", round.recipe)["train"], "k": k},
-            "reward_model": judge.pk,
-            "next_batch": prompts_at_most,
-        },
-        launched_by=by,
-    )
-    ring("train", "rlhf.jobs.train", run.pk)
-    return run
+    config = {
+        "policies": [each.pk for each in policies],
+        "prompts": [each.pk for each in prompts],
+        "train": {**recipe_of("sample", round.recipe)["train"], "k": k},
+        "reward_model": judge.pk,
+        "next_batch": prompts_at_most,
+    }
+    return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by)
 
 
 def speakers_after(round: Round) -> list[Policy]:

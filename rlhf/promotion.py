@@ -11,8 +11,10 @@ from django.db import transaction
 from annotate.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
 from rlhf.gate import Refused, conditions
-from rlhf.models import Promotion
+from rlhf.learning.manifest import Corrupt
+from rlhf.models import Checkpoint, Promotion
 from rlhf.models.runs import lock_project
+from rlhf.tail import ensure_whole
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +56,11 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
     """Lets `policy` answer a share of the chats, beside the live one."""
     _check_reason(reason)
     _check_speaks(policy)
+    _check_whole(policy)
     _warm(policy, must_answer=True)
     with transaction.atomic():
-        lock_project(policy.project)
-        policy.refresh_from_db()
+        _lock(policy)
+        _check_speaks(policy)
         if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
             raise ValidationError(f"{policy} is {policy.get_state_display().lower()} already.")
         previous = policy.go_challenge()
@@ -68,8 +71,7 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
 def reject(policy: Policy, *, by: User, reason: str) -> Promotion:
     """It speaks to no guest, as a challenger no more; it can still be promoted, with a reason."""
     _check_reason(reason)
-    lock_project(policy.project)
-    policy.refresh_from_db()
+    _lock(policy)
     if policy.state not in (Policy.State.CANDIDATE, Policy.State.CHALLENGER):
         raise ValidationError(f"{policy} is {policy.get_state_display().lower()}: not a candidate.")
     policy.state = Policy.State.REJECTED
@@ -78,8 +80,9 @@ def reject(policy: Policy, *, by: User, reason: str) -> Promotion:
 
 
 def _decided(
-    policy: Policy, act: str, *, by: User, reason: str, previous: Policy | None = None
+    policy: Policy, act: str, *, by: User, reason: str, previous: Policy | None = None, **seen: Any
 ) -> Promotion:
+    """The record of a decision. `seen`: what the gate saw, kept with it."""
     return Promotion.objects.create(
         project=policy.project,
         policy=policy,
@@ -87,6 +90,7 @@ def _decided(
         act=act,
         reason=reason.strip(),
         decided_by=by,
+        **seen,
     )
 
 
@@ -114,28 +118,39 @@ def _check_speaks(policy: Policy) -> None:
         raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
 
 
+def _check_whole(policy: Policy) -> None:
+    """Weights that a run here has published must still be those, to the last byte."""
+    try:
+        if made := Checkpoint.objects.behind(policy):
+            ensure_whole(made)
+    except Corrupt as damage:
+        raise ValidationError(
+            f"The model of {policy} is damaged ({damage}), so nothing was changed. Bring its "
+            "folder back from a backup, or choose another policy."
+        )
+
+
+def _lock(policy: Policy) -> None:
+    """One decision at a time in a project; the policy as it is now."""
+    lock_project(policy.project)
+    policy.refresh_from_db()
+
+
 def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen: Any) -> Promotion:
-    """`seen`: what the gate saw, kept with the decision."""
     _check_reason(reason)
     _check_speaks(policy)
+    _check_whole(policy)
     _warm(policy, must_answer=not is_rollback)
     with transaction.atomic():
-        lock_project(policy.project)
-        policy.refresh_from_db()
+        _lock(policy)
+        _check_speaks(policy)
         if policy.state == Policy.State.LIVE:
             raise ValidationError(f"{policy} is live already.")
         if is_rollback and previous_live(policy.project) != policy:
             raise ValidationError(MOVED_ON)
-        previous = policy.go_live()
-        return Promotion.objects.create(
-            project=policy.project,
-            policy=policy,
-            previous=previous,
-            is_rollback=is_rollback,
-            reason=reason.strip(),
-            decided_by=by,
-            **seen,
-        )
+        act, previous = Promotion.Act.PROMOTE, policy.go_live()
+        decision = {"by": by, "reason": reason, "previous": previous, "is_rollback": is_rollback}
+        return _decided(policy, act, **decision, **seen)
 
 
 def _warm(policy: Policy, *, must_answer: bool) -> None:

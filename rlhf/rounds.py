@@ -119,7 +119,6 @@ def launch_comparison(
     )
 
 
-@transaction.atomic
 def launch_sampling(
     project: Project,
     *,
@@ -136,21 +135,14 @@ def launch_sampling(
     With `distil`, the finished answers become demonstrations instead: what a policy says with its
     prompt, another can learn to say without."""
     _check_sampling(policies, k, prompts, distil=distil)
-    run = Run.objects.create(
-        project=project,
-        kind=Run.Kind.SAMPLE,
-        config={
-            "policies": [policy.pk for policy in policies],
-            "prompts": [prompt.pk for prompt in prompts],
-            "train": {**recipe_of("sample", "small")["train"], "k": k},
-            "distil": distil,
-            "is_comparison": is_comparison,
-        },
-        seed=seed,
-        launched_by=by,
-    )
-    ring("train", "rlhf.jobs.train", run.pk)
-    return run
+    config = {
+        "policies": sorted(policy.pk for policy in policies),
+        "prompts": sorted(prompt.pk for prompt in prompts),
+        "train": {**recipe_of("sample", "small")["train"], "k": k},
+        "distil": distil,
+        "is_comparison": is_comparison,
+    }
+    return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by, seed=seed)
 
 
 def stage_configs(

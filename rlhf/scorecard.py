@@ -7,10 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
-
 from annotate.models import Policy, Project, User
-from feedback_site.bell import ring
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.leases import Lease
 from rlhf.models import Run, Suite, SuiteResult
@@ -22,7 +19,6 @@ LONGEST_ANSWER = 96  # tokens
 POLICIES_SHOWN = 5
 
 
-@transaction.atomic
 def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
     """All active suites, for each of the policies. Raises NotReady."""
     suites = Suite.active_in(project)
@@ -34,14 +30,8 @@ def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy
     if findings:
         raise NotReady(findings)
     train = {**recipe_of("sample", "small")["train"], "k": 1, "max_new_tokens": LONGEST_ANSWER}
-    run = Run.objects.create(
-        project=project,
-        kind=Run.Kind.SCORECARD,
-        config={"policies": [each.pk for each in policies], "suites": suites, "train": train},
-        launched_by=by,
-    )
-    ring("train", "rlhf.jobs.train", run.pk)
-    return run
+    config = {"policies": [each.pk for each in policies], "suites": suites, "train": train}
+    return Run.launch(project, kind=Run.Kind.SCORECARD, config=config, by=by)
 
 
 def questions_of(run: Run) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
+from annotate.agreement import Ranked, agreement
 from annotate.models import Demonstration, Feedback, Project, Prompt, Ranking, User
 from annotate.models.labels import LabelQuerySet
 from rlhf.leases import Lease
@@ -61,7 +62,7 @@ def freeze(lease: Lease) -> Snapshot:
         return existing
     frozen = collect(lease.run)
     written = lease.path / f"data-{uuid.uuid4().hex}"
-    manifest = write(written, frozen.files)
+    manifest, shared = write(written, frozen.files), agreement_in(frozen.rankings)
     with lease.fenced() as run:
         place = settings.DATA_DIR / run.folder / "data"
         if place.exists():  # of an attempt that died before it could say so
@@ -73,6 +74,7 @@ def freeze(lease: Lease) -> Snapshot:
             sha256=manifest["sha256"],
             counts=frozen.counts,
             filters=filters_of(run).as_dict(),
+            agreement=shared,
         )
         snapshot.demonstrations.set(frozen.demonstrations)
         snapshot.rankings.set(frozen.rankings)
@@ -91,6 +93,15 @@ def collect_for(kind: str, project: Project, filters: Filters, *, train: dict[st
     if kind == Run.Kind.PPO:
         return _for_ppo(project, filters, with_demonstrations=bool(train.get("ptx_weight")))
     return COLLECTORS[kind](project, filters)
+
+
+def agreement_in(rankings: Iterable[Ranking]) -> float | None:
+    """How often those who ranked the same prompt prefer the same, 0 to 1."""
+    orders = (
+        (each, {p.completion_id: p.place for p in each.placements.all()}) for each in rankings
+    )
+    share = agreement(Ranked(r.prompt_id, r.labeler_id, places) for r, places in orders).share
+    return round(share.value, 4) if share else None
 
 
 def filters_of(run: Run) -> Filters:

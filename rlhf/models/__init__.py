@@ -1,6 +1,7 @@
 """Rounds, the runs they are made of, and what came out of whose labels."""
 
 from rlhf.models.documents import Document
+from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import (
     Checkpoint,
     Evaluation,
@@ -9,7 +10,7 @@ from rlhf.models.outcomes import (
     Snapshot,
     TrainedPolicy,
 )
-from rlhf.models.runs import LeaseLost, Metric, Round, Run, Sample
+from rlhf.models.runs import LeaseLost, Round, Run
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
 from rlhf.models.withdrawals import Withdrawal
 

@@ -49,6 +49,9 @@ class Snapshot(models.Model):
     sha256 = models.CharField(max_length=64)
     counts = models.JSONField(help_text="Lines of each data file.")
     filters = models.JSONField(default=dict)
+    agreement = models.FloatField(
+        null=True, help_text="How often the people in its rankings prefer the same, 0 to 1."
+    )
     demonstrations = models.ManyToManyField(Demonstration, related_name="snapshots")
     rankings = models.ManyToManyField(Ranking, related_name="snapshots")
     feedback = models.ManyToManyField(Feedback, related_name="snapshots")
@@ -69,6 +72,10 @@ class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
     def published(self) -> CheckpointQuerySet:
         """What a run was made for, as opposed to what it saved on the way."""
         return self.filter(is_final=True)
+
+    def behind(self, policy: Policy) -> Checkpoint | None:
+        """The published model with whose weights it speaks, be it with a prompt of its own."""
+        return self.published().filter(folder=policy.folder).first() if policy.folder else None
 
 
 class Checkpoint(LeasedRow):

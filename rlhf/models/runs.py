@@ -5,16 +5,15 @@ who is too late gets False. What a worker writes it writes under its lease (see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Exists, Max, OuterRef, Q
-from django.db.models.fields.json import KeyTransform
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models import Policy, Project, User
+from feedback_site.bell import ring
 
 
 class LeaseLost(Exception):
@@ -207,6 +206,21 @@ class Run(models.Model):
             return None
         return self.seconds * (1 - self.share_done) / self.share_done
 
+    @classmethod
+    @transaction.atomic
+    def launch(
+        cls, project: Project, *, kind: str, config: dict[str, Any], by: User | None, seed: int = 0
+    ) -> Run:
+        """Queues work that belongs to no round. While the same is under way there is no second run:
+        two operators who press a button at once get one."""
+        lock_project(project)
+        work = {"project": project, "round": None, "kind": kind, "config": config, "seed": seed}
+        if same := cls.objects.not_over().filter(**work).first():
+            return same
+        run = cls.objects.create(**work, launched_by=by)
+        ring("train", "rlhf.jobs.train", run.pk)
+        return run
+
     def _move(
         self, *, to: State, come_from: tuple[State, ...], token: int | None = None, **fields: Any
     ) -> bool:
@@ -315,94 +329,6 @@ class LeasedRow(models.Model):
 
     class Meta:
         abstract = True
-
-
-MOST_POINTS = 300  # of a line: a chart has about as many pixels
-THINNED = """
-SELECT picked.id
-FROM unnest(%(splits)s::text[]) AS splits (split),
-     generate_series(%(after)s, %(last)s, %(stretch)s) AS stretches (before),
-     LATERAL (
-       (SELECT id FROM rlhf_metric
-        WHERE run_id = %(run)s AND split = splits.split AND step > before
-          AND step <= before + %(stretch)s AND before = %(after)s
-        ORDER BY step LIMIT 1)
-       UNION
-       (SELECT id FROM rlhf_metric
-        WHERE run_id = %(run)s AND split = splits.split AND step > before
-          AND step <= before + %(stretch)s
-        ORDER BY step DESC LIMIT 1)
-     ) AS picked
-"""
-
-
-class MetricQuerySet(models.QuerySet["Metric"]):
-    def of(self, run: Run, *, after: int = -1) -> MetricQuerySet:
-        return self.filter(run=run, step__gt=after)
-
-    def in_split(self, split: str) -> MetricQuerySet:
-        return self.filter(split=split)
-
-    def thinned(
-        self, run: Run, *, splits: Sequence[str], after: int = -1, most: int = MOST_POINTS
-    ) -> MetricQuerySet:
-        """All rows of a short run. Of a long one, in each split the first and the last of each of
-        `most` equal stretches, found by as many looks into the index: millions of rows cost no more
-        to draw than thousands."""
-        if run.step - after <= most:
-            return self.of(run, after=after)
-        bounds = {"after": after, "last": run.step, "stretch": -(-(run.step - after) // most)}
-        with connection.cursor() as cursor:
-            cursor.execute(THINNED, {"run": run.pk, "splits": list(splits), **bounds})
-            return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
-
-    def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
-        """(KL, score) of each step of PPO."""
-        rows = self.filter(split="train", **{"values__objective/kl__isnull": False})
-        names = ("objective/kl", "objective/scores")
-        both = {f"n{i}": KeyTransform(name, "values") for i, name in enumerate(names)}
-        return rows.annotate(**both).values_list("n0", "n1")
-
-
-class Metric(LeasedRow):
-    """One line of a run's metrics.jsonl."""
-
-    run = models.ForeignKey(Run, models.CASCADE, related_name="metrics")
-    step = models.PositiveIntegerField()
-    split = models.CharField(max_length=10)
-    values = models.JSONField()
-    time = models.DateTimeField()
-
-    objects = MetricQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["step", "id"]
-        constraints = [
-            models.UniqueConstraint(fields=["run", "split", "step"], name="one_metric_row_a_step")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.run} step {self.step} {self.split}"
-
-
-class Sample(LeasedRow):
-    """What a policy in training says to one of the run's fixed prompts."""
-
-    run = models.ForeignKey(Run, models.CASCADE, related_name="samples")
-    step = models.PositiveIntegerField()
-    prompt = models.ForeignKey("annotate.Prompt", models.CASCADE, related_name="+")
-    text = models.TextField()
-    score = models.FloatField(null=True)
-    kl = models.FloatField(null=True)
-
-    class Meta:
-        ordering = ["step", "prompt_id"]
-        constraints = [
-            models.UniqueConstraint(fields=["run", "step", "prompt"], name="one_sample_a_step")
-        ]
-
-    def __str__(self) -> str:
-        return self.text[:60]
 
 
 def lock_project(project: Project) -> Project:

@@ -20,7 +20,7 @@ from rlhf.verdicts import evaluation_page
 
 
 @require_http_methods(["GET", "POST"])
-def evaluation(request: Request, slug: str) -> HttpResponse:
+def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     form = ComparisonForm(project, request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -78,5 +78,7 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
 
 def _said(asked: int) -> str:
     if not asked:
-        return "All prompts of this evaluation on which the answers differ wait for people already."
-    return f"{asked} prompts wait for people to compare the answers, blind."
+        return (
+            "So many wait for people already, or all on which the answers differ. Ask about more."
+        )
+    return f"{asked} more prompts wait for people to compare the answers, blind."

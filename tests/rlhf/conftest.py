@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 from django.conf import settings
@@ -16,10 +17,16 @@ from redis import Redis
 
 from annotate.models import Completion, Demonstration, Policy, Project, Prompt, Ranking, User
 from feedback_site import bell
-from rlhf.models import Round
+from rlhf.learning.manifest import sha256, write_manifest
+from rlhf.leases import claim
+from rlhf.models import Checkpoint, Round, Run, TrainedPolicy
 from rlhf.rounds import launch_round
+from rlhf.supervisor import supervise
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
+CARD = (
+    "---\nlibrary_name: transformers\n---\n\n# Policy trained by PPO\n\n<script>alert(1)</script>\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +102,57 @@ def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) ->
 @pytest.fixture
 def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
     return launch_round(project, by=olga, base=base, recipe="tiny")
+
+
+@pytest.fixture
+def evaluated(round, fake_trainer) -> Run:
+    while lease := claim():
+        supervise(lease, Event())
+    return round.runs.get(kind=Run.Kind.EVALUATE)
+
+
+@pytest.fixture
+def publish(project: Project, data_dir: Path) -> Callable[..., Checkpoint]:
+    """Puts a model folder into DATA_DIR, and its row into the database."""
+
+    def make(kind: str = Run.Kind.PPO, **fields: object) -> Checkpoint:
+        fields = {"state": Run.State.SUCCEEDED, "config": {"train": {"beta": 0.05}}, **fields}
+        run = Run.objects.create(project=project, kind=kind, lease_token=1, **fields)
+        folder = data_dir / run.folder / "t1/model"
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(CARD)
+        (folder / "model.safetensors").write_bytes(bytes(range(256)) * 40)
+        write_manifest(folder)
+        return Checkpoint.objects.create(
+            run=run,
+            lease_token=1,
+            step=16,
+            folder=f"{run.folder}/t1/model",
+            manifest_sha256=sha256(folder / "manifest.json"),
+            is_final=True,
+        )
+
+    return make
+
+
+@pytest.fixture
+def publish_policy(publish: Callable[..., Checkpoint]) -> Callable[..., Policy]:
+    """Publishes a model that a policy of this name speaks with."""
+
+    def make(name: str = "r1-ppo", **fields: object) -> Policy:
+        checkpoint = publish(**fields)
+        policy = checkpoint.run.project.policies.create(
+            name=name, origin=Policy.Origin.TRAINED, folder=checkpoint.folder
+        )
+        TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+        return policy
+
+    return make
+
+
+@pytest.fixture
+def model(publish_policy: Callable[..., Policy]) -> Checkpoint:
+    return publish_policy().training.checkpoint
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from annotate.models import Membership, Policy, User
 from rlhf import promotion
-from rlhf.models import Promotion, Round, Run
+from rlhf.evaluation import batch_of
+from rlhf.models import Promotion, RewardModel, Round, Run
 from rlhf.rounds import cancel_round
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,6 +105,46 @@ def test_first_in_line_moves_a_round_once(project, round, press, labels, base, o
     Run.objects.create(project=project, kind=Run.Kind.SAMPLE, priority=3)
     press("rounds_show", round.number, act="first")
     assert set(round.runs.values_list("priority", flat=True)) == {4}
+
+
+LAUNCHES = {
+    "policies_sample": {"k": 2, "split": "test"},
+    "policies_evaluation": {"prompts": 3},
+    "policies_suites": {},
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_a_sampling_comparison_or_scorecard_is_launched_once_while_it_is_under_way(
+    name, project, prompts, base, press
+):
+    other = project.policies.create(name="other", origin="base", folder=base.folder)
+    chosen = [base.pk, other.pk]
+    form = {**LAUNCHES[name], "policies": chosen, "compared": chosen}
+    assert press(name, **form) == [HTTPStatus.FOUND, HTTPStatus.FOUND]
+    run = Run.objects.get()
+    run.request_cancel()
+    press(name, **form)
+    assert Run.objects.count() == 2, "the earlier one was over"
+
+
+def test_what_differs_is_another_run(project, prompts, base, olga, browse):
+    url = reverse("policies_sample", args=[project.slug])
+    for k in (2, 3, 2):
+        browse(olga).post(url, {"policies": [base.pk], "k": k, "split": "test"})
+    assert [run.config["train"]["k"] for run in Run.objects.all()] == [2, 3]
+
+
+def test_the_next_batch_is_sampled_once(project, round, base, press, publish):
+    base.go_live()
+    RewardModel.objects.create(project=project, checkpoint=publish(Run.Kind.REWARD))
+    press("rounds_next_batch", round.number, prompts=3)
+    assert Run.objects.samplings().count() == 1
+
+
+def test_people_are_asked_about_so_many_prompts_not_twice_as_many(project, evaluated, press):
+    press("rounds_ask_people", evaluated.round.number, prompts=2)
+    assert project.tasks.of_batch(batch_of(evaluated)).count() == 2
 
 
 def test_promote_is_one_decision(project, line, press):

@@ -55,13 +55,6 @@ def test_the_same_seed_gives_the_same_interval():
     assert compare(matches, seed=5) == compare(matches, seed=5)
 
 
-@pytest.fixture
-def evaluated(round, fake_trainer) -> Run:
-    while lease := claim():
-        supervise(lease, Event())
-    return round.runs.get(kind=Run.Kind.EVALUATE)
-
-
 def tasks_of(run: Run) -> list[Task]:
     return list(Task.objects.of_batch(batch_of(run)).prefetch_related("completions__policy"))
 
@@ -77,7 +70,7 @@ def test_people_compare_one_answer_of_each_policy_on_held_out_prompts(evaluated)
 
 @pytest.mark.django_db(transaction=True)
 def test_asking_again_adds_prompts_and_doubles_none(evaluated):
-    assert [ask_people(evaluated, prompts_at_most=n) for n in (1, 2, 9, 9)] == [1, 2, 1, 0]
+    assert [ask_people(evaluated, prompts_at_most=n) for n in (1, 3, 3, 9, 9)] == [1, 2, 0, 1, 0]
     assert len({task.prompt_id for task in tasks_of(evaluated)}) == 4
 
 

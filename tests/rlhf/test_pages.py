@@ -7,7 +7,7 @@ from annotate.models import Policy, Ranking
 from rlhf import promotion
 from rlhf.leases import claim
 from rlhf.models import Checkpoint, Evaluation, Metric, Promotion, Round, Run, Sample, TrainedPolicy
-from rlhf.models.runs import THINNED
+from rlhf.models.metrics import THINNED
 from rlhf.rounds import launch_round, launch_sampling
 
 
@@ -73,7 +73,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds_samples": {"number": round.number},
         "rounds_run": {"run_id": sampling.pk},
         "rounds_metrics": {"run_id": first.pk},
-        "evaluation": {},
+        "policies_evaluation": {},
         "policies": {},
         "policies_sample": {},
         "policies_decisions": {},
@@ -93,7 +93,7 @@ ACTS = {
     "rounds_new": {},
     "rounds_show": {"act": "cancel"},
     "rounds_run": {"act": "cancel"},
-    "evaluation": {},
+    "policies_evaluation": {},
     "rounds_ask_people": {"prompts": 3},
     "policies_sample": {},
     "policies_promote": {"reason": "better"},

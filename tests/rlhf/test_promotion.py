@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ValidationError
 
@@ -119,3 +121,47 @@ def test_a_policy_known_only_by_its_words_cannot_go_live(project, abc, olga, war
     abc[0].folder = ""
     with pytest.raises(ValidationError, match="no weights and no endpoint"):
         promote(abc[0], by=olga, reason="1")
+
+
+def flip_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "manifest.json"])
+@pytest.mark.parametrize("act", [promote, promotion.challenge])
+def test_a_policy_whose_files_are_not_those_it_was_published_with_is_refused_by_name(
+    act, damaged, project, abc, olga, warmed, model, data_dir
+):
+    promote(abc[0], by=olga, reason="the first")
+    flip_a_byte(data_dir / model.folder / damaged)
+    with pytest.raises(ValidationError, match=r"The model of r1-ppo is damaged \(.*manifest"):
+        act(model.trained_policy.policy, by=olga, reason="better")
+    assert (live(project), warmed) == ("a", [abc[0]])
+    assert Promotion.objects.count() == 1
+
+
+def test_a_prompt_of_its_own_saves_no_damaged_model(project, olga, warmed, model, data_dir):
+    prompted = project.policies.create(
+        name="polite", origin=Policy.Origin.PROMPTED, folder=model.folder, system_prompt="Please."
+    )
+    flip_a_byte(data_dir / model.folder / "model.safetensors")
+    with pytest.raises(ValidationError, match="The model of polite is damaged"):
+        promote(prompted, by=olga, reason="polite")
+    assert live(project) is None
+
+
+def test_the_way_back_does_not_lead_to_a_damaged_model(project, abc, olga, warmed, model, data_dir):
+    ppo = model.trained_policy.policy
+    promote(ppo, by=olga, reason="better")
+    promote(abc[0], by=olga, reason="better still")
+    flip_a_byte(data_dir / model.folder / "model.safetensors")
+    with pytest.raises(ValidationError, match="r1-ppo is damaged"):
+        roll_back(project, by=olga, reason="worse after all")
+    assert live(project) == "a"
+
+
+def test_a_whole_model_is_promoted(project, olga, warmed, model):
+    promote(model.trained_policy.policy, by=olga, reason="better")
+    assert live(project) == "r1-ppo"

@@ -1,8 +1,6 @@
 """Published models: what the page shows is what lies in DATA_DIR, and may be taken home."""
 
-import hashlib
 import io
-import json
 import tarfile
 
 import pytest
@@ -10,46 +8,7 @@ from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 
 from annotate.models import Policy
-from rlhf.models import Checkpoint, RewardModel, Run, TrainedPolicy
-
-CARD = (
-    "---\nlibrary_name: transformers\n---\n\n# Policy trained by PPO\n\n<script>alert(1)</script>\n"
-)
-
-
-@pytest.fixture
-def publish(project, data_dir):
-    """Puts a model folder into DATA_DIR, and its row into the database."""
-
-    def make(kind=Run.Kind.PPO):
-        run = Run.objects.create(project=project, kind=kind, config={"train": {"beta": 0.05}})
-        folder = data_dir / run.folder / "t1/model"
-        folder.mkdir(parents=True)
-        files = {"README.md": CARD.encode(), "model.safetensors": bytes(range(256)) * 40}
-        listed = {}
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-            listed[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        (folder / "manifest.json").write_text(json.dumps({"files": listed}))
-        return Checkpoint.objects.create(
-            run=run,
-            step=16,
-            folder=f"{run.folder}/t1/model",
-            manifest_sha256=hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
-            is_final=True,
-        )
-
-    return make
-
-
-@pytest.fixture
-def model(publish, project):
-    checkpoint = publish()
-    policy = Policy.objects.create(
-        project=project, name="r1-ppo", origin=Policy.Origin.TRAINED, folder=checkpoint.folder
-    )
-    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
-    return checkpoint
+from rlhf.models import Checkpoint, RewardModel, Run
 
 
 def test_the_list_names_policies_and_reward_models(browse, olga, project, model, publish):

@@ -1,0 +1,97 @@
+"""What a run says of itself while it works: its figures, and what its policy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import connection, models
+from django.db.models.fields.json import KeyTransform
+
+from rlhf.models.runs import LeasedRow, Run
+
+MOST_POINTS = 300  # of a line: a chart has about as many pixels
+THINNED = """
+SELECT picked.id
+FROM unnest(%(splits)s::text[]) AS splits (split),
+     generate_series(%(after)s, %(last)s, %(stretch)s) AS stretches (before),
+     LATERAL (
+       (SELECT id FROM rlhf_metric
+        WHERE run_id = %(run)s AND split = splits.split AND step > before
+          AND step <= before + %(stretch)s AND before = %(after)s
+        ORDER BY step LIMIT 1)
+       UNION
+       (SELECT id FROM rlhf_metric
+        WHERE run_id = %(run)s AND split = splits.split AND step > before
+          AND step <= before + %(stretch)s
+        ORDER BY step DESC LIMIT 1)
+     ) AS picked
+"""
+
+
+class MetricQuerySet(models.QuerySet["Metric"]):
+    def of(self, run: Run, *, after: int = -1) -> MetricQuerySet:
+        return self.filter(run=run, step__gt=after)
+
+    def in_split(self, split: str) -> MetricQuerySet:
+        return self.filter(split=split)
+
+    def thinned(
+        self, run: Run, *, splits: Sequence[str], after: int = -1, most: int = MOST_POINTS
+    ) -> MetricQuerySet:
+        """All rows of a short run. Of a long one, in each split the first and the last of each of
+        `most` equal stretches, found by as many looks into the index: millions of rows cost no more
+        to draw than thousands."""
+        if run.step - after <= most:
+            return self.of(run, after=after)
+        bounds = {"after": after, "last": run.step, "stretch": -(-(run.step - after) // most)}
+        with connection.cursor() as cursor:
+            cursor.execute(THINNED, {"run": run.pk, "splits": list(splits), **bounds})
+            return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
+
+    def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
+        """(KL, score) of each step of PPO."""
+        rows = self.filter(split="train", **{"values__objective/kl__isnull": False})
+        names = ("objective/kl", "objective/scores")
+        both = {f"n{i}": KeyTransform(name, "values") for i, name in enumerate(names)}
+        return rows.annotate(**both).values_list("n0", "n1")
+
+
+class Metric(LeasedRow):
+    """One line of a run's metrics.jsonl."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="metrics")
+    step = models.PositiveIntegerField()
+    split = models.CharField(max_length=10)
+    values = models.JSONField()
+    time = models.DateTimeField()
+
+    objects = MetricQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["step", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "split", "step"], name="one_metric_row_a_step")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run} step {self.step} {self.split}"
+
+
+class Sample(LeasedRow):
+    """What a policy in training says to one of the run's fixed prompts."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="samples")
+    step = models.PositiveIntegerField()
+    prompt = models.ForeignKey("annotate.Prompt", models.CASCADE, related_name="+")
+    text = models.TextField()
+    score = models.FloatField(null=True)
+    kl = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ["step", "prompt_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "step", "prompt"], name="one_sample_a_step")
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:60]
