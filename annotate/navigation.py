@@ -32,9 +32,16 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if membership is None or membership.project.slug != match.kwargs["slug"]:
         return {}
     rooms = [
-        {"url_name": name, "label": label, "is_here": request.path.startswith(address)}
+        {"url_name": name, "label": label, "is_here": _is_in(name, request)}
         for name, label, role in ROOMS
         if membership.role in MAY_ACT_AS[role]
-        for address in [reverse(name, args=[membership.project.slug])]
     ]
     return {"here": {"project": membership.project, "role": membership.role, "rooms": rooms}}
+
+
+def _is_in(room: str, request: HttpRequest) -> bool:
+    """By its address, or by the name of that: `policies_suites` belongs to the policies."""
+    match = request.resolver_match
+    assert match is not None
+    address = reverse(room, args=[match.kwargs["slug"]])
+    return request.path.startswith(address) or str(match.url_name).startswith(f"{room}_")

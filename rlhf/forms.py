@@ -286,6 +286,10 @@ class DocumentsForm(forms.Form):
     )
 
 
+class RoomForm(forms.Form):
+    keep_rounds = forms.IntegerField(min_value=0, max_value=1000)
+
+
 class AskPeopleForm(forms.Form):
     prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
 

@@ -148,9 +148,15 @@ def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen:
             raise ValidationError(f"{policy} is live already.")
         if is_rollback and previous_live(policy.project) != policy:
             raise ValidationError(MOVED_ON)
-        act, previous = Promotion.Act.PROMOTE, policy.go_live()
-        decision = {"by": by, "reason": reason, "previous": previous, "is_rollback": is_rollback}
-        return _decided(policy, act, **decision, **seen)
+        return _decided(
+            policy,
+            Promotion.Act.PROMOTE,
+            by=by,
+            reason=reason,
+            previous=policy.go_live(),
+            is_rollback=is_rollback,
+            **seen,
+        )
 
 
 def _warm(policy: Policy, *, must_answer: bool) -> None:

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 
 
 class Gone(Exception):
-    """The row is there, the folder is not; the message says which."""
+    """The row is there, the folder is not; the message says so."""
 
 
 def published(project: Project) -> list[Checkpoint]:
@@ -67,6 +67,8 @@ def tar_of(checkpoint: Checkpoint, root: str) -> Iterator[bytes]:
 
 def _folder(checkpoint: Checkpoint) -> Path:
     folder = settings.DATA_DIR / checkpoint.folder
+    if checkpoint.removed_at:
+        raise Gone(f"Its files were removed on {checkpoint.removed_at:%d %B %Y}; its record stays.")
     if not (folder / MANIFEST).is_file():
         raise Gone(f"{checkpoint.folder} is no longer in DATA_DIR; its record stays.")
     return folder

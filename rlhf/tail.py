@@ -137,6 +137,10 @@ def last_checkpoint(run: Run) -> Checkpoint | None:
 def ensure_whole(checkpoint: Checkpoint) -> None:
     """Raises Corrupt unless the row vouches for the manifest, and the manifest for every file."""
     folder = settings.DATA_DIR / checkpoint.folder
+    if checkpoint.removed_at:
+        raise Corrupt(
+            f"{checkpoint.folder}: removed to make room, {checkpoint.removed_at:%d %B %Y}"
+        )
     try:
         found = sha256(folder / "manifest.json")
     except OSError as error:

@@ -32,14 +32,14 @@ urlpatterns = [
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"
     ),
-    path("p/<slug:slug>/models/", registry.models, name="models"),
-    path("p/<slug:slug>/models/<int:model_id>/", registry.models_show, name="models_show"),
+    path("p/<slug:slug>/models/", registry.policies_models, name="policies_models"),
+    path("p/<slug:slug>/models/<int:model_id>/", registry.policies_model, name="policies_model"),
     path(
         "p/<slug:slug>/models/<int:model_id>/model.tar",
-        registry.models_download,
-        name="models_download",
+        registry.policies_model_tar,
+        name="policies_model_tar",
     ),
-    path("p/<slug:slug>/evaluation/", evaluation.evaluation, name="evaluation"),
+    path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(

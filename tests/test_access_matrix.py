@@ -30,14 +30,14 @@ LEAST_ROLE = {
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
-    "gold": REVIEWER,
-    **dict.fromkeys(["evaluation", "project_settings", "guideline_new"], OPERATOR),
+    **dict.fromkeys(["gold", "labelers_guests"], REVIEWER),
+    **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
     "review_one": NO_REVIEW,
     "practice": NO_PRACTICE,
 }
 OWN_PREFIXES = ("chat_",)
 OWN_NAMES = {"assignment", "draft", "skip", "undo"}
-OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "models")
+OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground")
 
 ROLES = {
     GUEST: {"gus", "alice", "bob", "rita", "olga"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
 from rlhf.models.documents import Document
@@ -73,6 +74,15 @@ class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
         """What a run was made for, as opposed to what it saved on the way."""
         return self.filter(is_final=True)
 
+    def here(self, project: Project) -> CheckpointQuerySet:
+        """Published models whose files have not been removed."""
+        named = self.select_related("run__round__base", "trained_policy__policy", "reward_model")
+        return named.published().filter(run__project=project, removed_at=None)
+
+    def saves(self, project: Project) -> CheckpointQuerySet:
+        """What trainings saved on the way, to go on from."""
+        return self.filter(run__project=project, is_final=False).select_related("run")
+
     def behind(self, policy: Policy) -> Checkpoint | None:
         """The published model with whose weights it speaks, be it with a prompt of its own."""
         return self.published().filter(folder=policy.folder).first() if policy.folder else None
@@ -86,6 +96,10 @@ class Checkpoint(LeasedRow):
     folder = models.CharField(max_length=300, help_text="Relative to DATA_DIR.")
     manifest_sha256 = models.CharField(max_length=64)
     is_final = models.BooleanField(default=False, help_text="The published model, not a save.")
+    is_kept = models.BooleanField(default=False, help_text="An operator wants its files to stay.")
+    removed_at = models.DateTimeField(
+        null=True, help_text="When the files of a published model went, to make room."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = CheckpointQuerySet.as_manager()
@@ -106,11 +120,22 @@ class Checkpoint(LeasedRow):
             return str(self.trained_policy.policy)
         return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
 
+    def keep(self, *, kept: bool) -> None:
+        self.is_kept = kept
+        self.save(update_fields=["is_kept"])
+
+    def give_up(self) -> None:
+        """From now on its files do not count; whoever spoke with them is known by their words."""
+        Policy.objects.filter(folder=self.folder).update(folder="")
+        self.removed_at = timezone.now()
+        self.save(update_fields=["removed_at"])
+
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
     def judge_of(self, round: Round) -> RewardModel | None:
         """The round's own, or else the project's newest: it judges, and trains nothing."""
-        models = self.filter(project=round.project).select_related("checkpoint__run")
+        models = self.filter(project=round.project, checkpoint__removed_at=None)
+        models = models.select_related("checkpoint__run")
         return models.filter(checkpoint__run__round=round).first() or models.first()
 
 

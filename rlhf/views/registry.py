@@ -6,25 +6,46 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 from asgiref.sync import sync_to_async
+from django.contrib import messages
 from django.http import Http404, HttpResponse, StreamingHttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.template.defaultfilters import filesizeformat
+from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
+from rlhf.forms import RoomForm
 from rlhf.registry import Gone, card_of, files_of, published, tar_of
+from rlhf.retention import KEEP_ROUNDS, free_room, room_of
 
 
-@require_GET
-def models(request: Request, slug: str) -> HttpResponse:
+@require_http_methods(["GET", "POST"])
+def policies_models(request: Request, slug: str) -> HttpResponse:
+    """The list; a POST makes room by removing the files that nothing needs."""
     project = project_for(request.user, slug, Role.OPERATOR)
-    context = {"project": project, "models": published(project)}
+    form = RoomForm(request.POST or request.GET or None)
+    keep_rounds = form.cleaned_data["keep_rounds"] if form.is_valid() else KEEP_ROUNDS
+    if request.method == "POST" and form.is_valid():
+        freed = free_room(project, keep_rounds=keep_rounds)
+        messages.success(request, f"{filesizeformat(freed)} are free again.")
+        return redirect("policies_models", slug=slug)
+    room = room_of(project, keep_rounds=keep_rounds)
+    context = {
+        "project": project,
+        "models": published(project),
+        "room": room,
+        "held": {each.model.pk: each for each in room.holdings},
+        "keep_rounds": keep_rounds,
+    }
     return render(request, "rlhf/models.html", context)
 
 
-@require_GET
-def models_show(request: Request, slug: str, model_id: int) -> HttpResponse:
+@require_http_methods(["GET", "POST"])
+def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
     model = model_for(request.user, slug, model_id)
+    if request.method == "POST":
+        model.keep(kept=request.POST.get("act") == "keep")
+        return redirect("policies_models", slug=slug)
     try:
         files, card, gone = files_of(model), card_of(model), ""
     except Gone as error:
@@ -42,7 +63,7 @@ def models_show(request: Request, slug: str, model_id: int) -> HttpResponse:
 
 
 @require_GET
-def models_download(request: Request, slug: str, model_id: int) -> StreamingHttpResponse:
+def policies_model_tar(request: Request, slug: str, model_id: int) -> StreamingHttpResponse:
     model = model_for(request.user, slug, model_id)
     name = f"{slug}-{model.name}".replace(" ", "-")
     try:

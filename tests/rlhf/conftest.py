@@ -121,6 +121,8 @@ def publish(project: Project, data_dir: Path) -> Callable[..., Checkpoint]:
         folder = data_dir / run.folder / "t1/model"
         folder.mkdir(parents=True)
         (folder / "README.md").write_text(CARD)
+        for name in ("config.json", "tokenizer.json"):
+            (folder / name).write_text("{}")
         (folder / "model.safetensors").write_bytes(bytes(range(256)) * 40)
         write_manifest(folder)
         return Checkpoint.objects.create(

@@ -45,3 +45,11 @@ document.addEventListener("click", async (event) => {
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
 });
+
+// On a narrow screen the rooms scroll sideways: begin with the one we are in.
+const here = document.querySelector(".site-header nav [aria-current]");
+if (here) {
+  const rooms = here.parentElement;
+  const middle = here.offsetLeft - rooms.offsetLeft + here.offsetWidth / 2;
+  rooms.scrollLeft = middle - rooms.clientWidth / 2;
+}
