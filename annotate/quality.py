@@ -22,7 +22,7 @@ from annotate.agreement import (
     is_careless,
     share_of,
 )
-from annotate.models import Assignment, Membership, Placement, Project, Ranking, Task
+from annotate.models import Assignment, Feedback, Membership, Placement, Project, Ranking, Task
 from annotate.models.gold import compare_with_gold
 from annotate.models.labels import LabelQuerySet
 
@@ -195,6 +195,42 @@ def habits(member: Membership) -> Habits:
             chances.append(len(top) / len(places))
     chance = sum(chances) / len(chances) if chances else None
     return Habits(share_of(tops), chance, share_of(longer))
+
+
+# Guests
+
+THUMBS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A new guest, with the thumbs that wait for a look, the latest first."""
+
+    member: Membership
+    thumbs: list[Feedback]
+
+    @property
+    def ups(self) -> int:
+        return sum(each.thumb_up for each in self.thumbs)
+
+    @property
+    def downs(self) -> int:
+        return len(self.thumbs) - self.ups
+
+    @property
+    def shown(self) -> list[Feedback]:
+        return self.thumbs[:THUMBS_SHOWN]
+
+
+def newcomers(project: Project) -> list[Newcomer]:
+    """New guests who gave thumbs that could train, those with the most first."""
+    given = Feedback.objects.of_project(project).trainable().on_data().of_trusted()
+    by_guest: dict[int, list[Feedback]] = defaultdict(list)
+    for thumb in given.of_newcomers().with_answers().order_by("-pk"):
+        by_guest[thumb.user_id].append(thumb)
+    members = project.memberships.filter(user__in=by_guest).select_related("user")
+    found = [Newcomer(member, by_guest[member.user_id]) for member in members]
+    return sorted(found, key=lambda each: -len(each.thumbs))
 
 
 # Over time and by guideline

@@ -34,6 +34,7 @@ urlpatterns = [
     path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
     path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
+    path("p/<slug:slug>/labelers/guests/", labelers.guests, name="labelers_guests"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),
     path("p/<slug:slug>/review/next/", review.review_next, name="review_next"),

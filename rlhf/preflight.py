@@ -32,6 +32,7 @@ from rlhf.selection import (
     count,
     demonstrations,
     prompts,
+    thumbs_to_look_at,
     training_rankings,
 )
 from rlhf.stages import BY_RANKINGS, DEFAULT_STAGES
@@ -85,6 +86,7 @@ def preflight(
         findings += _ranking_findings(project, filters)
     if Run.Kind.KTO in stages:
         findings += _check_thumbs(counts["thumbs_up"], counts["thumbs_down"])
+        findings += _check_newcomers(thumbs_to_look_at(project, filters).count())
     findings += check_leaks(prompts(project, filters))
     if not counts["held_out_prompts"]:
         findings.append(
@@ -138,6 +140,15 @@ def _check_thumbs(up: int, down: int) -> Iterator[Finding]:
         side = "up" if up else "down"
         message = f"All {up + down} thumbs are {side}: KTO will learn to say more, or less, of all."
         yield Finding("one_class_of_thumbs", message)
+
+
+def _check_newcomers(waiting: int) -> Iterator[Finding]:
+    if waiting:
+        message = (
+            f"{waiting} thumbs of new guests are left out until a reviewer has looked at them "
+            "(Labelers, New guests)."
+        )
+        yield Finding("thumbs_of_new_guests", message)
 
 
 def _demonstration_findings(project: Project, filters: Filters) -> Iterator[Finding]:

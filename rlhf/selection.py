@@ -112,6 +112,15 @@ def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
 def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
     """What guests thought of answers that have become data. A guest is no labeler: filters of
     labelers and of reviews say nothing of thumbs."""
+    return _given(project, filters).of_known(filters.until)
+
+
+def thumbs_to_look_at(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
+    """Those that wait until a reviewer has looked at the new guest who gave them."""
+    return _given(project, filters).of_newcomers(filters.until)
+
+
+def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
     given = Feedback.objects.of_project(project).trainable().of_trusted()
     given = given.exclude(user__in=withdrawn_from(project))
     asked, since = prompts(project, filters), filters.policies_since

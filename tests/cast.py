@@ -24,6 +24,7 @@ def project(db: None) -> Project:
         ranking_size=4,
         random_review_percent=0,
         new_writer_reviews=0,
+        new_guest_days=0,
     )
     project.publish_guideline(text="Be **helpful**, honest and short.", author=None)
     return project

@@ -121,6 +121,12 @@ class Conversation(models.Model):
         question = conversation.messages.create(role=Message.Role.USER, text=text)
         return conversation._expect_answer(question, messages, **sampling)
 
+    @property
+    def split_key(self) -> str:
+        """All that a guest asks is in one split: who is held out has trained nothing. What products
+        send comes from many guests, and is split by its content."""
+        return "" if self.via_api else content_hash(["guest", self.guest_id])
+
     def _lock(self) -> None:
         Conversation.objects.select_for_update().get(pk=self.pk)
         self.messages.broken_off().update(state=Message.State.FAILED, failure=Message.BROKE_OFF)
@@ -384,7 +390,11 @@ class Message(models.Model):
         prompt, _ = Prompt.objects.get_or_create(
             project=conversation.project,
             content_hash=content_hash(self.asked),
-            defaults={"messages": self.asked, "source": PROMPT_SOURCE},
+            defaults={
+                "messages": self.asked,
+                "source": PROMPT_SOURCE,
+                "split_key": conversation.split_key,
+            },
         )
         self.completion = prompt.completions.create(
             policy=self.policy,

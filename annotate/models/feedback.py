@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from annotate.models.chat import PROMPT_SOURCE, Message
-from annotate.models.people import Membership, Project, User
+from annotate.models.people import Membership, MembershipQuerySet, Project, User
 from annotate.models.policies import Completion
 from annotate.models.work import Task
 from feedback_site import bell
@@ -36,17 +36,23 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
 
     def of_trusted(self) -> Self:
         """Without people excluded from snapshots."""
-        excluded = Membership.objects.filter(
-            Q(project=OuterRef("message__conversation__project"))
-            | Q(project=OuterRef("completion__prompt__project")),
-            user=OuterRef("user"),
-        ).exclude(excluded_at=None)
-        return self.exclude(Exists(excluded))
+        return self.exclude(Exists(_givers().exclude(excluded_at=None)))
+
+    def of_known(self, at: datetime | None = None) -> Self:
+        """Without new guests whom nobody has vouched for; now, or at that moment."""
+        return self.exclude(Exists(_givers().newcomers(at)))
+
+    def of_newcomers(self, at: datetime | None = None) -> Self:
+        return self.filter(Exists(_givers().newcomers(at)))
 
     def on_answers(self, answers: models.QuerySet[Completion]) -> Self:
         """On answers of the project's data, be they imported or from the chat."""
         among = answers.order_by().values("pk")
         return self.filter(Q(message__completion__in=among) | Q(completion__in=among))
+
+    def on_data(self) -> Self:
+        """On answers that have become data of the project."""
+        return self.exclude(message__completion=None, completion=None)
 
     def in_split(self, *splits: str) -> Self:
         return self.filter(
@@ -67,6 +73,15 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         return self.exclude(message=None).filter(
             harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1)
         )
+
+
+def _givers() -> MembershipQuerySet:
+    """The membership of whoever gave the thumb of the query around."""
+    return Membership.objects.filter(
+        Q(project=OuterRef("message__conversation__project"))
+        | Q(project=OuterRef("completion__prompt__project")),
+        user=OuterRef("user"),
+    )
 
 
 class Feedback(models.Model):

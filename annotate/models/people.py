@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 
@@ -102,6 +105,11 @@ class Project(models.Model):
         validators=[MaxValueValidator(100)],
         help_text="Of the chats, so many are answered by the challenger, if there is one.",
     )
+    new_guest_days = models.PositiveSmallIntegerField(
+        default=7,
+        help_text="Thumbs of guests whose account is younger train only once a reviewer has "
+        "looked at them; 0: all train.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
@@ -159,6 +167,16 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def active(self) -> MembershipQuerySet:
         return self.filter(state=Membership.State.ACTIVE).select_related("project")
 
+    def newcomers(self, at: datetime | None = None) -> MembershipQuerySet:
+        """Guests with a young account whom no reviewer has vouched for; now, or at that moment."""
+        unknown = Q(vouched_at=None) | Q(vouched_at__gt=at) if at else Q(vouched_at=None)
+        days = models.F("project__new_guest_days") * models.Value(timedelta(days=1))
+        young = models.ExpressionWrapper(
+            models.F("user__date_joined") + days, output_field=models.DateTimeField()
+        )
+        guests = self.filter(unknown, role=Membership.Role.GUEST)
+        return guests.alias(known_from=young).filter(known_from__gt=at or Now())
+
     def with_guideline(self) -> MembershipQuerySet:
         """Adds `guideline_version`: the version in force, None where there is none."""
         versions = Guideline.objects.filter(project=models.OuterRef("project")).order_by("-version")
@@ -187,6 +205,9 @@ class Membership(models.Model):
     )
     excluded_at = models.DateTimeField(
         null=True, help_text="Since when no new snapshot takes this labeler's labels."
+    )
+    vouched_at = models.DateTimeField(
+        null=True, help_text="Since when a new guest's thumbs may train: a reviewer has looked."
     )
 
     objects = MembershipQuerySet.as_manager()
@@ -219,6 +240,10 @@ class Membership(models.Model):
 
     def include(self) -> None:
         self._set(excluded_at=None)
+
+    def vouch(self) -> None:
+        """Lets a new guest's thumbs train."""
+        self._set(vouched_at=timezone.now())
 
     def requalify(self) -> None:
         """Gold tasks come before further work again, those not answered yet."""

@@ -194,6 +194,14 @@ class Prompt(models.Model):
     text = models.TextField(editable=False, help_text="The last user message, for search.")
     content_hash = models.CharField(max_length=64, editable=False)
     split = models.CharField(max_length=10, choices=Split, editable=False)
+    split_key = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="A hash that decides the split instead of the content's: of the guest who asked.",
+    )
     source = models.CharField(max_length=100, blank=True)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
@@ -231,7 +239,7 @@ class Prompt(models.Model):
         """Sets what follows from the messages. `bulk_create` skips save(): call this before it."""
         self.text = self.messages[-1]["content"]
         self.content_hash = content_hash(self.messages)
-        self.split = split_of(self.content_hash)
+        self.split = split_of(self.split_key or self.content_hash)
         return self
 
 

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate import quality
 from annotate.access import Request, Role, member_for, project_for
 from annotate.agreement import agreement
+from annotate.models import Membership
 from annotate.models.gold import qualification_of
 
 DONE = {
@@ -19,6 +20,7 @@ DONE = {
     "requalify": "ranks gold tasks before the next ordinary work.",
     "exclude": "stays out of the next snapshots.",
     "include": "is part of the next snapshots again.",
+    "vouch": "is a guest whose thumbs train from now on.",
 }
 
 
@@ -30,13 +32,23 @@ def labelers(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
+def guests(request: Request, slug: str) -> HttpResponse:
+    """New guests, with the thumbs that wait for a look."""
+    project = project_for(request.user, slug, Role.REVIEWER)
+    if request.method == "POST":
+        number = request.POST.get("member", "")
+        member = member_for(request.user, slug, int(number) if number.isdecimal() else 0)
+        _act(request, member)
+        return redirect("labelers_guests", slug)
+    context = {"project": project, "newcomers": quality.newcomers(project)}
+    return render(request, "annotate/guests.html", context)
+
+
+@require_http_methods(["GET", "POST"])
 def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
     member = member_for(request.user, slug, membership_id)
     if request.method == "POST":
-        act = request.POST.get("act", "")
-        if act in DONE:
-            getattr(member, act)()
-            messages.success(request, f"{member.user.display_name} {DONE[act]}")
+        _act(request, member)
         return redirect("labeler", slug, member.pk)
     rankings = quality.doubly_ranked(member.project)
     figures = {each.member.pk: each for each in quality.labelers(member.project)}
@@ -50,3 +62,10 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
         "qualification": qualification_of(member),
     }
     return render(request, "annotate/labeler.html", context)
+
+
+def _act(request: Request, member: Membership) -> None:
+    act = request.POST.get("act", "")
+    if act in DONE:
+        getattr(member, act)()
+        messages.success(request, f"{member.user.display_name} {DONE[act]}")

@@ -23,7 +23,7 @@ GROUPS = {
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
-        *("review_flags", "new_writer_reviews"),
+        *("review_flags", "new_writer_reviews", "new_guest_days"),
     ),
 }
 
@@ -47,6 +47,7 @@ class SettingsForm(forms.ModelForm):
             "too_fast_percent": "Percent of the usual time that is too fast",
             "review_flags": "Review flags",
             "new_writer_reviews": "Reviews of a new writer",
+            "new_guest_days": "Days for which a guest is new",
         }
         fields = tuple(name for names in GROUPS.values() for name in names)
 

@@ -124,6 +124,18 @@ def test_a_thumb_trains_as_long_as_its_guest_lets_it(project, base, gus):
     assert not thumbs(project).exists()
 
 
+def test_thumbs_of_new_guests_wait_for_a_look_and_the_preflight_says_so(project, given, base, gus):
+    project.new_guest_days = 7
+    project.save()
+    Feedback.objects.filter(pk__in=[each.pk for each in given[:5]]).update(user=gus)
+    assert thumbs(project).count() == len(given) - 5
+    found = {each.name: each.message for each in preflight(project, base, stages=["kto"]).warnings}
+    assert found["thumbs_of_new_guests"].startswith("5 thumbs of new guests are left out")
+    gus.memberships.get().vouch()
+    assert thumbs(project).count() == len(given)
+    assert not preflight(project, base, stages=["kto"]).findings
+
+
 def test_a_withdrawn_guest_trains_nothing(project, given, alice, olga):
     from rlhf.models import Withdrawal
 
