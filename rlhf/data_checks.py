@@ -5,26 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
-from django.db.models import Count, F, Func, Q, TextField, Value
+from django.db.models import Count, F, Func, IntegerField, Q, QuerySet, TextField, Value
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Lower, Replace
 from django.db.models.functions.text import MD5
 
 from annotate.models import Prompt, User
 from annotate.models.labels import LabelQuerySet
-from annotate.models.prompts import PromptQuerySet
+from annotate.models.prompts import PromptQuerySet, content_hash
+from rlhf.tally import Tally
 
 LABELER_SHARE = 0.3
 BYTES_A_TOKEN = 4
 
-ODDITIES = r"""
+# Twice by the same person on the same prompt: word for word, or the other way round.
+REPEATS = """
 WITH placed AS MATERIALIZED (
-    SELECT ranking.id AS ranking, labeler_id AS labeler, completion_id AS completion, place,
-           completion.text_hash, completion.text !~ '\S' AS is_empty
+    SELECT ranking.id AS ranking, labeler_id AS labeler, completion_id AS completion, place
     FROM annotate_placement AS placement
     JOIN annotate_ranking AS ranking ON ranking.id = placement.ranking_id
-    JOIN annotate_completion AS completion ON completion.id = placement.completion_id
     WHERE ranking.id = ANY(%(rankings)s)),
 whole AS (
     SELECT labeler, string_agg(completion || ':' || place, ' ' ORDER BY completion) AS verdict
@@ -39,11 +42,24 @@ SELECT
     (SELECT count(*) - count(DISTINCT (labeler, verdict)) FROM whole),
     (SELECT count(*) FROM (
         SELECT FROM preferred GROUP BY labeler, first, second
-        HAVING bool_or(in_order) AND NOT bool_and(in_order)) AS both_ways),
-    (SELECT count(DISTINCT ranking) FROM (
-        SELECT ranking FROM placed GROUP BY ranking, text_hash
-        HAVING min(place) < max(place)) AS torn),
-    (SELECT count(DISTINCT ranking) FROM placed WHERE is_empty)
+        HAVING bool_or(in_order) AND NOT bool_and(in_order)) AS both_ways)
+"""
+# Prompts that have the same completion twice, or an empty one: an index knows.
+SUSPECTS = """
+SELECT prompt_id FROM annotate_completion WHERE prompt_id = ANY(%(prompts)s)
+GROUP BY prompt_id, text_hash HAVING count(*) > 1 OR text_hash = %(nothing)s
+"""
+TEXTS = """
+WITH placed AS (
+    SELECT ranking_id, place, text_hash
+    FROM annotate_placement AS placement
+    JOIN annotate_completion AS completion ON completion.id = placement.completion_id
+    WHERE ranking_id = ANY(%(rankings)s))
+SELECT count(*) FILTER (WHERE torn), count(*) FILTER (WHERE empty) FROM (
+    SELECT bool_or(lowest < highest) AS torn, bool_or(text_hash = %(nothing)s) AS empty
+    FROM (SELECT ranking_id, text_hash, min(place) AS lowest, max(place) AS highest
+          FROM placed GROUP BY ranking_id, text_hash) AS same
+    GROUP BY ranking_id) AS each
 """
 
 
@@ -54,13 +70,19 @@ class Finding:
     is_error: bool = False
 
 
-def check_rankings(rankings: LabelQuerySet) -> Iterator[Finding]:
+def check_rankings(tally: Tally) -> Iterator[Finding]:
     """People disagree, and the reward model learns from that; a person who contradicts themselves
     on the same completions is worth a look."""
-    ids = list(rankings.values_list("pk", flat=True))
+    nothing = content_hash("")
     with connection.cursor() as cursor:
-        cursor.execute(ODDITIES, {"rankings": ids})
-        repeated, contradictory, torn, empty = cursor.fetchone()
+        cursor.execute(REPEATS, {"rankings": tally.repeated})
+        repeated, contradictory = cursor.fetchone()
+        prompts = list({row.prompt for row in tally.learnt})
+        cursor.execute(SUSPECTS, {"prompts": prompts, "nothing": nothing})
+        suspects = {prompt for (prompt,) in cursor.fetchall()}
+        on_them = [row.pk for row in tally.learnt if row.prompt in suspects]
+        cursor.execute(TEXTS, {"rankings": on_them, "nothing": nothing})
+        torn, empty = cursor.fetchone()
     if repeated:
         message = (
             f"{repeated} rankings repeat one by the same person word for word: each counts again. "
@@ -87,9 +109,8 @@ def check_rankings(rankings: LabelQuerySet) -> Iterator[Finding]:
         yield Finding("empty_ranked_completion", message)
 
 
-def check_labelers(rankings: LabelQuerySet) -> Iterator[Finding]:
-    shares = rankings.order_by().values("labeler").annotate(n=Count("pk")).order_by("-n")
-    by_labeler = list(shares.values_list("labeler", "n"))
+def check_labelers(tally: Tally) -> Iterator[Finding]:
+    by_labeler = tally.labelers
     if not by_labeler:
         return
     first, count = by_labeler[0]
@@ -117,15 +138,16 @@ def check_duplicates(demonstrations: LabelQuerySet) -> Iterator[Finding]:
 
 def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
     """Held-out prompts that train under another spelling: the hash that splits them sees every
-    blank, the model hardly any."""
-    asked = Lower(Cast("messages", TextField()))
+    blank, the model hardly any. Whole conversations are compared where the last message is the
+    same, which is quicker to find out."""
+    suspects = (
+        _leaked(prompts, F("text")).annotate(ids=ArrayAgg("pk")).values_list("ids", flat=True)
+    )
+    alike = prompts.filter(pk__in=[pk for ids in suspects for pk in ids])
     # JSON writes the end of a line as \n. A regular expression takes five times as long.
-    one_line = Replace(asked, Value(r"\n"), Value(""), output_field=TextField())
-    spelling = Func(one_line, Value(" .,;:!?"), Value(""), function="translate")
-    held_out = ~Q(split=Prompt.Split.TRAIN)
-    same = prompts.order_by().values(digest=MD5(spelling, output_field=TextField()))
-    counted = same.annotate(n=Count("pk"), tests=Count("pk", filter=held_out))
-    leaked = counted.filter(tests__gt=0, tests__lt=F("n")).count()
+    json = Cast("messages", TextField())
+    one_line = Replace(json, Value(r"\n"), Value(""), output_field=TextField())
+    leaked = _leaked(alike, one_line).count()
     if leaked:
         message = (
             f"{leaked} held-out prompts also train, but for blanks, capitals or punctuation. They "
@@ -134,16 +156,30 @@ def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
         yield Finding("leaked_test_prompt", message)
 
 
+def _leaked(prompts: PromptQuerySet, asked: Combinable) -> QuerySet[Any, Any]:
+    """Spellings of `asked` that are held out and train, one row each."""
+    bare = Func(Lower(asked), Value(" .,;:!?\n"), Value(""), function="translate")
+    same = prompts.order_by().values(digest=MD5(bare, output_field=TextField()))
+    held_out = ~Q(split=Prompt.Split.TRAIN)
+    counted = same.annotate(n=Count("pk"), tests=Count("pk", filter=held_out))
+    return counted.filter(tests__gt=0, tests__lt=F("n"))
+
+
 def check_lengths(prompts: PromptQuerySet, *, context: int, room: int) -> Iterator[Finding]:
     """Against a context of so many tokens, `room` of them for the answer. A word is one token at
     least; what it is on average depends on the tokenizer, which only trainers load."""
-    words = "regexp_count(messages::text, '[^[:space:]]+')"
-    size = "octet_length(messages::text)"
     limit = max(context - room, 0)
+    asked = Cast("messages", TextField())
+    size = Func(asked, function="octet_length", output_field=IntegerField())
+    pattern = Value("[^[:space:]]+")
+    words = Func(asked, pattern, function="regexp_count", output_field=IntegerField())
     # A text of fewer bytes than tokens allowed fits for certain, and is not looked at further.
-    long = prompts.order_by().extra(where=[f"{size} > %s"], params=[limit])
-    sure = long.extra(where=[f"{words} > %s"], params=[limit]).count()
-    likely = long.extra(where=[f"{size} > %s"], params=[limit * BYTES_A_TOKEN]).count() - sure
+    long = prompts.order_by().alias(size=size).filter(size__gt=limit).alias(words=words)
+    found = long.aggregate(
+        sure=Count("pk", filter=Q(words__gt=limit)),
+        large=Count("pk", filter=Q(size__gt=limit * BYTES_A_TOKEN)),
+    )
+    sure, likely = found["sure"], found["large"] - found["sure"]
     advice = "Archive them (Prompts), or choose a base with a longer context."
     if sure:
         message = (

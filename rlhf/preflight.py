@@ -28,14 +28,12 @@ from rlhf.selection import (
     TRAIN,
     Filters,
     all_demonstrations,
-    all_rankings,
-    count,
     demonstrations,
     prompts,
     thumbs_to_look_at,
-    training_rankings,
 )
 from rlhf.stages import BY_RANKINGS, DEFAULT_STAGES
+from rlhf.tally import Tally, count, tally_of
 
 FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
 
@@ -74,7 +72,8 @@ def preflight(
 ) -> Preflight:
     """Only what these stages learn from is looked at. `configs`: kind → what its run would be told;
     with it, the room it takes is estimated."""
-    counts = count(project, filters)
+    tally = tally_of(project, filters)
+    counts = count(project, filters, tally)
     findings = [*check_base(base), *_check_stages(stages)]
     if base and not findings:
         findings += _check_base_against(project, base, filters, configs or {})
@@ -83,7 +82,7 @@ def preflight(
     if Run.Kind.SFT in stages:
         findings += _demonstration_findings(project, filters)
     if set(stages) & set(BY_RANKINGS):
-        findings += _ranking_findings(project, filters)
+        findings += _ranking_findings(tally)
     if Run.Kind.KTO in stages:
         findings += _check_thumbs(counts["thumbs_up"], counts["thumbs_down"])
         findings += _check_newcomers(thumbs_to_look_at(project, filters).count())
@@ -158,13 +157,11 @@ def _demonstration_findings(project: Project, filters: Filters) -> Iterator[Find
     yield from check_duplicates(demonstrations(project, filters).in_split(*TRAIN))
 
 
-def _ranking_findings(project: Project, filters: Filters) -> Iterator[Finding]:
-    ranked = training_rankings(project, filters).in_split(*TRAIN)
-    to_rank = all_rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
-    to_rank_now = to_rank.in_split(*TRAIN).count()
-    yield from _check_rankings(to_rank_now, ranked.count(), all_rankings=to_rank.count())
-    yield from check_labelers(ranked)
-    yield from check_rankings(ranked)
+def _ranking_findings(tally: Tally) -> Iterator[Finding]:
+    now = sum(row.split in TRAIN for row in tally.by_others)
+    yield from _check_rankings(now, len(tally.learnt), all_rankings=len(tally.by_others))
+    yield from check_labelers(tally)
+    yield from check_rankings(tally)
 
 
 def check_base(base: Policy | None) -> Iterator[Finding]:

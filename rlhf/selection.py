@@ -1,4 +1,4 @@
-"""Which labels a round learns from: filters, the labels that pass them, and how many those are.
+"""Which labels a round learns from: filters, and the labels that pass them.
 
 With `until` set, the same filters pass the same labels for ever: a later correction, review or
 prompt does not change what was there at that moment."""
@@ -153,25 +153,6 @@ def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
     return theirs.exclude(prompt__in=trained)
 
 
-def count(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
-    """How many of each would be learnt from, and how many are held out."""
-    to_rank = training_rankings(project, filters)
-    ranked = to_rank.in_split(*TRAIN)
-    asked = prompts(project, filters)
-    given = thumbs(project, filters).in_split(*TRAIN)
-    return {
-        "demonstrations": demonstrations(project, filters).in_split(*TRAIN).count(),
-        "rankings": ranked.count(),
-        "comparisons": _comparisons(ranked),
-        "prompts": asked.in_split(*TRAIN).count(),
-        "held_out_prompts": asked.in_split(*HELD_OUT).count(),
-        "held_out_rankings": to_rank.in_split(*HELD_OUT).count(),
-        "held_out_labelers_rankings": held_out_rankings(project, filters).count(),
-        **given.by_side(),
-        "documents": documents(project, filters).in_split(*TRAIN).count(),
-    }
-
-
 def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> LabelQuerySet:
     # A withdrawal counts at once, whatever moment the filters look at.
     withdrawn = withdrawn_from(project)
@@ -204,8 +185,3 @@ def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> Label
 def _shows_policy_before(moment: datetime) -> Exists:
     shown = Placement.objects.filter(ranking=OuterRef("pk"))
     return Exists(shown.filter(completion__policy__created_at__lt=moment))
-
-
-def _comparisons(ranked: LabelQuerySet) -> int:
-    pairs = Placement.objects.filter(ranking__in=ranked.order_by().values("pk"))
-    return pairs.filter(ranking__placements__place__gt=F("place")).count()

@@ -3,15 +3,15 @@ import json
 import pytest
 from django.db import transaction
 
-from annotate.models import Completion, Demonstration, Placement, Prompt, Ranking
+from annotate.models import Demonstration, Placement, Prompt, Ranking
 from rlhf import footprint
 from rlhf.footprint import GB
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round, Run
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_round, launch_sampling, stage_configs
-from rlhf.selection import count
 from rlhf.stages import DEFAULT_STAGES
+from rlhf.tally import count
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)
@@ -42,9 +42,9 @@ def keep_one_of(labels) -> None:
     labels.exclude(pk=labels.in_split("train").first().pk).update(retracted=True)
 
 
-def empty(demonstration) -> None:
-    demonstration.text = " "
-    demonstration.save()
+def empty(said) -> None:
+    said.text = " "
+    said.save()
 
 
 CONTEXT = 200
@@ -73,10 +73,7 @@ def same_text_as_its_neighbour(placement) -> None:
 
 
 def respell(prompt, like) -> None:
-    asked = like.messages[-1]["content"]
-    Prompt.objects.filter(pk=prompt.pk).update(
-        messages=[{"role": "user", "content": f"{asked.upper()}\n "}]
-    )
+    ask(prompt, like.messages[-1]["content"].upper() + "\n ")
 
 
 def ask(prompt, text) -> None:
@@ -109,7 +106,7 @@ CASES = {
         {"empty_completion"},
     ),
     "an empty completion that was ranked": (
-        lambda: Completion.objects.filter(pk=placed_in_training().completion_id).update(text=" "),
+        lambda: empty(placed_in_training().completion),
         set(),
         {"empty_ranked_completion"},
     ),

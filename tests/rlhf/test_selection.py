@@ -11,13 +11,13 @@ from rlhf.rounds import launch_round
 from rlhf.selection import (
     EVERYTHING,
     Filters,
-    count,
     demonstrations,
     held_out_rankings,
     rankings,
     training_rankings,
 )
 from rlhf.snapshot import collect, freeze, write
+from rlhf.tally import count
 from tests.rlhf.conftest import rank
 
 NOW = timezone.now()

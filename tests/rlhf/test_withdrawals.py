@@ -9,9 +9,10 @@ from rlhf.leases import claim
 from rlhf.lineage import lineage_of, reach_of, stale_in
 from rlhf.models import Run, Snapshot, Withdrawal
 from rlhf.rounds import launch_round
-from rlhf.selection import Filters, count, demonstrations, rankings
+from rlhf.selection import Filters, demonstrations, rankings
 from rlhf.selection import prompts as selected_prompts
 from rlhf.supervisor import supervise
+from rlhf.tally import count
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
