@@ -50,6 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "DATA_DIR": str(tmp_path_factory.mktemp("site")),
         "PORT": str(free_port()),
         "BASE_MODEL": "tiny",
+        "LEASE_SECONDS": "15",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "feedback_site.up"],

@@ -1,7 +1,11 @@
 """One turn of the wheel, by the people who turn it, on the real stack with the tiny model."""
 
 import json
+import os
 import re
+import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -43,6 +47,8 @@ def test_the_wheel_turns(site: Site, sign_in):
     gus = sign_in("gus").page
     chat_and_judge(gus, site)
     sees_none_of_it(sign_in("mallory").page, site, chat=gus.url)
+    trace(olga, site)
+    roll_back(olga, site)
 
 
 def import_prompts(olga: Page, site: Site) -> None:
@@ -98,11 +104,14 @@ def launch_and_watch(olga: Page, site: Site) -> None:
     olga.goto(f"{site.url}/p/wheel/rounds/new/")
     olga.get_by_label("Tiny").check()
     expect(olga.locator("#details")).to_contain_text("Demonstrations")
+    olga.get_by_role("button", name="Dry run").click()
+    expect(olga.get_by_role("region", name="What would run").get_by_role("row")).to_have_count(4)
     olga.get_by_role("button", name="Launch").click()
     expect(olga.get_by_role("heading", name=re.compile("Round 1"))).to_be_visible()
-    olga.evaluate("window.neverReloaded = true")
     stages = olga.get_by_role("list", name="Stages").get_by_role("listitem")
     expect(stages).to_have_count(4)
+    cancel_and_resume(olga)
+    kill_the_worker(site, stages.nth(2))
     for number, name in enumerate(["SFT", "Reward model", "PPO", "Evaluation"]):
         stage = stages.nth(number)
         expect(stage).to_contain_text(name, ignore_case=True)
@@ -110,6 +119,38 @@ def launch_and_watch(olga: Page, site: Site) -> None:
     for title in ("SFT loss", "Reward model accuracy", "PPO score", "KL to the SFT policy"):
         expect_drawn(olga.get_by_role("figure").filter(has_text=title))
     assert olga.evaluate("window.neverReloaded"), "the page was reloaded while it watched"
+
+
+def cancel_and_resume(olga: Page) -> None:
+    """Whatever runs just then saves itself first, and goes on from there."""
+    olga.get_by_role("button", name="Cancel").click()
+    resume = olga.get_by_role("button", name="Resume")
+    expect(resume).to_be_visible(timeout=MINUTES)
+    expect(olga.get_by_role("heading", name=re.compile("Round 1"))).to_contain_text("Cancelled")
+    resume.click()
+    expect(resume).to_have_count(0)
+    olga.evaluate("window.neverReloaded = true")
+
+
+def kill_the_worker(site: Site, ppo: Locator) -> None:
+    """In the middle of PPO: another worker takes over once the lease has run out."""
+    expect(ppo).to_contain_text(re.compile("step [1-9]"), timeout=5 * MINUTES)
+    [worker] = [pid for pid in children(site.process.pid) if "work train" in command_of(pid)]
+    os.kill(worker, signal.SIGKILL)
+    expect(ppo).to_contain_text("attempt", timeout=3 * MINUTES)
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if int(file.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(file.parent.name))
+    return found
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
 
 
 def expect_drawn(figure: Locator) -> None:
@@ -173,3 +214,28 @@ def sees_none_of_it(mallory: Page, site: Site, chat: str) -> None:
         answer = mallory.request.get(address)
         assert answer.status == 404, address
         assert "Wheel" not in answer.text()
+
+
+def trace(olga: Page, site: Site) -> None:
+    """From the policy down to the labeler, and from the labeler back to the policy."""
+    olga.goto(f"{site.url}/p/wheel/policies/")
+    policy = olga.get_by_role("listitem").filter(
+        has=olga.get_by_role("heading", name=re.compile("r1-ppo"))
+    )
+    policy.get_by_role("link", name="Lineage").click()
+    expect(olga.get_by_role("heading", name="Its reward model")).to_be_visible()
+    expect(olga.get_by_role("heading", name=re.compile("base-tiny"))).to_be_visible()
+    olga.get_by_role("link", name="alice 4").first.click()
+    expect(olga.get_by_role("link", name="r1-ppo")).to_be_visible()
+
+
+def roll_back(olga: Page, site: Site) -> None:
+    olga.goto(f"{site.url}/p/wheel/policies/")
+    olga.get_by_text("Roll back…").click()
+    olga.get_by_label("Reason").first.fill("Too short")
+    olga.get_by_role("button", name="Back to base-tiny").click()
+    expect(olga.get_by_role("heading", name=re.compile("base-tiny.*live", re.I))).to_be_visible(
+        timeout=MINUTES
+    )
+    olga.goto(f"{site.url}/p/wheel/decisions/")
+    expect(olga.get_by_text("Too short")).to_be_visible()
