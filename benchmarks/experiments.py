@@ -1,7 +1,9 @@
 """The figures of docs/experiments.md, each from simulated labelers whose gold measure is known.
 
-    python benchmarks/experiments.py rankings --model .data/models/base-tiny
-    python benchmarks/experiments.py pairs    --model .data/models/base-tiny
+    python benchmarks/experiments.py EXPERIMENT --model .data/models/base-tiny
+
+rankings, pairs: the reward model. beta, methods, critics: the policy. labelers: completions
+of the GPT-3 models in --data, ranked by simulated labelers.
 
 Simulated labelers are no people: one prefers the better of two completions by the gold measure, and
 errs in a share of the comparisons. A ranking is the order of the comparisons won.
@@ -14,6 +16,7 @@ import itertools
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -74,9 +77,14 @@ def described(rng: random.Random, prompts: int, k: int, noise: float) -> list[di
 
 
 def taught(options: argparse.Namespace, rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    return learnt(options, rows, described(random.Random(f"test {seed}"), 64, 4, 0.0), seed)
+
+
+def learnt(
+    options: argparse.Namespace, rows: list[dict[str, Any]], test: list[dict[str, Any]], seed: int
+) -> dict[str, Any]:
     """Held-out accuracy, against the gold measure, of a reward model that learnt from `rows`."""
     place = Path(tempfile.mkdtemp(prefix="experiment-"))
-    test = described(random.Random(f"test {seed}"), 64, 4, 0.0)
     rate = {"learning_rate": options.rate} if options.rate else {}
     metrics = learn(
         place / "run", "reward", options.size, seed=seed,
@@ -108,11 +116,176 @@ def pairs(options: argparse.Namespace) -> None:
             print(json.dumps({"experiment": "pairs", **taught(options, rows, seed)}), flush=True)
 
 
+WANTED_WORDS, LONGEST = 6, 40  # words the labeler would like to read; tokens
+
+
+def taste(text: str) -> float:
+    """The gold score of a description: its good words among the first six, less one for every word
+    too many or too few. From descriptions of six words nobody can learn the latter."""
+    words = text.split()
+    good = sum(word in WORDS[:4] for word in words[:WANTED_WORDS])
+    return float(good - abs(len(words) - WANTED_WORDS))
+
+
+class World:
+    """A supervised policy that describes in random words, noisy rankings of its descriptions, and
+    the reward model that learnt from them."""
+
+    def __init__(self, options: argparse.Namespace, seed: int) -> None:
+        self.place, self.seed, self.size = Path(tempfile.mkdtemp()), seed, options.size
+        rng = random.Random(seed)
+        asked = [
+            {"id": str(n), "prompt": [{"role": "user", "content": f"Describe number {n}."}]}
+            for n in rng.sample(range(1000), 192)
+        ]
+        told = [
+            {**row, "completion": [{"role": "assistant", "content": " ".join(
+                rng.choice(WORDS) for _ in range(WANTED_WORDS))}]}
+            for row in asked
+        ]  # fmt: skip
+        self.prompts = write(self.place / "prompts.jsonl", asked[:128])
+        self.test = write(self.place / "test.jsonl", asked[128:])
+        base = os.path.abspath(options.model)
+        demonstrations = write(self.place / "demonstrations.jsonl", told)
+        self.run("sft", "sft", models={"policy": base}, data={"train": demonstrations},
+                 train={"epochs": 8})  # fmt: skip
+        self.sft = str(self.place / "sft/model")
+        rows = []
+        for row in asked[:128]:
+            texts = [each["text"] for each in self.answers("sft", self.sft, 4, self.prompts)
+                     if each["id"] == row["id"]]  # fmt: skip
+            ranks = noisy_ranks([taste(text) for text in texts], options.noise, rng)
+            rows.append({**row, "completions": texts, "ranks": ranks, "labeler": "simulated"})
+        self.rankings = write(self.place / "rankings.jsonl", rows)
+        self.run("reward", "reward", models={"policy": self.sft}, data={"train": self.rankings},
+                 train={"learning_rate": 1e-3, "epochs": 2})  # fmt: skip
+        self.reward = str(self.place / "reward/model")
+
+    def run(self, name: str, kind: str, **config: Any) -> list[dict[str, Any]]:
+        return learn(self.place / name, kind, self.size, seed=self.seed, **config)
+
+    def answers(self, name: str, policy: str, k: int, prompts: str) -> list[dict[str, Any]]:
+        """K completions of every prompt, with the reward model's scores once there is one."""
+        folder = self.place / f"answers-{name}-{k}"
+        if not folder.exists():
+            reward = {"reward": self.reward} if hasattr(self, "reward") else {}
+            learn(folder, "sample", self.size, seed=self.seed, data={"train": prompts},
+                  models={"policies": {name: {"path": policy}}, **reward},
+                  train={"k": k, "max_new_tokens": LONGEST})  # fmt: skip
+        lines = (folder / "completions.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def ppo(self, name: str, **train: Any) -> list[dict[str, Any]]:
+        """Rows of {step, sqrt_kl, score, gold}: means over the held-out prompts."""
+        metrics = self.run(
+            name, "ppo", models={"policy": self.sft, "reward": self.reward},
+            data={"train": self.prompts, "test": self.test},
+            train={"updates": 24, "max_new_tokens": LONGEST, "sample_every": 4,
+                   "sample_prompts": 64, **train},
+        )  # fmt: skip
+        seconds = sum(row["seconds/update"] for row in metrics if row["split"] == "train")
+        samples = [json.loads(line) for line in
+                   (self.place / name / "samples.jsonl").read_text().splitlines()]  # fmt: skip
+        rows = []
+        for step, group in itertools.groupby(samples, lambda row: row["step"]):
+            shown = list(group)
+            kl, score, gold = (
+                statistics.fmean(each)
+                for each in zip(
+                    *((s["kl"], s["score"], taste(s["text"])) for s in shown), strict=True
+                )
+            )
+            rows.append({
+                "step": step, "sqrt_kl": round(max(kl, 0) ** 0.5, 2), "score": round(score, 2),
+                "gold": round(gold, 2), "seconds": round(seconds, 1),
+            })  # fmt: skip
+        return rows
+
+
+def beta(options: argparse.Namespace) -> None:
+    """Gold score against the root of the KL for three prices of KL."""
+    for seed in range(options.seeds):
+        world = World(options, seed)
+        for price in (0.0, 0.05, 0.3):
+            for row in world.ppo(f"beta-{price}", beta=price):
+                row.pop("seconds")
+                print(json.dumps({"experiment": "beta", "seed": seed, "beta": price, **row}))
+
+
+def critics(options: argparse.Namespace) -> None:
+    """PPO whose values come from a network of their own, or from a head on the policy."""
+    for seed in range(options.seeds):
+        world = World(options, seed)
+        for critic in ("reward", "shared"):
+            for row in world.ppo(f"critic-{critic}", critic=critic):
+                print(json.dumps({"experiment": "critics", "seed": seed, "critic": critic, **row}))
+
+
+def methods(options: argparse.Namespace) -> None:
+    """PPO, DPO and the best of n samples, from the same supervised policy and the same labels."""
+    for seed in range(options.seeds):
+        world = World(options, seed)
+        world.ppo("ppo")
+        for rate in (2e-4, 1e-3):
+            world.run(f"dpo-{rate}", "dpo", models={"policy": world.sft},
+                      data={"train": world.rankings}, train={"learning_rate": rate})  # fmt: skip
+        report(seed, "sft", world.answers("sft", world.sft, 1, world.test))
+        for name in ("ppo", "dpo-0.0002", "dpo-0.001"):
+            policy = str(world.place / name / "model")
+            report(seed, name, world.answers(name, policy, 1, world.test))
+        many = world.answers("sft", world.sft, 16, world.test)
+        for n in (4, 16):
+            chosen = [
+                max(itertools.islice(group, n), key=lambda row: row["score"])
+                for _, group in itertools.groupby(many, lambda row: row["id"])
+            ]
+            report(seed, f"best of {n}", chosen)
+
+
+def report(seed: int, method: str, answers: list[dict[str, Any]]) -> None:
+    print(json.dumps({
+        "experiment": "methods", "seed": seed, "method": method,
+        "gold": round(statistics.fmean(taste(row["text"]) for row in answers), 2),
+        "score": round(statistics.fmean(row["score"] for row in answers), 2),
+        "words": round(statistics.fmean(len(row["text"].split()) for row in answers), 1),
+    }), flush=True)  # fmt: skip
+
+
+GENERATIONS = (  # the weakest first: the simulated labelers' gold order of the Self-Instruct data
+    *("davinci", "davinci-t0-ft", "davinci-self-instruct"),
+    *("text-davinci-001", "text-davinci-002", "text-davinci-003"),
+)
+
+
+def labelers(options: argparse.Namespace) -> None:
+    """Accuracy of a reward model that noisy labelers taught on real completions in --data.
+
+    Lines of {prompt, completions: [{model, content}, …]}; three quarters teach, the rest test.
+    """
+    rng = random.Random(0)
+    rows = [json.loads(line) for line in Path(options.data).read_text().splitlines()]
+    rng.shuffle(rows)
+    noisy, gold = [], []
+    for number, row in enumerate(rows):
+        order = [GENERATIONS.index(each["model"]) for each in row["completions"]]
+        shared = {
+            "id": str(number), "prompt": row["prompt"], "labeler": "simulated",
+            "completions": [each["content"] for each in row["completions"]],
+        }  # fmt: skip
+        gold.append({**shared, "ranks": [len(order) - each for each in order]})
+        noisy.append({**shared, "ranks": noisy_ranks(order, options.noise, rng)})
+    cut = round(0.75 * len(rows))
+    print(json.dumps({"experiment": "labelers", **learnt(options, noisy[:cut], gold[cut:], 0)}))
+
+
 def main() -> None:
-    experiments = {"rankings": rankings, "pairs": pairs}
+    experiments = {
+        each.__name__: each for each in (rankings, pairs, beta, critics, methods, labelers)
+    }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", choices=experiments)
     parser.add_argument("--model", required=True, help="a Hugging Face model folder")
+    parser.add_argument("--data", help="labelers: a file of completions of the six GPT-3 models")
     parser.add_argument("--size", default="tiny", choices=("tiny", "small", "large"))
     parser.add_argument("--noise", type=float, default=NOISE, help="share of comparisons that err")
     parser.add_argument("--epochs", type=int, default=1)

@@ -112,8 +112,9 @@ def load_score(
 ) -> ScoreNetwork:
     """A reward model, or a policy whose LM head gives way to fresh scalar heads.
 
-    A fresh head is N(0, 1/sqrt(d+1)) (arXiv 2009.01325, appendix B). `heads` 0: as many as the
-    folder has, or one.
+    A fresh head is N(0, 0.1/sqrt(d+1)): with the 1/sqrt(d+1) of arXiv 2009.01325, appendix B, a
+    small run spends its steps on unlearning what chance said of the first answers
+    (docs/experiments.md). `heads` 0: as many as the folder has, or one.
     """
     check_folder(folder)
     there = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_labels
@@ -131,7 +132,7 @@ def load_score(
     )
     without_dropout(model)
     if report["missing_keys"]:
-        nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.config.hidden_size + 1))
+        nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(model.config.hidden_size + 1))
     network = ScoreNetwork(model)
     if quantized:
         network.bias.data = network.bias.data.to(device)

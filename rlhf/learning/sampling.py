@@ -119,9 +119,9 @@ def generate(
     cache = DynamicCache(config=lm.config)
     rows = torch.arange(count, device=device)  # whose answer each live row is
     step_positions = positions(mask)
-    for t in range(length):
-        # 2. One forward of the live rows: the prompt first, then a token at a time.
-        with thin(lm):
+    with thin(lm):
+        for t in range(length):
+            # 2. One forward of the live rows: the prompt first, then a token at a time.
             out = lm.base_model(
                 input_ids=ids,
                 attention_mask=mask,
@@ -131,22 +131,22 @@ def generate(
             )
             hidden = out.last_hidden_state[:, -1]
             logits = head(hidden)
-        chosen, logprobs = draw(logits, uniforms_BT[rows, t], temperature)
-        if value_head is not None:
-            values_BT[rows, t] = value_head(hidden.float()).squeeze(-1)
-        tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs
-        lengths_B[rows] = t + 1
-        # 3. Finished rows leave the batch and the cache.
-        done = torch.isin(chosen, stops_S)
-        finished_B[rows[done]] = True
-        if done.any():
-            live = (~done).nonzero().squeeze(1)
-            if not len(live):
-                break
-            cache.batch_select_indices(live)
-            rows, mask, chosen = rows[live], mask[live], chosen[live]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-        ids, step_positions = chosen[:, None], positions(mask)[:, -1:]
+            chosen, logprobs = draw(logits, uniforms_BT[rows, t], temperature)
+            if value_head is not None:
+                values_BT[rows, t] = value_head(hidden.float()).squeeze(-1)
+            tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs
+            lengths_B[rows] = t + 1
+            # 3. Finished rows leave the batch and the cache.
+            done = torch.isin(chosen, stops_S)
+            finished_B[rows[done]] = True
+            if done.any():
+                live = (~done).nonzero().squeeze(1)
+                if not len(live):
+                    break
+                cache.batch_select_indices(live)
+                rows, mask, chosen = rows[live], mask[live], chosen[live]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            ids, step_positions = chosen[:, None], positions(mask)[:, -1:]
     return [
         Answer(
             tokens_BT[i, :n].tolist(),

@@ -91,6 +91,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base.PRETRAIN_STEPS, base.LlamaConfig = original
     torch.manual_seed(1)
     scorer = folders.load_score(place / "base")
+    torch.nn.init.normal_(scorer.head.weight, std=0.2)  # one that has learnt something
     (place / "reward").mkdir()
     folders.publish_score(
         scorer,
