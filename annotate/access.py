@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
@@ -25,6 +26,7 @@ from annotate.models import (
     Task,
     User,
 )
+from feedback_site.prepared import prepared
 
 Role = Membership.Role
 
@@ -48,15 +50,16 @@ MAY_ACT_AS: dict[str, frozenset[str]] = {
 }
 
 
+@prepared
+def _members_here(user: Any, slug: Any) -> QuerySet[Membership]:
+    return Membership.objects.active().with_guideline().filter(user=user, project__slug=slug)
+
+
 def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
     if not user.is_authenticated:
         raise Http404
-    members = Membership.objects.active().with_guideline()
-    membership = members.filter(user=user, project__slug=slug).first()
-    if membership is None:
-        raise Http404("No such project.")
-    user.here = membership  # for the page header, within this request
-    return membership
+    user.here = _found(_members_here.first(user=user.pk, slug=slug))
+    return user.here
 
 
 def project_for(user: User | AnonymousUser, slug: str, role: str) -> Project:
@@ -67,17 +70,17 @@ def project_for(user: User | AnonymousUser, slug: str, role: str) -> Project:
     return membership.project
 
 
+@prepared
+def _assignments_of(labeler: Any, project: Any, pk: Any) -> QuerySet[Assignment]:
+    return Assignment.objects.select_related(
+        "task__prompt", "task__project", "task__subject", "labeler", "sent_back"
+    ).filter(pk=pk, labeler=labeler, task__project=project)
+
+
 def assignment_for(user: User, slug: str, assignment_id: int) -> Assignment:
     """An assignment of this labeler's own."""
     project = project_for(user, slug, Role.LABELER)
-    assignment = (
-        Assignment.objects.select_related(
-            "task__prompt", "task__project", "task__subject", "labeler", "sent_back"
-        )
-        .filter(pk=assignment_id, labeler=user, task__project=project)
-        .first()
-    )
-    return _found(assignment)
+    return _found(_assignments_of.first(labeler=user.pk, project=project.pk, pk=assignment_id))
 
 
 def practice_for(user: User, slug: str, assignment_id: int) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.models import Assignment, Completion, Placement, Ranking, Task
 from annotate.models.labels import arranged
+from feedback_site.prepared import prepared
 
 LONGEST_TEXT = 50_000
 LONGEST_DAY = 24 * 3600
@@ -116,6 +119,25 @@ class Card:
         return sum(option.is_chosen for _, options in self.flags for option in options)
 
 
+# One field under many names: a field keeps nothing of the form it is in.
+RATING = forms.TypedChoiceField(
+    choices=[(n, str(n)) for n in range(1, 8)],
+    coerce=int,
+    empty_value=None,
+    required=False,
+    widget=forms.RadioSelect,
+)
+FLAGS = forms.MultipleChoiceField(
+    choices=Flag.choices, required=False, widget=forms.CheckboxSelectMultiple
+)
+
+
+@cache
+def _tiers(count: int) -> forms.ChoiceField:
+    tiers = [(n, f"Tier {n}") for n in range(1, count + 1)]
+    return forms.ChoiceField(choices=[("", "no tier yet"), *tiers], required=False)
+
+
 class RatingForm(WorkForm):
     """What rankings of two and of many share: ratings, flags, the reason."""
 
@@ -134,20 +156,12 @@ class RatingForm(WorkForm):
     @cached_property
     def completions(self) -> list[Completion]:
         """In the order in which they are shown. A form that is sent needs only their ids."""
-        completions = self.assignment.task.completions.in_bulk(self.assignment.shown_order)
+        completions = {each.pk: each for each in _completions_of(task=self.assignment.task_id)}
         return [completions[pk] for pk in self.assignment.shown_order]
 
     def _add_fields(self, pk: int) -> None:
-        self.fields[f"rating_{pk}"] = forms.TypedChoiceField(
-            choices=[(n, str(n)) for n in range(1, 8)],
-            coerce=int,
-            empty_value=None,
-            required=False,
-            widget=forms.RadioSelect,
-        )
-        self.fields[f"flags_{pk}"] = forms.MultipleChoiceField(
-            choices=Flag.choices, required=False, widget=forms.CheckboxSelectMultiple
-        )
+        self.fields[f"rating_{pk}"] = RATING
+        self.fields[f"flags_{pk}"] = FLAGS
 
     @property
     def cards(self) -> Iterator[Card]:
@@ -198,15 +212,17 @@ class RatingForm(WorkForm):
         return initial
 
 
+@prepared
+def _completions_of(task: Any) -> QuerySet[Completion]:
+    return Completion.objects.filter(tasks=task)
+
+
 class RankForm(RatingForm):
     """Three to nine completions, each in a tier."""
 
     def _add_fields(self, pk: int) -> None:
         super()._add_fields(pk)
-        tiers = [(n, f"Tier {n}") for n in range(1, len(self.assignment.shown_order) + 1)]
-        self.fields[f"place_{pk}"] = forms.ChoiceField(
-            choices=[("", "no tier yet"), *tiers], required=False
-        )
+        self.fields[f"place_{pk}"] = _tiers(len(self.assignment.shown_order))
 
     def places(self) -> list[tuple[int, int]]:
         sent = cast(QueryDict, self.data)

@@ -10,11 +10,12 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Window
+from django.db.models import Exists, F, OuterRef, QuerySet, Window
 from django.db.models.functions import Now, RowNumber
 
 from annotate.access import MAY_ACT_AS
@@ -32,6 +33,7 @@ from annotate.models.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.models.policies import CompletionQuerySet
 from annotate.models.prompts import PromptQuerySet
 from annotate.models.work import TaskQuerySet
+from feedback_site.prepared import prepared
 
 Kind = Task.Kind
 Trial = Assignment.Trial
@@ -46,31 +48,33 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
     None: there is nothing for this labeler, rather than nothing at this instant."""
     while True:
         with transaction.atomic():
-            member = _hold_member(labeler, project)
+            # Two tabs of one person that ask at the same time get the same assignment.
+            member = _held_member.first(labeler=labeler.pk, project=project.pk)
             if member is None:
                 return None
-            kinds = [k for k in _kinds_of(member.role) if only in (None, k)]
-            if own := _begun(labeler, project, kinds):
+            kinds = tuple(k for k in _kinds_of(member.role) if only in (None, k))
+            if not kinds:
+                return None
+            if own := _begun(kinds).first(labeler=labeler.pk, project=project.pk):
                 return own
             if trial := _entrance(member):
                 return trial.lease
-            waiting = tasks_for(labeler, project, kinds)
+            task = _held_first(kinds, True).first(labeler=labeler.pk, project=project.pk)
             # A locked queue is not an empty one: finding all locked, wait for the first.
-            task = _hold_first(waiting, skip_locked=True) or _hold_first(waiting, skip_locked=False)
+            task = task or _held_first(kinds, False).first(labeler=labeler.pk, project=project.pk)
             if task is None:
                 return None
             if hidden := _hidden_gold_before(task, member):
                 return _lease(hidden, member, Trial.HIDDEN)
-            if waiting.filter(pk=task.pk).exists():
+            if _still_waiting(kinds)(labeler=labeler.pk, project=project.pk, task=task.pk):
                 return _lease(task, member)
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
 
-def tasks_for(labeler: User, project: Project, kinds: list[str]) -> TaskQuerySet:
+def tasks_for(labeler: User, project: Project, kinds: Iterable[str]) -> TaskQuerySet:
     """Open tasks with a place for this labeler, in the order in which they are handed out."""
-    tasks = (
-        project.tasks.open().ordinary().of_kind(*kinds).new_to(labeler).with_a_place_for(labeler)
-    )
+    tasks = Task.objects.of_project(project).open().ordinary().of_kind(*kinds)
+    tasks = tasks.new_to(labeler).with_a_place_for(labeler)
     if Kind.REVIEW in kinds:
         tasks = tasks.not_reviewing(labeler)
     # rank < review < write: the alphabet happens to be the order of work, and of the index.
@@ -86,11 +90,11 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
     }
 
 
-def _hold_member(labeler: User, project: Project) -> Membership | None:
-    """Holds the membership's row: two tabs of one person that ask at the same time get the same
-    assignment. Adds `guideline_version`, the one in force."""
-    members = project.memberships.select_related("project", "user").active().with_guideline()
-    return members.filter(user=labeler).select_for_update(no_key=True, of=("self",)).first()
+@prepared
+def _held_member(labeler: Any, project: Any) -> QuerySet[Membership]:
+    members = Membership.objects.select_related("project", "user").active().with_guideline()
+    mine = members.filter(user=labeler, project=project)
+    return mine.select_for_update(no_key=True, of=("self",))
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,31 @@ def _kinds_of(role: str) -> list[str]:
     return [Kind.RANK, Kind.WRITE] if role in MAY_ACT_AS[Role.LABELER] else []
 
 
-def _begun(labeler: User, project: Project, kinds: list[str]) -> Assignment | None:
-    own = Assignment.objects.by(labeler).of_project(project).leased()
-    return own.filter(task__kind__in=kinds).select_related("task").first()
+@cache
+def _begun(kinds: tuple[str, ...]) -> prepared[Assignment]:
+    def build(labeler: Any, project: Any) -> QuerySet[Assignment]:
+        own = Assignment.objects.by(labeler).of_project(project).leased()
+        return own.filter(task__kind__in=kinds).select_related("task")[:1]
+
+    return prepared(build)
 
 
-def _hold_first(tasks: TaskQuerySet, *, skip_locked: bool) -> Task | None:
-    return tasks.select_for_update(no_key=True, skip_locked=skip_locked).first()
+@cache
+def _held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[Task]:
+    def build(labeler: Any, project: Any) -> QuerySet[Task]:
+        waiting = tasks_for(labeler, project, kinds).select_related("project")
+        of = ("self",)
+        return waiting.select_for_update(no_key=True, skip_locked=skip_locked, of=of)[:1]
+
+    return prepared(build)
+
+
+@cache
+def _still_waiting(kinds: tuple[str, ...]) -> prepared[Task]:
+    def build(labeler: Any, project: Any, task: Any) -> QuerySet[Task]:
+        return tasks_for(labeler, project, kinds).filter(pk=task)
+
+    return prepared(build)
 
 
 def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
@@ -165,8 +187,12 @@ def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
 
 def _different_texts(task: Task) -> list[int]:
     """The completions to show: of those that say the same, the oldest speaks for all."""
-    said = Completion.objects.filter(tasks=task).order_by("-pk").values_list("text_hash", "pk")
-    return sorted(dict(said).values())
+    return sorted(dict(_said_in(task=task.pk)).values())
+
+
+@prepared
+def _said_in(task: Any) -> QuerySet[Completion, tuple[str, int]]:
+    return Completion.objects.filter(tasks=task).order_by("-pk").values_list("text_hash", "pk")
 
 
 @transaction.atomic

@@ -2,6 +2,8 @@
 
 Raw HTML in the source stays text; what the renderer made passes an allow-list as the last step."""
 
+from functools import lru_cache
+
 import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
@@ -35,6 +37,7 @@ _markdown = (
 )
 
 
+@lru_cache(maxsize=512)
 def markdown(text: str) -> SafeString:
     html = nh3.clean(
         _markdown.render(text),

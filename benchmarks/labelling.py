@@ -1,8 +1,10 @@
 """How long a labeler waits, and an operator, in a large project.
 
 Builds a project in a PostgreSQL of its own, starts the web as `make run` does, and lets labelers
-rank at the same time over HTTP, each resting between two tasks. Times are those of the server:
-from the request's arrival at the application to the end of its answer. One line of JSON comes out.
+rank at the same time over HTTP, each resting between two tasks: `calm_labels_per_s` says how many
+tasks that is, many times what people do. Times are those of the server: from the request's arrival
+at the application to the beginning of its answer. Then nobody rests: `labels_per_s` is what the
+machine can do, clients included. One line of JSON comes out.
 
     .venv/bin/python -m benchmarks.labelling [--prompts 100000] [--labels 50000] [--labelers 16]
 """
@@ -294,7 +296,9 @@ def measure(arguments: argparse.Namespace, port: int) -> dict[str, float]:
     for browser in browsers:
         label(browser, 1, 0)  # what is loaded once is loaded now
     with ThreadPoolExecutor(arguments.labelers) as pool:
+        began = time.monotonic()
         calm = list(pool.map(lambda b: label(b, arguments.tasks, arguments.rest), browsers))
+        calm_seconds = time.monotonic() - began
         began = time.monotonic()
         hurried = list(pool.map(lambda b: label(b, arguments.tasks, 0), browsers))
         seconds = time.monotonic() - began
@@ -304,6 +308,7 @@ def measure(arguments: argparse.Namespace, port: int) -> dict[str, float]:
         spent = [triple[index] for triple in triples]
         result[f"{name}_p50_ms"] = statistics.median(spent)
         result[f"{name}_p95_ms"] = statistics.quantiles(spent, n=20)[-1]
+    result["calm_labels_per_s"] = sum(map(len, calm)) / calm_seconds
     result["labels_per_s"] = sum(map(len, hurried)) / seconds
     return result | walk_lists(port)
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import QuerySet
+
 from annotate.agreement import concordance
 from annotate.models.gold import settle_trial
 from annotate.models.work import Assignment, Task
+from feedback_site.prepared import prepared
 
 if TYPE_CHECKING:
-    from annotate.models.labels import LabelQuerySet
+    from annotate.models.labels import Label
 
 Doubt = Task.Doubt
 FEWEST_TIMES, MOST_TIMES = 20, 200
 PASSING_SCORE = 6
 
 
-def look_over(answered: Assignment, labels: LabelQuerySet) -> None:
-    """Opens a review if what was answered raises doubts: of an ordinary task once all wanted
-    answers are in. Call it under the lock of the task's row."""
+def look_over(answered: Assignment, kind: type[Label]) -> None:
+    """Opens a review if what was answered, in labels of this kind, raises doubts: of an ordinary
+    task once all wanted answers are in. Call it under the lock of the task's row."""
     task = answered.task
     if answered.trial:
         if settle_trial(answered):
@@ -30,11 +34,19 @@ def look_over(answered: Assignment, labels: LabelQuerySet) -> None:
         return
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
-    new = list(labels.current().of_task(task).unreviewed().with_placements())
+    new = _unreviewed(kind)(task=task.pk)
     too_fast = _too_fast_for(task) if any(label.active_seconds for label in new) else 0.0
     about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
     if doubts := {*_about_all(task, new), *about_each}:
         task.ask_for_review(doubts)
+
+
+@cache
+def _unreviewed(kind: type[Label]) -> prepared[Any]:
+    def build(task: Any) -> QuerySet[Any]:
+        return kind.objects.current().of_task(task).unreviewed().with_placements()
+
+    return prepared(build)
 
 
 def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
@@ -77,8 +89,13 @@ def _too_fast_for(task: Task) -> float:
     """Seconds under which an answer is too fast: a share of the median active time of the project's
     latest answers of this kind; 0 while they are few. Zero is not a time: a browser without
     JavaScript measures none."""
-    timed = Assignment.objects.of_project(task.project).of_kind(task.kind).timed()
-    times = timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]
+    times = _latest_times(project=task.project_id, kind=task.kind)
     if len(times) < FEWEST_TIMES:
         return 0.0
     return median(times) * task.project.too_fast_percent / 100
+
+
+@prepared
+def _latest_times(project: Any, kind: Any) -> QuerySet[Assignment, int]:
+    timed = Assignment.objects.of_project(project).of_kind(kind).timed()
+    return timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from annotate.agreement import Order, concordance
-from annotate.models.people import Membership
+from annotate.models.people import MOST_TO_QUALIFY, Membership
 from annotate.models.work import Assignment, Task, TaskQuerySet
+from feedback_site.prepared import prepared
 
 if TYPE_CHECKING:
     from annotate.models.labels import Ranking
@@ -93,7 +95,7 @@ def qualification_of(member: Membership) -> Qualification | None:
     project, size = member.project, member.project.qualification_tasks
     if member.role != Membership.Role.LABELER or member.qualified_at or not size:
         return None
-    if project.tasks.gold().count() < size:
+    if len(_some_gold(project=project.pk)) < size:
         return None
     own = Assignment.objects.by(member.user).of_project(project)
     if not member.requalify_since and own.ordinary().submitted().exists():
@@ -108,6 +110,11 @@ def qualification_of(member: Membership) -> Qualification | None:
         return None
     share = sum(same for same, _ in results) / decided if decided else 0.0
     return Qualification(len(results), needed, share, project.qualification_percent / 100)
+
+
+@prepared
+def _some_gold(project: Any) -> QuerySet[Task, int]:
+    return Task.objects.of_project(project).gold().values_list("pk", flat=True)[:MOST_TO_QUALIFY]
 
 
 def unseen_gold(member: Membership) -> TaskQuerySet:

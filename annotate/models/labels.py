@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -22,6 +23,7 @@ from annotate.models.people import Membership, Project, User
 from annotate.models.policies import Completion
 from annotate.models.prompts import Prompt
 from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
+from feedback_site.prepared import prepared
 
 
 class Conflict(Exception):
@@ -101,6 +103,14 @@ class LabelQuerySet(models.QuerySet[Any]):
             **{self.model._meta.model_name: OuterRef("pk")}
         )
         return self.annotate(is_used=Exists(frozen))
+
+
+@cache
+def _revisions_of(kind: type[Label]) -> prepared[Any]:
+    def build(assignment: Any) -> models.QuerySet[Any]:
+        return LabelQuerySet(kind).filter(assignment=assignment).order_by("revision_no")
+
+    return prepared(build)
 
 
 def check_values(row: models.Model) -> None:
@@ -197,7 +207,7 @@ class Label(models.Model):
                 raise Conflict("You have already submitted an answer to this task.", last)
             self.late = not assignment.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
-            look_over(assignment, self._rows())
+            look_over(assignment, type(self))
         return self
 
     def _revise(self, revision: Self, revision_no: int) -> Self:
@@ -218,7 +228,7 @@ class Label(models.Model):
                 )
             revision.late = self.late
             revision._insert(assignment, after=self)
-            look_over(assignment, self._rows())
+            look_over(assignment, type(self))
         return revision
 
     def retract(self, *, draft: dict[str, Any]) -> None:
@@ -251,7 +261,7 @@ class Label(models.Model):
 
     def _revisions(self, assignment: Assignment) -> list[Self]:
         """All that was ever answered to this assignment, the version in force last."""
-        return list(self._rows().filter(assignment=assignment).order_by("revision_no"))
+        return _revisions_of(type(self))(assignment=assignment.pk)
 
     def _sent_before(self, revisions: list[Self]) -> Self | None:
         """The label this very submit has already made: a repeated click, or a lost reply."""

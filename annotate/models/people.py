@@ -12,6 +12,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from feedback_site.prepared import prepared
+
+MOST_TO_QUALIFY = 20
+
 
 class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
@@ -89,7 +93,7 @@ class Project(models.Model):
     )
     qualification_tasks = models.PositiveSmallIntegerField(
         default=10,
-        validators=[MaxValueValidator(20)],
+        validators=[MaxValueValidator(MOST_TO_QUALIFY)],
         help_text="Gold tasks before a new labeler's work, once there are so many; 0: none.",
     )
     qualification_percent = models.PositiveSmallIntegerField(
@@ -123,7 +127,7 @@ class Project(models.Model):
     @property
     def guideline(self) -> Guideline | None:
         """The guideline in force: the newest version."""
-        return self.guidelines.order_by("-version").first()
+        return _guidelines.first(project=self.pk)
 
     @transaction.atomic
     def admit(self, *, name: str, role: str) -> User:
@@ -271,3 +275,8 @@ class Guideline(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project} guideline {self.version}"
+
+
+@prepared
+def _guidelines(project: Any) -> models.QuerySet[Guideline]:
+    return Guideline.objects.filter(project=project).order_by("-version")[:1]

@@ -15,6 +15,7 @@ from django.utils import timezone
 from annotate.models.people import Project, User
 from annotate.models.policies import Completion
 from annotate.models.prompts import Prompt
+from feedback_site.prepared import prepared, prepared_update
 
 if TYPE_CHECKING:
     from annotate.models.labels import Demonstration, Ranking
@@ -26,6 +27,9 @@ SENT_BACK_LEASE = timedelta(days=3)
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
+    def of_project(self, project: Project) -> Self:
+        return self.filter(project=project)
+
     def open(self) -> Self:
         return self.filter(closed_at=None)
 
@@ -186,7 +190,7 @@ class Task(models.Model):
         mine = Task.objects.filter(pk=self.pk)
         if self.closed_at is None:
             now = timezone.now()
-            if mine.answered().update(closed_at=now):
+            if _close_answered(task=self.pk, now=now):
                 self.closed_at = now
         elif not mine.answered().exists():
             mine.update(closed_at=None)
@@ -368,9 +372,7 @@ class Assignment(models.Model):
         """Holds the task's row till the transaction ends, and rereads this assignment under it.
 
         Whoever takes a place must hold that row: two people never take the same one."""
-        # Its own row too: of the rows it does not lock, a statement that waited returns old ones.
-        assignments = Assignment.objects.select_related("task__project", "task__gold")
-        held = assignments.select_for_update(no_key=True, of=("task", "self")).get(pk=self.pk)
+        [held] = _held_with_task(pk=self.pk)
         self.task = held.task
         for name in ("state", "leased_until", "draft", "ended_at"):
             setattr(self, name, getattr(held, name))
@@ -397,16 +399,11 @@ class Assignment(models.Model):
         """Ends the lease with an answer. True: the answer comes in time; False: it is an extra
         one, because the place has gone. Call it under the lock, with the label in the same
         transaction."""
-        answer: dict[str, Any] = {
-            "state": self.State.SUBMITTED,
-            "ended_at": Now(),
-            "active_seconds": active_seconds,
-            "draft": {},
-            "sent_back": None,
-        }
-        in_time = self._change(only=Assignment.objects.leased(), **answer) or self.has_place()
-        if not self.is_submitted:
-            self._change(**answer)
+        in_time = bool(_submit_leased(pk=self.pk, active_seconds=active_seconds))
+        if not in_time:
+            in_time = self.has_place()
+            Assignment.objects.filter(pk=self.pk).update(**_answered(active_seconds))
+        self._take_over(_answered(active_seconds))
         self.task.settle()
         return in_time
 
@@ -434,14 +431,40 @@ class Assignment(models.Model):
             )
         )
 
-    def _change(self, *, only: AssignmentQuerySet | None = None, **fields: Any) -> bool:
-        """Sets the fields, of a row that is among `only`. Returns whether it was."""
-        rows = Assignment.objects.all() if only is None else only
-        if not rows.filter(pk=self.pk).update(**fields):
-            return False
+    def _change(self, **fields: Any) -> None:
+        Assignment.objects.filter(pk=self.pk).update(**fields)
+        self._take_over(fields)
+
+    def _take_over(self, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             if hasattr(value, "resolve_expression"):
                 self.__dict__.pop(name, None)  # Django reads it when somebody asks for it
             else:
                 setattr(self, name, value)
-        return True
+
+
+def _answered(active_seconds: Any) -> dict[str, Any]:
+    return {
+        "state": Assignment.State.SUBMITTED,
+        "ended_at": Now(),
+        "active_seconds": active_seconds,
+        "draft": {},
+        "sent_back": None,
+    }
+
+
+@prepared_update
+def _submit_leased(pk: Any, active_seconds: Any) -> tuple[AssignmentQuerySet, dict[str, Any]]:
+    return Assignment.objects.leased().filter(pk=pk), _answered(active_seconds)
+
+
+@prepared_update
+def _close_answered(task: Any, now: Any) -> tuple[TaskQuerySet, dict[str, Any]]:
+    return Task.objects.answered().filter(pk=task), {"closed_at": now}
+
+
+@prepared
+def _held_with_task(pk: Any) -> models.QuerySet[Assignment]:
+    # Its own row too: of the rows it does not lock, a statement that waited returns old ones.
+    assignments = Assignment.objects.select_related("task__project", "task__gold")
+    return assignments.select_for_update(no_key=True, of=("task", "self")).filter(pk=pk)

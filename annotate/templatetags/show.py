@@ -1,5 +1,6 @@
 """Template filters and tags that show things. None of them starts a query."""
 
+from functools import cache
 from typing import Any
 
 from django import template
@@ -19,6 +20,7 @@ def markdown(text: str) -> SafeString:
 
 
 @register.simple_tag
+@cache
 def icon(name: str, label: str = "") -> SafeString:
     """A Lucide icon from the sprite. Without a label it is decoration."""
     sprite = static("annotate/vendor/icons.svg")

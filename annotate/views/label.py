@@ -7,11 +7,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
+from annotate.access import Request, Role, assignment_for, practice_for, project_for
 from annotate.agreement import concordance
 from annotate.forms import SkipForm, WorkForm, form_class_for
 from annotate.models import Assignment, Demonstration, Project, Ranking, Task, User
@@ -20,6 +21,7 @@ from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
 from annotate.paging import page_of
 from annotate.queue import next_assignment
+from feedback_site.prepared import prepared
 
 PAGE_OF: dict[str, str] = {
     Task.Kind.WRITE: "annotate/write.html",
@@ -34,7 +36,8 @@ LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
 @require_GET
 def label(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
-    if not membership_for(request.user, slug).has_read_guideline:
+    assert request.user.here
+    if not request.user.here.has_read_guideline:
         return redirect("guideline", slug)
     work = next_assignment(request.user, project)
     if work:
@@ -42,7 +45,7 @@ def label(request: Request, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "just_saved": _just_saved(request.user, project),
-        "qualification": qualification_of(membership_for(request.user, slug)),
+        "qualification": qualification_of(request.user.here),
     }
     return render(request, "annotate/nothing_left.html", context)
 
@@ -201,5 +204,10 @@ def my_work(request: Request, slug: str) -> HttpResponse:
 
 def _just_saved(labeler: User, project: Project) -> Assignment | None:
     """What can still be undone."""
+    return _latest_submits.first(labeler=labeler.pk, project=project.pk)
+
+
+@prepared
+def _latest_submits(labeler: Any, project: Any) -> QuerySet[Assignment]:
     own = Assignment.objects.by(labeler).of_project(project)
-    return own.submitted_within(UNDO_WINDOW).order_by("-ended_at").first()
+    return own.submitted_within(UNDO_WINDOW).order_by("-ended_at")[:1]

@@ -12,10 +12,11 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connections, transaction
 from django.db.models.functions import Now
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
+from annotate import queue
 from annotate.models import (
     Assignment,
     Completion,
@@ -31,6 +32,7 @@ from annotate.models import (
 )
 from annotate.models.labels import Conflict
 from annotate.models.reviews import labels_under_review
+from annotate.models.work import TaskQuerySet
 from annotate.queue import next_assignment, tasks_for
 from tests.faults.conftest import IS_LONG, SEED, sized
 
@@ -358,10 +360,7 @@ class Workplace(RuleBasedStateMachine):
                 assert task.reviews.open().count() == 1
 
 
-@pytest.mark.django_db
-def test_no_order_of_acts_breaks_the_workplace(report):
-    runs = sized(short=12, long=500)
-    report(runs=runs, steps_at_most=30)
+def play(runs, **how):
     run(
         Workplace,
         settings=settings(
@@ -371,5 +370,22 @@ def test_no_order_of_acts_breaks_the_workplace(report):
             database=None,
             derandomize=not IS_LONG,
             suppress_health_check=list(HealthCheck),
+            **how,
         ),
     )
+
+
+@pytest.mark.django_db
+def test_no_order_of_acts_breaks_the_workplace(report):
+    runs = sized(short=12, long=500)
+    report(runs=runs, steps_at_most=30)
+    play(runs)
+
+
+@pytest.mark.django_db
+def test_a_queue_that_counts_no_places_is_found_out(monkeypatch):
+    monkeypatch.setattr(TaskQuerySet, "with_a_place_for", lambda tasks, labeler: tasks)
+    for name in ("_held_first", "_still_waiting"):  # compiled anew, without the count
+        monkeypatch.setattr(queue, name, getattr(queue, name).__wrapped__)
+    with pytest.raises(AssertionError):
+        play(12, phases=[Phase.generate])
