@@ -80,15 +80,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i, fruit in enumerate(FRUIT)
         ],
     )
-    original = base.PRETRAIN_STEPS, base.LlamaConfig
-    base.PRETRAIN_STEPS = 5
-    base.LlamaConfig = lambda **settings: original[1](
-        **{**settings, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    )
-    try:
-        base.prepare("tiny", place / "base", place / "demonstrations.jsonl")
-    finally:
-        base.PRETRAIN_STEPS, base.LlamaConfig = original
+    make_base(place / "base", place / "demonstrations.jsonl")
     torch.manual_seed(1)
     scorer = folders.load_score(place / "base")
     torch.nn.init.normal_(scorer.head.weight, std=0.2)  # one that has learnt something
@@ -102,6 +94,19 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"mean": 0.0, "std": 1.0, "bias": 0.0},
     )
     return place
+
+
+def make_base(out: Path, corpus: Path) -> None:
+    """A base model that is smaller than the tiny one, and has learnt less."""
+    original = base.PRETRAIN_STEPS, base.LlamaConfig
+    base.PRETRAIN_STEPS = 5
+    base.LlamaConfig = lambda **settings: original[1](
+        **{**settings, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    )
+    try:
+        base.prepare("tiny", out, corpus)
+    finally:
+        base.PRETRAIN_STEPS, base.LlamaConfig = original
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
