@@ -41,11 +41,13 @@ def desk(site: Site) -> Callable[[list[int]], None]:
     return lambda sizes: print(site.shell(PREPARE.format(sizes=sizes)))
 
 
-def newest(site: Site, kind: str = "rank") -> str:
+def stored(site: Site, kind: str = "rank") -> list[str]:
     lines = site.shell(STORED).splitlines()
-    return [line for line in lines if ("ranked" in line or "all_bad" in line) == (kind == "rank")][
-        -1
-    ]
+    return [line for line in lines if ("ranked" in line or "all_bad" in line) == (kind == "rank")]
+
+
+def newest(site: Site, kind: str = "rank") -> str:
+    return stored(site, kind)[-1]
 
 
 def open_next(page: Page, site: Site) -> None:
@@ -79,13 +81,13 @@ def test_by_keyboard_only(site: Site, sign_in, desk):
 
 
 @pytest.mark.parametrize(
-    "keys, stored",
+    "keys, order",
     [
         (["ArrowRight", "3"], "B > A 3 ranked"),
         (["ArrowLeft", "ArrowDown"], "A=B  ranked"),
     ],
 )
-def test_of_two_by_keyboard_only(keys, stored, site: Site, sign_in, desk):
+def test_of_two_by_keyboard_only(keys, order, site: Site, sign_in, desk):
     desk([2])
     page = sign_in("alice").page
     open_next(page, site)
@@ -93,7 +95,7 @@ def test_of_two_by_keyboard_only(keys, stored, site: Site, sign_in, desk):
         page.keyboard.press(key)
     page.keyboard.press("Control+Enter")
     expect_done(page)
-    assert newest(site) == stored
+    assert newest(site) == order
 
 
 def centre(place: Locator) -> tuple[float, float]:
@@ -113,7 +115,7 @@ def drag(page: Page, what: Locator, to: Locator) -> None:
 
 
 def test_by_dragging_letters_to_the_board(site: Site, sign_in, desk):
-    desk([3])
+    desk([3, 2])
     page = sign_in("alice").page
     open_next(page, site)
     shelf = {n: page.locator(f'.shelf[data-tier="{n}"]') for n in range(4)}
@@ -126,8 +128,12 @@ def test_by_dragging_letters_to_the_board(site: Site, sign_in, desk):
     assert tiers(page) == ["2", "1", "1"]
     expect(shelf[1].locator(".token")).to_have_text(["B", "C"])
     page.get_by_role("button", name="Submit").last.click()
+    # Of two, there is nothing to drag: each choice is a place to press.
+    page.get_by_label("A is better").click()
+    page.get_by_label("significantly").click()
+    page.get_by_role("button", name="Submit").last.click()
     expect_done(page)
-    assert newest(site) == "B=C > A  ranked"
+    assert stored(site)[-2:] == ["B=C > A  ranked", "A > B 4 ranked"]
 
 
 def slide(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -144,7 +150,7 @@ def slide(page: Page, start: tuple[float, float], end: tuple[float, float]) -> N
 
 
 def test_by_finger_on_a_phone(site: Site, sign_in, desk):
-    desk([3])
+    desk([3, 2])
     page = sign_in("alice", width=360, has_touch=True, is_mobile=True).page
     open_next(page, site)
     page.wait_for_function("() => window.Sortable")
@@ -160,8 +166,11 @@ def test_by_finger_on_a_phone(site: Site, sign_in, desk):
     page.get_by_role("button", name="A one tier worse").tap()
     page.get_by_label("Tier of C").select_option("Tier 2")
     page.get_by_role("button", name="Submit").last.tap()
+    page.get_by_label("Equally good").tap()
+    assert page.evaluate("document.documentElement.scrollWidth <= 360")
+    page.get_by_role("button", name="Submit").last.tap()
     expect_done(page)
-    assert newest(site) == "B > C > A  ranked"
+    assert stored(site)[-2:] == ["B > C > A  ranked", "A=B  ranked"]
 
 
 def test_without_javascript(site: Site, sign_in, desk):

@@ -1,0 +1,111 @@
+"""Reviewing by keyboard, by mouse, by finger on a phone, and without JavaScript: all the same."""
+
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Site
+
+# A ranking to review for each way of doing it.
+PREPARE = """
+from annotate.models import *
+from annotate.queue import next_assignment
+project = Project.objects.create(name="Bench", slug="bench", random_review_percent=100)
+alice = project.admit(name="alice", role="labeler")
+project.admit(name="rita", role="reviewer")
+policy = Policy.objects.said_by(project, "m")
+for number in range(4):
+    messages = [{"role": "user", "content": f"Question {number}?"}]
+    prompt = Prompt.objects.create(project=project, messages=messages)
+    task = Task.objects.create(project=project, prompt=prompt, kind="rank")
+    for text in ("One answer. " * 20, "Another. " * 20, "A third. " * 20):
+        task.completions.add(Completion.objects.create(prompt=prompt, policy=policy, text=text))
+    work = next_assignment(alice, project)
+    places = [Placement(completion_id=pk, place=n) for n, pk in enumerate(work.shown_order, 1)]
+    Ranking.record(assignment=work, placements=places)
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(site: Site) -> str:
+    site.shell(PREPARE)
+    return f"{site.url}/p/bench/review/"
+
+
+@dataclass
+class Mouse:
+    page: Page
+
+    def press(self, what: Locator) -> None:
+        what.click()
+
+    def choose(self, box: Locator, label: str) -> None:
+        box.select_option(label)
+
+    def write(self, box: Locator, text: str) -> None:
+        self.press(box)
+        self.page.keyboard.type(text)
+
+
+class Finger(Mouse):
+    def press(self, what: Locator) -> None:
+        what.tap()
+
+
+class Keyboard(Mouse):
+    def press(self, what: Locator) -> None:
+        self.go_to(what)
+        self.page.keyboard.press("Enter")
+
+    def choose(self, box: Locator, label: str) -> None:
+        self.go_to(box)
+        self.page.keyboard.type(label)
+
+    def write(self, box: Locator, text: str) -> None:
+        self.go_to(box)
+        self.page.keyboard.type(text)
+
+    def go_to(self, what: Locator) -> None:
+        for _ in range(100):
+            if what.evaluate("node => node === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        pytest.fail(f"Tab never comes to {what}")
+
+
+@pytest.mark.parametrize(
+    "way, options",
+    [
+        (Keyboard, {}),
+        (Mouse, {}),
+        (Finger, {"width": 360, "has_touch": True, "is_mobile": True}),
+        (Mouse, {"java_script_enabled": False}),
+    ],
+    ids=["keyboard", "mouse", "finger", "no JavaScript"],
+)
+def test_a_ranking_is_settled(way, options, bench, sign_in):
+    rita = sign_in("rita", **options)
+    page, hand = rita.page, way(rita.page)
+    page.goto(bench)
+    hand.press(page.get_by_role("link", name="Review the next one"))
+    expect(page.get_by_role("heading", name="Review")).to_be_visible()
+    work = page.url
+    for letter, tier in (("A", "Tier 2"), ("B", "Tier 1"), ("C", "Tier 2")):
+        hand.choose(page.get_by_label(f"My tier for {letter}"), tier)
+    # Without a cause nothing is decided, and nothing lost.
+    hand.press(page.get_by_role("button", name="Use my own ranking"))
+    expect(page.get_by_text("Say what the trouble was caused by.")).to_be_visible()
+    expect(page.get_by_label("My tier for B")).to_have_value("1")
+    assert all("422" in each for each in rita.errors)
+    rita.errors.clear()
+    hand.choose(page.get_by_label("Cause of the trouble"), "labeler error")
+    hand.write(page.get_by_label("Comment to the labeler"), "B says more.")
+    if options.get("width"):
+        fits = "document.documentElement.scrollWidth <= 360"
+        assert page.evaluate(fits)
+    hand.press(page.get_by_role("button", name="Use my own ranking"))
+    expect(page.get_by_text("Your review is saved.")).to_be_visible()
+    page.goto(work)
+    own = page.get_by_label("Your own answer").get_by_role("listitem")
+    expect(own).to_have_text(["B", "A = C"])
