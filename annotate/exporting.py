@@ -28,7 +28,8 @@ from annotate.models.prompts import Messages, PromptQuerySet
 Line = dict[str, Any]
 Name = Callable[[User], Line]
 CHUNK = 1000
-SOMETIMES = ("simulated", "shown_order", "margin")  # not on every line
+# Not on every line.
+SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -42,7 +43,10 @@ class Export:
 
     def labels(self, model: type[Demonstration] | type[Ranking]) -> LabelQuerySet:
         labels = model.objects.current().of_project(self.project)
-        labels = labels if self.prompts is None else labels.of_prompts(self.prompts)
+        if self.prompts is not None:
+            labels = labels.of_prompts(self.prompts)
+        else:
+            labels = labels.on_accepted_prompts()
         return labels.select_related("prompt", "labeler").order_by("pk")
 
 
@@ -55,12 +59,13 @@ def lines(
 ) -> Iterator[str]:
     """The export as JSON texts, each with its line end; about these `prompts`, if given.
     `anonymous` replaces names by pseudonyms that stay the same from export to export, and leaves
-    out what people wrote to the lead."""
+    out what people wrote to the lead and what was asked by the same guest."""
     export = Export(project, _pseudonym if anonymous else _name, prompts)
     for line in EXPORTS[kind](export):
         if anonymous:
             line.pop("comment", None)
             line.pop("note", None)
+            line.pop("split_key", None)
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -107,15 +112,20 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
 
 
 def _prompts(export: Export) -> Iterator[Line]:
-    prompts = export.project.prompts.all() if export.prompts is None else export.prompts
-    for prompt in prompts.order_by("pk").iterator(CHUNK):
-        yield {
+    prompts = export.project.prompts.accepted() if export.prompts is None else export.prompts
+    for prompt in prompts.select_related("author").order_by("pk").iterator(CHUNK):
+        line: Line = {
             "id": prompt.pk,
             "prompt": prompt.messages,
             "source": prompt.source,
             "tags": prompt.tags,
             "split": prompt.split,
         }
+        if prompt.kind and prompt.author:
+            line |= {"written": prompt.kind, **export.name(prompt.author)}
+        if prompt.split_key:
+            line["split_key"] = prompt.split_key
+        yield line
 
 
 def _demonstrations(export: Export) -> Iterator[Line]:

@@ -20,6 +20,7 @@ class ToDo:
     title: str
     detail: str
     count: str = ""
+    query: str = ""
 
 
 def to_do(membership: Membership) -> list[ToDo]:
@@ -50,6 +51,9 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     if drafts := own.expired().with_draft().count():
         detail = "Your time ran out, your drafts are kept. Finish them while they are free."
         yield ToDo("my_work", "Finish drafts", detail, _figure(drafts))
+    if membership.project.takes_own_prompts:
+        detail = "Ask what nobody has asked yet, and show how you would answer."
+        yield ToDo("own_prompts", "Write a prompt", detail)
     if not (is_open or rank or write):
         yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
 
@@ -74,6 +78,9 @@ def _operating(membership: Membership) -> Iterator[ToDo]:
     elif not project.tasks.open().ordinary().exists():
         detail = f"No task is open. {prompts} prompts are here to be answered or ranked."
         yield ToDo("prompts", "Give people work", detail)
+    if (waiting := counted(project.prompts.waiting())) != "0":
+        detail = "Labelers wrote them, and nobody is asked about them before you accept them."
+        yield ToDo("prompts", "Look at new prompts", detail, waiting, "?waiting=on")
     if "0" not in (demonstrations, rankings):
         detail = f"{demonstrations} demonstrations and {rankings} rankings are there to learn from."
         yield ToDo("rounds", "Launch a round", detail)

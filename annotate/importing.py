@@ -243,7 +243,8 @@ class Writer:
                 messages=entry.row.prompt,
                 source=self._source_of(entry),
                 tags=entry.row.tags,
-                author=self.by,
+                author=entry.labeler if entry.row.written.get("kind") else self.by,
+                **entry.row.written,
             ).derive()
             entry.prompt_hash = prompt.content_hash
             wanted.setdefault(prompt.content_hash, prompt)

@@ -11,18 +11,20 @@ All may carry `source`, `tags` and `labeler`, and what the export of the same ki
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from annotate.models import Feedback, Placement, Ranking
+from annotate.models import Feedback, Placement, Prompt, Ranking
 from annotate.models.prompts import Messages, validate_messages
 
 LONGEST_PROMPT = 32_000  # characters of all its messages
 LONGEST_TEXT = 50_000  # of an answer, as much as a labeler may write
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
+HASH = re.compile("[0-9a-f]{64}")
 UNNAMED = "imported"  # the policy of a completion that does not say who said it
 
 Raw = dict[str, Any]
@@ -52,6 +54,7 @@ class Row:
     reference: str = ""
     placements: list[Raw] = field(default_factory=list)
     shown_order: list[int] = field(default_factory=list)
+    written: Raw = field(default_factory=dict)  # of a prompt: how it came to be
     label: Raw = field(default_factory=dict)
 
 
@@ -87,7 +90,16 @@ def parse_prompt(raw: Any) -> Row:
     messages = raw.get("messages")
     if isinstance(messages, list) and kind_of(raw) == "demonstrations":
         messages = messages[:-1]
-    return _row(raw, raw.get("prompt", messages))
+    return _row(raw, raw.get("prompt", messages), written=_written(raw))
+
+
+def _written(raw: Raw) -> Raw:
+    """How a labeler came to write the prompt, and what decides its split if not its content."""
+    key = _text(raw.get("split_key") or "", "split_key", may_be_empty=True)
+    if key and not HASH.fullmatch(key):
+        raise BadRow("“split_key” must be a sha256 in hex, as the export writes it.")
+    kind = "" if raw.get("written") is None else _choice(raw, "written", Prompt.Kind)
+    return {"kind": kind, "split_key": key}
 
 
 def _object(raw: Any) -> Raw:

@@ -28,7 +28,7 @@ LEAST_ROLE = {
     **dict.fromkeys(["home", "api_schema"], SIGNED_IN),
     **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
-    **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
+    **dict.fromkeys(["label", "my_work", "own_prompts", "preview", "guideline"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
     **dict.fromkeys(["gold", "labelers_guests"], REVIEWER),
     **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
@@ -75,6 +75,8 @@ def least_role(name: str) -> str | None:
 def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleNamespace:
     """One of everything an address can name, all in the project of the cast."""
     cast = {name: request.getfixturevalue(name) for name in ACTORS[1:]}
+    project.own_prompts = project.OwnPrompts.REVIEWED
+    project.save()
     task = rank_task(k=3)
     policy.folder = "models/base"
     policy.save()

@@ -43,6 +43,13 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
 
 class Project(models.Model):
+    class OwnPrompts(models.TextChoices):
+        """What becomes of prompts that labelers think of themselves."""
+
+        NONE = "none", "nobody writes any"
+        REVIEWED = "reviewed", "an operator accepts them first"
+        DIRECT = "direct", "they are in use at once"
+
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
     ranking_size = models.PositiveSmallIntegerField(
@@ -104,6 +111,20 @@ class Project(models.Model):
     gold_every = models.PositiveSmallIntegerField(
         default=20, help_text="One ranking task in so many is hidden gold; 0: none."
     )
+    own_prompts = models.CharField(
+        max_length=10,
+        choices=OwnPrompts,
+        default=OwnPrompts.NONE,
+        db_default=OwnPrompts.NONE,
+        help_text="What becomes of prompts that labelers think of themselves.",
+    )
+    use_cases = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        max_length=5000,
+        help_text="What labelers write prompts for, one a line; a prompt gets its line as a tag.",
+    )
     challenger_percent = models.PositiveSmallIntegerField(
         default=10,
         validators=[MaxValueValidator(100)],
@@ -123,6 +144,14 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def takes_own_prompts(self) -> bool:
+        return self.own_prompts != self.OwnPrompts.NONE
+
+    @property
+    def use_case_names(self) -> list[str]:
+        return [line.strip() for line in self.use_cases.splitlines() if line.strip()]
 
     @property
     def guideline(self) -> Guideline | None:

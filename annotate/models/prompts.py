@@ -97,7 +97,21 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(in_use | Q(archived_at__gt=at) if at else in_use)
 
     def archived(self) -> PromptQuerySet:
-        return self.exclude(archived_at=None)
+        return self.accepted().exclude(archived_at=None)
+
+    def waiting(self) -> PromptQuerySet:
+        """Those by labelers about which no operator has decided yet; out of use till then."""
+        return self.filter(awaits_review=True)
+
+    def accepted(self) -> PromptQuerySet:
+        return self.filter(awaits_review=False)
+
+    def of_kind(self, kind: str) -> PromptQuerySet:
+        return self.filter(kind=kind)
+
+    def by(self, author: User) -> PromptQuerySet:
+        """Those this labeler has written here."""
+        return self.exclude(kind="").filter(author=author)
 
     def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
         """Those of these ids; all, if none is named."""
@@ -113,9 +127,23 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     @transaction.atomic
     def archive(self) -> int:
         """Puts them out of use: nobody is asked about them any more, their labels stay."""
+        self._close_tasks()
+        return self.active().update(archived_at=Now())
+
+    def accept(self) -> int:
+        """Takes what labelers wrote into use, with the demonstrations they wrote for it."""
+        return self.waiting().update(awaits_review=False, archived_at=None)
+
+    @transaction.atomic
+    def decline(self) -> int:
+        """Leaves what labelers wrote out of use, archived like any other prompt."""
+        waiting = self.waiting()
+        waiting._close_tasks()
+        return waiting.update(awaits_review=False)
+
+    def _close_tasks(self) -> None:
         tasks = Prompt._meta.apps.get_model("annotate", "Task").objects
         tasks.filter(prompt__in=self, closed_at=None).update(closed_at=Now())
-        return self.active().update(archived_at=Now())
 
     def restore(self) -> int:
         return self.archived().update(archived_at=None)
@@ -183,6 +211,13 @@ class Prompt(models.Model):
         VALIDATION = "validation"
         TEST = "test"
 
+    class Kind(models.TextChoices):
+        """How a labeler came to write it (InstructGPT, section 3.2)."""
+
+        PLAIN = "plain", "plain"
+        FEW_SHOT = "few_shot", "few-shot"
+        USE_CASE = "use_case", "for a use case"
+
     class Work(models.TextChoices):
         DEMONSTRATED = "demonstrated"
         RANKED = "ranked"
@@ -200,11 +235,21 @@ class Prompt(models.Model):
         default="",
         db_default="",
         editable=False,
-        help_text="A hash that decides the split instead of the content's: of the guest who asked.",
+        help_text="A hash that decides the split instead of the content's: of the guest who asked, "
+        "or of the few-shot group.",
     )
     source = models.CharField(max_length=100, blank=True)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    kind = models.CharField(
+        max_length=10,
+        choices=Kind,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of a labeler's prompt.",
+    )
+    awaits_review = models.BooleanField(default=False, db_default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     archived_at = models.DateTimeField(null=True, editable=False, help_text="Put out of use.")
     search = models.GeneratedField(
@@ -218,12 +263,24 @@ class Prompt(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["project", "content_hash"], name="one_prompt_a_content")
+            models.UniqueConstraint(
+                fields=["project", "content_hash"], name="one_prompt_a_content"
+            ),
+            models.CheckConstraint(
+                condition=Q(awaits_review=False) | Q(archived_at__isnull=False),
+                name="out_of_use_while_it_waits",
+            ),
         ]
         indexes = [
             models.Index(fields=["project", "id"]),
             models.Index(fields=["project", "split", "id"]),
             models.Index(fields=["project", "source", "id"]),
+            models.Index(
+                fields=["project", "author", "id"], condition=~Q(kind=""), name="prompts_written"
+            ),
+            models.Index(
+                fields=["project", "id"], condition=Q(awaits_review=True), name="prompts_to_review"
+            ),
             GinIndex(fields=["tags"], name="prompts_by_tag"),
             GinIndex(fields=["search"], name="prompts_by_word"),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import messages
@@ -14,12 +14,14 @@ from annotate.access import MAY_ACT_AS, Request, Role, membership_for, project_f
 from annotate.models import Project
 
 LONGEST_GUIDELINE = 100_000
+LONGEST_TAG = 50
 
 GROUPS = {
     "Work": (
         *("name", "overlap", "ranking_size", "rate_before_ranking"),
         *("write_lease_minutes", "rank_lease_minutes"),
     ),
+    "Prompts of labelers": ("own_prompts", "use_cases"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
@@ -39,6 +41,8 @@ class SettingsForm(forms.ModelForm):
             "rate_before_ranking": "Ratings",
             "write_lease_minutes": "Minutes to write",
             "rank_lease_minutes": "Minutes to rank or review",
+            "own_prompts": "Prompts of their own",
+            "use_cases": "Use cases",
             "qualification_tasks": "Tasks to qualify",
             "qualification_percent": "Percent needed to qualify",
             "gold_every": "Hidden gold: one task in",
@@ -50,12 +54,22 @@ class SettingsForm(forms.ModelForm):
             "new_guest_days": "Days for which a guest is new",
         }
         fields = tuple(name for names in GROUPS.values() for name in names)
+        widgets: ClassVar = {"use_cases": forms.Textarea(attrs={"rows": 4})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
             if field.help_text:
                 field.widget.attrs["aria-describedby"] = f"id_{name}_helptext"
+
+    def clean_use_cases(self) -> str:
+        lines = [line.strip() for line in self.cleaned_data["use_cases"].splitlines()]
+        if too_long := [line for line in lines if len(line) > LONGEST_TAG]:
+            raise forms.ValidationError(
+                f"A use case is a tag, of {LONGEST_TAG} characters at most: shorten "
+                f"“{too_long[0]}”."
+            )
+        return "\n".join(dict.fromkeys(filter(None, lines)))
 
     @property
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:

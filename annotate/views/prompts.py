@@ -35,6 +35,10 @@ class PromptFilter(forms.Form):
     source = forms.CharField(required=False, max_length=100)
     tag = forms.CharField(required=False, max_length=50)
     work = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Work.choices])
+    written = forms.ChoiceField(
+        required=False, label="By labelers", choices=[("", "any"), *Prompt.Kind.choices]
+    )
+    waiting = forms.BooleanField(required=False)
     archived = forms.BooleanField(required=False)
 
     def __init__(self, project: Project, asked: QueryDict) -> None:
@@ -51,7 +55,12 @@ class PromptFilter(forms.Form):
         if not self.is_valid():
             return prompts.active()
         asked = self.cleaned_data
-        prompts = prompts.archived() if asked["archived"] else prompts.active()
+        if asked["waiting"]:
+            prompts = prompts.waiting()
+        else:
+            prompts = prompts.archived() if asked["archived"] else prompts.active()
+        if asked["written"]:
+            prompts = prompts.of_kind(asked["written"])
         if asked["split"]:
             prompts = prompts.in_split(asked["split"])
         if asked["source"]:
@@ -124,7 +133,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     asked = PromptFilter(project, request.GET)
     found = asked.prompts()
-    page = page_of(found.with_counts(), request.GET, newest_first=False)
+    page = page_of(found.with_counts().select_related("author"), request.GET, newest_first=False)
     context = {
         "project": project,
         "filter": asked,
@@ -228,6 +237,10 @@ def mark(request: Request, slug: str) -> HttpResponse:
     match request.POST.get("act"):
         case "archive":
             said = f"{selection.archive():,} archived. Their labels stay; nobody is asked any more."
+        case "accept":
+            said = f"{selection.accept():,} accepted and in use."
+        case "decline":
+            said = f"{selection.decline():,} declined. They are archived."
         case "restore":
             said = f"{selection.restore():,} in use again."
         case _ if tag.is_valid():

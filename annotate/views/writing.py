@@ -1,0 +1,172 @@
+"""Prompts that labelers think of themselves: a page to write one, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import Request, Role, membership_for, project_for
+from annotate.forms import LONGEST_TEXT
+from annotate.models import Membership, Project, Prompt
+from annotate.models.gold import qualification_of
+from annotate.models.writing import Asked, few_shot, plain, write_prompts
+from annotate.paging import page_of
+from annotate.rows import LONGEST_PROMPT
+
+FEWEST_PAIRS, MOST_PAIRS = 3, 10
+Kind = Prompt.Kind
+
+
+class Text(forms.CharField):
+    """Of several lines, which a browser sends with other line ends than it shows."""
+
+    def __init__(self, *, rows: int, **options: Any) -> None:
+        super().__init__(widget=forms.Textarea(attrs={"rows": rows}), **options)
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).replace("\r\n", "\n")
+
+
+class PlainForm(forms.Form):
+    text = Text(
+        rows=6,
+        label="The prompt",
+        max_length=LONGEST_PROMPT,
+        error_messages={"required": "Write what you would ask."},
+    )
+    answer = Text(
+        rows=8,
+        label="What you would answer",
+        required=False,
+        max_length=LONGEST_TEXT,
+        help_text="If you like. It becomes a demonstration, to be found in My work.",
+    )
+
+    def __init__(self, project: Project, *args: Any) -> None:
+        super().__init__(*args)
+        self.project = project
+
+    def asked(self) -> list[Asked]:
+        return list(plain(self.cleaned_data["text"], self.cleaned_data["answer"]))
+
+    def tags(self) -> list[str]:
+        return []
+
+
+class UseCaseForm(PlainForm):
+    def __init__(self, project: Project, *args: Any) -> None:
+        super().__init__(project, *args)
+        choices = [(name, name) for name in project.use_case_names]
+        self.fields["use_case"] = forms.ChoiceField(label="The use case", choices=choices)
+        self.order_fields(("use_case", *self.fields))
+
+    def tags(self) -> list[str]:
+        return [self.cleaned_data["use_case"]]
+
+
+class FewShotForm(forms.Form):
+    instruction = Text(
+        rows=3,
+        label="The instruction",
+        max_length=4000,
+        help_text="What is to be done with each query, such as “Name the mood of the sentence.”",
+        error_messages={"required": "Write the instruction that all the queries share."},
+    )
+
+    def __init__(self, project: Project, sent: QueryDict | None = None) -> None:
+        is_growing = sent is not None and "more" in sent
+        # A page that asks for one more pair shows what was typed, and complains of nothing yet.
+        super().__init__(None if is_growing else sent, initial=sent.dict() if sent else None)
+        pairs = sum(name.startswith("query_") for name in sent or ()) + is_growing
+        self.count = min(max(pairs, FEWEST_PAIRS), MOST_PAIRS)
+        for number in range(1, self.count + 1):
+            for name in ("query", "response"):
+                self.fields[f"{name}_{number}"] = Text(
+                    rows=2,
+                    label=f"{name.capitalize()} {number}",
+                    required=False,
+                    max_length=LONGEST_PROMPT,
+                )
+
+    @property
+    def rows(self) -> list[tuple[forms.BoundField, forms.BoundField]]:
+        return [(self[f"query_{n}"], self[f"response_{n}"]) for n in range(1, self.count + 1)]
+
+    @property
+    def may_grow(self) -> bool:
+        return self.count < MOST_PAIRS
+
+    def clean(self) -> dict[str, Any]:
+        said = self.cleaned_data
+        numbers = range(1, self.count + 1)
+        pairs = [(said.get(f"query_{n}", ""), said.get(f"response_{n}", "")) for n in numbers]
+        for number, (query, response) in enumerate(pairs, start=1):
+            if bool(query) != bool(response):
+                missing = "response" if query else "query"
+                self.add_error(f"{missing}_{number}", "Each query needs its response.")
+        said["pairs"] = [pair for pair in pairs if all(pair)]
+        if len({query for query, _ in said["pairs"]}) < 2 and not self.errors:
+            raise ValidationError("Write two different queries at least, each with its response.")
+        size = len(said.get("instruction", "")) + sum(len(q) + len(r) for q, r in said["pairs"])
+        if size > LONGEST_PROMPT:
+            raise ValidationError(
+                f"Together that is {size:,} characters, and at most {LONGEST_PROMPT:,} fit."
+            )
+        return said
+
+    def asked(self) -> list[Asked]:
+        return list(few_shot(self.cleaned_data["instruction"], self.cleaned_data["pairs"]))
+
+    def tags(self) -> list[str]:
+        return []
+
+
+FORMS: dict[str, Any] = {
+    Kind.PLAIN: PlainForm,
+    Kind.FEW_SHOT: FewShotForm,
+    Kind.USE_CASE: UseCaseForm,
+}
+
+
+@require_http_methods(["GET", "POST"])
+def own_prompts(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request.user, slug, Role.LABELER)
+    if not project.takes_own_prompts:
+        raise Http404("This project takes no prompts of labelers.")
+    member = membership_for(request.user, slug)
+    if not member.has_read_guideline:
+        return redirect("guideline", slug)
+    if qualification_of(member):  # it comes before all other work
+        return redirect("label", slug)
+    kinds = [k for k in Kind if k != Kind.USE_CASE or project.use_case_names]
+    kind = next((k for k in kinds if k == request.GET.get("kind")), Kind.PLAIN)
+    form = FORMS[kind](project, request.POST or None)
+    if form.is_valid() and _write(request, member, kind, form):
+        return redirect(f"{request.path}?kind={kind}")
+    page = page_of(project.prompts.by(request.user), request.GET, size=25, newest_first=True)
+    context = {"project": project, "form": form, "kind": kind, "kinds": kinds, "page": page}
+    status = 422 if form.errors else 200
+    return render(request, "annotate/own_prompts.html", context, status=status)
+
+
+def _write(request: Request, member: Membership, kind: str, form: Any) -> bool:
+    try:
+        written = write_prompts(membership=member, kind=kind, asked=form.asked(), tags=form.tags())
+    except ValidationError as error:
+        form.add_error(None, error)
+        return False
+    messages.success(request, _thanks(written, member.project))
+    return True
+
+
+def _thanks(written: list[Prompt], project: Project) -> str:
+    what = f"{len(written)} prompts are" if len(written) > 1 else "Your prompt is"
+    if project.own_prompts == Project.OwnPrompts.REVIEWED:
+        return f"{what} saved. An operator looks at what you wrote before it is used."
+    return f"{what} saved and in use."
