@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.functional import cached_property
 
-from annotate.models import Assignment, Completion, Placement, Ranking, Task
+from annotate.models import Assignment, Completion, Placement, PromptFlag, Ranking, Task
 from annotate.models.labels import arranged
 from feedback_site.prepared import prepared
 
@@ -291,6 +291,25 @@ class SkipForm(forms.Form):
         error_messages={"required": "Say why you skip this task."},
     )
     note = forms.CharField(required=False, max_length=500, label="Note")
+
+
+class FlagForm(forms.Form):
+    """Stands beside the work form and is sent with it, so that nothing typed there is lost."""
+
+    prefix = "flag"
+    use_required_attribute = False  # or the browser would ask for a reason before each submit
+    reason = forms.ChoiceField(
+        choices=PromptFlag.Reason,
+        widget=forms.RadioSelect(attrs={"form": "work"}),
+        error_messages={"required": "Say what is wrong with the prompt."},
+    )
+    # Of two lines: Enter in a field of one would submit the work.
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        label="Note",
+        widget=forms.Textarea(attrs={"rows": 2, "form": "work"}),
+    )
 
 
 def form_class_for(assignment: Assignment) -> type[WriteForm | RankForm | PairForm]:

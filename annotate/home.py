@@ -81,6 +81,9 @@ def _operating(membership: Membership) -> Iterator[ToDo]:
     if (waiting := counted(project.prompts.waiting())) != "0":
         detail = "Labelers wrote them, and nobody is asked about them before you accept them."
         yield ToDo("prompts", "Look at new prompts", detail, waiting, "?waiting=on")
+    if (flagged := counted(project.prompts.active().flagged())) != "0":
+        detail = "Labelers hold something against these prompts."
+        yield ToDo("prompts", "Look at flagged prompts", detail, flagged, "?flag=any")
     if "0" not in (demonstrations, rankings):
         detail = f"{demonstrations} demonstrations and {rankings} rankings are there to learn from."
         yield ToDo("rounds", "Launch a round", detail)

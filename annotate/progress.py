@@ -10,7 +10,16 @@ from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from annotate.models import Assignment, Demonstration, Project, Prompt, Ranking, Review, Task
+from annotate.models import (
+    Assignment,
+    Demonstration,
+    Project,
+    Prompt,
+    PromptFlag,
+    Ranking,
+    Review,
+    Task,
+)
 from annotate.models.work import AssignmentQuerySet
 
 State = Assignment.State
@@ -108,7 +117,8 @@ class Remark:
 
 
 def remarks(project: Project) -> list[Remark]:
-    """The newest comments on answers in force, and notes on skipped tasks, the newest first."""
+    """The newest comments on answers in force, notes on skipped tasks and flags on prompts, the
+    newest first."""
     found = []
     for model, about in ((Demonstration, "a demonstration"), (Ranking, "a ranking")):
         said = model.objects.of_project(project).current().with_comment().order_by("-pk")
@@ -121,4 +131,9 @@ def remarks(project: Project) -> list[Remark]:
         about = f"a skip: {work.get_skip_reason_display()}"
         who, prompt = work.labeler.display_name, work.task.prompt
         found.append(Remark(work.ended_at, who, about, work.skip_note, prompt))
+    flags = PromptFlag.objects.open().of_project(project).on_active_prompts().order_by("-pk")
+    for flag in flags.select_related("prompt", "labeler")[:SHOWN_REMARKS]:
+        about = f"a flag: {flag.get_reason_display()}"
+        who = flag.labeler.display_name
+        found.append(Remark(flag.flagged_at, who, about, flag.note, flag.prompt))
     return sorted(found, key=lambda each: each.when, reverse=True)[:SHOWN_REMARKS]

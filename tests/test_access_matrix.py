@@ -36,7 +36,7 @@ LEAST_ROLE = {
     "practice": NO_PRACTICE,
 }
 OWN_PREFIXES = ("chat_",)
-OWN_NAMES = {"assignment", "draft", "skip", "undo"}
+OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground")
 
 ROLES = {

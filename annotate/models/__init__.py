@@ -2,6 +2,7 @@
 
 from annotate.models.chat import Conversation, Message
 from annotate.models.feedback import Feedback
+from annotate.models.flags import PromptFlag
 from annotate.models.labels import Demonstration, Placement, Ranking
 from annotate.models.people import Guideline, Membership, Project, User
 from annotate.models.playground import Cell, Grid
@@ -27,6 +28,7 @@ __all__ = [
     "Policy",
     "Project",
     "Prompt",
+    "PromptFlag",
     "Ranking",
     "Review",
     "Task",

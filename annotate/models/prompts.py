@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
@@ -158,6 +159,11 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         first = models.Subquery(_rows_of(what).order_by().values("pk")[:1])
         return self.alias(first=first).exclude(first=None)
 
+    def flagged(self, reason: str = "") -> PromptQuerySet:
+        """Those labelers hold something against, for any reason or this one."""
+        flags = _open_flags()
+        return self.filter(Exists(flags.filter(reason=reason) if reason else flags))
+
     def ids_by_hash(self, project: Project, hashes: Iterable[str]) -> dict[str, int]:
         rows = self.filter(project=project, content_hash__in=list(hashes))
         return dict(rows.values_list("content_hash", "pk"))
@@ -186,6 +192,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
             ranking_count=count_of(Prompt.Work.RANKED),
         )
 
+    def with_flags(self) -> PromptQuerySet:
+        """Adds `flag_reasons`: what for labelers have flagged each, and no lead has settled it."""
+        return self.annotate(flag_reasons=ArraySubquery(_open_flags().values("reason")))
+
     def ranked_least(self, count: int) -> list[Prompt]:
         now = Q(rankings__superseded_by=None, rankings__retracted=False)
         ranked = self.annotate(ranked=models.Count("rankings", filter=now))
@@ -203,6 +213,12 @@ def _rows_of(work: str) -> models.QuerySet[Any]:
     model, which = WORK[work]
     rows = Prompt._meta.apps.get_model("annotate", model).objects
     return rows.filter(prompt=models.OuterRef("pk"), **which)
+
+
+def _open_flags() -> models.QuerySet[Any]:
+    """Those on the prompt of the query around."""
+    flags = Prompt._meta.apps.get_model("annotate", "PromptFlag").objects
+    return flags.filter(prompt=models.OuterRef("pk"), settled_at=None)
 
 
 class Prompt(models.Model):

@@ -14,8 +14,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import Request, Role, assignment_for, practice_for, project_for
 from annotate.agreement import concordance
-from annotate.forms import SkipForm, WorkForm, form_class_for
-from annotate.models import Assignment, Demonstration, Project, Ranking, Task, User
+from annotate.forms import FlagForm, SkipForm, WorkForm, form_class_for
+from annotate.models import Assignment, Demonstration, Project, PromptFlag, Ranking, Task, User
 from annotate.models.gold import order_of, qualification_of
 from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
@@ -112,6 +112,8 @@ def _page(
         "prompt": work.task.prompt,
         "form": form,
         "skip_form": SkipForm(),
+        "flag_form": FlagForm(),
+        "own_flag": _own_flag(request, work),
         "guideline": project.guideline,
         "just_saved": _just_saved(request.user, project),
         **more,
@@ -164,6 +166,34 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if not work.skip(**form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
     return redirect("label", slug)
+
+
+@require_POST
+def flag(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    """Flags the prompt for the leads, or takes that back. The work stays as it is on the page."""
+    work = assignment_for(request.user, slug, assignment_id)
+    prompt, form = work.task.prompt, FlagForm(request.POST)
+    if "take_down" in request.POST:
+        PromptFlag.take_down(prompt=prompt, labeler=request.user)
+        form = FlagForm()
+    elif form.is_valid():
+        PromptFlag.put_up(prompt=prompt, labeler=request.user, **form.cleaned_data)
+    status = 422 if form.errors else 200
+    if request.htmx:
+        context = {"work": work, "project": work.task.project, "flag_form": form}
+        context["own_flag"] = _own_flag(request, work)
+        return render(request, "annotate/_flag.html", context, status=status)
+    if work.task.kind not in PAGE_OF:
+        return redirect("assignment", slug, work.pk)
+    form_class = form_class_for(work)
+    sent = form_class(work, request.POST)
+    typed = {**sent.draft(), "revision_no": request.POST.get("revision_no", "")}
+    page = form_class(work, initial=typed)
+    return _page(request, work, page, status=status, flag_form=form)
+
+
+def _own_flag(request: Request, work: Assignment) -> PromptFlag | None:
+    return work.task.prompt.flags.open().by(request.user).first()
 
 
 @require_POST

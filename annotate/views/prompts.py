@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate import exporting, importing
 from annotate.access import Request, Role, project_for, prompt_for
 from annotate.importing import Imported, ImportFailed, import_labels
-from annotate.models import Placement, Project, Prompt, Task
+from annotate.models import Placement, Project, Prompt, PromptFlag, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
@@ -37,6 +37,11 @@ class PromptFilter(forms.Form):
     work = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Work.choices])
     written = forms.ChoiceField(
         required=False, label="By labelers", choices=[("", "any"), *Prompt.Kind.choices]
+    )
+    flag = forms.ChoiceField(
+        required=False,
+        label="Flagged",
+        choices=[("", "or not"), ("any", "for any reason"), *PromptFlag.Reason.choices],
     )
     waiting = forms.BooleanField(required=False)
     archived = forms.BooleanField(required=False)
@@ -61,6 +66,8 @@ class PromptFilter(forms.Form):
             prompts = prompts.archived() if asked["archived"] else prompts.active()
         if asked["written"]:
             prompts = prompts.of_kind(asked["written"])
+        if asked["flag"]:
+            prompts = prompts.flagged("" if asked["flag"] == "any" else asked["flag"])
         if asked["split"]:
             prompts = prompts.in_split(asked["split"])
         if asked["source"]:
@@ -133,13 +140,16 @@ def prompts(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     asked = PromptFilter(project, request.GET)
     found = asked.prompts()
-    page = page_of(found.with_counts().select_related("author"), request.GET, newest_first=False)
+    page = page_of(
+        found.with_counts().with_flags().select_related("author"), request.GET, newest_first=False
+    )
     context = {
         "project": project,
         "filter": asked,
         "page": page,
         "count": counted(found),
         "export_kinds": exporting.KINDS,
+        "reasons": dict(PromptFlag.Reason.choices),
         "is_filtered": any(asked.data.get(name) for name in asked.fields),
         "query": urlencode({name: asked.data.get(name, "") for name in asked.fields}),
     }
@@ -160,6 +170,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
             (completion, [_cell(placed.get(completion.pk)) for placed in places])
             for completion in prompt.completions.with_thumbs()
         ],
+        "flags": prompt.flags.open().select_related("labeler"),
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),
     }
     return render(request, "annotate/prompts_one.html", context)
@@ -237,6 +248,8 @@ def mark(request: Request, slug: str) -> HttpResponse:
     match request.POST.get("act"):
         case "archive":
             said = f"{selection.archive():,} archived. Their labels stay; nobody is asked any more."
+        case "settle":
+            said = f"{PromptFlag.settle(selection):,} flags settled."
         case "accept":
             said = f"{selection.accept():,} accepted and in use."
         case "decline":

@@ -35,14 +35,15 @@ document.addEventListener("htmx:afterSettle", (event) => {
 
 // Drafts
 
-const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !OWN_FIELDS.has(name)));
+const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
+const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
 const copyKey = (address) => `draft:${address}`;
 
 function fill(form, values) {
   const given = new Map();
   for (const [name, value] of JSON.parse(values)) given.set(name, [...(given.get(name) ?? []), value]);
   for (const field of form.elements) {
-    if (!field.name || field.type === "submit" || field.type === "button" || OWN_FIELDS.has(field.name)) continue;
+    if (!field.name || field.type === "submit" || field.type === "button" || isOwn(field.name)) continue;
     const wanted = given.get(field.name) ?? [];
     if (field.type === "radio" || field.type === "checkbox") field.checked = wanted.includes(field.value);
     else field.value = wanted[0] ?? "";
