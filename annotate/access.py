@@ -24,6 +24,7 @@ from annotate.models import (
     Prompt,
     Ranking,
     Task,
+    Upload,
     User,
 )
 from feedback_site.prepared import prepared
@@ -116,6 +117,13 @@ def ranking_for(user: User, slug: str, ranking_id: str) -> Ranking:
 def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:
     project = project_for(user, slug, Role.OPERATOR)
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
+
+
+def upload_for(user: User, slug: str, upload_id: int) -> Upload:
+    """A file of this operator's own that is not imported yet."""
+    project = project_for(user, slug, Role.OPERATOR)
+    uploads = project.uploads.by(user).select_related("project", "by")
+    return _found(uploads.filter(pk=upload_id).first())
 
 
 def policy_for(user: User, slug: str, policy_id: int) -> Policy:

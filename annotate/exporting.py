@@ -1,8 +1,10 @@
 """Export of prompts and labels, line by line, in the shapes that `annotate.importing` reads.
 
-What an export holds and an import does not read: `id`, `split` and times. Labels are raw, one line
-a labeler; comparisons are derived from rankings, and so is the consensus of all who ranked the same
-completions. A simulated labeler's lines say so."""
+Nothing in a line depends on where it was stored: what is exported, imported into an empty project
+and exported again is the same, byte by byte, in each format. An import does not read `split`, which
+follows from the prompt. Labels are raw, one line a labeler; comparisons are derived from rankings,
+and so is the consensus of all who ranked the same completions. A simulated labeler's lines say so.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +18,27 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 
 from annotate.agreement import concordance
 from annotate.models import Demonstration, Feedback, Placement, Project, Ranking, User
 from annotate.models.labels import LabelQuerySet
-from annotate.models.prompts import Messages, PromptQuerySet
+from annotate.models.prompts import Messages, PromptQuerySet, content_hash
+from annotate.readers import escaped, format_of
 
 Line = dict[str, Any]
 Name = Callable[[User], Line]
 CHUNK = 1000
+ROW_GROUP = 16 * 2**20  # characters
+FORMATS = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
 # Not on every line.
 SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,13 @@ def lines(
 
 
 def as_csv(lines: Iterable[str]) -> Iterator[str]:
-    """The same for a spreadsheet: a header, then a row a line, lists as JSON. What a spreadsheet
-    would run as a formula begins with an apostrophe (OWASP, CSV Injection)."""
+    """The same for a spreadsheet: a header, then a row a line, lists as JSON."""
     out = io.StringIO()
     writer = None
     for line in lines:
         cells = {name: _cell(value) for name, value in json.loads(line).items()}
         if writer is None:
-            writer = csv.DictWriter(out, list(dict.fromkeys([*cells, *SOMETIMES])), restval="")
+            writer = csv.DictWriter(out, _columns(cells), restval="")
             writer.writeheader()
         writer.writerow(cells)
         yield out.getvalue()
@@ -88,19 +95,83 @@ def as_csv(lines: Iterable[str]) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    is_formula = isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS)
-    return f"'{text}" if is_formula else text
+    return escaped(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _columns(first: Iterable[str]) -> list[str]:
+    """The columns of a table whose first line has these names."""
+    return list(dict.fromkeys([*first, *SOMETIMES]))
+
+
+def write(file: IO[bytes], lines: Iterable[str], format: str) -> None:
+    """Writes the export as JSON Lines, CSV or Parquet."""
+    if format == "parquet":
+        _write_parquet(file, lines)
+        return
+    for text in as_csv(lines) if format == "csv" else lines:
+        file.write(text.encode())
+
+
+def _write_parquet(file: IO[bytes], lines: Iterable[str]) -> None:
+    """In row groups of a few megabytes: neither writer nor reader holds more at once."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def row_groups() -> Iterator[list[Line]]:
+        group, size = [], 0
+        for line in lines:
+            group.append(json.loads(line))
+            size += len(line)
+            if size > ROW_GROUP:
+                yield group
+                group, size = [], 0
+        yield group
+
+    groups = row_groups()
+    first = next(groups)
+    types = _parquet_types()
+    names = _columns(first[0]) if first else []
+    schema = pyarrow.schema([(name, types[name]) for name in names])
+    with parquet.ParquetWriter(file, schema) as writer:
+        for rows in (first, *groups):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def _parquet_types() -> dict[str, Any]:
+    import pyarrow
+
+    text, whole, share = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+    messages = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    of_type: dict[Any, tuple[str, ...]] = {
+        messages: ("prompt", "completion", "chosen", "rejected"),
+        pyarrow.list_(text): ("completions", "policies", "finish_reasons", "tags", "reasons"),
+        pyarrow.list_(whole): ("ranks", "ratings", "shown_order"),
+        pyarrow.list_(pyarrow.list_(text)): ("flags",),
+        pyarrow.bool_(): ("label", "simulated"),
+        whole: ("strength", "margin", "guideline_version", "active_seconds", "labelers"),
+        share: ("pasted_share", "agreement"),
+        text: (
+            *("source", "split", "written", "labeler", "split_key", "comment", "outcome", "reason"),
+            *("note", "wanted_answer", "ranking"),
+        ),
+    }
+    return {name: kind for kind, names in of_type.items() for name in names}
 
 
 def write_file(path: Path, lines: Iterable[str]) -> int:
-    """Writes all lines or leaves the file as it was; returns how many."""
+    """Writes all lines, in the format of the file's name, or leaves the file as it was; returns how
+    many they are."""
     count = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal count
+        for count, line in enumerate(lines, start=1):  # noqa: B007 - returned below
+            yield line
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            for count, line in enumerate(lines, start=1):  # noqa: B007 - returned below
-                file.write(line)
+        with open(descriptor, "wb") as file:
+            write(file, counted(), format_of(path.name))
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -115,7 +186,6 @@ def _prompts(export: Export) -> Iterator[Line]:
     prompts = export.project.prompts.accepted() if export.prompts is None else export.prompts
     for prompt in prompts.select_related("author").order_by("pk").iterator(CHUNK):
         line: Line = {
-            "id": prompt.pk,
             "prompt": prompt.messages,
             "source": prompt.source,
             "tags": prompt.tags,
@@ -131,7 +201,6 @@ def _prompts(export: Export) -> Iterator[Line]:
 def _demonstrations(export: Export) -> Iterator[Line]:
     for label in export.labels(Demonstration).iterator(CHUNK):
         yield {
-            "id": label.pk,
             "prompt": label.prompt.messages,
             "completion": _message(label.text),
             **_about(label, export.name),
@@ -141,7 +210,6 @@ def _demonstrations(export: Export) -> Iterator[Line]:
 def _rankings(export: Export) -> Iterator[Line]:
     for label, placed in _placed(export):
         line: Line = {
-            "id": label.pk,
             "prompt": label.prompt.messages,
             "completions": [each.completion.text for each in placed],
             "ranks": [each.place for each in placed],
@@ -183,7 +251,6 @@ def _agreed(labels: list[Ranking]) -> Line:
     compared = sum(each.compared for each in met)
     prompt = labels[0].prompt
     return {
-        "id": labels[0].pk,
         "prompt": prompt.messages,
         "completions": [p.completion.text for p in placed],
         "ranks": [tiers.index(sums[p.completion_id]) + 1 for p in placed],
@@ -196,21 +263,23 @@ def _agreed(labels: list[Ranking]) -> Line:
 
 
 def _comparisons(export: Export) -> Iterator[Line]:
-    """Each pair of a ranking in which one completion is better. `id` is the ranking's."""
+    """Each pair of a ranking in which one completion is better. `ranking` is the same for those of
+    one: they are to be learnt from together (InstructGPT, section 3.5)."""
     for label, placed in _placed(export):
         if label.outcome != Ranking.Outcome.RANKED:
             continue
+        about = _about(label, export.name)
         for pair in combinations(placed, 2):
             better, worse = sorted(pair, key=lambda each: each.place)
             if better.place == worse.place:
                 continue
             line: Line = {
-                "id": label.pk,
+                "ranking": _name_of(label, placed, about),
                 "prompt": label.prompt.messages,
                 "chosen": _message(better.completion.text),
                 "rejected": _message(worse.completion.text),
                 "policies": [better.completion.policy.name, worse.completion.policy.name],
-                **_about(label, export.name),
+                **about,
             }
             if label.strength:
                 line["margin"] = label.strength
@@ -227,7 +296,6 @@ def _feedback(export: Export) -> Iterator[Line]:
     for thumb in thumbs.select_related(*related).order_by("pk").iterator(CHUNK):
         prompt, text, policy = _judged(thumb)
         yield {
-            "id": thumb.pk,
             "prompt": prompt,
             "completion": _message(text),
             "label": thumb.thumb_up,
@@ -248,6 +316,12 @@ EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
     "feedback": _feedback,
 }
 KINDS = tuple(EXPORTS)
+
+
+def _name_of(label: Ranking, placed: list[Placement], about: Line) -> str:
+    """The same for the same order by the same labeler, wherever it is stored."""
+    order = [(each.completion.text_hash, each.place) for each in placed]
+    return content_hash([label.prompt.content_hash, about["labeler"], order])[:16]
 
 
 def _placed(export: Export) -> Iterator[tuple[Ranking, list[Placement]]]:

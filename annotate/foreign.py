@@ -23,12 +23,24 @@ def translated(raw: Any) -> Iterator[Any]:
     """The rows a line stands for; a line of our own shapes stands for itself."""
     if not isinstance(raw, dict):
         yield raw
-    elif isinstance(raw.get("data"), dict) and isinstance(raw.get("annotations"), list):
+    elif _is_of_label_studio(raw):
         yield from _label_studio(raw)
-    elif isinstance(raw.get("fields"), dict) and isinstance(raw.get("responses"), dict | list):
+    elif _is_of_argilla(raw):
         yield from _argilla(raw)
     else:
         yield raw
+
+
+def is_foreign(raw: Raw) -> bool:
+    return _is_of_label_studio(raw) or _is_of_argilla(raw)
+
+
+def _is_of_label_studio(raw: Raw) -> bool:
+    return isinstance(raw.get("data"), dict) and isinstance(raw.get("annotations"), list)
+
+
+def _is_of_argilla(raw: Raw) -> bool:
+    return isinstance(raw.get("fields"), dict) and isinstance(raw.get("responses"), dict | list)
 
 
 def _label_studio(task: Raw) -> Iterator[Raw]:

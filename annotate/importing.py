@@ -7,7 +7,7 @@ already is recognised by its content: the same file may come twice."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from django.db import connection, transaction
 
 from annotate.bulk import copy_in
+from annotate.columns import of_cells, renamed
 from annotate.foreign import translated
 from annotate.models import (
     Completion,
@@ -29,12 +30,15 @@ from annotate.models import (
     User,
 )
 from annotate.models.prompts import content_hash
-from annotate.readers import READERS
+from annotate.readers import READERS, objects_in
 from annotate.rows import PARSERS, BadRow, Row, parse, parse_prompt
 
 KINDS = tuple(PARSERS)
 BATCH = 2000
 SHOWN_PROBLEMS = 20
+PREVIEWED_LINES = 50
+SHOWN_ROWS = 5
+MOST_COLUMNS = 30
 LONG_PREFIX = 200  # characters
 
 
@@ -123,19 +127,22 @@ def import_labels(
     kind: str | None = None,
     format: str = "jsonl",
     source: str = "",
+    columns: Mapping[str, str] | None = None,
     references: bool = False,
     dry_run: bool = False,
 ) -> Imported:
     """Imports a file, or raises ImportFailed and leaves everything as it was.
 
     Asked for prompts, it takes those of a file of any kind; else the first line gives the kind.
+    `columns` says which column is which field, where the names are others; see `annotate.columns`.
     `source` is for lines that name none; `references` makes demonstrations of the reference answers
     in a file of completions. A dry run does everything and takes it back."""
     failed = ImportFailed()
     with transaction.atomic():
         writer = Writer(project=project, by=by, source=source, references=references)
         writer.wait_for_turn()
-        rows = _rows(file, kind, format, writer.done, failed)
+        lines = _lines(file, format, columns or {})
+        rows = _rows(lines, kind, writer.done, failed)
         while batch := [Entry(line, row) for line, row in islice(rows, BATCH)]:
             if not failed.count:
                 writer.write(batch, failed)
@@ -148,11 +155,47 @@ def import_labels(
     return writer.done
 
 
+@dataclass
+class Preview:
+    """The first rows of a file as they would be stored, and its columns, each with a value."""
+
+    kind: str
+    rows: list[tuple[int, Row]]
+    problems: list[Problem]
+    columns: dict[str, Any]
+
+
+def preview(
+    file: BinaryIO, *, kind: str | None, format: str, columns: Mapping[str, str]
+) -> Preview:
+    """Reads the first lines only, and asks nothing of the database."""
+    done, failed = Imported(), ImportFailed()
+    first = islice(_lines(file, format, columns), PREVIEWED_LINES)
+    rows = list(islice(_rows(first, kind, done, failed), SHOWN_ROWS))
+    file.seek(0)
+    return Preview(done.kind, rows, failed.problems, columns_of(file, format))
+
+
+def columns_of(file: BinaryIO, format: str) -> dict[str, Any]:
+    """The names on the first lines of a file, each with the first value that says something."""
+    found: dict[str, Any] = {}
+    for row in islice(objects_in(file, format), PREVIEWED_LINES):
+        for name, value in row.items():
+            found[name] = found.get(name) or value
+    return dict(islice(found.items(), MOST_COLUMNS))
+
+
+def _lines(file: BinaryIO, format: str, columns: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+    for number, line in READERS[format](file):
+        row = renamed(line, columns)
+        yield number, of_cells(row) if format == "csv" else row
+
+
 def _rows(
-    file: BinaryIO, kind: str | None, format: str, done: Imported, failed: ImportFailed
+    lines: Iterable[tuple[int, Any]], kind: str | None, done: Imported, failed: ImportFailed
 ) -> Iterator[tuple[int, Row]]:
     done.kind = kind or ""
-    for number, line in READERS[format](file):
+    for number, line in lines:
         done.lines += 1
         try:
             if isinstance(line, BadRow):
@@ -274,7 +317,7 @@ class Writer:
                 ).derive()
                 for said in entry.row.completions
             ]
-            keys.append([(c.prompt_id, c.policy_id, c.text_hash) for c in completions])
+            keys.append([(c.prompt_id, c.policy_id, c.text) for c in completions])
             for key, completion in zip(keys[-1], completions, strict=True):
                 wanted.setdefault(key, completion)
         if not wanted:
@@ -283,7 +326,7 @@ class Writer:
         new = [completion for key, completion in wanted.items() if key not in there]
         copy_in(new)
         for created in new:
-            there[created.prompt_id, created.policy_id, created.text_hash] = created.pk
+            there[created.prompt_id, created.policy_id, created.text] = created.pk
         for entry, own in zip(batch, keys, strict=True):
             entry.completion_ids = [there[key] for key in own]
         self._count("completions", new, len(wanted))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
@@ -17,10 +18,14 @@ MAX_LINE_BYTES = 4 * 2**20
 CHUNK_CHARACTERS = 2**18
 PARQUET_ROWS = 64
 LARGEST_ROW_GROUP = 128 * 2**20
+FORMULA = re.compile(r"'* *[=+\-@\t\r\n]")
+TOO_MANY_CELLS = "More cells than the header names. A text with a comma needs quotes."
+
+csv.field_size_limit(MAX_LINE_BYTES)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadRow]]:
-    """The lines that are not blank, each a text or what is wrong with it."""
+def _lines(file: BinaryIO, *, blank: bool = False) -> Iterator[tuple[int, str | BadRow]]:
+    """The lines, each a text or what is wrong with it; the `blank` ones too, if asked for."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -35,7 +40,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadRow]]:
             sentence = f"Not UTF-8 (byte {error.start + 1}). Save the file as UTF-8 and try again."
             yield number, BadRow(sentence)
             continue
-        if text.strip():
+        if blank or text.strip():
             yield number, text
 
 
@@ -134,34 +139,37 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _csv_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """A header line and then rows: `prompt`, and `completion`, `chosen`, `source`, `tags` (a;b)…"""
+    """A header line and then rows of texts; see `columns.of_cells` for what the texts stand for."""
     number = 0
 
     def texts() -> Iterator[str]:
         nonlocal number
-        for number, line in _lines(file):  # noqa: B007 - read where an error is reported
+        # A blank line may stand inside a cell.
+        for number, line in _lines(file, blank=True):  # noqa: B007 - read where an error is told
             if isinstance(line, BadRow):
                 raise line
             yield line
 
     try:
         for cells in csv.DictReader(texts(), strict=True):
-            yield number, _csv_object(cells)
+            if None in cells:
+                yield number, BadRow(TOO_MANY_CELLS)
+            elif any(cell and cell.strip() for cell in cells.values()):
+                yield number, {name: unescaped(cell or "") for name, cell in cells.items()}
     except BadRow as error:
         yield number, error
     except csv.Error as error:
         yield number, BadRow(f"Not valid CSV: {error}.")
 
 
-def _csv_object(cells: dict[Any, Any]) -> Any:
-    if None in cells:
-        return BadRow("More cells than the header names. A text with a comma needs quotes.")
-    raw: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
-    if "tags" in raw:
-        raw["tags"] = [tag.strip() for tag in raw["tags"].split(";") if tag.strip()]
-    if raw.get("label", "").lower() in ("true", "false"):
-        raw["label"] = raw["label"].lower() == "true"
-    return raw
+def escaped(cell: str) -> str:
+    """What a spreadsheet would run as a formula begins with an apostrophe (OWASP, CSV Injection);
+    so does, with one more, what looks like that already: `unescaped` gives back each text."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 READERS: dict[str, Callable[[BinaryIO], Iterator[tuple[int, Any]]]] = {
@@ -170,6 +178,11 @@ READERS: dict[str, Callable[[BinaryIO], Iterator[tuple[int, Any]]]] = {
     "csv": _csv_objects,
     "parquet": _parquet_objects,
 }
+
+
+def objects_in(file: BinaryIO, format: str) -> Iterator[dict[str, Any]]:
+    """The rows that are objects, whatever is wrong with the others."""
+    return (row for _, row in READERS[format](file) if isinstance(row, dict))
 
 
 def format_of(name: str) -> str:

@@ -57,6 +57,12 @@ class Row:
     written: Raw = field(default_factory=dict)  # of a prompt: how it came to be
     label: Raw = field(default_factory=dict)
 
+    @property
+    def placed(self) -> list[tuple[Said, Raw]]:
+        """Each completion with its placement, which is empty where none was given."""
+        placements = self.placements or [{} for _ in self.completions]
+        return list(zip(self.completions, placements, strict=True))
+
 
 def kind_of(raw: Raw) -> str:
     if "ranks" in raw or raw.get("outcome") == Ranking.Outcome.ALL_BAD:

@@ -4,6 +4,7 @@ from django.urls import include, path
 from annotate import api
 from annotate.views import (
     chat,
+    imports,
     label,
     labelers,
     people,
@@ -51,7 +52,8 @@ urlpatterns = [
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
-    path("p/<slug:slug>/prompts/import/", prompts.bring, name="prompts_import"),
+    path("p/<slug:slug>/prompts/import/", imports.choose, name="prompts_import"),
+    path("p/<slug:slug>/prompts/import/<int:upload_id>/", imports.one, name="prompts_import_one"),
     path("p/<slug:slug>/prompts/tasks/", prompts.tasks, name="prompts_tasks"),
     path("p/<slug:slug>/prompts/mark/", prompts.mark, name="prompts_mark"),
     path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),

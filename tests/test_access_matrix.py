@@ -3,6 +3,7 @@
 The word beside an address is the least role that may use it. `own` means: the labeler or guest
 whose it is, and nobody else."""
 
+import io
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from annotate.models import ApiToken, Conversation, Grid, Membership
+from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
 from annotate.models.playground import Column
 from annotate.queue import next_assignment
 from rlhf.models import Checkpoint, Round, Run
@@ -101,6 +102,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     grid = Grid.lay_out(
         project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
     )
+    upload = Upload.keep(
+        project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
+    )
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -117,6 +121,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "upload_id": upload.pk,
         "row": 0,
         "column": 0,
     }

@@ -10,6 +10,7 @@ from annotate.models.policies import Completion, Policy
 from annotate.models.prompts import Prompt
 from annotate.models.reviews import Review
 from annotate.models.tokens import ApiToken
+from annotate.models.uploads import Upload
 from annotate.models.work import Assignment, Task
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "Ranking",
     "Review",
     "Task",
+    "Upload",
     "User",
 ]

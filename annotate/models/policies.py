@@ -207,14 +207,10 @@ class CompletionQuerySet(models.QuerySet["Completion"]):
         return dict(means.values_list("policy", "mean"))
 
     def ids_by_content(self, prompt_ids: Iterable[int]) -> dict[tuple[int, int, str], int]:
-        """(prompt, policy, hash of the text) → the oldest completion that says it."""
+        """(prompt, policy, text) → the oldest completion that says exactly this."""
         rows = self.filter(prompt__in=list(prompt_ids)).order_by("-pk")
-        return {
-            (prompt, policy, digest): pk
-            for prompt, policy, digest, pk in rows.values_list(
-                "prompt", "policy", "text_hash", "pk"
-            )
-        }
+        said = rows.values_list("prompt", "policy", "text", "pk")
+        return {(prompt, policy, text): pk for prompt, policy, text, pk in said}
 
 
 class Completion(models.Model):

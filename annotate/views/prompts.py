@@ -1,8 +1,7 @@
-"""Prompts: what is asked in a project, what came of it, and how it gets in and out."""
+"""Prompts: what is asked in a project, what came of it, and how it gets out."""
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, Any
@@ -14,19 +13,16 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
-from annotate import exporting, importing
+from annotate import exporting
 from annotate.access import Request, Role, project_for, prompt_for
-from annotate.importing import Imported, ImportFailed, import_labels
 from annotate.models import Placement, Project, Prompt, PromptFlag, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
-from annotate.readers import format_of
 
 BLOCK = 2**16
-LARGEST_UPLOAD = 200 * 2**20
 
 
 class PromptFilter(forms.Form):
@@ -83,58 +79,6 @@ class TagForm(forms.Form):
     new_tag = forms.CharField(max_length=50)
 
 
-class ImportForm(forms.Form):
-    file = forms.FileField(
-        required=False,
-        label="File",
-        help_text="JSON Lines, JSON, CSV (.csv) or Parquet (.parquet).",
-    )
-    text = forms.CharField(
-        required=False,
-        label="…or paste lines here",
-        strip=False,
-        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "mono"}),
-    )
-    kind = forms.ChoiceField(
-        required=False,
-        label="Kind",
-        choices=[("", "found from the first line"), *((kind, kind) for kind in importing.KINDS)],
-        help_text="“prompts” takes only the prompts, from a file of any kind.",
-    )
-    references = forms.BooleanField(
-        required=False, label="Make demonstrations of the reference answers"
-    )
-
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file and file.size > LARGEST_UPLOAD:
-            raise forms.ValidationError(
-                f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
-                "Split it, or use the command import_labels."
-            )
-        return file
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        if bool(cleaned.get("file")) == bool(cleaned.get("text")) and not self.errors:
-            raise forms.ValidationError("Choose a file or paste some lines: one of the two.")
-        return cleaned
-
-    def bring(self, project: Project, by: Any, *, dry_run: bool) -> Imported:
-        file = self.cleaned_data["file"]
-        content = file.file if file else io.BytesIO(self.cleaned_data["text"].encode())
-        return import_labels(
-            content,
-            project=project,
-            by=by,
-            kind=self.cleaned_data["kind"] or None,
-            format=format_of(file.name) if file else "jsonl",
-            source=file.name[:100] if file else "",
-            references=self.cleaned_data["references"],
-            dry_run=dry_run,
-        )
-
-
 @require_GET
 def prompts(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
@@ -181,42 +125,6 @@ def _cell(placed: Placement | None) -> dict[str, Any] | None:
         return None
     flags = [Placement.Flag(flag).label for flag in placed.flags]
     return {"place": placed.place, "rating": placed.rating, "flags": flags}
-
-
-@require_http_methods(["GET", "POST"])
-def bring(request: Request, slug: str) -> HttpResponse:
-    """Import. The button “check” shows what would come, “import” does it."""
-    project = project_for(request.user, slug, Role.OPERATOR)
-    if request.method == "GET":
-        return _import_page(request, project, ImportForm())
-    form = ImportForm(request.POST, request.FILES)
-    if not form.is_valid():
-        return _import_page(request, project, form)
-    is_check = "check" in request.POST
-    try:
-        done = form.bring(project, request.user, dry_run=is_check)
-    except ImportFailed as failed:
-        return _import_page(request, project, form, failed=failed)
-    if is_check:
-        return _import_page(request, project, form, done=done)
-    messages.success(request, str(done))
-    return redirect("prompts", slug)
-
-
-def _import_page(
-    request: Request,
-    project: Project,
-    form: ImportForm,
-    *,
-    done: Imported | None = None,
-    failed: ImportFailed | None = None,
-) -> HttpResponse:
-    context = {"project": project, "form": form, "done": done, "failed": failed}
-    is_refused = form.errors or (failed and "check" not in request.POST)
-    status = 422 if is_refused else 200
-    if request.htmx:
-        return render(request, "annotate/_import_result.html", context, status=status)
-    return render(request, "annotate/prompts_import.html", context, status=status)
 
 
 @require_POST
@@ -277,20 +185,19 @@ def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")
     is_anonymous = "anonymous" in request.GET
-    is_csv = request.GET.get("format") == "csv"
+    format = request.GET.get("format", "jsonl")
+    if format not in exporting.FORMATS:
+        raise Http404("Nothing is exported in this format.")
     is_selection = bool({*PromptFilter.base_fields, "chosen"} & request.GET.keys())
     selection = _selection(project, request.GET) if is_selection else None
     lines = exporting.lines(project, kind, anonymous=is_anonymous, prompts=selection)
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last block has left
-    for line in exporting.as_csv(lines) if is_csv else lines:
-        file.write(line.encode())
+    exporting.write(file, lines, format)
     size = file.tell()
     file.seek(0)
-    response = StreamingHttpResponse(
-        _blocks(file), content_type="text/csv; charset=utf-8" if is_csv else "application/jsonl"
-    )
+    response = StreamingHttpResponse(_blocks(file), content_type=exporting.FORMATS[format])
     response["Content-Length"] = str(size)
-    name = f"{project.slug}-{kind}.{'csv' if is_csv else 'jsonl'}"
+    name = f"{project.slug}-{kind}.{format}"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

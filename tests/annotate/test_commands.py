@@ -74,6 +74,17 @@ def test_import_says_what_is_wrong(arguments, sentence, alpha, file):
     assert not Prompt.objects.exists()
 
 
+def test_columns_of_other_names_are_named(alpha, tmp_path):
+    path = tmp_path / "foreign.csv"
+    path.write_text("frage,antwort\nWarum?,Darum.\n")
+    columns = ("--column", "frage=prompt", "--column", "antwort=completion")
+    run("import_labels", path, "--project", "alpha", *columns)
+    assert Demonstration.objects.get().text == "Darum."
+    for wrong in ("frage=question", "prompt", "a=completion"):
+        with pytest.raises(CommandError, match="no field|Two columns"):
+            run("import_labels", path, "--project", "alpha", *columns, "--column", wrong)
+
+
 def test_it_exports_what_was_imported(alpha, file, tmp_path):
     run("import_labels", file, "--project", "alpha")
     out = tmp_path / "out.jsonl"

@@ -1,6 +1,5 @@
 """The operator's pages of prompts: who may see them, what they show, how data gets in and out."""
 
-import io
 import json
 import re
 
@@ -180,44 +179,6 @@ def test_the_words_of_a_model_are_no_html(at, policy, new_prompt):
         assert "<img" not in shown
 
 
-def test_a_check_shows_what_would_come_and_keeps_nothing(at):
-    page = at.post(url("import/"), {"text": LINE, "check": ""})
-    assert "1 line of prompts can be imported" in page.content.decode()
-    assert not Prompt.objects.exists()
-
-
-def test_pasted_lines_are_imported(at):
-    page = at.post(url("import/"), {"text": LINE, "import": ""}, follow=True)
-    assert "1 line of prompts brought 1 new prompt (" in page.content.decode()
-    assert Prompt.objects.get().text == "Why is the sky blue?"
-
-
-def test_a_file_is_imported_and_named_as_the_source(at):
-    file = io.BytesIO(b"prompt,completion\nHello?,Hi!\n")
-    file.name = "talk.csv"
-    at.post(url("import/"), {"file": file, "import": ""})
-    assert Demonstration.objects.get().source == "talk.csv"
-
-
-@pytest.mark.parametrize("button, status", [("check", 200), ("import", 422)])
-@pytest.mark.parametrize("htmx", [True, False])
-def test_problems_are_shown_by_line_and_nothing_is_imported(htmx, button, status, at):
-    headers = {"HX-Request": "true"} if htmx else {}
-    lines = f'{LINE}\n{{"prompt": ""}}\n<b>no</b>'
-    page = at.post(url("import/"), {"text": lines, button: ""}, headers=headers)
-    shown = page.content.decode()
-    assert page.status_code == status
-    assert "2 of 3 lines have problems" in shown
-    assert "Line 3" in shown
-    assert ("<html" in shown) != htmx
-    assert not Prompt.objects.exists()
-
-
-@pytest.mark.parametrize("sent", [{}, {"text": "", "file": ""}])
-def test_an_import_of_nothing_is_told_what_to_choose(sent, at):
-    assert "Choose a file or paste" in at.post(url("import/"), sent).content.decode()
-
-
 def test_labelers_are_asked_for_demonstrations_of_what_is_shown(at, new_prompt):
     new_prompt("How do I boil an egg?")
     new_prompt("How do I bake a pie?")
@@ -230,7 +191,8 @@ def test_labelers_are_asked_for_demonstrations_of_what_is_shown(at, new_prompt):
 
 def test_labelers_are_asked_to_rank_imported_completions(at):
     said = [{"model": name, "content": f"I am {name}"} for name in ("davinci", "curie")]
-    at.post(url("import/"), {"text": json.dumps({"prompt": "Who are you?", "completions": said})})
+    text = json.dumps({"prompt": "Who are you?", "completions": said})
+    at.post(at.post(url("import/"), {"text": text})["location"], {"import": ""})
     at.post(url("tasks/"), {"kind": "rank"})
     assert Task.objects.get().completions.count() == 2
 

@@ -32,7 +32,7 @@ SEEN_BY = {
 }  # fmt: skip
 # Something of everything an address can name; the round has run its course, so no worker stirs.
 WORLD = """
-import json
+import io, json
 from django.utils import timezone
 from annotate.management.commands.seed_demo import base_policy
 from annotate.models import *
@@ -42,7 +42,8 @@ from annotate.queue import next_assignment
 from rlhf.models import *
 from rlhf.stages import STAGES
 project = Project.objects.create(
-    name="Whole", slug="whole", random_review_percent=100, new_writer_reviews=0, gold_every=0
+    name="Whole", slug="whole", random_review_percent=100, new_writer_reviews=0, gold_every=0,
+    own_prompts="direct", use_cases="menus",
 )
 project.publish_guideline(text="Be **brief** and right.", author=None)
 roles = {"alice": "labeler", "bob": "labeler", "rita": "reviewer", "olga": "operator"}
@@ -128,8 +129,11 @@ Evaluation.objects.create(
     run=runs[-1], round=round, policy=trained, opponent=base, judge="reward_model",
     wins=6, losses=2, ties=2, win_rate=0.7, low=0.55, high=0.82,
 )
+text = io.BytesIO(b"instruction,output\\nSay hello.,Hello\\n")
+upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv", format="csv")
 everywhere = {
     "slug": "whole", "username": "alice", "uid": "x", "token": "x-x", "kind": "prompts",
+    "upload_id": upload.pk,
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,

@@ -12,7 +12,8 @@ from annotate.management.commands.import_labels import project_named
 
 class Command(BaseCommand):
     help = (
-        "Exports prompts or labels as JSON Lines, in the shapes that import_labels reads. "
+        "Exports prompts or labels, in the shapes that import_labels reads: as JSON Lines, or as "
+        "CSV or Parquet by the ending. "
         "The file appears when it is whole."
     )
 

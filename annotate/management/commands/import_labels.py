@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate import rows
+from annotate.columns import FIELDS, problems
 from annotate.importing import KINDS, ImportFailed, import_labels
 from annotate.models import Membership, Project, User
 from annotate.readers import format_of
@@ -28,6 +29,13 @@ class Command(BaseCommand):
         parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
         parser.add_argument("--by", metavar="NAME", help="Who imports; else the first operator.")
         parser.add_argument(
+            "--column",
+            action="append",
+            default=[],
+            metavar="NAME=FIELD",
+            help="The column NAME is this field, e.g. question=prompt; repeat it for others.",
+        )
+        parser.add_argument(
             "--references",
             action="store_true",
             help="Make demonstrations of the reference answers in a file of completions.",
@@ -46,6 +54,7 @@ class Command(BaseCommand):
                     kind=options["kind"],
                     format=format_of(path.name),
                     source=path.name[:100],
+                    columns=_columns(options["column"]),
                     references=options["references"],
                     dry_run=options["dry_run"],
                 )
@@ -67,6 +76,17 @@ class Command(BaseCommand):
         if importer is None:
             raise CommandError(f"{project} has no operator. Say with --by who imports.")
         return importer
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    columns = dict(each.rpartition("=")[::2] for each in given)
+    unknown = [field for name, field in columns.items() if not name or field not in FIELDS]
+    if unknown:
+        known = ", ".join(FIELDS)
+        raise CommandError(f"There is no field “{unknown[0]}”: NAME=FIELD, one of {known}.")
+    if wrong := problems(columns.values()):
+        raise CommandError(" ".join(wrong))
+    return columns
 
 
 def project_named(slug: str) -> Project:

@@ -1,0 +1,217 @@
+"""Import in two steps: a file is chosen; its columns, first rows and mistakes are looked at, and
+then it is stored as a whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import IO, Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate import importing
+from annotate.access import Request, Role, project_for, upload_for
+from annotate.columns import FIELDS, guess, problems
+from annotate.importing import Imported, ImportFailed, Preview, import_labels, preview
+from annotate.models import Upload
+from annotate.readers import format_of, objects_in
+
+LARGEST_UPLOAD = 200 * 2**20
+AS_IT_IS, LEFT_OUT = "=", ""
+
+
+class FileForm(forms.Form):
+    file = forms.FileField(
+        required=False,
+        label="File",
+        help_text="JSON Lines, JSON, CSV (.csv) or Parquet (.parquet).",
+    )
+    text = forms.CharField(
+        required=False,
+        label="…or paste lines here",
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "mono"}),
+    )
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file and file.size > LARGEST_UPLOAD:
+            raise forms.ValidationError(
+                f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
+                "Split it, or use the command import_labels."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if bool(cleaned.get("file")) == bool(cleaned.get("text")) and not self.errors:
+            raise forms.ValidationError("Choose a file or paste some lines: one of the two.")
+        return cleaned
+
+    def content(self) -> tuple[IO[bytes], str, str]:
+        """(what was sent, name, format)"""
+        if file := self.cleaned_data["file"]:
+            return file.file, file.name, format_of(file.name)
+        return io.BytesIO(self.cleaned_data["text"].encode()), "", "jsonl"
+
+
+class ChoicesForm(forms.Form):
+    """How a file is to be read: its kind, and which of its columns is what."""
+
+    kind = forms.ChoiceField(
+        required=False,
+        label="Kind",
+        choices=[("", "found from the first line"), *((kind, kind) for kind in importing.KINDS)],
+        help_text="“prompts” takes only the prompts, from a file of any kind.",
+    )
+    references = forms.BooleanField(
+        required=False, label="Make demonstrations of the reference answers"
+    )
+
+    def __init__(self, upload: Upload, seen: Preview, sent: QueryDict | None = None) -> None:
+        initial = {"kind": upload.kind, "references": upload.references}
+        super().__init__(sent, initial=initial)
+        self.seen = seen
+        for number, column in enumerate(seen.columns):
+            choices = [(LEFT_OUT, "leave it out"), *FIELDS.items()]
+            if column not in FIELDS:
+                choices.insert(0, (AS_IT_IS, "as it is"))
+            chosen = upload.columns.get(column, column if column in FIELDS else AS_IT_IS)
+            self.fields[f"column_{number}"] = forms.ChoiceField(
+                choices=choices, required=False, initial=chosen, label=column
+            )
+
+    @property
+    def rows(self) -> list[tuple[forms.BoundField, str]]:
+        """Each column with a value of it, cut short."""
+        samples = self.seen.columns.values()
+        return [(self[f"column_{n}"], _short(value)) for n, value in enumerate(samples)]
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean() or self.cleaned_data
+        chosen = {name: self._field_of(n) for n, name in enumerate(self.seen.columns)}
+        for problem in problems(chosen.values()):
+            self.add_error(None, problem)
+        # Kept is only what differs from the names of the file, or shares a field with another.
+        counts = [*chosen.values()]
+        said["columns"] = {
+            name: field
+            for name, field in chosen.items()
+            if field != AS_IT_IS and (field != name or counts.count(field) > 1)
+        }
+        return said
+
+    def _field_of(self, number: int) -> str:
+        """What was chosen for a column, now or, where nothing was sent, before."""
+        name = f"column_{number}"
+        is_sent = name in self.data
+        return str(self.cleaned_data.get(name, "") if is_sent else self.fields[name].initial)
+
+    def choices(self) -> dict[str, Any]:
+        return {name: self.cleaned_data[name] for name in ("kind", "columns", "references")}
+
+
+@require_http_methods(["GET", "POST"])
+def choose(request: Request, slug: str) -> HttpResponse:
+    """The first step: a file or pasted lines, or a file one came with before. Lines pasted before
+    are there to be changed, if asked for by the number of their upload, `again`."""
+    project = project_for(request.user, slug, Role.OPERATOR)
+    uploads = project.uploads.by(request.user)
+    before = uploads.pasted(request.GET.get("again", ""))
+    initial = {"text": before.text} if before else None
+    is_sent = request.method == "POST"
+    form = FileForm(
+        request.POST if is_sent else None, request.FILES if is_sent else None, initial=initial
+    )
+    if form.is_valid():
+        file, name, format = form.content()
+        kept = Upload.keep(project=project, by=request.user, file=file, name=name, format=format)
+        with kept.open() as content:
+            columns = guess(next(objects_in(content, format), None))
+        kept.choose(kind="", columns=columns, references=False)
+        if before:
+            before.delete()
+        return redirect("prompts_import_one", slug, kept.pk)
+    context = {"project": project, "form": form, "uploads": uploads}
+    status = 422 if form.errors else 200
+    return render(request, "annotate/prompts_import.html", context, status=status)
+
+
+@require_http_methods(["GET", "POST"])
+def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
+    """The second step. “look” reads the file anew as it was chosen, “check” tells what would come
+    of the whole file, “import” does it, “discard” forgets the file."""
+    upload = upload_for(request.user, slug, upload_id)
+    if "discard" in request.POST:
+        upload.delete()
+        return redirect("prompts_import", slug)
+    sent = request.POST if request.method == "POST" else None
+    form = ChoicesForm(upload, _seen(upload), sent)
+    if not form.is_valid():
+        return _page(request, upload, form)
+    upload.choose(**form.choices())
+    if "look" in request.POST:
+        return redirect("prompts_import_one", slug, upload.pk)
+    is_check = "import" not in request.POST
+    try:
+        done = _bring(upload, dry_run=is_check)
+    except ImportFailed as failed:
+        return _page(request, upload, form, failed=failed, status=200 if is_check else 422)
+    if is_check:
+        return _page(request, upload, form, done=done)
+    upload.delete()
+    messages.success(request, str(done))
+    return redirect("prompts", slug)
+
+
+def _seen(upload: Upload) -> Preview:
+    with upload.open() as file:
+        return preview(file, kind=upload.kind or None, format=upload.format, columns=upload.columns)
+
+
+def _bring(upload: Upload, *, dry_run: bool) -> Imported:
+    with upload.open() as file:
+        return import_labels(
+            file,
+            project=upload.project,
+            by=upload.by,
+            kind=upload.kind or None,
+            format=upload.format,
+            source=upload.name,
+            columns=upload.columns,
+            references=upload.references,
+            dry_run=dry_run,
+        )
+
+
+def _page(
+    request: Request,
+    upload: Upload,
+    form: ChoicesForm,
+    *,
+    done: Imported | None = None,
+    failed: ImportFailed | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    context = {
+        "project": upload.project,
+        "upload": upload,
+        "form": form,
+        "seen": form.seen,
+        "done": done,
+        "failed": failed,
+    }
+    status = 422 if form.errors else status
+    if request.htmx:
+        return render(request, "annotate/_import_result.html", context, status=status)
+    context["seen"] = _seen(upload)  # as it was chosen now
+    return render(request, "annotate/prompts_import_one.html", context, status=status)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 120 else text[:120] + "…"
