@@ -1,64 +1,20 @@
 """A guest's way through the chat, with a model server over real HTTP."""
 
-import asyncio
-import json
-import re
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager
-from datetime import timedelta
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
-from django.db import IntegrityError, connections, transaction
-from django.test import AsyncClient, Client
+from asgiref.sync import async_to_sync
+from django.db import IntegrityError, transaction
+from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from annotate import chat, inference
+from annotate import chat
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Prompt, User
 from annotate.models.chat import StillAnswering
 from annotate.views.chat import of_answer, of_conversation
+from tests.chats import HTMX, QUESTION, Browse, ask, go_on, id_in, page_of, pending
 from tests.model_server import ModelServer
-
-Browse = Callable[[User], Client]
-HTMX = {"HX-Request": "true"}
-QUESTION = "How do I boil an egg?"
-Result = TypeVar("Result")
-
-
-def ask(client: Client, text: str = QUESTION, **fields: Any) -> Message:
-    """A new chat, without JavaScript: the answer comes whole."""
-    reply = client.post("/p/cooking/chat/new/", {"text": text, "improves_model": "on", **fields})
-    assert reply.status_code == 302, reply.content.decode()
-    return Message.objects.get(role="assistant", conversation=_id_in(reply["Location"]))
-
-
-def go_on(client: Client, conversation: Conversation, text: str) -> Message:
-    client.post(reverse("chat_send", args=["cooking", conversation.pk]), {"text": text})
-    return conversation.messages.order_by("-id").first()
-
-
-def pending(gus: User, text: str = QUESTION) -> Message:
-    """An answer nobody has begun to write, as the page asks for it."""
-    answer = Conversation.start(project=gus.memberships.get().project, guest=gus, text=text)
-    return Message.objects.answers_in(Conversation.objects.all()).get(pk=answer.pk)
-
-
-def page_of(client: Client, conversation: Conversation) -> str:
-    return client.get(
-        reverse("chat_conversation", args=["cooking", conversation.pk])
-    ).content.decode()
-
-
-async def seen(answer: Message) -> list[tuple[str, str]]:
-    return [event async for event in chat.watch(answer) if event[1]]
-
-
-def _id_in(address: str) -> int:
-    return int(re.findall(r"/chat/(\d+)/", address)[0])
 
 
 def test_it_answers_without_javascript(live: Policy, gus: User, browse: Browse) -> None:
@@ -106,171 +62,6 @@ def test_a_turn_without_an_answer_stays_out_of_the_context(
     model_server.status = 200
     second = go_on(browse(gus), first.conversation, "Hello?")
     assert second.asked == [{"role": "user", "content": "Hello?"}]
-
-
-def test_it_streams_piece_by_piece_and_saves_the_whole(
-    live: Policy, gus: User, model_server: ModelServer
-) -> None:
-    answer = pending(gus)
-    events = async_to_sync(seen)(answer)
-    assert events == [("more", "Boil it "), ("more", "for **eight** "), ("more", "minutes.")]
-    answer.refresh_from_db()
-    assert (answer.text, answer.state) == ("Boil it for **eight** minutes.", "done")
-
-
-def test_with_javascript_the_page_opens_a_stream(live: Policy, gus: User, browse: Browse) -> None:
-    conversation = ask(browse(gus)).conversation
-    address = reverse("chat_send", args=["cooking", conversation.pk])
-    reply = browse(gus).post(address, {"text": "And then?"}, headers=HTMX)
-    answer = conversation.messages.get(state="streaming")
-    stream = reverse("chat_stream", args=["cooking", answer.pk])
-    assert f'data-stream="{stream}"' in reply.content.decode()
-
-    reply = browse(gus).get(stream)
-    sent = b"".join(_now(reply.streaming_content)).decode()  # type: ignore[attr-defined]
-    assert reply["Content-Type"] == "text/event-stream"
-    texts = [json.loads(data) for data in re.findall(r"event: more\ndata: (.*)\n", sent)]
-    assert "".join(texts) == "Boil it for **eight** minutes."
-    assert sent.endswith("event: done\ndata: {}\n\n")
-
-    turn = browse(gus).get(reverse("chat_turn", args=["cooking", answer.pk]), headers=HTMX)
-    assert "<strong>eight</strong>" in turn.content.decode()
-
-
-def _now(parts: AsyncIterator[bytes]) -> list[bytes]:
-    async def collect() -> list[bytes]:
-        return [part async for part in parts]
-
-    return async_to_sync(collect)()
-
-
-def test_the_second_to_look_follows_the_first(
-    live: Policy, gus: User, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chat, "BEAT", 0.02)
-    model_server.waits = True
-    answer = pending(gus)
-
-    async def two_pages() -> tuple[str, str]:
-        first = asyncio.create_task(seen(answer))
-        await asyncio.sleep(0.2)
-        reread = await sync_to_async(Message.objects.get)(pk=answer.pk)
-        second = asyncio.create_task(seen(reread))
-        await asyncio.sleep(0.1)
-        model_server.go_on.set()
-        texts = [await first, await second]
-        return tuple("".join(text for _, text in events) for events in texts)  # type: ignore
-
-    assert async_to_sync(two_pages)() == ("Boil it for **eight** minutes.",) * 2
-    assert len(model_server.asked) == 1
-
-
-def test_closing_the_page_does_not_stop_the_answer(
-    live: Policy, gus: User, model_server: ModelServer
-) -> None:
-    model_server.waits = True
-    answer = pending(gus)
-
-    async def look_and_leave() -> None:
-        async with aclosing(chat.watch(answer)) as events:  # type: ignore[type-var]
-            async for _, text in events:
-                if text:
-                    break
-        model_server.go_on.set()
-        await asyncio.gather(*chat._writing)
-
-    async_to_sync(look_and_leave)()
-    answer.refresh_from_db()
-    assert (answer.text, answer.state) == ("Boil it for **eight** minutes.", "done")
-
-
-def test_a_stopped_answer_keeps_what_came(
-    live: Policy, gus: User, browse: Browse, model_server: ModelServer, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(chat, "BEAT", 0.02)
-    model_server.waits = True
-    answer = pending(gus)
-
-    async def stop_in_the_middle() -> None:
-        watching = asyncio.create_task(seen(answer))
-        await asyncio.sleep(0.3)
-        stop = reverse("chat_stop", args=["cooking", answer.pk])
-        await sync_to_async(browse(gus).post)(stop)
-        await asyncio.wait_for(watching, 2)
-
-    client = browse(gus)
-    browse = lambda _: client  # noqa: E731 - signed in before the loop begins
-    async_to_sync(stop_in_the_middle)()
-    answer.refresh_from_db()
-    assert (answer.text, answer.state, answer.failure) == ("Boil it ", "stopped", "")
-    assert "You stopped this answer." in page_of(client, answer.conversation)
-
-
-@pytest.mark.parametrize(
-    ("trouble", "text", "sentence"),
-    [
-        ({"breaks_after": 2}, "Boil it for **eight** ", "broke off"),
-        ({"breaks_after": 0}, "", "broke off"),
-        ({"status": 500}, "", "The model server failed on this"),
-        ({"body": "nonsense"}, "", "broke off"),
-    ],
-)
-def test_a_broken_answer_keeps_what_came_and_says_so(
-    live: Policy,
-    gus: User,
-    browse: Browse,
-    model_server: ModelServer,
-    trouble: dict[str, Any],
-    text: str,
-    sentence: str,
-) -> None:
-    for name, value in trouble.items():
-        setattr(model_server, name, value)
-    answer = ask(browse(gus))
-    assert (answer.text, answer.state) == (text, "failed")
-    assert sentence in page_of(browse(gus), answer.conversation)
-
-
-def test_it_says_when_nobody_listens_and_goes_on_afterwards(
-    live: Policy, gus: User, browse: Browse, model_server: ModelServer, settings: Any
-) -> None:
-    settings.INFERENCE_URL = "http://127.0.0.1:9/v1"
-    answer = ask(browse(gus))
-    assert answer.failure == inference.NOT_ANSWERING
-    assert inference.NOT_ANSWERING in page_of(browse(gus), answer.conversation)
-    settings.INFERENCE_URL = model_server.url
-    assert go_on(browse(gus), answer.conversation, "Now?").state == "done"
-
-
-def test_an_answer_whose_writer_died_is_seen_as_broken_off(
-    live: Policy, gus: User, browse: Browse
-) -> None:
-    answer = pending(gus)
-    long_ago = timezone.now() - timedelta(seconds=31)
-    Message.objects.filter(pk=answer.pk).update(heard_at=long_ago, text="Boil")
-    page = page_of(browse(gus), answer.conversation)
-    assert Message.BROKE_OFF in page
-    assert "data-stream" not in page
-    assert go_on(browse(gus), answer.conversation, "Still there?").state == "done"
-    answer.refresh_from_db()
-    assert (answer.text, answer.state) == ("Boil", "failed")
-
-
-def test_nobody_begins_an_answer_that_broke_off(live: Policy, gus: User) -> None:
-    answer = pending(gus)
-    long_ago = timezone.now() - timedelta(seconds=31)
-    Message.objects.filter(pk=answer.pk).update(created_at=long_ago)
-    assert not answer.begin()
-
-
-def test_a_reopened_page_goes_on_with_the_stream(live: Policy, gus: User, browse: Browse) -> None:
-    answer = pending(gus)
-    answer.begin()
-    answer.hear("Boil it ")
-    page = page_of(browse(gus), answer.conversation)
-    assert 'class="prose streaming">Boil it <' in page
-    assert "data-stream=" in page
-    assert "Stop" in page
 
 
 def test_one_answer_at_a_time(live: Policy, gus: User, browse: Browse) -> None:
@@ -363,7 +154,7 @@ def test_the_newest_chat_opens_first(live: Policy, gus: User, browse: Browse) ->
     assert b"New chat" in client.get("/p/cooking/chat/").content
     ask(client)
     newest = ask(client, "What is umami?").conversation
-    assert _id_in(client.get("/p/cooking/chat/")["Location"]) == newest.pk
+    assert id_in(client.get("/p/cooking/chat/")["Location"]) == newest.pk
     page = page_of(client, newest)
     assert page.index("What is umami?") < page.index(QUESTION)
 
@@ -396,7 +187,7 @@ def test_deleting_a_chat_deletes_it(live: Policy, gus: User, browse: Browse) -> 
 def test_the_switch_is_the_guests(live: Policy, gus: User, browse: Browse) -> None:
     client = browse(gus)
     reply = client.post("/p/cooking/chat/new/", {"text": QUESTION})  # the box is not ticked
-    conversation = Conversation.objects.get(pk=_id_in(reply["Location"]))
+    conversation = Conversation.objects.get(pk=id_in(reply["Location"]))
     assert not conversation.improves_model
     settings = reverse("chat_settings", args=["cooking", conversation.pk])
     for sent, is_on in (({"improves_model": "on"}, True), ({}, False)):
@@ -441,80 +232,3 @@ def test_a_question_is_no_answer(live: Policy, gus: User, browse: Browse) -> Non
     for name in ("chat_thumb", "chat_regenerate", "chat_stop", "chat_show"):
         reply = browse(gus).post(reverse(name, args=["cooking", question.pk]), {"thumb": "up"})
         assert reply.status_code == 404
-
-
-@contextmanager
-def unhurried(model_server: ModelServer) -> Iterator[None]:
-    """Every answer waits after its first piece, until the end of the block."""
-    model_server.waits = True
-    yield
-    model_server.go_on.set()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_streams_hold_no_database_connection(
-    live: Policy, gus: User, model_server: ModelServer
-) -> None:
-    """More streams at once than the pool has connections, and the site still answers."""
-    streams = 20
-    answers = [pending(gus, f"Question {number}") for number in range(streams)]
-
-    async def first_piece(client: AsyncClient, answer: Message) -> Any:
-        reply = await client.get(reverse("chat_stream", args=["cooking", answer.pk]))
-        parts = aiter(reply.streaming_content)  # type: ignore[attr-defined]
-        while b"Boil" not in await anext(parts):
-            pass
-        return parts
-
-    async def open_all() -> int:
-        client = AsyncClient()
-        await client.aforce_login(gus)
-        with unhurried(model_server):
-            opened = await asyncio.wait_for(
-                asyncio.gather(*(first_piece(client, answer) for answer in answers)), 30
-            )
-            await sync_to_async(connections.close_all)()
-            await asyncio.sleep(2 * chat.BEAT)
-            stats = connections["default"].pool.get_stats()  # type: ignore[attr-defined]
-            busy = stats["pool_size"] - stats["pool_available"]
-        for parts in opened:
-            async for _ in parts:
-                pass
-        return busy
-
-    connections.close_all()
-    assert _run(open_all()) <= 2
-    assert {answer.state for answer in Message.objects.filter(role="assistant")} == {"done"}
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    async def tidy() -> Result:
-        try:
-            return await work
-        finally:
-            await sync_to_async(connections.close_all)()
-
-    return asyncio.run(tidy())
-
-
-def test_a_silent_model_server_does_not_look_dead(
-    live: Policy, gus: User, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A cold server is silent while it loads weights; the answer must not count as broken off."""
-    monkeypatch.setattr(chat, "BEAT", 0.02)
-    model_server.waits = True
-    answer = pending(gus)
-    heard = []
-
-    async def wait() -> None:
-        watching = asyncio.create_task(seen(answer))
-        for _ in range(2):
-            await asyncio.sleep(0.2)
-            await sync_to_async(answer.refresh_from_db)(fields=["heard_at"])
-            heard.append(answer.heard_at)
-        model_server.go_on.set()
-        await watching
-
-    async_to_sync(wait)()
-    assert heard[0] < heard[1]
-    assert time.time() - heard[1].timestamp() < 5

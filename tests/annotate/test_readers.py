@@ -1,0 +1,176 @@
+"""Files: how each format is read, and what other tools export."""
+
+import io
+import json
+import re
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from annotate.importing import ImportFailed
+from annotate.models import Demonstration, Placement, Prompt, Ranking
+from tests.annotate.conftest import HELLO, HI, ranking, rows
+
+pytestmark = pytest.mark.django_db
+
+
+def parquet(rows: list[dict], **options) -> bytes:
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line, brought",
+    [
+        ({"prompt": HELLO}, "Prompt"),
+        ({"prompt": HELLO, "completion": HI}, "Demonstration"),
+        ({"messages": HELLO + HI}, "Demonstration"),
+        ({"chosen": HELLO + HI, "rejected": [*HELLO, {**HI[0], "content": "No."}]}, "Ranking"),
+        (ranking(ratings=[7, None, 1]), "Ranking"),
+        ({"prompt": "Hello?", "completion": "Hi!", "label": True}, "Feedback"),
+    ],
+)
+@pytest.mark.parametrize("format", ["parquet", "json"])
+def test_every_shape_comes_as_parquet_and_as_one_json_list_too(line, brought, format, bring):
+    rows_of_two = [line, {**line, "source": "again"}]
+    blob = parquet(rows_of_two) if format == "parquet" else json.dumps(rows_of_two, indent=2)
+    bring(blob if format == "parquet" else blob.encode(), format=format)
+    assert rows()[brought] == 1
+
+
+def test_a_list_is_read_element_by_element_however_it_is_cut(bring, monkeypatch):
+    monkeypatch.setattr("annotate.readers.CHUNK_CHARACTERS", 7)
+    lines = [{"prompt": f'Frage „{n}“, [{{]}} \\ " ?'} for n in range(20)]
+    bring(json.dumps(lines, indent=1, ensure_ascii=False).encode())
+    assert Prompt.objects.count() == 20
+
+
+@pytest.mark.parametrize(
+    "content, line, sentence",
+    [
+        (b'[{"prompt": "a"},\n {"prompt": NaN}]', 2, "NaN"),
+        (b'[{"prompt": "a"},\n {"prompt": "b"', 2, "Not valid JSON"),
+        (b'[{"prompt": "a"}', 1, "has no end"),
+        (b'[{"prompt": "a"},\n\n"b"]', 3, "one JSON object"),
+        (b'[{"prompt": "\xff"}]', 1, "UTF-8"),
+        (b"[" * 100_000, 1, "Nested too deeply|Not valid JSON|no end|one JSON object"),
+        (b'[{"prompt": "' + b"x" * (5 * 2**20) + b'"}]', 1, "Longer than 4 MB|32,000"),
+    ],
+)
+def test_a_bad_list_is_told_where(content, line, sentence, bring):
+    with pytest.raises(ImportFailed) as failed:
+        bring(content)
+    problem = failed.value.problems[0]
+    assert problem.line == line and re.search(sentence, problem.sentence)
+    assert not Prompt.objects.exists()
+
+
+def test_bad_parquet_is_told_so_and_a_bad_row_is_numbered(bring):
+    with pytest.raises(ImportFailed, match="Not valid Parquet"):
+        bring(b"PAR1 but not really PAR1", format="parquet")
+    good = [{"prompt": f"Question {n}?"} for n in range(150)]
+    with pytest.raises(ImportFailed, match="Line 101: .*no text"):
+        bring(parquet([*good[:100], {"prompt": " "}, *good[100:]]), format="parquet")
+    assert not Prompt.objects.exists()
+
+
+def test_parquet_that_swells_is_refused(bring, monkeypatch):
+    monkeypatch.setattr("annotate.readers.LARGEST_ROW_GROUP", 1000)
+    with pytest.raises(ImportFailed, match="smaller row groups"):
+        bring(parquet([{"prompt": "x" * 5000}]), format="parquet")
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b'prompt\n"open', "Not valid CSV"),
+        (b"prompt\na,b\n", "More cells"),
+        (b"prompt\n\xff\n", "UTF-8"),
+        (b"question\na\n", "known shapes"),
+    ],
+)
+def test_bad_csv_is_told_so(content, sentence, bring):
+    with pytest.raises(ImportFailed, match=sentence):
+        bring(content, format="csv")
+    assert not Prompt.objects.exists()
+
+
+def placed() -> dict[str, int]:
+    rows = Placement.objects.select_related("completion")
+    return {each.completion.text: each.place for each in rows}
+
+
+def studio(value: dict, data: dict, **result) -> dict:
+    done = {"completed_by": {"email": "ann@example.org"}, "lead_time": 12.5}
+    results = [{"value": value, **result}]
+    skipped = {"was_cancelled": True, "result": results}
+    return {"id": 1, "data": data, "annotations": [{**done, "result": results}, skipped]}
+
+
+ITEMS = [{"id": n, "title": f"Answer {n}", "body": f"Body {n}"} for n in "xyz"]
+
+
+@pytest.mark.parametrize(
+    "task, places",
+    [
+        (
+            studio({"ranker": {"rank": ["z", "x", "y"]}}, {"prompt": "Why?", "items": ITEMS}),
+            {"Body z": 1, "Body x": 2, "Body y": 3},
+        ),
+        (
+            studio(
+                {"ranker": {"good": ["y", "x"], "bad": ["z"], "_": []}},
+                {"prompt": "Why?", "items": ITEMS},
+            ),
+            {"Body y": 1, "Body x": 1, "Body z": 2},
+        ),
+        (
+            studio(
+                {"selected": "right"},
+                {"prompt": "Why?", "answer1": "No.", "answer2": "Yes."},
+                type="pairwise",
+                to_name="answer1,answer2",
+            ),
+            {"No.": 2, "Yes.": 1},
+        ),
+    ],
+)
+def test_label_studio_rankings_and_choices_come_in(task, places, bring):
+    bring(json.dumps([task]).encode())
+    assert placed() == places
+    label = Ranking.objects.get()
+    assert (label.labeler.labeler_name, label.active_seconds) == ("ann@example.org", 12)
+
+
+FIELDS = {"prompt": "Why?", "response-1": "No.", "response-2": "Yes."}
+BY_RANK = [{"value": "response-1", "rank": 2}, {"value": "response-2", "rank": 1}]
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        {"order": [{"value": BY_RANK, "user_id": "u1"}]},
+        {"better": [{"value": "response-2", "user_id": "u1", "status": "submitted"}]},
+        [{"user_id": "u1", "status": "submitted", "values": {"order": {"value": BY_RANK}}}],
+    ],
+)
+def test_argilla_rankings_and_choices_come_in(responses, bring):
+    bring([{"id": "r", "fields": FIELDS, "responses": responses}])
+    assert placed() == {"No.": 2, "Yes.": 1}
+    assert Ranking.objects.get().labeler.labeler_name == "u1"
+
+
+def test_an_argilla_text_becomes_a_demonstration_and_a_discarded_one_nothing(bring):
+    given = [{"value": "Because.", "user_id": "u1"}]
+    bring([{"fields": {"prompt": "Why?"}, "responses": {"answer": given}}])
+    assert Demonstration.objects.get().text == "Because."
+    discarded = {"answer": [{**given[0], "status": "discarded"}]}
+    with pytest.raises(ImportFailed, match="no submitted"):
+        bring([{"fields": {"prompt": "Who?"}, "responses": discarded}])
+
+
+def test_an_unknown_answer_of_another_tool_is_named(bring):
+    with pytest.raises(ImportFailed, match="names “q”"):
+        bring([studio({"ranker": {"rank": ["q"]}}, {"prompt": "Why?", "items": ITEMS})])
