@@ -22,7 +22,7 @@ from annotate.models.doubts import look_over
 from annotate.models.people import Membership, Project, User
 from annotate.models.policies import Completion
 from annotate.models.prompts import Prompt
-from annotate.models.work import EDIT_WINDOW, UNDO_WINDOW, Assignment, Task
+from annotate.models.work import UNDO_WINDOW, Assignment, Task
 from feedback_site.prepared import prepared
 
 
@@ -189,9 +189,16 @@ class Label(models.Model):
 
     @property
     def is_editable(self) -> bool:
-        """For two hours after the submit, until a snapshot froze it or a reviewer judged it."""
-        is_settled = self.snapshots.exists() or self.reviews.exists()
-        return self._submitted_within(EDIT_WINDOW) and not is_settled
+        """For a while after the submit, as the project has it, until it is settled."""
+        if self.assignment is None:
+            return False
+        window = self.assignment.task.project.edit_window
+        return self._submitted_within(window) and not self.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """A snapshot froze it, or a reviewer judged it."""
+        return self.snapshots.exists() or self.reviews.exists()
 
     def send_back(self, review: Any) -> None:
         """Gives the work back to its labeler, to be done better. Call it in a transaction."""
@@ -227,7 +234,7 @@ class Label(models.Model):
                 raise Conflict("This label has changed since you opened it.", current)
             if not self.is_editable:
                 raise ValidationError(
-                    "This label can no longer be changed: two hours have passed, "
+                    "This label can no longer be changed: the time for corrections is over, "
                     "a round has used it, or a reviewer has judged it."
                 )
             revision.late = self.late
@@ -241,7 +248,7 @@ class Label(models.Model):
             assignment = self._lock()
             if self.retracted or self._rows().filter(supersedes=self).exists():
                 raise Conflict("This label has changed since you opened it.", self)
-            if not self._submitted_within(UNDO_WINDOW) or not self.is_editable:
+            if not self._submitted_within(UNDO_WINDOW) or self.is_settled:
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )

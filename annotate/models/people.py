@@ -75,6 +75,12 @@ class Project(models.Model):
         validators=[MinValueValidator(1)],
         help_text="How long a ranking or review task stays with one person; likewise.",
     )
+    edit_minutes = models.PositiveSmallIntegerField(
+        default=120,
+        db_default=120,
+        validators=[MaxValueValidator(7 * 24 * 60)],
+        help_text="How long an answer may be corrected once it is submitted; 0: not at all.",
+    )
     random_review_percent = models.PositiveSmallIntegerField(
         default=5,
         validators=[MaxValueValidator(100)],
@@ -144,6 +150,10 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def edit_window(self) -> timedelta:
+        return timedelta(minutes=self.edit_minutes)
 
     @property
     def takes_own_prompts(self) -> bool:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from annotate.models.reviews import Review
 
 UNDO_WINDOW = timedelta(seconds=30)
-EDIT_WINDOW = timedelta(hours=2)
 SENT_BACK_LEASE = timedelta(days=3)
 
 
@@ -275,7 +274,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def submitted_within(self, window: timedelta) -> Self:
         return self.filter(state=Assignment.State.SUBMITTED, ended_at__gt=Now() - window)
 
-    def with_answers(self) -> Self:
+    def with_answers(self, edit_window: timedelta) -> Self:
         """Everything a list of one's work shows, at a constant number of queries. Adds
         `is_expired`, and `is_recent`: submitted so lately that it may be edited."""
         return (
@@ -286,7 +285,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
             )
             .annotate(
                 is_expired=Q(leased_until__lte=Now()),
-                is_recent=Q(ended_at__gt=Now() - EDIT_WINDOW),
+                is_recent=Q(ended_at__gt=Now() - edit_window),
             )
         )
 

@@ -223,7 +223,7 @@ def preview(request: Request, slug: str) -> HttpResponse:
 def my_work(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
     kind = request.GET.get("kind", "")
-    work = Assignment.objects.by(request.user).of_project(project).with_answers()
+    work = Assignment.objects.by(request.user).of_project(project).with_answers(project.edit_window)
     if kind in PAGE_OF:
         work = work.of_kind(kind)
     page = page_of(work, request.GET, size=25, newest_first=True)

@@ -19,7 +19,7 @@ LONGEST_TAG = 50
 GROUPS = {
     "Work": (
         *("name", "overlap", "ranking_size", "rate_before_ranking"),
-        *("write_lease_minutes", "rank_lease_minutes"),
+        *("write_lease_minutes", "rank_lease_minutes", "edit_minutes"),
     ),
     "Prompts of labelers": ("own_prompts", "use_cases"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
@@ -41,6 +41,7 @@ class SettingsForm(forms.ModelForm):
             "rate_before_ranking": "Ratings",
             "write_lease_minutes": "Minutes to write",
             "rank_lease_minutes": "Minutes to rank or review",
+            "edit_minutes": "Minutes to correct an answer",
             "own_prompts": "Prompts of their own",
             "use_cases": "Use cases",
             "qualification_tasks": "Tasks to qualify",

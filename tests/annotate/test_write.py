@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
-from annotate.models import Assignment, Demonstration
+from annotate.models import Assignment, Demonstration, Project
 from annotate.models.labels import Conflict
 from annotate.queue import next_assignment
 
@@ -317,15 +317,34 @@ def test_undo_has_thirty_seconds(browse, alice, work, page, seconds, is_undone):
     assert ("30 seconds for undo are over" in reply.content.decode()) is not is_undone
 
 
-@pytest.mark.parametrize(("minutes", "is_open"), [(1, True), (119, True), (121, False)])
-def test_an_answer_may_be_edited_for_two_hours(browse, alice, work, page, minutes, is_open):
+@pytest.mark.parametrize(
+    ("window", "minutes", "is_open"),
+    [
+        *((120, 1, True), (120, 119, True), (120, 121, False)),
+        *((0, 0, False), (1440, 1439, True), (10, 11, False)),
+    ],
+)
+def test_an_answer_may_be_edited_for_as_long_as_the_project_has_it(
+    window, minutes, is_open, browse, alice, work, page, project
+):
+    Project.objects.update(edit_minutes=window)
     client = browse(alice)
     client.post(page, sent("First"))
+    is_named = "Edit<" in client.get("/p/cooking/my-work/").content.decode()
+    assert is_named is (window > 0)
     long_ago(work, minutes=minutes)
     assert ("<textarea" in client.get(page).content.decode()) is is_open
     reply = client.post(page, sent("Second", revision_no=1))
     assert reply.status_code == (302 if is_open else 422)
     assert Demonstration.objects.current().get().text == ("Second" if is_open else "First")
+
+
+def test_undo_needs_no_time_to_correct(browse, alice, work, page, project):
+    Project.objects.update(edit_minutes=0)
+    client = browse(alice)
+    client.post(page, sent("First"))
+    client.post(f"{page}undo/")
+    assert not Demonstration.objects.current().exists()
 
 
 def freeze(project, label):

@@ -38,10 +38,29 @@ document.addEventListener("htmx:responseError", (event) => {
   else say(`The site answered with an error (${status}). Try again in a moment.`);
 });
 
+// Each block of code gets a button of its own.
+function offerCode(part) {
+  const sprite = document.querySelector("#theme use").getAttribute("href").split("#")[0];
+  for (const code of part.querySelectorAll(".prose pre:not(.code pre)")) {
+    const box = document.createElement("div");
+    box.className = "code";
+    code.replaceWith(box);
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "button quiet small icon-only", title: "Copy the code" });
+    button.setAttribute("aria-label", "Copy the code");
+    button.dataset.copy = "";
+    button.innerHTML = `<svg class="icon" aria-hidden="true"><use href="${sprite}#copy"/></svg>`;
+    box.append(code, button);
+  }
+}
+offerCode(document);
+document.addEventListener("htmx:afterSettle", (event) => offerCode(event.detail.elt));
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).innerText);
+  const source = button.dataset.copy ? document.querySelector(button.dataset.copy) : button.previousElementSibling;
+  await navigator.clipboard.writeText(source.innerText);
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
 });
