@@ -104,7 +104,8 @@ def qualification_of(member: Membership) -> Qualification | None:
     if member.requalify_since:
         ended = ended.leased_after(member.requalify_since)
     results = compare_with_gold(ended.with_gold())
-    needed = min(size, len(results) + unseen_gold(member).count())
+    begun = own.of_trial(Trial.QUALIFICATION).leased().count()
+    needed = min(size, len(results) + begun + unseen_gold(member).count())
     decided = sum(decided for _, decided in results)
     if not needed:
         return None

@@ -12,11 +12,11 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, assignment_for, practice_for, project_for
+from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
 from annotate.agreement import concordance
 from annotate.forms import FlagForm, SkipForm, WorkForm, form_class_for
 from annotate.models import Assignment, Demonstration, Project, PromptFlag, Ranking, Task, User
-from annotate.models.gold import order_of, qualification_of
+from annotate.models.gold import Qualification, order_of, qualification_of
 from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
 from annotate.paging import page_of
@@ -83,6 +83,8 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
             LABEL_OF[work.task.kind].record(assignment=work, **form.said())
             if work.trial == Assignment.Trial.PRACTICE:
                 return redirect("practice", work.task.project.slug, work.pk)
+            if work.trial == Assignment.Trial.QUALIFICATION:
+                _tell_of_passing(request, work.task.project)
             return _to_next(request, work.task.project)
         stored.revise(revision_no=revision_no, **form.said())
     except Conflict as conflict:
@@ -92,6 +94,11 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
         return _page(request, work, form, status=422)
     messages.success(request, "Your change is saved as a new revision.")
     return redirect("my_work", work.task.project.slug)
+
+
+def _tell_of_passing(request: Request, project: Project) -> None:
+    if membership_for(request.user, project.slug).qualified_at:
+        messages.success(request, "You have qualified. From here on your answers count.")
 
 
 def _to_next(request: Request, project: Project) -> HttpResponse:
@@ -114,11 +121,18 @@ def _page(
         "skip_form": SkipForm(),
         "flag_form": FlagForm(),
         "own_flag": _own_flag(request, work),
+        "qualification": _qualification(request, work),
         "guideline": project.guideline,
         "just_saved": _just_saved(request.user, project),
         **more,
     }
     return render(request, PAGE_OF[work.task.kind], context, status=status)
+
+
+def _qualification(request: Request, work: Assignment) -> Qualification | None:
+    """How far the labeler is, while this is a part of it."""
+    is_part = work.trial == Assignment.Trial.QUALIFICATION and not work.is_submitted
+    return qualification_of(request.user.here) if is_part and request.user.here else None
 
 
 def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> HttpResponse:

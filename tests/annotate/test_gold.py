@@ -1,5 +1,8 @@
 """Tasks with a known answer: practice, qualification, and hidden among ordinary work."""
 
+import uuid
+from datetime import timedelta
+
 import pytest
 from django.core.exceptions import ValidationError
 
@@ -247,6 +250,16 @@ def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
     assert "You did not qualify yet" in page and "75%" in page
 
 
+def test_nobody_has_failed_while_the_last_task_is_open(browse, project, alice, make_golds):
+    make_golds(10)
+    for _ in range(9):
+        answer(alice, project, WRONG)
+    assert next_assignment(alice, project)
+    qualification = qualification_of(member(project, alice))
+    assert (qualification.answered, qualification.needed) == (9, 10)
+    assert not qualification.is_failed
+
+
 def test_the_first_page_says_how_far_the_qualification_is(browse, project, alice, make_golds):
     make_golds(10)
     answer(alice, project, RIGHT)
@@ -258,3 +271,52 @@ def test_the_first_page_says_how_far_the_qualification_is(browse, project, alice
     for _ in range(9):
         answer(alice, project, WRONG)
     assert first_card().title == "You did not qualify yet"
+
+
+def test_the_first_ten_minutes_of_a_labeler_explain_themselves(
+    browse, project, make_golds, rank_task
+):
+    project.qualification_tasks = 2
+    project.save()
+    make_golds(1, is_practice=True)
+    make_golds(2)
+    rank_task()
+    carol = project.admit(name="carol", role=Membership.Role.LABELER)
+    page = browse(carol)
+
+    def rank_next():
+        [work] = Assignment.objects.by(carol).leased()
+        form = {"idempotency_key": str(uuid.uuid4())}
+        form |= {f"place_{pk}": n for n, pk in enumerate(sorted(work.shown_order), start=1)}
+        return page.post(f"/p/cooking/label/{work.pk}/", form, follow=True).content.decode()
+
+    assert "Read the guideline" in page.get("/p/cooking/").content.decode()
+    shown = page.post("/p/cooking/guideline/", {"version": "1"}, follow=True).content.decode()
+    assert "counts for nothing" in shown
+    assert "How did the reviewers see it?" in rank_next()
+    shown = page.get("/p/cooking/label/", follow=True).content.decode()
+    assert "Qualification, task 1 of 2." in shown and "75% agreement" in shown
+    assert "Qualification, task 2 of 2." in rank_next()
+    shown = rank_next()
+    assert "You have qualified." in shown and "Qualification, task" not in shown
+    mine = page.get("/p/cooking/my-work/").content.decode()
+    assert (mine.count(">practice<"), mine.count(">qualification<")) == (1, 2)
+
+
+def test_hidden_gold_looks_like_any_other_task(browse, project, alice, qualified, make_golds):
+    make_golds(1)
+    work = next_assignment(alice, project)
+    assert work is None  # gold alone is no work
+    task = Task.objects.exclude(gold=None).get()
+    hidden = Assignment.objects.create(
+        task=task,
+        labeler=alice,
+        trial=Trial.HIDDEN,
+        leased_until=task.created_at + timedelta(days=1),
+        shown_order=sorted(task.completions.values_list("pk", flat=True)),
+    )
+    page = browse(alice)
+    shown = page.get(f"/p/cooking/label/{hidden.pk}/").content.decode()
+    mine = page.get("/p/cooking/my-work/").content.decode()
+    for word in ("Practice.", "Qualification", ">hidden", "gold"):
+        assert word not in shown.replace("for gold", "") and word not in mine
