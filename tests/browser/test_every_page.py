@@ -32,7 +32,8 @@ SEEN_BY = {
 }  # fmt: skip
 # Something of everything an address can name; the round has run its course, so no worker stirs.
 WORLD = """
-import io, json
+import io, json, shutil
+from django.conf import settings
 from django.utils import timezone
 from annotate.management.commands.seed_demo import base_policy
 from annotate.models import *
@@ -120,10 +121,12 @@ for run in runs:
     Sample.objects.create(
         run=run, lease_token=1, step=4, prompt=ranked.prompt, text="It is.", score=0.5, kl=1
     )
+folder = "models/walked"
+shutil.copytree(settings.DATA_DIR / base.folder, settings.DATA_DIR / folder)
 model = Checkpoint.objects.create(
-    run=runs[0], lease_token=1, step=4, folder=base.folder, manifest_sha256="a" * 64, is_final=True
+    run=runs[0], lease_token=1, step=4, folder=folder, manifest_sha256="a" * 64, is_final=True
 )
-trained = project.policies.create(name="r1-sft", origin="trained", parent=base, folder=base.folder)
+trained = project.policies.create(name="r1-sft", origin="trained", parent=base, folder=folder)
 TrainedPolicy.objects.create(policy=trained, checkpoint=model)
 Evaluation.objects.create(
     run=runs[-1], round=round, policy=trained, opponent=base, judge="reward_model",
