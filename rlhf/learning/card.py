@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,12 +21,11 @@ MADE = {
 }
 
 
-def model_card(config: Config, title: str, measured: Iterable[Mapping[str, Any]]) -> str:
+def model_card(config: Config, title: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown with the metadata block of a model hub.
 
-    `measured`: rows of metrics.jsonl without times, for equal runs publish equal folders. The last
-    row of each split is shown."""
-    last = {row["split"]: row for row in measured}
+    `measured`: each split's last row of metrics.jsonl, without times: equal runs publish equal
+    folders."""
     models = {name: value for name, value in asdict(config.models).items() if value}
     facts = {
         "Kind": f"`{config.kind}`",
@@ -49,7 +48,7 @@ def model_card(config: Config, title: str, measured: Iterable[Mapping[str, Any]]
             "| | |",
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in facts.items()),
-            *(line for split, row in sorted(last.items()) for line in _table(split, row)),
+            *(line for split, row in sorted(measured.items()) for line in _table(split, row)),
             "",
             "## Settings",
             "",

@@ -55,6 +55,7 @@ class RunFolder:
         self.data_dir = data_dir or Path(os.environ.get("DATA_DIR", "."))
         self.writes = writes
         self.total_steps = 0
+        self.measured: dict[str, dict[str, Any]] = {}  # each split's last row, without its times
         inside, above = path / "config.json", path.parent / "config.json"
         self.config = config.load(inside if inside.exists() or not above.exists() else above)
 
@@ -81,17 +82,18 @@ class RunFolder:
 
     def metrics(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self._append(
-            "metrics.jsonl",
-            {
-                "step": step,
-                "split": split,
-                "time": time.time(),
-                "progress/total_steps": self.total_steps,
-                **{name: float(value) for name, value in numbers.items()},
-                "memory/peak_rss_mb": round(peak_mb),
-            },
-        )
+        row = {
+            "step": step,
+            "split": split,
+            "time": time.time(),
+            "progress/total_steps": self.total_steps,
+            **{name: float(value) for name, value in numbers.items()},
+            "memory/peak_rss_mb": round(peak_mb),
+        }
+        self.measured[split] = {
+            name: value for name, value in row.items() if not name.startswith(TIME_FIELDS)
+        }
+        self._append("metrics.jsonl", row)
 
     def sample(
         self, step: int, prompt_id: str, text: str, score: float | None, kl: float | None
@@ -113,8 +115,11 @@ class RunFolder:
             writing.write_text(json.dumps({"state": state, **more}, indent=1))
             writing.replace(self.path / "outcome.json")
 
-    def rewind(self, step: int) -> None:
-        """Forget rows later than the checkpoint a run goes on from: they will be written again."""
+    def rewind(self, step: int, measured: Mapping[str, dict[str, Any]]) -> None:
+        """Forget rows later than the checkpoint a run goes on from: they will be written again.
+
+        `measured` comes from that checkpoint: its rows may be in another folder."""
+        self.measured = dict(measured)
         if not self.writes:
             return
         (self.path / "outcome.json").unlink(missing_ok=True)
@@ -132,12 +137,7 @@ class RunFolder:
 
     def card(self, title: str) -> str:
         """The model card of what this run learnt."""
-        rows = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        measured = [
-            {name: value for name, value in json.loads(row).items() if _is_timeless(name)}
-            for row in rows
-        ]
-        return model_card(self.config, title, measured)
+        return model_card(self.config, title, self.measured)
 
     def publish(self, write: Callable[[Path], None]) -> None:
         """`model/` is whole or absent."""
@@ -158,10 +158,6 @@ class RunFolder:
         if self.writes:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-
-
-def _is_timeless(name: str) -> bool:
-    return not name.startswith(TIME_FIELDS)
 
 
 def _is_at_most(line: str, step: int) -> bool:

@@ -39,7 +39,7 @@ def sample(
     batches = math.ceil(len(prompts) * settings.k / settings.batch_size)
     folder.total_steps = len(models.policies) * batches
     step = written = 0
-    folder.rewind(-1)
+    folder.rewind(-1, {})
     with (folder.path / OUTPUT).open("w", encoding="utf-8") as output:
         for name in models.policies:
             for rows in _answers(folder, name, prompts, reward, accelerator):

@@ -236,6 +236,7 @@ def _save(learner: Learner, folder: RunFolder, step: int) -> None:
             {
                 "kind": folder.config.kind,
                 "learner": learner.state(),
+                "measured": folder.measured,
                 "optimizer_steps": optimiser.steps,
                 "skipped": [optimiser.skipped, optimiser.skipped_in_a_row],
                 "random": random_state(),
@@ -254,7 +255,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
     if found is None:
         if resume:
             raise Corrupt(f"{resume}: no checkpoint here")
-        folder.rewind(-1)
+        folder.rewind(-1, {})
         return 0
     good, complaints = found
     for complaint in complaints:
@@ -264,7 +265,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
     learner.optimiser.skipped, learner.optimiser.skipped_in_a_row = good.state["skipped"]
     learner.restore(good.state["learner"])
     restore_random(good.state["random"])
-    folder.rewind(good.step)
+    folder.rewind(good.step, good.state["measured"])
     folder.say(f"resumed at step {good.step}")
     return good.step
 

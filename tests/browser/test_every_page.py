@@ -85,7 +85,7 @@ done = answer("alice")
 answer("bob", reason="Shorter")
 written = task_of("write", 0)
 answer("alice", text="So it *is*.")
-gold = make_gold(Ranking.objects.get(labeler=people["alice"]), is_practice=True)
+gold = make_gold(Ranking.objects.get(assignment=done), is_practice=True)
 practised = hold("bob", gold, trial="practice")
 order = [Placement(completion_id=pk, place=n) for n, pk in enumerate(practised.shown_order, 1)]
 Ranking.record(assignment=practised, placements=order)

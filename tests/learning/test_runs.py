@@ -30,9 +30,12 @@ def assert_same(one, other):
     assert numbers(one) == numbers(other)
     if (one / "samples.jsonl").exists():
         assert read_rows(one / "samples.jsonl") == read_rows(other / "samples.jsonl")
-    assert manifest.sha256(one / "model/model.safetensors") == manifest.sha256(
-        other / "model/model.safetensors"
-    )
+    assert_published_the_same(one, other)
+
+
+def assert_published_the_same(one, other):
+    """Weights, tokenizer, model card: every file of the folder, by its hash."""
+    assert (one / "model/manifest.json").read_text() == (other / "model/manifest.json").read_text()
 
 
 class AfterCalls:
@@ -101,6 +104,18 @@ def test_a_run_goes_on_in_another_folder_from_the_checkpoint_it_is_given(make_ru
     assert learn(next_try, data_dir, resume=last) == DONE
     first = numbers(next_try)[0]["step"]
     assert numbers(next_try) == [row for row in numbers(whole) if row["step"] >= first]
+    assert_published_the_same(whole, next_try)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_after_its_last_step_is_published_from_another_folder(
+    kind, make_run, data_dir
+):
+    whole, next_try = make_run(kind, "whole"), make_run(kind, "next")
+    learn(whole, data_dir)
+    (last,) = checkpoint.checkpoints(whole / "checkpoints")[-1:]
+    assert learn(next_try, data_dir, resume=last) == DONE
+    assert_published_the_same(whole, next_try)
 
 
 @pytest.mark.parametrize("kind", KINDS)
