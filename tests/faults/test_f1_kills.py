@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.learning import checkpoint, training
 from rlhf.learning.checkpoint import checkpoints
+from rlhf.learning.run_folder import DONE, STOPPED, RunFolder
 from tests.faults.conftest import IS_LONG, sized
 from tests.learning.conftest import ROOT, data_dir, learn, make_run, read_rows
-from tests.learning.test_runs import assert_same
+from tests.learning.test_runs import AfterCalls, assert_same
 
 __all__ = ["data_dir", "make_run"]
 
@@ -78,3 +80,34 @@ def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(
     assert_same(whole, killed)
     report(kind=kind, processes=processes, kills=kills, inside_a_checkpoint=in_writing,
            rows=len(read_rows(killed / "metrics.jsonl")))  # fmt: skip
+
+
+def forget_the_moments(monkeypatch):
+    found = checkpoint.latest_good
+
+    def without_moments(*where):
+        good, complaints = found(*where)
+        good.tensors["optimizer"] = {}
+        return good, complaints
+
+    monkeypatch.setattr(training.checkpoint, "latest_good", without_moments)
+
+
+def keep_the_rows(monkeypatch):
+    monkeypatch.setattr(RunFolder, "rewind", lambda self, step, measured: None)
+
+
+@pytest.mark.skipif(IS_LONG, reason="the short form is enough to see the teeth")
+@pytest.mark.parametrize("mistake", [forget_the_moments, keep_the_rows])
+def test_a_run_that_takes_up_less_or_more_than_its_checkpoint_is_found_out(
+    mistake, make_run, data_dir, monkeypatch
+):
+    whole, broken = (make_run("sft", name, train=TRAIN) for name in ("whole", "broken"))
+    assert learn(whole, data_dir) == DONE
+    assert learn(broken, data_dir, stop=AfterCalls(2)) == STOPPED
+    # As after SIGKILL in the step that follows.
+    (broken / "metrics.jsonl").open("a").write('{"step": 3, "split": "train"}\n')
+    mistake(monkeypatch)
+    assert learn(broken, data_dir) == DONE
+    with pytest.raises(AssertionError):
+        assert_same(whole, broken)
