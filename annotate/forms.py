@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.models import Assignment, Completion, Placement, PromptFlag, Ranking, Task
-from annotate.models.labels import arranged
+from annotate.models.rankings import arranged
 from feedback_site.prepared import prepared
 
 LONGEST_TEXT = 50_000

@@ -10,7 +10,8 @@ from django.core.exceptions import ValidationError
 
 from annotate.forms import LONGEST_TEXT
 from annotate.models import Assignment, Completion, Demonstration, Placement, Ranking, Review, Task
-from annotate.models.labels import Label, arranged
+from annotate.models.labels import Label
+from annotate.models.rankings import arranged
 
 Verdict = Review.Verdict
 

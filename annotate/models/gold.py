@@ -19,7 +19,7 @@ from annotate.models.work import Assignment, Task, TaskQuerySet
 from feedback_site.prepared import prepared
 
 if TYPE_CHECKING:
-    from annotate.models.labels import Ranking
+    from annotate.models.rankings import Ranking
 
 Trial = Assignment.Trial
 # Everybody may answer a gold task: as many places as the column holds.

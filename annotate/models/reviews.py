@@ -10,16 +10,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from annotate.models.demonstrations import Demonstration
 from annotate.models.gold import is_failed, make_gold
-from annotate.models.labels import (
-    Conflict,
-    Demonstration,
-    Label,
-    LabelQuerySet,
-    Ranking,
-    check_values,
-)
+from annotate.models.labels import Conflict, Label, LabelQuerySet, check_values
 from annotate.models.people import User
+from annotate.models.rankings import Ranking
 from annotate.models.work import Assignment, Task
 
 

@@ -18,7 +18,8 @@ from annotate.models.prompts import Prompt
 from feedback_site.prepared import prepared, prepared_update
 
 if TYPE_CHECKING:
-    from annotate.models.labels import Demonstration, Ranking
+    from annotate.models.demonstrations import Demonstration
+    from annotate.models.rankings import Ranking
     from annotate.models.reviews import Review
 
 UNDO_WINDOW = timedelta(seconds=30)

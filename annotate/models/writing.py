@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.functions import Now
 
-from annotate.models.labels import Demonstration
+from annotate.models.demonstrations import Demonstration
 from annotate.models.people import Project
 from annotate.models.prompts import Messages, Prompt, content_hash
 from annotate.models.work import Assignment, Task

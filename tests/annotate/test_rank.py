@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from annotate.models import Placement, Ranking
-from annotate.models.labels import arranged
+from annotate.models.rankings import arranged
 from annotate.queue import next_assignment
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from rlhf.learning import checkpoint
 from rlhf.learning.hyperparameters import ConfigError
 from tests.learning.conftest import ROOT, learn, read_rows
-from tests.learning.test_runs import assert_same
+from tests.learning.test_runs import KINDS, assert_same
 
 SAME = {
     *("loss", "gradient/norm", "policy/loss", "val/loss", "val/explained_variance"),
@@ -20,46 +20,51 @@ SAME = {
 }
 
 
-def learn_in_two(folder, data_dir):
+def learn_in_two(folders, data_dir):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-         "-m", "rlhf.learning", str(folder), "--data-dir", str(data_dir)],
+         "-m", "tests.learning.together", str(data_dir), *map(str, folders)],
         cwd=ROOT, capture_output=True, text=True, timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo", "dpo", "kto"])
-def test_two_processes_learn_what_one_does(kind, make_run, data_dir):
+def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(make_run, data_dir):
     # A batch of three gives one process two rows and the other one, or none at the end of an epoch.
-    train = {"minibatches": 1, "updates": 3} if kind == "ppo" else {"epochs": 1}
-    one, two = make_run(kind, "one", train=train), make_run(kind, "two", train=train)
-    assert learn(one, data_dir) == 0
-    learn_in_two(two, data_dir)
+    train = {kind: {"epochs": 1} for kind in KINDS} | {"ppo": {"minibatches": 1, "updates": 3}}
+    ones, twos, killed = (
+        {kind: make_run(kind, f"{name}-{kind}", train=train[kind]) for kind in KINDS}
+        for name in ("one", "two", "killed")
+    )
+    learn_in_two(twos.values(), data_dir)
+    for kind, one in ones.items():
+        assert learn(one, data_dir) == 0
+        compare(kind, one, twos[kind])
+
+    for kind in KINDS:
+        shutil.copytree(twos[kind], killed[kind], dirs_exist_ok=True)
+        shutil.rmtree(killed[kind] / "model")
+        shutil.rmtree(checkpoint.checkpoints(killed[kind] / "checkpoints")[-1])
+    learn_in_two(killed.values(), data_dir)
+    for kind in KINDS:
+        assert "resumed at step" in (killed[kind] / "log.txt").read_text(), kind
+        assert_same(twos[kind], killed[kind])
+
+
+def compare(kind, one, two):
     assert "2 process(es)" in (two / "log.txt").read_text()
     for ours, theirs in zip(
         read_rows(one / "metrics.jsonl"), read_rows(two / "metrics.jsonl"), strict=True
     ):
-        assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"])
+        assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"]), kind
         for name in SAME & ours.keys():
-            assert theirs[name] == pytest.approx(ours[name], abs=1e-5, rel=1e-5), name
+            assert theirs[name] == pytest.approx(ours[name], abs=1e-5, rel=1e-5), (kind, name)
     weights = [load_file(folder / "model/model.safetensors") for folder in (one, two)]
     for name in weights[0]:
-        torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("kind", ["reward", "ppo"])
-def test_two_processes_that_were_killed_go_on_bit_for_bit(kind, make_run, data_dir):
-    train = {"updates": 4} if kind == "ppo" else {"epochs": 2}
-    whole, killed = (make_run(kind, name, train=train) for name in ("whole", "killed"))
-    learn_in_two(whole, data_dir)
-    shutil.copytree(whole, killed, dirs_exist_ok=True)
-    shutil.rmtree(killed / "model")
-    shutil.rmtree(checkpoint.checkpoints(killed / "checkpoints")[-1])
-    learn_in_two(killed, data_dir)
-    assert "resumed at step" in (killed / "log.txt").read_text()
-    assert_same(whole, killed)
+        torch.testing.assert_close(
+            weights[0][name], weights[1][name], atol=1e-5, rtol=0, msg=f"{kind}: {name}"
+        )
 
 
 def test_accelerate_launch_starts_the_same_run(make_run, data_dir):

@@ -1,9 +1,6 @@
 """The whole of a round with the real trainer, on a model small enough for a test."""
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from threading import Event
 
@@ -15,6 +12,7 @@ from rlhf.leases import claim
 from rlhf.models import Document, Evaluation, RewardModel, Run
 from rlhf.rounds import launch_round
 from rlhf.supervisor import supervise
+from tests.learning.conftest import make_base
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,20 +33,11 @@ SHORT = {
 }
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    row = {"prompt": [{"role": "user", "content": "Any dish?"}], "completions": ["Cook rice."]}
-    (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" * 8))
-    command = [sys.executable, "-m", "rlhf.learning.base", "tiny", str(folder / "tiny")]
-    command += ["--corpus", str(folder / "corpus.jsonl")]
-    subprocess.run(command, cwd=settings.BASE_DIR, check=True)
-    return folder / "tiny"
-
-
 @pytest.fixture
-def tiny(policy: Policy, labels, tiny_model: Path, data_dir: Path) -> Policy:
-    shutil.copytree(tiny_model, data_dir / "models/tiny")
+def tiny(policy: Policy, labels, data_dir: Path) -> Policy:
+    row = {"prompt": [{"role": "user", "content": "Any dish?"}], "completions": ["Cook rice."]}
+    (data_dir / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" * 8))
+    make_base(data_dir / "models/tiny", data_dir / "corpus.jsonl")
     policy.folder = "models/tiny"
     policy.save()
     return policy
