@@ -107,7 +107,11 @@ DATABASES = {
     "default": {
         **_database,
         "CONN_MAX_AGE": 0,  # the pool keeps connections
-        "OPTIONS": {**_pool, **_database.get("OPTIONS", {})},
+        "OPTIONS": {
+            **_pool,
+            "prepare_threshold": 1_000_000,  # only what `feedback_site.prepared` asks for
+            **_database.get("OPTIONS", {}),
+        },
     }
 }
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
@@ -127,7 +131,7 @@ LOGOUT_REDIRECT_URL = "sign_in"
 PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600  # also the life of a one-time sign-in link
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
+    "annotate.sign_in.Backend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -20,7 +20,7 @@ def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     if user is None:
         return render(request, "annotate/link_used.html", status=410)
     if request.method == "POST":
-        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        login(request, user, backend="annotate.sign_in.Backend")
         return redirect("home")
     return render(request, "annotate/sign_in_by_link.html", {"person": user})
 

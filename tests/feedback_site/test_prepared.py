@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models.functions import Upper
 
 from annotate.models import Membership, User
@@ -72,3 +72,24 @@ def test_each_thread_asks_on_a_connection_of_its_own(alice):
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(20))) == [["alice"]] * 20
+
+
+def test_the_database_plans_it_once(alice):
+    asked = prepared(QUERIES["joined"])
+    for _ in range(12):  # from the sixth time on PostgreSQL may plan for all values
+        assert [each.user.username for each in asked(slug="cooking")] == ["alice"]
+        assert asked(slug="nowhere") == []
+    sql = asked._compiled[2].split("WHERE")[0]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT generic_plans + custom_plans FROM pg_prepared_statements "
+                       "WHERE starts_with(statement, %s)", [sql])  # fmt: skip
+        assert cursor.fetchall() == [(24,)]
+
+
+def test_what_the_database_refuses_is_an_error_of_djangos(alice, bob):
+    rename = prepared_update(
+        lambda name, new: (User.objects.filter(username=name), {"username": new})
+    )
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rename(name="alice", new="bob")
+    assert rename(name="alice", new="ada") == 1
