@@ -38,7 +38,7 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 # Not on every line.
-SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key")
+SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key", "archived")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _parquet_types() -> dict[str, Any]:
         pyarrow.list_(text): ("completions", "policies", "finish_reasons", "tags", "reasons"),
         pyarrow.list_(whole): ("ranks", "ratings", "shown_order"),
         pyarrow.list_(pyarrow.list_(text)): ("flags",),
-        pyarrow.bool_(): ("label", "simulated"),
+        pyarrow.bool_(): ("label", "simulated", "archived"),
         whole: ("strength", "margin", "guideline_version", "active_seconds", "labelers"),
         share: ("pasted_share", "agreement"),
         text: (
@@ -195,6 +195,8 @@ def _prompts(export: Export) -> Iterator[Line]:
             line |= {"written": prompt.kind, **export.name(prompt.author)}
         if prompt.split_key:
             line["split_key"] = prompt.split_key
+        if prompt.archived_at:
+            line["archived"] = True
         yield line
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
 from annotate.models import Feedback, Placement, Prompt, Ranking
 from annotate.models.prompts import Messages, validate_messages
@@ -100,12 +101,14 @@ def parse_prompt(raw: Any) -> Row:
 
 
 def _written(raw: Raw) -> Raw:
-    """How a labeler came to write the prompt, and what decides its split if not its content."""
+    """How a labeler came to write the prompt, what decides its split if not its content, and whether
+    it is in use."""
     key = _text(raw.get("split_key") or "", "split_key", may_be_empty=True)
     if key and not HASH.fullmatch(key):
         raise BadRow("“split_key” must be a sha256 in hex, as the export writes it.")
     kind = "" if raw.get("written") is None else _choice(raw, "written", Prompt.Kind)
-    return {"kind": kind, "split_key": key}
+    archived_at = timezone.now() if _optional(raw, "archived", bool, False) else None
+    return {"kind": kind, "split_key": key, "archived_at": archived_at}
 
 
 def _object(raw: Any) -> Raw:

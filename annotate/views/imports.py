@@ -75,7 +75,7 @@ class ChoicesForm(forms.Form):
     def __init__(self, upload: Upload, seen: Preview, sent: QueryDict | None = None) -> None:
         initial = {"kind": upload.kind, "references": upload.references}
         super().__init__(sent, initial=initial)
-        self.seen = seen
+        self.seen, self.columns = seen, upload.columns
         for number, column in enumerate(seen.columns):
             choices = [(LEFT_OUT, "leave it out"), *FIELDS.items()]
             if column not in FIELDS:
@@ -90,6 +90,11 @@ class ChoicesForm(forms.Form):
         """Each column with a value of it, cut short."""
         samples = self.seen.columns.values()
         return [(self[f"column_{n}"], _short(value)) for n, value in enumerate(samples)]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Columns that nobody knows what to make of."""
+        return [name for name in self.seen.columns if self.columns.get(name) == LEFT_OUT]
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or self.cleaned_data

@@ -152,6 +152,14 @@ def test_columns_nobody_could_guess_are_chosen_by_hand_and_the_choice_is_kept(at
     assert Demonstration.objects.get().text == "Darum."
 
 
+def test_what_nobody_knows_what_to_make_of_is_named(at, come_with):
+    page = at.get(come_with(b"question,antwort\nWarum?,Darum.\n", "x.csv")).content.decode()
+    assert "The first prompts" in page and "Left out: <strong>antwort</strong>" in page
+    assert '<details class="card" open>' in page
+    page = at.get(come_with(b"question,answer\nWarum?,Darum.\n", "x.csv")).content.decode()
+    assert "Left out" not in page and '<details class="card">' in page
+
+
 def test_columns_of_answers_and_ranks_make_a_ranking(at, come_with):
     address = come_with(b"q,one,two,r1,r2\nWhich?,Tea,Milk,2,1\n", "wide.csv")
     fields = {"q": "prompt", "one": "completions", "two": "completions"}

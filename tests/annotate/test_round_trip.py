@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def projects(draw) -> dict:
         "system": draw(maybe(SAID)),
         "tags": draw(st.lists(SAID.filter(lambda tag: len(tag) <= 50), max_size=3)),
         "source": draw(TEXTS),
+        "is_archived": draw(st.booleans()),
         "written": draw(st.sampled_from(["", *Prompt.Kind.values])),
         "said": draw(st.lists(SAID, max_size=3, unique=True)),
         "comment": draw(TEXTS),
@@ -100,7 +102,13 @@ def fill(project: Project, did: dict) -> None:
     project.memberships.create(user=person, role=Membership.Role.LABELER)
     about = {"project": project, "source": did["source"], "author": person}
     Prompt.objects.create(messages=[{"role": "user", "content": "First."}], **about)
-    prompt = Prompt.objects.create(messages=turns, tags=did["tags"], kind=did["written"], **about)
+    prompt = Prompt.objects.create(
+        messages=turns,
+        tags=did["tags"],
+        kind=did["written"],
+        archived_at=timezone.now() if did["is_archived"] else None,
+        **about,
+    )
     label = {
         "prompt": prompt,
         "labeler": person,
