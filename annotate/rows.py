@@ -101,8 +101,8 @@ def parse_prompt(raw: Any) -> Row:
 
 
 def _written(raw: Raw) -> Raw:
-    """How a labeler came to write the prompt, what decides its split if not its content, and whether
-    it is in use."""
+    """How a labeler came to write the prompt, what decides its split if not its content, and
+    whether it is in use."""
     key = _text(raw.get("split_key") or "", "split_key", may_be_empty=True)
     if key and not HASH.fullmatch(key):
         raise BadRow("“split_key” must be a sha256 in hex, as the export writes it.")

@@ -30,13 +30,13 @@ KILLS = sized(short=1, long=10)  # of each stage
 OFTEN = {"checkpoint_every": 1}
 BRIEF = {"max_new_tokens": 8, "sample_prompts": 1}
 OVERRIDES = {
-    "sft": {"train": {**OFTEN, **BRIEF, "epochs": sized(short=3, long=12)}},
-    "reward": {"train": {**OFTEN, "epochs": 12, "bootstrap": 10}},
+    "sft": {"train": {**OFTEN, **BRIEF, "epochs": sized(short=3, long=300)}},
+    "reward": {"train": {**OFTEN, "epochs": 300, "bootstrap": 10}},
     "ppo": {
         "train": {
             **OFTEN,
             **BRIEF,
-            "updates": 30,
+            "updates": 60,
             "batch_size": 8,
             "micro_batch_size": 8,
             "evaluate_prompts": 4,
@@ -93,11 +93,16 @@ def weights(run: Run) -> str:
 def kill_a_worker(run: Run, hire: Hire, chance: random.Random) -> None:
     """A step or two after it has saved something of its own, or right in the middle of a save."""
     worker = hire(**REAL)
-    wait_for(lambda: run.checkpoints.filter(lease_token=run_token(run, worker)).exists(), 300)
+    wait_for(lambda: has_saved(run, worker), 300)
     time.sleep(chance.uniform(0, 0.3))
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     wait_for(lambda: not trainers(settings.DATA_DIR), 10)
+
+
+def has_saved(run: Run, worker: subprocess.Popen[bytes]) -> bool:
+    assert not has_ended(run), "the run was over before its worker could be killed"
+    return run.checkpoints.filter(lease_token=run_token(run, worker)).exists()
 
 
 def run_token(run: Run, worker: subprocess.Popen[bytes]) -> int:
