@@ -39,6 +39,19 @@ FLAG_GROUPS = {
 }
 
 
+class Text(forms.CharField):
+    """Of several lines. A browser sends other line ends than it shows, and what people write is
+    hashed, compared and learnt from."""
+
+    def __init__(
+        self, *, rows: int, attrs: dict[str, object] | None = None, **options: Any
+    ) -> None:
+        super().__init__(widget=forms.Textarea({"rows": rows, **(attrs or {})}), **options)
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).replace("\r\n", "\n")
+
+
 class WorkForm(forms.Form):
     """What every kind of work sends along."""
 
@@ -46,11 +59,11 @@ class WorkForm(forms.Form):
     revision_no = forms.IntegerField(required=False, widget=forms.HiddenInput)
     active_seconds = forms.IntegerField(required=False, widget=forms.HiddenInput)
     pasted_share = forms.FloatField(required=False, widget=forms.HiddenInput)
-    comment = forms.CharField(
+    comment = Text(
+        rows=2,
         required=False,
         max_length=2000,
         label="Comment to the lead",
-        widget=forms.Textarea(attrs={"rows": 2}),
     )
 
     # These belong to one page, not to the work.
@@ -80,11 +93,12 @@ class WorkForm(forms.Form):
 
 
 class WriteForm(WorkForm):
-    text = forms.CharField(
+    text = Text(
+        rows=16,
+        attrs={"autofocus": True},
         label="Your answer",
         max_length=LONGEST_TEXT,
         error_messages={"required": "Write an answer first, or skip the task."},
-        widget=forms.Textarea(attrs={"rows": 16, "autofocus": True}),
     )
 
     @staticmethod
@@ -304,11 +318,12 @@ class FlagForm(forms.Form):
         error_messages={"required": "Say what is wrong with the prompt."},
     )
     # Of two lines: Enter in a field of one would submit the work.
-    note = forms.CharField(
+    note = Text(
+        rows=2,
+        attrs={"form": "work"},
         required=False,
         max_length=500,
         label="Note",
-        widget=forms.Textarea(attrs={"rows": 2, "form": "work"}),
     )
 
 

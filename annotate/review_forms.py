@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from annotate.forms import LONGEST_TEXT
+from annotate.forms import LONGEST_TEXT, Text
 from annotate.models import Assignment, Completion, Demonstration, Placement, Ranking, Review, Task
 from annotate.models.labels import Label
 from annotate.models.rankings import arranged
@@ -26,11 +26,11 @@ class ReviewForm(forms.Form):
         choices=[("", "none"), *Review.Cause.choices],
         label="Cause of the trouble",
     )
-    comment = forms.CharField(
+    comment = Text(
+        rows=2,
         required=False,
         max_length=2000,
         label="Comment to the labeler",
-        widget=forms.Textarea(attrs={"rows": 2}),
     )
     verdict = forms.RegexField(
         r"^(accept|own|(pick|send_back|exclude)(:\d{1,2})?)$",
@@ -128,11 +128,11 @@ class DemonstrationReviewForm(ReviewForm):
         widget=forms.RadioSelect,
         label="Score",
     )
-    text = forms.CharField(
+    text = Text(
+        rows=12,
         required=False,
         max_length=LONGEST_TEXT,
         label="The answer as you would have it",
-        widget=forms.Textarea(attrs={"rows": 12}),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

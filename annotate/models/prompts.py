@@ -116,9 +116,9 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.exclude(kind="").filter(author=author)
 
     def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
-        """Those of these ids; all, if none is named."""
+        """Those of these ids."""
         named = [int(each) for each in ids if each.isascii() and each.isdigit() and len(each) < 19]
-        return self.filter(pk__in=named) if named else self
+        return self.filter(pk__in=named)
 
     def tag(self, name: str) -> int:
         """Gives each this tag; returns how many did not have it."""

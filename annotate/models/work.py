@@ -185,15 +185,18 @@ class Task(models.Model):
             return timedelta(minutes=self.project.write_lease_minutes)
         return timedelta(minutes=self.project.rank_lease_minutes)
 
-    def settle(self) -> None:
-        """Closes the task if the wanted answers are in, opens it if one was taken back."""
-        mine = Task.objects.filter(pk=self.pk)
-        if self.closed_at is None:
-            now = timezone.now()
-            if _close_answered(task=self.pk, now=now):
-                self.closed_at = now
-        elif not mine.answered().exists():
-            mine.update(closed_at=None)
+    def close_if_answered(self) -> None:
+        """Closes the task once the wanted answers are in."""
+        now = timezone.now()
+        if self.closed_at is None and _close_answered(task=self.pk, now=now):
+            self.closed_at = now
+
+    def reopen_if_wanting(self) -> None:
+        """Opens the task again when an answer was taken back, unless somebody has closed it for
+        good: a gold task that was retired, or one about an archived prompt."""
+        mine = Task.objects.filter(pk=self.pk, gold=None, prompt__archived_at=None).closed()
+        if self.closed_at and mine.exists() and not mine.answered().exists():
+            Task.objects.filter(pk=self.pk).update(closed_at=None)
             self.closed_at = None
 
     def retire(self) -> None:
@@ -404,7 +407,7 @@ class Assignment(models.Model):
             in_time = self.has_place()
             Assignment.objects.filter(pk=self.pk).update(**_answered(active_seconds))
         self._take_over(_answered(active_seconds))
-        self.task.settle()
+        self.task.close_if_answered()
         return in_time
 
     def take_back(self, *, draft: dict[str, Any], sent_back: Review | None = None) -> None:
@@ -420,7 +423,7 @@ class Assignment(models.Model):
             ended_at=None,
             sent_back=sent_back,
         )
-        self.task.settle()
+        self.task.reopen_if_wanting()
 
     def skip(self, *, reason: str, note: str = "") -> bool:
         """Gives the place back for good. False: the answer had already been submitted."""

@@ -48,14 +48,15 @@ def letter(index: int) -> str:
 
 
 @register.filter
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+def percent(value: Any) -> str:
+    """A number between 0 and 1; None, which templates may call "", is a dash."""
+    return "–" if value in (None, "") else f"{value:.0%}"
 
 
 @register.filter
-def duration(seconds: float | None) -> str:
+def duration(seconds: Any) -> str:
     """45 s · 3 min · 2 h 05 min"""
-    if seconds is None:
+    if seconds in (None, ""):
         return "–"
     whole = round(seconds)
     if whole < 90:

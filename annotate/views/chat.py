@@ -16,6 +16,7 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from annotate import chat as writing
 from annotate.access import Request, Role, answer_for, conversation_for, project_for
+from annotate.forms import Text
 from annotate.models import Conversation, Feedback, Message, Project
 from annotate.models.chat import NoLivePolicy, StillAnswering
 
@@ -25,11 +26,12 @@ ONE_AT_A_TIME = "The last answer is still being written. Wait for its end, or st
 
 
 class MessageForm(forms.Form):
-    text = forms.CharField(
+    text = Text(
+        rows=2,
+        attrs={"placeholder": "Ask something"},
         label="Your message",
         max_length=8000,
         error_messages={"required": "Write something first."},
-        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Ask something"}),
     )
 
 
@@ -45,8 +47,8 @@ class ThumbForm(forms.Form):
 
 class ExplanationForm(forms.Form):
     reasons = forms.MultipleChoiceField(choices=Feedback.Reason, required=False)
-    note = forms.CharField(label="Comment", required=False, max_length=2000)
-    wanted_answer = forms.CharField(label="Answer", required=False, max_length=8000)
+    note = Text(rows=2, label="Comment", required=False, max_length=2000)
+    wanted_answer = Text(rows=4, label="Answer", required=False, max_length=8000)
 
 
 @require_GET

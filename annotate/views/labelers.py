@@ -4,12 +4,13 @@ they said."""
 from __future__ import annotations
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate import quality
-from annotate.access import Request, Role, member_for, project_for
+from annotate.access import MAY_ACT_AS, Request, Role, member_for, project_for
 from annotate.agreement import agreement
 from annotate.models import Membership
 from annotate.models.gold import qualification_of
@@ -60,12 +61,21 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
         "weeks": quality.over_time(rankings, labeler=member.user_id),
         "habits": quality.habits(member),
         "qualification": qualification_of(member),
+        "may_act": _may_act(request, member),
     }
     return render(request, "annotate/labeler.html", context)
 
 
+def _may_act(request: Request, member: Membership) -> bool:
+    """A reviewer stops no operator."""
+    assert request.user.here
+    return request.user.here.role in MAY_ACT_AS[member.role]
+
+
 def _act(request: Request, member: Membership) -> None:
     act = request.POST.get("act", "")
+    if not _may_act(request, member):
+        raise PermissionDenied(f"This is for the {member.role}s of {member.project}.")
     if act in DONE:
         getattr(member, act)()
         messages.success(request, f"{member.user.display_name} {DONE[act]}")

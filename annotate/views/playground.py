@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate import inference
 from annotate.access import Request, Role, grid_for, policy_for, project_for
+from annotate.forms import Text
 from annotate.inference import InferenceError
 from annotate.models import Grid, Policy, Project
 from annotate.models.playground import MOST_COLUMNS, MOST_PROMPTS, Column
@@ -27,12 +28,12 @@ TURN = re.compile(r"^(User|Assistant):[ \t]*", re.MULTILINE)
 
 
 class PromptsForm(forms.Form):
-    prompts = forms.CharField(
+    prompts = Text(
+        rows=6,
         label="Prompts",
         max_length=MOST_PROMPTS * LONGEST_WORDS,
         help_text=f"Up to {MOST_PROMPTS}, with an empty line between one and the next.",
         error_messages={"required": "Write at least one prompt."},
-        widget=forms.Textarea(attrs={"rows": 6}),
     )
 
     def clean_prompts(self) -> list[str]:
@@ -47,22 +48,24 @@ class ColumnForm(forms.Form):
     weights = forms.ModelChoiceField(
         Policy.objects.none(), required=False, label="Model of", empty_label="no column"
     )
-    system_prompt = forms.CharField(
-        required=False, max_length=LONGEST_WORDS, widget=forms.Textarea(attrs={"rows": 3})
+    system_prompt = Text(
+        rows=3,
+        required=False,
+        max_length=LONGEST_WORDS,
     )
-    few_shot = forms.CharField(
+    few_shot = Text(
+        rows=3,
         required=False,
         max_length=LONGEST_WORDS,
         label="Examples",
         help_text="Turns that begin with “User:” or “Assistant:”, in pairs.",
-        widget=forms.Textarea(attrs={"rows": 3}),
     )
-    prompt_format = forms.CharField(
+    prompt_format = Text(
+        rows=2,
         required=False,
         max_length=LONGEST_WORDS,
         validators=[validate_prompt_format],
         help_text="Delimiters and output format around the prompt, with {prompt} in its place.",
-        widget=forms.Textarea(attrs={"rows": 2}),
     )
     temperature = forms.FloatField(min_value=0, max_value=2, initial=0.7)
     max_new_tokens = forms.IntegerField(

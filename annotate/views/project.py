@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import MAY_ACT_AS, Request, Role, membership_for, project_for
+from annotate.forms import Text
 from annotate.models import Project
 
 LONGEST_GUIDELINE = 100_000
@@ -78,11 +79,12 @@ class SettingsForm(forms.ModelForm):
 
 
 class GuidelineForm(forms.Form):
-    text = forms.CharField(
+    text = Text(
+        rows=18,
+        attrs={"aria-describedby": "id_text_helptext"},
         label="Guideline",
         max_length=LONGEST_GUIDELINE,
         help_text="Markdown. Everybody reads and acknowledges a new version before the next task.",
-        widget=forms.Textarea(attrs={"rows": 18, "aria-describedby": "id_text_helptext"}),
     )
 
 

@@ -174,8 +174,13 @@ def mark(request: Request, slug: str) -> HttpResponse:
 
 
 def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
-    """Of the prompts that the filter finds, those that are ticked; all, if none is."""
-    return PromptFilter(project, asked).prompts().chosen(asked.getlist("chosen"))
+    """Of the prompts that the filter finds, those that are ticked; all, if none is. A filter that
+    makes no sense finds all on a page, which is no reason to do something to all."""
+    form = PromptFilter(project, asked)
+    if not form.is_valid():
+        raise Http404("The filter asks for something that is not there.")
+    ticked = asked.getlist("chosen")
+    return form.prompts().chosen(ticked) if ticked else form.prompts()
 
 
 @require_GET

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, membership_for, project_for
-from annotate.forms import LONGEST_TEXT
+from annotate.forms import LONGEST_TEXT, Text
 from annotate.models import Membership, Project, Prompt
 from annotate.models.gold import qualification_of
 from annotate.models.writing import Asked, few_shot, plain, write_prompts
@@ -21,16 +21,6 @@ from annotate.rows import LONGEST_PROMPT
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 10
 Kind = Prompt.Kind
-
-
-class Text(forms.CharField):
-    """Of several lines, which a browser sends with other line ends than it shows."""
-
-    def __init__(self, *, rows: int, **options: Any) -> None:
-        super().__init__(widget=forms.Textarea(attrs={"rows": rows}), **options)
-
-    def to_python(self, value: Any) -> str:
-        return str(super().to_python(value)).replace("\r\n", "\n")
 
 
 class PlainForm(forms.Form):

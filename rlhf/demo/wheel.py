@@ -313,27 +313,35 @@ def short_enough(path: Path, longest: int) -> tuple[io.BytesIO, int]:
 
 
 def run_figures(run: Run) -> dict[str, Any]:
-    """What a run of this kind is judged by, at its first and its last step."""
+    """What a run of this kind is judged by, and how that went."""
     if run.kind == Run.Kind.SFT:
-        return {"sft_loss": first_and_last(run, "train", "loss")}
+        return {
+            "sft_loss": course(run, "train", "loss"),
+            "sft_test_loss": course(run, "test", "loss"),
+        }
     if run.kind == Run.Kind.REWARD:
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins")
-        return {"reward_model": {name: rounded(run.summary.get(name)) for name in names}}
+        return {
+            "reward_model": {name: rounded(run.summary.get(name)) for name in names},
+            "reward_loss": course(run, "train", "loss"),
+        }
     if run.kind == Run.Kind.PPO:
         return {
-            "ppo_score": first_and_last(run, "train", "objective/scores"),
-            "ppo_kl": first_and_last(run, "train", "objective/kl"),
-            "ppo_length": first_and_last(run, "train", "response/length"),
+            "ppo_score": course(run, "train", "objective/scores"),
+            "ppo_kl": course(run, "train", "objective/kl"),
+            "ppo_length": course(run, "train", "response/length"),
         }
     return {}
 
 
-def first_and_last(run: Run, split: str, name: str) -> dict[str, float | None]:
+def course(run: Run, split: str, name: str) -> dict[str, Any]:
+    """The first and the last value, and about nine of them by step."""
     rows = Metric.objects.filter(run=run, split=split, values__has_key=name).order_by("step")
-    first, last = rows.first(), rows.last()
-    if first is None or last is None:
+    points = [(row.step, rounded(row.values[name])) for row in rows]
+    if not points:
         raise CommandError(f"{run} has left no {name}.")
-    return {"first": rounded(first.values[name]), "last": rounded(last.values[name])}
+    some = [*points[:-1][:: max(1, len(points) // 8)], points[-1]]
+    return {"first": points[0][1], "last": points[-1][1], "by_step": dict(some)}
 
 
 def gold_is_good(answer: Message) -> bool:

@@ -53,6 +53,17 @@ def test_qualification_begins_with_enough_gold(project, alice, make_golds, golds
     assert bool(qualification_of(member(project, alice))) == is_on
 
 
+def test_gold_that_was_retired_stays_so_when_an_answer_under_way_comes_in(
+    project, alice, make_golds
+):
+    make_golds(10)
+    work = next_assignment(alice, project)
+    work.task.retire()
+    placements = [Placement(completion_id=pk, place=1) for pk in work.shown_order]
+    Ranking.record(assignment=work, placements=placements).retract(draft={})
+    assert not Task.objects.open().filter(pk=work.task_id).exists()
+
+
 def test_a_new_labeler_ranks_gold_until_qualified_and_then_works(
     project, alice, make_golds, rank_task
 ):

@@ -182,6 +182,16 @@ def test_requalify_and_nonsense(browse, project, alice, rita):
     assert project.memberships.filter(user=alice, state="active").exists()
 
 
+@pytest.mark.parametrize("act", ["pause", "requalify", "exclude"])
+def test_a_reviewer_stops_no_operator(act, browse, project, olga, rita):
+    page = f"/p/cooking/labelers/{project.memberships.get(user=olga).pk}/"
+    assert 'name="act"' not in browse(rita).get(page).content.decode()
+    assert browse(rita).post(page, {"act": act}).status_code == 403
+    member = project.memberships.get(user=olga)
+    assert member.state == "active" and not member.excluded_at and not member.requalify_since
+    assert browse(olga).post(page, {"act": act}).status_code == 302
+
+
 def test_only_leads_see_labelers_and_strangers_find_nothing(
     browse, project, alice, rita, mallory, worked
 ):

@@ -9,11 +9,13 @@ from annotate.models import (
     Completion,
     Demonstration,
     Feedback,
+    Placement,
     Policy,
     Prompt,
     Ranking,
     Task,
 )
+from annotate.queue import next_assignment
 
 pytestmark = pytest.mark.django_db
 LINE = '{"prompt": "Why is the sky blue?"}'
@@ -140,6 +142,33 @@ def test_an_archived_prompt_is_asked_about_no_more_until_it_is_put_back(
     assert list(project.tasks.open()) == [kept]
     at.post(url("mark/"), {**form, "archived": "on", "act": "restore"})
     assert project.prompts.active().count() == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"split": "bogus"}, {"work": "bogus"}, {"chosen": "x"}, {"chosen": ["0", "9" * 30]}],
+)
+def test_a_selection_that_makes_no_sense_is_nothing_and_not_everything(
+    nonsense, at, project, new_prompt
+):
+    new_prompt()
+    at.post(url("mark/"), {**nonsense, "act": "archive"})
+    at.post(url("tasks/"), {**nonsense, "kind": "write"})
+    assert project.prompts.active().count() == 1 and not project.tasks.exists()
+
+
+def test_an_answer_that_was_under_way_asks_nobody_about_an_archived_prompt(
+    project, alice, bob, rank_task
+):
+    rank_task(overlap=2)
+    work = next_assignment(alice, project)
+    project.prompts.all().archive()
+    placements = [Placement(completion_id=pk, place=1) for pk in work.shown_order]
+    ranking = Ranking.record(assignment=work, placements=placements)
+    assert next_assignment(bob, project) is None
+    ranking.retract(draft={"comment": "wait"})
+    assert next_assignment(bob, project) is None
+    assert next_assignment(alice, project).draft == {"comment": "wait"}  # nothing is lost
 
 
 def test_nobody_marks_the_prompts_of_another_project(browse, mallory, new_prompt):

@@ -9,6 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
+from django.forms import BaseForm, Textarea
 
 from annotate.models import Assignment, Demonstration, Project
 from annotate.models.labels import Conflict
@@ -58,6 +59,29 @@ def test_a_submit_stores_everything_and_leads_to_the_next(browse, alice, work, p
     assert (label.labeler, label.prompt, label.guideline_version) == (alice, work.task.prompt, 1)
     work.refresh_from_db()
     assert work.is_submitted
+
+
+def forms_below(kind):
+    for each in kind.__subclasses__():
+        yield each
+        yield from forms_below(each)
+
+
+def test_what_becomes_data_has_no_line_ends_of_a_browser(browse, alice, work, page):
+    browse(alice).post(page, sent(text="One.\r\nTwo."))
+    assert Demonstration.objects.get().text == "One.\nTwo."
+    of_several_lines = {
+        (form.__name__, name): field
+        for form in forms_below(BaseForm)
+        if form.__module__.startswith("annotate.")
+        for name, field in form.base_fields.items()
+        if isinstance(field.widget, Textarea)
+    }
+    # These are read line by line.
+    line_by_line = {("FileForm", "text"), ("SettingsForm", "use_cases")}
+    assert {("WriteForm", "text"), ("ColumnForm", "prompt_format")} < of_several_lines.keys()
+    for name in of_several_lines.keys() - line_by_line:
+        assert of_several_lines[name].to_python("a\r\nb") == "a\nb", name
 
 
 def test_with_nothing_left_the_page_says_so_and_offers_undo(browse, alice, work, page):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from annotate.importing import import_labels
-from annotate.models import Membership, Policy, Project
+from annotate.models import Membership, Policy, Project, User
 from annotate.queue import open_write_tasks
 from annotate.sign_in import login_link
 
@@ -33,19 +33,23 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, **options: Any) -> None:
-        project, _ = Project.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
-        people = {name: project.admit(name=name, role=role) for name, role in PEOPLE.items()}
-        if project.guideline is None:
-            text = GUIDELINE.read_text(encoding="utf-8")
-            project.publish_guideline(text=text, author=people["olga"])
+        project, is_new = Project.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
         base_policy(project, settings.BASE_MODEL)
-        with BUNDLED.open("rb") as file:
-            import_labels(file, project=project, by=people["olga"], kind="prompts")
-        open_write_tasks(project, project.prompts.all(), project.overlap, batch="demo")
+        if is_new:
+            furnish(project)
         self.stdout.write(f"{settings.SITE_URL}/p/{project.slug}/ is ready", self.style.NOTICE)
         if options["links"]:
-            for name, person in people.items():
-                self.stdout.write(f"{name:6} {login_link(person)}")
+            for person in User.objects.filter(memberships__project=project, username__in=PEOPLE):
+                self.stdout.write(f"{person.username:6} {login_link(person)}")
+
+
+def furnish(project: Project) -> None:
+    """Once: afterwards it belongs to the people in it."""
+    people = {name: project.admit(name=name, role=role) for name, role in PEOPLE.items()}
+    project.publish_guideline(text=GUIDELINE.read_text(encoding="utf-8"), author=people["olga"])
+    with BUNDLED.open("rb") as file:
+        import_labels(file, project=project, by=people["olga"], kind="prompts")
+    open_write_tasks(project, project.prompts.all(), project.overlap, batch="demo")
 
 
 def base_policy(project: Project, model: str) -> Policy:
