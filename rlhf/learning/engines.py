@@ -55,7 +55,7 @@ class Engine(Protocol):
 
 
 class HFEngine:
-    is_exact = True  # in fp32, to 2e-5
+    """It samples in the precision of the weights: in fp32 to 2e-5 as they learn, in mixed not."""
 
     def __init__(
         self,
@@ -64,9 +64,11 @@ class HFEngine:
         stops: Sequence[int],
         pad: int,
         value_head: nn.Linear | None = None,
+        *,
+        is_exact: bool = True,
     ) -> None:
         self.lm, self.settings, self.stops, self.pad = lm, settings, stops, pad
-        self.value_head = value_head
+        self.value_head, self.is_exact = value_head, is_exact
 
     def refresh(self, version: int, *, pushes: bool) -> None:
         return None

@@ -82,6 +82,7 @@ class PPOLearner(Learner):
             self._engine(policy),
             settings,
             self.seed,
+            accelerator.autocast,
             self.config.engine.importance_cap,
         )
         self.demonstrations = self._read_demonstrations()
@@ -100,8 +101,10 @@ class PPOLearner(Learner):
         settings, wanted = self.settings, self.config.engine
         stops = stop_ids(policy.lm, self.render)
         if wanted.name == "hf":
-            head = self.model.value_head if settings.critic == "shared" else None
-            return HFEngine(policy.lm, settings, stops, self.render.pad, head)
+            is_exact = self.accelerator.mixed_precision == "no"
+            heard = settings.critic == "shared" and is_exact
+            head = self.model.value_head if heard else None
+            return HFEngine(policy.lm, settings, stops, self.render.pad, head, is_exact=is_exact)
         sync: AdapterSync | NCCLSync
         if self.wrapper is None:
             sync = NCCLSync(policy.lm, wanted)

@@ -7,9 +7,10 @@ order. `mask_BT` is True on the tokens of an answer, its EOS included.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,12 +128,13 @@ class Explorer:
         engine: Engine,
         settings: PPO,
         seed: int,
+        autocast: Callable[[], AbstractContextManager[Any]],
         importance_cap: float = 2.0,
     ) -> None:
-        """`reference` None: the policy with its adapter off."""
+        """`reference` None: the policy with its adapter off. `autocast`: as the policy learns."""
         self.model, self.reference, self.reward = model, reference, reward
         self.render, self.engine, self.settings, self.seed = render, engine, settings, seed
-        self.importance_cap = importance_cap
+        self.autocast, self.importance_cap = autocast, importance_cap
 
     @torch.no_grad()
     def explore(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
@@ -203,7 +205,8 @@ class Explorer:
         device = self.model.policy.lm.device
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            values_N = forward(collate([episodes[i] for i in rows], self.render.pad, device))
+            with self.autocast():
+                values_N = forward(collate([episodes[i] for i in rows], self.render.pad, device))
             part_RT = torch.zeros(len(rows), mask_BT.shape[1])
             part_RT[mask_BT[rows]] = values_N.float().cpu()
             result_BT[rows] = part_RT

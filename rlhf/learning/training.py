@@ -114,7 +114,8 @@ class Optimiser:
         for key_name, value in tensors["optimizer"].items():
             key, name = key_name.split("/", 1)
             weight = self.weights[name]
-            self.adam.state[weight][key] = value.to(weight.device) if value.dim() else value
+            # Fused Adam counts its steps where the weight is.
+            self.adam.state[weight][key] = value.to(weight.device)
 
 
 def rate_share(step: int, total: int, warmup: float, schedule: str) -> float:

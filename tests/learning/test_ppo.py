@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from rlhf.learning import checkpoint, scoring
 from rlhf.learning.hyperparameters import ConfigError
@@ -32,6 +33,22 @@ def test_the_first_ratio_is_one_and_the_first_kl_is_zero(mode, critic, make_lear
     second = learner.update(1)
     assert second["objective/kl_k3"] > 0
     assert second["policy/first_ratio_deviation"] < 1e-4
+
+
+@pytest.mark.parametrize("critic", ["reward", "shared"])
+def test_in_mixed_precision_old_and_new_are_computed_alike(critic, make_learner, monkeypatch):
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one of its own, for this test
+    Accelerator(cpu=True, mixed_precision="bf16")
+    train = {"critic": critic, "ppo_epochs": 1, "minibatches": 1, "value_clip": 1e-6}
+    learner = make_learner(train=train)
+    assert learner.accelerator.mixed_precision == "bf16"
+    if critic == "shared":
+        torch.nn.init.normal_(learner.model.value_head.weight)
+    numbers = learner.update(0)
+    assert numbers["policy/first_ratio_deviation"] < 1e-6
+    assert numbers["objective/kl_k3"] == 0
+    assert numbers["val/clipfrac"] == 0
+    assert numbers["engine/mismatch_max"] > 1e-6  # sampled in full precision, and weighed for that
 
 
 def test_a_value_head_on_the_policy_is_listened_to_while_sampling(make_learner):

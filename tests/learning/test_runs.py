@@ -9,10 +9,13 @@ import time
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from rlhf.learning import checkpoint, folders, manifest
+from rlhf.learning.hyperparameters import Optimisation
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
+from rlhf.learning.training import Optimiser
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
 KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
@@ -239,6 +242,19 @@ def test_out_of_memory_is_told_by_name(make_run, data_dir, monkeypatch):
     folder = make_run("sft")
     assert learn(folder, data_dir) == FAILED
     assert json.loads((folder / "outcome.json").read_text())["reason"] == "out_of_memory"
+
+
+def test_what_adam_remembers_goes_back_to_the_device_of_its_weights():
+    """Fused Adam wants its count of steps there too; `meta` stands for a GPU."""
+    accelerator, rates = Accelerator(cpu=True), [("", 1e-3)]
+    trained = Optimiser(accelerator, torch.nn.Linear(3, 2), rates, Optimisation())
+    trained.step([lambda: sum(weight.sum() for weight in trained.weights.values())])
+    with torch.device("meta"):
+        resumed = Optimiser(accelerator, torch.nn.Linear(3, 2), rates, Optimisation())
+    resumed.restore(trained.tensors())
+    remembered = [value for state in resumed.adam.state.values() for value in state.values()]
+    assert len(remembered) == 2 * 3
+    assert {value.device.type for value in remembered} == {"meta"}
 
 
 def test_data_other_than_the_config_says_is_refused(make_run, data_dir):
