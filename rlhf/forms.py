@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -116,12 +117,17 @@ class RoundForm(forms.Form):
         }
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What was set by hand, posted or not yet, without what cannot be read."""
         chosen: dict[str, dict[str, dict[str, Any]]] = {}
-        for name, value in self.cleaned_data.items():
-            if "." in name and value not in (None, ""):
-                kind, part, field = name.split(".")
-                value = value == "yes" if value in ("yes", "no") else value
-                chosen.setdefault(kind, {}).setdefault(part, {})[field] = value
+        for name, field in self.fields.items():
+            if "." not in name:
+                continue
+            with suppress(forms.ValidationError):
+                value = field.clean(self[name].value())
+                if value not in (None, ""):
+                    kind, part, knob = name.split(".")
+                    value = value == "yes" if value in ("yes", "no") else value
+                    chosen.setdefault(kind, {}).setdefault(part, {})[knob] = value
         return chosen
 
 

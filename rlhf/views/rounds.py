@@ -73,7 +73,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, str(error))
         except NotReady:
             form.add_error(None, "The round was not launched. What is missing stands below.")
-    configs = stage_configs(form.chosen, form.size, {})
+    configs = _configs(form)
     checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     context["newest"] = Round.newest_number(project)
@@ -104,6 +104,14 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
     return RoundForm(project, initial=initial, size=size, stages=stages), FiltersForm(
         project, given
     )
+
+
+def _configs(form: RoundForm) -> dict[str, dict[str, Any]]:
+    """With what was set by hand; of changes that contradict each other, the recipe's."""
+    try:
+        return stage_configs(form.chosen, form.size, form.overrides())
+    except ConfigError:
+        return stage_configs(form.chosen, form.size, {})
 
 
 def _size(said: str | None) -> str:

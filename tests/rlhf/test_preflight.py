@@ -1,7 +1,11 @@
+import io
 import json
+from http import HTTPStatus
 
 import pytest
+from django.core.management import call_command
 from django.db import transaction
+from django.urls import reverse
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from rlhf import footprint
@@ -211,6 +215,56 @@ def test_what_the_machine_cannot_hold_is_said_before(
     checks = preflight(project, base, configs=stage_configs(DEFAULT_STAGES, "tiny", {}))
     assert [finding.name for finding in checks.findings] == [found]
     assert "lora" in checks.findings[0].message
+
+
+@pytest.fixture
+def short_of_disk(labels, base, data_dir, monkeypatch) -> None:
+    """A billion weights and 10 GB: SFT of all of them writes 52 GB, an adapter 6.4 GB."""
+    weights(data_dir / base.folder, [1000, 1000, 1000])
+    monkeypatch.setattr(footprint, "free_disk", lambda: 10 * GB)
+    monkeypatch.setattr(footprint, "memory_of_this_machine", lambda: 1000 * GB)
+
+
+def errors_on(page) -> list[str]:
+    return [finding.name for finding in page.context["checks"].errors]
+
+
+def test_the_page_checks_the_round_as_it_was_changed(project, base, olga, browse, short_of_disk):
+    client, wizard = browse(olga), reverse("rounds_new", args=[project.slug])
+    said = {"base": base.pk, "recipe": "tiny", "stages": ["sft"]}
+    with_adapter = {**said, "sft.tune.mode": "lora"}
+    page = client.get(wizard, said)
+    assert errors_on(page) == ["too_little_disk"]
+    assert " disabled" not in page.text
+    assert not errors_on(client.get(wizard, with_adapter))
+    assert not errors_on(client.post(wizard, {**with_adapter, "act": "plan"}))
+    assert client.post(wizard, with_adapter).status_code == HTTPStatus.FOUND
+    assert not errors_on(client.get(wizard, {"like": Round.objects.get().number}))
+
+
+def test_a_change_that_stops_the_launch_is_named_on_the_page(
+    project, labels, base, olga, browse, data_dir
+):
+    (data_dir / base.folder / "config.json").write_text('{"max_position_embeddings": 200}')
+    said = {"base": base.pk, "recipe": "tiny", "stages": ["sft"]}
+    client, wizard = browse(olga), reverse("rounds_new", args=[project.slug])
+    assert not errors_on(client.get(wizard, said))
+    refused = client.post(wizard, {**said, "sft.train.max_new_tokens": 199})
+    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert errors_on(refused) == ["prompt_over_context"]
+
+
+def test_a_change_that_is_no_number_is_left_out_of_the_checks(project, labels, base, olga, browse):
+    said = {"base": base.pk, "recipe": "tiny", "stages": ["sft"], "sft.train.epochs": "many"}
+    page = browse(olga).get(reverse("rounds_new", args=[project.slug]), said)
+    assert page.status_code == HTTPStatus.OK and not errors_on(page)
+
+
+def test_the_command_reports_the_room_a_round_takes(project, olga, short_of_disk):
+    said = io.StringIO()
+    command = ["launch_round", "--project", "cooking", "--recipe", "tiny", "--dry-run"]
+    call_command(*command, stdout=said, stderr=said)
+    assert "Stops the launch: The round writes about" in said.getvalue()
 
 
 @pytest.mark.parametrize(

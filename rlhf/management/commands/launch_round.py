@@ -11,7 +11,7 @@ from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round
 from rlhf.plan import plan_round
 from rlhf.preflight import Finding, NotReady, preflight
-from rlhf.rounds import SIZES, launch_round, settings_of
+from rlhf.rounds import SIZES, launch_round, settings_of, stage_configs
 from rlhf.selection import EVERYTHING
 from rlhf.stages import DEFAULT_STAGES, STAGES
 
@@ -50,9 +50,12 @@ class Command(BaseCommand):
         project = project_named(options["project"])
         by = operator_of(project, options["by"])
         settings = self._settings(project, options)
-        checks = preflight(
-            project, settings["base"], settings["filters"], stages=settings["stages"]
-        )
+        base, filters, stages = settings["base"], settings["filters"], settings["stages"]
+        try:
+            configs = stage_configs(stages, settings["recipe"], settings["overrides"])
+        except ConfigError as error:
+            raise CommandError(f"The round was not launched. {error}")
+        checks = preflight(project, base, filters, stages=stages, configs=configs)
         for warning in checks.warnings:
             self.stderr.write(f"Warning: {warning.message}")
         if options["dry_run"]:
@@ -68,8 +71,6 @@ class Command(BaseCommand):
         except NotReady as error:
             reasons = "\n".join(f"- {finding.message}" for finding in error.findings)
             raise CommandError(f"The round was not launched.\n{reasons}")
-        except ConfigError as error:
-            raise CommandError(f"The round was not launched. {error}")
         self.stdout.write(f"{round} of {project} is launched from {round.base}.")
         if options["wait"]:
             wait_for(round.runs.order_by("position"), self.stdout)
