@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 
 from annotate.models import Completion, Policy
 from rlhf.matches import matches_of, win_rate
-from rlhf.models import GateLimits, Metric, SuiteResult, TrainedPolicy
+from rlhf.models import GateLimits, Metric, Suite, SuiteResult, TrainedPolicy
 from rlhf.selection import HELD_OUT
 
 
@@ -46,10 +46,6 @@ def conditions(policy: Policy) -> list[Condition]:
         *_length(policy, live, limits.length),
         *_suites(policy, live),
     ]
-
-
-def failing(policy: Policy) -> list[Condition]:
-    return [each for each in conditions(policy) if not each.passed]
 
 
 def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterator[Condition]:
@@ -96,12 +92,18 @@ def _length(policy: Policy, live: Policy | None, limit: float) -> Iterator[Condi
 
 
 def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
-    """No suite may be worse than with the live policy."""
+    """Of the suites the live policy was asked, none may be worse or left out."""
     name, title = "suites", "Behaviour suites"
-    theirs = SuiteResult.objects.newest_of(live) if live else {}
-    if live is None or not theirs:
+    suites = Suite.active_in(policy.project)
+    if live is None or not suites:
         return
-    ours = SuiteResult.objects.newest_of(policy)
+    found, ours = SuiteResult.objects.newest_of(live), SuiteResult.objects.newest_of(policy)
+    theirs = {suite: found[suite] for suite in suites if suite in found}
+    unasked = ", ".join(f"“{suite}”" for suite in suites if suite not in theirs)
+    if not theirs:
+        said = f"nothing is compared: {live} was never asked one."
+        yield Condition(name, title, passed=True, said=said)
+        return
     if not ours:
         said = f"asked of {live}, but not of {policy} yet."
         yield Condition(name, title, passed=False, said=said)
@@ -111,7 +113,17 @@ def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
         for suite, mine in theirs.items()
         if suite in ours and ours[suite].is_worse_than(mine)
     ]
-    if worse:
-        yield Condition(name, title, passed=False, said=f"worse in {', '.join(worse)}.")
-    else:
-        yield Condition(name, title, passed=True, said=f"in none worse than {live}.")
+    unlike = [
+        f"“{suite}”"
+        for suite, mine in theirs.items()
+        if suite not in ours or not ours[suite].is_comparable_to(mine)
+    ]
+    said = "; ".join(
+        [
+            *([f"worse in {', '.join(worse)}"] if worse else []),
+            *([f"not comparable in {', '.join(unlike)}: ask both again"] if unlike else []),
+            *([] if worse or unlike else [f"in none worse than {live}"]),
+            *([f"not compared, for {live} was never asked them: {unasked}"] if unasked else []),
+        ]
+    )
+    yield Condition(name, title, passed=not (worse or unlike), said=f"{said}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -23,10 +24,12 @@ MOVED_ON = "Somebody has changed the live policy meanwhile; nothing was changed.
 
 def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
     """Makes `policy` live, if the gate lets it pass or `override` says why it should all the same.
-    The server loads it first, so that no guest waits for that. Raises gate.Refused."""
+    The server loads it first, so that no guest waits for that; should another policy go live
+    meanwhile, which the gate has not seen, nothing is changed. Raises gate.Refused."""
     if policy.state == Policy.State.LIVE:
         raise ValidationError(f"{policy} is live already.")
     _check_reason(reason)
+    over = _live_in(policy.project)
     seen = conditions(policy)
     failed = [each for each in seen if not each.passed]
     if failed and not override.strip():
@@ -36,6 +39,7 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
         by=by,
         reason=reason,
         is_rollback=False,
+        still=lambda: _live_in(policy.project) == over,
         conditions=[each.as_dict() for each in seen],
         override=override.strip() if failed else "",
     )
@@ -49,7 +53,13 @@ def roll_back(project: Project, *, by: User, reason: str, to: int | None = None)
         raise ValidationError(MOVED_ON)
     if previous is None:
         raise ValidationError("There is nothing to roll back to: no other policy was live before.")
-    return _switch(previous, by=by, reason=reason, is_rollback=True)
+    return _switch(
+        previous,
+        by=by,
+        reason=reason,
+        is_rollback=True,
+        still=lambda: previous_live(project) == previous,
+    )
 
 
 def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
@@ -136,7 +146,20 @@ def _lock(policy: Policy) -> None:
     policy.refresh_from_db()
 
 
-def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen: Any) -> Promotion:
+def _live_in(project: Project) -> Policy | None:
+    return project.policies.live().first()
+
+
+def _switch(
+    policy: Policy,
+    *,
+    by: User,
+    reason: str,
+    is_rollback: bool,
+    still: Callable[[], bool],
+    **seen: Any,
+) -> Promotion:
+    """`still`: whether what the decision rests on holds; asked once nobody else can decide."""
     _check_reason(reason)
     _check_speaks(policy)
     _check_whole(policy)
@@ -146,7 +169,7 @@ def _switch(policy: Policy, *, by: User, reason: str, is_rollback: bool, **seen:
         _check_speaks(policy)
         if policy.state == Policy.State.LIVE:
             raise ValidationError(f"{policy} is live already.")
-        if is_rollback and previous_live(policy.project) != policy:
+        if not still():
             raise ValidationError(MOVED_ON)
         return _decided(
             policy,

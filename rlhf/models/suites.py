@@ -123,8 +123,12 @@ class SuiteResult(LeasedRow):
     def is_whole(self) -> bool:
         return self.passed == self.probes
 
+    def is_comparable_to(self, other: SuiteResult) -> bool:
+        """Were both asked the same, or was the suite rewritten in between?"""
+        return self.suite_hash == other.suite_hash
+
     def is_worse_than(self, other: SuiteResult) -> bool:
-        return self.suite_hash == other.suite_hash and self.passed < other.passed
+        return self.is_comparable_to(other) and self.passed < other.passed
 
 
 def suite_hash(probes: list[Probe]) -> str:

@@ -167,11 +167,17 @@ def test_a_roll_back_from_a_page_that_is_out_of_date_changes_nothing(project, li
     assert b"nothing was changed" in answer.content
 
 
-def test_two_who_decide_differently_leave_one_live_policy_and_a_true_record(project, line, olga):
+def test_two_who_decide_differently_leave_one_live_policy_and_a_true_record(
+    project, line, olga, monkeypatch
+):
     """The slower roll back finds another policy live than the one it set out from."""
     other = project.policies.create(name="other", origin="base", folder=line[0].folder)
-    previous = promotion.previous_live(project)
-    promotion.promote(other, by=olga, reason="meanwhile", override="for the test")
+
+    def somebody_is_quicker(policy: Policy) -> None:
+        monkeypatch.setattr(promotion, "warm", lambda policy: None)
+        promotion.promote(other, by=olga, reason="better", override="for the test")
+
+    monkeypatch.setattr(promotion, "warm", somebody_is_quicker)
     with pytest.raises(promotion.ValidationError, match="meanwhile"):
-        promotion._switch(previous, by=olga, reason="worse", is_rollback=True)
+        promotion.roll_back(project, by=olga, reason="worse")
     assert live(project) == "other"

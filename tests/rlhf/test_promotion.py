@@ -49,6 +49,15 @@ def test_promote_warms_then_flips_and_remembers_why(project, abc, olga, warmed):
     assert a.state == Policy.State.RETIRED
 
 
+def test_a_policy_does_not_go_live_over_one_it_has_never_met(project, abc, olga, monkeypatch):
+    a, b, c = abc
+    a.go_live()
+    monkeypatch.setattr(promotion, "warm", lambda policy: b.go_live())  # somebody is quicker
+    with pytest.raises(ValidationError, match="meanwhile"):
+        promote(c, by=olga, reason="better than a")
+    assert live(project) == "b" and not Promotion.objects.exists()
+
+
 def test_roll_back_goes_back_step_by_step(project, abc, olga, warmed):
     for policy in abc:
         promote(policy, by=olga, reason="onwards")

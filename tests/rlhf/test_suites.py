@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from annotate.models import Policy
-from rlhf.gate import conditions
+from rlhf.gate import Condition, conditions
 from rlhf.leases import claim
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
 from rlhf.scorecard import launch_scorecard
@@ -98,29 +98,71 @@ def test_a_scorecard_says_what_each_policy_passed(project, base, olga, fake_trai
     }  # fmt: skip
 
 
-def did(policy: Policy, run: Run, passed: int, suite_hash: str = "a", suite: str = "Facts") -> None:
+FACTS, FORMAT = "Known facts", "Obeys the format"
+
+
+def did(policy: Policy, passed: int, suite_hash: str = "a", suite: str = FACTS) -> None:
+    run = Run.objects.create(project=policy.project, kind=Run.Kind.SCORECARD)
     SuiteResult.objects.create(
         run=run, policy=policy, suite=suite, suite_hash=suite_hash, passed=passed, probes=5
     )
 
 
-@pytest.mark.parametrize(
-    ("passed", "suite_hash", "opens"),
-    [(4, "a", True), (5, "a", True), (3, "a", False), (3, "rewritten", True)],
-)
-def test_the_gate_names_the_suite_that_got_worse(project, base, passed, suite_hash, opens):
-    base.go_live()
-    run = Run.objects.create(project=project, kind=Run.Kind.SCORECARD)
-    candidate = project.policies.create(name="r1-ppo", origin="trained", folder="x")
-    did(base, run, 4)
-    did(base, run, 5, suite="Format")
-    [unknown] = [each for each in conditions(candidate) if each.name == "suites"]
-    assert not unknown.passed and "not of r1-ppo yet" in unknown.said
-    did(candidate, run, passed, suite_hash)
-    did(candidate, run, 5, suite="Format")
+def suites_of(candidate: Policy) -> Condition:
     [condition] = [each for each in conditions(candidate) if each.name == "suites"]
+    return condition
+
+
+@pytest.fixture
+def candidate(project, base) -> Policy:
+    base.go_live()
+    return project.policies.create(name="r1-ppo", origin="trained", folder="x")
+
+
+@pytest.mark.parametrize(("passed", "opens"), [(4, True), (5, True), (3, False)])
+def test_the_gate_names_the_suite_that_got_worse(base, candidate, passed, opens):
+    did(base, 4)
+    did(base, 5, suite=FORMAT)
+    unknown = suites_of(candidate)
+    assert not unknown.passed and "not of r1-ppo yet" in unknown.said
+    did(candidate, passed)
+    did(candidate, 5, suite=FORMAT)
+    condition = suites_of(candidate)
     assert condition.passed is opens
-    assert ("“Facts” 3 of 5 (base: 4)" in condition.said) is not opens
+    assert (f"worse in “{FACTS}” 3 of 5 (base: 4)" in condition.said) is not opens
+
+
+def test_what_cannot_be_compared_is_not_passed(base, candidate):
+    did(base, 4)
+    did(base, 5, suite=FORMAT)
+    did(candidate, 5)
+    never_asked = suites_of(candidate)
+    assert not never_asked.passed
+    assert f"not comparable in “{FORMAT}”: ask both again" in never_asked.said
+    did(candidate, 5, suite=FORMAT)
+    did(candidate, 3, suite_hash="rewritten")
+    rewritten = suites_of(candidate)
+    assert not rewritten.passed and f"not comparable in “{FACTS}”" in rewritten.said
+    did(base, 3, suite_hash="rewritten")
+    assert suites_of(candidate).passed
+
+
+def test_a_suite_that_is_off_keeps_no_gate_shut(project, base, candidate):
+    did(base, 4)
+    did(base, 5, suite=FORMAT)
+    did(candidate, 4)
+    project.suites.create(name=FORMAT, lines="")
+    assert suites_of(candidate).passed
+
+
+def test_what_the_live_policy_was_never_asked_is_said_not_to_be_compared(base, candidate):
+    did(candidate, 5)
+    assert "nothing is compared: base was never asked" in suites_of(candidate).said
+    did(base, 4)
+    condition = suites_of(candidate)
+    assert condition.passed
+    assert condition.said.startswith("in none worse than base; not compared, for base was never")
+    assert f"“{FORMAT}”" in condition.said and f"“{FACTS}”" not in condition.said
 
 
 def test_a_built_in_suite_is_rewritten_for_one_project(project, base, olga, browse):
@@ -143,7 +185,7 @@ def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
     assert browser.post("/p/cooking/gate/", said).status_code == 302
     candidate = project.policies.create(name="r1-ppo", origin="trained", folder="x")
     base.go_live()
-    [condition] = conditions(candidate)
+    condition = conditions(candidate)[0]
     assert "30 are the fewest" in condition.said
     assert browser.post("/p/cooking/gate/", {**said, "prompts": "1"}).status_code == 422
     assert (GateLimits.of(project).kl, GateLimits.of(project).length) == (12.5, 1.2)
