@@ -249,8 +249,10 @@ class Run(models.Model):
     def enqueue(self) -> bool:
         return self._move(to=self.State.QUEUED, come_from=(self.State.DRAFT,))
 
+    @transaction.atomic
     def request_cancel(self) -> bool:
         """A waiting run is cancelled at once; a running one is asked, and saves itself first."""
+        Run.objects.select_for_update(no_key=True).get(pk=self.pk)  # no worker leaves or comes now
         waiting = (self.State.DRAFT, self.State.QUEUED, self.State.PAUSED)
         if self._move(to=self.State.CANCELLED, come_from=waiting, reason="cancelled"):
             return True

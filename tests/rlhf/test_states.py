@@ -1,7 +1,8 @@
 import threading
+from contextlib import suppress
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 
 from annotate.models import Project
 from rlhf.models import Run
@@ -71,6 +72,29 @@ def test_of_two_who_move_a_run_the_slower_gets_false(project, verb):
     fast = Run.objects.get(pk=slow.pk)
     assert move(fast, verb)
     assert not move(slow, verb)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_is_not_lost_on_a_worker_that_leaves_meanwhile(project, monkeypatch):
+    run, move = run_in(project, State.RUNNING), Run._move
+
+    def leave() -> None:
+        with suppress(OperationalError), transaction.atomic():  # it has to wait for its turn
+            Run.objects.select_for_update(nowait=True).get(pk=run.pk)
+            Run.objects.filter(pk=run.pk).update(state=State.QUEUED)
+        connection.close()
+
+    def move_while_it_leaves(self: Run, **how: object) -> bool:
+        moved = move(self, **how)
+        worker = threading.Thread(target=leave)
+        worker.start()
+        worker.join()
+        return moved
+
+    monkeypatch.setattr(Run, "_move", move_while_it_leaves)
+    assert run.request_cancel()
+    run.refresh_from_db()
+    assert run.cancel_requested or run.state == State.CANCELLED
 
 
 def test_resume_forgets_how_it_ended(project):
