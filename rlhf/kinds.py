@@ -344,6 +344,9 @@ def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
     return {**speaker, "max_new_tokens": policy.max_new_tokens} if with_length else speaker
 
 
+SAID = ("index", "temperature", "max_new_tokens")  # the policy's own, where the recipe's give way
+
+
 def store_completions(lease: Lease, source: str) -> list[Completion]:
     run = lease.run
     policies = {policy.name: policy for policy in run.project.policies.all()}
@@ -354,7 +357,7 @@ def store_completions(lease: Lease, source: str) -> list[Completion]:
             text=row["text"].replace("\x00", ""),
             source=source,
             seed=row.get("seed"),
-            sampling={"run": run.pk, "index": row["index"], **run.config["train"]},
+            sampling={"run": run.pk, **run.config["train"], **{each: row[each] for each in SAID}},
             template_hash=policies[row["policy"]].template_hash,
             finish_reason=row.get("finish_reason", ""),
             score=row.get("score"),

@@ -1,8 +1,9 @@
 """K answers from each of several policies to every prompt: what people are going to rank.
 
-`completions.jsonl` gets `{id, policy, index, text, seed, finish_reason, tokens}`, and `score` and
-`disagreement` when there is a reward model: where its heads disagree, people should rank. A seed
-belongs to one answer (run seed, policy, prompt, index), so any answer can be had again on its own.
+`completions.jsonl` gets `{id, policy, index, text, seed, temperature, max_new_tokens,
+finish_reason, tokens}`, and `score` and `disagreement` when there is a reward model: where its
+heads disagree, people should rank. A seed belongs to one answer (run seed, policy, prompt, index),
+so any answer can be had again on its own.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def _answers(
                 "index": index,
                 "text": text,
                 "seed": seed,
+                "temperature": temperature,
+                "max_new_tokens": length,
                 "finish_reason": "stop" if answer.finished else "length",
                 "tokens": len(answer.ids),
             }

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from rlhf.learning import checkpoint, folders, manifest
-from rlhf.learning.hyperparameters import Optimisation
+from rlhf.learning.hyperparameters import Optimisation, Sample
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from rlhf.learning.training import Optimiser
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
@@ -279,7 +279,7 @@ def test_accumulated_micro_batches_are_one_large_batch(kind, make_run, data_dir)
 
 def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, data_dir):
     policies = {
-        "plain": {"path": "base"},
+        "plain": {"path": "base", "temperature": 0.2},
         "terse": {
             "path": "base",
             "system_prompt": "Be brief.",
@@ -299,6 +299,10 @@ def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, dat
     assert len({row["seed"] for row in rows}) == len(rows)
     assert all(row["tokens"] <= 3 for row in rows if row["policy"] == "terse")
     assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+    assert {(row["policy"], row["temperature"], row["max_new_tokens"]) for row in rows} == {
+        ("plain", 0.2, 6),
+        ("terse", Sample.temperature, 3),
+    }
 
 
 def test_a_prompt_over_the_context_fails_by_its_id(make_run, data_dir, tmp_path):

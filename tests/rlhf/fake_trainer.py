@@ -117,12 +117,15 @@ class Fake:
     def sample(self) -> int:
         """The policy whose name sorts last answers best."""
         prompts = (self.data_dir / self.config["data"]["train"]).read_text().splitlines()
-        for name in self.config["models"]["policies"]:
+        train = self.config["train"]
+        for name, speaker in self.config["models"]["policies"].items():
+            said = {"temperature": speaker["temperature"]}
+            said["max_new_tokens"] = speaker.get("max_new_tokens", train["max_new_tokens"])
             for prompt in map(json.loads, prompts):
-                for index in range(self.config["train"]["k"]):
+                for index in range(train["k"]):
                     text = f"{name} says {index} to {prompt['id']}"
                     row = {"id": str(prompt["id"]), "policy": name, "index": index, "text": text}
-                    row |= {"seed": index, "finish_reason": "stop", "tokens": 5}
+                    row |= {**said, "seed": index, "finish_reason": "stop", "tokens": 5}
                     if "reward" in self.config["models"]:
                         row["score"] = {"base": 0.0, "r1-sft": 1.0}.get(name, 2.0) + index / 10
                     self.append("completions.jsonl", row)

@@ -12,7 +12,7 @@ from django.db import connection
 from annotate.models import Completion, Demonstration, Policy, Task
 from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
-from rlhf.rounds import cancel_round, launch_sampling, resume_round
+from rlhf.rounds import cancel_round, launch_round, launch_sampling, resume_round
 from rlhf.supervisor import _second_chance, supervise
 from tests.rlhf.conftest import trainers
 
@@ -301,6 +301,25 @@ def test_sampling_makes_completions_and_the_work_of_ranking_them(
     assert Completion.objects.filter(source=Completion.Source.SAMPLED).count() == 15
     tasks = Task.objects.filter(kind=Task.Kind.RANK)
     assert [task.completions.count() for task in tasks] == [3] * 5
+
+
+def test_a_completion_keeps_how_it_was_sampled_not_what_the_recipe_says(
+    project, labels, base, olga, fake_trainer
+):
+    base.temperature, base.max_new_tokens = 0.3, 17
+    base.save()
+    asked = list(project.prompts.all()[:1])
+    sampling = launch_sampling(project, by=olga, policies=[base], k=1, prompts=asked, distil=True)
+    work()
+    [said] = Completion.objects.sampled_by(sampling.pk)
+    assert (said.sampling["temperature"], said.sampling["max_new_tokens"]) == (0.3, 17)
+    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
+    work_until_idle()
+    evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
+    length = evaluation.config["train"]["max_new_tokens"]
+    assert length != 17
+    for said in Completion.objects.sampled_by(evaluation.pk):
+        assert (said.sampling["temperature"], said.sampling["max_new_tokens"]) == (0.3, length)
 
 
 def test_distilling_makes_demonstrations_of_a_labeler_who_is_the_policy(
