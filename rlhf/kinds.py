@@ -25,6 +25,7 @@ from rlhf.models import Checkpoint, RewardModel, Round, Run, Suite, TrainedPolic
 from rlhf.next_batch import launch_next_batch, open_next_batch
 from rlhf.preflight import NotReady
 from rlhf.scorecard import grade, launch_scorecard, questions_of
+from rlhf.selection import held_out_prompts
 from rlhf.snapshot import data_config, freeze, prompt_row, write
 from rlhf.tail import ensure_whole
 
@@ -238,8 +239,7 @@ def distil(run: Run, completions: list[Completion]) -> int:
 
 def prepare_evaluation(lease: Lease) -> Config:
     run, round = lease.run, _round(lease.run)
-    held_out = run.project.prompts.active().in_split(Prompt.Split.VALIDATION, Prompt.Split.TEST)
-    prompts = list(held_out.order_by("pk")[: run.config["prompts_at_most"]])
+    prompts = held_out_prompts(run.project, run.config["prompts_at_most"])
     if not prompts:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
     # Equal length limits, or the policy that may say more would win by that.

@@ -20,7 +20,7 @@ from rlhf.lineage import stale_in
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import NotReady, check_base, preflight
-from rlhf.selection import EVERYTHING, HELD_OUT, Filters
+from rlhf.selection import EVERYTHING, Filters, held_out_prompts
 from rlhf.stages import DEFAULT_STAGES, POLICY_MAKERS, in_order
 
 SIZES = ("tiny", "small", "large")
@@ -108,14 +108,12 @@ def launch_comparison(
     project: Project, *, by: User | None, policies: list[Policy], prompts_at_most: int
 ) -> Run:
     """One answer of each policy to held-out prompts, and then the work of comparing them, blind."""
-    held_out = (
-        project.prompts.active().in_split(*HELD_OUT).order_by("content_hash")[:prompts_at_most]
-    )
     if len(policies) < 2:
         message = "It takes two to compare: choose another policy."
         raise NotReady([Finding("one_policy", message, is_error=True)])
+    prompts = held_out_prompts(project, prompts_at_most)
     return launch_sampling(
-        project, by=by, policies=policies, k=1, prompts=list(held_out), is_comparison=True
+        project, by=by, policies=policies, k=1, prompts=prompts, is_comparison=True
     )
 
 

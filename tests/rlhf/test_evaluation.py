@@ -3,7 +3,7 @@ from threading import Event
 import pytest
 from django.core.exceptions import ValidationError
 
-from annotate.models import Policy, Task
+from annotate.models import Completion, Policy, Task
 from annotate.queue import next_assignment
 from rlhf.evaluation import ask_people, batch_of, compare, match_up
 from rlhf.leases import claim
@@ -95,6 +95,29 @@ def test_a_round_asks_people_by_itself_if_told_so(project, labels, base, olga, f
         supervise(lease, Event())
     run = round.runs.get(kind=Run.Kind.EVALUATE)
     assert (run.summary["rank_tasks"], len(tasks_of(run))) == (2, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_evaluations_and_comparisons_ask_the_same_prompts_and_not_the_oldest(
+    project, labels, base, olga, fake_trainer
+):
+    asked = sorted(
+        (each for each in project.prompts.all() if each.split != "train"),
+        key=lambda prompt: prompt.content_hash,
+    )[:2]
+    held_out = project.prompts.exclude(split="train").order_by("pk")
+    assert set(asked) != set(held_out[:2]), "the oldest ones come first by chance"
+    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
+    evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
+    evaluation.config["prompts_at_most"] = 2
+    evaluation.save()
+    while lease := claim():
+        supervise(lease, Event())
+    said = Completion.objects.sampled_by(evaluation.pk)
+    assert {each.prompt for each in said.select_related("prompt")} == set(asked)
+    trained = project.policies.exclude(pk=base.pk).get()
+    run = launch_comparison(project, by=olga, policies=[base, trained], prompts_at_most=2)
+    assert set(run.config["prompts"]) == {each.pk for each in asked}
 
 
 @pytest.mark.django_db(transaction=True)
