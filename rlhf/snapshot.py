@@ -81,6 +81,7 @@ def freeze(lease: Lease) -> Snapshot:
         snapshot.prompts.set(frozen.prompts)
         snapshot.feedback.set(frozen.feedback)
         snapshot.documents.set(frozen.documents)
+        snapshot.remember_guests()
     return snapshot
 
 

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from annotate.models.chat import PROMPT_SOURCE
 from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
 from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
@@ -31,6 +32,7 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
             Snapshot.rankings.through.objects.filter(ranked),
             Snapshot.feedback.through.objects.filter(thumb),
             Snapshot.prompts.through.objects.filter(prompt__in=asked),
+            Snapshot.guests.through.objects.filter(user__in=people),
         )
         found = Q(pk__in=[])
         for rows in holding:
@@ -58,6 +60,9 @@ class Snapshot(models.Model):
     feedback = models.ManyToManyField(Feedback, related_name="snapshots")
     prompts = models.ManyToManyField(Prompt, related_name="snapshots")
     documents = models.ManyToManyField(Document, related_name="snapshots")
+    guests = models.ManyToManyField(
+        User, related_name="+", help_text="Who asked or judged in the chat; they may delete it."
+    )
     frozen_at = models.DateTimeField(auto_now_add=True)
 
     objects = SnapshotQuerySet.as_manager()
@@ -67,6 +72,26 @@ class Snapshot(models.Model):
 
     def __str__(self) -> str:
         return f"snapshot {self.sha256[:12]}"
+
+    def remember_guests(self) -> None:
+        """Whose chats it was made of: it is still made of them once they are deleted."""
+        held = (
+            self.prompts.order_by().values("pk"),
+            self.demonstrations.order_by().values("prompt"),
+            self.rankings.order_by().values("prompt"),
+            self.feedback.order_by().values("completion__prompt"),
+            self.feedback.order_by().values("message__completion__prompt"),
+        )
+        is_held = Q(pk__in=[])
+        for prompts in held:
+            is_held |= Q(pk__in=prompts)
+        asked = User.objects.filter(
+            conversations__messages__completion__prompt__in=Prompt.objects.order_by().filter(
+                is_held, source=PROMPT_SOURCE
+            )
+        )
+        judged = Q(pk__in=self.feedback.order_by().values("user"))
+        self.guests.set(User.objects.filter(judged | Q(pk__in=asked.order_by().values("pk"))))
 
 
 class CheckpointQuerySet(models.QuerySet["Checkpoint"]):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from django.db import connection, models
 
 from annotate.models import Project, Prompt, User
-
-CHAT = "chat"  # the source of prompts that come from guests
+from annotate.models.chat import PROMPT_SOURCE
 
 # What was made of what: a run of its snapshot and of the earlier runs of its round, a round's runs
 # of its base, a policy of its run and of its parent.
@@ -61,7 +60,7 @@ def descendants_of(snapshots: list[int]) -> Descendants:
 def prompts_of_guests(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:
     """What these people asked in the chat, where it became data."""
     asked = Prompt.objects.filter(completions__message__conversation__guest__in=people)
-    return asked.filter(source=CHAT).order_by()
+    return asked.filter(source=PROMPT_SOURCE).order_by()
 
 
 class WithdrawalQuerySet(models.QuerySet["Withdrawal"]):

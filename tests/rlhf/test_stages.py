@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from annotate.models import Completion, Conversation, Feedback, Message, Policy
 from rlhf.leases import claim
-from rlhf.models import Document, Round, Run
+from rlhf.lineage import stale_in
+from rlhf.models import Document, Round, Run, Withdrawal
 from rlhf.models.documents import texts_in
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_again, launch_round, settings_of
@@ -122,6 +123,22 @@ def test_a_thumb_trains_as_long_as_its_guest_lets_it(project, base, gus):
     gus.memberships.get().include()
     answer.conversation.allow_improving(allowed=False)
     assert not thumbs(project).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_policy_is_stale_when_a_guest_deletes_the_chat_and_withdraws(
+    project, given, base, gus, olga, fake_trainer
+):
+    base.go_live()
+    answer = Conversation.start(project=project, guest=gus, text="What is rice?")
+    Message.objects.filter(pk=answer.pk).update(state=Message.State.DONE, text="A grain.")
+    Feedback.give(message=answer, user=gus, thumb_up=False).harvest()
+    turn(launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"]))
+    answer.conversation.erase()
+    assert not Feedback.objects.of_user(gus).exists()
+    Withdrawal.withdraw(project, person=gus, by=olga)
+    stale = project.policies.filter(pk__in=stale_in(project).policies)
+    assert [policy.name for policy in stale] == ["r1-kto"]
 
 
 def test_thumbs_of_new_guests_wait_for_a_look_and_the_preflight_says_so(project, given, base, gus):

@@ -114,6 +114,14 @@ def test_what_was_made_of_somebodys_data_is_named_exactly(history, project, rita
     assert {each.name for each in Policy.objects.filter(pk__in=stale.policies)} == policies
 
 
+def test_what_a_guest_asked_is_traced_when_the_chat_is_deleted(history, project, gus):
+    before = reach_of(gus, project)
+    assert before["policies"]
+    for conversation in Conversation.objects.all():
+        conversation.erase()
+    assert reach_of(gus, project) == before
+
+
 def test_nothing_withdrawn_is_selected_even_under_an_old_moment(project, labels, base, bob, olga):
     old = Filters.from_dict(launch_round(project, by=olga, base=base, recipe="tiny").filters)
     assert rankings(project, old).filter(labeler=bob).exists()
