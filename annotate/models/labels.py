@@ -99,13 +99,6 @@ class LabelQuerySet(models.QuerySet[Any]):
         """With what rankings consist of, at one query more."""
         return self.prefetch_related("placements") if hasattr(self.model, "placements") else self
 
-    def with_use(self) -> Self:
-        """Adds `is_used`: a snapshot froze the label, so it stays as it is."""
-        frozen = self.model.snapshots.through.objects.filter(
-            **{self.model._meta.model_name: OuterRef("pk")}
-        )
-        return self.annotate(is_used=Exists(frozen))
-
 
 @cache
 def _revisions_of(kind: type[Label]) -> prepared[Any]:

@@ -38,9 +38,9 @@ class MetricQuerySet(models.QuerySet["Metric"]):
     def thinned(
         self, run: Run, *, splits: Sequence[str], after: int = -1, most: int = MOST_POINTS
     ) -> MetricQuerySet:
-        """All rows of a short run. Of a long one, in each split the first and the last of each of
-        `most` equal stretches, found by as many looks into the index: millions of rows cost no more
-        to draw than thousands."""
+        """All rows of a short run. Of a long one, in each split the first row and the last of each
+        of `most` equal stretches, found by as many looks into the index: millions of rows cost no
+        more to draw than thousands."""
         if run.step - after <= most:
             return self.of(run, after=after)
         bounds = {"after": after, "last": run.step, "stretch": -(-(run.step - after) // most)}
