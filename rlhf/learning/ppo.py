@@ -229,12 +229,14 @@ class PPOLearner(Learner):
                     break
             if approx_kl > stop_at:
                 break
+        finite = [norm for norm in norms if math.isfinite(norm)]
         first_ratio, largest = (
             self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
         )
         return {
             **{name: value / len(norms) for name, value in seen.items()},
-            "gradient/norm": statistics.fmean(norms),
+            # Skipped steps have none; those in a row are the optimiser's to count.
+            **({"gradient/norm": statistics.fmean(finite)} if finite else {}),
             "policy/optimizer_steps": len(norms),
             "policy/first_ratio_deviation": first_ratio,
             "policy/ratio_max": largest,

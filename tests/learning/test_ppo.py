@@ -1,5 +1,8 @@
 """What one PPO update does to a toy policy."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -157,7 +160,30 @@ def test_gradients_that_are_not_finite_are_skipped_and_then_pause(make_run, data
     folder = make_run("ppo", train={"learning_rate": 1e30, "max_skipped": 2, "ppo_epochs": 4,
                                     "target_kl": 0.0, "minibatches": 1})  # fmt: skip
     assert learn(folder, data_dir) == 4
-    assert "not_finite" in (folder / "outcome.json").read_text()
+    assert "2 steps in a row had gradients" in (folder / "outcome.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("steps", "bad", "code", "skipped"),
+    [(1, {1}, 0, 1), (2, {1}, 0, 1), (1, {0, 1, 3, 4}, 0, 4), (1, {1, 2, 3}, 4, 2)],
+)
+def test_steps_that_are_not_finite_pause_only_in_a_row(
+    steps, bad, code, skipped, make_run, data_dir, monkeypatch
+):
+    """With one step an update, a row of bad ones spans updates."""
+    clip, calls = torch.nn.utils.clip_grad_norm_, itertools.count()
+
+    def broken(weights, *arguments):
+        if next(calls) in bad:
+            weights[0].grad.fill_(math.inf)
+        return clip(weights, *arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", broken)
+    folder = make_run("ppo", train={"max_skipped": 3, "ppo_epochs": 1, "minibatches": steps})
+    assert learn(folder, data_dir) == code
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "train"]
+    assert rows[-1]["steps/skipped"] == skipped
+    assert all(math.isfinite(row.get("gradient/norm", 0.0)) for row in rows)
 
 
 def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypatch):
