@@ -203,6 +203,9 @@ class PPO(Optimisation):
         "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor).",
         least=0,
     )
+    ptx_batch_size: int = knob(
+        8, "Demonstrations of that loss per optimizer step, over all processes.", least=1
+    )
     sample_every: int = knob(5, "Updates between samples on the fixed prompts.", least=1)
     sample_prompts: int = knob(8, "How many fixed prompts.", least=0)
     evaluate_prompts: int = knob(32, "Held-out prompts answered at each evaluation.", least=1)

@@ -287,10 +287,10 @@ class PPOLearner(Learner):
 
     def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Any]:
         """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term)."""
-        if not self.demonstrations:
-            return []
         settings = self.settings
-        size = settings.micro_batch_size
+        if not self.demonstrations or step < settings.critic_warmup:
+            return []
+        size = settings.ptx_batch_size
         cursor = (step * settings.ppo_epochs * settings.minibatches + place) * size
         chosen = endless(len(self.demonstrations), self.seed, cursor, size)
         rows = [self.demonstrations[i] for i in chosen]
@@ -305,8 +305,9 @@ class PPOLearner(Learner):
             anchored: Tensor = settings.ptx_weight * value + 0.0 * values_N.sum()
             return anchored
 
-        mine = self.share(rows)
-        return [partial(loss, mine)] if mine else []
+        sums["ptx/loss"] = 0.0  # of a process without rows, too
+        parts = by_length(self.share(rows), lambda row: len(row.ids), settings.micro_batch_size)
+        return [partial(loss, part) for part in parts]
 
     def guard(self, numbers: dict[str, float]) -> None:
         self.watch.guard(numbers)

@@ -92,12 +92,18 @@ def test_each_minibatch_is_an_optimizer_step(minibatches, make_learner):
     assert not torch.equal(before, learner.optimiser.weights[learner.optimiser.names[0]])
 
 
-def test_micro_batches_add_up_to_their_minibatch(make_learner):
-    norms = []
+@pytest.mark.parametrize("ptx_weight", [0.0, 0.5])
+def test_micro_batches_add_up_to_their_minibatch(ptx_weight, make_learner):
+    data, norms, anchors = {"demonstrations": "demonstrations.jsonl"}, [], []
     for name, size in (("one", 8), ("other", 3)):
         train = {"micro_batch_size": size, "minibatches": 1, "ppo_epochs": 1, "max_grad_norm": 0.0}
-        norms.append(make_learner(name, train=train).update(0)["gradient/norm"])
+        train |= {"ptx_weight": ptx_weight, "ptx_batch_size": 5}
+        numbers = make_learner(name, data=data, train=train).update(0)
+        norms.append(numbers["gradient/norm"])
+        anchors.append(numbers.get("ptx/loss", 0.0))
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert anchors[0] == pytest.approx(anchors[1], rel=1e-4)
+    assert (anchors[0] > 0) == (ptx_weight > 0)
 
 
 def test_the_reference_stays_what_the_policy_was(make_learner):
@@ -119,7 +125,10 @@ def test_an_adapter_in_training_is_measured_against_the_policy_without_it(make_l
 
 
 def test_during_warm_up_only_the_critic_learns(make_learner):
-    learner = make_learner(train={"critic_warmup": 1})
+    learner = make_learner(
+        data={"demonstrations": "demonstrations.jsonl"},
+        train={"critic_warmup": 1, "ptx_weight": 0.5},
+    )
     before = {n: learner.optimiser.weights[n].clone() for n in learner.optimiser.names}
     learner.update(0)
     moved = {n for n in before if not torch.equal(before[n], learner.optimiser.weights[n])}
