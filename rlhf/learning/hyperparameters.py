@@ -180,7 +180,7 @@ class PPO(Optimisation):
         " adapter, a head on the policy.",
         ("reward", "policy", "adapter", "shared"),
     )
-    save_critic: bool = knob(True, "Keep the critic beside the policy, for the next PPO.")
+    save_critic: bool = knob(False, "Keep the critic beside the policy, for the next PPO.")
     critic_learning_rate: float = knob(1e-5, "Peak learning rate of the critic.", least=0)
     critic_warmup: int = knob(0, "First updates in which only the critic learns.", least=0)
     normalise_score: bool = knob(

@@ -17,13 +17,14 @@ from .manifest import MANIFEST, sha256
 from .run_folder import RunFolder
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+MODELS = ("policy", "reference", "reward", "held_out_reward", "critic")
 DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
 
 
 def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
     """Say it in the log too; returns the hash of the training data."""
     config, models = folder.config, folder.config.models
-    places = {name: getattr(models, name) for name in ("policy", "reference", "reward", "critic")}
+    places = {name: getattr(models, name) for name in MODELS}
     places |= {name: each["path"] for name, each in models.policies.items()}
     named = {name: getattr(config.data, name) for name in DATA}
     data = {

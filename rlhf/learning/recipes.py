@@ -1,4 +1,4 @@
-"""Three recipes a kind, one dial: whatever is not said here is the default in config.py.
+"""Three recipes a kind, one dial: whatever is not said here is the default in hyperparameters.py.
 
 `tiny` takes the whole wheel round on a toy model in about a minute,
 `small` trains a 135-million-parameter model on two CPU cores, `large` is for GPUs and keeps close

@@ -1,6 +1,7 @@
 """What one PPO update does to a toy policy."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -224,7 +225,12 @@ def batch_of(learner):
 def test_the_next_ppo_goes_on_with_the_critic_of_the_last(critic, make_run, make_learner, data_dir):
     more = {
         "tune": {"mode": "lora", "rank": 4},
-        "train": {"critic": critic, "updates": 2, "critic_learning_rate": 1e-2},
+        "train": {
+            "critic": critic,
+            "save_critic": True,
+            "updates": 2,
+            "critic_learning_rate": 1e-2,
+        },
     }
     folder = make_run("ppo", "first", **more)
     assert learn(folder, data_dir) == 0
@@ -245,8 +251,8 @@ def test_the_next_ppo_goes_on_with_the_critic_of_the_last(critic, make_run, make
         )
 
 
-def test_a_critic_need_not_be_kept(make_run, data_dir):
-    folder = make_run("ppo", train={"save_critic": False, "updates": 1})
+def test_a_critic_is_kept_on_request_only(make_run, data_dir):
+    folder = make_run("ppo", train={"updates": 1})
     assert learn(folder, data_dir) == 0 and not (folder / "model/critic").exists()
 
 
@@ -289,6 +295,8 @@ def test_beta_moves_with_the_kl_and_survives_a_restart(make_learner):
 def test_every_figure_of_a_rollout_is_logged(make_run, data_dir):
     folder = make_run("ppo", models={"held_out_reward": "reward"})
     assert learn(folder, data_dir) == 0
+    known = json.loads((folder / "provenance.json").read_text())["models_sha256"]
+    assert known.keys() == {"policy", "reward", "held_out_reward"}
     rows = read_rows(folder / "metrics.jsonl")
     train = next(row for row in rows if row["split"] == "train")
     names = """
