@@ -41,6 +41,9 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         return
     waiting = count_waiting(membership, at_most=AT_MOST)
     own = Assignment.objects.by(membership.user).of_project(membership.project)
+    if sent_back := own.sent_back().count():
+        detail = "A reviewer says what to change. Your first answer is there to begin from."
+        yield ToDo("my_work", "Mend what was sent back", detail, _figure(sent_back))
     if is_open := own.leased().exists():
         yield ToDo("label", "Go on", "You have begun a task; it is yours until its time runs out.")
     if rank := waiting[Task.Kind.RANK]:
@@ -70,8 +73,11 @@ def _qualifying(qualification: Qualification) -> ToDo:
 def _operating(membership: Membership) -> Iterator[ToDo]:
     project = membership.project
     prompts = counted(project.prompts.active())
-    demonstrations = counted(Demonstration.objects.of_project(project).current())
-    rankings = counted(Ranking.objects.of_project(project).current())
+    to_learn_from = [
+        labels.objects.of_project(project).current().ordinary().on_active_prompts()
+        for labels in (Demonstration, Ranking)
+    ]
+    demonstrations, rankings = (counted(all.in_split("train")) for all in to_learn_from)
     if prompts == "0":
         detail = "Bring questions to answer, as a JSONL file."
         yield ToDo("prompts", "Import prompts", detail)

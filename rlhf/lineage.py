@@ -11,6 +11,7 @@ from django.db.models import Count, Q
 from annotate.models import Policy, Project, User
 from rlhf.models import RewardModel, Run, Snapshot, TrainedPolicy
 from rlhf.models.withdrawals import Descendants, descendants_of
+from rlhf.selection import HELD_OUT
 
 Plain = dict[str, Any]
 
@@ -79,11 +80,19 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "frozen_at": snapshot.frozen_at.isoformat(),
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
         "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
+        "held_out": _held_out(snapshot),
         "prompts": snapshot.prompts.count(),
         "thumbs": snapshot.feedback.count(),
         "documents": snapshot.documents.count(),
         "labelers": labelers_of(snapshot),
     }
+
+
+def _held_out(snapshot: Snapshot) -> int:
+    """How many of its labels measure, and teach nothing."""
+    labels = (snapshot.demonstrations.all(), snapshot.rankings.all())
+    prompts = snapshot.prompts.in_split(*HELD_OUT).count()
+    return prompts + sum(each.in_split(*HELD_OUT).count() for each in labels)
 
 
 def labelers_of(snapshot: Snapshot) -> list[Plain]:

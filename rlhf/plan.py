@@ -53,7 +53,8 @@ def _plan(
         train = config["train"]
         frozen = collect_for(kind, project, filters, train=train)
         steps = _steps(kind, train, frozen)
-        yield Planned(kind, start, frozen.counts, steps, config["tune"]["mode"])
+        lines = {name: count for name, count in frozen.counts.items() if count}
+        yield Planned(kind, start, lines, steps, config["tune"]["mode"])
         if kind in POLICY_MAKERS:
             start = f"the policy of {Run.Kind(kind).label}"
 

@@ -263,6 +263,10 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def timed(self) -> Self:
         return self.filter(state=Assignment.State.SUBMITTED, active_seconds__gt=0)
 
+    def sent_back(self) -> Self:
+        """What a reviewer wants done anew."""
+        return self.filter(state=Assignment.State.LEASED).exclude(sent_back=None)
+
     def skipped_with_note(self) -> Self:
         return self.filter(state=Assignment.State.SKIPPED).exclude(skip_note="")
 

@@ -179,6 +179,8 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         return _page(request, work, page, status=422, skip_form=form)
     if not work.skip(**form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
+    else:
+        messages.info(request, "Skipped. It does not come back to you.")
     return redirect("label", slug)
 
 
@@ -222,6 +224,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     except (Conflict, ValidationError) as error:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
+    messages.info(request, "Taken back. Here it is, as you sent it.")
     return redirect("assignment", slug, work.pk)
 
 
@@ -253,5 +256,5 @@ def _just_saved(labeler: User, project: Project) -> Assignment | None:
 
 @prepared
 def _latest_submits(labeler: Any, project: Any) -> QuerySet[Assignment]:
-    own = Assignment.objects.by(labeler).of_project(project)
+    own = Assignment.objects.by(labeler).of_project(project).select_related("task__prompt")
     return own.submitted_within(UNDO_WINDOW).order_by("-ended_at")[:1]

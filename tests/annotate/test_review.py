@@ -263,6 +263,7 @@ def test_sent_back_work_returns_to_its_labeler_and_is_reviewed_again(
     assert act(browse, rita, project, "send_back", comment="How long?", score=3).status_code == 302
     assert next_assignment(bob, project) is None  # the place stays alice's
 
+    assert "Mend what was sent back" in browse(alice).get("/p/cooking/").content.decode()
     assert "sent back by a reviewer" in browse(alice).get("/p/cooking/my-work/").content.decode()
     page = browse(alice).get("/p/cooking/label/", follow=True)
     text = page.content.decode()

@@ -98,6 +98,21 @@ def test_of_two_by_keyboard_only(keys, order, site: Site, sign_in, desk):
     assert newest(site) == order
 
 
+def test_an_answer_is_sent_by_keyboard_from_its_preview_too(site: Site, sign_in, desk):
+    desk([0])
+    page = sign_in("alice").page
+    open_next(page, site)
+    page.locator("#id_text").fill("Because a year is **longer**.")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#preview strong")).to_have_text("longer")
+    page.keyboard.press("Control+Enter")
+    expect_done(page)
+    assert newest(site, "write").startswith("Because a year is **longer**.")
+    # Back and forth again: nothing breaks on the console.
+    page.go_back()
+    expect(page.locator("#main")).to_be_visible()
+
+
 def centre(place: Locator) -> tuple[float, float]:
     box = place.bounding_box()
     assert box

@@ -32,6 +32,8 @@ def test_from_a_policy_to_the_people_it_learnt_from(ppo):
     assert people["alice"]["rankings"] == 20
     learnt = sft["training"]["run"]["snapshot"]
     assert len(learnt["demonstrations"]) == 20
+    held_out = Snapshot.objects.get(pk=learnt["id"]).demonstrations.exclude(prompt__split="train")
+    assert 0 < learnt["held_out"] == held_out.count() < 20
     assert [each["username"] for each in learnt["labelers"]] == ["alice"]
     assert learnt["sha256"] == Snapshot.objects.get(run_id=sft["training"]["run"]["id"]).sha256
 

@@ -28,7 +28,7 @@ export const isCommand = (event) =>
 // htmx gives the focus to what has the same id as before; on the next task one begins anew.
 document.addEventListener("htmx:afterSettle", (event) => {
   const form = document.getElementById("work");
-  if (!form || event.detail.target.id !== "main") return;
+  if (!form || event.detail.target?.id !== "main") return;
   const start = document.getElementById("errors") ?? form.elements.text ?? document.getElementById("main");
   start.focus({ preventScroll: start.id === "main" });
 });
@@ -126,7 +126,7 @@ document.addEventListener("keydown", (event) => {
   if (!form) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    form.requestSubmit(document.getElementById("submit"));
+    document.getElementById("submit").click(); // htmx sends a form to where the last button pressed leads
   } else if (isCommand(event) && event.key === "?") {
     document.getElementById("keys").showModal();
   } else if (isCommand(event) && event.key === "g") {

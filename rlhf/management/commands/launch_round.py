@@ -103,7 +103,7 @@ class Command(BaseCommand):
             self.stderr.write(f"Stops the launch: {error.message}")
         known = {name: settings[name] for name in PLANNED}
         for each in plan_round(project, **known):
-            lines = ", ".join(f"{count} {name}" for name, count in each.lines.items() if count)
+            lines = ", ".join(f"{count} {name}" for name, count in each.lines.items())
             steps = f"{each.steps} steps" if each.steps else "as many steps as the text has"
             self.stdout.write(
                 f"{each.name}: from {each.starts_from}; reads {lines or 'nothing'}; {steps}."
