@@ -14,7 +14,7 @@ from feedback_site import embedded
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes with tests
 
 BROWSER = "tests/browser/"
-LONGEST = (BROWSER, "tests/rlhf/test_real_round.py", "tests/learning/test_processes.py")  # first
+LONGEST = (BROWSER, "tests/faults/", "tests/rlhf/test_real_round", "tests/learning/test_processes")
 
 _session = ExitStack()
 for name, value in _session.enter_context(embedded.throw_away()).items():
@@ -52,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # these first
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
