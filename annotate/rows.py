@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -385,10 +386,15 @@ def _whole(value: Any, name: str, *, least: int, most: int = 2**31 - 1) -> int:
     return int(value)
 
 
+@cache
+def _values(choices: Any) -> tuple[str, ...]:
+    return tuple(choices.values)
+
+
 def _choice(raw: Raw, name: str, choices: Any, default: Any = None) -> str:
     value = raw.get(name, default)
-    if value not in choices.values:
-        known = ", ".join(choices.values)
+    if value not in _values(choices):
+        known = ", ".join(_values(choices))
         raise BadRow(f"“{name}” must be one of {known}, not {_short(value)}.")
     return str(value)
 

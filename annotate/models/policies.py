@@ -247,5 +247,9 @@ class Completion(models.Model):
 
     def derive(self) -> Completion:
         """Sets what follows from the text. `bulk_create` skips save(): call this before it."""
-        self.text_hash = content_hash(self.text.strip())
+        self.text_hash = self.hash_of(self.text)
         return self
+
+    @staticmethod
+    def hash_of(text: str) -> str:
+        return content_hash(text.strip())

@@ -63,10 +63,12 @@ def validate_prompt_format(text: str) -> None:
         raise ValidationError("Write {prompt} once, where the prompt goes.")
 
 
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def content_hash(value: Any) -> str:
     """The sha256, in hex, of the canonical JSON of `value`."""
-    canonical = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(CANONICAL.encode(value).encode()).hexdigest()
 
 
 def split_of(digest: str) -> str:
