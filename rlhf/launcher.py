@@ -1,7 +1,9 @@
 """Starts a trainer as a process of its own, and ends it.
 
 The kernel kills the trainer when the worker dies (parent-death signal), so two trainers of one run
-never work side by side for long; the lease decides whose results count."""
+never work side by side for long; the lease decides whose results count. Where `TRAIN_LAUNCHER`
+starts several processes, each of them asks for the same when the launcher dies: torchrun gives
+them sessions of their own, which no signal to ours reaches."""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[1]):
     os._exit(1)
+os.environ["TRAINER_PID"] = str(os.getpid())
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 

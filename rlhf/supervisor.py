@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,9 @@ MOST_ATTEMPTS = 3
 CANCEL_GRACE, LEAVE_GRACE = 8.0, 24.0
 
 DONE, STOPPED, PAUSED = 0, 3, 4
+# torchrun and `accelerate launch` exit with 1, whatever the trainer's code was; its outcome says
+# more. They also stop the other processes when one has failed: that is an attempt that counts.
+CODES = {"stopped": -signal.SIGTERM, "paused": PAUSED}
 
 SECOND_CHANCES = {"out_of_memory": 2, "not_finite": 1}
 
@@ -106,6 +110,9 @@ def _watch(trainer: launcher.Trainer, tail: Tail, heart: Heart, leaving: Event) 
 
 def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     outcome = _outcome(lease.path)
+    state = outcome.pop("state", "")
+    if code not in (DONE, STOPPED):
+        code = CODES.get(state, code)
     log_tail = launcher.last_lines(lease.path)
     if code == DONE:
         _succeed(lease, outcome)
@@ -210,10 +217,9 @@ def _prompts_of(data: dict[str, Any]) -> dict[str, int]:
 
 def _outcome(folder: Path) -> dict[str, Any]:
     file = folder / "outcome.json"
-    outcome = (
-        json.loads(file.read_text(), parse_constant=lambda _name: None) if file.exists() else {}
-    )
-    outcome.pop("state", None)
+    if not file.exists():
+        return {}
+    outcome: dict[str, Any] = json.loads(file.read_text(), parse_constant=lambda _name: None)
     return outcome
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import errno
 import os
 import signal
@@ -33,6 +34,7 @@ from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAs
 if TYPE_CHECKING:
     from .training import Learner
 
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 TOY_BYTES = 50 << 20
 
 
@@ -51,7 +53,22 @@ class Stop:
         return self.asked
 
 
+def die_with_launcher() -> None:
+    """Under a launcher of a supervisor's: if that dies, so does this process, at once (Linux).
+
+    torchrun starts each process in a session of its own, so a kill of the launcher reaches none.
+    Whoever starts a run by hand may go: without a supervisor's `TRAINER_PID` nothing is asked."""
+    launcher, parent = os.environ.get("TRAINER_PID"), os.getppid()
+    if sys.platform != "linux" or launcher is None or int(launcher) == os.getpid():
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # No signal comes for a death before the call. A zombie has no `exe` any more.
+    if os.getppid() != parent or not Path(f"/proc/{launcher}/exe").exists():
+        os._exit(FAILED)
+
+
 def main() -> int:
+    die_with_launcher()
     parser = argparse.ArgumentParser(
         prog="python -m rlhf.learning",
         description=__doc__,

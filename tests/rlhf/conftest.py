@@ -206,12 +206,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
         time.sleep(0.05)
 
 
-def trainers(data_dir: Path) -> list[str]:
-    """The command lines of the trainers that work in this DATA_DIR now."""
-    found = []
+def trainers(data_dir: Path) -> dict[int, str]:
+    """The trainers that work in this DATA_DIR now, and what starts them: pid → command line."""
+    found = {}
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has just ended
             command = file.read_text().replace("\0", " ")
             if "-m rlhf.learning" in command and str(data_dir) in command:
-                found.append(command)
+                found[int(file.parent.name)] = command
     return found

@@ -3,8 +3,8 @@
     TRAIN_LAUNCHER="python tests/rlhf/fake_trainer.py"
 
 `DATA_DIR/fake_trainer.json` says how it behaves: {"steps", "seconds" a step, "mode"}, where mode is
-ok · crash (a traceback) · killed (by a signal of its own) · pause · hang (ignores SIGTERM) ·
-memory, not_finite (until "fits" rows, or that learning rate)."""
+ok · crash (a traceback) · killed (by a signal of its own) · pause · stopped (by somebody) ·
+hang (ignores SIGTERM) · memory, not_finite (until "fits" rows, or that learning rate)."""
 
 import hashlib
 import json
@@ -65,6 +65,9 @@ class Fake:
         if self.mode == "pause":
             self.outcome(state="paused", reason="disk_full", detail="0 MB are free")
             raise SystemExit(4)
+        if self.mode == "stopped":
+            self.outcome(state="stopped")
+            raise SystemExit(3)
         train = self.config["train"]
         if self.mode == "memory" and train.get("micro_batch_size", train["batch_size"]) > self.fits:
             self.outcome(state="failed", reason="out_of_memory", error="OutOfMemoryError: 80 GB")

@@ -1,6 +1,9 @@
 """The whole of a round with the real trainer, on a model small enough for a test."""
 
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -13,6 +16,8 @@ from rlhf.models import Document, Evaluation, RewardModel, Run
 from rlhf.rounds import launch_round
 from rlhf.supervisor import supervise
 from tests.learning.conftest import make_base
+from tests.rlhf.conftest import trainers, wait_for
+from tests.rlhf.test_supervisor import hired, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,3 +97,40 @@ def test_documents_rankings_and_thumbs_become_policies(project, tiny, labels, pr
     evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
     assert Completion.objects.sampled_by(evaluation.pk).values("policy").distinct().count() == 5
     assert not Evaluation.objects.exists()  # no reward model has ever been trained here
+
+
+TORCHRUN = "-m torch.distributed.run --nproc-per-node 2 --standalone"
+
+
+@pytest.mark.timeout(600)
+def test_several_processes_die_with_their_launcher_and_pause_through_it(
+    project, tiny, labels, data_dir, olga, monkeypatch
+):
+    monkeypatch.setattr(settings, "TRAIN_LAUNCHER", f"{sys.executable} {TORCHRUN}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    endless = {"sft": {"train": {**BRIEF, "epochs": 100_000}}}
+    round = launch_round(
+        project, by=olga, base=tiny, recipe="tiny", stages=["sft"], overrides=endless
+    )
+    run = round.runs.get(kind="sft")
+    worker = hired()
+    worker.start()
+    wait_for(run.metrics.exists, 200)
+    [agent] = [pid for pid, command in trainers(data_dir).items() if TORCHRUN in command]
+    assert len(trainers(data_dir)) == 3
+    os.kill(agent, signal.SIGKILL)
+    try:
+        wait_for(lambda: not trainers(data_dir), 10)
+    finally:
+        for orphan in trainers(data_dir):
+            os.kill(orphan, signal.SIGKILL)
+    worker.join(60)
+    run.refresh_from_db()
+    assert run.state == Run.State.QUEUED
+
+    train = {**run.config["train"], "learning_rate": 1e30, "max_skipped": 1}
+    Run.objects.filter(pk=run.pk).update(
+        config={**run.config, "train": train}, retries=[{"why": "not_finite", "changes": {}}]
+    )
+    run = work()
+    assert (run.state, run.reason[:11]) == (Run.State.PAUSED, "not finite:"), run.log_tail

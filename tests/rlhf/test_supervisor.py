@@ -1,6 +1,7 @@
 """A claimed run, carried out by a real child process that only pretends to learn."""
 
 import json
+import sys
 import threading
 import time
 from threading import Event
@@ -14,7 +15,7 @@ from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
 from rlhf.rounds import cancel_round, launch_round, launch_sampling, resume_round
 from rlhf.supervisor import _second_chance, supervise
-from tests.rlhf.conftest import trainers
+from tests.rlhf.conftest import FAKE, trainers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,6 +177,39 @@ def test_a_guard_pauses_the_run_and_says_why(round, fake_trainer):
     fake_trainer(mode="pause")
     run = work()
     assert (run.state, run.reason) == (Run.State.PAUSED, "disk full: 0 MB are free")
+
+
+# Exits with 1 whatever its trainer's code was, as torchrun does.
+AGENT = "import subprocess, sys; sys.exit(bool(subprocess.call([sys.executable, *sys.argv[1:]])))"
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "reason"),
+    [
+        ("pause", "paused", "disk full: 0 MB are free"),
+        ("crash", "failed", "ValueError: the third step went wrong"),
+        ("not_finite", "queued", ""),
+        ("stopped", "queued", ""),
+        ("ok", "succeeded", ""),
+    ],
+)
+def test_a_launcher_that_hides_the_exit_code_does_not_hide_how_it_ended(
+    round, fake_trainer, monkeypatch, mode, state, reason
+):
+    monkeypatch.setattr(settings, "TRAIN_LAUNCHER", f"{sys.executable} -c '{AGENT}' {FAKE}")
+    fake_trainer(mode=mode)
+    run = work()
+    assert (run.state, run.reason) == (state, reason)
+
+
+def test_processes_that_stop_one_another_again_and_again_are_quarantined(
+    round, fake_trainer, monkeypatch
+):
+    monkeypatch.setattr(settings, "TRAIN_LAUNCHER", f"{sys.executable} -c '{AGENT}' {FAKE}")
+    fake_trainer(mode="stopped")
+    runs = work_until_idle()
+    assert [run.state for run in runs] == ["queued"] * 3 + ["failed"]
+    assert runs[-1].reason.startswith("quarantined")
 
 
 def test_out_of_memory_is_tried_again_with_half_the_rows_at_once(round, fake_trainer):
