@@ -1,4 +1,4 @@
-"""Which answers a reviewer should look at, decided when they come in."""
+"""Which answers a reviewer should look at, decided when they come in or are taken back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import QuerySet
 
 from annotate.agreement import concordance
-from annotate.models.gold import settle_trial
+from annotate.models.gold import failed_while_hidden, settle_trial
 from annotate.models.work import Assignment, Task
 from feedback_site.prepared import prepared
 
@@ -39,6 +39,18 @@ def look_over(answered: Assignment, kind: type[Label]) -> None:
     about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
     if doubts := {*_about_all(task, new), *about_each}:
         task.ask_for_review(doubts)
+
+
+def withdraw_review(taken_back: Assignment, kind: type[Label]) -> None:
+    """Takes the review of the task away if an undo has left it without what it was opened for, and
+    nobody has opened it yet. The answer given anew is looked over anew. Call it under the lock of
+    the task's row."""
+    task = taken_back.task
+    if task.gold_id or task.closed_at:
+        left = kind.objects.current().of_task(task).unreviewed()
+        if failed_while_hidden(left) if task.gold_id else left.exists():
+            return
+    task.withdraw_review()
 
 
 @cache

@@ -141,6 +141,13 @@ def settle_trial(assignment: Assignment) -> bool:
     return assignment.trial == Trial.HIDDEN and is_failed(assignment)
 
 
+def failed_while_hidden(answers: QuerySet[Any]) -> list[Any]:
+    """Of the answers to a gold task, those a reviewer should see."""
+    hidden = answers.filter(assignment__trial=Trial.HIDDEN)
+    shown = hidden.select_related("assignment__task__gold", "assignment__task__project")
+    return [answer for answer in shown if is_failed(answer.assignment)]
+
+
 def is_failed(answer: Assignment) -> bool:
     same, decided = _compare(answer)
     return same * 100 < decided * answer.task.project.qualification_percent

@@ -17,7 +17,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from annotate.models.doubts import look_over
+from annotate.models.doubts import look_over, withdraw_review
 from annotate.models.people import Membership, Project, User
 from annotate.models.prompts import Prompt
 from annotate.models.work import UNDO_WINDOW, Assignment, Task
@@ -243,10 +243,13 @@ class Label(models.Model):
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )
+            if assignment.task.kind == Task.Kind.REVIEW:
+                raise ValidationError("A review cannot be undone: its verdicts are in force.")
             retraction = self._copy()
             retraction.retracted = True
             retraction._insert(assignment, after=self)
             assignment.take_back(draft=draft)
+            withdraw_review(assignment, type(self))
 
     def _lock(self) -> Assignment:
         if self.assignment is None:

@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.db.models import Q
 
 from annotate.models.demonstrations import Demonstration
-from annotate.models.gold import is_failed, make_gold
+from annotate.models.gold import failed_while_hidden, make_gold
 from annotate.models.labels import Conflict, Label, LabelQuerySet, check_values
 from annotate.models.people import User
 from annotate.models.rankings import Ranking
@@ -113,7 +113,4 @@ def labels_under_review(review: Task) -> list[Any]:
     kind = Demonstration if review.subject.kind == Task.Kind.WRITE else Ranking
     answers = LabelQuerySet(kind).current().of_task(review.subject).unreviewed().order_by("pk")
     shown = answers.select_related("labeler", "assignment__task__gold", "supersedes")
-    if not review.subject.gold_id:
-        return list(shown)
-    hidden = shown.filter(assignment__trial=Assignment.Trial.HIDDEN)
-    return [answer for answer in hidden if is_failed(answer.assignment)]
+    return failed_while_hidden(shown) if review.subject.gold_id else list(shown)

@@ -223,6 +223,14 @@ class Task(models.Model):
         elif new := set(doubts) - set(review.doubts):
             Task.objects.filter(pk=review.pk).update(doubts=sorted({*review.doubts, *new}))
 
+    def withdraw_review(self) -> None:
+        """Takes the open review away, unless somebody has opened it: then it is theirs to end.
+        Call it under the lock of this task's row."""
+        review = self.reviews.open().select_for_update().first()
+        # Asked once its row is held: whoever opens it holds that row too.
+        if review and not review.assignments.exists():
+            review.delete()
+
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def by(self, labeler: User) -> Self:
@@ -231,8 +239,8 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def of_project(self, project: Project) -> Self:
         return self.filter(task__project=project)
 
-    def of_kind(self, kind: str) -> Self:
-        return self.filter(task__kind=kind)
+    def of_kind(self, *kinds: str) -> Self:
+        return self.filter(task__kind__in=kinds)
 
     def leased(self) -> Self:
         return self.filter(state=Assignment.State.LEASED, leased_until__gt=Now())

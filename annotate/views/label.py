@@ -257,4 +257,5 @@ def _just_saved(labeler: User, project: Project) -> Assignment | None:
 @prepared
 def _latest_submits(labeler: Any, project: Any) -> QuerySet[Assignment]:
     own = Assignment.objects.by(labeler).of_project(project).select_related("task__prompt")
+    own = own.of_kind(*PAGE_OF)
     return own.submitted_within(UNDO_WINDOW).order_by("-ended_at")[:1]

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
 
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
 from annotate.models.gold import make_gold, qualification_of
@@ -189,6 +190,26 @@ def test_a_failed_hidden_gold_is_reviewed_beside_the_right_answer(
     assert ">Gold<" in page and page.count("spread-4") == 4
     Review.record(assignment=review, verdicts={work.label.pk: "excluded"}, cause="labeler_error")
     assert next_assignment(olga, project, only="review") is None
+
+
+def test_an_undone_gold_answer_leaves_the_review_to_those_who_failed_too(
+    project, qualified, bob, olga, make_golds, rank_task
+):
+    project.gold_every = 1
+    project.save()
+    make_golds(1)
+    project.memberships.filter(user=bob).update(qualified_at=Now())
+    rank_task(overlap=2)
+    passed, failed = answer(bob, project, RIGHT), answer(qualified, project, WRONG)
+    assert {passed.trial, failed.trial} == {Trial.HIDDEN}
+    failed.label.retract(draft={})
+    assert next_assignment(olga, project, only="review") is None
+    placements = [
+        Placement(completion_id=pk, place=n)
+        for n, pk in enumerate(sorted(failed.shown_order, reverse=True), start=1)
+    ]
+    Ranking.record(assignment=failed, placements=placements)
+    assert next_assignment(olga, project, only="review").task.doubts == ["gold_failed"]
 
 
 def test_gold_answers_teach_no_model(project, alice, rita, make_golds):

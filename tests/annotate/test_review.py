@@ -139,6 +139,79 @@ def test_reviews_go_to_reviewers_who_have_not_answered_themselves(
     assert next_assignment(olga, project) is None
 
 
+# Undo
+
+
+def places(order):
+    return [Placement(completion_id=pk, place=n) for n, pk in enumerate(order, start=1)]
+
+
+def test_an_undone_answer_leaves_no_review_behind(browse, project, alice, rita, rank_task):
+    rank_task()
+    undone = rank(alice, project, [[0, 1, 2]], outcome="all_bad")
+    undone.retract(draft={})
+    assert doubts() == []
+    assert next_assignment(rita, project, only="review") is None
+    assert "No answer waits" in browse(rita).get(REVIEW).content.decode()
+
+
+def test_the_answer_given_anew_is_looked_over_anew(project, alice, bob, disagreement):
+    _, undone = disagreement
+    undone.retract(draft={})
+    assert doubts() == []
+    order = sorted(undone.assignment.shown_order)
+    again = Ranking.record(assignment=undone.assignment, placements=places(order))
+    assert doubts() == []
+    again.retract(draft={})
+    Ranking.record(assignment=undone.assignment, placements=places(order[::-1]))
+    assert doubts() == [[Doubt.LOW_AGREEMENT]]
+
+
+def test_a_review_that_somebody_has_opened_stays_and_can_be_ended(
+    browse, project, alice, rita, disagreement
+):
+    work = next_assignment(rita, project)
+    disagreement[0].retract(draft={})
+    assert act(browse, rita, project, "accept").status_code == 302
+    work.refresh_from_db()
+    assert work.is_submitted and verdicts() == [("bob", "accepted")]
+
+
+def test_an_undone_extra_answer_takes_back_its_own_review_only(
+    project, alice, bob, rita, write_task
+):
+    project.random_review_percent = 100
+    project.save()
+    write_task()
+    late = next_assignment(alice, project)
+    Assignment.objects.filter(pk=late.pk).update(leased_until=Now() - timedelta(seconds=1))
+    write(bob, project)
+    extra = Demonstration.record(assignment=late, text="Too late.")
+    extra.retract(draft={})
+    assert len(doubts()) == 1  # Bob's answer is still to be reviewed
+    work = next_assignment(rita, project)
+    bobs = Demonstration.objects.current().get()
+    Review.record(assignment=work, verdicts={bobs.pk: "accepted"})
+    extra = Demonstration.record(assignment=late, text="Too late again.")
+    assert len(doubts()) == 2
+    extra.retract(draft={})
+    assert Task.objects.of_kind("review").open().count() == 0
+
+
+def test_a_review_is_not_undone_by_half(browse, project, rita, disagreement):
+    assert act(browse, rita, project, "own", **own_order(rita, project)).status_code == 302
+    own = Ranking.objects.get(labeler=rita)
+    page = browse(rita).get("/p/cooking/label/").content.decode()
+    assert "/undo/" not in page
+    with pytest.raises(ValidationError, match="review"):
+        own.retract(draft={})
+
+
+def own_order(rita, project):
+    work = next_assignment(rita, project, only="review")
+    return {f"place_{pk}": n for n, pk in enumerate(work.shown_order, start=1)}
+
+
 # Verdicts
 
 

@@ -359,6 +359,11 @@ class Workplace(RuleBasedStateMachine):
             if labels.current().unreviewed().exists():
                 assert task.reviews.open().count() == 1
 
+    @invariant()
+    def what_nobody_has_opened_has_something_to_review(self):
+        for review in Task.objects.open().filter(kind="review", assignments=None):
+            assert labels_under_review(review) and review.subject.closed_at
+
 
 def play(runs, **how):
     run(
@@ -389,3 +394,11 @@ def test_a_queue_that_counts_no_places_is_found_out(monkeypatch):
         monkeypatch.setattr(queue, name, getattr(queue, name).__wrapped__)
     with pytest.raises(AssertionError):
         play(12, phases=[Phase.generate])
+
+
+@pytest.mark.skipif(not IS_LONG, reason="it takes many runs to undo what is under review")
+@pytest.mark.django_db
+def test_a_review_that_outlives_its_answers_is_found_out(monkeypatch):
+    monkeypatch.setattr(Task, "withdraw_review", lambda task: None)
+    with pytest.raises(AssertionError):
+        play(60, phases=[Phase.generate])
