@@ -105,13 +105,16 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
     prompt = prompt_for(request.user, slug, prompt_id)
     current = prompt.rankings.current()
     rankings = list(current.select_related("labeler").prefetch_related("placements"))
-    places = [{placed.completion_id: placed for placed in each.placed} for each in rankings]
+    places = [
+        ({placed.completion_id: placed for placed in each.placed}, each.labeler.display_name)
+        for each in rankings
+    ]
     context = {
         "project": prompt.project,
         "prompt": prompt,
         "rankings": rankings,
         "completions": [
-            (completion, [_cell(placed.get(completion.pk)) for placed in places])
+            (completion, [(_cell(placed.get(completion.pk)), name) for placed, name in places])
             for completion in prompt.completions.with_thumbs()
         ],
         "flags": prompt.flags.open().select_related("labeler"),

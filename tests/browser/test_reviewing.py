@@ -102,8 +102,9 @@ def test_a_ranking_is_settled(way, options, bench, sign_in):
     hand.choose(page.get_by_label("Cause of the trouble"), "labeler error")
     hand.write(page.get_by_label("Comment to the labeler"), "B says more.")
     if options.get("width"):
-        fits = "document.documentElement.scrollWidth <= 360"
-        assert page.evaluate(fits)
+        assert page.evaluate("document.documentElement.scrollWidth <= 360")
+        table = page.get_by_role("region", name="Places given to each completion")
+        assert table.evaluate("wrap => wrap.scrollWidth <= wrap.clientWidth")
     hand.press(page.get_by_role("button", name="Use my own ranking"))
     expect(page.get_by_text("Your review is saved.")).to_be_visible()
     page.goto(work)
