@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -43,6 +43,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
             filter=Q(subject__assignments__state=Assignment.State.SUBMITTED),
         )
         return self.select_related("prompt", "subject").annotate(answers=answers)
+
+    def with_decisions(self) -> Self:
+        """Reviews with `decisions`: how they were ended, by whom, with what verdicts."""
+        ended = Assignment.objects.submitted().select_related("labeler")
+        ended = ended.prefetch_related("reviews")
+        return self.prefetch_related(Prefetch("assignments", ended, to_attr="decisions"))
 
     def of_kind(self, *kinds: str) -> Self:
         return self.filter(kind__in=kinds)

@@ -30,7 +30,9 @@ def reviews(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.REVIEWER)
     tasks = project.tasks.of_kind(Task.Kind.REVIEW).with_subjects()
     is_settled = request.GET.get("state") == "settled"
-    shown = tasks.closed().order_by("-closed_at") if is_settled else tasks.open().order_by("id")
+    shown = tasks.open().order_by("id")
+    if is_settled:
+        shown = tasks.closed().with_decisions().order_by("-closed_at")
     page = Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {"project": project, "page": page, "is_settled": is_settled}
     return render(request, "annotate/reviews.html", context)
@@ -50,7 +52,7 @@ def review_next(request: Request, slug: str) -> HttpResponse:
 def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = review_for(request.user, slug, assignment_id)
     if work.is_submitted:
-        return render(request, "annotate/review_done.html", {"work": work, "reviews": _said(work)})
+        return render(request, "annotate/review_done.html", _decision(work))
     labels = labels_under_review(work.task)
     form_class = review_form_for(work)
     if request.method == "GET":
@@ -135,5 +137,15 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
     return rows
 
 
-def _said(work: Assignment) -> Any:
-    return work.reviews.select_related("demonstration__labeler", "ranking__labeler")
+def _decision(work: Assignment) -> dict[str, Any]:
+    """Who had said what, and what became of it. `rows`: each completion with its places."""
+    said = work.reviews.select_related("demonstration__labeler", "ranking__labeler")
+    reviews = list(said.prefetch_related("ranking__placements"))
+    places = [order_of(review.ranking) for review in reviews if review.ranking]
+    own = work.label
+    if isinstance(own, Ranking):
+        places.append(order_of(own))
+    completions = work.task.completions.in_bulk(work.shown_order)
+    shown = [completions[pk] for pk in work.shown_order]
+    rows = [(completion, [of_one[completion.pk] for of_one in places]) for completion in shown]
+    return {"work": work, "reviews": reviews, "own": own, "rows": rows}

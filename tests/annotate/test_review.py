@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from annotate.diff import changes
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
@@ -411,6 +413,47 @@ def test_the_list_says_why_and_keeps_what_is_settled(browse, project, rita, disa
     act(browse, rita, project, "accept")
     assert "No answer waits" in browse(rita).get(REVIEW).content.decode()
     assert "low agreement" in browse(rita).get(REVIEW, {"state": "settled"}).content.decode()
+
+
+def test_every_reviewer_may_read_a_past_review(browse, project, rita, olga, disagreement):
+    act(browse, rita, project, "pick:1", comment="B makes things up.")
+    work = Assignment.objects.get(task__kind="review")
+    listed = browse(olga).get(REVIEW, {"state": "settled"}).content.decode()
+    assert f'href="{REVIEW}{work.pk}/"' in listed
+    assert "accepted" in listed and "excluded" in listed and "rita" in listed
+    page = browse(olga).get(f"{REVIEW}{work.pk}/").content.decode()
+    said = ["alice", "bob", "rita", "accepted", "excluded", "labeler error", "B makes things up."]
+    assert all(each in page for each in [*said, "Answer 0", "Answer 1", "Answer 2"])
+    again = browse(olga).post(f"{REVIEW}{work.pk}/", {"verdict": "exclude"})
+    assert again.status_code == 200 and Review.objects.count() == 2
+
+
+def test_the_settled_list_costs_the_same_whatever_it_lists(browse, project, alice, rita, rank_task):
+    def queries():
+        client = browse(rita)
+        with CaptureQueriesContext(connection) as captured:
+            client.get(REVIEW, {"state": "settled"})
+        return len(captured)
+
+    def settle():
+        rank_task()
+        rank(alice, project, [[0, 1, 2]], outcome="all_bad")
+        act(browse, rita, project, "accept")
+
+    settle()
+    few = queries()
+    settle()
+    settle()
+    assert queries() == few
+
+
+def test_a_labeler_reads_the_verdict_on_their_answer_and_not_whose_it_is(
+    browse, project, alice, rita, disagreement
+):
+    act(browse, rita, project, "exclude:1", comment="Read rule 3 again.")
+    page = browse(alice).get(f"/p/cooking/label/{disagreement[0].assignment_id}/").content.decode()
+    assert "excluded" in page and "Labeler error" in page and "Read rule 3 again." in page
+    assert "rita" not in page and "bob" not in page
 
 
 def test_the_queue_leads_a_reviewer_to_the_review(browse, project, rita, disagreement):
