@@ -36,11 +36,15 @@ class ImportFailed(Exception):
         return self.count - len(self.problems)
 
     @property
-    def summary(self) -> str:
+    def reason(self) -> str:
         if not self.lines:
-            return "Nothing was imported: the file is empty."
+            return "the file is empty."
         have = "line has a problem" if self.count == 1 else "lines have problems"
-        return f"Nothing was imported: {self.count:,} of {self.lines:,} {have}."
+        return f"{self.count:,} of {self.lines:,} {have}."
+
+    @property
+    def summary(self) -> str:
+        return f"Nothing was imported: {self.reason}"
 
     def __str__(self) -> str:
         more = [f"…and {self.unshown:,} more"] if self.unshown else []

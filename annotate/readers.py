@@ -19,7 +19,18 @@ CHUNK_CHARACTERS = 2**18
 PARQUET_ROWS = 64
 LARGEST_ROW_GROUP = 128 * 2**20
 FORMULA = re.compile(r"'* *[=+\-@\t\r\n]")
-TOO_MANY_CELLS = "More cells than the header names. A text with a comma needs quotes."
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+TOO_MANY_CELLS = "More cells than the header names. A text with a {} in it needs quotes."
+ONLY_A_HEADER = "Only the names of columns stand here. Add a row for each thing to import."
+# What a file of another kind begins with, and what to do about it.
+FOREIGN = {
+    b"PK\x03\x04": "This is a spreadsheet or an archive. "
+    "Save the sheet as “CSV UTF-8”, or unpack the archive, and choose what is in it.",
+    b"\xd0\xcf\x11\xe0": "This is an old Excel file. Save it as “CSV UTF-8”.",
+    b"\x1f\x8b": "This file is compressed. Unpack it first.",
+    b"PAR1": "This is a Parquet file: give it a name that ends in .parquet.",
+    b"%PDF": "This is a PDF. Save its texts as CSV or JSON Lines.",
+}
 
 csv.field_size_limit(MAX_LINE_BYTES)
 
@@ -140,7 +151,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _csv_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """A header line and then rows of texts; see `columns.of_cells` for what the texts stand for."""
-    number = 0
+    number, separator = 0, separator_of(file)
+    header_only = True
 
     def texts() -> Iterator[str]:
         nonlocal number
@@ -151,15 +163,40 @@ def _csv_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
             yield line
 
     try:
-        for cells in csv.DictReader(texts(), strict=True):
+        for cells in csv.DictReader(texts(), strict=True, delimiter=separator):
+            header_only = False
             if None in cells:
-                yield number, BadRow(TOO_MANY_CELLS)
+                yield number, BadRow(TOO_MANY_CELLS.format(SEPARATORS[separator]))
             elif any(cell and cell.strip() for cell in cells.values()):
                 yield number, {name: unescaped(cell or "") for name, cell in cells.items()}
     except BadRow as error:
         yield number, error
     except csv.Error as error:
         yield number, BadRow(f"Not valid CSV: {error}.")
+    else:
+        if header_only and number:
+            yield 1, BadRow(ONLY_A_HEADER)
+
+
+def separator_of(file: BinaryIO) -> str:
+    """What parts the cells of a CSV: whatever parts its header into most; a comma, if nothing."""
+    header = file.readline(MAX_LINE_BYTES).decode("utf-8-sig", "replace")
+    file.seek(0)
+    return max(SEPARATORS, key=lambda each: len(next(csv.reader([header], delimiter=each), [])))
+
+
+def foreign_to(file: BinaryIO, format: str) -> str:
+    """What to do about a file that is of no format read here; empty if it may well be read."""
+    start = file.read(1024)
+    file.seek(0)
+    if format == "parquet":
+        return "" if start.startswith(b"PAR1") else "This is no Parquet file, in spite of its name."
+    for beginning, what_to_do in FOREIGN.items():
+        if start.startswith(beginning):
+            return what_to_do
+    if b"\0" in start:
+        return "This is no text in UTF-8. Save it as “CSV UTF-8”, as JSON Lines or as Parquet."
+    return ""
 
 
 def escaped(cell: str) -> str:

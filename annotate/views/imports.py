@@ -18,7 +18,7 @@ from annotate.access import Request, Role, project_for, upload_for
 from annotate.columns import FIELDS, guess, problems
 from annotate.importing import Imported, ImportFailed, Preview, import_labels, preview
 from annotate.models import Upload
-from annotate.readers import format_of, objects_in
+from annotate.readers import SEPARATORS, foreign_to, format_of, objects_in, separator_of
 
 LARGEST_UPLOAD = 200 * 2**20
 AS_IT_IS, LEFT_OUT = "=", ""
@@ -44,6 +44,8 @@ class FileForm(forms.Form):
                 f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
                 "Split it, or use the command import_labels."
             )
+        if file and (what_to_do := foreign_to(file.file, format_of(file.name))):
+            raise forms.ValidationError(what_to_do)
         return file
 
     def clean(self) -> dict[str, Any]:
@@ -178,6 +180,15 @@ def _seen(upload: Upload) -> Preview:
         return preview(file, kind=upload.kind or None, format=upload.format, columns=upload.columns)
 
 
+def _separator(upload: Upload) -> str:
+    """What parts the cells, where one would not take it for granted."""
+    if upload.format != "csv":
+        return ""
+    with upload.open() as file:
+        separator = separator_of(file)
+    return "" if separator == "," else SEPARATORS[separator]
+
+
 def _bring(upload: Upload, *, dry_run: bool) -> Imported:
     with upload.open() as file:
         return import_labels(
@@ -209,11 +220,13 @@ def _page(
         "seen": form.seen,
         "done": done,
         "failed": failed,
+        "is_import": "import" in request.POST,
     }
     status = 422 if form.errors else status
     if request.htmx:
         return render(request, "annotate/_import_result.html", context, status=status)
     context["seen"] = _seen(upload)  # as it was chosen now
+    context["separator"] = _separator(upload)
     return render(request, "annotate/prompts_import_one.html", context, status=status)
 
 

@@ -188,7 +188,8 @@ def test_two_columns_for_one_field_are_refused_and_named(at, come_with):
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.csv", "x.jsonl", "x.json"])
 def test_a_file_that_is_none_of_these_gets_a_page_that_says_so(name, at, come_with):
-    address = come_with(b"\x00\xff\xfePK\x03\x04 nonsense", name)
+    begins_well = b"PAR1" if name == "x.parquet" else b""  # or it is refused at once
+    address = come_with(begins_well + b"\xff\xfe nonsense", name)
     page = at.get(address)
     assert page.status_code == 200 and "No line could be read" in page.content.decode()
     assert at.post(address, {"import": ""}).status_code == 422
@@ -237,3 +238,47 @@ def test_another_operator_does_not_see_it(at, come_with, project, browse):
     otto = project.admit(name="otto", role="operator")
     assert browse(otto).get(address).status_code == 404
     assert address not in browse(otto).get(START).content.decode()
+
+
+# Files as people have them
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolon"), ("\t", "tab"), (",", "")])
+def test_the_separator_of_a_csv_is_found_and_told(at, come_with, separator, name):
+    rows = [("prompt", "completion"), ('"Tea, hot; and sweet?"', "Yes"), ("Rice?", "No")]
+    text = "\n".join(separator.join(row) for row in rows)
+    address = come_with(text.encode(), "x.csv")
+    page = at.get(address).content.decode()
+    assert (f"Read with a {name}" in page) == bool(name)
+    at.post(address, {"import": ""})
+    assert set(Demonstration.objects.values_list("text", flat=True)) == {"Yes", "No"}
+    assert Prompt.objects.filter(messages__0__content="Tea, hot; and sweet?").exists()
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "advice"),
+    [
+        (b"PK\x03\x04...", "answers.xlsx", "CSV UTF-8"),
+        (b"PK\x03\x04...", "answers.zip", "unpack the archive"),
+        (b"\xd0\xcf\x11\xe0...", "old.xls", "CSV UTF-8"),
+        (b"\x1f\x8b\x08...", "x.jsonl.gz", "Unpack it"),
+        (b"PAR1...", "x.csv", "ends in .parquet"),
+        ("prompt\n".encode("utf-16"), "x.csv", "UTF-8"),
+        (b"prompt\nx\n", "x.parquet", "no Parquet file"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_what_to_do(at, start, name, advice):
+    file = io.BytesIO(start)
+    file.name = name
+    reply = at.post(START, {"file": file})
+    assert reply.status_code == 422 and advice in reply.content.decode()
+    assert not Upload.objects.exists()
+
+
+def test_a_header_alone_says_so_before_anything_is_tried(at, come_with):
+    address = come_with(b"prompt,completion\n", "x.csv")
+    page = at.get(address).content.decode()
+    assert "Only the names of columns" in page and "Nothing was imported" not in page
+    checked = at.post(address, {"check": ""}).content.decode()
+    assert "1 of 1 line has a problem" in checked and "Nothing was imported" not in checked
+    assert "Nothing was imported" in at.post(address, {"import": ""}).content.decode()
