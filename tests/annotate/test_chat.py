@@ -1,5 +1,6 @@
 """A guest's way through the chat, with a model server over real HTTP."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -172,6 +173,14 @@ def test_the_page_costs_the_same_however_long_the_chat(
         Feedback.give(message=answer, user=gus, thumb_up=True)
     with django_assert_num_queries(8):
         client.get(address)
+
+
+def test_one_click_deletes_no_chat(live: Policy, gus: User, browse: Browse) -> None:
+    client = browse(gus)
+    chat = ask(client).conversation
+    page = client.get(reverse("chat_conversation", args=["cooking", chat.pk])).content.decode()
+    [folded] = re.findall(r"<details class=\"stack tight\">(.*?)</details>", page, re.DOTALL)
+    assert "Delete this chat…</summary>" in folded and "Delete it for good" in folded
 
 
 def test_deleting_a_chat_deletes_it(live: Policy, gus: User, browse: Browse) -> None:
