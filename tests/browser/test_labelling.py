@@ -225,3 +225,25 @@ def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_
     page.get_by_role("button", name="All bad").click()
     expect_done(page)
     assert newest(site).endswith("all_bad")
+
+
+def test_a_prompt_of_ones_own_survives_a_reload(site: Site, sign_in, desk):
+    desk([])
+    site.shell("from annotate.models import Project\n"
+               "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
+    page = sign_in("alice").page
+    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    page.get_by_label("The instruction").fill("Name the colour.")
+    page.get_by_role("button", name="One more pair").click()
+    for number in range(1, 5):
+        page.get_by_label(f"Query {number}").fill(f"thing {number}")
+        page.get_by_label(f"Response {number}").fill(f"colour {number}")
+    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    expect(page.get_by_label("The instruction")).to_have_value("")
+    page.get_by_role("button", name="Restore it").click()
+    expect(page.get_by_label("The instruction")).to_have_value("Name the colour.")
+    expect(page.get_by_label("Response 4")).to_have_value("colour 4")
+    page.get_by_role("button", name="Save the prompt").click()
+    expect(page.get_by_text("saved and in use")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("button", name="Restore it")).to_be_hidden()

@@ -1,9 +1,10 @@
 // What writing and ranking share: drafts, active time, keys, the undo bar.
 // The work form is swapped by htmx, so everything is bound anew to each form.
 
+import { dropCopy, keepCopy, offerCopy, valuesOf } from "./drafts.js";
+
 const IDLE_MS = 60_000;
 const REST_MS = 3_000;
-const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
 
 /** Calls `start(form)` for the work form on the page, and for each that comes after it. */
 export function onWork(start) {
@@ -35,35 +36,6 @@ document.addEventListener("htmx:afterSettle", (event) => {
 
 // Drafts
 
-const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
-const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
-const copyKey = (address) => `draft:${address}`;
-
-function fill(form, values) {
-  const given = new Map();
-  for (const [name, value] of JSON.parse(values)) given.set(name, [...(given.get(name) ?? []), value]);
-  for (const field of form.elements) {
-    if (!field.name || field.type === "submit" || field.type === "button" || isOwn(field.name)) continue;
-    const wanted = given.get(field.name) ?? [];
-    if (field.type === "radio" || field.type === "checkbox") field.checked = wanted.includes(field.value);
-    else field.value = wanted[0] ?? "";
-  }
-  form.dispatchEvent(new Event("input", { bubbles: true }));
-}
-
-function offerCopy(form, address) {
-  const copy = JSON.parse(localStorage.getItem(copyKey(address)) ?? "null");
-  const banner = document.getElementById("restore");
-  if (!copy || copy.values === valuesOf(form) || copy.time <= Number(form.dataset.drafted || 0)) return;
-  banner.hidden = false;
-  banner.addEventListener("click", (event) => {
-    if (event.target.closest("[data-restore]")) fill(form, copy.values);
-    else if (event.target.closest("[data-discard]")) localStorage.removeItem(copyKey(address));
-    else return;
-    banner.hidden = true;
-  });
-}
-
 onWork((form) => {
   const address = new URL(form.action).pathname;
   const state = document.getElementById("draft-state");
@@ -78,8 +50,7 @@ onWork((form) => {
     form.dispatchEvent(new CustomEvent("autosave"));
   };
   const changed = () => {
-    const copy = { values: valuesOf(form), time: Math.floor(Date.now() / 1000) };
-    if (copy.values !== saved) localStorage.setItem(copyKey(address), JSON.stringify(copy));
+    if (valuesOf(form) !== saved) keepCopy(form, address);
     clearTimeout(timer);
     timer = setTimeout(save, REST_MS);
   };
@@ -143,7 +114,7 @@ function watchUndo() {
   const bar = document.getElementById("just-saved");
   if (!bar || bar.dataset.watched) return;
   bar.dataset.watched = "yes";
-  localStorage.removeItem(copyKey(bar.dataset.address));
+  dropCopy(bar.dataset.address);
   setTimeout(() => bar.querySelector("button").remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
 }
 document.addEventListener("htmx:afterSettle", watchUndo);

@@ -1,0 +1,52 @@
+// What is typed is kept in this browser too, and offered after a crash or a lost connection.
+
+const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
+const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
+export const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
+const copyKey = (address) => `draft:${address}`;
+
+export function keepCopy(form, address) {
+  const copy = { values: valuesOf(form), time: Math.floor(Date.now() / 1000) };
+  localStorage.setItem(copyKey(address), JSON.stringify(copy));
+}
+
+export const dropCopy = (address) => localStorage.removeItem(copyKey(address));
+
+function fill(form, values) {
+  const given = new Map();
+  for (const [name, value] of JSON.parse(values)) given.set(name, [...(given.get(name) ?? []), value]);
+  for (const field of form.elements) {
+    if (!field.name || field.type === "submit" || field.type === "button" || isOwn(field.name)) continue;
+    const wanted = given.get(field.name) ?? [];
+    if (field.type === "radio" || field.type === "checkbox") field.checked = wanted.includes(field.value);
+    else field.value = wanted[0] ?? "";
+  }
+  const missing = [...given].filter(([name]) => !form.elements[name]);
+  if (missing.length) grow(form, missing);
+  form.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+/** A copy with more rows than the form has: the site makes a form with as many. */
+function grow(form, missing) {
+  const more = form.elements.more;
+  if (!more) return;
+  for (const [name, [value]] of missing) {
+    const field = Object.assign(document.createElement("input"), { type: "hidden", name, value });
+    form.append(field);
+  }
+  more.click();
+}
+
+/** Shows the banner if the copy says something that the form does not, and is no older. */
+export function offerCopy(form, address) {
+  const copy = JSON.parse(localStorage.getItem(copyKey(address)) ?? "null");
+  const banner = document.getElementById("restore");
+  if (!copy || copy.values === valuesOf(form) || copy.time <= Number(form.dataset.drafted || 0)) return;
+  banner.hidden = false;
+  banner.addEventListener("click", (event) => {
+    if (event.target.closest("[data-restore]")) fill(form, copy.values);
+    else if (event.target.closest("[data-discard]")) dropCopy(address);
+    else return;
+    banner.hidden = true;
+  });
+}
