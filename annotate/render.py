@@ -3,8 +3,10 @@
 Raw HTML in the source stays text; what the renderer made passes an allow-list as the last step."""
 
 from functools import lru_cache
+from typing import Any
 
 import nh3
+from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from pygments import highlight
@@ -29,12 +31,21 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
     return highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix="hl-"))
 
 
+def _fence(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    """Code as code; a fence around nothing as what was typed, for it would be an empty bar."""
+    token = tokens[index]
+    if token.content.strip():
+        return str(renderer.fence(tokens, index, options, env))
+    return f"<p>{escape(token.markup + token.info)}</p>\n"
+
+
 # No images: an address in a model's answer must not make the reader's browser call it.
 _markdown = (
     MarkdownIt("commonmark", {"html": False, "breaks": True, "highlight": _highlight})
     .enable(["table", "strikethrough"])
     .disable("image")
 )
+_markdown.add_render_rule("fence", _fence)
 
 
 @lru_cache(maxsize=512)

@@ -172,6 +172,8 @@ def test_there_are_enough_payloads() -> None:
         ("a\nb", "a<br>"),
         ("| a |\n|---|\n| b |", "<td>b</td>"),
         ("```python\ndef f(): pass\n```", '<span class="hl-k">def</span>'),
+        ("```\n```", "<p>```</p>"),
+        ("```a<b", "<p>```a&lt;b</p>"),
         ("```nonsense\na < b\n```", "a &lt; b"),
         ("3. c", '<ol start="3">'),
         ("<b>bold</b>", "&lt;b&gt;bold&lt;/b&gt;"),
