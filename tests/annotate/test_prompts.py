@@ -61,7 +61,7 @@ def test_the_list_shows_counts_and_pages(at, rank_task, new_prompt):
         new_prompt(f"Filler {number}")
     first = at.get(url()).content.decode()
     assert "51 prompts" in first
-    assert '<td class="number">3</td>' in first
+    assert 'data-label="Completions">3</td>' in first
     assert "Filler 49" not in first
     onward = re.search(r'href="(\?after=\d+)">Next', first).group(1)
     second = at.get(url(onward)).content.decode()
