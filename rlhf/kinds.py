@@ -227,6 +227,7 @@ def distil(run: Run, completions: list[Completion]) -> int:
             prompt_id=each.prompt_id,
             labeler=labeler,
             text=each.text,
+            distilled_from=policy,
             source=f"distilled by run {run.pk}",
         )
         for each in whole

@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import Count, Q
 
 from annotate.models import Policy, Project, User
+from rlhf.descent import descendants_of
 from rlhf.models import RewardModel, Run, Snapshot, TrainedPolicy
-from rlhf.models.withdrawals import Descendants, descendants_of
 from rlhf.selection import HELD_OUT
 
 Plain = dict[str, Any]
@@ -79,6 +79,7 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "sha256": snapshot.sha256,
         "frozen_at": snapshot.frozen_at.isoformat(),
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
+        "distilled_from": _teachers(snapshot),
         "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
         "held_out": _held_out(snapshot),
         "prompts": snapshot.prompts.count(),
@@ -86,6 +87,12 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "documents": snapshot.documents.count(),
         "labelers": labelers_of(snapshot),
     }
+
+
+def _teachers(snapshot: Snapshot) -> list[Plain]:
+    """The policies whose answers are demonstrations in it."""
+    teachers = Policy.objects.filter(distillations__snapshots=snapshot).distinct().order_by("pk")
+    return [{"id": each.pk, "policy": each.name} for each in teachers]
 
 
 def _held_out(snapshot: Snapshot) -> int:
@@ -123,17 +130,23 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
 
 
 def reach_of(person: User, project: Project) -> Plain:
-    """What somebody's data went into: snapshots, the runs made of them, and every policy that
-    descends from those."""
+    """What somebody's data went into: snapshots, the runs made of them, every policy that descends
+    from those, and what learnt from the answers of such a policy."""
     mine = Snapshot.objects.of_project(project).with_data_of(User.objects.filter(pk=person.pk))
-    snapshots = list(mine.select_related("run__round").order_by("pk"))
-    made = descendants_of([snapshot.pk for snapshot in snapshots])
+    made = descendants_of(mine)
+    snapshots = Snapshot.objects.filter(pk__in=made.snapshots).select_related("run__round")
     runs = Run.objects.select_related("round").order_by("pk").in_bulk(made.runs).values()
     return {
         "labeler": person.username,
         "name": person.display_name,
         "snapshots": [
-            {"id": each.pk, "sha256": each.sha256, **_named(each.run)} for each in snapshots
+            {
+                "id": each.pk,
+                "sha256": each.sha256,
+                "distilled": each not in mine,
+                **_named(each.run),
+            }
+            for each in snapshots.order_by("pk")
         ],
         "runs": [{"id": run.pk, "state": run.get_state_display(), **_named(run)} for run in runs],
         "rounds": sorted({run.round.number for run in runs if run.round}),
@@ -146,9 +159,3 @@ def reach_of(person: User, project: Project) -> Plain:
 
 def _named(run: Run) -> Plain:
     return {"round": run.round.number if run.round else None, "kind": run.get_kind_display()}
-
-
-def stale_in(project: Project) -> Descendants:
-    """Ids of the runs and policies made of data that was withdrawn since."""
-    stale = Snapshot.objects.stale(project).values_list("pk", flat=True)
-    return descendants_of(list(stale))

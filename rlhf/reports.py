@@ -12,8 +12,8 @@ from django.db.models import Prefetch
 
 from annotate.models import Policy, Project
 from annotate.models.prompts import content_hash
+from rlhf.descent import stale_in
 from rlhf.launcher import last_lines
-from rlhf.lineage import stale_in
 from rlhf.models import Evaluation, Round, Run, Sample
 
 State = Run.State

@@ -13,10 +13,10 @@ from django.utils import timezone
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
 from rlhf.data_checks import Finding
+from rlhf.descent import stale_in
 from rlhf.learning.config import from_dict
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.learning.hyperparameters import ConfigError
-from rlhf.lineage import stale_in
 from rlhf.models import Round, Run
 from rlhf.models.runs import lock_project
 from rlhf.preflight import NotReady, check_base, preflight

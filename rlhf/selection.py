@@ -25,6 +25,7 @@ from annotate.models import (
 from annotate.models.feedback import FeedbackQuerySet
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import PromptQuerySet
+from rlhf.descent import stale_in
 from rlhf.models.documents import Document, DocumentQuerySet
 from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
 
@@ -76,7 +77,10 @@ EVERYTHING = Filters()
 
 
 def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    return _passing(Demonstration.objects.of_project(project), project, filters)
+    """Without what a policy said that owes something to withdrawn data."""
+    labels = _passing(Demonstration.objects.of_project(project), project, filters)
+    stale = stale_in(project).policies
+    return labels.exclude(distilled_from__in=stale) if stale else labels
 
 
 def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:

@@ -7,11 +7,19 @@ from typing import Any
 from django.db import models
 
 from annotate.models.labels import Label
+from annotate.models.policies import Policy
 from annotate.models.work import Assignment
 
 
 class Demonstration(Label):
     text = models.TextField()
+    distilled_from = models.ForeignKey(
+        Policy,
+        models.PROTECT,
+        null=True,
+        related_name="distillations",
+        help_text="The policy whose answer this is: it owes something to all who taught that one.",
+    )
 
     class Meta(Label.Meta):
         abstract = False

@@ -10,7 +10,7 @@ from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ra
 from annotate.models.chat import PROMPT_SOURCE
 from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
-from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
+from rlhf.models.withdrawals import prompts_of_guests
 
 
 class SnapshotQuerySet(models.QuerySet["Snapshot"]):
@@ -38,10 +38,6 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
         for rows in holding:
             found |= Q(pk__in=rows.values("snapshot"))
         return self.filter(found)
-
-    def stale(self, project: Project) -> SnapshotQuerySet:
-        """Those that hold data of somebody who has withdrawn it since."""
-        return self.of_project(project).with_data_of(withdrawn_from(project))
 
 
 class Snapshot(models.Model):

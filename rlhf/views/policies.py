@@ -10,9 +10,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User
+from rlhf.descent import stale_in
 from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
 from rlhf.gate import conditions
-from rlhf.lineage import lineage_of, reach_of, stale_in
+from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run, Withdrawal
 from rlhf.preflight import NotReady
 from rlhf.promotion import challenge, previous_live, promote, reject, roll_back

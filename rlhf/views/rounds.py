@@ -15,9 +15,9 @@ from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
 from rlhf.comparison import MOST, compare_rounds
+from rlhf.descent import stale_in
 from rlhf.forms import FiltersForm, RoundForm, in_fields
 from rlhf.learning.hyperparameters import ConfigError
-from rlhf.lineage import stale_in
 from rlhf.models import Round
 from rlhf.plan import Planned, plan_round
 from rlhf.preflight import NotReady, preflight

@@ -10,8 +10,8 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from annotate.models import Completion, Conversation, Feedback, Message, Policy
+from rlhf.descent import stale_in
 from rlhf.leases import claim
-from rlhf.lineage import stale_in
 from rlhf.models import Document, Round, Run, Withdrawal
 from rlhf.models.documents import texts_in
 from rlhf.preflight import NotReady, preflight
@@ -139,6 +139,17 @@ def test_a_policy_is_stale_when_a_guest_deletes_the_chat_and_withdraws(
     Withdrawal.withdraw(project, person=gus, by=olga)
     stale = project.policies.filter(pk__in=stale_in(project).policies)
     assert [policy.name for policy in stale] == ["r1-kto"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reward_model_makes_no_policy_stale_that_did_not_learn_from_it(
+    project, given, labels, base, bob, olga, fake_trainer
+):
+    turn(launch_round(project, by=olga, base=base, recipe="tiny", stages=["reward", "kto"]))
+    Withdrawal.withdraw(project, person=bob, by=olga)  # who has ranked, and given no thumb
+    stale = stale_in(project)
+    assert [run.kind for run in project.runs.filter(pk__in=stale.runs)] == ["reward"]
+    assert stale.policies == []
 
 
 def test_thumbs_of_new_guests_wait_for_a_look_and_the_preflight_says_so(project, given, base, gus):

@@ -5,10 +5,11 @@ import pytest
 from django.core.management import call_command
 
 from annotate.models import Completion, Conversation, Message, Policy, Project, User
+from rlhf.descent import stale_in
 from rlhf.leases import claim
-from rlhf.lineage import lineage_of, reach_of, stale_in
+from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run, Snapshot, Withdrawal
-from rlhf.rounds import launch_round
+from rlhf.rounds import launch_round, launch_sampling
 from rlhf.selection import Filters, demonstrations, rankings
 from rlhf.selection import prompts as selected_prompts
 from rlhf.supervisor import supervise
@@ -37,7 +38,8 @@ def history(
     project, labels, base, olga, alice, bob, gus, prompts, fake_trainer, monkeypatch
 ) -> None:
     """Round 1 from base with everybody; round 2 from its policy with Alice alone, and a prompted
-    policy on that; round 3 from base with Alice alone."""
+    policy on that; round 3 from base with Alice alone; round 4 from base with what the prompted
+    policy said."""
     monkeypatch.setattr("rlhf.supervisor.LOOK_EVERY", 0.05)
     fake_trainer(steps=2)
     asked_in_chat(project, gus, prompts[:1], base)
@@ -51,8 +53,21 @@ def history(
     launch_round(project, by=olga, base=first, recipe="tiny", filters=only_alice)
     work_until_idle()
     second = Policy.objects.get(name="r2-ppo")
-    Policy.objects.create(project=project, name="prompted", origin="prompted", parent=second)
+    prompted = {"name": "prompted", "origin": "prompted", "folder": second.folder}
+    Policy.objects.create(project=project, parent=second, **prompted)
     launch_round(project, by=olga, base=base, recipe="tiny", filters=only_alice)
+    work_until_idle()
+    distil_and_learn(project, by=olga, teacher="prompted", base=base, stages=["sft"])
+
+
+def distil_and_learn(project, *, by: User, teacher: str, **fields) -> None:
+    """A round that learns from the answers of a policy, and from nothing else."""
+    policy = project.policies.get(name=teacher)
+    asked = list(project.prompts.exclude(source="chat"))
+    launch_sampling(project, by=by, policies=[policy], k=1, prompts=asked, distil=True)
+    work_until_idle()
+    student = project.labeler_named(f"policy {teacher}")
+    launch_round(project, by=by, recipe="tiny", filters=Filters(labelers=(student.pk,)), **fields)
     work_until_idle()
 
 
@@ -72,7 +87,8 @@ def holds(snapshot: Snapshot, person: User) -> bool:
 
 def brute_force(person: User) -> tuple[set[int], set[int], set[str]]:
     """Ids of snapshots and runs, names of policies, by walking back from every one of them."""
-    snapshots = {each.pk for each in Snapshot.objects.all() if holds(each, person)}
+    snapshots: set[int] = set()
+    policies: set[str] = set()
 
     def is_made_of_it(policy: Policy) -> bool:
         found = False
@@ -82,7 +98,14 @@ def brute_force(person: User) -> tuple[set[int], set[int], set[str]]:
             found |= any(part and part["snapshot"]["id"] in snapshots for part in parts)
         return found
 
-    policies = {each.name for each in Policy.objects.all() if is_made_of_it(each)}
+    def repeats_one(snapshot: Snapshot) -> bool:
+        shown = snapshot.demonstrations.exclude(distilled_from=None)
+        return any(each.distilled_from.name in policies for each in shown)
+
+    before = None
+    while before != (before := (len(snapshots), len(policies))):
+        snapshots |= {e.pk for e in Snapshot.objects.all() if holds(e, person) or repeats_one(e)}
+        policies |= {each.name for each in Policy.objects.all() if is_made_of_it(each)}
     runs = set()
     for run in Run.objects.exclude(kind="evaluate").filter(snapshot__isnull=False):
         earlier = run.round.runs.filter(position__lte=run.position, snapshot__pk__in=snapshots)
@@ -92,7 +115,7 @@ def brute_force(person: User) -> tuple[set[int], set[int], set[str]]:
 
 
 def test_what_was_made_of_somebodys_data_is_named_exactly(history, project, rita, bob, olga):
-    for name, snapshots in (("alice", 6), ("bob", 1), ("gus", 3), ("rita", 0)):
+    for name, snapshots in (("alice", 7), ("bob", 2), ("gus", 4), ("rita", 0)):
         person = User.objects.get(username=name)
         reach = reach_of(person, project)
         named = (
@@ -107,9 +130,9 @@ def test_what_was_made_of_somebodys_data_is_named_exactly(history, project, rita
     Withdrawal.withdraw(project, person=bob, by=olga)
     Withdrawal.withdraw(project, person=bob, by=olga)
     snapshots, runs, policies = brute_force(bob)
-    assert policies == {"r1-ppo", "r2-sft", "r2-ppo", "prompted"}
+    assert policies == {"r1-ppo", "r2-sft", "r2-ppo", "prompted", "r4-sft"}
     stale = stale_in(project)
-    assert {each.pk for each in Snapshot.objects.stale(project)} == snapshots
+    assert set(stale.snapshots) == snapshots
     assert set(stale.runs) == runs
     assert {each.name for each in Policy.objects.filter(pk__in=stale.policies)} == policies
 
@@ -129,6 +152,15 @@ def test_nothing_withdrawn_is_selected_even_under_an_old_moment(project, labels,
     assert not rankings(project, old).filter(labeler=bob).exists()
     assert not demonstrations(project, old).filter(labeler=bob).exists()
     assert count(project, old)["rankings"] == 16
+
+
+def test_answers_of_a_policy_made_of_withdrawn_data_teach_no_other(history, project, bob, olga):
+    distilled = demonstrations(project).exclude(distilled_from=None)
+    taught = count(project)["demonstrations"]
+    assert {each.distilled_from.name for each in distilled} == {"prompted"}
+    Withdrawal.withdraw(project, person=bob, by=olga)
+    assert not demonstrations(project).exclude(distilled_from=None).exists()
+    assert count(project)["demonstrations"] == taught - 15  # of 19, four are held out
 
 
 def test_a_guests_prompts_go_with_all_that_was_said_of_them(
@@ -164,8 +196,8 @@ def test_an_operator_withdraws_on_the_page_and_starts_anew(history, project, bro
     assert marked == len(stale_in(project).policies) > 0
 
     assert browse(alice).post("/p/cooking/rounds/2/again/").status_code == 403
-    assert client.post("/p/cooking/rounds/2/again/").url == "/p/cooking/rounds/4/"
-    second, again = (project.rounds.get(number=number) for number in (2, 4))
+    assert client.post("/p/cooking/rounds/2/again/").url == "/p/cooking/rounds/5/"
+    second, again = (project.rounds.get(number=number) for number in (2, 5))
     # Bob ranked but demonstrated nothing: the SFT policy of round 1 owes him nothing.
     assert (second.base.name, again.base.name) == ("r1-ppo", "r1-sft")
     configs = [{run.kind: run.config for run in round.runs.all()} for round in (second, again)]
@@ -176,4 +208,5 @@ def test_an_operator_withdraws_on_the_page_and_starts_anew(history, project, bro
     out = StringIO()
     call_command("withdraw", "bob", project="cooking", stdout=out)
     assert "stale: policy r1-ppo" in out.getvalue() and "r1-sft" not in out.getvalue()
-    assert out.getvalue().count("stale: snapshot") == 1
+    assert "stale: policy r4-sft" in out.getvalue()
+    assert out.getvalue().count("stale: snapshot") == 2
