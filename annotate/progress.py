@@ -20,7 +20,7 @@ from annotate.models import (
     Review,
     Task,
 )
-from annotate.models.work import AssignmentQuerySet
+from annotate.models.work_querysets import AssignmentQuerySet
 
 State = Assignment.State
 PACE_DAYS = 7

@@ -32,7 +32,7 @@ from annotate.models import (
 from annotate.models.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.models.policies import CompletionQuerySet
 from annotate.models.prompts import PromptQuerySet
-from annotate.models.work import TaskQuerySet
+from annotate.models.work_querysets import TaskQuerySet
 from feedback_site.prepared import prepared
 
 Kind = Task.Kind

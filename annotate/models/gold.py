@@ -15,7 +15,8 @@ from django.db.models.functions import Now
 
 from annotate.agreement import Order, concordance
 from annotate.models.people import MOST_TO_QUALIFY, Membership
-from annotate.models.work import Assignment, Task, TaskQuerySet
+from annotate.models.work import Assignment, Task
+from annotate.models.work_querysets import TaskQuerySet
 from feedback_site.prepared import prepared
 
 if TYPE_CHECKING:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
-from django.db.models.functions import Coalesce, Now
+from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models.people import Project, User
 from annotate.models.policies import Completion
 from annotate.models.prompts import Prompt
+from annotate.models.work_querysets import AssignmentQuerySet, TaskQuerySet
 from feedback_site.prepared import prepared, prepared_update
 
 if TYPE_CHECKING:
@@ -24,86 +25,6 @@ if TYPE_CHECKING:
 
 UNDO_WINDOW = timedelta(seconds=30)
 SENT_BACK_LEASE = timedelta(days=3)
-
-
-class TaskQuerySet(models.QuerySet["Task"]):
-    def of_project(self, project: Project) -> Self:
-        return self.filter(project=project)
-
-    def open(self) -> Self:
-        return self.filter(closed_at=None)
-
-    def closed(self) -> Self:
-        return self.exclude(closed_at=None)
-
-    def with_subjects(self) -> Self:
-        """Reviews with the prompt, and `answers`: how many answers they are of."""
-        answers = Count(
-            "subject__assignments",
-            filter=Q(subject__assignments__state=Assignment.State.SUBMITTED),
-        )
-        return self.select_related("prompt", "subject").annotate(answers=answers)
-
-    def with_decisions(self) -> Self:
-        """Reviews with `decisions`: how they were ended, by whom, with what verdicts."""
-        ended = Assignment.objects.submitted().select_related("labeler")
-        ended = ended.prefetch_related("reviews")
-        return self.prefetch_related(Prefetch("assignments", ended, to_attr="decisions"))
-
-    def of_kind(self, *kinds: str) -> Self:
-        return self.filter(kind__in=kinds)
-
-    def of_batch(self, batch: str) -> Self:
-        return self.filter(batch=batch)
-
-    def with_a_place_for(self, labeler: User) -> Self:
-        """Tasks that want one answer more than the others have given or hold a lease to give."""
-        taken = (
-            Assignment.objects.filter(task=OuterRef("pk"))
-            .exclude(labeler=labeler)
-            .holding_a_place()
-            .order_by()
-            .values("task")
-            .annotate(n=Count("pk"))
-            .values("n")
-        )
-        return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
-
-    def answered(self) -> Self:
-        """Tasks that have all the answers they want."""
-        answers = Assignment.objects.filter(task=OuterRef("pk")).submitted().order_by()
-        counted = answers.values("task").annotate(n=Count("pk")).values("n")
-        return self.alias(answers_in=Subquery(counted)).filter(answers_in__gte=F("overlap"))
-
-    def ordinary(self) -> Self:
-        return self.filter(gold=None)
-
-    def gold(self) -> Self:
-        """Open tasks with a known answer that people are measured by."""
-        return self.open().filter(gold__isnull=False, is_practice=False)
-
-    def practice(self) -> Self:
-        return self.open().filter(gold__isnull=False, is_practice=True)
-
-    def without_labels_by(self, labeler: User) -> Self:
-        """Without the prompts to which this labeler gave a label."""
-        return self.exclude(Exists(_prompts_labelled_by(labeler)))
-
-    def new_to(self, labeler: User) -> Self:
-        """Without what this labeler answered, skipped or holds; an expired lease may come back."""
-        met = Assignment.objects.filter(task=OuterRef("pk"), labeler=labeler).exclude(
-            state=Assignment.State.LEASED, leased_until__lte=Now()
-        )
-        return self.filter(~Exists(met))
-
-    def not_reviewing(self, labeler: User) -> Self:
-        """Without the reviews of prompts to which this labeler gave a label."""
-        return self.exclude(Q(kind=Task.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))
-
-
-def _prompts_labelled_by(labeler: User) -> models.QuerySet[Prompt]:
-    has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
-    return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
 
 class Task(models.Model):
@@ -236,80 +157,6 @@ class Task(models.Model):
         # Asked once its row is held: whoever opens it holds that row too.
         if review and not review.assignments.exists():
             review.delete()
-
-
-class AssignmentQuerySet(models.QuerySet["Assignment"]):
-    def by(self, labeler: User) -> Self:
-        return self.filter(labeler=labeler)
-
-    def of_project(self, project: Project) -> Self:
-        return self.filter(task__project=project)
-
-    def of_kind(self, *kinds: str) -> Self:
-        return self.filter(task__kind__in=kinds)
-
-    def leased(self) -> Self:
-        return self.filter(state=Assignment.State.LEASED, leased_until__gt=Now())
-
-    def expired(self) -> Self:
-        return self.filter(state=Assignment.State.LEASED, leased_until__lte=Now())
-
-    def submitted(self) -> Self:
-        return self.filter(state=Assignment.State.SUBMITTED)
-
-    def ended(self) -> Self:
-        return self.exclude(ended_at=None)
-
-    def ordinary(self) -> Self:
-        return self.filter(trial="")
-
-    def of_trial(self, trial: str) -> Self:
-        return self.filter(trial=trial)
-
-    def leased_after(self, moment: datetime) -> Self:
-        return self.filter(created_at__gt=moment)
-
-    def with_gold(self) -> Self:
-        return self.select_related("task__gold", "task__project").prefetch_related(
-            "task__gold__placements", "rankings__placements", "demonstrations"
-        )
-
-    def timed(self) -> Self:
-        return self.filter(state=Assignment.State.SUBMITTED, active_seconds__gt=0)
-
-    def sent_back(self) -> Self:
-        """What a reviewer wants done anew."""
-        return self.filter(state=Assignment.State.LEASED).exclude(sent_back=None)
-
-    def skipped_with_note(self) -> Self:
-        return self.filter(state=Assignment.State.SKIPPED).exclude(skip_note="")
-
-    def with_draft(self) -> Self:
-        return self.exclude(drafted_at=None)
-
-    def holding_a_place(self) -> Self:
-        return self.filter(
-            Q(state=Assignment.State.SUBMITTED)
-            | Q(state=Assignment.State.LEASED, leased_until__gt=Now())
-        )
-
-    def submitted_within(self, window: timedelta) -> Self:
-        return self.filter(state=Assignment.State.SUBMITTED, ended_at__gt=Now() - window)
-
-    def with_answers(self, edit_window: timedelta) -> Self:
-        """Everything a list of one's work shows, at a constant number of queries. Adds
-        `is_expired`, and `is_recent`: submitted so lately that it may be edited."""
-        return (
-            self.select_related("task__prompt", "sent_back")
-            .prefetch_related("demonstrations__snapshots", "rankings__snapshots")
-            .prefetch_related(
-                "rankings__placements", "demonstrations__reviews", "rankings__reviews"
-            )
-            .annotate(
-                is_expired=Q(leased_until__lte=Now()),
-                is_recent=Q(ended_at__gt=Now() - edit_window),
-            )
-        )
 
 
 class Assignment(models.Model):

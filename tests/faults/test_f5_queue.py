@@ -32,7 +32,7 @@ from annotate.models import (
 )
 from annotate.models.labels import Conflict
 from annotate.models.reviews import labels_under_review
-from annotate.models.work import TaskQuerySet
+from annotate.models.work_querysets import TaskQuerySet
 from annotate.queue import next_assignment, tasks_for
 from tests.faults.conftest import IS_LONG, SEED, sized
 
