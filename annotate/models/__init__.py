@@ -1,9 +1,10 @@
 """Who said what, and what people thought of it."""
 
-from annotate.models.chat import Conversation, Message
+from annotate.models.chat import Conversation
 from annotate.models.demonstrations import Demonstration
 from annotate.models.feedback import Feedback
 from annotate.models.flags import PromptFlag
+from annotate.models.messages import Message
 from annotate.models.people import Guideline, Membership, Project, User
 from annotate.models.playground import Cell, Grid
 from annotate.models.policies import Completion, Policy

@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from annotate.models.chat import PROMPT_SOURCE, Message
+from annotate.models.messages import PROMPT_SOURCE, Message
 from annotate.models.people import Membership, MembershipQuerySet, Project, User
 from annotate.models.policies import Completion
 from annotate.models.work import Task

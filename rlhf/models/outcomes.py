@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
-from annotate.models.chat import PROMPT_SOURCE
+from annotate.models.messages import PROMPT_SOURCE
 from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
 from rlhf.models.withdrawals import prompts_of_guests

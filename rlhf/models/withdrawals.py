@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from annotate.models import Project, Prompt, User
-from annotate.models.chat import PROMPT_SOURCE
+from annotate.models.messages import PROMPT_SOURCE
 
 
 def prompts_of_guests(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:

@@ -1,17 +1,22 @@
-"""What the tests of imports share."""
+"""What the tests of imports share, and those of the API."""
 
 import io
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.test import Client
 
 from annotate.importing import Imported, import_labels
 from annotate.models import (
+    ApiToken,
     Completion,
     Demonstration,
     Feedback,
     Placement,
     Policy,
+    Project,
     Prompt,
     Ranking,
     User,
@@ -43,3 +48,28 @@ def rows() -> dict[str, int]:
 def ranking(**changes):
     line = {"prompt": "Which?", "completions": ["a", "b", "c"], "ranks": [1, 2, 2]}
     return {**line, **changes}
+
+
+@pytest.fixture
+def issue(project: Project, gus: User) -> Callable[..., str]:
+    """Makes a token and hands out its secret."""
+
+    def make(**fields: Any) -> str:
+        fields = {"project": project, "user": gus, "scopes": ApiToken.Scope.values, **fields}
+        return ApiToken.issue(**fields)[1]
+
+    return make
+
+
+@pytest.fixture
+def call(client: Client, issue: Callable[..., str]) -> Callable[..., Any]:
+    """call(address, body) with a token that may do everything; GET without a body."""
+
+    def send(address: str, body: Any = None, *, token: str | None = None, **extra: Any) -> Any:
+        headers = {"Authorization": f"Bearer {token or issue()}", **extra}
+        if body is None:
+            return client.get(address, headers=headers)
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        return client.post(address, text, content_type="application/json", headers=headers)
+
+    return send

@@ -24,7 +24,7 @@ from annotate.models import (
     Task,
     User,
 )
-from annotate.models import chat as chat_models
+from annotate.models import messages as message_models
 from feedback_site import bell
 
 Browse = Callable[[User], Client]
@@ -273,7 +273,7 @@ def test_what_may_not_or_is_not_whole_stays_in_the_chat(
 def test_one_guest_does_not_fill_the_data(
     new_answer: Callable[..., Message], gus: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_models, "HARVEST_LIMIT", 2)
+    monkeypatch.setattr(message_models, "HARVEST_LIMIT", 2)
     for number in range(3):
         message = new_answer(gus, f"Question {number}")
         jobs.harvest(Feedback.give(message=message, user=gus, thumb_up=True).pk)
