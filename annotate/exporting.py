@@ -23,7 +23,7 @@ from typing import IO, Any
 from django.conf import settings
 
 from annotate.agreement import concordance
-from annotate.models import Demonstration, Feedback, Placement, Project, Ranking, User
+from annotate.models import Demonstration, Feedback, Placement, Policy, Project, Ranking, User
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import Messages, PromptQuerySet, content_hash
 from annotate.readers import escaped, format_of
@@ -257,6 +257,7 @@ def _agreed(labels: list[Ranking]) -> Line:
         "completions": [p.completion.text for p in placed],
         "ranks": [tiers.index(sums[p.completion_id]) + 1 for p in placed],
         "policies": [p.completion.policy.name for p in placed],
+        "finish_reasons": [p.completion.finish_reason for p in placed],
         "labelers": len(labels),
         "agreement": sum(each.concordant for each in met) / compared if compared else None,
         "source": prompt.source,
@@ -281,6 +282,7 @@ def _comparisons(export: Export) -> Iterator[Line]:
                 "chosen": _message(better.completion.text),
                 "rejected": _message(worse.completion.text),
                 "policies": [better.completion.policy.name, worse.completion.policy.name],
+                "finish_reasons": [each.completion.finish_reason for each in (better, worse)],
                 **about,
             }
             if label.strength:
@@ -296,12 +298,13 @@ def _feedback(export: Export) -> Iterator[Line]:
         thumbs = thumbs.filter(completion__prompt__in=export.prompts)
     related = ("user", "message__policy", "completion__prompt", "completion__policy")
     for thumb in thumbs.select_related(*related).order_by("pk").iterator(CHUNK):
-        prompt, text, policy = _judged(thumb)
+        prompt, policy, text, ended_by = _judged(thumb)
         yield {
             "prompt": prompt,
             "completion": _message(text),
             "label": thumb.thumb_up,
-            "policies": [policy],
+            "policies": [policy.name],
+            "finish_reasons": [ended_by],
             "reasons": thumb.reasons,
             "note": thumb.note,
             "wanted_answer": thumb.wanted_answer,
@@ -333,12 +336,12 @@ def _placed(export: Export) -> Iterator[tuple[Ranking, list[Placement]]]:
         yield label, sorted(label.placements.all(), key=lambda each: each.completion.text_hash)
 
 
-def _judged(thumb: Feedback) -> tuple[Messages, str, str]:
-    """(conversation, answer, name of the policy) a thumb is about."""
-    if thumb.completion:
-        return thumb.completion.prompt.messages, thumb.completion.text, thumb.completion.policy.name
-    assert thumb.message and thumb.message.policy
-    return thumb.message.asked, thumb.message.text, thumb.message.policy.name
+def _judged(thumb: Feedback) -> tuple[Messages, Policy, str, str]:
+    """(conversation, who answered, what, and what ended it) a thumb is about."""
+    if said := thumb.completion:
+        return said.prompt.messages, said.policy, said.text, said.finish_reason
+    assert (answer := thumb.message) and answer.policy
+    return answer.asked, answer.policy, answer.text, answer.ended_by
 
 
 def _about(label: Demonstration | Ranking, name: Name) -> Line:

@@ -177,6 +177,7 @@ def thumb_row(feedback: Feedback) -> dict[str, Any]:
         "prompt_id": answer.prompt_id,
         "prompt": answer.prompt.messages,
         "completion": [{"role": "assistant", "content": answer.text}],
+        "finish_reasons": [answer.finish_reason],
         "label": feedback.thumb_up,
     }
 

@@ -122,6 +122,11 @@ class Message(models.Model):
         return self.state == self.State.STREAMING and not self.is_broken_off
 
     @property
+    def ended_by(self) -> str:
+        """What ended the answer: its policy (`stop`, `length`), or else `stopped`, `failed`."""
+        return self.finish_reason or ("" if self.state == self.State.DONE else self.state)
+
+    @property
     def trouble(self) -> str:
         """What went wrong with it, in a sentence."""
         if self.is_broken_off:

@@ -65,7 +65,7 @@ class KTOLearner(Learner):
 
     def _encode(self, thumb: Thumb) -> Judgement:
         room = self.settings.max_completion_tokens
-        return self.render.encode(thumb.prompt, thumb.text, room), thumb.up
+        return self.render.encode(thumb.prompt, thumb.text, room, thumb.finished), thumb.up
 
     def _batch(self, step: int) -> list[Judgement]:
         epoch, place = divmod(step, self.steps_per_epoch)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+CUT_OFF = ("length", "stopped", "failed")  # what ends an answer before its own end
 Message = dict[str, str]
 Row = TypeVar("Row")
 
@@ -38,11 +39,12 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Thumb:
-    """What one person thought of one answer: up or down."""
+    """What one person thought of one answer: up or down. `finished` False: it was cut off."""
 
     prompt: Prompt
     text: str
     up: bool
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,22 @@ def _demonstration(row: dict[str, Any], number: int) -> Demonstration:
 def _thumb(row: dict[str, Any], number: int) -> Thumb:
     if not isinstance(row["label"], bool):
         raise DataError("label must be true or false")
-    return Thumb(_prompt(row, number), _answer(row["completion"], "completion"), row["label"])
+    text, finished = _answer(row["completion"], "completion"), _finished(row, 1)
+    return Thumb(_prompt(row, number), text, row["label"], all(finished))
+
+
+def _finished(row: dict[str, Any], count: int) -> tuple[bool, ...]:
+    """Which answers came to an end of their own; () where the row does not say: all of them.
+
+    One that was cut off is encoded without EOS, or it would teach to stop in mid-sentence."""
+    finished = tuple(reason not in CUT_OFF for reason in row.get("finish_reasons") or ())
+    _one_each("finish_reasons", finished, count)
+    return finished
+
+
+def _one_each(name: str, values: Sequence[Any], count: int) -> None:
+    if values and len(values) != count:
+        raise DataError(f"{count} completions but {len(values)} {name}")
 
 
 def _document(row: dict[str, Any], number: int) -> Document:
@@ -287,11 +304,9 @@ def _ranking(row: dict[str, Any], number: int) -> Ranking:
         raise DataError("completions must be two or more texts")
     if len(ranks) != len(completions):
         raise DataError(f"{len(completions)} completions but {len(ranks)} ranks")
-    finished = tuple(reason != "length" for reason in row.get("finish_reasons") or ())
+    finished = _finished(row, len(completions))
     policies = tuple(str(each) for each in row.get("policies") or ())
-    for name, each in (("finish_reasons", finished), ("policies", policies)):
-        if each and len(each) != len(completions):
-            raise DataError(f"{len(completions)} completions but {len(each)} {name}")
+    _one_each("policies", policies, len(completions))
     reliability = float(row.get("reliability", 1.0))
     if not reliability >= 0:
         raise DataError("reliability must be at least 0")

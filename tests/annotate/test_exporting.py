@@ -232,6 +232,29 @@ def test_a_thumb_in_a_chat_goes_out_with_what_was_asked(alpha, olga, chat_thumb)
     assert len(exported(alpha, "feedback")) == 2  # it was known
 
 
+@pytest.mark.parametrize(
+    ("how", "ended_by"),
+    [
+        ({"finish_reason": "stop"}, "stop"),
+        ({"finish_reason": "length"}, "length"),
+        ({"state": "stopped"}, "stopped"),
+        ({"state": "failed"}, "failed"),
+    ],
+)
+def test_a_thumb_goes_out_with_what_ended_the_answer(how, ended_by, alpha, chat_thumb):
+    thumb = chat_thumb(improves_model=True)
+    Message.objects.filter(pk=thumb.message_id).update(**how)
+    assert exported(alpha, "feedback")[-1]["finish_reasons"] == [ended_by]
+
+
+def test_a_pair_goes_out_with_what_ended_each_answer(alpha):
+    reasons = {
+        (line["rejected"][0]["content"], *line["finish_reasons"])
+        for line in exported(alpha, "comparisons")
+    }
+    assert reasons >= {("", "stop", "length"), ("Because.", "", "stop")}
+
+
 def test_a_chat_whose_guest_said_no_stays_where_it_is(alpha, chat_thumb):
     before = exported(alpha, "feedback")
     chat_thumb(improves_model=False)

@@ -12,6 +12,7 @@ from rlhf.learning.dpo import DPOLearner
 from rlhf.learning.hyperparameters import KTO
 from rlhf.learning.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.render import Encoded
+from rlhf.learning.reward import RewardLearner
 from rlhf.learning.run_folder import RunFolder
 from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
 
@@ -103,6 +104,27 @@ def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp
     assert ours["loss"] == pytest.approx(loss.item(), abs=1e-5)
     for name, trl_name in (("chosen", "chosen"), ("rejected", "rejected"), ("margin", "margins")):
         assert ours[f"reward/{name}"] == pytest.approx(theirs[f"rewards/{trl_name}"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls"), [("reward", RewardLearner), ("dpo", DPOLearner), ("kto", KTOLearner)]
+)
+def test_an_end_is_taught_only_where_an_answer_came_to_one(kind, cls, make_learner, tmp_path):
+    prompt, reasons = asking("fig"), ("stop", "length")
+    rows = [{"prompt": prompt, "completions": ["sweet", "sweet and"], "ranks": [1, 2],
+             "finish_reasons": reasons}]  # fmt: skip
+    if kind == "kto":
+        rows = [
+            {"prompt": prompt, "completion": said(text), "label": True, "finish_reasons": [reason]}
+            for text, reason in zip(("sweet", "sweet and"), reasons, strict=True)
+        ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    learner = make_learner(cls, kind, data={"train": str(tmp_path / "rows.jsonl")})
+    whole, cut = [row for row, _ in learner.rows] if kind == "kto" else learner.elements[0].rows
+    eos = learner.render.eos
+    assert (whole.finished, whole.completion[-1]) == (True, eos)
+    assert not cut.finished and eos not in cut.completion
+    assert learner.render.text(cut.completion) == "sweet and"
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])

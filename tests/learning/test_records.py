@@ -159,6 +159,10 @@ def test_a_pair_is_a_ranking_of_two(tmp_path):
         ({"prompt": PROMPT, "completion": "yes"}, "missing 'label'"),
         ({"prompt": PROMPT, "completion": "yes", "label": 1}, "label must be true or false"),
         ({"prompt": PROMPT, "completion": " ", "label": True}, "completion must be one message"),
+        (
+            {"prompt": PROMPT, "completion": "a", "label": True, "finish_reasons": ["stop"] * 2},
+            "1 completions but 2 finish_reasons",
+        ),
     ],
 )
 def test_a_thumb_is_up_or_down(row, message, tmp_path):
@@ -166,6 +170,25 @@ def test_a_thumb_is_up_or_down(row, message, tmp_path):
     path.write_text(json.dumps(row))
     with pytest.raises(DataError, match=message):
         records.read_thumbs(path)
+
+
+@pytest.mark.parametrize(
+    ("reason", "finished"),
+    [(None, True), ("", True), ("stop", True), ("length", False), ("stopped", False)],
+)
+def test_a_row_says_whether_its_answers_were_cut_off(reason, finished, tmp_path):
+    path = tmp_path / "rows.jsonl"
+
+    def read(reader, count, **row):
+        reasons = {} if reason is None else {"finish_reasons": [reason] * count}
+        path.write_text(json.dumps({"prompt": PROMPT, **row, **reasons}))
+        return reader(path)
+
+    (thumb,) = read(records.read_thumbs, 1, completion="yes", label=True)
+    assert thumb.finished == finished
+    for answers in ({"chosen": "a", "rejected": "b"}, {"completions": ["a", "b"], "ranks": [1, 2]}):
+        (judged,) = records.aggregate(read(records.read_rankings, 2, **answers))
+        assert judged.finished == (finished, finished)
 
 
 def test_accuracy_is_told_by_agreement_labeler_and_author():

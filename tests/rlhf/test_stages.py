@@ -17,7 +17,7 @@ from rlhf.models.documents import texts_in
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_again, launch_round, settings_of
 from rlhf.selection import Filters, thumbs
-from rlhf.snapshot import collect
+from rlhf.snapshot import collect, thumb_row
 from rlhf.supervisor import supervise
 
 KIND = Run.Kind
@@ -105,8 +105,18 @@ def test_thumbs_are_frozen_with_their_answer(project, given, base, olga):
         "prompt_id": first.completion.prompt_id,
         "prompt": first.completion.prompt.messages,
         "completion": [{"role": "assistant", "content": "So."}],
+        "finish_reasons": [""],
         "label": True,
     }
+
+
+def test_a_thumb_on_an_answer_that_was_cut_off_says_so_to_the_trainer(project, base, gus):
+    base.go_live()
+    answer = Conversation.start(project=project, guest=gus, text="What is rice?")
+    answer.end(state="done", text="A grain that", finish_reason="length")
+    thumb = Feedback.give(message=answer, user=gus, thumb_up=True)
+    thumb.harvest()
+    assert thumb_row(thumbs(project).with_answers().get())["finish_reasons"] == ["length"]
 
 
 def test_a_thumb_trains_as_long_as_its_guest_lets_it(project, base, gus):
