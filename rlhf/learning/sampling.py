@@ -8,19 +8,15 @@ B answers, P prompt tokens (left-padded), T answer tokens, V vocabulary.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from .networks import output_head, positions
-
-THIN = 64  # rows
+from .decoding import decoder, product
+from .networks import output_head
 
 
 @dataclass(frozen=True)
@@ -57,37 +53,12 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Ten
     if temperature == 0:
         logprobs_B, ids_B = logits_BV.float().log_softmax(-1).max(-1)
         return ids_B, logprobs_B
-    all_BV = (logits_BV.float() / temperature).log_softmax(-1)
-    cdf_BV = all_BV.exp().cumsum(-1)
+    logits_BV = logits_BV.float() if temperature == 1 else logits_BV.float() / temperature
+    probabilities_BV = logits_BV.softmax(-1)
+    cdf_BV = probabilities_BV.cumsum(-1)
     threshold_B1 = uniforms_B[:, None].to(cdf_BV) * cdf_BV[:, -1:]
-    ids_B1 = torch.searchsorted(cdf_BV, threshold_B1, right=True).clamp(max=all_BV.shape[1] - 1)
-    return ids_B1.squeeze(1), all_BV.gather(1, ids_B1).squeeze(1)
-
-
-@contextmanager
-def thin(lm: nn.Module) -> Iterator[None]:
-    """Linear layers multiply from the left: y = (W xᵀ)ᵀ, the same product.
-
-    With a few rows in x a CPU reads W a third faster that way; a GPU does not care.
-    """
-    layers = [each for each in lm.modules() if type(each) is nn.Linear and each.weight.is_cpu]
-    for layer in layers:
-        layer.forward = partial(_from_the_left, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def _from_the_left(layer: nn.Linear, x: Tensor) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) > THIN or layer.weight.dtype != torch.float32:
-        return functional.linear(x, layer.weight, layer.bias)
-    y = (layer.weight @ rows.T).T
-    if layer.bias is not None:
-        y = y + layer.bias
-    return y.reshape(*x.shape[:-1], layer.out_features)
+    ids_B1 = torch.searchsorted(cdf_BV, threshold_B1, right=True).clamp(max=cdf_BV.shape[1] - 1)
+    return ids_B1.squeeze(1), probabilities_BV.gather(1, ids_B1).squeeze(1).log()
 
 
 @torch.no_grad()
@@ -100,8 +71,9 @@ def generate(
     pad: int,
     value_head: nn.Linear | None = None,
 ) -> list[Answer]:
-    device, head = lm.device, output_head(lm)
+    device = lm.device
     count, length = uniforms_BT.shape
+    head = product(output_head(lm), count)
     uniforms_BT = uniforms_BT.to(device)
     # 1. Left-pad, so that every row's next token comes in the same column.
     longest = max(map(len, prompts))
@@ -116,37 +88,26 @@ def generate(
     lengths_B = torch.zeros(count, dtype=torch.long, device=device)
     finished_B = torch.zeros(count, dtype=torch.bool, device=device)
     stops_S = torch.tensor(list(stops), device=device)
-    cache = DynamicCache(config=lm.config)
     rows = torch.arange(count, device=device)  # whose answer each live row is
-    step_positions = positions(mask)
-    with thin(lm):
-        for t in range(length):
-            # 2. One forward of the live rows: the prompt first, then a token at a time.
-            out = lm.base_model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=step_positions,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            hidden = out.last_hidden_state[:, -1]
-            logits = head(hidden)
-            chosen, logprobs = draw(logits, uniforms_BT[rows, t], temperature)
-            if value_head is not None:
-                values_BT[rows, t] = value_head(hidden.float()).squeeze(-1)
-            tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs
-            lengths_B[rows] = t + 1
-            # 3. Finished rows leave the batch and the cache.
-            done = torch.isin(chosen, stops_S)
-            finished_B[rows[done]] = True
-            if done.any():
-                live = (~done).nonzero().squeeze(1)
-                if not len(live):
-                    break
-                cache.batch_select_indices(live)
-                rows, mask, chosen = rows[live], mask[live], chosen[live]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-            ids, step_positions = chosen[:, None], positions(mask)[:, -1:]
+    decode = decoder(lm, length)
+    hidden = decode.begin(ids, mask)
+    for t in range(length):
+        # 2. A token for each live row, from what the last one led to.
+        chosen, logprobs = draw(head(hidden), uniforms_BT[rows, t], temperature)
+        if value_head is not None:
+            values_BT[rows, t] = value_head(hidden.float()).squeeze(-1)
+        tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs
+        lengths_B[rows] = t + 1
+        # 3. Finished rows leave the batch and the cache.
+        done = torch.isin(chosen, stops_S)
+        finished_B[rows[done]] = True
+        if done.any():
+            live = (~done).nonzero().squeeze(1)
+            decode.keep(live)
+            rows, chosen = rows[live], chosen[live]
+        if not len(rows) or t + 1 == length:
+            break
+        hidden = decode.advance(chosen)
     return [
         Answer(
             tokens_BT[i, :n].tolist(),

@@ -7,7 +7,7 @@ from rlhf.learning import adapters, folders, networks
 from rlhf.learning.hyperparameters import ConfigError, Tune
 from rlhf.learning.records import DataError, Prompt
 from rlhf.learning.render import Encoded
-from rlhf.learning.sampling import derive, draw, generate, thin, uniforms
+from rlhf.learning.sampling import derive, draw, generate, uniforms
 
 ROWS = [Encoded([5, 6, 7], [8, 9], True), Encoded([10], [11, 12, 13, 14, 15, 1], True)]
 STOPS = list(range(0, 1024, 8))
@@ -63,18 +63,6 @@ def test_sampled_logprobs_are_those_of_training_at_the_same_temperature(policy):
     torch.testing.assert_close(
         torch.cat([a.logprobs_T for a in answers]), logprobs.detach(), atol=2e-5, rtol=0
     )
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [1, 64, 65])
-def test_thin_inputs_are_multiplied_from_the_left_to_the_same_result(rows, bias):
-    lm = torch.nn.Sequential(torch.nn.Linear(8, 5, bias=bias))
-    x = torch.randn(rows, 1, 8)
-    with thin(lm):
-        y = lm(x)
-        assert "forward" in vars(lm[0])
-    assert "forward" not in vars(lm[0])
-    torch.testing.assert_close(y, lm(x))
 
 
 def test_an_answer_depends_on_its_own_seed_and_on_no_neighbour(policy):
