@@ -95,16 +95,22 @@ class PPOLearner(Learner):
         )
         self.total_steps = settings.updates
         self.beta = settings.beta
-        self.watch = Watch(settings)
+        self.watch = Watch(settings, is_exact=self.is_exact)
+
+    @property
+    def is_exact(self) -> bool:
+        """Full precision: what the sampler computes is what learning computes."""
+        return str(self.accelerator.mixed_precision) == "no"
 
     def _engine(self, policy: PolicyNetwork) -> Engine:
         settings, wanted = self.settings, self.config.engine
         stops = stop_ids(policy.lm, self.render)
         if wanted.name == "hf":
-            is_exact = self.accelerator.mixed_precision == "no"
-            heard = settings.critic == "shared" and is_exact
+            heard = settings.critic == "shared" and self.is_exact
             head = self.model.value_head if heard else None
-            return HFEngine(policy.lm, settings, stops, self.render.pad, head, is_exact=is_exact)
+            return HFEngine(
+                policy.lm, settings, stops, self.render.pad, head, is_exact=self.is_exact
+            )
         sync: AdapterSync | NCCLSync
         if self.wrapper is None:
             sync = NCCLSync(policy.lm, wanted)
@@ -199,7 +205,7 @@ class PPOLearner(Learner):
         seen: Sums = defaultdict(float)
         norms: list[float] = []
         stop_at = 1.5 * settings.target_kl or math.inf
-        approx_kl, first_ratio, largest = 0.0, 0.0, 0.0
+        approx_kl, first_ratio, first_mean, largest = 0.0, 0.0, 0.0, 0.0
         for epoch in range(settings.ppo_epochs):
             generator = torch.Generator().manual_seed(derive(self.seed, "minibatch", step, epoch))
             order = torch.randperm(count, generator=generator).tolist()
@@ -220,11 +226,12 @@ class PPOLearner(Learner):
                 largest = max(largest, ratio)
                 names = sorted(sums)
                 sums = dict(zip(names, self.total(*(sums[name] for name in names)), strict=True))
+                off = sums.pop("ratio/off")
                 for name, value in sums.items():
                     seen[name] += value
                 approx_kl = sums["policy/approx_kl"]
                 if len(norms) == 1:
-                    first_ratio = deviation
+                    first_ratio, first_mean = deviation, off
                 if approx_kl > stop_at:
                     break
             if approx_kl > stop_at:
@@ -239,6 +246,7 @@ class PPOLearner(Learner):
             **({"gradient/norm": statistics.fmean(finite)} if finite else {}),
             "policy/optimizer_steps": len(norms),
             "policy/first_ratio_deviation": first_ratio,
+            "policy/first_ratio_mean": first_mean,
             "policy/ratio_max": largest,
         }
 
@@ -278,6 +286,7 @@ class PPOLearner(Learner):
                 ("policy/clipfrac", clipped_N.sum()),
                 ("val/clipfrac", value_clipped_N.sum()),
                 ("policy/approx_kl", (log_ratio_N.expm1() - log_ratio_N).sum()),
+                ("ratio/off", (ratio_N - 1).abs().sum()),
             ):
                 sums[name] += float(value) / tokens
             deviation = float((ratio_N - 1).abs().max())

@@ -39,10 +39,39 @@ def test_the_first_ratio_is_one_and_the_first_kl_is_zero(mode, critic, make_lear
     assert second["policy/first_ratio_deviation"] < 1e-4
 
 
-@pytest.mark.parametrize("critic", ["reward", "shared"])
-def test_in_mixed_precision_old_and_new_are_computed_alike(critic, make_learner, monkeypatch):
+@pytest.fixture
+def mixed_precision(monkeypatch):
     monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # one of its own, for this test
     Accelerator(cpu=True, mixed_precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("changed", "rings"),
+    [
+        (lambda logprobs: logprobs.bfloat16().float(), False),  # rounding, and nothing else
+        (lambda logprobs: logprobs * 0.9, True),  # as with another temperature
+    ],
+)
+def test_in_mixed_precision_rounding_rings_no_alarm_and_a_mistake_does(
+    changed, rings, mixed_precision, make_learner, monkeypatch
+):
+    learner = make_learner()
+    explore = learner.explorer.explore
+
+    def explore_and_change(*asked):
+        rollout = explore(*asked)
+        rollout.logprobs_BT = changed(rollout.logprobs_BT)
+        return rollout
+
+    monkeypatch.setattr(learner.explorer, "explore", explore_and_change)
+    numbers = learner.update(0)
+    assert ("alarm/first_ratio" in numbers) == rings
+    assert numbers["policy/first_ratio_deviation"] > 2e-3  # of a single token, in either case
+    assert 0 < numbers["policy/first_ratio_mean"] < numbers["policy/first_ratio_deviation"]
+
+
+@pytest.mark.parametrize("critic", ["reward", "shared"])
+def test_in_mixed_precision_old_and_new_are_computed_alike(critic, make_learner, mixed_precision):
     train = {"critic": critic, "ppo_epochs": 1, "minibatches": 1, "value_clip": 1e-6}
     learner = make_learner(train=train)
     assert learner.accelerator.mixed_precision == "bf16"

@@ -9,6 +9,7 @@ from rlhf.learning.watch import Watch
 WELL = {
     "objective/kl": 1.0,
     "policy/first_ratio_deviation": 1e-6,
+    "policy/first_ratio_mean": 1e-7,
     "val/explained_variance": 0.5,
     "policy/clipfrac": 0.1,
     "policy/entropy": 2.0,
@@ -43,6 +44,13 @@ def test_an_alarm_rings_by_name(name, numbers):
     assert rings(watch, 1) == set()
     assert rings(watch, 21, **numbers) == {name}
     assert rings(watch, 22) == set()
+
+
+def test_in_mixed_precision_the_mean_of_the_first_ratios_counts_not_a_single_one():
+    watch = Watch(PPO(), is_exact=False)
+    rounding = {"policy__first_ratio_deviation": 0.2, "policy__first_ratio_mean": 0.04}
+    assert rings(watch, 1, **rounding) == set()
+    assert rings(watch, 2, **{**rounding, "policy__first_ratio_mean": 0.06}) == {"first_ratio"}
 
 
 def test_a_young_critic_may_explain_nothing():
