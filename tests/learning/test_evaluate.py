@@ -16,12 +16,12 @@ def test_a_mean_weighs_its_values_and_its_interval_is_of_whole_prompts():
 
 def test_an_interval_leaves_five_percent_out_and_follows_its_seed():
     values, ones, names = [i / 99 for i in range(100)], [1.0] * 100, [str(i) for i in range(100)]
-    found = evaluate.clustered_mean(values, ones, names, 4000)
+    found = evaluate.clustered_mean(values, ones, names, 40000)
     half = 1.96 * math.sqrt(1 / 12) / 10
     assert found.value == pytest.approx(0.5)
-    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.006)
-    assert found == evaluate.clustered_mean(values, ones, names, 4000, seed=0)
-    assert found != evaluate.clustered_mean(values, ones, names, 4000, seed=1)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.002)
+    assert found == evaluate.clustered_mean(values, ones, names, 40000, seed=0)
+    assert found != evaluate.clustered_mean(values, ones, names, 40000, seed=1)
 
 
 @pytest.mark.parametrize(("difference", "right"), [(0.1, 1.0), (0.0, 0.5), (-0.1, 0.0)])
@@ -52,6 +52,8 @@ def test_each_bin_of_the_diagram_says_what_was_said_and_what_came():
 def test_the_usual_number_of_bins_is_ten():
     (bin_,) = evaluate.reliability_diagram([0.65], [2.0])
     assert bin_ == pytest.approx((0.7, 0.65, 1.0, 2.0))
+    # One bin of ten, but two of eleven: said 0.65 on average, and it came half the time.
+    assert evaluate.calibration_error([0.61, 0.31], [1.0, 1.0]) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize("x", [-800.0, -2.0, -0.5, 0.0, 0.5, 2.0, 800.0])

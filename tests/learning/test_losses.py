@@ -163,6 +163,31 @@ def test_the_gradient_of_a_target_is_the_one_autograd_finds():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.7])
+def test_logits_are_divided_by_the_temperature(temperature):
+    torch.manual_seed(0)
+    hidden, head, targets = torch.randn(4, 6), torch.nn.Linear(6, 7), torch.arange(4)
+    said = {} if temperature == 1 else {"temperature": temperature}
+    logprobs, _ = losses.token_logprobs(hidden, head, targets, **said)
+    expected = (head(hidden) / temperature).log_softmax(-1)[torch.arange(4), targets]
+    torch.testing.assert_close(logprobs, expected)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "rows"), [(60, [3, 3, 3, 1]), (5, [1] * 10), (1 << 26, [10])], ids=str
+)
+def test_no_more_logits_are_held_than_a_chunk_has_room_for(chunk, rows, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    hidden, head, targets = torch.randn(10, 8), torch.nn.Linear(8, 20), torch.arange(10)
+    seen: list[int] = []
+    head.register_forward_hook(lambda _, given, made: seen.append(len(made)))
+    losses.token_logprobs(hidden, head, targets)
+    assert seen == rows
+    seen.clear()
+    losses.greedy_hits(hidden, head, targets)
+    assert seen == rows
+
+
 @pytest.mark.parametrize("chunk", [1 << 26, 3])
 def test_a_greedy_hit_is_a_target_that_the_model_would_have_said(chunk, monkeypatch):
     monkeypatch.setattr(losses, "CHUNK", chunk)
