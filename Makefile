@@ -3,7 +3,7 @@
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
 # make mutants [ARGS="losses.gae"]        break the formulas one by one; do the tests notice?
 # make lint                               style, types, templates, migrations
-# make bench [MODEL=tiny|smol|folder]    the benchmarks as a table, kept in benchmarks/results
+# make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

@@ -1,8 +1,10 @@
-"""Every benchmark on one model, as a table: what `make bench` prints and keeps.
+"""Every benchmark, as a table: what `make bench` prints and keeps.
 
     python benchmarks/run.py [--model tiny|smol|FOLDER]
 
-The table names the command of each figure and the machine; it is kept in benchmarks/results/.
+First the trainers on one model, then the site, full of data: a quarter of an hour on two cores with
+the tiny model. The table names the command of each figure and the machine; it is kept in
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -15,13 +17,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-TURNS = ("ppo.py --critic separate", "ppo.py --critic shared", "reward.py --k 6", "sft.py")
-EPISODES = "--episodes 48"
-RATES = ("episodes_per_s", "comparisons_per_s", "tokens_per_s")
+Figures = dict[str, Any]
+TRAINERS = {
+    "ppo.py --critic separate --episodes 48": "episodes_per_s",
+    "ppo.py --critic shared --episodes 48": "episodes_per_s",
+    "reward.py --k 6": "comparisons_per_s",
+    "sft.py": "tokens_per_s",
+}
+SITE = {
+    "labelling --tasks 8 --rest 6": "next_p50_ms next_p95_ms submit_p50_ms submit_p95_ms",
+    "importing --kind demonstrations": "seconds memory_growth_mb",
+    "importing --kind rankings": "seconds memory_growth_mb",
+    "preflight": "seconds",
+    "round_page": "page_ms page_gzip_kb metrics_ms metrics_gzip_kb",
+}
 
 
 def main() -> None:
@@ -33,29 +47,33 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python"
         f" {platform.python_version()}, {time.strftime('%Y-%m-%d')}, model {model}",
         "",
-        "| command | figure | peak memory |",
-        "|---|---|---|",
+        "| command | figures |",
+        "|---|---|",
     ]
-    for turn in TURNS:
+    for turn, rate in TRAINERS.items():
         name, *rest = turn.split()
-        if name == "ppo.py":
-            rest += EPISODES.split()
-        done = subprocess.run(
-            [sys.executable, str(HERE / name), "--model", str(folder), *rest],
-            stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        figures = json.loads(done.stdout.splitlines()[-1])
-        rate = next(each for each in RATES if each in figures)
-        command = f"python benchmarks/{name} --model {model} {' '.join(rest)}".strip()
-        lines.append(
-            f"| `{command}` | {figures[rate]:g} {rate.removesuffix('_per_s')}/s"
-            f" | {figures['peak_rss_mb']} MB |"
-        )
+        figures = run(str(HERE / name), "--model", str(folder), *rest)
+        what = f"{figures[rate]:g} {rate.removesuffix('_per_s')}/s, {figures['peak_rss_mb']} MB"
+        lines.append(f"| `python benchmarks/{name} --model {model} {' '.join(rest)}` | {what} |")
+        print(lines[-1], file=sys.stderr)
+    for turn, names in SITE.items():
+        figures = run("-m", *f"benchmarks.{turn}".split())
+        what = ", ".join(f"{name} {figures[name]:g}" for name in names.split())
+        lines.append(f"| `python -m benchmarks.{turn}` | {what} |")
         print(lines[-1], file=sys.stderr)
     table = "\n".join(lines) + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{Path(model).name}-{time.strftime('%Y%m%d-%H%M%S')}.md").write_text(table)
     print(table)
+
+
+def run(*command: str) -> Figures:
+    """What a benchmark says in its last line."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def smol_folder() -> Path:
