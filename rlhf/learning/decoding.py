@@ -1,8 +1,8 @@
 """Decoding: the hidden state after every new token, from a cache of keys and values.
 
 transformers spends a millisecond of Python on a layer and a token, more than the arithmetic takes
-in a model of some hundred million weights, on a GPU in a far larger one. `LlamaDecoder` does the
-same sums with a tenth of the calls; a model that is no Llama goes through transformers itself.
+in a small model. `LlamaDecoder` does the same sums with a tenth of the calls; a model that is no
+Llama goes through transformers itself.
 B answers, P columns of the left-padded prompts, S columns with those to come, H hidden units,
 G pairs of an answer and a key head, Q queries of a key head, D units of a head.
 """
