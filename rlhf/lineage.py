@@ -103,7 +103,8 @@ def _held_out(snapshot: Snapshot) -> int:
 
 
 def labelers_of(snapshot: Snapshot) -> list[Plain]:
-    """Whose labels are in it, the most first."""
+    """Whose labels are in it, the most first; and the guests who asked or judged in the chat, whose
+    part may be deleted by now."""
     mine = Count("demonstrations", filter=Q(demonstrations__snapshots=snapshot), distinct=True)
     judged = Count("rankings", filter=Q(rankings__snapshots=snapshot), distinct=True)
     given = Count("feedback", filter=Q(feedback__snapshots=snapshot), distinct=True)
@@ -112,6 +113,7 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
             Q(demonstrations__snapshots=snapshot)
             | Q(rankings__snapshots=snapshot)
             | Q(feedback__snapshots=snapshot)
+            | Q(pk__in=snapshot.guests.order_by().values("pk"))
         )
         .annotate(demonstration_count=mine, ranking_count=judged, thumb_count=given)
         .order_by("-ranking_count", "-demonstration_count", "pk")

@@ -190,7 +190,8 @@ class Conversation(models.Model):
 
     @transaction.atomic
     def erase(self) -> None:
-        """Deletes the chat, and what became of it unless people have worked on it."""
+        """Deletes the chat, and what became of it; a question on which people have worked is put
+        out of use with all they said of it."""
         self.held()
         self._take_back()
         self.delete()
@@ -200,10 +201,10 @@ class Conversation(models.Model):
         prompts = list(completions.values_list("prompt", flat=True))
         completions.filter(placements=None, tasks=None).delete()
         from_chat = Prompt.objects.filter(pk__in=prompts, source=PROMPT_SOURCE)
-        unused = from_chat.filter(
-            completions=None, demonstrations=None, rankings=None, tasks__assignments=None
-        )
-        unused.delete()
+        worked_on = {"demonstrations": None, "rankings": None, "tasks__assignments": None}
+        from_chat.filter(completions=None, **worked_on).delete()
+        others = Conversation.objects.filter(improves_model=True).exclude(pk=self.pk)
+        from_chat.exclude(completions__message__conversation__in=others).take_back()
 
 
 @dataclass

@@ -185,6 +185,7 @@ class Message(models.Model):
                 "split_key": conversation.split_key,
             },
         )
+        Prompt.objects.filter(pk=prompt.pk).give_again(source=PROMPT_SOURCE)
         self.completion = prompt.completions.create(
             policy=self.policy,
             text=self.text,

@@ -79,6 +79,9 @@ def split_of(digest: str) -> str:
     return Prompt.Split.VALIDATION if bucket < 90 else Prompt.Split.TEST
 
 
+TAKEN_BACK = "taken back"  # the source of prompts whose guest has deleted the chat
+
+
 class PromptQuerySet(models.QuerySet["Prompt"]):
     def in_split(self, *splits: str) -> PromptQuerySet:
         return self.filter(split__in=splits)
@@ -101,7 +104,8 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(in_use | Q(archived_at__gt=at) if at else in_use)
 
     def archived(self) -> PromptQuerySet:
-        return self.accepted().exclude(archived_at=None)
+        """Without those that were taken back: nobody may restore these."""
+        return self.accepted().exclude(archived_at=None).exclude(source=TAKEN_BACK)
 
     def waiting(self) -> PromptQuerySet:
         """Those by labelers about which no operator has decided yet; out of use till then."""
@@ -151,6 +155,16 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def restore(self) -> int:
         return self.archived().update(archived_at=None)
+
+    def take_back(self) -> None:
+        """Whoever asked them wants them out of use: as if they had been archived from the first, so
+        that no round learns of them, whatever moment it looks at."""
+        self._close_tasks()
+        self.update(source=TAKEN_BACK, archived_at=models.F("created_at"))
+
+    def give_again(self, *, source: str) -> None:
+        """Those that were taken back are asked anew."""
+        self.filter(source=TAKEN_BACK).update(source=source, archived_at=None)
 
     def with_work(self, what: str) -> PromptQuerySet:
         """Those for which there is a current label, or anything a policy said; see `Work`."""

@@ -293,16 +293,39 @@ def test_switching_off_takes_the_chat_back(answer: Message, gus: User) -> None:
     assert Task.objects.exists()
 
 
-def test_what_people_have_worked_on_outlives_the_chat(
-    answer: Message, gus: User, alice: User
-) -> None:
+@pytest.fixture
+def worked_on(answer: Message, gus: User, alice: User) -> Prompt:
+    """What Gus asked, with an answer by Alice."""
     jobs.harvest(Feedback.give(message=answer, user=gus, thumb_up=False).pk)
     prompt = Prompt.objects.get()
     Demonstration.objects.create(prompt=prompt, labeler=alice, text="Eight to ten minutes.")
+    return prompt
+
+
+def test_what_people_have_worked_on_outlives_the_chat_out_of_use(worked_on: Prompt) -> None:
+    asked_at = worked_on.created_at
     Conversation.objects.get().erase()
-    assert Prompt.objects.get() == prompt
+    assert Prompt.objects.get() == worked_on
+    assert not Prompt.objects.active().exists()
+    assert not Prompt.objects.active(asked_at).exists()  # nor for a round of that day
+    assert Prompt.objects.restore() == 0
+    assert not Task.objects.filter(closed_at=None).exists()
+    assert Demonstration.objects.exists()
     assert not Completion.objects.exists()  # the guest's part of it has gone
     assert not Message.objects.exists()
+
+
+def test_what_is_asked_again_is_in_use_again(
+    worked_on: Prompt, new_answer: Callable[..., Message], gus: User
+) -> None:
+    conversation = Conversation.objects.get()
+    conversation.allow_improving(allowed=False)
+    assert not Prompt.objects.active().exists()
+    again = new_answer(gus)
+    jobs.harvest(Feedback.give(message=again, user=gus, thumb_up=True).pk)
+    assert Prompt.objects.active().get() == worked_on
+    conversation.erase()
+    assert Prompt.objects.active().get() == worked_on, "another chat asks it too"
 
 
 def test_an_imported_prompt_outlives_the_chat(

@@ -143,6 +143,22 @@ def test_what_a_guest_asked_is_traced_when_the_chat_is_deleted(history, project,
     for conversation in Conversation.objects.all():
         conversation.erase()
     assert reach_of(gus, project) == before
+    learnt = lineage_of(project.policies.get(name="r1-sft"))[0]["training"]["run"]["snapshot"]
+    people = {each["username"]: each for each in learnt["labelers"]}
+    assert people["gus"]["thumbs"] == 0 < people["alice"]["demonstrations"]
+
+
+def test_a_withdrawn_guest_who_deletes_the_chat_stays_out(
+    project, labels, base, gus, olga, prompts
+):
+    asked_in_chat(project, gus, prompts[:2], base)
+    old = Filters.from_dict(launch_round(project, by=olga, base=base, recipe="tiny").filters)
+    Withdrawal.withdraw(project, person=gus, by=olga)
+    for conversation in Conversation.objects.all():
+        conversation.erase()
+    for filters in (Filters(), old):
+        assert not selected_prompts(project, filters).filter(pk=prompts[0].pk).exists()
+        assert not rankings(project, filters).filter(prompt=prompts[0]).exists()
 
 
 def test_nothing_withdrawn_is_selected_even_under_an_old_moment(project, labels, base, bob, olga):
