@@ -12,6 +12,7 @@ from django.db.models import Prefetch
 
 from annotate.models import Policy, Project
 from annotate.models.prompts import content_hash
+from rlhf.alarms import Alarm, advice_on, alarms_of
 from rlhf.descent import stale_in
 from rlhf.launcher import last_lines
 from rlhf.models import Evaluation, Round, Run, Sample
@@ -109,6 +110,14 @@ class RoundReport:
             if (snapshot := snapshot_of(run))
         ]
         return " · ".join(parts)
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        return [alarm for run in self.runs for alarm in alarms_of(run)]
+
+    @property
+    def advice(self) -> str:
+        return advice_on(self.current)
 
     @property
     def headline(self) -> str:

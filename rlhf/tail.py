@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from rlhf.alarms import heard_in, steps_in
 from rlhf.learning.manifest import Corrupt, sha256, verify
 from rlhf.leases import Lease
 from rlhf.models import Checkpoint, Metric, Run, Sample
@@ -76,7 +77,9 @@ class Tail:
         if rows:
             last = rows[-1]
             total = int(last.get("progress/total_steps") or run.total_steps)
-            Run.objects.filter(pk=run.pk).update(step=last["step"], total_steps=total)
+            alarms = heard_in(rows, run.alarms)
+            told = {"step": last["step"], "total_steps": total, "alarms": alarms}
+            Run.objects.filter(pk=run.pk).update(**told)
 
     def _store_samples(self, rows: list[dict[str, Any]]) -> None:
         known = [row for row in rows if str(row["prompt_id"]) in self.prompt_of]
@@ -165,7 +168,8 @@ def rewind(lease: Lease, checkpoint: Checkpoint | None) -> None:
         run.metrics.filter(split="final").delete()
         run.samples.filter(step__gt=step).delete()
         run.checkpoints.filter(step__gt=step, is_final=False).delete()
-        Run.objects.filter(pk=run.pk).update(step=max(step, 0))
+        alarms = steps_in(run.metrics.steps_by_name()) if run.alarms else {}
+        Run.objects.filter(pk=run.pk).update(step=max(step, 0), alarms=alarms)
 
 
 def _not_a_number(_name: str) -> None:

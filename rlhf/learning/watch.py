@@ -10,6 +10,7 @@ from .hyperparameters import PPO
 from .run_folder import Paused
 
 NEGATIVE_KL_RUN, YOUNG, CLIPPED, LOW_ENTROPY, EOS_DROP = 5, 20, 0.3, 0.25, 0.2
+LENGTH_GROWN = 2.0
 
 # Nothing has been learnt before the first mini-batch, so its ratios are 1 but for rounding. In full
 # precision that holds for every token. A bf16 logit of 16 is rounded to eighths, and the same row
@@ -50,6 +51,9 @@ class Watch:
             "clip_fraction": numbers["policy/clipfrac"] > CLIPPED,
             "low_entropy": numbers["policy/entropy"] < LOW_ENTROPY * self.first["policy/entropy"],
             "eos_rate": numbers["response/eos_rate"] < self.first["response/eos_rate"] - EOS_DROP,
+            "length_doubled": (
+                numbers["response/length"] > LENGTH_GROWN * self.first["response/length"]
+            ),
         }
         return {f"alarm/{name}": 1.0 for name, is_so in rings.items() if is_so}
 

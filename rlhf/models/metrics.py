@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db import connection, models
+from django.db.models import Func
 from django.db.models.fields.json import KeyTransform
 
 from rlhf.models.runs import LeasedRow, Run
@@ -47,6 +48,12 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         with connection.cursor() as cursor:
             cursor.execute(THINNED, {"run": run.pk, "splits": list(splits), **bounds})
             return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
+
+    def steps_by_name(self) -> models.QuerySet[Metric, tuple[str, int, int]]:
+        """(name, first step, last step) of every figure. Reads all rows."""
+        name = Func("values", function="jsonb_object_keys", output_field=models.TextField())
+        rows = self.order_by().annotate(name=name).values_list("name")
+        return rows.annotate(models.Min("step"), models.Max("step"))
 
     def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
         """(KL, score) of each step of PPO."""

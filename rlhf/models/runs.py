@@ -147,6 +147,9 @@ class Run(models.Model):
     retries = models.JSONField(
         default=list, help_text="What was changed before it was tried again: [{why, changes}]."
     )
+    alarms = models.JSONField(
+        default=dict, help_text="What rang: {name: [first step, last step]}; see rlhf.alarms."
+    )
     cancel_requested = models.BooleanField(default=False)
     lease_token = models.PositiveIntegerField(default=0)
     leased_until = models.DateTimeField(null=True)

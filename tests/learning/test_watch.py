@@ -37,6 +37,7 @@ def test_a_run_that_goes_well_rings_nothing():
         ("low_entropy", {"policy__entropy": 0.49}),
         ("eos_rate", {"response__eos_rate": 0.69}),
         ("explained_variance", {"val__explained_variance": -0.1}),
+        ("length_doubled", {"response__length": 40.1}),
     ],
 )
 def test_an_alarm_rings_by_name(name, numbers):

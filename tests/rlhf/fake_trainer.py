@@ -4,7 +4,8 @@
 
 `DATA_DIR/fake_trainer.json` says how it behaves: {"steps", "seconds" a step, "mode"}, where mode is
 ok · crash (a traceback) · killed (by a signal of its own) · pause · stopped (by somebody) ·
-hang (ignores SIGTERM) · memory, not_finite (until "fits" rows, or that learning rate)."""
+hang (ignores SIGTERM) · memory, not_finite (until "fits" rows, or that learning rate). "alarms"
+names steps at which one rings: {"low_entropy": [2, 5]}."""
 
 import hashlib
 import json
@@ -34,6 +35,7 @@ class Fake:
         self.steps, self.seconds = told.get("steps", 6), told.get("seconds", 0.0)
         self.mode = told.get("mode", "ok")
         self.fits = told.get("fits", 0)
+        self.alarms = told.get("alarms", {})
         self.stop_asked = False
 
     def run(self) -> int:
@@ -85,6 +87,7 @@ class Fake:
     def metric(self, step: int, split: str = "train") -> None:
         row = {"step": step, "split": split, "time": time.time()}
         row |= {"progress/total_steps": self.steps, "loss": 1 / step, "gradient/norm": float("nan")}
+        row |= {f"alarm/{name}": 1.0 for name, steps in self.alarms.items() if step in steps}
         self.append("metrics.jsonl", row)
         rows = (self.data_dir / self.config["data"]["train"]).read_text().splitlines()
         shown = {"step": step, "prompt_id": str(json.loads(rows[0])["id"]), "text": f"step {step}"}
