@@ -16,6 +16,7 @@ from django.db import transaction
 
 from annotate.models import Completion, Policy
 from annotate.queue import open_rank_tasks
+from rlhf.learning.bootstrap import interval
 from rlhf.models import Evaluation, Run
 from rlhf.models.runs import lock_project
 from rlhf.selection import HELD_OUT
@@ -39,19 +40,19 @@ def compare(matches: Mapping[int, list[float]], *, seed: int) -> Result:
     """`matches`: prompt → what each match there was worth to us (win 1, tie ½, loss 0)."""
     flat = [worth for each in matches.values() for worth in each]
     points_P2 = np.array([(sum(worth), len(worth)) for worth in matches.values() if worth])
-    prompts = len(points_P2)
-    drawn_RP = np.random.default_rng(seed).multinomial(
-        prompts, np.full(prompts, 1 / prompts), size=RESAMPLES
-    )
-    won_R, met_R = (drawn_RP @ points_P2).T
-    low, high = np.quantile(won_R / met_R, [0.025, 0.975])
+
+    def rate(drawn_RP: np.ndarray) -> np.ndarray:
+        won_R, met_R = (drawn_RP @ points_P2).T
+        return won_R / met_R
+
+    low, high = interval(rate, len(points_P2), resamples=RESAMPLES, seed=seed)
     return Result(
         wins=flat.count(WIN),
         losses=flat.count(LOSS),
         ties=flat.count(TIE),
         win_rate=sum(flat) / len(flat),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
     )
 
 

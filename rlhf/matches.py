@@ -16,6 +16,7 @@ from django.db.models.functions import Length
 
 from annotate.models import Completion, Placement, Project
 from rlhf.evaluation import LOSS, TIE, WIN, Result, compare
+from rlhf.learning.bootstrap import interval
 from rlhf.selection import HELD_OUT, all_rankings
 
 RESAMPLES = 400
@@ -141,14 +142,14 @@ def at_equal_length(matches: list[Match]) -> tuple[float, float, float] | None:
         return None
     place = {prompt: index for index, prompt in enumerate(prompts)}
     of_prompt = np.array([place[match.prompt] for match in matches])
-    drawn = np.random.default_rng(0).multinomial(
-        len(prompts), np.full(len(prompts), 1 / len(prompts)), size=RESAMPLES
-    )
-    weights_RN = np.vstack([np.ones(len(matches)), drawn[:, of_prompt]])
     worth_N = np.array([match.worth for match in matches])
-    rates_R = _intercepts(np.tanh(lengths / lengths.std()), worth_N, weights_RN)
-    low, high = np.quantile(rates_R[1:], [0.025, 0.975])
-    return float(rates_R[0]), float(low), float(high)
+    longer_N = np.tanh(lengths / lengths.std())
+
+    def rates(drawn_RP: np.ndarray) -> np.ndarray:
+        return _intercepts(longer_N, worth_N, drawn_RP[:, of_prompt])
+
+    [rate] = rates(np.ones((1, len(prompts))))
+    return float(rate), *interval(rates, len(prompts), resamples=RESAMPLES)
 
 
 def _intercepts(
@@ -167,6 +168,9 @@ def _intercepts(
         a_R = spread_RN.sum(1) + ridge
         b_R, d_R = spread_RN @ difference_N, spread_RN @ difference_N**2 + ridge
         determinant_R = a_R * d_R - b_R**2
-        level_R = level_R + (d_R * up_R - b_R * tilt_R) / determinant_R
-        slope_R = slope_R + (a_R * tilt_R - b_R * up_R) / determinant_R
+        level_step_R = (d_R * up_R - b_R * tilt_R) / determinant_R
+        slope_step_R = (a_R * tilt_R - b_R * up_R) / determinant_R
+        level_R, slope_R = level_R + level_step_R, slope_R + slope_step_R
+        if max(np.abs(level_step_R).max(), np.abs(slope_step_R).max()) < 1e-9:
+            break
     return np.asarray(1 / (1 + np.exp(-level_R)))

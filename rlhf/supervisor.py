@@ -206,12 +206,12 @@ def _progressed(lease: Lease) -> bool:
 def _prompts_of(data: dict[str, Any]) -> dict[str, int]:
     """Id of a data row → id of its prompt, for what the trainer says about its rows."""
     found = {}
-    for name in data["sha256"]:
-        with (settings.DATA_DIR / data[name]).open(encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        if name in ("train", "test"):
-            asked = [row for row in rows if "prompt_id" in row]
-            found.update({str(row["id"]): row["prompt_id"] for row in asked})
+    for name in ("train", "test"):
+        if name in data:
+            with (settings.DATA_DIR / data[name]).open(encoding="utf-8") as lines:
+                for row in map(json.loads, lines):
+                    if "prompt_id" in row:
+                        found[str(row["id"])] = row["prompt_id"]
     return found
 
 

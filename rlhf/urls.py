@@ -28,7 +28,7 @@ urlpatterns = [
         name="rounds_next_batch",
     ),
     path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
-    path("p/<slug:slug>/runs/<int:run_id>/", runs.rounds_run, name="rounds_run"),
+    path("p/<slug:slug>/runs/<int:run_id>/", runs.policies_run, name="policies_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"
     ),

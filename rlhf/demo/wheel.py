@@ -45,8 +45,9 @@ from rlhf.kinds import policy_of
 from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot
 from rlhf.preflight import preflight
 from rlhf.promotion import promote
-from rlhf.rounds import launch_round, launch_sampling, stage_config
+from rlhf.rounds import launch_round, launch_sampling, stage_config, stage_configs
 from rlhf.selection import HELD_OUT, TRAIN
+from rlhf.stages import DEFAULT_STAGES
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200
@@ -209,7 +210,8 @@ class Wheel:
         return [*train, *prompts.in_split(*HELD_OUT)[:held_out]]
 
     def launch(self, olga: User, base: Policy, seed: int) -> Round:
-        for warning in preflight(self.project, base).warnings:
+        configs = stage_configs(DEFAULT_STAGES, self.size.recipe, {})
+        for warning in preflight(self.project, base, configs=configs).warnings:
             self.say(f"Warning: {warning.message}")
         return launch_round(self.project, by=olga, base=base, recipe=self.size.recipe, seed=seed)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .bootstrap import interval
 from .records import Judged
 
 
@@ -27,20 +28,19 @@ def clustered_mean(
     resamples: int,
     seed: int = 0,
 ) -> Estimate:
-    """Weighted mean with a 95 % bootstrap interval that draws whole prompts.
-
-    Comparisons of one prompt share their completions; drawing them singly would make the
-    interval far too narrow.
-    """
+    """Weighted mean with a 95 % bootstrap interval that draws whole prompts."""
     names = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
     sums, counts = np.zeros(len(names)), np.zeros(len(names))
     for value, weight, cluster in zip(values, weights, clusters, strict=True):
         sums[names[cluster]] += value * weight
         counts[names[cluster]] += weight
-    drawn = np.random.default_rng(seed).integers(0, len(names), (resamples, len(names)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(sums.sum() / counts.sum()), float(low), float(high))
+    low, high = interval(
+        lambda drawn_RC: (drawn_RC @ sums) / (drawn_RC @ counts),
+        len(names),
+        resamples=resamples,
+        seed=seed,
+    )
+    return Estimate(float(sums.sum() / counts.sum()), low, high)
 
 
 def correct(difference: float) -> float:

@@ -116,7 +116,6 @@ class Run(models.Model):
         SCORECARD = "scorecard"
 
     class State(models.TextChoices):
-        DRAFT = "draft"
         QUEUED = "queued"
         RUNNING = "running"
         SUCCEEDED = "succeeded"
@@ -249,14 +248,11 @@ class Run(models.Model):
         waits = Run.objects.filter(pk=self.pk, state=self.State.QUEUED)
         return waits.exclude(priority=priority).update(priority=priority) == 1
 
-    def enqueue(self) -> bool:
-        return self._move(to=self.State.QUEUED, come_from=(self.State.DRAFT,))
-
     @transaction.atomic
     def request_cancel(self) -> bool:
         """A waiting run is cancelled at once; a running one is asked, and saves itself first."""
         Run.objects.select_for_update(no_key=True).get(pk=self.pk)  # no worker leaves or comes now
-        waiting = (self.State.DRAFT, self.State.QUEUED, self.State.PAUSED)
+        waiting = (self.State.QUEUED, self.State.PAUSED)
         if self._move(to=self.State.CANCELLED, come_from=waiting, reason="cancelled"):
             return True
         return bool(

@@ -34,7 +34,7 @@ def policies_evaluation(request: Request, slug: str) -> HttpResponse:
         except NotReady as error:
             form.add_error(None, str(error))
         else:
-            return redirect("rounds_run", slug=slug, run_id=run.pk)
+            return redirect("policies_run", slug=slug, run_id=run.pk)
     context = {"project": project, "form": form, **evaluation_page(project)}
     return render(request, "rlhf/evaluation.html", context, status=422 if form.errors else 200)
 
@@ -73,7 +73,7 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
     except NotReady as error:
         messages.error(request, str(error))
         return redirect("rounds_show", slug=slug, number=number)
-    return redirect("rounds_run", slug=slug, run_id=run.pk)
+    return redirect("policies_run", slug=slug, run_id=run.pk)
 
 
 def _said(asked: int) -> str:

@@ -122,7 +122,7 @@ def policies_sample(request: Request, slug: str) -> HttpResponse:
         except NotReady as error:
             form.add_error(None, str(error))
         else:
-            return redirect("rounds_run", slug=slug, run_id=run.pk)
+            return redirect("policies_run", slug=slug, run_id=run.pk)
     context = {"project": project, "form": form}
     return render(request, "rlhf/sample.html", context, status=422 if form.errors else 200)
 

@@ -144,7 +144,8 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     if request.method == "POST":
         _act(request, round)
         return redirect("rounds_show", slug=slug, number=number)
-    context = _with_samples(_live(round))
+    context = _live(round)
+    context["samples"] = samples_of(context["report"].runs)
     runs = [run for run in context["report"].runs if run.kind in CHARTS]
     context["charted"] = [{"run": run, "figures": figures_of(run)} for run in runs]
     return render(request, "rlhf/round.html", context)
@@ -174,7 +175,9 @@ def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
 @require_GET
 def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request.user, slug, number)
-    return render(request, "rlhf/_samples.html", _with_samples(_live(round)))
+    report = report_on(round)
+    context = {"project": round.project, "round": round, "report": report}
+    return render(request, "rlhf/_samples.html", {**context, "samples": samples_of(report.runs)})
 
 
 def _live(round: Round) -> dict[str, Any]:
@@ -182,10 +185,6 @@ def _live(round: Round) -> dict[str, Any]:
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
     return {**context, **people_on(report)}
-
-
-def _with_samples(context: dict[str, Any]) -> dict[str, Any]:
-    return {**context, "samples": samples_of(context["report"].runs)}
 
 
 def _act(request: Request, round: Round) -> None:

@@ -17,14 +17,14 @@ from rlhf.reports import CHIPS, headline_of, log_of
 
 
 @require_http_methods(["GET", "POST"])
-def rounds_run(request: Request, slug: str, run_id: int) -> HttpResponse:
+def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
     """Of a run that belongs to a round, the round's page says more."""
     run = run_for(request.user, slug, run_id)
     if run.round:
         return redirect("rounds_show", slug=slug, number=run.round.number)
     if request.method == "POST":
         _act(request, run)
-        return redirect("rounds_run", slug=slug, run_id=run_id)
+        return redirect("policies_run", slug=slug, run_id=run_id)
     template = "rlhf/_run_live.html" if request.htmx else "rlhf/run.html"
     context = {
         "project": run.project,

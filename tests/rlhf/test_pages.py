@@ -71,7 +71,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},
         "rounds_samples": {"number": round.number},
-        "rounds_run": {"run_id": sampling.pk},
+        "policies_run": {"run_id": sampling.pk},
         "rounds_metrics": {"run_id": first.pk},
         "policies_evaluation": {},
         "policies": {},
@@ -92,7 +92,7 @@ STAGES = ["sft", "reward", "ppo"]
 ACTS = {
     "rounds_new": {},
     "rounds_show": {"act": "cancel"},
-    "rounds_run": {"act": "cancel"},
+    "policies_run": {"act": "cancel"},
     "policies_evaluation": {},
     "rounds_ask_people": {"prompts": 3},
     "policies_sample": {},

@@ -12,9 +12,8 @@ FROM_A_WORKER = {State.RUNNING}
 
 # verb → the states it may come from, and where it leads
 MOVES = {
-    "enqueue": ({State.DRAFT}, State.QUEUED),
     "resume": ({State.PAUSED, State.FAILED, State.CANCELLED}, State.QUEUED),
-    "request_cancel": ({State.DRAFT, State.QUEUED, State.PAUSED}, State.CANCELLED),
+    "request_cancel": ({State.QUEUED, State.PAUSED}, State.CANCELLED),
     "succeed": (FROM_A_WORKER, State.SUCCEEDED),
     "fail": (FROM_A_WORKER, State.FAILED),
     "cancel": (FROM_A_WORKER, State.CANCELLED),
@@ -129,7 +128,7 @@ def test_only_a_waiting_run_is_put_first(project, state):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("verb", "state"),
-    [("request_cancel", State.QUEUED), ("resume", State.FAILED), ("enqueue", State.DRAFT)],
+    [("request_cancel", State.QUEUED), ("resume", State.FAILED)],
 )
 def test_of_many_who_press_a_button_at_once_one_moves_the_run(project, verb, state):
     run = run_in(project, state)
