@@ -19,7 +19,7 @@ from annotate.queue import open_rank_tasks
 from rlhf.learning.bootstrap import interval
 from rlhf.models import Evaluation, Run
 from rlhf.models.runs import lock_project
-from rlhf.selection import HELD_OUT
+from rlhf.selection import HELD_OUT, prompts
 
 RESAMPLES = 2000
 MOST_RANKED = 9
@@ -120,7 +120,7 @@ def ask_people(run: Run, *, prompts_at_most: int) -> int:
     asked = run.project.tasks.of_batch(batch_of(run)).count()
     return open_rank_tasks(
         run.project,
-        prompts=run.project.prompts.in_split(*HELD_OUT),
+        prompts=prompts(run.project).in_split(*HELD_OUT),
         k=min(len(policies), MOST_RANKED),
         overlap=run.project.overlap,
         batch=batch_of(run),

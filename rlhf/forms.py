@@ -16,7 +16,7 @@ from rlhf.learning.config import recipe
 from rlhf.learning.hyperparameters import TRAIN, Tune
 from rlhf.models import GateLimits, Run, Suite
 from rlhf.rounds import SIZES, Overrides
-from rlhf.selection import EVERYTHING, Filters
+from rlhf.selection import EVERYTHING, Filters, prompts
 from rlhf.stages import DEFAULT_STAGES, STAGES, in_order
 
 DIAL = {
@@ -261,7 +261,7 @@ class SamplingForm(forms.Form):
     def prompts(self) -> list[Prompt]:
         split = self.cleaned_data["split"]
         chosen = [split] if split else Prompt.Split.values
-        return list(self.project.prompts.active().in_split(*chosen))
+        return list(prompts(self.project).in_split(*chosen))
 
 
 class ComparisonForm(forms.Form):

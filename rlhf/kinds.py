@@ -25,7 +25,7 @@ from rlhf.models import Checkpoint, RewardModel, Round, Run, Suite, TrainedPolic
 from rlhf.next_batch import launch_next_batch, open_next_batch
 from rlhf.preflight import NotReady
 from rlhf.scorecard import grade, launch_scorecard, questions_of
-from rlhf.selection import held_out_prompts
+from rlhf.selection import held_out_prompts, prompts
 from rlhf.snapshot import data_config, freeze, prompt_row, write
 from rlhf.tail import ensure_whole
 
@@ -189,8 +189,10 @@ def _round(run: Run) -> Round:
 def prepare_sampling(lease: Lease) -> Config:
     run = lease.run
     policies = list(run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"))
-    prompts = list(run.project.prompts.filter(pk__in=run.config["prompts"]).order_by("pk"))
-    config = _sampling(lease, policies, prompts, as_configured=True)
+    asked = list(prompts(run.project).filter(pk__in=run.config["prompts"]))
+    if not asked:
+        raise NothingToDo("All its prompts were archived or taken back meanwhile.")
+    config = _sampling(lease, policies, asked, as_configured=True)
     judges = run.project.reward_models.select_related("checkpoint__run")
     return _scored(config, judges.filter(pk=run.config.get("reward_model")).first())
 
@@ -209,7 +211,7 @@ def conclude_sampling(lease: Lease, outcome: Summary) -> Summary:
         return {**outcome, "completions": len(completions), "rank_tasks": tasks}
     tasks = open_rank_tasks(
         run.project,
-        prompts=run.project.prompts.filter(pk__in={each.prompt_id for each in completions}),
+        prompts=prompts(run.project).filter(pk__in={each.prompt_id for each in completions}),
         k=run.project.ranking_size,
         overlap=run.project.overlap,
         batch=f"run {run.pk}",
@@ -240,11 +242,11 @@ def distil(run: Run, completions: list[Completion]) -> int:
 
 def prepare_evaluation(lease: Lease) -> Config:
     run, round = lease.run, _round(lease.run)
-    prompts = held_out_prompts(run.project, run.config["prompts_at_most"])
-    if not prompts:
+    held_out = held_out_prompts(run.project, run.config["prompts_at_most"])
+    if not held_out:
         raise NothingToDo("No prompt is held out, so there is nothing to compare on.")
     # Equal length limits, or the policy that may say more would win by that.
-    config = _sampling(lease, contestants(round), prompts, as_configured=False)
+    config = _sampling(lease, contestants(round), held_out, as_configured=False)
     return _scored(config, RewardModel.objects.judge_of(round))
 
 
@@ -310,9 +312,9 @@ def _ask_suites(evaluation: Run) -> None:
 
 
 def _sampling(
-    lease: Lease, policies: list[Policy], prompts: list[Prompt], *, as_configured: bool
+    lease: Lease, policies: list[Policy], asked: list[Prompt], *, as_configured: bool
 ) -> Config:
-    rows = [prompt_row(prompt) for prompt in prompts]
+    rows = [prompt_row(prompt) for prompt in asked]
     return _asking(lease, policies, rows, as_configured=as_configured)
 
 

@@ -40,7 +40,9 @@ UPDATE rlhf_run SET
     worker = %(worker)s,
     slot = %(slot)s,
     attempts_without_progress = attempts_without_progress + 1,
-    started_at = coalesce(started_at, clock_timestamp())
+    started_at = coalesce(started_at, clock_timestamp()),
+    worked = worked + coalesce(leased_until - taken_at, interval '0'),
+    taken_at = clock_timestamp()
 WHERE id = (
     SELECT id FROM rlhf_run AS run
     WHERE (state = 'queued' OR (state = 'running' AND leased_until < clock_timestamp()))

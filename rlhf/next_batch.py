@@ -14,7 +14,7 @@ from annotate.queue import open_rank_tasks
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.models import RewardModel, Round, Run, TrainedPolicy
 from rlhf.preflight import Finding, NotReady
-from rlhf.selection import TRAIN
+from rlhf.selection import TRAIN, prompts
 
 POOL = 5  # prompts looked at for each that is chosen
 
@@ -24,11 +24,11 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     the prompts ranked least; `open_next_batch` then chooses. Raises NotReady."""
     project = round.project
     policies, judge = speakers_after(round), RewardModel.objects.judge_of(round)
-    prompts = project.prompts.active().in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
+    asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
     problems = {
         "no_policy": "" if policies else "None of its policies has a model folder.",
         "no_reward_model": "" if judge else "There is no reward model yet that could be unsure.",
-        "no_prompts": "" if prompts else "There is no prompt to train on.",
+        "no_prompts": "" if asked else "There is no prompt to train on.",
     }
     found = [Finding(name, message, is_error=True) for name, message in problems.items() if message]
     if found or judge is None:
@@ -36,7 +36,7 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     k = ceil(project.ranking_size / len(policies))
     config = {
         "policies": [each.pk for each in policies],
-        "prompts": [each.pk for each in prompts],
+        "prompts": [each.pk for each in asked],
         "train": {**recipe_of("sample", round.recipe)["train"], "k": k},
         "reward_model": judge.pk,
         "next_batch": prompts_at_most,
@@ -59,7 +59,7 @@ def open_next_batch(run: Run, rows: Iterable[dict[str, Any]]) -> int:
     chosen = unsure_of(rows, run.config["next_batch"])
     return open_rank_tasks(
         run.project,
-        prompts=run.project.prompts.filter(pk__in=chosen),
+        prompts=prompts(run.project).filter(pk__in=chosen),
         k=run.project.ranking_size,
         overlap=run.project.overlap,
         batch=f"next batch {run.pk}",

@@ -15,7 +15,7 @@ from annotate.models.prompts import content_hash
 from rlhf.alarms import Alarm, advice_on, alarms_of
 from rlhf.descent import stale_in
 from rlhf.launcher import last_lines
-from rlhf.models import Evaluation, Round, Run, Sample
+from rlhf.models import Evaluation, Metric, Round, Run, Sample
 
 State = Run.State
 CHIPS: dict[str, str] = {
@@ -42,6 +42,7 @@ class RoundReport:
     runs: list[Run]
     place: int | None = None  # of the current stage in the queue of workers
     is_stale: bool = False  # made of data that was withdrawn since
+    seconds_left: float | None = None  # of the current stage, while it works
 
     @property
     def current(self) -> Run:
@@ -154,7 +155,15 @@ def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:
     runs = list(round.runs.all())
     current = _current(runs)
     place = current.place_in_queue() if current.state == State.QUEUED else None
-    return RoundReport(round, runs, place, any(run.pk in stale for run in runs))
+    is_stale = any(run.pk in stale for run in runs)
+    return RoundReport(round, runs, place, is_stale, _seconds_left(current))
+
+
+def _seconds_left(run: Run) -> float | None:
+    if run.state != State.RUNNING or run.taken_at is None:
+        return None
+    pace = Metric.objects.seconds_a_step(run)
+    return None if pace is None else pace * max(run.total_steps - run.step, 0)
 
 
 def _current(runs: list[Run]) -> Run:

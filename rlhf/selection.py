@@ -116,7 +116,7 @@ def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
 def held_out_prompts(project: Project, at_most: int) -> list[Prompt]:
     """Those that policies are compared on. In the order of their hashes they are a draw from all
     imports, where the oldest would be one import; and the same ones every time."""
-    held_out = project.prompts.active().in_split(*HELD_OUT)
+    held_out = prompts(project).in_split(*HELD_OUT)
     return list(held_out.order_by("content_hash")[:at_most])
 
 

@@ -1,5 +1,6 @@
 """Template filters and tags that show things. None of them starts a query."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -39,6 +40,12 @@ def icon(name: str, label: str = "") -> SafeString:
 @register.filter
 def lookup(mapping: dict[Any, Any], key: Any) -> Any:
     return mapping.get(key)
+
+
+@register.filter
+def beside(these: Iterable[Any], those: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Cells with the columns they stand in."""
+    return list(zip(these, those, strict=True))
 
 
 @register.filter

@@ -11,6 +11,7 @@ from django.db.models.fields.json import KeyTransform
 from rlhf.models.runs import LeasedRow, Run
 
 MOST_POINTS = 300  # of a line: a chart has about as many pixels
+PACE = 20  # steps by which the time left is reckoned
 THINNED = """
 SELECT picked.id
 FROM unnest(%(splits)s::text[]) AS splits (split),
@@ -48,6 +49,16 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         with connection.cursor() as cursor:
             cursor.execute(THINNED, {"run": run.pk, "splits": list(splits), **bounds})
             return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
+
+    def seconds_a_step(self, run: Run) -> float | None:
+        """Lately, and in the present attempt: what came before may have been on another machine."""
+        steps = ("train", "final")  # of a training; of sampling
+        mine = self.of(run).filter(split__in=steps, time__gte=run.taken_at).order_by("-step")
+        rows = list(mine.values_list("step", "time")[:PACE])
+        if not rows or rows[0] == rows[-1]:
+            return None
+        (last_step, last), (first_step, first) = rows[0], rows[-1]
+        return (last - first).total_seconds() / max(last_step - first_step, 1)
 
     def steps_by_name(self) -> models.QuerySet[Metric, tuple[str, int, int]]:
         """(name, first step, last step) of every figure. Reads all rows."""

@@ -5,11 +5,12 @@ who is too late gets False. What a worker writes it writes under its lease (see 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Exists, Max, OuterRef, Q
-from django.db.models.functions import Now
+from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.models import Policy, Project, User
@@ -25,7 +26,12 @@ class RoundQuerySet(models.QuerySet["Round"]):
         return self.filter(project=project)
 
     def under_way(self) -> RoundQuerySet:
-        return self.filter(Exists(Run.objects.not_over().filter(round=OuterRef("pk"))))
+        """Without those that ended early, whose later stages may wait for ever."""
+        ended_early = Run.objects.over().exclude(state=Run.State.SUCCEEDED)
+        return self.filter(
+            Exists(Run.objects.not_over().filter(round=OuterRef("pk"))),
+            ~Exists(ended_early.filter(round=OuterRef("pk"))),
+        )
 
     def with_note(self, note: str) -> RoundQuerySet:
         return self.filter(note=note)
@@ -160,6 +166,10 @@ class Run(models.Model):
     launched_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="runs")
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
+    taken_at = models.DateTimeField(null=True, help_text="When the present attempt began.")
+    worked = models.DurationField(
+        default=timedelta, help_text="How long the attempts before it took, without the waiting."
+    )
     ended_at = models.DateTimeField(null=True)
 
     objects = RunQuerySet.as_manager()
@@ -191,22 +201,17 @@ class Run(models.Model):
 
     @property
     def seconds(self) -> float | None:
-        """How long it has worked, or worked."""
+        """How long it has worked, or worked; while it waits or is paused, nothing passes."""
         if self.started_at is None:
             return None
-        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+        now = timezone.now() - self.taken_at if self.taken_at else timedelta()
+        return (self.worked + now).total_seconds()
 
     @property
     def share_done(self) -> float:
         if self.state == self.State.SUCCEEDED:
             return 1.0
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.state != self.State.RUNNING or not self.share_done or self.seconds is None:
-            return None
-        return self.seconds * (1 - self.share_done) / self.share_done
 
     @classmethod
     @transaction.atomic
@@ -230,7 +235,8 @@ class Run(models.Model):
         if to in self.ENDED:
             fields.setdefault("ended_at", Now())
         if to != self.State.RUNNING:
-            fields["leased_until"] = None
+            fields |= {"leased_until": None, "taken_at": None}
+            fields["worked"] = F("worked") + Coalesce(Now() - F("taken_at"), timedelta())
         row = Run.objects.filter(pk=self.pk, state__in=come_from)
         if token is not None:
             row = row.filter(lease_token=token)

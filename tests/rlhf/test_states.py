@@ -1,11 +1,15 @@
 import threading
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
 from annotate.models import Project
-from rlhf.models import Run
+from rlhf.leases import claim
+from rlhf.models import Metric, Round, Run
+from rlhf.reports import report_on
 
 State = Run.State
 FROM_A_WORKER = {State.RUNNING}
@@ -146,3 +150,55 @@ def test_of_many_who_press_a_button_at_once_one_moves_the_run(project, verb, sta
     for operator in operators:
         operator.join(30)
     assert sorted(moved) == [False] * 5 + [True]
+
+
+def test_a_round_that_ended_early_is_under_way_only_once_it_is_resumed(round):
+    def is_under_way() -> bool:
+        return Round.objects.under_way().filter(pk=round.pk).exists()
+
+    first = round.runs.get(position=0)
+    assert is_under_way()
+    for state, is_so in ((State.RUNNING, True), (State.PAUSED, True), (State.FAILED, False),
+                         (State.QUEUED, True), (State.CANCELLED, False)):  # fmt: skip
+        round.runs.filter(pk=first.pk).update(state=state)
+        assert is_under_way() == is_so, state
+    round.runs.update(state=State.SUCCEEDED)
+    assert not is_under_way()
+
+
+def ago(**time: float) -> datetime:
+    return timezone.now() - timedelta(**time)
+
+
+def test_the_time_of_a_run_is_that_of_its_attempts_without_the_waiting(round):
+    lease = claim()
+    mine = Run.objects.filter(pk=lease.run.pk)
+    mine.update(started_at=ago(days=2), taken_at=ago(seconds=100))
+    assert lease.run.pause(token=lease.token, reason="kl limit")
+    assert mine.get().seconds == pytest.approx(100, abs=5)
+    assert mine.get().resume()
+    assert mine.get().seconds == pytest.approx(100, abs=5)
+    assert claim()
+    mine.update(taken_at=ago(seconds=50), leased_until=ago(seconds=10))
+    assert mine.get().seconds == pytest.approx(150, abs=5)
+    assert claim()  # its worker had died
+    assert mine.get().seconds == pytest.approx(140, abs=5)
+
+
+def test_the_time_left_follows_the_pace_of_the_present_attempt(round):
+    lease = claim()
+    mine = Run.objects.filter(pk=lease.run.pk)
+    mine.update(step=30, total_steps=100, taken_at=ago(seconds=300))
+    told = {"run": lease.run, "lease_token": lease.token, "split": "train", "values": {}}
+
+    def step(number: int, **time: float) -> None:
+        Metric.objects.create(**told, step=number, time=ago(**time))
+
+    step(9, days=1)
+    step(10, seconds=200)
+    assert report_on(round).seconds_left is None, "one step says nothing"
+    step(20, seconds=100)
+    step(30, seconds=0)
+    assert report_on(round).seconds_left == pytest.approx(700, abs=5)
+    lease.run.pause(token=lease.token, reason="kl limit")
+    assert report_on(Round.objects.get(pk=round.pk)).seconds_left is None

@@ -372,6 +372,21 @@ def test_distilling_makes_demonstrations_of_a_labeler_who_is_the_policy(
     assert not Task.objects.filter(kind=Task.Kind.RANK).exists()
 
 
+def test_nobody_ranks_answers_to_prompts_that_were_archived_meanwhile(
+    project, prompts, base, olga, fake_trainer
+):
+    for gone, tasks in ((1, 2), (3, 0)):
+        asked = list(project.prompts.order_by("pk")[:3])
+        run = launch_sampling(project, by=olga, policies=[base], k=2, prompts=asked, seed=gone)
+        project.prompts.filter(pk__in=[each.pk for each in asked[:gone]]).archive()
+        run = work()
+        assert run.state == Run.State.SUCCEEDED
+        assert run.summary.get("rank_tasks", 0) == tasks
+        project.prompts.all().restore()
+        Task.objects.all().delete()
+    assert run.summary["note"] == "All its prompts were archived or taken back meanwhile."
+
+
 def test_a_round_without_held_out_prompts_ends_without_an_evaluation(round, fake_trainer):
     from annotate.models import Prompt
 

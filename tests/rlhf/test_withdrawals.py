@@ -6,11 +6,12 @@ from django.core.management import call_command
 
 from annotate.models import Completion, Conversation, Message, Policy, Project, User
 from rlhf.descent import stale_in
+from rlhf.forms import SamplingForm
 from rlhf.leases import claim
 from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run, Snapshot, Withdrawal
 from rlhf.rounds import launch_round, launch_sampling
-from rlhf.selection import Filters, demonstrations, rankings
+from rlhf.selection import Filters, demonstrations, held_out_prompts, rankings
 from rlhf.selection import prompts as selected_prompts
 from rlhf.supervisor import supervise
 from rlhf.tally import count
@@ -189,6 +190,18 @@ def test_a_guests_prompts_go_with_all_that_was_said_of_them(
     lost = {name: before[name] - after[name] for name in ("prompts", "demonstrations", "rankings")}
     assert lost == {"prompts": 2, "demonstrations": 2, "rankings": 4}
     assert not selected_prompts(project).filter(pk=prompts[0].pk).exists()
+
+
+def test_nobody_is_asked_about_what_a_withdrawn_guest_asked(
+    project, labels, base, gus, olga, prompts
+):
+    asked_in_chat(project, gus, [prompts[0], prompts[-1]], base)
+    assert prompts[-1] in held_out_prompts(project, 100)
+    Withdrawal.withdraw(project, person=gus, by=olga)
+    assert prompts[-1] not in held_out_prompts(project, 100)
+    form = SamplingForm(project, {"policies": [base.pk], "k": 2})
+    assert form.is_valid()
+    assert set(form.prompts()) == set(prompts[1:-1])
 
 
 def test_a_withdrawal_in_one_project_leaves_the_others_alone(project, labels, bob, olga, mallory):

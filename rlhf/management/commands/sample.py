@@ -9,6 +9,7 @@ from annotate.models import Prompt
 from rlhf.command_line import operator_of, policy_named, wait_for
 from rlhf.preflight import NotReady
 from rlhf.rounds import launch_sampling
+from rlhf.selection import prompts
 
 
 class Command(BaseCommand):
@@ -36,7 +37,7 @@ class Command(BaseCommand):
                 by=operator_of(project, options["by"]),
                 policies=[policy_named(project, name) for name in options["policy"]],
                 k=options["k"],
-                prompts=list(project.prompts.active().in_split(*splits)),
+                prompts=list(prompts(project).in_split(*splits)),
                 seed=options["seed"],
             )
         except NotReady as error:
