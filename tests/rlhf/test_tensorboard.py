@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rlhf.models import Metric, Run
-from rlhf.tensorboard import crc32c, event, frame
+from rlhf.models import Metric, Round, Run
+from rlhf.tensorboard import crc32c, event, frame, write_zip
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -66,3 +66,20 @@ def test_a_round_is_downloaded_for_tensorboard(project, round, measured, olga, b
     assert [b"loss" in each for each in events] == [True, True]
     assert b"note" not in events[0] and b"bad" not in events[0]
     assert struct.pack("<f", 2.0) in events[0] and struct.pack("<f", 1.0) in events[1]
+
+
+def test_a_long_curve_is_thinned_to_its_shape(round, monkeypatch):
+    run = round.runs.get(kind=Run.Kind.SFT)
+    Metric.objects.bulk_create(
+        Metric(run=run, step=step, split="train", values={"loss": float(step)}, time=MOMENT)
+        for step in range(1, 101)
+    )
+    Run.objects.filter(pk=run.pk).update(step=100)
+    monkeypatch.setattr("rlhf.tensorboard.MOST_STEPS", 10)
+    file = io.BytesIO()
+    write_zip(Round.objects.get(pk=round.pk), file)
+    with zipfile.ZipFile(file) as archive:
+        events = frames(archive.read(archive.namelist()[0]))[1:]
+    losses = [loss for event in events for loss in scalars(event).values()]
+    assert 10 <= len(events) <= 11
+    assert (min(losses), max(losses)) == (1.0, 100.0)
