@@ -89,7 +89,7 @@ class WorkForm(forms.Form):
     def draft(self) -> dict[str, Any]:
         """The raw values, valid or not: unfinished work may be anything."""
         raw = {name: self[name].data for name in self.fields if name not in self.NOT_IN_A_DRAFT}
-        return {name: _without_nul(value) for name, value in raw.items() if value}
+        return {name: without_nul(value) for name, value in raw.items() if value}
 
 
 class WriteForm(WorkForm):
@@ -333,10 +333,10 @@ def form_class_for(assignment: Assignment) -> type[WriteForm | RankForm | PairFo
     return PairForm if len(assignment.shown_order) == 2 else RankForm
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
     """PostgreSQL stores no NUL characters; a draft is not the place to complain."""
     if isinstance(value, list):
-        return [_without_nul(item) for item in value]
+        return [without_nul(item) for item in value]
     return value.replace("\x00", "") if isinstance(value, str) else value
 
 

@@ -32,6 +32,7 @@ urlpatterns = [
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/my-prompts/", writing.own_prompts, name="own_prompts"),
+    path("p/<slug:slug>/my-prompts/draft/", writing.own_prompts_draft, name="own_prompts_draft"),
     path("p/<slug:slug>/progress/", progress.progress, name="progress"),
     path("p/<slug:slug>/gold/", progress.gold, name="gold"),
     path("p/<slug:slug>/guideline/", project.guideline, name="guideline"),

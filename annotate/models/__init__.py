@@ -14,6 +14,7 @@ from annotate.models.reviews import Review
 from annotate.models.tokens import ApiToken
 from annotate.models.uploads import Upload
 from annotate.models.work import Assignment, Task
+from annotate.models.writing import PromptDraft
 
 __all__ = [
     "ApiToken",
@@ -31,6 +32,7 @@ __all__ = [
     "Policy",
     "Project",
     "Prompt",
+    "PromptDraft",
     "PromptFlag",
     "Ranking",
     "Review",

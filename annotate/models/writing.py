@@ -9,16 +9,50 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models.functions import Now
 
 from annotate.models.demonstrations import Demonstration
-from annotate.models.people import Project
+from annotate.models.people import Membership, Project
 from annotate.models.prompts import Messages, Prompt, content_hash
 from annotate.models.work import Assignment, Task
 
 SOURCE = "labelers"
 Asked = tuple[Messages, str]  # a prompt and the answer of its author, which may be empty
+
+
+class PromptDraft(models.Model):
+    """A prompt that a labeler has begun, one of each kind: what the page's fields hold."""
+
+    membership = models.ForeignKey(Membership, models.CASCADE, related_name="prompt_drafts")
+    kind = models.CharField(max_length=10, choices=Prompt.Kind)
+    values = models.JSONField(default=dict)
+    saved_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["membership", "kind"], name="one_prompt_draft_a_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.membership}"
+
+    @classmethod
+    def begun(cls, membership: Membership, kind: str) -> PromptDraft | None:
+        return cls.objects.filter(membership=membership, kind=kind).first()
+
+    @classmethod
+    def keep(
+        cls, *, membership: Membership, kind: str, values: dict[str, str]
+    ) -> PromptDraft | None:
+        """Stores what has been typed; nothing, and there is no draft."""
+        if not values:
+            cls.objects.filter(membership=membership, kind=kind).delete()
+            return None
+        draft, _ = cls.objects.update_or_create(
+            membership=membership, kind=kind, defaults={"values": values}
+        )
+        return draft
 
 
 def few_shot(instruction: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Asked]:
@@ -69,6 +103,7 @@ def write_prompts(
         if answer:
             _answer(prompt, membership, answer)
         prompts.append(prompt)
+    PromptDraft.objects.filter(membership=membership, kind=kind).delete()
     return prompts
 
 

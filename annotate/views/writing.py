@@ -9,11 +9,12 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, membership_for, project_for
-from annotate.forms import LONGEST_TEXT, Text
-from annotate.models import Membership, Project, Prompt
+from annotate.forms import LONGEST_TEXT, Text, without_nul
+from annotate.models import Membership, Project, Prompt, PromptDraft
 from annotate.models.gold import qualification_of
 from annotate.models.writing import Asked, few_shot, plain, write_prompts
 from annotate.paging import page_of
@@ -38,8 +39,8 @@ class PlainForm(forms.Form):
         help_text="If you like. It becomes a demonstration, to be found in My work.",
     )
 
-    def __init__(self, project: Project, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, project: Project, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.project = project
 
     def asked(self) -> list[Asked]:
@@ -50,8 +51,8 @@ class PlainForm(forms.Form):
 
 
 class UseCaseForm(PlainForm):
-    def __init__(self, project: Project, *args: Any) -> None:
-        super().__init__(project, *args)
+    def __init__(self, project: Project, *args: Any, **options: Any) -> None:
+        super().__init__(project, *args, **options)
         choices = [(name, name) for name in project.use_case_names]
         self.fields["use_case"] = forms.ChoiceField(label="The use case", choices=choices)
         self.order_fields(("use_case", *self.fields))
@@ -69,11 +70,17 @@ class FewShotForm(forms.Form):
         error_messages={"required": "Write the instruction that all the queries share."},
     )
 
-    def __init__(self, project: Project, sent: QueryDict | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        sent: QueryDict | None = None,
+        initial: dict[str, str] | None = None,
+    ) -> None:
         is_growing = sent is not None and "more" in sent
         # A page that asks for one more pair shows what was typed, and complains of nothing yet.
-        super().__init__(None if is_growing else sent, initial=sent.dict() if sent else None)
-        pairs = sum(name.startswith("query_") for name in sent or ()) + is_growing
+        known = sent.dict() if sent else initial
+        super().__init__(None if is_growing else sent, initial=known)
+        pairs = sum(name.startswith("query_") for name in known or ()) + is_growing
         self.count = min(max(pairs, FEWEST_PAIRS), MOST_PAIRS)
         for number in range(1, self.count + 1):
             for name in ("query", "response"):
@@ -126,23 +133,53 @@ FORMS: dict[str, Any] = {
 
 @require_http_methods(["GET", "POST"])
 def own_prompts(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.LABELER)
-    if not project.takes_own_prompts:
-        raise Http404("This project takes no prompts of labelers.")
+    project = _project_for(request, slug)
     member = membership_for(request.user, slug)
     if not member.has_read_guideline:
         return redirect("guideline", slug)
     if qualification_of(member):  # it comes before all other work
         return redirect("label", slug)
-    kinds = [k for k in Kind if k != Kind.USE_CASE or project.use_case_names]
-    kind = next((k for k in kinds if k == request.GET.get("kind")), Kind.PLAIN)
-    form = FORMS[kind](project, request.POST or None)
+    kind = _kind(request, project)
+    draft = None if request.POST else PromptDraft.begun(member, kind)
+    values = draft.values if draft else None
+    form = FORMS[kind](project, request.POST or None, initial=values)
     if form.is_valid() and _write(request, member, kind, form):
         return redirect(f"{request.path}?kind={kind}")
     page = page_of(project.prompts.by(request.user), request.GET, size=25, newest_first=True)
-    context = {"project": project, "form": form, "kind": kind, "kinds": kinds, "page": page}
+    context = {"project": project, "form": form, "kind": kind, "kinds": _kinds(project)}
+    context |= {"page": page, "draft": draft}
     status = 422 if form.errors else 200
     return render(request, "annotate/own_prompts.html", context, status=status)
+
+
+@require_POST
+def own_prompts_draft(request: Request, slug: str) -> HttpResponse:
+    """Keeps a prompt that is still being written."""
+    project = _project_for(request, slug)
+    kind = _kind(request, project)
+    fields = FORMS[kind](project, request.POST).fields
+    typed = {name: without_nul(request.POST.get(name, "")) for name in fields}
+    is_begun = any(typed[name] for name, field in fields.items() if isinstance(field, Text))
+    member = membership_for(request.user, slug)
+    draft = PromptDraft.keep(membership=member, kind=kind, values=typed if is_begun else {})
+    if not request.htmx:
+        return redirect(f"{reverse('own_prompts', args=[slug])}?kind={kind}")
+    return render(request, "annotate/_saved_at.html", {"at": draft and draft.saved_at})
+
+
+def _project_for(request: Request, slug: str) -> Project:
+    project = project_for(request.user, slug, Role.LABELER)
+    if not project.takes_own_prompts:
+        raise Http404("This project takes no prompts of labelers.")
+    return project
+
+
+def _kinds(project: Project) -> list[Prompt.Kind]:
+    return [k for k in Kind if k != Kind.USE_CASE or project.use_case_names]
+
+
+def _kind(request: Request, project: Project) -> Prompt.Kind:
+    return next((k for k in _kinds(project) if k == request.GET.get("kind")), Kind.PLAIN)
 
 
 def _write(request: Request, member: Membership, kind: str, form: Any) -> bool:

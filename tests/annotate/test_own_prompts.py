@@ -8,7 +8,7 @@ import pytest
 from annotate.exporting import lines
 from annotate.home import to_do
 from annotate.importing import import_labels
-from annotate.models import Demonstration, Project, Prompt, Task
+from annotate.models import Demonstration, Project, Prompt, PromptDraft, Task
 from annotate.models.prompts import split_of
 from annotate.models.writing import few_shot
 
@@ -231,3 +231,44 @@ def test_a_use_case_is_a_tag_and_no_longer(project, browse, olga):
     assert project.use_case_names == ["menus", "lists"]
     answer = page.post("/p/cooking/settings/", sent | {"use_cases": "x" * 51})
     assert answer.status_code == 422 and "50 characters" in answer.content.decode()
+
+
+# Drafts
+
+DRAFT = PAGE + "draft/"
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed"),
+    [
+        ("plain", {"text": "How do I", "answer": ""}),
+        ("use_case", {"use_case": "shopping lists", "text": "What", "answer": "Rice"}),
+        ("few_shot", {"instruction": "", **{f"query_{n}": f"q {n}" for n in range(1, 6)}}),
+    ],
+)
+def test_what_is_being_written_is_there_again_till_it_is_saved(mode, kind, typed, browse, alice):
+    assert browse(alice).post(f"{DRAFT}?kind={kind}", typed).status_code == 302
+    page = browse(alice).get(f"{PAGE}?kind={kind}")
+    assert "is back" in page.content.decode()
+    assert {name: page.context["form"][name].value() for name in typed} == typed
+    other = "plain" if kind != "plain" else "few_shot"
+    assert not browse(alice).get(f"{PAGE}?kind={other}").context["draft"]
+    whole = {"plain": PLAIN, "use_case": {**PLAIN, "use_case": "menus"}, "few_shot": FEW_SHOT}[kind]
+    browse(alice).post(f"{PAGE}?kind={kind}", whole)
+    assert not PromptDraft.objects.exists()
+
+
+def test_a_draft_is_its_writers_own_and_goes_when_nothing_is_left_of_it(mode, browse, alice, bob):
+    browse(alice).post(DRAFT, {"text": "a\x00b", "csrfmiddlewaretoken": "x", "other": "y"})
+    assert PromptDraft.objects.get().values == {"text": "ab", "answer": ""}
+    assert not browse(bob).get(PAGE).context["draft"]
+    browse(alice).post(f"{DRAFT}?kind=use_case", {"use_case": "menus", "text": ""})
+    browse(alice).post(DRAFT, {"text": ""})
+    assert not PromptDraft.objects.exists()
+
+
+def test_what_cannot_be_saved_stays_a_draft(direct, browse, alice, new_prompt):
+    new_prompt(PLAIN["text"])
+    browse(alice).post(DRAFT, PLAIN)
+    assert browse(alice).post(PAGE, PLAIN).status_code == 422
+    assert PromptDraft.objects.get().values == PLAIN

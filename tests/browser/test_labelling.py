@@ -227,23 +227,38 @@ def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_
     assert newest(site).endswith("all_bad")
 
 
-def test_a_prompt_of_ones_own_survives_a_reload(site: Site, sign_in, desk):
-    desk([])
-    site.shell("from annotate.models import Project\n"
-               "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
-    page = sign_in("alice").page
-    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+def write_few_shot(page: Page) -> None:
     page.get_by_label("The instruction").fill("Name the colour.")
     page.get_by_role("button", name="One more pair").click()
     for number in range(1, 5):
         page.get_by_label(f"Query {number}").fill(f"thing {number}")
         page.get_by_label(f"Response {number}").fill(f"colour {number}")
+
+
+def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
+    site: Site, sign_in, desk
+):
+    desk([])
+    site.shell("from annotate.models import Project\n"
+               "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
+    page = sign_in("alice").page
+    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    page.route("**/my-prompts/draft/**", lambda route: route.fulfill(body=""))
+    write_few_shot(page)
+    # The site heard nothing of it, so this browser has the only copy.
     page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
     expect(page.get_by_label("The instruction")).to_have_value("")
+    page.unroute("**/my-prompts/draft/**")
     page.get_by_role("button", name="Restore it").click()
     expect(page.get_by_label("The instruction")).to_have_value("Name the colour.")
     expect(page.get_by_label("Response 4")).to_have_value("colour 4")
-    page.get_by_role("button", name="Save the prompt").click()
-    expect(page.get_by_text("saved and in use")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("button", name="Restore it")).to_be_hidden()
+    page.get_by_label("Response 4").fill("colour four")
+    page.get_by_label("Query 1").focus()
+    expect(page.locator("#draft-state")).to_contain_text("Saved")
+    elsewhere = sign_in("alice").page
+    elsewhere.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    expect(elsewhere.get_by_text("is back")).to_be_visible()
+    expect(elsewhere.get_by_label("Response 4")).to_have_value("colour four")
+    elsewhere.get_by_role("button", name="Save the prompt").click()
+    expect(elsewhere.get_by_text("saved and in use")).to_be_visible()
+    expect(elsewhere.get_by_label("The instruction")).to_have_value("")

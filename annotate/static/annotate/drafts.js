@@ -1,11 +1,14 @@
-// What is typed is kept in this browser too, and offered after a crash or a lost connection.
+// What is typed is kept: on the site after a rest, and at once in this browser, which offers its copy
+// after a crash or a lost connection.
+
+const REST_MS = 3_000;
 
 const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
 const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
-export const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
+const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
 const copyKey = (address) => `draft:${address}`;
 
-export function keepCopy(form, address) {
+function keepCopy(form, address) {
   const copy = { values: valuesOf(form), time: Math.floor(Date.now() / 1000) };
   localStorage.setItem(copyKey(address), JSON.stringify(copy));
 }
@@ -38,7 +41,7 @@ function grow(form, missing) {
 }
 
 /** Shows the banner if the copy says something that the form does not, and is no older. */
-export function offerCopy(form, address) {
+function offerCopy(form, address) {
   const copy = JSON.parse(localStorage.getItem(copyKey(address)) ?? "null");
   const banner = document.getElementById("restore");
   if (!copy || copy.values === valuesOf(form) || copy.time <= Number(form.dataset.drafted || 0)) return;
@@ -48,5 +51,36 @@ export function offerCopy(form, address) {
     else if (event.target.closest("[data-discard]")) dropCopy(address);
     else return;
     banner.hidden = true;
+  });
+}
+
+/** Saves the form's draft by the event `autosave`, for which #draft-state listens. */
+export function keepDrafts(form, address) {
+  const state = document.getElementById("draft-state");
+  let saved = valuesOf(form);
+  let timer = 0;
+  offerCopy(form, address);
+
+  const save = () => {
+    clearTimeout(timer);
+    if (!form.isConnected || valuesOf(form) === saved) return;
+    saved = valuesOf(form);
+    form.dispatchEvent(new CustomEvent("autosave"));
+  };
+  const changed = () => {
+    if (valuesOf(form) !== saved) keepCopy(form, address);
+    clearTimeout(timer);
+    timer = setTimeout(save, REST_MS);
+  };
+  form.addEventListener("input", changed);
+  form.addEventListener("change", changed);
+  form.addEventListener("focusout", (event) => {
+    if (event.relatedTarget?.type !== "submit") save(); // what is sent in a moment is no draft
+  });
+  form.addEventListener("submit", () => clearTimeout(timer));
+  state?.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful) return;
+    saved = "";
+    state.textContent = "Not saved on the site yet; this browser keeps a copy.";
   });
 }

@@ -1,10 +1,9 @@
 // What writing and ranking share: drafts, active time, keys, the undo bar.
 // The work form is swapped by htmx, so everything is bound anew to each form.
 
-import { dropCopy, keepCopy, offerCopy, valuesOf } from "./drafts.js";
+import { dropCopy, keepDrafts } from "./drafts.js";
 
 const IDLE_MS = 60_000;
-const REST_MS = 3_000;
 
 /** Calls `start(form)` for the work form on the page, and for each that comes after it. */
 export function onWork(start) {
@@ -36,34 +35,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
 
 // Drafts
 
-onWork((form) => {
-  const address = new URL(form.action).pathname;
-  const state = document.getElementById("draft-state");
-  let saved = valuesOf(form);
-  let timer = 0;
-  offerCopy(form, address);
-
-  const save = () => {
-    clearTimeout(timer);
-    if (!form.isConnected || valuesOf(form) === saved) return;
-    saved = valuesOf(form);
-    form.dispatchEvent(new CustomEvent("autosave"));
-  };
-  const changed = () => {
-    if (valuesOf(form) !== saved) keepCopy(form, address);
-    clearTimeout(timer);
-    timer = setTimeout(save, REST_MS);
-  };
-  form.addEventListener("input", changed);
-  form.addEventListener("change", changed);
-  form.addEventListener("focusout", save);
-  form.addEventListener("submit", () => clearTimeout(timer));
-  state?.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.successful) return;
-    saved = "";
-    state.textContent = "Not saved on the site yet; this browser keeps a copy.";
-  });
-});
+onWork((form) => keepDrafts(form, new URL(form.action).pathname));
 
 // A conversation too long for its column begins at the turn to be answered
 

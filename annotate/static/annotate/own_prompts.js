@@ -1,10 +1,8 @@
 // A prompt of one's own: nothing typed is lost on the way.
 
-import { dropCopy, keepCopy, offerCopy } from "./drafts.js";
+import { dropCopy, keepDrafts } from "./drafts.js";
 
 const form = document.getElementById("own-prompt");
-const address = form.action;
 
-if (document.querySelector("#messages .success")) dropCopy(address);
-offerCopy(form, address);
-form.addEventListener("input", () => keepCopy(form, address));
+if (document.querySelector("#messages .success")) dropCopy(form.action);
+keepDrafts(form, form.action);
