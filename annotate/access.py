@@ -108,6 +108,31 @@ def member_for(user: User, slug: str, membership_id: int) -> Membership:
     )
 
 
+def may_begin_projects(user: User) -> bool:
+    """Whoever operates one project may begin another."""
+    return user.memberships.operating().exists()
+
+
+def may_make_link_for(user: User, person: User) -> bool:
+    """Whether a sign-in link of this person is `user`'s to hand out: of somebody who has no
+    password, and is at home in projects that `user` operates and nowhere else."""
+    if not person.is_active or person.is_staff or person.has_usable_password():
+        return False
+    operated = user.memberships.operating().values("project")
+    if person.memberships.exclude(project__in=operated).exists():
+        return False
+    return person.last_login is None or not person.memberships.operating().exists()
+
+
+def ended_work_for(user: User, slug: str, membership_id: int, assignment_id: int) -> Assignment:
+    """What somebody answered or skipped, for a lead who looks at it."""
+    member = member_for(user, slug, membership_id)
+    ended = Assignment.objects.by(member.user).of_project(member.project).ended()
+    labelling = ended.of_kind(Task.Kind.WRITE, Task.Kind.RANK)
+    with_all = labelling.select_related("task__prompt", "task__project", "task__gold", "labeler")
+    return _found(with_all.filter(pk=assignment_id).first())
+
+
 def ranking_for(user: User, slug: str, ranking_id: str) -> Ranking:
     """A ranking in force that a lead may make gold."""
     project = project_for(user, slug, Role.REVIEWER)

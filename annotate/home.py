@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.models import Assignment, Demonstration, Membership, Ranking, Task
-from annotate.models.gold import Qualification, qualification_of
+from annotate.models.gold import Qualification, qualification_of, unseen_practice
 from annotate.paging import counted
 from annotate.queue import count_waiting
 
@@ -37,7 +37,8 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         detail = "It says what a good answer is here. Your work begins once you have read it."
         yield ToDo("guideline", "Read the guideline", detail)
     if qualification := qualification_of(membership):
-        yield _qualifying(qualification)
+        practice = unseen_practice(membership).count() if not qualification.answered else 0
+        yield _qualifying(qualification, practice)
         return
     waiting = count_waiting(membership, at_most=AT_MOST)
     own = Assignment.objects.by(membership.user).of_project(membership.project)
@@ -61,11 +62,15 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
 
 
-def _qualifying(qualification: Qualification) -> ToDo:
+def _qualifying(qualification: Qualification, practice: int) -> ToDo:
     done, needed = qualification.answered, qualification.needed
     if qualification.is_failed:
         detail = "Your rankings differ from the reviewers'. The leads can let you try again."
         return ToDo("label", "You did not qualify yet", detail)
+    if practice:
+        detail = "You rank, and then see how the reviewers did. It counts for nothing, and "
+        detail += f"{needed} tasks to qualify by come after it."
+        return ToDo("label", "Practise first", detail, str(practice))
     detail = f"Rank {needed} tasks as the guideline asks; {done} are done. Then your work begins."
     return ToDo("label", "Qualify first", detail, f"{needed - done}")
 
@@ -78,12 +83,18 @@ def _operating(membership: Membership) -> Iterator[ToDo]:
         for labels in (Demonstration, Ranking)
     ]
     demonstrations, rankings = (counted(all.in_split("train")) for all in to_learn_from)
+    if not project.guidelines.exists():
+        detail = "It says what a good answer is, so that people judge alike."
+        yield ToDo("guideline_new", "Write the guideline", detail)
     if prompts == "0":
-        detail = "Bring questions to answer, as a JSONL file."
-        yield ToDo("prompts", "Import prompts", detail)
+        detail = "Bring questions to answer, as JSON Lines, CSV or Parquet."
+        yield ToDo("prompts_import", "Import prompts", detail)
     elif not project.tasks.open().ordinary().exists():
         detail = f"No task is open. {prompts} prompts are here to be answered or ranked."
         yield ToDo("prompts", "Give people work", detail)
+    if not project.memberships.of_real_people().in_role(Role.LABELER).exists():
+        detail = "Nobody labels here yet. Each person gets a link that signs them in."
+        yield ToDo("labelers_members", "Invite people", detail)
     if (waiting := counted(project.prompts.waiting())) != "0":
         detail = "Labelers wrote them, and nobody is asked about them before you accept them."
         yield ToDo("prompts", "Look at new prompts", detail, waiting, "?waiting=on")

@@ -26,15 +26,16 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "sign_out"], OPEN),
-    **dict.fromkeys(["home", "api_schema"], SIGNED_IN),
+    **dict.fromkeys(["home", "account", "project_new", "api_schema"], SIGNED_IN),
     **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
     **dict.fromkeys(["gold", "labelers_guests"], REVIEWER),
+    "labelers_members": OPERATOR,
     **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
-    "review_one": NO_REVIEW,
+    **dict.fromkeys(["review_one", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }
 OWN_PREFIXES = ("chat_",)

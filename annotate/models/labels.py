@@ -62,6 +62,9 @@ class LabelQuerySet(models.QuerySet[Any]):
     def by(self, labeler: User) -> Self:
         return self.filter(labeler=labeler)
 
+    def not_by(self, labeler: User) -> Self:
+        return self.exclude(labeler=labeler)
+
     def in_split(self, *splits: str) -> Self:
         return self.filter(prompt__split__in=splits)
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
@@ -207,6 +208,16 @@ class Project(models.Model):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
+    def operating(self) -> MembershipQuerySet:
+        return self.active().in_role(Membership.Role.OPERATOR)
+
+    def in_role(self, role: str) -> MembershipQuerySet:
+        return self.filter(role=role)
+
+    def of_real_people(self) -> MembershipQuerySet:
+        """Without those who are known only from imported labels."""
+        return self.filter(user__is_active=True)
+
     def active(self) -> MembershipQuerySet:
         return self.filter(state=Membership.State.ACTIVE).select_related("project")
 
@@ -271,8 +282,28 @@ class Membership(models.Model):
     def acknowledge(self, guideline: Guideline) -> None:
         self._set(guideline_read=guideline.version)
 
+    @transaction.atomic
     def pause(self) -> None:
+        self._leave_an_operator()
         self._set(state=self.State.PAUSED)
+
+    @transaction.atomic
+    def act_as(self, role: str) -> None:
+        """Changes what this member may do here. What they have done stays theirs."""
+        if role != self.Role.OPERATOR:
+            self._leave_an_operator()
+        self._set(role=self.Role(role))
+
+    def _leave_an_operator(self) -> None:
+        """Somebody else must be able to let people in again."""
+        Project.objects.select_for_update(no_key=True).get(pk=self.project_id)
+        operators = Membership.objects.active().filter(
+            project=self.project_id, role=self.Role.OPERATOR
+        )
+        if self.role == self.Role.OPERATOR and not operators.exclude(pk=self.pk).exists():
+            raise ValidationError(
+                "Nobody else operates this project. Make somebody else an operator first."
+            )
 
     def resume(self) -> None:
         self._set(state=self.State.ACTIVE)

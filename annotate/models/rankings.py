@@ -147,6 +147,10 @@ class Placement(models.Model):
     def __str__(self) -> str:
         return f"{self.completion_id} at {self.place}"
 
+    @property
+    def flag_labels(self) -> list[str]:
+        return [str(self.Flag(flag).label) for flag in self.flags]
+
 
 def arranged(
     placements: Sequence[Placement], shown_order: Sequence[int], outcome: str

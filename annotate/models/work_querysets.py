@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +27,9 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
 
     def of_kind(self, *kinds: str) -> Self:
         return self.filter(task__kind__in=kinds)
+
+    def about(self, prompts: Iterable[int]) -> Self:
+        return self.filter(task__prompt__in=list(prompts))
 
     def leased(self) -> Self:
         return self.filter(state=self.model.State.LEASED, leased_until__gt=Now())
@@ -109,6 +113,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def closed(self) -> Self:
         return self.exclude(closed_at=None)
+
+    def with_answers(self) -> Self:
+        """Adds `answers`: how many have come in."""
+        state = self._assignments.model.State.SUBMITTED
+        return self.annotate(answers=Count("assignments", filter=Q(assignments__state=state)))
 
     def with_subjects(self) -> Self:
         """Reviews with the prompt, and `answers`: how many answers they are of."""

@@ -4,16 +4,21 @@ they said."""
 from __future__ import annotations
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate import quality
-from annotate.access import MAY_ACT_AS, Request, Role, member_for, project_for
+from annotate.access import MAY_ACT_AS, Request, Role, ended_work_for, member_for, project_for
 from annotate.agreement import agreement
-from annotate.models import Membership
+from annotate.answers import at_odds, met_on, side_by_side
+from annotate.models import Assignment, Membership, Ranking, Task
 from annotate.models.gold import qualification_of
+from annotate.paging import page_of
+
+ANSWERS = 20
+LABELLING = (Task.Kind.WRITE, Task.Kind.RANK)
 
 DONE = {
     "pause": "is paused and gets no work.",
@@ -52,6 +57,12 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
         _act(request, member)
         return redirect("labeler", slug, member.pk)
     rankings = quality.doubly_ranked(member.project)
+    met = met_on(rankings, member.user_id)
+    is_at_odds = request.GET.get("show") == "at-odds"
+    answers = Assignment.objects.by(member.user).of_project(member.project).ended()
+    answers = answers.of_kind(*LABELLING).with_answers(member.project.edit_window)
+    if is_at_odds:
+        answers = answers.about(at_odds(met))
     figures = {each.member.pk: each for each in quality.labelers(member.project)}
     context = {
         "project": member.project,
@@ -62,8 +73,26 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
         "habits": quality.habits(member),
         "qualification": qualification_of(member),
         "may_act": _may_act(request, member),
+        "page": page_of(answers, request.GET, size=ANSWERS, newest_first=True),
+        "met": met,
+        "is_at_odds": is_at_odds,
     }
     return render(request, "annotate/labeler.html", context)
+
+
+@require_GET
+def answer(request: Request, slug: str, membership_id: int, assignment_id: int) -> HttpResponse:
+    """One answer, beside those of others to the same prompt."""
+    work = ended_work_for(request.user, slug, membership_id, assignment_id)
+    label = work.label
+    context = {
+        "project": work.task.project,
+        "membership_id": membership_id,
+        "work": work,
+        "label": label,
+        "sheet": side_by_side(work, label) if isinstance(label, Ranking) else None,
+    }
+    return render(request, "annotate/labeler_answer.html", context)
 
 
 def _may_act(request: Request, member: Membership) -> bool:
@@ -76,6 +105,11 @@ def _act(request: Request, member: Membership) -> None:
     act = request.POST.get("act", "")
     if not _may_act(request, member):
         raise PermissionDenied(f"This is for the {member.role}s of {member.project}.")
-    if act in DONE:
+    if act not in DONE:
+        return
+    try:
         getattr(member, act)()
+    except ValidationError as error:
+        messages.error(request, error.message)
+    else:
         messages.success(request, f"{member.user.display_name} {DONE[act]}")

@@ -1,14 +1,17 @@
 """Signing in, and the page one lands on."""
 
-from django.contrib.auth import login
+from django import forms
+from django.contrib import messages
+from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import Request, membership_for
+from annotate.access import Request, may_begin_projects, membership_for
 from annotate.home import to_do
-from annotate.models import Membership
+from annotate.models import Membership, User
 from annotate.sign_in import user_of_link
 
 
@@ -25,12 +28,41 @@ def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     return render(request, "annotate/sign_in_by_link.html", {"person": user})
 
 
+class NameForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ("first_name", "last_name")
+
+
+@require_http_methods(["GET", "POST"])
+def account(request: Request) -> HttpResponse:
+    """One's name, as others see it, and one's password: with one, nobody needs a sign-in link."""
+    person = request.user
+    kind = PasswordChangeForm if person.has_usable_password() else SetPasswordForm
+    act = request.POST.get("act", "")
+    name = NameForm(request.POST if act == "name" else None, instance=person)
+    password = kind(person, request.POST if act == "password" else None)
+    if name.is_valid():
+        name.save()
+        messages.success(request, f"You are {person.display_name} from now on.")
+        return redirect("account")
+    if password.is_valid():
+        password.save()
+        update_session_auth_hash(request, person)
+        messages.success(request, "Your password is set. Sign in with it wherever you are.")
+        return redirect("account")
+    context = {"name": name, "password": password}
+    status = 422 if name.errors or password.errors else 200
+    return render(request, "annotate/account.html", context, status=status)
+
+
 @require_GET
 def home(request: Request) -> HttpResponse:
     memberships = list(request.user.memberships.active())
     if len(memberships) == 1:
         return redirect("project", slug=memberships[0].project.slug)
-    return render(request, "annotate/home.html", {"memberships": memberships})
+    context = {"memberships": memberships, "may_begin": may_begin_projects(request.user)}
+    return render(request, "annotate/home.html", context)
 
 
 @require_GET

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings as django_settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import MAY_ACT_AS, Request, Role, membership_for, project_for
+from annotate.access import (
+    MAY_ACT_AS,
+    Request,
+    Role,
+    may_begin_projects,
+    membership_for,
+    project_for,
+)
 from annotate.forms import Text
 from annotate.models import Project
+from annotate.projects import begin_project
 
 LONGEST_GUIDELINE = 100_000
 LONGEST_TAG = 50
@@ -86,6 +96,29 @@ class GuidelineForm(forms.Form):
         max_length=LONGEST_GUIDELINE,
         help_text="Markdown. Everybody reads and acknowledges a new version before the next task.",
     )
+
+
+class NewProjectForm(forms.ModelForm):
+    class Meta:
+        model = Project
+        fields = ("name",)
+        help_texts: ClassVar = {"name": "You operate it. It begins without prompts and guideline."}
+
+
+@require_http_methods(["GET", "POST"])
+def project_new(request: Request) -> HttpResponse:
+    if not may_begin_projects(request.user):
+        raise PermissionDenied("Those who operate a project may begin another one.")
+    form = NewProjectForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        new = begin_project(
+            name=form.cleaned_data["name"],
+            operator=request.user.username,
+            model=django_settings.BASE_MODEL,
+        )
+        return redirect("project", new.slug)
+    status = 422 if form.errors else 200
+    return render(request, "annotate/project_new.html", {"form": form}, status=status)
 
 
 @require_http_methods(["GET", "POST"])

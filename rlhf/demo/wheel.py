@@ -22,7 +22,7 @@ from django.db import transaction
 
 from annotate.chat import write_whole
 from annotate.importing import ImportFailed, import_labels
-from annotate.management.commands.seed_demo import BUNDLED, base_policy
+from annotate.management.commands.seed_demo import BUNDLED
 from annotate.models import (
     Completion,
     Conversation,
@@ -36,6 +36,7 @@ from annotate.models import (
     Ranking,
     User,
 )
+from annotate.projects import base_policy
 from annotate.queue import open_rank_tasks
 from annotate.rows import parse_prompt
 from rlhf.command_line import wait_for

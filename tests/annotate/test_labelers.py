@@ -1,12 +1,15 @@
 """What leads see of labelers, and what they do about it."""
 
 import random
+import re
 
 import pytest
+from django.utils import timezone
 
 from annotate import quality
 from annotate.agreement import concordance, is_careless
 from annotate.models import Assignment, Membership, Placement, Ranking
+from annotate.models.gold import make_gold
 from annotate.queue import next_assignment
 from rlhf.selection import Filters, rankings
 
@@ -204,3 +207,74 @@ def test_only_leads_see_labelers_and_strangers_find_nothing(
     assert act(browse, mallory, member, "pause").status_code == 404
     assert browse(mallory).post(there, {"act": "pause"}).status_code == 404
     assert browse(rita).get(f"{LABELERS}999999/").status_code == 404
+
+
+# Answers
+
+
+@pytest.fixture
+def at_odds(project, alice, bob, rank_task):
+    """Two tasks that both ranked: of the first the same, of the second the other way round."""
+    for backwards in (False, True):
+        task = rank_task(k=3, overlap=2)
+        ids = sorted(task.completions.values_list("pk", flat=True))
+        for user, order in ((alice, ids), (bob, ids[::-1] if backwards else ids)):
+            work = next_assignment(user, project)
+            placed = [Placement(completion_id=pk, place=n) for n, pk in enumerate(order, start=1)]
+            placed[0].flags = ["hallucination"]
+            Ranking.record(assignment=work, placements=placed, reason="Said so")
+    return project.memberships.get(user=bob)
+
+
+def rows_of(page):
+    return [work.task.prompt.text for work in page.context["page"].rows]
+
+
+def test_a_lead_reads_the_answers_and_those_at_odds_with_others(browse, rita, at_odds):
+    page = browse(rita).get(f"{LABELERS}{at_odds.pk}/")
+    assert rows_of(page) == ["Question 1", "Question 0"]
+    assert re.findall(r"(\d) of (\d)", page.content.decode()) == [("0", "3"), ("3", "3")]
+    odd = browse(rita).get(f"{LABELERS}{at_odds.pk}/?show=at-odds")
+    assert rows_of(odd) == ["Question 1"]
+
+
+def test_an_answer_stands_beside_those_of_the_others(browse, rita, alice, bob, at_odds):
+    work = Assignment.objects.filter(labeler=bob).latest("pk")
+    page = browse(rita).get(f"{LABELERS}{at_odds.pk}/answers/{work.pk}/")
+    assert page.context["sheet"].names == ["bob", "L1"]
+    places = [[each.place for _, each in cells] for _, cells in page.context["sheet"].rows]
+    assert sorted(places) == [[1, 3], [2, 2], [3, 1]]
+    text = page.content.decode()
+    assert "Makes things up" in text and "Said so" in text and "alice" not in text
+    another = at_odds.project.memberships.get(user=alice)
+    assert browse(rita).get(f"{LABELERS}{another.pk}/answers/{work.pk}/").status_code == 404
+    assert browse(bob).get(f"{LABELERS}{at_odds.pk}/answers/{work.pk}/").status_code == 403
+
+
+def test_answers_to_gold_stand_beside_the_right_one_and_skips_say_why(
+    browse, project, rita, alice, rank_task, write_task
+):
+    member = project.memberships.get(user=alice)
+    rank_task(k=2)
+    by_rita = next_assignment(rita, project)
+    order = [Placement(completion_id=pk, place=n) for n, pk in enumerate(by_rita.shown_order, 1)]
+    gold = make_gold(Ranking.record(assignment=by_rita, placements=order), is_practice=True)
+    work = Assignment.objects.create(
+        task=gold,
+        labeler=alice,
+        trial="practice",
+        leased_until=timezone.now(),
+        shown_order=by_rita.shown_order,
+    )
+    order = [Placement(completion_id=pk, place=1) for pk in work.shown_order]
+    Ranking.record(assignment=work, placements=order)
+    write_task()
+    skipped = next_assignment(alice, project)
+    skipped.skip(reason="unsafe", note="It asks for poison.")
+    client = browse(rita)
+    page = client.get(f"{LABELERS}{member.pk}/answers/{work.pk}/")
+    assert page.context["sheet"].names == ["alice", "Gold"]
+    assert "practice" in page.content.decode()
+    page = client.get(f"{LABELERS}{member.pk}/answers/{skipped.pk}/").content.decode()
+    assert "Unsafe to answer" in page and "It asks for poison." in page
+    assert "skipped: Unsafe" in client.get(f"{LABELERS}{member.pk}/").content.decode()

@@ -35,7 +35,7 @@ WORLD = """
 import io, json, shutil
 from django.conf import settings
 from django.utils import timezone
-from annotate.management.commands.seed_demo import base_policy
+from annotate.projects import base_policy
 from annotate.models import *
 from annotate.models.gold import make_gold
 from annotate.models.playground import Column
@@ -147,6 +147,7 @@ somewhere = [
     ["alice", "assignment", held["text"].pk],
     ["alice", "assignment", done.pk],
     ["bob", "practice", practised.pk],
+    ["rita", "labelers_answer", done.pk],
     ["rita", "review_one", held["ranking"].pk],
     ["rita", "review_one", held["demonstration"].pk],
 ]

@@ -18,7 +18,7 @@ SET_UP = """
 import shutil
 from django.conf import settings
 from annotate.models import Project
-from annotate.management.commands.seed_demo import base_policy
+from annotate.projects import base_policy
 project = Project.objects.create(name="Switch", slug="switch")
 project.publish_guideline(text="Be brief.", author=None)
 for name, role in [("olga", "operator"), ("gus", "guest")]:

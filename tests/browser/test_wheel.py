@@ -22,7 +22,7 @@ MINUTES = 60_000
 
 SET_UP = """
 from annotate.models import Membership, Project, User
-from annotate.management.commands.seed_demo import base_policy
+from annotate.projects import base_policy
 project = Project.objects.create(name="Wheel", slug="wheel", ranking_size=4)
 project.publish_guideline(text="Be **brief** and right.", author=None)
 for name, role in [("alice", "labeler"), ("olga", "operator"), ("gus", "guest")]:

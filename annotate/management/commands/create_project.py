@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils.text import slugify
 
-from annotate.management.commands.seed_demo import base_policy
-from annotate.models import Membership, Project
+from annotate.models import Project, User
+from annotate.projects import begin_project
 from annotate.sign_in import login_link
 
 
@@ -28,7 +28,6 @@ class Command(BaseCommand):
             raise CommandError("Choose a slug of small letters, digits and hyphens: --slug SLUG.")
         if Project.objects.filter(slug=slug).exists():
             raise CommandError(f"There is a project “{slug}” already. Choose another: --slug SLUG.")
-        project = Project.objects.create(name=options["name"], slug=slug)
-        operator = project.admit(name=options["operator"], role=Membership.Role.OPERATOR)
-        base_policy(project, settings.BASE_MODEL)
-        self.stdout.write(login_link(operator))
+        name, operator = options["name"], options["operator"]
+        begin_project(name=name, slug=slug, operator=operator, model=settings.BASE_MODEL)
+        self.stdout.write(login_link(User.objects.get(username=operator)))

@@ -1,7 +1,6 @@
 """`manage.py seed_demo`: something to do on the first day."""
 
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -9,7 +8,8 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from annotate.importing import import_labels
-from annotate.models import Membership, Policy, Project, User
+from annotate.models import Membership, Project, User
+from annotate.projects import base_policy
 from annotate.queue import open_write_tasks
 from annotate.sign_in import login_link
 
@@ -50,20 +50,3 @@ def furnish(project: Project) -> None:
     with BUNDLED.open("rb") as file:
         import_labels(file, project=project, by=people["olga"], kind="prompts")
     open_write_tasks(project, project.prompts.all(), project.overlap, batch="demo")
-
-
-def base_policy(project: Project, model: str) -> Policy:
-    """The policy of a base model; the first to answer in a project that has no other yet."""
-    name = f"base-{Path(model).name}"
-    policy, _ = project.policies.get_or_create(
-        name=name,
-        defaults={
-            "origin": Policy.Origin.BASE,
-            "folder": f"models/{name}",
-            "description": "The model everything here is learnt from.",
-        },
-    )
-    if not project.policies.live().exists():
-        policy.go_live()
-        policy.refresh_from_db()
-    return policy
