@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
@@ -12,12 +12,13 @@ from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate import exporting
 from annotate.access import Request, Role, project_for, prompt_for
-from annotate.models import Placement, Project, Prompt, PromptFlag, Task
+from annotate.models import Project, Prompt, PromptFlag, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
@@ -114,20 +115,14 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
         "prompt": prompt,
         "rankings": rankings,
         "completions": [
-            (completion, [(_cell(placed.get(completion.pk)), name) for placed, name in places])
+            (completion, [(placed.get(completion.pk), name) for placed, name in places])
             for completion in prompt.completions.with_thumbs()
         ],
+        "open_tasks": prompt.tasks.open().with_answers(),
         "flags": prompt.flags.open().select_related("labeler"),
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),
     }
     return render(request, "annotate/prompts_one.html", context)
-
-
-def _cell(placed: Placement | None) -> dict[str, Any] | None:
-    if placed is None:
-        return None
-    flags = [Placement.Flag(flag).label for flag in placed.flags]
-    return {"place": placed.place, "rating": placed.rating, "flags": flags}
 
 
 @require_POST
@@ -147,7 +142,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
         messages.success(request, f"{opened} open. Labelers find them under Label.")
     else:
         messages.info(request, f"No task was opened: {lacking}.")
-    return redirect("prompts", slug)
+    return _back(request, slug)
 
 
 @require_POST
@@ -171,9 +166,18 @@ def mark(request: Request, slug: str) -> HttpResponse:
             said = f"{selection.tag(tag.cleaned_data['new_tag']):,} newly tagged."
         case _:
             messages.error(request, "Nothing was tagged: a tag has 1 to 50 characters.")
-            return redirect("prompts", slug)
+            return _back(request, slug)
     messages.success(request, f"Prompts: {said}")
-    return redirect("prompts", slug)
+    return _back(request, slug)
+
+
+def _back(request: Request, slug: str) -> HttpResponse:
+    """To the page of the one prompt the act was about, or to the list as it was filtered."""
+    if (only := request.POST.get("only", "")).isdecimal():
+        return redirect("prompts_one", slug, int(only))
+    asked = {n: v for n in PromptFilter.base_fields if (v := request.POST.get(n, ""))}
+    address = reverse("prompts", args=[slug])
+    return redirect(f"{address}?{urlencode(asked)}" if asked else address)
 
 
 def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:

@@ -68,10 +68,24 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         form.add_error(None, error)
         return _page(request, work, form, status=422)
     except Conflict as conflict:
-        messages.error(request, f"{conflict} This is how they are now.")
-        return redirect("review_one", slug, work.pk)
+        return _as_it_is_now(request, slug, work.pk, conflict)
     messages.success(request, "Your review is saved.")
     return redirect("review_next", slug)
+
+
+def _as_it_is_now(request: Request, slug: str, pk: int, conflict: Conflict) -> HttpResponse:
+    """The answers as they are now, and beside them all that the reviewer had filled in."""
+    work = review_for(request.user, slug, pk)
+    if work.is_submitted:
+        messages.error(request, str(conflict))
+        return redirect("review_one", slug, pk)
+    form_class, labels = review_form_for(work), labels_under_review(work.task)
+    data = request.POST.copy()
+    data["seen"] = form_class(work, labels).initial["seen"]
+    form = form_class(work, labels, data)
+    form.full_clean()
+    form.add_error(None, f"{conflict} This is how they are now; what you filled in is kept.")
+    return _page(request, work, form, status=409)
 
 
 def _page(
@@ -128,7 +142,7 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
     rows = []
     for completion in form.completions:
         placed = [of_one[completion.pk] for of_one in places]
-        flags = [[Placement.Flag(flag).label for flag in each.flags] for each in placed]
+        flags = [each.flag_labels for each in placed]
         at_gold = gold.get(completion.pk)
         reach = [each.place for each in placed] + ([at_gold] if at_gold else []) or [1]
         apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)

@@ -62,8 +62,14 @@ def test_the_page_shows_agreement(browse, project, alice, bob, rita, rank_task):
     rank(alice, project)
     rank(bob, project)
     page = browse(rita).get(PROGRESS).content.decode()
-    assert "Krippendorff" in page and "Guideline v1" in page and "2 of 2 answers" in page
+    assert "Krippendorff" in page and "Guideline v1" not in page and "2 of 2 answers" in page
     assert page.count('<rect class="bar"') == progress.SHOWN_DAYS
+    project.publish_guideline(text="Be shorter still.", author=None)
+    rank_task(overlap=2)
+    rank(alice, project)
+    rank(bob, project)
+    page = browse(rita).get(PROGRESS).content.decode()
+    assert "Guideline v1" in page and "Guideline v2" in page
 
 
 def test_a_lead_makes_gold_of_an_own_ranking_uses_it_for_practice_and_retires_it(

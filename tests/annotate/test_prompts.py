@@ -12,6 +12,7 @@ from annotate.models import (
     Placement,
     Policy,
     Prompt,
+    PromptFlag,
     Ranking,
     Task,
 )
@@ -169,6 +170,43 @@ def test_an_answer_that_was_under_way_asks_nobody_about_an_archived_prompt(
     ranking.retract(draft={"comment": "wait"})
     assert next_assignment(bob, project) is None
     assert next_assignment(alice, project).draft == {"comment": "wait"}  # nothing is lost
+
+
+@pytest.mark.parametrize("page", ["mark/", "tasks/"])
+@pytest.mark.parametrize(
+    ("asked", "back"),
+    [
+        ({}, ""),
+        ({"tag": "chat", "split": "train", "words": ""}, "?split=train&tag=chat"),
+        ({"only": "PROMPT", "chosen": "PROMPT"}, "PROMPT/"),
+        ({"only": "x"}, ""),
+    ],
+)
+def test_after_an_act_one_is_where_one_was(page, asked, back, at, new_prompt):
+    number = str(new_prompt().pk)
+    asked = {name: value.replace("PROMPT", number) for name, value in asked.items()}
+    reply = at.post(url(page), {"act": "tag", "new_tag": "x", **asked})
+    assert reply.url == url(back.replace("PROMPT", number))
+
+
+def test_what_is_to_be_done_with_a_prompt_is_done_on_its_page(at, alice, rank_task):
+    task = rank_task(k=3, overlap=2)
+    prompt = task.prompt
+    PromptFlag.put_up(prompt=prompt, labeler=alice, reason="unclear")
+    this = {"chosen": prompt.pk, "only": prompt.pk}
+
+    def shown() -> str:
+        return at.get(url(f"{prompt.pk}/")).content.decode()
+
+    assert "rank, 0 of 2 answers" in shown() and "Settle the flags" in shown()
+    at.post(url("mark/"), {**this, "act": "settle"})
+    assert "Settle the flags" not in shown()
+    at.post(url("tasks/"), {**this, "kind": "write"})
+    assert "write, 0 of 1 answer." in shown()
+    at.post(url("mark/"), {**this, "act": "archive"})
+    assert "Put back into use" in shown() and "Ask for rankings" not in shown()
+    at.post(url("mark/"), {**this, "archived": "on", "act": "restore"})
+    assert "Ask for rankings" in shown()
 
 
 def test_nobody_marks_the_prompts_of_another_project(browse, mallory, new_prompt):

@@ -287,11 +287,16 @@ def test_answers_that_changed_meanwhile_are_shown_again(browse, project, rita, d
     placements = [Placement(completion_id=p.completion_id, place=1) for p in first.placed]
     seen = " ".join(str(label.pk) for label in disagreement)
     first.revise(revision_no=1, placements=placements)
-    response = browse(rita).post(
-        f"{REVIEW}{work.pk}/", {"verdict": "accept", "seen": seen}, follow=True
-    )
+    sent = {"verdict": "accept", "comment": "Well seen.", f"place_{placements[0].completion_id}": 2}
+    response = browse(rita).post(f"{REVIEW}{work.pk}/", {**sent, "seen": seen})
+    assert response.status_code == 409
     assert "have changed since" in response.content.decode()
     assert not Review.objects.exists()
+    # What was filled in is kept, and deciding again is about the answers shown now.
+    form = response.context["form"]
+    assert {name: form[name].value() for name in sent} == {name: str(v) for name, v in sent.items()}
+    again = browse(rita).post(f"{REVIEW}{work.pk}/", {**sent, "seen": form["seen"].value()})
+    assert again.status_code == 302 and Review.objects.count() == 2
 
 
 def test_two_clicks_are_one_review(project, rita, disagreement):
