@@ -1,9 +1,11 @@
 """The ASGI application that uvicorn serves."""
 
 import os
+from threading import Thread
 
 import django
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase
 
@@ -23,5 +25,15 @@ class Application(ASGIHandler):
         return await sync_to_async(self.get_response, thread_sensitive=True)(request)
 
 
+def warm_up() -> None:
+    """Loads what takes seconds to load while nobody waits for it: an app's `warm_up`, if it has
+    one."""
+    for app in apps.get_app_configs():
+        if load := getattr(app, "warm_up", None):
+            load()
+
+
 django.setup(set_prefix=False)
 application = Application()
+warming = Thread(target=warm_up, daemon=True)
+warming.start()

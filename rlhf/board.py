@@ -16,7 +16,6 @@ import numpy as np
 from rlhf.matches import Match
 
 PRIOR = 1.0  # matches against the field, half of them won: keeps the unbeaten finite
-MOST_STEPS = 100  # Newton needs a dozen
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Standing:
 
 def standings(matches: Sequence[Match]) -> list[Standing]:
     """The strongest first."""
+    import choix  # late: it takes seconds to load, which `warm_up` in rlhf.apps does beforehand
+
     policies = sorted({side for match in matches for side in (match.left, match.right)})
     if not policies:
         return []
@@ -47,7 +48,8 @@ def standings(matches: Sequence[Match]) -> list[Standing]:
     np.fill_diagonal(wins_PP, 0)
     np.add.at(wins_PP, (left_N, right_N), worth_N)
     np.add.at(wins_PP, (right_N, left_N), 1 - worth_N)
-    strength_P = _likeliest(wins_PP)
+    strength_P = choix.ilsr_pairwise_dense(wins_PP, max_iter=10_000, tol=1e-6)
+    strength_P -= strength_P.mean()
     prompts = [match.prompt for match in matches]
     error_P = _errors(strength_P, wins_PP, left_N, right_N, worth_N, prompts)
     reach = NormalDist().inv_cdf(1 - 0.025 / len(policies))
@@ -66,30 +68,6 @@ def standings(matches: Sequence[Match]) -> list[Standing]:
     return sorted(found, key=lambda each: -each.strength)
 
 
-def _likeliest(wins_PP: np.ndarray) -> np.ndarray:
-    """Newton's method on the log-likelihood, which is concave: a unit at most a step, so that none
-    goes too far. The strengths sum to 0."""
-    strength_P = np.zeros(len(wins_PP))
-    for _ in range(MOST_STEPS):
-        chance_PP, information_PP = _information(strength_P, wins_PP)
-        missed_P = (wins_PP - (wins_PP + wins_PP.T) * chance_PP).sum(1)
-        step_P = np.linalg.pinv(information_PP) @ missed_P
-        furthest = np.abs(step_P).max()
-        strength_P += step_P / max(furthest, 1.0)
-        if furthest < 1e-9:
-            break
-    return strength_P
-
-
-def _information(strength_P: np.ndarray, wins_PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each one's chance against each other, and how sharply the likelihood bends."""
-    chance_PP = 1 / (1 + np.exp(strength_P[None, :] - strength_P[:, None]))
-    information_PP = -(wins_PP + wins_PP.T) * chance_PP * (1 - chance_PP)
-    np.fill_diagonal(information_PP, 0)
-    np.fill_diagonal(information_PP, -information_PP.sum(1))
-    return chance_PP, information_PP
-
-
 def _errors(
     strength_P: np.ndarray,
     wins_PP: np.ndarray,
@@ -100,7 +78,10 @@ def _errors(
 ) -> np.ndarray:
     """Standard errors of the strengths: by prompts, and never below what the model itself says,
     for where all agree the prompts show no spread."""
-    chance_PP, information_PP = _information(strength_P, wins_PP)
+    chance_PP = 1 / (1 + np.exp(strength_P[None, :] - strength_P[:, None]))
+    information_PP = -(wins_PP + wins_PP.T) * chance_PP * (1 - chance_PP)
+    np.fill_diagonal(information_PP, 0)
+    np.fill_diagonal(information_PP, -information_PP.sum(1))
     bread_PP = np.linalg.pinv(information_PP)
     cluster = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
     cluster_N = np.array([cluster[prompt] for prompt in prompts])

@@ -181,10 +181,11 @@ def test_views_do_not_filter(name):
     assert not calls & {"filter", "exclude"}
 
 
-def test_serving_pages_loads_no_learning_library():
+def test_serving_pages_loads_no_learning_library_and_the_boards_beforehand():
     script = (
         "import sys, feedback_site.asgi; from django.urls import get_resolver;"
-        "get_resolver().url_patterns;"
+        "get_resolver().url_patterns; feedback_site.asgi.warming.join();"
+        "assert 'choix' in sys.modules;"
         "heavy = {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules);"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )
