@@ -140,8 +140,7 @@ class ScoreNetwork(nn.Module):
             position_ids=batch.positions_BL,
             use_cache=False,
         )
-        values_BLE: Tensor = self.head(out.last_hidden_state) + self.bias
-        return values_BLE
+        return in_full(self.head, out.last_hidden_state) + self.bias
 
     def values(self, batch: Batch) -> Tensor:
         """values_BL, one number at every position: the mean of the heads."""
@@ -151,6 +150,14 @@ class ScoreNetwork(nn.Module):
         """scores_BE of each head, read at the last real token of each row."""
         row_B = torch.arange(len(batch.mask_BL), device=batch.mask_BL.device)
         return self.everywhere(batch)[row_B, last_valid(batch.mask_BL)]
+
+
+def in_full(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """What a scalar head says, in fp32 where the trunk is in bf16 too: that knows no number
+    between 2 and 2.016, and two answers would often have the same score."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        said: Tensor = head(hidden.float())
+    return said
 
 
 def output_head(lm: PreTrainedModel) -> nn.Linear:

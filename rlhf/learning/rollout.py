@@ -19,7 +19,7 @@ from .adapters import adapter_named, adapter_off
 from .engines import Engine, importance
 from .hyperparameters import PPO
 from .losses import gae, kl_k1, kl_k3, token_rewards
-from .networks import Batch, PolicyNetwork, ScoreNetwork, collate
+from .networks import Batch, PolicyNetwork, ScoreNetwork, collate, in_full
 from .records import Prompt
 from .render import Encoded, Renderer
 from .resting import Resting
@@ -51,7 +51,7 @@ class ActorCritic(nn.Module):
         """(logprobs_N, entropy_N, values_N); a value is what is expected before its token."""
         logprobs_N, entropy_N, hidden_NH = self.policy(batch, temperature)
         if self.critic is None and not self.adapter:
-            return logprobs_N, entropy_N, self.value_head(hidden_NH.float()).squeeze(-1)
+            return logprobs_N, entropy_N, in_full(self.value_head, hidden_NH).squeeze(-1)
         return logprobs_N, entropy_N, self.values(batch)
 
     def values(self, batch: Batch) -> Tensor:
@@ -60,8 +60,7 @@ class ActorCritic(nn.Module):
             return self.critic.values(batch)[before_BL]
         with adapter_named(self.policy, CRITIC) if self.adapter else nullcontext():
             hidden_NH = self.policy.hidden(batch)[before_BL]
-        values_N: Tensor = self.value_head(hidden_NH.float()).squeeze(-1)
-        return values_N
+        return in_full(self.value_head, hidden_NH).squeeze(-1)
 
     def critic_weights(self) -> dict[str, Tensor]:
         """What learns the values and lives in the policy's network: the head, and its adapter."""

@@ -7,6 +7,7 @@ from rlhf.learning import adapters, folders, networks
 from rlhf.learning.hyperparameters import ConfigError, Tune
 from rlhf.learning.records import DataError, Prompt
 from rlhf.learning.render import Encoded
+from rlhf.learning.rollout import ActorCritic
 from rlhf.learning.sampling import derive, draw, generate, uniforms
 
 ROWS = [Encoded([5, 6, 7], [8, 9], True), Encoded([10], [11, 12, 13, 14, 15, 1], True)]
@@ -154,6 +155,23 @@ def test_a_cut_completion_ends_without_eos(data_dir):
     render = folders.renderer(data_dir / "base")
     ids, finished = render.completion("The fig is sweet and round", 3)
     assert len(ids) == 3 and not finished and render.eos not in ids
+
+
+def test_a_scalar_is_not_rounded_to_the_precision_of_the_trunk(policy, scorer):
+    rows = [Encoded([1, 2, 3], [4, i], True) for i in range(5, 25)]
+    batch = networks.collate(rows, 0)
+    for model in (ActorCritic(policy, None), ActorCritic(policy, scorer)):
+        if model.critic is None:
+            torch.nn.init.normal_(model.value_head.weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            values = model.values(batch)
+            _, _, heard = model(batch, 1.0)
+        for said in (values, heard):
+            assert said.dtype == torch.float32
+            assert (said != said.bfloat16().float()).any()
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = scorer(batch)
+    assert (scores != scores.bfloat16().float()).any()
 
 
 @pytest.mark.parametrize("load", [folders.load_policy, folders.load_score])
