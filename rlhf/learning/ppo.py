@@ -67,6 +67,9 @@ class PPOLearner(Learner):
         if models.held_out_reward:
             held_out = folder.resolve(models.held_out_reward)
             self.held_out_reward = RewardModel(held_out, self.device, scratch)
+        for judge in (reward, self.held_out_reward):
+            if isinstance(judge, RewardModel):
+                judge.check(self.prompts + self.test_prompts)
         policy = load_policy(base, self.device, tune)
         reference = None
         if not tune.is_adapter or models.reference not in ("", models.policy):
@@ -155,8 +158,9 @@ class PPOLearner(Learner):
         started = time.perf_counter()
         # 1. Answer a batch of prompts with the policy as it is.
         self._refresh()
-        places = self.share(range(step * settings.batch_size, (step + 1) * settings.batch_size))
-        chosen = [endless(len(self.prompts), self.seed, place, 1)[0] for place in places]
+        start, count = step * settings.batch_size, settings.batch_size
+        chosen = self.share(endless(len(self.prompts), self.seed, start, count))
+        places = self.share(range(start, start + count))
         rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
         explored = time.perf_counter()
         # 2. Say what the answers were worth.
@@ -328,21 +332,9 @@ class PPOLearner(Learner):
         if not self.test_prompts:
             return
         chosen = self.share(list(enumerate(self.test_prompts))[: self.settings.evaluate_prompts])
-        rollout = self.explorer.explore(
-            [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
-        )
-        held_out_B = torch.zeros(len(chosen))
-        if self.held_out_reward:
-            prompts, finished = rollout.prompts, rollout.finished_B.tolist()
-            held_out_B = self.held_out_reward.score(prompts, rollout.texts, finished)
+        # A process without a prompt of its own still adds its zeros to the sums.
         episodes, score, kl, length, eos, held_out, squares = self.total(
-            len(chosen),
-            float(rollout.scores_B.sum()),
-            float(rollout.kl_B.sum()),
-            float(rollout.lengths_B.sum()),
-            float(rollout.finished_B.sum()),
-            float(held_out_B.sum()),
-            float((held_out_B**2).sum()),
+            *(self._answer(chosen) if chosen else [0.0] * 7)
         )
         numbers = {
             "objective/scores": score / episodes,
@@ -358,6 +350,22 @@ class PPOLearner(Learner):
             self._say(step, alarms)
             numbers |= {"objective/held_out_scores": mean, **alarms}
         self.folder.metrics(step, "test", numbers)
+
+    def _answer(self, chosen: Sequence[tuple[int, Prompt]]) -> list[float]:
+        """Sums over held-out prompts: their number, score, KL, length, ends, and what a reward
+        model that never trained the policy says, and its square."""
+        rollout = self.explorer.explore(
+            [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
+        )
+        held_out_B = torch.zeros(len(chosen))
+        if self.held_out_reward:
+            prompts, finished = rollout.prompts, rollout.finished_B.tolist()
+            held_out_B = self.held_out_reward.score(prompts, rollout.texts, finished)
+        sums = (
+            *(rollout.scores_B, rollout.kl_B, rollout.lengths_B, rollout.finished_B),
+            *(held_out_B, held_out_B**2),
+        )
+        return [len(chosen), *(float(each_B.sum()) for each_B in sums)]
 
     def _show(self, step: int) -> None:
         shown: list[Prompt] = (self.test_prompts or self.prompts)[: self.settings.sample_prompts]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .folders import load_score, read_calibration, renderer
 from .hyperparameters import ConfigError
 from .networks import collate
-from .records import Prompt
+from .records import DataError, Prompt
 from .render import Encoded
 from .resting import Resting
 
@@ -62,14 +62,27 @@ class RewardModel:
         self, folder: Path, device: torch.device | str = "cpu", scratch: Path | None = None
     ) -> None:
         """With `scratch` it takes no memory while nobody asks (see resting.py)."""
-        self.calibration = read_calibration(folder)
+        self.name, self.calibration = folder.name, read_calibration(folder)
         self.render = renderer(folder)
         self.resting = Resting(load_score(folder, device), device, scratch)
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:
-        """An answer that was cut off stays without EOS, as it was cut off in training."""
-        return self.render.encode(prompt, text, self.render.context, finished)
+        """An answer that was cut off stays without EOS, as it was cut off in training.
+
+        So does one that takes this tokenizer more tokens than there is room for: what a policy
+        says must stop no run."""
+        ids = self.render.prompt(prompt, 1)
+        room = self.render.context - len(ids)
+        return Encoded(ids, *self.render.completion(text, room, finished))
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """That it can read them at all; its tokenizer and context need not be the policy's."""
+        for prompt in prompts:
+            try:
+                self.render.prompt(prompt, 1)
+            except DataError as error:
+                raise DataError(f"reward model {self.name}: {error}") from error
 
     def score(
         self,

@@ -1,6 +1,7 @@
 """What a reward model says beside its accuracy: where it stands, and how sure it is."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from rlhf.learning import folders, networks
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.learning.records import Prompt
 from rlhf.learning.reward import RewardLearner, draws
-from rlhf.learning.run_folder import RunFolder
+from rlhf.learning.run_folder import FAILED, RunFolder
 from rlhf.learning.scoring import RewardModel
 from tests.learning.conftest import asking, learn, read_rows
 
@@ -50,6 +51,32 @@ def test_heads_see_the_rankings_in_their_own_measure_and_may_disagree(make_run, 
     assert learn(rows, data_dir) == 0
     drawn = read_rows(rows / "completions.jsonl")
     assert all(row["disagreement"] > 0 and isinstance(row["score"], float) for row in drawn)
+
+
+def test_an_answer_that_needs_more_room_than_there_is_is_cut_and_not_finished(data_dir):
+    model, prompt = RewardModel(data_dir / "reward"), Prompt("p", tuple(asking("fig")))
+    text, read = "no " * 40, len(model.render.messages(prompt.messages))
+    assert model.encode(prompt, text, True).completion[-1] == model.render.eos
+    model.render.context = read + 4
+    row = model.encode(prompt, text, True)
+    assert (len(row.ids), row.finished) == (read + 4, False)
+    assert model.render.eos not in row.completion
+    assert model.score([prompt], [text], [True]).isfinite().all()
+
+
+def test_a_prompt_that_the_reward_model_cannot_read_is_named_before_anything_starts(
+    make_run, data_dir, tmp_path
+):
+    shutil.copytree(data_dir / "reward", tmp_path / "short")
+    config = json.loads((tmp_path / "short/config.json").read_text())
+    (tmp_path / "short/config.json").write_text(
+        json.dumps({**config, "max_position_embeddings": 8})
+    )
+    folder = make_run("ppo", models={"reward": str(tmp_path / "short"), "critic": "reward"})
+    assert learn(folder, data_dir) == FAILED
+    said = json.loads((folder / "outcome.json").read_text())["error"]
+    assert said.startswith("DataError: reward model short: prompt d0 has")
+    assert not (folder / "metrics.jsonl").exists()
 
 
 def test_one_head_has_nobody_to_disagree_with(make_run, data_dir):
