@@ -146,6 +146,17 @@ def headline_of(run: Run) -> str:
     return str(summary.get("note", ""))
 
 
+def about(run: Run) -> str:
+    """Who answers what, in a run that belongs to no round."""
+    speakers = run.project.policies.filter(pk__in=run.config.get("policies", []))
+    names = ", ".join(speakers.order_by("pk").values_list("name", flat=True))
+    if run.kind == Run.Kind.SCORECARD:
+        return f"{names} · {len(run.config['suites'])} behaviour suites"
+    prompts, k = len(run.config.get("prompts", [])), run.config.get("train", {}).get("k", 1)
+    answers = f"{k} answers" if k > 1 else "one answer"
+    return f"{names} · {answers} to each of {prompts} prompts"
+
+
 def snapshot_of(run: Run) -> Any:
     return getattr(run, "snapshot", None)
 

@@ -13,7 +13,7 @@ from feedback_site.bell import ring
 from rlhf.access import run_for
 from rlhf.charts import rows_of
 from rlhf.models import Run
-from rlhf.reports import CHIPS, headline_of, log_of
+from rlhf.reports import CHIPS, about, headline_of, log_of
 
 
 @require_http_methods(["GET", "POST"])
@@ -31,6 +31,8 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
         "run": run,
         "chip": CHIPS.get(run.state, ""),
         "headline": headline_of(run),
+        "about": about(run),
+        "place": run.place_in_queue(),
         "may_resume": run.state in (Run.State.FAILED, Run.State.CANCELLED, Run.State.PAUSED),
         "log": log_of(run),
     }

@@ -351,7 +351,9 @@ def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
     run = Run.objects.get()
     test = [prompt.pk for prompt in prompts if prompt.split == "test"]
     assert (run.config["prompts"], run.config["train"]["k"]) == (test, 3)
-    assert "Waits for a worker" in answer.content.decode()
+    page = answer.content.decode()
+    assert "Number 1 in the queue" in page
+    assert f"base · 3 answers to each of {len(test)} prompts · launched by olga" in page
     refused = client.post("/p/cooking/policies/sample/", {"k": 3})
     assert refused.status_code == 422 and "required" in refused.content.decode()
     refused = client.post("/p/cooking/policies/sample/", {"policies": [base.pk], "k": 1})
