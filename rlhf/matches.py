@@ -7,8 +7,9 @@ Nothing is stored: the figures follow from the rankings as they are now."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, product
 
 import numpy as np
@@ -103,8 +104,12 @@ def between(matches: Iterable[Match], policy: int, opponent: int) -> list[Match]
 def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | None:
     """None: they have never met."""
     met = between(matches, policy, opponent)
-    if not met:
-        return None
+    return _rate_of(tuple(met)) if met else None
+
+
+@lru_cache(maxsize=128)
+def _rate_of(met: tuple[Match, ...]) -> WinRate:
+    """Kept as long as nobody ranks anew: a page shows dozens, and each takes a tenth of a second."""
     tags = sorted({tag for match in met for tag in match.tags})
     of_tags = [(tag, [match for match in met if tag in match.tags]) for tag in tags]
     return WinRate(
@@ -119,18 +124,18 @@ def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | 
     )
 
 
-def _by_prompt(matches: list[Match]) -> dict[int, list[float]]:
+def _by_prompt(matches: Iterable[Match]) -> dict[int, list[float]]:
     worth: dict[int, list[float]] = defaultdict(list)
     for match in matches:
         worth[match.prompt].append(match.worth)
     return worth
 
 
-def _prompts(matches: list[Match]) -> int:
+def _prompts(matches: Iterable[Match]) -> int:
     return len({match.prompt for match in matches})
 
 
-def at_equal_length(matches: list[Match]) -> tuple[float, float, float] | None:
+def at_equal_length(matches: Sequence[Match]) -> tuple[float, float, float] | None:
     """The win rate if both answers were of one length, and its 95 % interval.
 
     Logistic regression of the outcome on tanh(length difference / its spread), read where the
