@@ -109,7 +109,7 @@ def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | 
 
 @lru_cache(maxsize=128)
 def _rate_of(met: tuple[Match, ...]) -> WinRate:
-    """Kept as long as nobody ranks anew: a page shows dozens, and each takes a tenth of a second."""
+    """Kept until somebody ranks anew: a page shows dozens, and each takes a tenth of a second."""
     tags = sorted({tag for match in met for tag in match.tags})
     of_tags = [(tag, [match for match in met if tag in match.tags]) for tag in tags]
     return WinRate(

@@ -140,9 +140,9 @@ def headline_of(run: Run) -> str:
     if summary.get("accuracy") is not None:
         return f"accuracy {summary['accuracy']:.0%}"
     if "probes" in summary:
-        return f"{summary['passed']} of {summary['probes']} checks of the behaviour suites passed"
+        return f"{summary['passed']} of {summary['probes']} checks of the behaviour suites passed."
     if "rank_tasks" in summary:
-        return f"{summary['completions']} completions, {summary['rank_tasks']} to rank"
+        return f"{summary['completions']} completions, {summary['rank_tasks']} to rank."
     return str(summary.get("note", ""))
 
 

@@ -8,6 +8,7 @@ from annotate.management.commands.import_labels import project_named
 from annotate.models import Prompt
 from rlhf.command_line import operator_of, policy_named, wait_for
 from rlhf.preflight import NotReady
+from rlhf.reports import headline_of
 from rlhf.rounds import launch_sampling
 from rlhf.selection import prompts
 
@@ -45,5 +46,4 @@ class Command(BaseCommand):
         self.stdout.write(f"{run} is launched.")
         if options["wait"]:
             wait_for([run], self.stdout)
-            made = run.summary
-            self.stdout.write(f"{made['completions']} completions, {made['rank_tasks']} to rank.")
+            self.stdout.write(headline_of(run))
