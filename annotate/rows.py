@@ -88,7 +88,8 @@ def parse(raw: Any, kind: str | None) -> tuple[str, Row]:
     """The kind of the line and what it says; if `kind` is given, the line must be of it."""
     found = kind_of(_object(raw))
     if kind and found != kind:
-        raise BadRow(f"This line holds {found}, but the file is of {kind}: one kind in a file.")
+        why = "is the rest of it empty?" if found == "prompts" else "one kind in a file."
+        raise BadRow(f"This line holds {found}, but the file is of {kind}: {why}")
     return found, PARSERS[found](raw)
 
 

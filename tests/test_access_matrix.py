@@ -20,13 +20,15 @@ from rlhf.models import Checkpoint, Round, Run
 from rlhf.stages import STAGES
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
+OPERATOR_SOMEWHERE = "operator somewhere"
 # What the number in the address names is no such thing: not there, for those who might see one.
 NO_REVIEW, NO_PRACTICE = "no review", "no practice"
 GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "sign_out"], OPEN),
-    **dict.fromkeys(["home", "account", "project_new", "api_schema"], SIGNED_IN),
+    **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
+    "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
@@ -150,6 +152,8 @@ def expected(actor: str, role: str, name: str) -> set[int] | str:
     """The statuses an actor must get, or `served`."""
     if actor == "nobody":
         return {302}
+    if role == OPERATOR_SOMEWHERE:
+        return "served" if actor in ("olga", "mallory") else {403}
     if actor == "mallory":
         return {404}
     if role == OWN:

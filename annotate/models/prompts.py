@@ -30,7 +30,7 @@ ROLES = ("system", "user", "assistant")
 def validate_messages(messages: Any) -> None:
     """A conversation that waits for an answer: role/content pairs, the last one the user's."""
     if not isinstance(messages, list) or not messages:
-        raise ValidationError("A prompt is a list of messages; this one has none.")
+        raise ValidationError("There is no prompt: give a text, or a list of messages.")
     validate_turns(messages)
     if any(message["role"] == "system" for message in messages[1:]):
         raise ValidationError("A system message may only come first.")

@@ -103,7 +103,7 @@ class Task(models.Model):
 
     @property
     def doubt_labels(self) -> list[str]:
-        return [str(self.Doubt(doubt).label) for doubt in self.doubts]
+        return [str(self.Doubt(doubt).label).lower() for doubt in self.doubts]
 
     @property
     def lease(self) -> timedelta:

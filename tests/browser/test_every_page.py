@@ -16,6 +16,7 @@ from tests.test_access_matrix import (
     NO_REVIEW,
     OPEN,
     OPERATOR,
+    OPERATOR_SOMEWHERE,
     OWN,
     REVIEWER,
     ROUTES,
@@ -28,7 +29,7 @@ from tests.test_access_matrix import (
 LARGEST = 150_000
 SEEN_BY = {
     OPEN: "nobody", SIGNED_IN: "gus", GUEST: "gus", LABELER: "alice", NO_PRACTICE: "alice",
-    REVIEWER: "rita", NO_REVIEW: "rita", OPERATOR: "olga",
+    REVIEWER: "rita", NO_REVIEW: "rita", OPERATOR: "olga", OPERATOR_SOMEWHERE: "olga",
 }  # fmt: skip
 # Something of everything an address can name; the round has run its course, so no worker stirs.
 WORLD = """
