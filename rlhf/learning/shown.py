@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from transformers import PreTrainedModel
 
@@ -21,10 +22,11 @@ class FixedPrompts:
         settings = folder.config.train
         assert isinstance(settings, Speaking)
         self.folder, self.lm, self.render, self.settings = folder, lm, render, settings
-        self.prompts = [
-            (prompt, render.prompt(prompt, settings.max_new_tokens))
-            for prompt in prompts[: settings.sample_prompts]
-        ]
+        # A prompt may be learnt from though it leaves no room for the longest answer.
+        room = render.context - settings.max_new_tokens
+        read = ((prompt, render.messages(prompt.messages)) for prompt in prompts)
+        fitting = ((prompt, ids) for prompt, ids in read if len(ids) <= room)
+        self.prompts = list(islice(fitting, settings.sample_prompts))
         self.stops = stop_ids(lm, render)
 
     def show(self, step: int) -> None:

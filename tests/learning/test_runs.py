@@ -313,6 +313,23 @@ def test_a_prompt_over_the_context_fails_by_its_id(make_run, data_dir, tmp_path)
     assert "prompt p99 has" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(("answer", "shown"), [(0, True), (1, False)])
+def test_a_prompt_without_room_for_a_sample_is_learnt_from_and_not_shown(
+    answer, shown, make_run, data_dir, tmp_path
+):
+    render = folders.renderer(data_dir / "base")
+    room = render.context - len(render.messages(asking("fig")))
+    row = {"prompt": asking("fig"), "completion": [{"role": "assistant", "content": "sweet"}]}
+    write_rows(tmp_path / "one.jsonl", [row])
+    folder = make_run(
+        "sft",
+        data={"train": str(tmp_path / "one.jsonl"), "test": ""},
+        train={"max_new_tokens": room + answer, "epochs": 1},
+    )
+    assert learn(folder, data_dir) == DONE
+    assert (folder / "samples.jsonl").exists() == shown
+
+
 def test_held_out_labelers_are_measured_apart_and_change_nothing(make_run, data_dir):
     without = make_run("reward", "without")
     beside = make_run("reward", "beside", data={"held_out_labelers": "rankings.jsonl"})
