@@ -54,6 +54,10 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         """On answers that have become data of the project."""
         return self.exclude(message__completion=None, completion=None)
 
+    def in_words(self) -> Self:
+        """Those that say more than the thumb."""
+        return self.exclude(note="", wanted_answer="", reasons=[])
+
     def in_split(self, *splits: str) -> Self:
         return self.filter(
             Q(message__completion__prompt__split__in=splits)
@@ -141,6 +145,10 @@ class Feedback(models.Model):
     def answer(self) -> Completion | None:
         """What it is about, once that is part of the project's data."""
         return self.message.completion if self.message else self.completion
+
+    @property
+    def reason_labels(self) -> list[str]:
+        return [str(self.Reason(reason).label) for reason in self.reasons]
 
     @property
     def reason_choices(self) -> list[tuple[str, str]]:

@@ -18,12 +18,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate import exporting
 from annotate.access import Request, Role, project_for, prompt_for
-from annotate.models import Project, Prompt, PromptFlag, Task
+from annotate.models import Feedback, Project, Prompt, PromptFlag, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
 from annotate.queue import open_rank_tasks, open_write_tasks
 
 BLOCK = 2**16
+MOST_SAID = 20
 
 
 class PromptFilter(forms.Form):
@@ -104,6 +105,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
 @require_GET
 def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
     prompt = prompt_for(request.user, slug, prompt_id)
+    said = Feedback.objects.trainable().on_answers(prompt.completions.all())
     current = prompt.rankings.current()
     rankings = list(current.select_related("labeler").prefetch_related("placements"))
     places = [
@@ -118,6 +120,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
             (completion, [(placed.get(completion.pk), name) for placed, name in places])
             for completion in prompt.completions.with_thumbs()
         ],
+        "said": said.in_words().order_by("-pk")[:MOST_SAID],
         "open_tasks": prompt.tasks.open().with_answers(),
         "flags": prompt.flags.open().select_related("labeler"),
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),

@@ -280,6 +280,20 @@ def test_one_guest_does_not_fill_the_data(
     assert Completion.objects.count() == 2
 
 
+def test_an_operator_reads_what_guests_said_of_an_answer(
+    answer: Message, gus: User, olga: User, browse: Browse
+) -> None:
+    words = {"reasons": ["not_correct"], "note": "Too hard.", "wanted_answer": "**Six** minutes."}
+    given = Feedback.give(message=answer, user=gus, thumb_up=False, **words)
+    jobs.harvest(given.pk)
+    address = f"/p/cooking/prompts/{Prompt.objects.get().pk}/"
+    page = browse(olga).get(address).content.decode()
+    for said in ("Not correct", "Too hard.", "<strong>Six</strong> minutes."):
+        assert said in page
+    given.retract()
+    assert "Too hard." not in browse(olga).get(address).content.decode()
+
+
 def test_switching_off_takes_the_chat_back(answer: Message, gus: User) -> None:
     given = Feedback.give(message=answer, user=gus, thumb_up=False)
     jobs.harvest(given.pk)
