@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from annotate.foreign import is_foreign
-from annotate.rows import BadRow, kind_of
+from annotate.rows import kind_of
+from annotate.values import BadRow
 
 Raw = dict[str, Any]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from annotate.rows import BadRow
+from annotate.values import BadRow
 
 Raw = dict[str, Any]
 PROMPT_NAMES = ("prompt", "instruction", "question", "messages", "dialogue", "text", "input")

@@ -17,7 +17,8 @@ from annotate.foreign import translated
 from annotate.imported import Imported, ImportFailed, Problem
 from annotate.models import Project, User
 from annotate.readers import READERS, objects_in
-from annotate.rows import PARSERS, BadRow, Row, parse, parse_prompt
+from annotate.rows import PARSERS, Row, parse, parse_prompt
+from annotate.values import BadRow
 from annotate.writer import Entry, Writer
 
 KINDS = tuple(PARSERS)

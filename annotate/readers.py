@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from annotate.rows import BadRow
+from annotate.values import BadRow
 
 MAX_LINE_BYTES = 4 * 2**20
 CHUNK_CHARACTERS = 2**18

@@ -14,26 +14,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from annotate import values
 from annotate.models import Feedback, Placement, Prompt, Ranking
 from annotate.models.prompts import Messages, validate_messages
+from annotate.values import BadRow, Raw
 
 LONGEST_PROMPT = 32_000  # characters of all its messages
-LONGEST_TEXT = 50_000  # of an answer, as much as a labeler may write
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
 HASH = re.compile("[0-9a-f]{64}")
 UNNAMED = "imported"  # the policy of a completion that does not say who said it
-
-Raw = dict[str, Any]
-
-
-class BadRow(ValueError):
-    """What is wrong with a line: a sentence for the person who wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +99,11 @@ def parse_prompt(raw: Any) -> Row:
 def _written(raw: Raw) -> Raw:
     """How a labeler came to write the prompt, what decides its split if not its content, and
     whether it is in use."""
-    key = _text(raw.get("split_key") or "", "split_key", may_be_empty=True)
+    key = values.text(raw.get("split_key") or "", "split_key", may_be_empty=True)
     if key and not HASH.fullmatch(key):
         raise BadRow("“split_key” must be a sha256 in hex, as the export writes it.")
-    kind = "" if raw.get("written") is None else _choice(raw, "written", Prompt.Kind)
-    archived_at = timezone.now() if _optional(raw, "archived", bool, False) else None
+    kind = "" if raw.get("written") is None else values.choice(raw, "written", Prompt.Kind)
+    archived_at = timezone.now() if values.optional(raw, "archived", bool, False) else None
     return {"kind": kind, "split_key": key, "archived_at": archived_at}
 
 
@@ -129,19 +123,21 @@ def _demonstrations(raw: Raw) -> Row:
 
 
 def _rankings(raw: Raw) -> Row:
-    texts = [_said(each, "completions") for each in _list(raw, "completions")]
+    texts = [_said(each, "completions") for each in values.listed(raw, "completions")]
     count = len(texts)
     if not 2 <= count <= MAX_COMPLETIONS:
         raise BadRow(f"A ranking is of 2 to {MAX_COMPLETIONS} completions; this one has {count}.")
-    outcome = _choice(raw, "outcome", Ranking.Outcome, default=Ranking.Outcome.RANKED)
+    outcome = values.choice(raw, "outcome", Ranking.Outcome, default=Ranking.Outcome.RANKED)
     places = _places(raw, count, outcome)
-    ratings = _each(raw, "ratings", count)
-    flags = _each(raw, "flags", count)
+    ratings = values.each(raw, "ratings", count)
+    flags = values.each(raw, "flags", count)
     placements = [
         {
             "place": places[i],
-            "rating": ratings[i] and _whole(ratings[i], "a rating", least=1, most=7),
-            "flags": [_choice({"flag": flag}, "flag", Placement.Flag) for flag in flags[i] or []],
+            "rating": ratings[i] and values.whole(ratings[i], "a rating", least=1, most=7),
+            "flags": [
+                values.choice({"flag": flag}, "flag", Placement.Flag) for flag in flags[i] or []
+            ],
         }
         for i in range(count)
     ]
@@ -157,7 +153,7 @@ def _rankings(raw: Raw) -> Row:
         label={
             "outcome": outcome,
             "strength": strength,
-            "reason": _text(raw.get("reason") or "", "reason", limit=500, may_be_empty=True),
+            "reason": values.text(raw.get("reason") or "", "reason", limit=500, may_be_empty=True),
             **_effort(raw),
         },
     )
@@ -183,13 +179,15 @@ def _preferences(raw: Raw) -> Row:
 
 def _thumbs(raw: Raw) -> Row:
     if not isinstance(raw["label"], bool):
-        raise BadRow(f"“label” must be true or false, not {_short(raw['label'])}.")
-    reasons = _optional(raw, "reasons", list, [])
+        raise BadRow(f"“label” must be true or false, not {values.short(raw['label'])}.")
+    reasons = values.optional(raw, "reasons", list, [])
     label = {
         "thumb_up": raw["label"],
-        "reasons": [_choice({"reason": each}, "reason", Feedback.Reason) for each in reasons],
-        "note": _text(raw.get("note") or "", "note", may_be_empty=True),
-        "wanted_answer": _text(raw.get("wanted_answer") or "", "wanted_answer", may_be_empty=True),
+        "reasons": [values.choice({"reason": each}, "reason", Feedback.Reason) for each in reasons],
+        "note": values.text(raw.get("note") or "", "note", may_be_empty=True),
+        "wanted_answer": values.text(
+            raw.get("wanted_answer") or "", "wanted_answer", may_be_empty=True
+        ),
     }
     texts = [_said(raw["completion"], "completion")]
     return _row(raw, raw.get("prompt"), completions=_completions(raw, texts), label=label)
@@ -197,13 +195,13 @@ def _thumbs(raw: Raw) -> Row:
 
 def _completions_of_policies(raw: Raw) -> Row:
     completions = []
-    for number, each in enumerate(_list(raw, "completions"), start=1):
+    for number, each in enumerate(values.listed(raw, "completions"), start=1):
         if not isinstance(each, dict) or "content" not in each or "model" not in each:
             raise BadRow(
                 f"Completion {number} needs a “model” and a “content”; "
                 "if this is a ranking, “ranks” is missing."
             )
-        policy = _text(each["model"], "model", limit=100)
+        policy = values.text(each["model"], "model", limit=100)
         completions.append(Said(_said(each["content"], "content"), policy))
     if not completions:
         raise BadRow("“completions” is empty; a line without any belongs into a file of prompts.")
@@ -230,10 +228,12 @@ def _row(raw: Raw, prompt: Any, **parts: Any) -> Row:
     source = raw.get("source")
     return Row(
         prompt=_messages(prompt),
-        source=None if source is None else _text(source, "source", limit=100, may_be_empty=True),
-        tags=[_text(tag, "tags", limit=50) for tag in _optional(raw, "tags", list, [])],
-        labeler=_text(raw.get("labeler") or "", "labeler", limit=90, may_be_empty=True),
-        is_simulated=_optional(raw, "simulated", bool, False),
+        source=None
+        if source is None
+        else values.text(source, "source", limit=100, may_be_empty=True),
+        tags=[values.text(tag, "tags", limit=50) for tag in values.optional(raw, "tags", list, [])],
+        labeler=values.text(raw.get("labeler") or "", "labeler", limit=90, may_be_empty=True),
+        is_simulated=values.optional(raw, "simulated", bool, False),
         **parts,
     )
 
@@ -245,7 +245,7 @@ def _messages(value: Any) -> Messages:
     except ValidationError as error:
         raise BadRow(error.messages[0]) from error
     for message in messages:
-        _text(message["content"], "prompt", limit=None)
+        values.text(message["content"], "prompt", limit=None)
     size = sum(len(message["content"]) for message in messages)
     if size > LONGEST_PROMPT:
         raise BadRow(
@@ -255,29 +255,6 @@ def _messages(value: Any) -> Messages:
     return messages
 
 
-def _text(
-    value: Any, name: str, *, limit: int | None = LONGEST_TEXT, may_be_empty: bool = False
-) -> str:
-    if not isinstance(value, str):
-        raise BadRow(f"“{name}” must be a text, not {_short(value)}.")
-    if not may_be_empty and not value.strip():
-        raise BadRow(f"“{name}” is empty.")
-    if "\x00" in value:
-        raise BadRow(f"“{name}” contains a NUL character, which cannot be stored. Remove it.")
-    if not value.isascii():
-        _refuse_half_characters(value, name)
-    if limit and len(value) > limit:
-        raise BadRow(f"“{name}” has {len(value):,} characters, and at most {limit:,} fit.")
-    return value
-
-
-def _refuse_half_characters(value: str, name: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadRow(f"“{name}” contains half a character (a lone surrogate).") from error
-
-
 def _said(value: Any, name: str) -> str:
     """What a policy said: a text, or one message of the assistant. It may have said nothing."""
     messages = value if isinstance(value, list) else [value]
@@ -285,22 +262,22 @@ def _said(value: Any, name: str) -> str:
         if messages[0].get("role") != "assistant":
             raise BadRow(f"“{name}” must be the assistant's message.")
         value = messages[0].get("content")
-    return _text(value, name, may_be_empty=True)
+    return values.text(value, name, may_be_empty=True)
 
 
 def _answer(value: Any, name: str) -> str:
     """What a person would have said: never nothing."""
-    return _text(_said(value, name), name)
+    return values.text(_said(value, name), name)
 
 
 def _completions(raw: Raw, texts: list[str]) -> list[Said]:
-    policies = _each(raw, "policies", len(texts))
-    reasons = _each(raw, "finish_reasons", len(texts))
+    policies = values.each(raw, "policies", len(texts))
+    reasons = values.each(raw, "finish_reasons", len(texts))
     completions = [
         Said(
             text,
-            _text(policy or UNNAMED, "policies", limit=100),
-            _text(reason or "", "finish_reasons", limit=20, may_be_empty=True),
+            values.text(policy or UNNAMED, "policies", limit=100),
+            values.text(reason or "", "finish_reasons", limit=20, may_be_empty=True),
         )
         for text, policy, reason in zip(texts, policies, reasons, strict=True)
     ]
@@ -313,15 +290,15 @@ def _completions(raw: Raw, texts: list[str]) -> list[Said]:
 
 def _places(raw: Raw, count: int, outcome: str) -> list[int]:
     """The ranks made dense: 1, 2, 2, 4 → 1, 2, 2, 3. Where all are bad, ranks may miss."""
-    ranks = _each(raw, "ranks", count)
+    ranks = values.each(raw, "ranks", count)
     if None in ranks and outcome == Ranking.Outcome.RANKED:
         raise BadRow("“ranks” misses a completion: every completion needs its rank.")
-    tiers = sorted({_whole(rank, "a rank", least=0) for rank in ranks if rank is not None})
+    tiers = sorted({values.whole(rank, "a rank", least=0) for rank in ranks if rank is not None})
     return [len(tiers) + 1 if rank is None else tiers.index(rank) + 1 for rank in ranks]
 
 
 def _shown_order(raw: Raw, count: int) -> list[int]:
-    order = _optional(raw, "shown_order", list, [])
+    order = values.optional(raw, "shown_order", list, [])
     if order and (not all(type(i) is int for i in order) or sorted(order) != list(range(count))):
         raise BadRow(f"“shown_order” must name each position from 0 to {count - 1} once.")
     return order
@@ -329,15 +306,15 @@ def _shown_order(raw: Raw, count: int) -> list[int]:
 
 def _effort(raw: Raw) -> Raw:
     """What every label carries about how it came to be."""
-    share = _optional(raw, "pasted_share", (int, float), 0.0)
+    share = values.optional(raw, "pasted_share", (int, float), 0.0)
     if not 0 <= share <= 1:
-        raise BadRow(f"“pasted_share” must be between 0 and 1, not {_short(share)}.")
+        raise BadRow(f"“pasted_share” must be between 0 and 1, not {values.short(share)}.")
     version = raw.get("guideline_version")
     return {
-        "guideline_version": version and _whole(version, "guideline_version", least=1),
-        "active_seconds": _whole(raw.get("active_seconds") or 0, "active_seconds", least=0),
+        "guideline_version": version and values.whole(version, "guideline_version", least=1),
+        "active_seconds": values.whole(raw.get("active_seconds") or 0, "active_seconds", least=0),
         "pasted_share": share,
-        "comment": _text(raw.get("comment") or "", "comment", may_be_empty=True),
+        "comment": values.text(raw.get("comment") or "", "comment", may_be_empty=True),
     }
 
 
@@ -348,58 +325,6 @@ def _strength(raw: Raw, name: str) -> int | None:
     if isinstance(value, bool) or value not in (1, 2, 3, 4):
         raise BadRow(
             f"“{name}” must be 1 (negligibly better), 2, 3 or 4 (significantly better), "
-            f"not {_short(value)}. Leave it out if the data has another scale."
+            f"not {values.short(value)}. Leave it out if the data has another scale."
         )
     return int(value)
-
-
-def _list(raw: Raw, name: str) -> list[Any]:
-    if not isinstance(raw.get(name), list):
-        raise BadRow(f"“{name}” must be a list.")
-    return raw[name]
-
-
-def _each(raw: Raw, name: str, count: int) -> list[Any]:
-    """One value for each completion: as many as there are, or none at all."""
-    values = _optional(raw, name, list, [None] * count)
-    if len(values) != count:
-        raise BadRow(
-            f"{count} completions but {len(values)} in “{name}”: every completion needs its own."
-        )
-    return values
-
-
-def _optional(raw: Raw, name: str, kind: Any, default: Any) -> Any:
-    value = raw.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind):
-        raise BadRow(f"“{name}” cannot be {_short(value)}.")
-    return value
-
-
-def _whole(value: Any, name: str, *, least: int, most: int = 2**31 - 1) -> int:
-    is_whole = isinstance(value, float) and value.is_integer() or type(value) is int
-    if not is_whole:
-        raise BadRow(f"{name} must be a whole number, not {_short(value)}.")
-    if not least <= value <= most:
-        raise BadRow(f"{name} must be between {least} and {most}, not {_short(value)}.")
-    return int(value)
-
-
-@cache
-def _values(choices: Any) -> tuple[str, ...]:
-    return tuple(choices.values)
-
-
-def _choice(raw: Raw, name: str, choices: Any, default: Any = None) -> str:
-    value = raw.get(name, default)
-    if value not in _values(choices):
-        known = ", ".join(_values(choices))
-        raise BadRow(f"“{name}” must be one of {known}, not {_short(value)}.")
-    return str(value)
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:40] + "…"
