@@ -5,6 +5,7 @@ that does not exist (404); a member without the needed role is refused (403)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser
@@ -113,15 +114,16 @@ def may_begin_projects(user: User) -> bool:
     return user.memberships.operating().exists()
 
 
-def may_make_link_for(user: User, person: User) -> bool:
-    """Whether a sign-in link of this person is `user`'s to hand out: of somebody who has no
-    password, and is at home in projects that `user` operates and nowhere else."""
-    if not person.is_active or person.is_staff or person.has_usable_password():
-        return False
-    operated = user.memberships.operating().values("project")
-    if person.memberships.exclude(project__in=operated).exists():
-        return False
-    return person.last_login is None or not person.memberships.operating().exists()
+def may_make_links_for(user: User, people: Iterable[User]) -> set[int]:
+    """Of these people, the ids of those whose sign-in links are `user`'s to hand out: who have no
+    password, and are at home in projects that `user` operates and nowhere else."""
+    without = [p for p in people if p.is_active and not p.is_staff and not p.has_usable_password()]
+    theirs = Membership.objects.filter(user__in=without)
+    elsewhere = theirs.exclude(project__in=user.memberships.operating().values("project"))
+    barred = set(elsewhere.values_list("user", flat=True))
+    operators = set(theirs.operating().values_list("user", flat=True))
+    at_home = [p for p in without if p.pk not in barred]
+    return {p.pk for p in at_home if p.last_login is None or p.pk not in operators}
 
 
 def ended_work_for(user: User, slug: str, membership_id: int, assignment_id: int) -> Assignment:

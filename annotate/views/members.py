@@ -11,8 +11,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import Request, Role, may_make_link_for, member_for, project_for
+from annotate.access import Request, Role, may_make_links_for, member_for, project_for
 from annotate.models import Membership, Project, User
+from annotate.paging import counted, page_of
 from annotate.sign_in import login_link
 
 MOST_AT_ONCE = 50
@@ -66,30 +67,35 @@ def members(request: Request, slug: str) -> HttpResponse:
     if act == "invite" and form.is_valid():
         role = form.cleaned_data["role"]
         admitted = [project.admit(name=name, role=role) for name in form.cleaned_data["names"]]
-        invited = [_invited(request.user, person) for person in admitted]
+        invited = _invited(request.user, admitted)
         form = InviteForm(project)
     elif act == "link":
-        invited = [_invited(request.user, _member(request, slug).user)]
+        invited = _invited(request.user, [_member(request, slug).user])
     elif act == "role":
         _change_role(request, _member(request, slug))
         return redirect("labelers_members", slug)
-    people = project.memberships.of_real_people().select_related("user", "project")
+    shown = project.memberships.of_real_people().select_related("user")
+    role = request.GET.get("role", "")
+    if role in Role.values:
+        shown = shown.in_role(role)
+    page = page_of(shown, request.GET, newest_first=False)
     context = {
         "project": project,
         "form": form,
         "invited": invited,
         "roles": Role.choices,
-        "members": [
-            (each, may_make_link_for(request.user, each.user))
-            for each in people.order_by("user__username")
-        ],
+        "role": role,
+        "count": counted(shown),
+        "page": page,
+        "linkable": may_make_links_for(request.user, [each.user for each in page.rows]),
     }
     status = 422 if form.errors else 200
     return render(request, "annotate/members.html", context, status=status)
 
 
-def _invited(operator: User, person: User) -> Invited:
-    return Invited(person, login_link(person) if may_make_link_for(operator, person) else None)
+def _invited(operator: User, people: list[User]) -> list[Invited]:
+    linkable = may_make_links_for(operator, people)
+    return [Invited(each, login_link(each) if each.pk in linkable else None) for each in people]
 
 
 def _member(request: Request, slug: str) -> Membership:

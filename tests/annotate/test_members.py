@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client
 
-from annotate.access import may_make_link_for
+from annotate.access import may_make_links_for
 from annotate.models import Membership, Project, User
 
 MEMBERS = "/p/cooking/labelers/members/"
@@ -86,14 +86,14 @@ def test_whose_link_an_operator_may_make(project, olga, rita, mallory):
     operator = without_password(project, "olaf", "operator", **signed_in)
     staff = without_password(project, "sue", "labeler", is_staff=True)
     gone = without_password(project, "gone", "labeler", is_active=False)
-    may = [p for p in (labeler, fresh, operator, staff, gone) if may_make_link_for(olga, p)]
-    assert may == [labeler, fresh]
-    assert not may_make_link_for(rita, labeler) and not may_make_link_for(mallory, labeler)
+    people = [labeler, fresh, operator, staff, gone]
+    assert may_make_links_for(olga, people) == {labeler.pk, fresh.pk}
+    assert not may_make_links_for(rita, people) and not may_make_links_for(mallory, people)
     elsewhere = mallory.memberships.get().project
     elsewhere.admit(name="nora", role="labeler")
-    assert not may_make_link_for(olga, labeler) and not may_make_link_for(mallory, labeler)
+    assert not may_make_links_for(olga, [labeler]) and not may_make_links_for(mallory, [labeler])
     elsewhere.admit(name="olga", role="operator")
-    assert may_make_link_for(olga, labeler)
+    assert may_make_links_for(olga, [labeler])
 
 
 def test_a_role_changes_and_somebody_always_operates(at, browse, project, olga, alice):
@@ -145,3 +145,13 @@ def test_a_name_is_as_others_see_it(browse, alice):
     client = browse(alice)
     client.post("/account/", {"act": "name", "first_name": "Alice", "last_name": "Lee"})
     assert "Alice Lee" in client.get("/account/").content.decode()
+
+
+def test_many_members_are_paged_and_cost_what_few_do(at, project, django_assert_max_num_queries):
+    for number in range(60):
+        project.admit(name=f"n{number}", role="guest")
+    with django_assert_max_num_queries(14):
+        page = at.get(MEMBERS)
+    assert len(page.context["page"].rows) == 50 and "61 members" in page.content.decode()
+    assert page.content.decode().count("New sign-in link") == 49
+    assert len(at.get(f"{MEMBERS}?role=operator").context["page"].rows) == 1
