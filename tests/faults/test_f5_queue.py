@@ -138,6 +138,7 @@ class Workplace(RuleBasedStateMachine):
         )
         roles = {"alice": "labeler", "bob": "labeler", "rita": "reviewer", "olga": "operator"}
         self.people = {n: self.project.admit(name=n, role=role) for n, role in roles.items()}
+        self.project.admit(name="otto", role="operator")  # or nobody might pause Olga
         self.paused = set()
         self.held = {}
         self.sent = 0
