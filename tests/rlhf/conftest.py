@@ -106,8 +106,7 @@ def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
 
 @pytest.fixture
 def evaluated(round, fake_trainer) -> Run:
-    while lease := claim():
-        supervise(lease, Event())
+    work_until_idle()
     return round.runs.get(kind=Run.Kind.EVALUATE)
 
 
@@ -215,3 +214,16 @@ def trainers(data_dir: Path) -> dict[int, str]:
             if "-m rlhf.learning" in command and str(data_dir) in command:
                 found[int(file.parent.name)] = command
     return found
+
+
+def work(leaving: Event | None = None) -> Run | None:
+    """What a worker does with the next run that waits."""
+    lease = claim()
+    if lease is None:
+        return None
+    supervise(lease, leaving or Event())
+    return Run.objects.get(pk=lease.run.pk)
+
+
+def work_until_idle() -> list[Run]:
+    return list(iter(work, None))

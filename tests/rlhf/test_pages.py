@@ -178,55 +178,6 @@ def test_empty_pages_say_what_to_do(project, browse, olga):
     assert "Launch</button>" not in new
 
 
-def test_a_round_is_launched_from_its_page_with_changed_fields(project, labels, base, browse, olga):
-    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES, "seed": "5", "note": "first",
-            "sft.train.epochs": "4", "ppo.train.whiten_advantages": "no"}  # fmt: skip
-    answer = browse(olga).post("/p/cooking/rounds/new/", data)
-    round = Round.objects.get()
-    assert answer.url == "/p/cooking/rounds/1/"
-    assert (round.base, round.recipe, round.note, round.launched_by) == (
-        base, "tiny", "first", olga,
-    )  # fmt: skip
-    assert [run.seed for run in round.runs.all()] == [5] * 4
-    assert round.runs.get(kind="sft").config["train"]["epochs"] == 4
-    assert round.runs.get(kind="ppo").config["train"]["whiten_advantages"] is False
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"sft.train.epochs": "0"}, "greater than or equal to 1"),
-        ({"sft.train.epochs": "many"}, "Enter a whole number"),
-        ({"ppo.train.minibatches": "7"}, "is not a multiple of"),
-        ({"recipe": "huge"}, "not one of the available choices"),
-        ({"base": "0"}, "not one of the available choices"),
-    ],
-)
-def test_a_wrong_field_comes_back_with_what_to_do(
-    project, labels, base, browse, olga, change, told
-):
-    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES, **change}
-    answer = browse(olga).post("/p/cooking/rounds/new/", data)
-    assert answer.status_code == 422
-    assert told in answer.content.decode()
-    assert not Round.objects.exists()
-
-
-def test_a_round_with_no_labels_comes_back_with_the_reasons(project, prompts, base, browse, olga):
-    data = {"base": base.pk, "recipe": "tiny", "stages": STAGES}
-    answer = browse(olga).post("/p/cooking/rounds/new/", data)
-    html = answer.content.decode()
-    assert answer.status_code == 422
-    assert "was not launched" in html and "There are no demonstrations yet" in html
-
-
-def test_turning_the_dial_shows_that_recipes_values(project, labels, base, browse, olga):
-    address = f"/p/cooking/rounds/new/?recipe=large&base={base.pk}"
-    part = browse(olga).get(address, headers={"HX-Request": "true"}).content.decode()
-    assert "recipe “large”" in part and 'placeholder="9.65e-06"' in part
-    assert "<html" not in part
-
-
 def test_the_round_page_says_how_it_goes_without_javascript(round, running, browse, olga):
     html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
     assert "Running 12%" in html  # half of one stage of four
@@ -394,30 +345,6 @@ def test_asking_people_too_early_says_so(round, browse, olga):
     assert "has not ended" in said.content.decode()
     said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": "x"}, follow=True)
     assert "1 to 2000" in said.content.decode()
-
-
-def test_the_counts_follow_the_filters_and_the_round_learns_by_them(
-    project, labels, base, alice, bob, browse, olga
-):
-    client, address = browse(olga), "/p/cooking/rounds/new/"
-    everything = client.get(f"{address}?base={base.pk}", headers={"HX-Request": "true"})
-    assert everything.context["checks"].counts["rankings"] == 32
-    chosen = {
-        "base": base.pk,
-        "recipe": "tiny",
-        "stages": STAGES,
-        "labelers": [alice.pk],
-        "ask_people": 7,
-    }
-    fewer = client.get(address, chosen, headers={"HX-Request": "true"})
-    assert fewer.context["checks"].counts["rankings"] == 16
-    assert 'data-finding="one_labeler"' in fewer.content.decode()
-    client.post(address, chosen)
-    round = Round.objects.get()
-    assert round.filters["labelers"] == [alice.pk]
-    assert round.runs.get(kind=Run.Kind.EVALUATE).config["ask_people"] == 7
-    refused = client.post(address, {**chosen, "since": "yesterday"})
-    assert refused.status_code == 422 and "Enter a valid date/time" in refused.content.decode()
 
 
 @pytest.mark.parametrize("steps", [0, 1, 300, 301, 1000])

@@ -10,23 +10,14 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from annotate.models import Completion, Demonstration, Policy, Task
+from annotate.models import Completion, Demonstration, Policy
 from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
-from rlhf.rounds import cancel_round, launch_round, launch_sampling, resume_round
-from rlhf.supervisor import _second_chance, supervise
-from tests.rlhf.conftest import FAKE, trainers
+from rlhf.rounds import cancel_round, launch_sampling, resume_round
+from rlhf.supervisor import _second_chance
+from tests.rlhf.conftest import FAKE, trainers, work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def work(leaving: Event | None = None) -> Run | None:
-    """What a worker does with the next run that waits."""
-    lease = claim()
-    if lease is None:
-        return None
-    supervise(lease, leaving or Event())
-    return Run.objects.get(pk=lease.run.pk)
 
 
 def hired(leaving: Event | None = None) -> threading.Thread:
@@ -39,10 +30,6 @@ def hired(leaving: Event | None = None) -> threading.Thread:
             connection.close()
 
     return threading.Thread(target=work_and_go)
-
-
-def work_until_idle() -> list[Run]:
-    return list(iter(work, None))
 
 
 def lines(run: Run) -> list[tuple]:
@@ -325,68 +312,6 @@ def test_a_worker_that_lost_its_lease_kills_the_trainer_and_writes_nothing(
     assert not trainers(settings.DATA_DIR), "the trainer outlived its lease"
 
 
-def test_sampling_makes_completions_and_the_work_of_ranking_them(
-    project, prompts, base, olga, fake_trainer
-):
-    launch_sampling(project, by=olga, policies=[base], k=3, prompts=prompts[:5])
-    run = work()
-    assert run.state == Run.State.SUCCEEDED, run.log_tail
-    assert run.summary["completions"] == 15
-    assert Completion.objects.filter(source=Completion.Source.SAMPLED).count() == 15
-    tasks = Task.objects.filter(kind=Task.Kind.RANK)
-    assert [task.completions.count() for task in tasks] == [3] * 5
-
-
-def test_a_completion_keeps_how_it_was_sampled_not_what_the_recipe_says(
-    project, labels, base, olga, fake_trainer
-):
-    base.temperature, base.max_new_tokens = 0.3, 17
-    base.save()
-    asked = list(project.prompts.all()[:1])
-    sampling = launch_sampling(project, by=olga, policies=[base], k=1, prompts=asked, distil=True)
-    work()
-    [said] = Completion.objects.sampled_by(sampling.pk)
-    assert (said.sampling["temperature"], said.sampling["max_new_tokens"]) == (0.3, 17)
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
-    work_until_idle()
-    evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
-    length = evaluation.config["train"]["max_new_tokens"]
-    assert length != 17
-    for said in Completion.objects.sampled_by(evaluation.pk):
-        assert (said.sampling["temperature"], said.sampling["max_new_tokens"]) == (0.3, length)
-
-
-def test_distilling_makes_demonstrations_of_a_labeler_who_is_the_policy(
-    project, prompts, base, olga, fake_trainer
-):
-    launch_sampling(project, by=olga, policies=[base], k=1, prompts=prompts[:5], distil=True)
-    before = Demonstration.objects.count()
-    run = work()
-    assert run.summary["distilled"] == Demonstration.objects.count() - before == 5
-    made = Demonstration.objects.order_by("-pk")[0]
-    assert made.labeler.is_simulated and made.labeler.labeler_name == "policy base"
-    assert (made.source, made.text) == (
-        f"distilled by run {run.pk}",
-        f"base says 0 to {made.prompt_id}",
-    )
-    assert not Task.objects.filter(kind=Task.Kind.RANK).exists()
-
-
-def test_nobody_ranks_answers_to_prompts_that_were_archived_meanwhile(
-    project, prompts, base, olga, fake_trainer
-):
-    for gone, tasks in ((1, 2), (3, 0)):
-        asked = list(project.prompts.order_by("pk")[:3])
-        run = launch_sampling(project, by=olga, policies=[base], k=2, prompts=asked, seed=gone)
-        project.prompts.filter(pk__in=[each.pk for each in asked[:gone]]).archive()
-        run = work()
-        assert run.state == Run.State.SUCCEEDED
-        assert run.summary.get("rank_tasks", 0) == tasks
-        project.prompts.all().restore()
-        Task.objects.all().delete()
-    assert run.summary["note"] == "All its prompts were archived or taken back meanwhile."
-
-
 def test_a_round_without_held_out_prompts_ends_without_an_evaluation(round, fake_trainer):
     from annotate.models import Prompt
 
@@ -398,7 +323,6 @@ def test_a_round_without_held_out_prompts_ends_without_an_evaluation(round, fake
 
 
 def test_a_run_whose_labels_vanished_says_what_to_do(round, fake_trainer):
-    from annotate.models import Demonstration
 
     Demonstration.objects.update(retracted=True)
     run = work()
