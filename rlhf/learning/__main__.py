@@ -120,7 +120,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    from .provenance import refuse_sharding, write_provenance
+    from .provenance import write_provenance
     from .sample import sample
     from .training import train
 
@@ -132,7 +132,6 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
         cpu=not on_gpu,
         mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no",
     )
-    refuse_sharding(accelerator.distributed_type)
     config = folder.config
     data_hash = write_provenance(folder, accelerator)
     if config.kind == "sample":

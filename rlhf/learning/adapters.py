@@ -24,10 +24,10 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
     scalar = getattr(model, "score", None)
     if scalar is not None:
         scalar.requires_grad_(True)
-    blocks = _blocks(model)
-    first = len(blocks) - tune.layers if tune.layers else 0
+    layers = blocks(model)
+    first = len(layers) - tune.layers if tune.layers else 0
     if tune.mode == "last_layers":
-        for block in list(blocks)[max(first, 0) :]:
+        for block in list(layers)[max(first, 0) :]:
             block.requires_grad_(True)
         for name, module in model.base_model.named_children():
             if name in ("norm", "ln_f", "final_layernorm"):
@@ -36,7 +36,10 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
         _untie_head(model)
         output_head(model).requires_grad_(True)
     elif tune.is_adapter:
-        wrapper = get_peft_model(model, _adapter_config(model, tune))
+        config = _adapter_config(model, tune)
+        wrapper = get_peft_model(model, config)
+        # peft makes a set of them, and a set is written down in another order by every process.
+        config.target_modules = sorted(config.target_modules or ())
         if scalar is not None:
             scalar.requires_grad_(True)
         return wrapper
@@ -44,9 +47,9 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
 
 
 def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
-    blocks = list(_blocks(model))
-    first = len(blocks) - tune.layers if tune.layers else 0
-    chosen = {id(module) for block in blocks[max(first, 0) :] for module in block.modules()}
+    layers = list(blocks(model))
+    first = len(layers) - tune.layers if tune.layers else 0
+    chosen = {id(module) for block in layers[max(first, 0) :] for module in block.modules()}
     names = [
         name
         for name, module in model.named_modules()
@@ -67,7 +70,8 @@ def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:
             weight.requires_grad_(True)
 
 
-def _blocks(model: PreTrainedModel) -> nn.ModuleList:
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of a transformer, from the bottom."""
     lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len)
 
@@ -96,13 +100,14 @@ def adapter_named(model: nn.Module, name: str) -> Iterator[None]:
 def adapter_off(model: nn.Module) -> Iterator[None]:
     """The network as it was before training: the reference, for free."""
     layers = _adapted(model)
+    # `enable_adapters` would also decide what learns, and forget the critic's adapter.
     for layer in layers:
-        layer.enable_adapters(False)
+        layer._disable_adapters = True
     try:
         yield
     finally:
         for layer in layers:
-            layer.enable_adapters(True)
+            layer._disable_adapters = False
 
 
 @contextmanager

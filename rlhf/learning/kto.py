@@ -77,19 +77,20 @@ class KTOLearner(Learner):
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
         batch = self._batch(step)
-        # 1. Where a gain ends and a loss begins: the KL, on answers to other prompts.
-        kl = self._reference_point(batch)
+        parts = by_length(
+            self.share(batch), lambda row: len(row[0].ids), self.settings.micro_batch_size
+        )
+        with self.optimiser.whole():
+            # 1. Where a gain ends and a loss begins: the KL, on answers to other prompts.
+            kl = self._reference_point(batch)
+            references = [self._by_reference([row for row, _ in part]) for part in parts]
         # 2. The value of each answer, seen from there.
         sums: dict[str, float] = defaultdict(float)
         losses = [
-            partial(self._loss, rows, len(batch), kl, sums, 1.0)
-            for rows in by_length(
-                self.share(batch), lambda row: len(row[0].ids), self.settings.micro_batch_size
-            )
+            partial(self._loss, part, reference_B, len(batch), kl, sums)
+            for part, reference_B in zip(parts, references, strict=True)
         ]
-        norm = self.optimiser.step(
-            losses or [partial(self._loss, batch[:1], len(batch), kl, sums, 0.0)]
-        )
+        norm = self.optimiser.step(losses, lambda: self._logprobs(batch[:1]))
         tokens = sum(len(row.ids) for row, _ in batch)
         return {
             **self._figures(sums, kl),
@@ -121,17 +122,20 @@ class KTOLearner(Learner):
     def _loss(
         self,
         rows: Sequence[Judgement],
+        reference_B: Tensor,
         count: int,
         kl: float,
         sums: dict[str, float],
-        weight: float,
     ) -> Tensor:
-        encoded = [row for row, _ in rows]
         up_B = torch.tensor([up for _, up in rows], device=self.device)
+        return self._add_up(self._logprobs(rows) - reference_B, up_B, count, kl, sums)
+
+    def _logprobs(self, rows: Sequence[Judgement]) -> Tensor:
+        encoded = [row for row, _ in rows]
         with self.accelerator.autocast():
             logprobs_B = self.optimiser.module(collate(encoded, self.render.pad, self.device))
-        log_ratios_B = logprobs_B.float() - self._by_reference(encoded)
-        return self._add_up(log_ratios_B, up_B, count, kl, sums, weight)
+        found_B: Tensor = logprobs_B.float()
+        return found_B
 
     def _add_up(
         self,
@@ -140,17 +144,16 @@ class KTOLearner(Learner):
         count: int,
         kl: float,
         sums: dict[str, float],
-        weight: float = 1.0,
     ) -> Tensor:
         losses_B = thumb_losses(log_ratios_B, up_B, kl, self.settings.beta, *self.weights)
-        loss = losses_B.sum() * weight / count
+        loss = losses_B.sum() / count
         scores_B = self.settings.beta * log_ratios_B.detach()
         right_B = (log_ratios_B > kl) == up_B
         sums["loss"] += float(loss.detach())
-        sums["right"] += float(right_B.sum()) * weight
+        sums["right"] += float(right_B.sum())
         for side, is_so_B in (("up", up_B), ("down", ~up_B)):
-            sums[side] += float(is_so_B.sum()) * weight
-            sums[f"{side}/score"] += float((scores_B * is_so_B).sum()) * weight
+            sums[side] += float(is_so_B.sum())
+            sums[f"{side}/score"] += float((scores_B * is_so_B).sum())
         return loss
 
     def _figures(self, sums: dict[str, float], kl: float) -> dict[str, float]:

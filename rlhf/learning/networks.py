@@ -124,7 +124,7 @@ class ScoreNetwork(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.bias = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(1), requires_grad=False)
 
     @property
     def head(self) -> nn.Linear:

@@ -156,15 +156,16 @@ class PPOLearner(Learner):
     def update(self, step: int) -> dict[str, float]:
         settings = self.settings
         started = time.perf_counter()
-        # 1. Answer a batch of prompts with the policy as it is.
-        self._refresh()
         start, count = step * settings.batch_size, settings.batch_size
         chosen = self.share(endless(len(self.prompts), self.seed, start, count))
         places = self.share(range(start, start + count))
-        rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
-        explored = time.perf_counter()
-        # 2. Say what the answers were worth.
-        self.explorer.judge(rollout, self.beta)
+        with self.optimiser.whole():
+            # 1. Answer a batch of prompts with the policy as it is.
+            self._refresh()
+            rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
+            explored = time.perf_counter()
+            # 2. Say what the answers were worth.
+            self.explorer.judge(rollout, self.beta)
         numbers = rollout_figures(self, rollout, self.beta)
         if settings.whiten_advantages:
             whiten(self, rollout)
@@ -183,8 +184,9 @@ class PPOLearner(Learner):
                 settings.batch_size,
             )
         if (step + 1) % settings.sample_every == 0:
-            self._refresh()
-            self._show(step + 1)
+            with self.optimiser.whole():
+                self._refresh()
+                self._show(step + 1)
         alarms = self.watch.alarms(step + 1, numbers)
         self._say(step + 1, alarms)
         seconds = time.perf_counter() - started
@@ -225,7 +227,7 @@ class PPOLearner(Learner):
                     )
                 ]
                 losses = self._ptx_losses(step, len(norms), sums) + losses
-                norms.append(self.optimiser.step(losses))
+                norms.append(self.optimiser.step(losses, partial(self._forward, rollout, rows[:1])))
                 deviation, ratio = sums.pop("ratio/deviation"), sums.pop("ratio/max")
                 largest = max(largest, ratio)
                 names = sorted(sums)
@@ -259,9 +261,7 @@ class PPOLearner(Learner):
     ) -> Tensor:
         """Loss of a micro-batch, already divided by the tokens of the global mini-batch."""
         settings = self.settings
-        batch = collate([rollout.episodes[i] for i in rows], self.render.pad, self.device)
-        with self.accelerator.autocast():
-            logprobs_N, entropy_N, values_N = self.optimiser.module(batch, settings.temperature)
+        logprobs_N, entropy_N, values_N = self._forward(rollout, rows)
         old_logprobs_N, old_values_N, advantages_N, returns_N, weights_N = (
             rollout.flat(each, rows).to(self.device)
             for each in (
@@ -297,6 +297,14 @@ class PPOLearner(Learner):
             sums["ratio/deviation"] = max(sums["ratio/deviation"], deviation)
             sums["ratio/max"] = max(sums["ratio/max"], float(ratio_N.max()))
         return loss
+
+    def _forward(self, rollout: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        batch = collate([rollout.episodes[i] for i in rows], self.render.pad, self.device)
+        with self.accelerator.autocast():
+            logprobs_N, entropy_N, values_N = self.optimiser.module(
+                batch, self.settings.temperature
+            )
+        return logprobs_N, entropy_N, values_N
 
     def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Any]:
         """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term)."""

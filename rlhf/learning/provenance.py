@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 
-from .hyperparameters import ConfigError
 from .manifest import MANIFEST, sha256
 from .run_folder import RunFolder
+from .sharding import is_asked
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
 MODELS = ("policy", "reference", "reward", "held_out_reward", "critic")
@@ -42,6 +41,7 @@ def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
         "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
+        "sharded": is_asked(accelerator),
         "threads": torch.get_num_threads(),
         "mixed_precision": accelerator.mixed_precision,
     }
@@ -62,13 +62,3 @@ def folder_hash(folder: Path) -> str:
     if (folder / MANIFEST).is_file():
         return sha256(folder / MANIFEST)
     return "".join(sha256(path) for path in sorted(folder.glob("*.safetensors")))
-
-
-def refuse_sharding(kind: DistributedType) -> None:
-    """Whole weights on every process is what checkpoints, rollouts and publishing rely on."""
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ConfigError(
-            f"this trainer does not shard weights ({kind.value}): launch it with torchrun or with"
-            " distributed_type MULTI_GPU, and train adapters (Tune.mode lora or qlora) where a"
-            " whole model does not fit"
-        )

@@ -108,14 +108,12 @@ class RankingLearner(Learner):
         batch = self._batch(step)
         sums: dict[str, float] = defaultdict(float)
         losses = [
-            partial(self._loss, elements, len(batch), sums, 1.0)
+            partial(self._loss, elements, len(batch), sums)
             for elements in by_length(
                 self.share(batch), lambda element: element.length, self.rules.micro_batch_size
             )
         ]
-        norm = self.optimiser.step(
-            losses or [partial(self._loss, batch[:1], len(batch), sums, 0.0)]
-        )
+        norm = self.optimiser.step(losses, lambda: self.forward(batch[0].rows[:1]))
         loss, right, margin, better, weight = self.total(
             *(sums[name] for name in ("loss", "right", "margin", "better", "weight"))
         )
@@ -135,9 +133,7 @@ class RankingLearner(Learner):
             "speed/tokens_per_s": tokens / seconds,
         }
 
-    def _loss(
-        self, elements: list[Element], prompts: int, sums: dict[str, float], weight: float
-    ) -> Tensor:
+    def _loss(self, elements: list[Element], prompts: int, sums: dict[str, float]) -> Tensor:
         scores = self.scores([row for element in elements for row in element.rows])
         loss, start = torch.zeros((), device=self.device), 0
         for element in elements:
@@ -146,12 +142,12 @@ class RankingLearner(Learner):
             loss = loss + self.element_loss(scores_K, element.judged)
             plain = self.opinion(scores_K.detach()).tolist()
             for pair in element.judged.comparisons:
-                better, worse, share = plain[pair.better], plain[pair.worse], pair.weight * weight
+                better, worse, share = plain[pair.better], plain[pair.worse], pair.weight
                 sums["right"] += share * correct(better - worse)
                 sums["margin"] += share * (better - worse)
                 sums["better"] += share * better
                 sums["weight"] += share
-        loss = loss * (weight / prompts)
+        loss = loss / prompts
         sums["loss"] += float(loss.detach())
         return loss
 

@@ -78,13 +78,14 @@ class LanguageLearner(Learner):
         batch = self._batch(step)
         tokens = sum(row.targets for row in batch)
         sums: list[float] = []
-        # A process without a row of its own still has to take part in the exchange of gradients.
         mine = self.share(batch)
         losses = [
-            partial(self._loss, rows, tokens, sums, 1.0)
+            partial(self._loss, rows, tokens, sums)
             for rows in by_length(mine, lambda row: len(row.ids), self.rules.micro_batch_size)
         ]
-        norm = self.optimiser.step(losses or [partial(self._loss, batch[:1], tokens, sums, 0.0)])
+        norm = self.optimiser.step(
+            losses, lambda: self.optimiser.module(self.collate(batch[:1]), entropy=False)
+        )
         loss = self.total(sum(sums))[0]
         seconds = time.perf_counter() - started
         return {
@@ -97,10 +98,10 @@ class LanguageLearner(Learner):
             "speed/tokens_per_s": sum(len(row.ids) for row in batch) / seconds,
         }
 
-    def _loss(self, rows: list[Row], tokens: int, sums: list[float], weight: float) -> Tensor:
+    def _loss(self, rows: list[Row], tokens: int, sums: list[float]) -> Tensor:
         with self.accelerator.autocast():
             logprobs_N, _, _ = self.optimiser.module(self.collate(rows), entropy=False)
-        loss: Tensor = -logprobs_N.sum() / tokens * weight
+        loss: Tensor = -logprobs_N.sum() / tokens
         sums.append(float(loss.detach()))
         return loss
 

@@ -13,6 +13,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from .hyperparameters import Optimisation
 from .manifest import Corrupt
 from .run_folder import Paused, RunFolder, StopAsked
 from .sampling import derive
+from .sharding import Shards, gathered, is_asked, part_of
 
 T = TypeVar("T")
 
@@ -42,8 +44,10 @@ class Optimiser:
     ) -> None:
         """`rates`: (part of parameter names, learning rate); the first match counts."""
         self.accelerator, self.settings = accelerator, settings
-        self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
-        self.weights = dict(module.named_parameters())
+        self.shards = Shards(module) if is_asked(accelerator) else None
+        learning = self.shards.module if self.shards else module
+        self.names = [name for name, weight in learning.named_parameters() if weight.requires_grad]
+        self.weights = dict(learning.named_parameters())
         groups: list[dict[str, Any]] = [{"params": [], "peak": rate} for _, rate in rates]
         for name in self.names:
             first = next(i for i, (part, _) in enumerate(rates) if part in name)
@@ -57,7 +61,8 @@ class Optimiser:
             fused=True,
         )
         # Wrapped for several processes only; gradients are then averaged, hence the factor below.
-        self.module = accelerator.prepare(module) if accelerator.num_processes > 1 else module
+        is_copied = accelerator.num_processes > 1 and not self.shards
+        self.module = accelerator.prepare(learning) if is_copied else learning
         self.skipped = self.skipped_in_a_row = self.steps = 0
 
     def set_rate(self, step: int, total: int) -> float:
@@ -66,19 +71,29 @@ class Optimiser:
             group["lr"] = group["peak"] * share
         return float(self.adam.param_groups[0]["lr"])
 
-    def step(self, losses: Sequence[Callable[[], Tensor]]) -> float:
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """The network with its weights as they are now, for all that is not learning."""
+        return self.shards.whole() if self.shards else contextlib.nullcontext()
+
+    def step(
+        self, losses: Sequence[Callable[[], Tensor]], idle: Callable[[], Tensor | tuple[Any, ...]]
+    ) -> float:
         """One optimizer step on the sum of micro-batch losses; returns the gradient norm.
 
-        Each loss must already be divided by the count of the global batch.
+        Each loss must already be divided by the count of the global batch. `idle` runs the module
+        on anything: a process with fewer rows than others still takes part in the exchange.
         """
         processes = self.accelerator.num_processes
+        losses = [*losses, *[partial(self._nothing, idle)] * (self._rounds(losses) - len(losses))]
         for i, loss in enumerate(losses):
-            last = i == len(losses) - 1
-            waiting = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
-            with waiting:
+            is_exchanged = self.shards is not None or i == len(losses) - 1
+            with (
+                contextlib.nullcontext() if is_exchanged else self.accelerator.no_sync(self.module)
+            ):
                 self.accelerator.backward(loss() * processes)
         clip = self.settings.max_grad_norm or math.inf
-        norm = float(nn.utils.clip_grad_norm_([self.weights[name] for name in self.names], clip))
+        total = nn.utils.clip_grad_norm_([self.weights[name] for name in self.names], clip)
+        norm = float(gathered(total))
         if math.isfinite(norm):
             self.adam.step()
             self.steps, self.skipped_in_a_row = self.steps + 1, 0
@@ -93,16 +108,36 @@ class Optimiser:
         self.adam.zero_grad()
         return norm
 
+    def _rounds(self, losses: Sequence[object]) -> int:
+        """Micro-batches of this step: one exchange at least, of shards as many as anybody's."""
+        if self.shards is None:
+            return max(len(losses), 1)
+        mine = torch.tensor([len(losses)], device=self.accelerator.device)
+        return max(int(self.accelerator.gather(mine).max()), 1)
+
+    def _nothing(self, idle: Callable[[], Tensor | tuple[Any, ...]]) -> Tensor:
+        with self.accelerator.autocast():
+            said = idle()
+        parts = [said] if isinstance(said, Tensor) else said
+        return torch.stack([0.0 * part.float().sum() for part in parts]).sum()
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All that is learnt, whole; of shards on the first process only, which writes it."""
         moments = {
-            f"{key}/{name}": value
+            f"{key}/{name}": self._collected(value)
             for name in self.names
             for key, value in self.adam.state.get(self.weights[name], {}).items()
         }
         return {
-            "model": {name: self.weights[name].data for name in self.names},
+            "model": {name: self._collected(self.weights[name].data) for name in self.names},
             "optimizer": moments,
         }
+
+    def _collected(self, tensor: Tensor) -> Tensor:
+        if self.shards is None:
+            return tensor
+        whole = gathered(tensor)
+        return whole.cpu() if self.accelerator.is_main_process else whole.new_empty(0)
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         saved = tensors["model"]
@@ -110,12 +145,14 @@ class Optimiser:
             raise Corrupt("the checkpoint is of a model with other weights")
         with torch.no_grad():
             for name in self.names:
-                self.weights[name].copy_(saved[name])
+                weight = self.weights[name]
+                weight.copy_(part_of(saved[name], weight.data))
         for key_name, value in tensors["optimizer"].items():
             key, name = key_name.split("/", 1)
             weight = self.weights[name]
-            # Fused Adam counts its steps where the weight is.
-            self.adam.state[weight][key] = value.to(weight.device)
+            # Fused Adam counts its steps where the weight is, in a number of their own.
+            moment = value.to(weight.device) if key == "step" else part_of(value, weight.data)
+            self.adam.state[weight][key] = moment
 
 
 def rate_share(step: int, total: int, warmup: float, schedule: str) -> float:
@@ -190,10 +227,13 @@ def train(
     settings = folder.config.train
     assert isinstance(settings, Optimisation)
     folder.total_steps = total = learner.total_steps
+    if shards := learner.optimiser.shards:
+        folder.say(f"weights are sharded: this process holds {shards.share:.0%} of them")
     step = _resume(learner, folder, resume)
     saved = step if step else -1
     if step == 0 and settings.evaluate_every:
-        learner.evaluate(0)
+        with learner.optimiser.whole():
+            learner.evaluate(0)
     while step < total:
         if learner.total(float(stop_asked()))[0]:
             if saved != step:
@@ -214,7 +254,8 @@ def train(
             },
         )
         if step == total or settings.evaluate_every and step % settings.evaluate_every == 0:
-            learner.evaluate(step)
+            with learner.optimiser.whole():
+                learner.evaluate(step)
         try:
             learner.guard(numbers)
         except Paused:
@@ -223,17 +264,19 @@ def train(
         if step == total or step % settings.checkpoint_every == 0:
             _save(learner, folder, step)
             saved = step
-    return learner.finish(total)
+    with learner.optimiser.whole():
+        return learner.finish(total)
 
 
 def _save(learner: Learner, folder: RunFolder, step: int) -> None:
     learner.accelerator.wait_for_everyone()
+    optimiser = learner.optimiser
+    tensors = optimiser.tensors()
     if folder.writes:
-        optimiser = learner.optimiser
         checkpoint.save(
             folder.checkpoints,
             step,
-            optimiser.tensors(),
+            tensors,
             {
                 "kind": folder.config.kind,
                 "learner": learner.state(),

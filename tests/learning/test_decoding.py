@@ -125,7 +125,8 @@ def test_an_adapter_is_decoded_beside_the_weights_or_in_them():
     with adapters.merged(lm):
         assert type(decoder(lm, 6)) is LlamaDecoder
         for ours, theirs in zip(walk(decoder(lm, 6), 5), beside, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+            # Folded in, an adapter is added up in another order.
+            torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
     with adapters.adapter_off(lm):
         assert (walk(decoder(lm, 6), 5)[0] - beside[0]).abs().max() > 1e-3
 

@@ -111,6 +111,9 @@ def test_a_critic_with_an_adapter_of_its_own_leaves_the_policy_alone(make_learne
     assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.abs().max() < 1e-6
     learner.update(1)
     assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.max() > 1e-4
+    weights = learner.optimiser.weights
+    critics = {n for n in before if ".critic." in n and not torch.equal(before[n], weights[n])}
+    assert critics == {n for n in before if ".critic." in n}  # rollouts left all of it learning
 
 
 @pytest.mark.parametrize("minibatches", [1, 2, 4])

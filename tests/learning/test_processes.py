@@ -7,12 +7,32 @@ import sys
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from rlhf.learning import checkpoint
+from rlhf.learning import checkpoint, sharding
 from rlhf.learning.hyperparameters import ConfigError
 from tests.learning.conftest import ROOT, learn, read_rows
 from tests.learning.test_runs import KINDS, assert_same
+
+# A batch of three gives one process two rows and the other one, or none at the end of an epoch.
+# The one held-out prompt that PPO answers falls to the first process, and so does the odd
+# demonstration of its anchor.
+SHORT = {"epochs": 1, "micro_batch_size": 1}
+PPO = {"minibatches": 1, "updates": 3, "evaluate_prompts": 1}
+LORA = {"mode": "lora", "rank": 4}
+WAYS = {
+    **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind != "ppo"},
+    "ppo": ("ppo", {"train": PPO}),
+    "anchored": (
+        "ppo",
+        {
+            "train": {**PPO, "critic": "shared", "ptx_weight": 1.0, "ptx_batch_size": 3},
+            "data": {"demonstrations": "demonstrations.jsonl"},
+        },
+    ),
+    "adapters": ("ppo", {"train": {**PPO, "critic": "adapter"}, "tune": LORA}),
+}
 
 SAME = {
     *("loss", "gradient/norm", "policy/loss", "val/loss", "val/explained_variance"),
@@ -20,42 +40,44 @@ SAME = {
 }
 
 
-def learn_in_two(folders, data_dir):
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}  # as accelerate's launcher says it
+
+
+def learn_in_two(folders, data_dir, **environment):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
          "-m", "tests.learning.together", str(data_dir), *map(str, folders)],
         cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(make_run, data_dir):
-    # A batch of three gives one process two rows and the other one, or none at the end of an epoch.
-    # The one held-out prompt that PPO answers falls to the first process.
-    train = {kind: {"epochs": 1} for kind in KINDS}
-    train["ppo"] = {"minibatches": 1, "updates": 3, "evaluate_prompts": 1}
+@pytest.mark.parametrize("environment", [{}, SHARDED], ids=["whole", "sharded"])
+def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(environment, make_run, data_dir):
     ones, twos, killed = (
-        {kind: make_run(kind, f"{name}-{kind}", train=train[kind]) for kind in KINDS}
+        {way: make_run(kind, f"{name}-{way}", **more) for way, (kind, more) in WAYS.items()}
         for name in ("one", "two", "killed")
     )
-    learn_in_two(twos.values(), data_dir)
-    for kind, one in ones.items():
+    learn_in_two(twos.values(), data_dir, **environment)
+    for way, one in ones.items():
         assert learn(one, data_dir) == 0
-        compare(kind, one, twos[kind])
+        compare(way, one, twos[way])
+        log = (twos[way] / "log.txt").read_text()
+        assert "2 process(es)" in log
+        assert ("this process holds 5" in log) == bool(environment), log
 
-    for kind in KINDS:
-        shutil.copytree(twos[kind], killed[kind], dirs_exist_ok=True)
-        shutil.rmtree(killed[kind] / "model")
-        shutil.rmtree(checkpoint.checkpoints(killed[kind] / "checkpoints")[-1])
-    learn_in_two(killed.values(), data_dir)
-    for kind in KINDS:
-        assert "resumed at step" in (killed[kind] / "log.txt").read_text(), kind
-        assert_same(twos[kind], killed[kind])
+    for way in WAYS:
+        shutil.copytree(twos[way], killed[way], dirs_exist_ok=True)
+        shutil.rmtree(killed[way] / "model")
+        shutil.rmtree(checkpoint.checkpoints(killed[way] / "checkpoints")[-1])
+    learn_in_two(killed.values(), data_dir, **environment)
+    for way in WAYS:
+        assert "resumed at step" in (killed[way] / "log.txt").read_text(), way
+        assert_same(twos[way], killed[way])
 
 
 def compare(kind, one, two):
-    assert "2 process(es)" in (two / "log.txt").read_text()
     for ours, theirs in zip(
         read_rows(one / "metrics.jsonl"), read_rows(two / "metrics.jsonl"), strict=True
     ):
@@ -84,27 +106,59 @@ def test_accelerate_launch_starts_the_same_run(make_run, data_dir):
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-6, rtol=0)
 
 
-def test_sharded_weights_are_refused_by_name():
-    from accelerate.utils import DistributedType
+class Launched:
+    num_processes = 2
 
-    from rlhf.learning.provenance import refuse_sharding
+    def __init__(self, distributed_type=DistributedType.FSDP):
+        self.distributed_type = distributed_type
 
-    for kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        with pytest.raises(ConfigError, match=f"does not shard weights .{kind.value}.*MULTI_GPU"):
-            refuse_sharding(kind)
-    refuse_sharding(DistributedType.MULTI_GPU)
-    refuse_sharding(DistributedType.NO)
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "advice"),
+    [
+        (DistributedType.DEEPSPEED, {}, "does not run under DEEPSPEED.*sharded.yaml"),
+        (DistributedType.MEGATRON_LM, {}, "does not run under MEGATRON_LM"),
+        (DistributedType.FSDP, {"FSDP_VERSION": "1"}, "fsdp_version: 2"),
+        (DistributedType.FSDP, {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params.*false"),
+        (DistributedType.FSDP, {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "checkpointing.*false"),
+    ],
+)
+def test_launches_that_shard_otherwise_are_refused_by_name(kind, environment, advice, monkeypatch):
+    for name, value in {**SHARDED, **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=advice):
+        sharding.is_asked(Launched(kind))
+
+
+def test_shards_are_asked_for_by_the_launcher_alone(monkeypatch):
+    assert not sharding.is_asked(Launched(DistributedType.MULTI_GPU))
+    for name, value in SHARDED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    assert sharding.is_asked(Launched())
+    assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
+    alone = Launched()
+    alone.num_processes = 1
+    assert not sharding.is_asked(alone)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "deploy/accelerate").glob("*.yaml")), ids=str)
-def test_the_recipes_of_accelerate_are_read_by_accelerate(file):
+def test_the_recipes_of_accelerate_are_read_by_accelerate(file, monkeypatch):
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
 
     config = load_config_from_file(str(file))
     assert config.num_processes % config.num_machines == 0
     arguments = ["--config_file", str(file), "-m", "rlhf.learning", "RUN"]
     rendered, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
-    assert rendered.multi_gpu and rendered.mixed_precision == "bf16"
+    is_sharded = file.stem == "sharded"
+    assert (rendered.multi_gpu, rendered.use_fsdp) == (not is_sharded, is_sharded)
+    assert rendered.mixed_precision == "bf16"
     assert (rendered.num_machines, rendered.num_processes) == (
         config.num_machines, config.num_processes)  # fmt: skip
+    # What the launcher then says to the trainer is understood.
+    for name, value in prepare_multi_gpu_env(rendered).items():
+        monkeypatch.setenv(name, value)
+    kind = DistributedType.FSDP if is_sharded else DistributedType.MULTI_GPU
+    assert sharding.is_asked(Launched(kind)) == is_sharded
