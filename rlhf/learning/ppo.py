@@ -40,6 +40,7 @@ from .training import Learner, Optimiser, by_length, endless
 from .watch import Watch
 
 Sums = dict[str, float]
+POLICY = "policy."  # what the names of its weights begin with
 
 
 class PPOLearner(Learner):
@@ -93,7 +94,7 @@ class PPOLearner(Learner):
         self.optimiser = Optimiser(
             accelerator,
             self.model,
-            [(".critic.", critic_rate), ("policy.", settings.learning_rate), ("", critic_rate)],
+            [(".critic.", critic_rate), (POLICY, settings.learning_rate), ("", critic_rate)],
             settings,
         )
         self.total_steps = settings.updates
@@ -170,7 +171,9 @@ class PPOLearner(Learner):
         if settings.whiten_advantages:
             whiten(self, rollout)
         judged = time.perf_counter()
-        # 3. Learn from them, several times over.
+        # 3. Learn from them, several times over; the critic alone while it warms up.
+        if step < settings.critic_warmup:
+            self.optimiser.hold(POLICY)
         numbers |= self._learn(rollout, step)
         learnt = time.perf_counter()
         # 4. Let beta follow the KL.

@@ -48,7 +48,9 @@ class Optimiser:
         learning = self.shards.module if self.shards else module
         self.names = [name for name, weight in learning.named_parameters() if weight.requires_grad]
         self.weights = dict(learning.named_parameters())
-        groups: list[dict[str, Any]] = [{"params": [], "peak": rate} for _, rate in rates]
+        groups: list[dict[str, Any]] = [
+            {"params": [], "part": part, "peak": rate} for part, rate in rates
+        ]
         for name in self.names:
             first = next(i for i, (part, _) in enumerate(rates) if part in name)
             groups[first]["params"].append(self.weights[name])
@@ -70,6 +72,12 @@ class Optimiser:
         for group in self.adam.param_groups:
             group["lr"] = group["peak"] * share
         return float(self.adam.param_groups[0]["lr"])
+
+    def hold(self, part: str) -> None:
+        """Move no weight of the group of that name in the coming step, nor let it decay."""
+        for group in self.adam.param_groups:
+            if group["part"] == part:
+                group["lr"] = 0.0
 
     def whole(self) -> contextlib.AbstractContextManager[None]:
         """The network with its weights as they are now, for all that is not learning."""

@@ -109,6 +109,7 @@ def test_a_critic_with_an_adapter_of_its_own_leaves_the_policy_alone(make_learne
     assert moved and all(".critic." in name or "value_head" in name for name in moved)
     assert learner.model.critic_weights().keys() >= moved
     assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.abs().max() < 1e-6
+    learner.optimiser.set_rate(1, learner.total_steps)
     learner.update(1)
     assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.max() > 1e-4
     weights = learner.optimiser.weights
@@ -157,15 +158,24 @@ def test_an_adapter_in_training_is_measured_against_the_policy_without_it(make_l
     torch.testing.assert_close(ref_N, expected_N, atol=1e-5, rtol=0)
 
 
-def test_during_warm_up_only_the_critic_learns(make_learner):
+@pytest.mark.parametrize("critic", ["reward", "shared"])
+def test_during_warm_up_only_the_critic_learns(critic, make_learner):
     learner = make_learner(
         data={"demonstrations": "demonstrations.jsonl"},
-        train={"critic_warmup": 1, "ptx_weight": 0.5},
+        train={"critic": critic, "critic_warmup": 1, "ptx_weight": 0.5, "weight_decay": 0.1},
     )
     before = {n: learner.optimiser.weights[n].clone() for n in learner.optimiser.names}
+
+    def moved():
+        weights = learner.optimiser.weights
+        return {name for name in before if not torch.equal(before[name], weights[name])}
+
+    learner.optimiser.set_rate(0, learner.total_steps)
     learner.update(0)
-    moved = {n for n in before if not torch.equal(before[n], learner.optimiser.weights[n])}
-    assert moved and all(name.startswith("critic.") for name in moved)
+    assert moved() and not any(name.startswith("policy.") for name in moved())
+    learner.optimiser.set_rate(1, learner.total_steps)
+    learner.update(1)
+    assert any(name.startswith("policy.") for name in moved())
 
 
 def test_epochs_end_early_when_the_policy_has_moved_enough(make_learner):

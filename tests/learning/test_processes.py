@@ -68,13 +68,23 @@ def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(environment, ma
         assert ("this process holds 5" in log) == bool(environment), log
 
     for way in WAYS:
-        shutil.copytree(twos[way], killed[way], dirs_exist_ok=True)
-        shutil.rmtree(killed[way] / "model")
-        shutil.rmtree(checkpoint.checkpoints(killed[way] / "checkpoints")[-1])
+        leave_early(twos[way], killed[way])
     learn_in_two(killed.values(), data_dir, **environment)
     for way in WAYS:
         assert "resumed at step" in (killed[way] / "log.txt").read_text(), way
         assert_same(twos[way], killed[way])
+
+    for way in ("sft", "ppo"):  # what two have begun, one can end
+        alone = make_run(way, f"alone-{way}")
+        leave_early(twos[way], alone)
+        assert learn(alone, data_dir) == 0
+        compare(way, ones[way], alone)
+
+
+def leave_early(whole, killed):
+    shutil.copytree(whole, killed, dirs_exist_ok=True)
+    shutil.rmtree(killed / "model")
+    shutil.rmtree(checkpoint.checkpoints(killed / "checkpoints")[-1])
 
 
 def compare(kind, one, two):
