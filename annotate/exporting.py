@@ -2,8 +2,10 @@
 
 Nothing in a line depends on where it was stored: what is exported, imported into an empty project
 and exported again is the same, byte by byte, in each format. An import does not read `split`, which
-follows from the prompt. Labels are raw, one line a labeler; comparisons are derived from rankings,
-and so is the consensus of all who ranked the same completions. A simulated labeler's lines say so.
+follows from the prompt. Nothing leaves that guests have taken back or
+that is of people who have withdrawn. Labels are raw, one line a labeler; comparisons are derived
+from rankings, and so is the consensus of all who ranked the same completions. A simulated labeler's
+lines say so.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from annotate.agreement import concordance
 from annotate.models import Demonstration, Feedback, Placement, Policy, Project, Ranking, User
+from annotate.models.feedback import FeedbackQuerySet
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import Messages, PromptQuerySet, content_hash
+from annotate.models.withdrawals import kept_back, withdrawn_from
 from annotate.readers import escaped, format_of
 
 Line = dict[str, Any]
@@ -47,15 +52,26 @@ class Export:
 
     project: Project
     name: Name
-    prompts: PromptQuerySet | None
+    chosen: PromptQuerySet | None
+
+    def prompts(self) -> PromptQuerySet:
+        chosen = self.project.prompts.accepted() if self.chosen is None else self.chosen
+        return chosen.exclude(pk__in=kept_back(self.project).values("pk"))
 
     def labels(self, model: type[Demonstration] | type[Ranking]) -> LabelQuerySet:
-        labels = model.objects.current().of_project(self.project)
-        if self.prompts is not None:
-            labels = labels.of_prompts(self.prompts)
-        else:
-            labels = labels.on_accepted_prompts()
+        labels = model.objects.current().of_prompts(self.prompts())
+        labels = labels.exclude(labeler__in=withdrawn_from(self.project))
         return labels.select_related("prompt", "labeler").order_by("pk")
+
+    def thumbs(self) -> FeedbackQuerySet:
+        """Those on imported completions and in chats, but for the chats whose guest said no. A chat
+        is about no prompt: of a selection of prompts, its thumbs are no part."""
+        thumbs = Feedback.objects.trainable().of_project(self.project)
+        thumbs = thumbs.exclude(user__in=withdrawn_from(self.project))
+        on_prompts = Q(completion__prompt__in=self.prompts())
+        in_chats = Q(completion=None) if self.chosen is None else Q(pk__in=[])
+        related = ("user", "message__policy", "completion__prompt", "completion__policy")
+        return thumbs.filter(on_prompts | in_chats).select_related(*related).order_by("pk")
 
 
 def lines(
@@ -183,8 +199,7 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
 
 
 def _prompts(export: Export) -> Iterator[Line]:
-    prompts = export.project.prompts.accepted() if export.prompts is None else export.prompts
-    for prompt in prompts.select_related("author").order_by("pk").iterator(CHUNK):
+    for prompt in export.prompts().select_related("author").order_by("pk").iterator(CHUNK):
         line: Line = {
             "prompt": prompt.messages,
             "source": prompt.source,
@@ -291,13 +306,7 @@ def _comparisons(export: Export) -> Iterator[Line]:
 
 
 def _feedback(export: Export) -> Iterator[Line]:
-    """Thumbs on imported completions and in chats, but for the chats whose guest said no. A chat is
-    about no prompt: of a selection of prompts, its thumbs are no part."""
-    thumbs = Feedback.objects.trainable().of_project(export.project)
-    if export.prompts is not None:
-        thumbs = thumbs.filter(completion__prompt__in=export.prompts)
-    related = ("user", "message__policy", "completion__prompt", "completion__policy")
-    for thumb in thumbs.select_related(*related).order_by("pk").iterator(CHUNK):
+    for thumb in export.thumbs().iterator(CHUNK):
         prompt, policy, text, ended_by = _judged(thumb)
         yield {
             "prompt": prompt,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from django.db import connection
 
 from annotate.models import Project
+from annotate.models.withdrawals import withdrawn_from
 from rlhf.models import Snapshot
-from rlhf.models.withdrawals import withdrawn_from
 
 # A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
 # reward model reaches PPO alone; a policy of its run and of its parent; a snapshot of the policies

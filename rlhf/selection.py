@@ -25,9 +25,9 @@ from annotate.models import (
 from annotate.models.feedback import FeedbackQuerySet
 from annotate.models.labels import LabelQuerySet
 from annotate.models.prompts import PromptQuerySet
+from annotate.models.withdrawals import prompts_of, withdrawn_from
 from rlhf.descent import stale_in
 from rlhf.models.documents import Document, DocumentQuerySet
-from rlhf.models.withdrawals import prompts_of_guests, withdrawn_from
 
 TRAIN = (Prompt.Split.TRAIN,)
 HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
@@ -105,7 +105,7 @@ def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
 
 def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
     chosen = PromptQuerySet(Prompt).filter(project=project).active(filters.until)
-    chosen = chosen.exclude(pk__in=prompts_of_guests(withdrawn_from(project)).values("pk"))
+    chosen = chosen.exclude(pk__in=prompts_of(withdrawn_from(project)).values("pk"))
     if filters.until:
         chosen = chosen.filter(created_at__lte=filters.until)
     if filters.tags:
@@ -168,7 +168,7 @@ def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> Label
     # A withdrawal counts at once, whatever moment the filters look at.
     withdrawn = withdrawn_from(project)
     labels = labels.exclude(labeler__in=withdrawn)
-    labels = labels.exclude(prompt__in=prompts_of_guests(withdrawn).values("pk"))
+    labels = labels.exclude(prompt__in=prompts_of(withdrawn).values("pk"))
     reviews = Review.objects.filter(**{labels.model._meta.model_name: OuterRef("pk")})
     if filters.until:
         reviews = reviews.filter(created_at__lte=filters.until)

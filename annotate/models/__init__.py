@@ -13,6 +13,7 @@ from annotate.models.rankings import Placement, Ranking
 from annotate.models.reviews import Review
 from annotate.models.tokens import ApiToken
 from annotate.models.uploads import Upload
+from annotate.models.withdrawals import Withdrawal
 from annotate.models.work import Assignment, Task
 from annotate.models.writing import PromptDraft
 
@@ -39,4 +40,5 @@ __all__ = [
     "Task",
     "Upload",
     "User",
+    "Withdrawal",
 ]

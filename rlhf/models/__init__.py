@@ -12,7 +12,6 @@ from rlhf.models.outcomes import (
 )
 from rlhf.models.runs import LeaseLost, Round, Run
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
-from rlhf.models.withdrawals import Withdrawal
 
 __all__ = [
     "Checkpoint",
@@ -30,5 +29,4 @@ __all__ = [
     "Suite",
     "SuiteResult",
     "TrainedPolicy",
-    "Withdrawal",
 ]

@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
 from annotate.models.messages import PROMPT_SOURCE
+from annotate.models.withdrawals import prompts_of
 from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
-from rlhf.models.withdrawals import prompts_of_guests
 
 
 class SnapshotQuerySet(models.QuerySet["Snapshot"]):
@@ -19,7 +19,7 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
 
     def with_data_of(self, people: models.QuerySet[User]) -> SnapshotQuerySet:
         """Those that hold a label of one of them, a prompt they asked, or a label on such a one."""
-        asked = prompts_of_guests(people).values("pk")
+        asked = prompts_of(people).values("pk")
         written = Q(demonstration__labeler__in=people) | Q(demonstration__prompt__in=asked)
         ranked = Q(ranking__labeler__in=people) | Q(ranking__prompt__in=asked)
         thumb = (

@@ -9,12 +9,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, policy_for, project_for
-from annotate.models import User
+from annotate.models import User, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
 from rlhf.gate import conditions
 from rlhf.lineage import lineage_of, reach_of
-from rlhf.models import Run, Withdrawal
+from rlhf.models import Run
 from rlhf.preflight import NotReady
 from rlhf.promotion import challenge, previous_live, promote, reject, roll_back
 from rlhf.reports import policies_of

@@ -22,6 +22,7 @@ from annotate.models import (
     Prompt,
     Ranking,
     User,
+    Withdrawal,
 )
 from annotate.readers import unescaped
 
@@ -259,6 +260,53 @@ def test_a_chat_whose_guest_said_no_stays_where_it_is(alpha, chat_thumb):
     before = exported(alpha, "feedback")
     chat_thumb(improves_model=False)
     assert exported(alpha, "feedback") == before
+
+
+def hello_asked_by(guest: User, project: Project) -> Conversation:
+    """As if this guest had asked what labelers have answered and ranked."""
+    answer = project.prompts.get(source="chat").completions.get(text="Hello!")
+    talk = Conversation.objects.create(project=project, guest=guest)
+    talk.messages.create(role=Message.Role.ASSISTANT, text=answer.text, completion=answer)
+    return talk
+
+
+@pytest.mark.parametrize("given_up_by", ["deleting the chat", "saying no", "withdrawing"])
+def test_what_a_guest_took_back_goes_out_in_no_kind(given_up_by, alpha, olga, chat_thumb):
+    guest = User.objects.create_user("gus")
+    talk = hello_asked_by(guest, alpha)
+    chat_thumb(improves_model=True)  # by somebody else, in another chat
+    before = {kind: exported(alpha, kind) for kind in KINDS}
+    match given_up_by:
+        case "deleting the chat":
+            talk.erase()
+        case "saying no":
+            talk.allow_improving(allowed=False)
+        case _:
+            Withdrawal.withdraw(alpha, person=guest, by=olga)
+    for kind in KINDS:
+        left = [line for line in before[kind] if len(line["prompt"]) == 1]
+        assert exported(alpha, kind) == left != before[kind]
+        assert exported(alpha, kind, prompts=alpha.prompts.filter(text__startswith="Hi")) == []
+
+
+def test_what_people_said_who_have_withdrawn_goes_out_in_no_kind(alpha, olga, chat_thumb):
+    chat_thumb(improves_model=True)
+    alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
+    alpha.prompts.filter(text="Why?").update(author=alice, kind=Prompt.Kind.PLAIN)
+    for person in (alice, bob, olga):
+        Withdrawal.withdraw(alpha, person=person, by=olga)
+    left = {kind: exported(alpha, kind) for kind in KINDS}
+    assert [line["source"] for line in left["prompts"]] == ["chat"]
+    assert [line["labeler"] for line in left["rankings"]] == ["sim-anna"]
+    assert [line["labelers"] for line in left["consensus"]] == [1]
+    assert left["demonstrations"] == left["feedback"] == []
+
+
+def test_a_withdrawal_from_another_project_keeps_nothing_back(alpha, olga):
+    before = [exported(alpha, kind) for kind in KINDS]
+    for person in User.objects.all():
+        Withdrawal.withdraw(new_project(f"p-{person}", olga), person=person, by=olga)
+    assert [exported(alpha, kind) for kind in KINDS] == before
 
 
 def test_nothing_of_another_project_goes_out(alpha, olga):

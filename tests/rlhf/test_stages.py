@@ -9,10 +9,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.urls import reverse
 
-from annotate.models import Completion, Conversation, Feedback, Message, Policy
+from annotate.models import Completion, Conversation, Feedback, Message, Policy, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.leases import claim
-from rlhf.models import Document, Round, Run, Withdrawal
+from rlhf.models import Document, Round, Run
 from rlhf.models.documents import texts_in
 from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import launch_again, launch_round, settings_of
@@ -175,8 +175,6 @@ def test_thumbs_of_new_guests_wait_for_a_look_and_the_preflight_says_so(project,
 
 
 def test_a_withdrawn_guest_trains_nothing(project, given, alice, olga):
-    from rlhf.models import Withdrawal
-
     Withdrawal.withdraw(project, person=alice, by=olga)
     assert not thumbs(project).exists()
 

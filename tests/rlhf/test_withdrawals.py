@@ -4,12 +4,12 @@ from threading import Event
 import pytest
 from django.core.management import call_command
 
-from annotate.models import Completion, Conversation, Message, Policy, Project, User
+from annotate.models import Completion, Conversation, Message, Policy, Project, User, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.forms import SamplingForm
 from rlhf.leases import claim
 from rlhf.lineage import lineage_of, reach_of
-from rlhf.models import Run, Snapshot, Withdrawal
+from rlhf.models import Run, Snapshot
 from rlhf.rounds import launch_round, launch_sampling
 from rlhf.selection import Filters, demonstrations, held_out_prompts, rankings
 from rlhf.selection import prompts as selected_prompts
@@ -190,6 +190,20 @@ def test_a_guests_prompts_go_with_all_that_was_said_of_them(
     lost = {name: before[name] - after[name] for name in ("prompts", "demonstrations", "rankings")}
     assert lost == {"prompts": 2, "demonstrations": 2, "rankings": 4}
     assert not selected_prompts(project).filter(pk=prompts[0].pk).exists()
+
+
+def test_prompts_that_a_labeler_wrote_go_with_their_labels(
+    project, labels, round, prompts, alice, bob, olga
+):
+    project.prompts.filter(pk=prompts[0].pk).update(author=bob, kind="plain")
+    project.prompts.filter(pk=prompts[1].pk).update(author=bob)  # imported, with nothing of his
+    snapshot = Snapshot.objects.create(project=project, run=round.runs.first(), counts={})
+    snapshot.prompts.set(prompts[:1])
+    Withdrawal.withdraw(project, person=bob, by=olga)
+    assert not selected_prompts(project).filter(pk=prompts[0].pk).exists()
+    assert selected_prompts(project).filter(pk=prompts[1].pk).exists()
+    assert not demonstrations(project).filter(prompt=prompts[0]).exists()
+    assert stale_in(project).snapshots == [snapshot.pk]
 
 
 def test_nobody_is_asked_about_what_a_withdrawn_guest_asked(

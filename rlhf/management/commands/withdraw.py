@@ -5,13 +5,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.management.commands.import_labels import project_named
-from annotate.models import User
+from annotate.models import User, Withdrawal
 from rlhf.lineage import reach_of
-from rlhf.models import Withdrawal
 
 
 class Command(BaseCommand):
-    help = "Takes a person's data out of all future training, and names what was made of it."
+    help = "Takes a person's data out of training and exports, and names what was made of it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("person", metavar="USER")

@@ -1,17 +1,13 @@
-"""Who has taken their data back from training."""
+"""Who has taken their data back, and what is theirs."""
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 
-from annotate.models import Project, Prompt, User
 from annotate.models.messages import PROMPT_SOURCE
-
-
-def prompts_of_guests(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:
-    """What these people asked in the chat, where it became data."""
-    asked = Prompt.objects.filter(completions__message__conversation__guest__in=people)
-    return asked.filter(source=PROMPT_SOURCE).order_by()
+from annotate.models.people import Project, User
+from annotate.models.prompts import TAKEN_BACK, Prompt
 
 
 class WithdrawalQuerySet(models.QuerySet["Withdrawal"]):
@@ -20,7 +16,7 @@ class WithdrawalQuerySet(models.QuerySet["Withdrawal"]):
 
 
 class Withdrawal(models.Model):
-    """From now on nothing of this person's trains a model of the project."""
+    """From now on nothing of this person trains a model of the project or leaves in an export."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="withdrawals")
     person = models.ForeignKey(User, models.PROTECT, related_name="withdrawals")
@@ -52,3 +48,18 @@ class Withdrawal(models.Model):
 
 def withdrawn_from(project: Project) -> models.QuerySet[User]:
     return User.objects.filter(withdrawals__project=project).order_by()
+
+
+def prompts_of(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:
+    """What they asked in the chat, where it became data, and what they wrote as labelers."""
+    every = Prompt.objects.order_by()
+    asked = every.filter(source=PROMPT_SOURCE, completions__message__conversation__guest__in=people)
+    written = every.exclude(kind="").filter(author__in=people)
+    return every.filter(Q(pk__in=asked.values("pk")) | Q(pk__in=written.values("pk")))
+
+
+def kept_back(project: Project) -> models.QuerySet[Prompt]:
+    """What no export gives away: those whose guest deleted the chat or took it back, and all of
+    people who have withdrawn."""
+    withdrawn = prompts_of(withdrawn_from(project)).values("pk")
+    return Prompt.objects.filter(Q(source=TAKEN_BACK) | Q(pk__in=withdrawn), project=project)
