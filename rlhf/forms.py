@@ -18,6 +18,7 @@ from rlhf.models import GateLimits, Run, Suite
 from rlhf.rounds import SIZES, Overrides
 from rlhf.selection import EVERYTHING, Filters, prompts
 from rlhf.stages import DEFAULT_STAGES, STAGES, in_order
+from rlhf.suites import BUILT_IN
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
@@ -317,6 +318,18 @@ class SuiteForm(forms.ModelForm):
         model = Suite
         fields = ("name", "lines")
         widgets = {"lines": forms.Textarea({"rows": 12, "spellcheck": "false"})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.name in BUILT_IN:  # by its name it is known to be rewritten here
+            self.fields["name"].disabled = True
+            self.fields["name"].help_text = "A built-in suite keeps its name."
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if name != self.initial["name"] and name in Suite.all_of(self.instance.project):
+            raise forms.ValidationError("There is a suite of this name. Choose another one.")
+        return name
 
 
 class ScorecardForm(forms.Form):

@@ -35,14 +35,14 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
 def policies_suite(request: Request, slug: str) -> HttpResponse:
     """The suite of `?name=`: a built-in one is copied into the project once it is saved."""
     project = project_for(request.user, slug, Role.OPERATOR)
-    name = request.POST.get("name", "") or request.GET.get("name", "")
-    suite = Suite.named(project, name)
+    suite = Suite.named(project, request.GET.get("name", ""))
+    title = suite.name or "New suite"
     form = SuiteForm(request.POST or None, instance=suite)
     if request.method == "POST" and form.is_valid():
         form.save()
         messages.success(request, f"“{suite}” is saved. It is asked at the end of every round.")
         return redirect("policies_suites", slug=slug)
-    context = {"project": project, "form": form, "suite": suite, "meaning": MEANING.items()}
+    context = {"project": project, "form": form, "title": title, "meaning": MEANING.items()}
     return render(request, "rlhf/suite.html", context, status=422 if form.errors else 200)
 
 

@@ -167,15 +167,31 @@ def test_what_the_live_policy_was_never_asked_is_said_not_to_be_compared(base, c
 
 def test_a_built_in_suite_is_rewritten_for_one_project(project, base, olga, browse):
     browser = browse(olga)
-    page = browser.get("/p/cooking/suites/edit/", {"name": "Known facts"})
-    assert "capital of France" in page.text
-    said = {"name": "Known facts", "lines": "Is salt salty? => contains yes"}
-    assert browser.post("/p/cooking/suites/edit/", said).status_code == 302
+    address = "/p/cooking/suites/edit/?name=Known+facts"
+    assert "capital of France" in browser.get(address).text
+    said = {"name": "Renamed", "lines": "Is salt salty? => contains yes"}
+    assert browser.post(address, said).status_code == 302
     assert Suite.active_in(project)["Known facts"] == said["lines"]
     wrong = browser.post("/p/cooking/suites/edit/", {"name": "Mine", "lines": "oops"})
     assert (wrong.status_code, "Line 1: write a prompt" in wrong.text) == (422, True)
-    browser.post("/p/cooking/suites/edit/", {"name": "Known facts", "lines": ""})
+    browser.post(address, {"lines": ""})
     assert "Known facts" not in Suite.active_in(project)
+    assert "Renamed" not in Suite.all_of(project)
+
+
+@pytest.mark.parametrize("taken", ["Known facts", "Ours"])  # built in; the project's own
+def test_no_suite_takes_the_place_of_another(taken, project, base, olga, browse):
+    for name in ("Ours", "Theirs"):
+        project.suites.create(name=name, lines="Is salt salty? => contains yes")
+    before = Suite.all_of(project)
+    for address in ("/p/cooking/suites/edit/", "/p/cooking/suites/edit/?name=Theirs"):
+        refused = browse(olga).post(address, {"name": taken, "lines": "Why? => words 3"})
+        assert (refused.status_code, "a suite of this name" in refused.text) == (422, True)
+        assert "Why? =&gt; words 3" in refused.text
+    assert Suite.all_of(project) == before
+    saved = {"name": "Yours", "lines": "Why? => words 3"}
+    assert browse(olga).post(address, saved).status_code == 302
+    assert set(Suite.all_of(project)) == set(before) - {"Theirs"} | {"Yours"}
 
 
 def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
