@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 
 from annotate.models import Completion, Policy
 from rlhf.matches import matches_of, win_rate
-from rlhf.models import GateLimits, Metric, Suite, SuiteResult, TrainedPolicy
+from rlhf.models import Checkpoint, GateLimits, Metric, Suite, SuiteResult, TrainedPolicy
 from rlhf.selection import HELD_OUT
 
 
@@ -68,14 +68,17 @@ def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterato
 
 
 def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
-    """Only PPO leaves a distance to what it began from."""
-    training = TrainedPolicy.objects.of(policy)
-    steps = Metric.objects.of(training.checkpoint.run).with_kl_and_score() if training else None
+    """Only PPO leaves a distance to what it began from. A prompt on top of its weights hides that
+    from nobody."""
+    model = Checkpoint.objects.behind(policy)
+    steps = Metric.objects.of(model.run).with_kl_and_score() if model else None
     last = steps.order_by("-step").first() if steps is not None else None
     if last is None:
         return
     kl = float(last[0])
-    said = f"{kl:.1f} nats an answer from the SFT policy; the limit is {limit:g}."
+    is_itself = TrainedPolicy.objects.of(policy) is not None
+    measured = "" if is_itself else ", by its weights alone, without its prompt"
+    said = f"{kl:.1f} nats an answer from the SFT policy{measured}; the limit is {limit:g}."
     yield Condition("kl", "KL", passed=kl <= limit, said=said)
 
 

@@ -11,7 +11,9 @@ from rlhf.promotion import promote
 
 @pytest.fixture(autouse=True)
 def warmed(monkeypatch) -> None:
+    """Nobody answers here, and there are no files."""
     monkeypatch.setattr(promotion, "warm", lambda policy: None)
+    monkeypatch.setattr(promotion, "ensure_whole", lambda model: None)
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def live(base) -> Policy:
 @pytest.fixture
 def candidate(project, live) -> Policy:
     run = Run.objects.create(project=project, kind=Run.Kind.PPO)
-    checkpoint = Checkpoint.objects.create(run=run, step=1, folder="x", manifest_sha256="a" * 64)
+    checkpoint = Checkpoint.objects.create(
+        run=run, step=1, folder="x", manifest_sha256="a" * 64, is_final=True
+    )
     policy = Policy.objects.create(
         project=project, name="r1-ppo", origin="trained", folder="x", parent=live
     )
@@ -87,6 +91,18 @@ def test_the_gate_refuses_each_failing_condition_by_name(
     assert [each.name for each in refused.value.conditions] == fails
     candidate.refresh_from_db()
     assert candidate.state == Policy.State.CANDIDATE
+
+
+@pytest.mark.parametrize(("kl", "opens"), [(3.0, True), (30.0, False)])
+def test_a_prompt_on_top_hides_no_distance(project, candidate, kl, opens):
+    went_far(candidate, kl)
+    prompted = {"name": "polite", "origin": "prompted", "system_prompt": "Be polite."}
+    policy = Policy.objects.create(project=project, folder="x", parent=candidate, **prompted)
+    [condition] = [each for each in conditions(policy) if each.name == "kl"]
+    assert condition.passed == opens
+    assert "by its weights alone, without its prompt" in condition.said
+    [itself] = [each for each in conditions(candidate) if each.name == "kl"]
+    assert "prompt" not in itself.said
 
 
 def test_the_projects_own_limits_are_what_counts(project, held_out, alice, candidate, live):
