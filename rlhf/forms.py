@@ -345,7 +345,13 @@ class ScorecardForm(forms.Form):
 
 
 class DecisionForm(forms.Form):
-    reason = forms.CharField(max_length=500)
+    reason = forms.CharField(
+        max_length=500, error_messages={"required": "Say why, for those who will ask later."}
+    )
+
+
+class PromotionForm(DecisionForm):
+    override = forms.CharField(max_length=500, required=False)
 
 
 class WithdrawalForm(forms.Form):

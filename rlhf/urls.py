@@ -63,11 +63,6 @@ urlpatterns = [
         "p/<slug:slug>/policies/<int:policy_id>/gate/", policies.policies_gate, name="policies_gate"
     ),
     path(
-        "p/<slug:slug>/policies/<int:policy_id>/promote/",
-        policies.policies_promote,
-        name="policies_promote",
-    ),
-    path(
         "p/<slug:slug>/policies/<int:policy_id>/challenge/",
         policies.policies_challenge,
         name="policies_challenge",

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User, Withdrawal
 from rlhf.descent import stale_in
-from rlhf.forms import DecisionForm, SamplingForm, WithdrawalForm
+from rlhf.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
 from rlhf.gate import conditions
 from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run
@@ -37,17 +37,6 @@ def policies(request: Request, slug: str) -> HttpResponse:
 
 
 @require_POST
-def policies_promote(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    policy = policy_for(request.user, slug, policy_id)
-    override = request.POST.get("override", "")[:500]
-    return _decide(
-        request,
-        slug,
-        lambda reason: promote(policy, by=request.user, reason=reason, override=override),
-    )
-
-
-@require_POST
 def policies_challenge(request: Request, slug: str, policy_id: int) -> HttpResponse:
     policy = policy_for(request.user, slug, policy_id)
     return _decide(request, slug, lambda reason: challenge(policy, by=request.user, reason=reason))
@@ -59,18 +48,28 @@ def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse
     return _decide(request, slug, lambda reason: reject(policy, by=request.user, reason=reason))
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
     """What stands between a policy and the guests, and the form to let it pass."""
     policy = policy_for(request.user, slug, policy_id)
+    form = PromotionForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            promote(policy, by=request.user, **form.cleaned_data)
+        except ValidationError as error:
+            form.add_error(None, error)
+        else:
+            messages.success(request, f"{policy} is live.")
+            return redirect("policies", slug=slug)
     seen = conditions(policy)
     context = {
         "project": policy.project,
         "policy": policy,
+        "form": form,
         "conditions": seen,
         "is_shut": any(not each.passed for each in seen),
     }
-    return render(request, "rlhf/gate.html", context)
+    return render(request, "rlhf/gate.html", context, status=422 if form.errors else 200)
 
 
 @require_GET

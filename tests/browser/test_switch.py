@@ -128,7 +128,7 @@ def test_a_promotion_and_a_roll_back_break_no_stream_and_hold_from_the_next_ques
     why = {"reason": "better", "override": "for the test"}
     with guests_reading(site) as reading:
         wait_for_streams(reading, GUESTS)
-        promotion = decide(olga, f"{new}/gate/", f"{new}/promote/", **why)
+        promotion = decide(olga, f"{new}/gate/", f"{new}/gate/", **why)
         wait_for_streams(reading, 2 * GUESTS)
         roll_back = decide(olga, "", "roll-back/", reason="worse")
         wait_for_streams(reading, 2 * GUESTS)

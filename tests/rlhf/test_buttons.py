@@ -148,7 +148,7 @@ def test_people_are_asked_about_so_many_prompts_not_twice_as_many(project, evalu
 
 
 def test_promote_is_one_decision(project, line, press):
-    press("policies_promote", line[0].pk, reason="better", override="for the test")
+    press("policies_gate", line[0].pk, reason="better", override="for the test")
     assert live(project) == "older"
     assert Promotion.objects.count() == 4
 

@@ -3,6 +3,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
+from annotate.inference import InferenceError
 from annotate.models import Policy, Ranking
 from rlhf import promotion
 from rlhf.leases import claim
@@ -96,7 +97,7 @@ ACTS = {
     "policies_evaluation": {},
     "rounds_ask_people": {"prompts": 3},
     "policies_sample": {},
-    "policies_promote": {"reason": "better"},
+    "policies_gate": {"reason": "better"},
     "policies_roll_back": {"reason": "worse"},
 }
 
@@ -150,7 +151,6 @@ def test_only_the_operators_of_a_project_act(
     round, trained, sampling, browse, alice, rita, gus, mallory
 ):
     own = {**pages(round, trained, sampling, "alice"), "policies_roll_back": {}}
-    own["policies_promote"] = {"policy_id": trained.pk}
     own["rounds_ask_people"] = {"number": round.number}
     for name, data in ACTS.items():
         address = reverse(name, kwargs={"slug": "cooking", **own[name]})
@@ -271,11 +271,12 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
     client = browse(olga)
     html = client.get("/p/cooking/policies/").content.decode()
     assert "<strong>70%</strong>" in html and "(55%–82%) over base" in html
-    address = f"/p/cooking/policies/{trained.pk}/promote/"
-    gate = client.get(f"/p/cooking/policies/{trained.pk}/gate/").content.decode()
+    address = f"/p/cooking/policies/{trained.pk}/gate/"
+    gate = client.get(address).content.decode()
     assert 'data-condition="blind_win_rate" class="failed"' in gate
-    said = client.post(address, {"reason": "wins 70 %"}, follow=True)
-    assert "Blind win rate: people have compared it with base on 0 prompts" in said.content.decode()
+    refused = client.post(address, {"reason": "wins 70 %"})
+    assert (refused.status_code, 'value="wins 70 %"' in refused.text) == (422, True)
+    assert "Blind win rate: people have compared it with base on 0 prompts" in refused.text
     assert project.policies.live().get() == base
     decided = {"reason": "wins 70 %", "override": "Guests wait <b>"}
     said = client.post(address, decided, follow=True)
@@ -290,9 +291,25 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
 
 
 def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, olga):
-    said = browse(olga).post(f"/p/cooking/policies/{trained.pk}/promote/", {}, follow=True)
-    assert "Say why" in said.content.decode()
+    refused = browse(olga).post(f"/p/cooking/policies/{trained.pk}/gate/", {})
+    assert (refused.status_code, "Say why" in refused.text) == (422, True)
     assert not project.policies.live().exists()
+
+
+def test_words_for_a_promotion_are_not_lost_when_the_model_server_is_silent(
+    project, base, trained, browse, olga, monkeypatch
+):
+    def silent(policy):
+        raise InferenceError("The model server does not answer.")
+
+    monkeypatch.setattr(promotion, "warm", silent)
+    base.go_live()
+    why = {"reason": "wins 70 %", "override": "Guests wait"}
+    refused = browse(olga).post(f"/p/cooking/policies/{trained.pk}/gate/", why)
+    assert refused.status_code == 422
+    for words in ('value="wins 70 %"', 'value="Guests wait"', "server does not answer"):
+        assert words in refused.text
+    assert project.policies.live().get() == base
 
 
 def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
