@@ -11,6 +11,7 @@ MODEL ?= tiny
 BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
+unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
 .PHONY: run test faults mutants bench lint demo chromium
 
