@@ -30,6 +30,7 @@ django.setup()
 if not SIDE_BY_SIDE:
     del os.environ["DJANGO_SETTINGS_MODULE"]  # its heirs would read the settings before this file
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
+settings.WHITENOISE_AUTOREFRESH = True  # else each test client begins by reading all static files
 pytest_plugins = ["tests.cast", "tests.model_server"]
 
 

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
 def imports_of(name: str, *, at_import_time_only: bool = False) -> set[str]:
     """The dotted names a module imports; `from a import b` counts as a.b where that is a module."""
     tree = ast.parse(MODULES[name].read_text())

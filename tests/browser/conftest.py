@@ -1,5 +1,6 @@
 """The real stack in processes of its own, and a real Chromium in front of it."""
 
+import json
 import os
 import re
 import shutil
@@ -27,16 +28,16 @@ class Site:
     """A running installation: its address, and its command line."""
 
     url: str
-    env: dict[str, str]
     process: subprocess.Popen[str]
+    console: subprocess.Popen[str]
 
     def manage(self, *arguments: str) -> str:
-        ended = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=self.env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout.strip()
+        assert self.console.stdin and self.console.stdout
+        self.console.stdin.write(json.dumps(arguments) + "\n")
+        self.console.stdin.flush()
+        printed, failed = json.loads(self.console.stdout.readline())
+        assert not failed, failed
+        return printed.strip()
 
     def shell(self, code: str) -> str:
         return self.manage("shell", "--no-imports", "-c", code)
@@ -56,8 +57,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         [sys.executable, "-m", "feedback_site.up"],
         cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    console = [sys.executable, "-m", "tests.browser.console"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    env["DJANGO_SETTINGS_MODULE"] = "feedback_site.settings"
     try:
-        yield Site(address_when_ready(process), env, process)
+        url = address_when_ready(process)
+        with subprocess.Popen(console, cwd=ROOT, env=env, text=True, **pipes) as manage:
+            yield Site(url, process, manage)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

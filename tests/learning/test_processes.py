@@ -43,42 +43,52 @@ SAME = {
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}  # as accelerate's launcher says it
 
 
-def learn_in_two(folders, data_dir, **environment):
+def learn_in_two(runs, data_dir):
+    """All of them in one launch: `runs["sharded"]` after the whole ones."""
+    sharding = [f"{name}={value}" for name, value in SHARDED.items()]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-         "-m", "tests.learning.together", str(data_dir), *map(str, folders)],
-        cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+         "-m", "tests.learning.together", str(data_dir),
+         *map(str, runs["whole"].values()), *sharding, *map(str, runs["sharded"].values())],
+        cwd=ROOT, capture_output=True, text=True, timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("environment", [{}, SHARDED], ids=["whole", "sharded"])
-def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(environment, make_run, data_dir):
-    ones, twos, killed = (
-        {way: make_run(kind, f"{name}-{way}", **more) for way, (kind, more) in WAYS.items()}
-        for name in ("one", "two", "killed")
+@pytest.mark.timeout(900)
+def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(make_run, data_dir):
+    def make_runs(name):
+        return {way: make_run(kind, f"{name}-{way}", **more) for way, (kind, more) in WAYS.items()}
+
+    ones = make_runs("one")
+    twos, killed = (
+        {how: make_runs(f"{name}-{how}") for how in ("whole", "sharded")}
+        for name in ("two", "killed")
     )
-    learn_in_two(twos.values(), data_dir, **environment)
+    learn_in_two(twos, data_dir)
     for way, one in ones.items():
         assert learn(one, data_dir) == 0
-        compare(way, one, twos[way])
-        log = (twos[way] / "log.txt").read_text()
-        assert "2 process(es)" in log
-        assert ("this process holds 5" in log) == bool(environment), log
+        for how in twos:
+            compare(way, one, twos[how][way])
+            log = (twos[how][way] / "log.txt").read_text()
+            assert "2 process(es)" in log
+            assert ("this process holds 5" in log) == (how == "sharded"), log
 
-    for way in WAYS:
-        leave_early(twos[way], killed[way])
-    learn_in_two(killed.values(), data_dir, **environment)
-    for way in WAYS:
-        assert "resumed at step" in (killed[way] / "log.txt").read_text(), way
-        assert_same(twos[way], killed[way])
+    for how in twos:
+        for way in WAYS:
+            leave_early(twos[how][way], killed[how][way])
+    learn_in_two(killed, data_dir)
+    for how in twos:
+        for way in WAYS:
+            assert "resumed at step" in (killed[how][way] / "log.txt").read_text(), (how, way)
+            assert_same(twos[how][way], killed[how][way])
 
-    for way in ("sft", "ppo"):  # what two have begun, one can end
-        alone = make_run(way, f"alone-{way}")
-        leave_early(twos[way], alone)
-        assert learn(alone, data_dir) == 0
-        compare(way, ones[way], alone)
+        for way in ("sft", "ppo"):  # what two have begun, one can end
+            alone = make_run(way, f"alone-{how}-{way}")
+            leave_early(twos[how][way], alone)
+            assert learn(alone, data_dir) == 0
+            compare(way, ones[way], alone)
 
 
 def leave_early(whole, killed):

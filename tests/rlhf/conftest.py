@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from threading import Event
 
@@ -15,7 +16,16 @@ from django.conf import settings
 from django.db import connection
 from redis import Redis
 
-from annotate.models import Completion, Demonstration, Policy, Project, Prompt, Ranking, User
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Placement,
+    Policy,
+    Project,
+    Prompt,
+    Ranking,
+    User,
+)
 from feedback_site import bell
 from rlhf.learning.manifest import sha256, write_manifest
 from rlhf.leases import claim
@@ -79,10 +89,27 @@ def prompts(project: Project) -> list[Prompt]:
 
 @pytest.fixture
 def labels(prompts: list[Prompt], base: Policy, alice: User, bob: User) -> None:
-    for prompt in prompts:
-        Demonstration.objects.create(prompt=prompt, labeler=alice, text=f"Cook it: {prompt.text}")
-        rank(prompt, base, alice, places=[1, 2, 2])
-        rank(prompt, base, bob, places=[1, 1, 2])
+    """A demonstration, three answers and two rankings of each prompt. In four statements: half of
+    the tests here begin with it."""
+    Demonstration.objects.bulk_create(
+        Demonstration(prompt=prompt, labeler=alice, text=f"Cook it: {prompt.text}")
+        for prompt in prompts
+    )
+    answers = {prompt: [answer(prompt, base, number) for number in range(3)] for prompt in prompts}
+    Completion.objects.bulk_create(chain.from_iterable(answers.values()))
+    places = {alice: [1, 2, 2], bob: [1, 1, 2]}
+    Placement.objects.bulk_create(
+        Placement(ranking=ranking, completion=completion, place=place)
+        for ranking in Ranking.objects.bulk_create(
+            Ranking(prompt=prompt, labeler=labeler) for prompt in prompts for labeler in places
+        )
+        for completion, place in zip(answers[ranking.prompt], places[ranking.labeler], strict=True)
+    )
+
+
+def answer(prompt: Prompt, policy: Policy, number: int) -> Completion:
+    source = Completion.Source.SAMPLED
+    return Completion(prompt=prompt, policy=policy, text=f"Answer {number}", source=source).derive()
 
 
 def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) -> Ranking:
