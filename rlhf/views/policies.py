@@ -12,7 +12,7 @@ from annotate.access import Request, Role, policy_for, project_for
 from annotate.models import User, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
-from rlhf.gate import conditions
+from rlhf.gate import Refused, conditions
 from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Run
 from rlhf.preflight import NotReady
@@ -56,6 +56,8 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
     if form.is_valid():
         try:
             promote(policy, by=request.user, **form.cleaned_data)
+        except Refused:  # the page says what failed
+            form.add_error("override", "It is held up. Say why it should pass all the same.")
         except ValidationError as error:
             form.add_error(None, error)
         else:

@@ -276,7 +276,8 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
     assert 'data-condition="blind_win_rate" class="failed"' in gate
     refused = client.post(address, {"reason": "wins 70 %"})
     assert (refused.status_code, 'value="wins 70 %"' in refused.text) == (422, True)
-    assert "Blind win rate: people have compared it with base on 0 prompts" in refused.text
+    assert "people have compared it with base on 0 prompts" in refused.text
+    assert "Say why it should pass all the same." in refused.text
     assert project.policies.live().get() == base
     decided = {"reason": "wins 70 %", "override": "Guests wait <b>"}
     said = client.post(address, decided, follow=True)
