@@ -119,9 +119,10 @@ class Figures:
         return self.skipped / ended if ended else None
 
 
-def labelers(project: Project) -> list[Figures]:
-    """Everybody who has answered or skipped something here, those in doubt first."""
-    peers, gold = with_peers(doubly_ranked(project)), with_gold(project)
+def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
+    """Everybody who has answered or skipped something here, those in doubt first. `rankings`: those
+    that `doubly_ranked` finds."""
+    peers, gold = with_peers(rankings), with_gold(project)
     state = Assignment.State
     is_timed = Q(state=state.SUBMITTED, active_seconds__gt=0)
     work = (

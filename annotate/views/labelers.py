@@ -33,7 +33,8 @@ DONE = {
 @require_GET
 def labelers(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.REVIEWER)
-    context = {"project": project, "labelers": quality.labelers(project)}
+    figures = quality.labelers(project, quality.doubly_ranked(project))
+    context = {"project": project, "labelers": figures}
     return render(request, "annotate/labelers.html", context)
 
 
@@ -63,7 +64,7 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
     answers = answers.of_kind(*LABELLING).with_answers(member.project.edit_window)
     if is_at_odds:
         answers = answers.about(at_odds(met))
-    figures = {each.member.pk: each for each in quality.labelers(member.project)}
+    figures = {each.member.pk: each for each in quality.labelers(member.project, rankings)}
     context = {
         "project": member.project,
         "member": member,

@@ -97,11 +97,20 @@ def worked(project, alice, bob, carol, rank_task):
 
 
 def test_the_careless_one_stands_out_on_the_page(browse, project, rita, worked):
-    doubted = [each.member.user.username for each in quality.labelers(project) if each.is_careless]
+    figures = quality.labelers(project, quality.doubly_ranked(project))
+    doubted = [each.member.user.username for each in figures if each.is_careless]
     assert doubted == ["carol"]
     page = browse(rita).get(LABELERS).content.decode()
     assert page.count("close to chance") == 1
     assert page.index("carol") < page.index("alice")
+
+
+def test_a_labelers_page_reads_the_rankings_of_all_once(browse, project, rita, worked, monkeypatch):
+    read, reads = quality.doubly_ranked, []
+    monkeypatch.setattr(quality, "doubly_ranked", lambda of: reads.append(of) or read(of))
+    member = project.memberships.get(user__username="carol")
+    assert browse(rita).get(f"{LABELERS}{member.pk}/").status_code == 200
+    assert reads == [project]
 
 
 def test_a_labelers_page_has_all_figures(browse, project, rita, carol, worked):
