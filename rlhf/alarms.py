@@ -69,8 +69,8 @@ GUARDS = {
     "identical outputs": "Different prompts get one answer. Clone the settings with a higher beta "
     "or a lower learning_rate.",
     "not finite": "Clone the settings with a lower learning_rate.",
-    "disk full": "Make room (Policies, Published models), then resume.",
 }
+DISK_FULL = "Make room (Policies, Published models), then resume."
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,16 @@ def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
 
 def advice_on(run: Run) -> str:
     """What to do about a paused run."""
-    is_paused = run.state == Run.State.PAUSED
-    return GUARDS.get(run.reason.partition(":")[0], "") if is_paused else ""
+    return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
+
+
+def meets_its_guard_again(run: Run) -> bool:
+    """Resumed with the settings it has, it would soon be paused once more."""
+    return _paused_by(run) in GUARDS
+
+
+def _paused_by(run: Run) -> str:
+    return run.reason.partition(":")[0] if run.state == Run.State.PAUSED else ""
 
 
 def alarms_of(run: Run) -> list[Alarm]:

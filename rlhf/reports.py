@@ -12,7 +12,7 @@ from django.db.models import Prefetch
 
 from annotate.models import Policy, Project
 from annotate.models.prompts import content_hash
-from rlhf.alarms import Alarm, advice_on, alarms_of
+from rlhf.alarms import Alarm, advice_on, alarms_of, meets_its_guard_again
 from rlhf.descent import stale_in
 from rlhf.launcher import last_lines
 from rlhf.models import Evaluation, Metric, Round, Run, Sample
@@ -119,6 +119,11 @@ class RoundReport:
     @property
     def advice(self) -> str:
         return advice_on(self.current)
+
+    @property
+    def is_to_be_cloned(self) -> bool:
+        """Rather than resumed."""
+        return meets_its_guard_again(self.current)
 
     @property
     def headline(self) -> str:

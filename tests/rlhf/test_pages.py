@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from django.db import connection
 from django.urls import reverse
@@ -207,6 +209,22 @@ def test_polling_stops_when_the_round_is_over(round, browse, olga, verb):
     assert ("Resume" in html) == (verb != "succeed")
     if verb != "succeed":
         assert "disk full" in html and "ENOSPC" in html
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason", "first"),
+    [
+        ("pause", "kl limit: KL per answer is 4.8 nats, the limit is 0.3", "Clone settings"),
+        ("pause", "disk full", "Resume"),
+        ("fail", "kl limit", "Resume"),  # no guard's word
+    ],
+)
+def test_what_to_do_next_is_the_first_button(round, browse, olga, verb, reason, first):
+    lease = claim()
+    getattr(lease.run, verb)(token=lease.token, reason=reason)
+    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    primary = re.findall(r'class="button primary"[^>]*>\s*<svg.*?</svg>\s*([\w ]+)<', html, re.S)
+    assert primary == [first]
 
 
 def test_the_place_in_the_queue_is_shown_and_can_be_changed(project, labels, base, browse, olga):
