@@ -275,6 +275,13 @@ def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
     assert (answer["over"], answer["state"]) == (True, "failed")
 
 
+def test_a_sampling_that_is_over_leads_to_the_work_it_opened(sampling, browse, olga):
+    claim().run.succeed(token=1, summary={"completions": 4, "rank_tasks": 2})
+    html = browse(olga).get(f"/p/cooking/runs/{sampling.pk}/").content.decode()
+    assert "4 completions, 2 to rank." in html
+    assert 'still to be ranked under <a href="/p/cooking/label/">Label</a>' in html
+
+
 def test_the_list_of_rounds_shows_result_and_labels(round, trained, browse, olga):
     html = browse(olga).get("/p/cooking/rounds/").content.decode()
     assert "Round 1" in html and "Running 25%" in html
