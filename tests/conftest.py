@@ -14,7 +14,10 @@ from feedback_site import embedded
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes with tests
 
 BROWSER = "tests/browser/"
-LONGEST = (BROWSER, "tests/faults/", "tests/rlhf/test_real_round", "tests/learning/test_processes")
+LONGEST = (
+    *(BROWSER, "tests/rlhf/test_real_round", "tests/learning/test_processes", "tests/faults/"),
+    *("tests/rlhf/test_worker", "tests/learning/test_runs", "tests/rlhf/test_withdrawals"),
+)
 
 _session = ExitStack()
 for name, value in _session.enter_context(embedded.throw_away()).items():
@@ -53,7 +56,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # these first
+    """The longest first, in this order, so that no process is left alone with one of them."""
+
+    def place(item: pytest.Item) -> int:
+        places = (n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(places, len(LONGEST))
+
+    items.sort(key=place)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
