@@ -357,6 +357,6 @@ class PromotionForm(DecisionForm):
 class WithdrawalForm(forms.Form):
     reason = forms.CharField(max_length=500, required=False)
     confirmed = forms.BooleanField(
-        label="Nothing of theirs shall train a model of this project any more.",
+        label="Nothing of theirs shall train a model of this project, or leave it, any more.",
         error_messages={"required": "Tick the box to confirm."},
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse, JsonResponse
@@ -9,12 +12,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, policy_for, project_for
-from annotate.models import User, Withdrawal
+from annotate.models import Policy, Project, User, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
 from rlhf.gate import Refused, conditions
 from rlhf.lineage import lineage_of, reach_of
-from rlhf.models import Run
+from rlhf.models import Promotion, Run
 from rlhf.preflight import NotReady
 from rlhf.promotion import challenge, previous_live, promote, reject, roll_back
 from rlhf.reports import policies_of
@@ -23,29 +26,34 @@ from rlhf.rounds import launch_sampling
 
 @require_GET
 def policies(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    return _policies(request, project_for(request.user, slug, Role.OPERATOR))
+
+
+def _policies(request: Request, project: Project, **refused: str | int) -> HttpResponse:
+    """`refused`: the act that was, its policy, and the words that are not to be lost."""
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {
         "project": project,
+        "refused": refused,
         "policies": policies_of(project),
         "stale": stale_in(project).policies,
         "previous": previous_live(project),
         "promotions": list(decisions[:10]),
         "samplings": list(Run.objects.of_project(project).samplings()[:5]),
     }
-    return render(request, "rlhf/policies.html", context)
+    return render(request, "rlhf/policies.html", context, status=422 if refused else 200)
 
 
 @require_POST
 def policies_challenge(request: Request, slug: str, policy_id: int) -> HttpResponse:
     policy = policy_for(request.user, slug, policy_id)
-    return _decide(request, slug, lambda reason: challenge(policy, by=request.user, reason=reason))
+    return _decide(request, policy.project, policy, partial(challenge, policy, by=request.user))
 
 
 @require_POST
 def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse:
     policy = policy_for(request.user, slug, policy_id)
-    return _decide(request, slug, lambda reason: reject(policy, by=request.user, reason=reason))
+    return _decide(request, policy.project, policy, partial(reject, policy, by=request.user))
 
 
 @require_http_methods(["GET", "POST"])
@@ -88,22 +96,24 @@ def policies_roll_back(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
     seen = request.POST.get("to", "")
     to = int(seen) if seen.isdecimal() else None
-    return _decide(
-        request, slug, lambda reason: roll_back(project, by=request.user, reason=reason, to=to)
-    )
+    live = project.policies.live().first()
+    return _decide(request, project, live, partial(roll_back, project, by=request.user, to=to))
 
 
-def _decide(request: Request, slug: str, decide) -> HttpResponse:
+def _decide(
+    request: Request, project: Project, policy: Policy | None, decide: Callable[..., Promotion]
+) -> HttpResponse:
+    """`policy`: the one beside whose name the page has the form."""
     form = DecisionForm(request.POST)
     reason = form.cleaned_data["reason"] if form.is_valid() else ""
     try:
-        promotion = decide(reason)
+        promotion = decide(reason=reason)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
-    else:
-        state = promotion.policy.get_state_display().lower()
-        messages.success(request, f"{promotion.policy} is {state}.")
-    return redirect("policies", slug=slug)
+        return _policies(request, project, policy=policy.pk if policy else 0, reason=reason)
+    state = promotion.policy.get_state_display().lower()
+    messages.success(request, f"{promotion.policy} is {state}.")
+    return redirect("policies", slug=project.slug)
 
 
 @require_http_methods(["GET", "POST"])

@@ -322,6 +322,26 @@ def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, 
     assert not project.policies.live().exists()
 
 
+def test_words_for_a_decision_are_not_lost_when_it_is_refused(
+    project, base, trained, browse, olga, monkeypatch
+):
+    def silent(policy):
+        raise InferenceError("The model server does not answer.")
+
+    client = browse(olga)
+    monkeypatch.setattr(promotion, "warm", silent)
+    asked = client.post(f"/p/cooking/policies/{trained.pk}/challenge/", {"reason": "more <b>"})
+    assert asked.status_code == 422 and "does not answer" in asked.text
+    assert asked.text.count('value="more &lt;b&gt;"') == 1 and asked.text.count(" open>") == 1
+    # A roll back from a page that is out of date.
+    monkeypatch.setattr(promotion, "warm", lambda policy: None)
+    for policy in (base, trained):
+        promotion.promote(policy, by=olga, reason="next", override="for the test")
+    back = client.post("/p/cooking/policies/roll-back/", {"reason": "worse", "to": trained.pk})
+    assert back.status_code == 422 and "nothing was changed" in back.text
+    assert back.text.count('value="worse"') == 1 and back.text.count(" open>") == 1
+
+
 def test_words_for_a_promotion_are_not_lost_when_the_model_server_is_silent(
     project, base, trained, browse, olga, monkeypatch
 ):
