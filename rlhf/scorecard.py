@@ -84,6 +84,7 @@ class Line:
 
     suite: str
     is_on: bool
+    hash: str
     results: list[SuiteResult | None]
 
 
@@ -93,10 +94,16 @@ def scorecard_of(project: Project) -> dict[str, Any]:
     shown = [each for each in project.policies.order_by("-pk") if each.pk in measured]
     live = [each for each in shown if each.state == Policy.State.LIVE]
     columns = [*live, *[each for each in shown if each not in live]][:POLICIES_SHOWN]
+    suites = {name: parse(lines) for name, lines in Suite.all_of(project).items()}
     return {
         "columns": columns,
         "lines": [
-            Line(name, bool(parse(lines)), [newest.get((name, each.pk)) for each in columns])
-            for name, lines in Suite.all_of(project).items()
+            Line(
+                name,
+                bool(probes),
+                suite_hash(probes),
+                [newest.get((name, each.pk)) for each in columns],
+            )
+            for name, probes in suites.items()
         ],
     }

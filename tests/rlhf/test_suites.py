@@ -7,6 +7,7 @@ from annotate.models import Policy
 from rlhf.gate import Condition, conditions
 from rlhf.leases import claim
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
+from rlhf.models.suites import suite_hash
 from rlhf.scorecard import launch_scorecard
 from rlhf.suites import BUILT_IN, parse
 from rlhf.supervisor import supervise
@@ -177,6 +178,16 @@ def test_a_built_in_suite_is_rewritten_for_one_project(project, base, olga, brow
     browser.post(address, {"lines": ""})
     assert "Known facts" not in Suite.active_in(project)
     assert "Renamed" not in Suite.all_of(project)
+
+
+def test_a_result_of_a_suite_that_was_rewritten_says_so(project, base, olga, browse):
+    project.suites.create(name="Ours", lines="One? => contains base")
+    did(base, 5, suite_hash(parse("One? => contains base")), "Ours")
+    assert "before the last change" not in browse(olga).get("/p/cooking/suites/").text
+    project.suites.update(lines="One? => contains nobody")
+    assert "before the last change" in browse(olga).get("/p/cooking/suites/").text
+    project.suites.update(lines="")  # it is off, and asked of nobody any more
+    assert "before the last change" not in browse(olga).get("/p/cooking/suites/").text
 
 
 @pytest.mark.parametrize("taken", ["Known facts", "Ours"])  # built in; the project's own
