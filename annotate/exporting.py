@@ -2,10 +2,9 @@
 
 Nothing in a line depends on where it was stored: what is exported, imported into an empty project
 and exported again is the same, byte by byte, in each format. An import does not read `split`, which
-follows from the prompt. Nothing leaves that guests have taken back or
-that is of people who have withdrawn. Labels are raw, one line a labeler; comparisons are derived
-from rankings, and so is the consensus of all who ranked the same completions. A simulated labeler's
-lines say so.
+follows from the prompt. Nothing leaves that guests have taken back or that is of people who have
+withdrawn. Labels are raw, one line a labeler; comparisons are derived from rankings, and so is the
+consensus of all who ranked the same completions. A simulated labeler's lines say so.
 """
 
 from __future__ import annotations

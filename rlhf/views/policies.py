@@ -30,7 +30,7 @@ def policies(request: Request, slug: str) -> HttpResponse:
 
 
 def _policies(request: Request, project: Project, **refused: str | int) -> HttpResponse:
-    """`refused`: the act that was, its policy, and the words that are not to be lost."""
+    """`refused`: the policy of a decision that was, and its reason, which is not to be lost."""
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {
         "project": project,

@@ -29,7 +29,7 @@ from annotate.models import (
 from feedback_site import bell
 from rlhf.learning.manifest import sha256, write_manifest
 from rlhf.leases import claim
-from rlhf.models import Checkpoint, Round, Run, TrainedPolicy
+from rlhf.models import Checkpoint, Evaluation, Round, Run, TrainedPolicy
 from rlhf.rounds import launch_round
 from rlhf.supervisor import supervise
 
@@ -254,3 +254,26 @@ def work(leaving: Event | None = None) -> Run | None:
 
 def work_until_idle() -> list[Run]:
     return list(iter(work, None))
+
+
+@pytest.fixture
+def trained(round, base) -> Policy:
+    """What the first stage left behind."""
+    lease = claim()
+    policy = Policy.objects.create(
+        project=round.project,
+        name="r1-sft",
+        origin=Policy.Origin.TRAINED,
+        parent=base,
+        folder="runs/1/t1/model",
+    )
+    checkpoint = Checkpoint.objects.create(
+        run=lease.run, lease_token=1, step=6, folder=policy.folder, manifest_sha256="a" * 64
+    )
+    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+    Evaluation.objects.create(
+        run=lease.run, round=round, policy=policy, opponent=base, judge="reward_model",
+        wins=6, losses=2, ties=2, win_rate=0.7, low=0.55, high=0.82,
+    )  # fmt: skip
+    lease.run.succeed(token=1, summary={"policy": "r1-sft", "steps": 6})
+    return policy

@@ -5,11 +5,9 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.inference import InferenceError
 from annotate.models import Policy, Ranking
-from rlhf import promotion
 from rlhf.leases import claim
-from rlhf.models import Checkpoint, Evaluation, Metric, Promotion, Round, Run, Sample, TrainedPolicy
+from rlhf.models import Checkpoint, Metric, Promotion, Round, Run, Sample, TrainedPolicy
 from rlhf.models.metrics import THINNED
 from rlhf.rounds import launch_round, launch_sampling
 
@@ -39,29 +37,6 @@ def running(round, prompts) -> Run:
     )
     Run.objects.filter(pk=run.pk).update(step=5, total_steps=10)
     return run
-
-
-@pytest.fixture
-def trained(round, base) -> Policy:
-    """What the first stage left behind."""
-    lease = claim()
-    policy = Policy.objects.create(
-        project=round.project,
-        name="r1-sft",
-        origin=Policy.Origin.TRAINED,
-        parent=base,
-        folder="runs/1/t1/model",
-    )
-    checkpoint = Checkpoint.objects.create(
-        run=lease.run, lease_token=1, step=6, folder=policy.folder, manifest_sha256="a" * 64
-    )
-    TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
-    Evaluation.objects.create(
-        run=lease.run, round=round, policy=policy, opponent=base, judge="reward_model",
-        wins=6, losses=2, ties=2, win_rate=0.7, low=0.55, high=0.82,
-    )  # fmt: skip
-    lease.run.succeed(token=1, summary={"policy": "r1-sft", "steps": 6})
-    return policy
 
 
 def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[str, dict]:
@@ -286,76 +261,6 @@ def test_the_list_of_rounds_shows_result_and_labels(round, trained, browse, olga
     html = browse(olga).get("/p/cooking/rounds/").content.decode()
     assert "Round 1" in html and "Running 25%" in html
     assert "<strong>r1-sft</strong>" in html
-
-
-def test_a_policy_is_promoted_and_rolled_back_from_the_page(
-    project, base, trained, browse, olga, monkeypatch
-):
-    monkeypatch.setattr(promotion, "warm", lambda policy: None)
-    base.go_live()
-    client = browse(olga)
-    html = client.get("/p/cooking/policies/").content.decode()
-    assert "<strong>70%</strong>" in html and "(55%–82%) over base" in html
-    address = f"/p/cooking/policies/{trained.pk}/gate/"
-    gate = client.get(address).content.decode()
-    assert 'data-condition="blind_win_rate" class="failed"' in gate
-    refused = client.post(address, {"reason": "wins 70 %"})
-    assert (refused.status_code, 'value="wins 70 %"' in refused.text) == (422, True)
-    assert "people have compared it with base on 0 prompts" in refused.text
-    assert "Say why it should pass all the same." in refused.text
-    assert project.policies.live().get() == base
-    decided = {"reason": "wins 70 %", "override": "Guests wait <b>"}
-    said = client.post(address, decided, follow=True)
-    assert "r1-sft is live." in said.content.decode()
-    assert project.policies.live().get() == trained
-    said = client.post("/p/cooking/policies/roll-back/", {"reason": "too short"}, follow=True)
-    assert "Rolled back to" in said.content.decode()
-    assert project.policies.live().get() == base
-    trail = client.get("/p/cooking/decisions/").content.decode()
-    assert "wins 70 %" in trail and "Guests wait &lt;b&gt;" in trail and "too short" in trail
-    assert "Blind win rate" in trail and "olga" in trail
-
-
-def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, olga):
-    refused = browse(olga).post(f"/p/cooking/policies/{trained.pk}/gate/", {})
-    assert (refused.status_code, "Say why" in refused.text) == (422, True)
-    assert not project.policies.live().exists()
-
-
-def test_words_for_a_decision_are_not_lost_when_it_is_refused(
-    project, base, trained, browse, olga, monkeypatch
-):
-    def silent(policy):
-        raise InferenceError("The model server does not answer.")
-
-    client = browse(olga)
-    monkeypatch.setattr(promotion, "warm", silent)
-    asked = client.post(f"/p/cooking/policies/{trained.pk}/challenge/", {"reason": "more <b>"})
-    assert asked.status_code == 422 and "does not answer" in asked.text
-    assert asked.text.count('value="more &lt;b&gt;"') == 1 and asked.text.count(" open>") == 1
-    # A roll back from a page that is out of date.
-    monkeypatch.setattr(promotion, "warm", lambda policy: None)
-    for policy in (base, trained):
-        promotion.promote(policy, by=olga, reason="next", override="for the test")
-    back = client.post("/p/cooking/policies/roll-back/", {"reason": "worse", "to": trained.pk})
-    assert back.status_code == 422 and "nothing was changed" in back.text
-    assert back.text.count('value="worse"') == 1 and back.text.count(" open>") == 1
-
-
-def test_words_for_a_promotion_are_not_lost_when_the_model_server_is_silent(
-    project, base, trained, browse, olga, monkeypatch
-):
-    def silent(policy):
-        raise InferenceError("The model server does not answer.")
-
-    monkeypatch.setattr(promotion, "warm", silent)
-    base.go_live()
-    why = {"reason": "wins 70 %", "override": "Guests wait"}
-    refused = browse(olga).post(f"/p/cooking/policies/{trained.pk}/gate/", why)
-    assert refused.status_code == 422
-    for words in ('value="wins 70 %"', 'value="Guests wait"', "server does not answer"):
-        assert words in refused.text
-    assert project.policies.live().get() == base
 
 
 def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
