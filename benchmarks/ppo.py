@@ -45,12 +45,11 @@ def main() -> None:
             synthetic.random_ids(rng, work.vocabulary, *reach) for _ in range(options.episodes)
         ]
 
-    import torch
     from accelerate import Accelerator
 
     from rlhf.learning.ppo import PPOLearner
 
-    torch.set_num_threads(options.threads)
+    work.fit(options.threads)
     updates = options.episodes // options.batch
     folder = work.run_folder({
         "kind": "ppo", "seed": options.seed,

@@ -30,12 +30,11 @@ def main() -> None:
             "ranks": list(range(options.k)), "finish_reasons": ["length"] * options.k,
         })  # fmt: skip
 
-    import torch
     from accelerate import Accelerator
 
     from rlhf.learning.reward import RewardLearner
 
-    torch.set_num_threads(options.threads)
+    work.fit(options.threads)
     folder = work.run_folder({
         "kind": "reward", "seed": options.seed, "models": {"policy": "policy"},
         "tune": {"mode": "lora", "rank": 16, "alpha": 32} if options.lora else {"mode": "full"},

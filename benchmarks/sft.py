@@ -27,12 +27,11 @@ def main() -> None:
         answer = {"role": "assistant", "content": synthetic.words(ids[lengths[0] :])}
         rows.append({"prompt": synthetic.asking(ids[: lengths[0]]), "completion": [answer]})
 
-    import torch
     from accelerate import Accelerator
 
     from rlhf.learning.sft import SFTLearner
 
-    torch.set_num_threads(options.threads)
+    work.fit(options.threads)
     folder = work.run_folder({
         "kind": "sft", "seed": options.seed, "models": {"policy": "policy"},
         "tune": {"mode": "lora", "rank": 16, "alpha": 32} if options.lora else {"mode": "full"},

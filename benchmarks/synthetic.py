@@ -91,6 +91,11 @@ class Workplace:
         config = json.loads((self.place / "policy/config.json").read_text())
         self.vocabulary: int = config["vocab_size"]
 
+    def fit(self, threads: int) -> None:
+        """Sets torch up as a run of the product would."""
+        weights = (self.place / "policy").glob("*.safetensors")
+        machine.fit(sum(path.stat().st_size for path in weights), threads)
+
     def rows(self, name: str, rows: Iterable[dict[str, Any]]) -> str:
         path = self.place / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))

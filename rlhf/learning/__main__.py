@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .training import Learner
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-TOY_BYTES = 50 << 20
 
 
 class Stop:
@@ -126,7 +125,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
-    torch.set_num_threads(_threads(folder) or torch.get_num_threads())
+    machine.fit(_bytes_of_weights(folder), int(os.environ.get("TORCH_THREADS", 0)))
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=not on_gpu,
@@ -150,18 +149,14 @@ def _learner(kind: str) -> type[Learner]:
     return learner
 
 
-def _threads(folder: RunFolder) -> int:
-    """TORCH_THREADS, else one for a toy: waking a second costs it more than it brings."""
-    if "TORCH_THREADS" in os.environ:
-        return int(os.environ["TORCH_THREADS"])
+def _bytes_of_weights(folder: RunFolder) -> int:
     models = folder.config.models
     places = [each["path"] for each in models.policies.values()] or [models.policy]
-    weights = sum(
+    return sum(
         path.stat().st_size
         for place in places
         for path in folder.resolve(place).glob("*.safetensors")
     )
-    return 1 if weights < TOY_BYTES else 0
 
 
 def _pause(folder: RunFolder, paused: Paused) -> int:

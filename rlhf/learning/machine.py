@@ -1,10 +1,45 @@
-"""What a training process asks of its machine, before torch is imported."""
+"""What a training process asks of its machine: first before torch is imported, then after."""
 
 from __future__ import annotations
 
 import os
 
+TOY_BYTES = 50 << 20  # of weights
+
 
 def prepare() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the cores are shared with the web
+
+
+def fit(weights: int, threads: int = 0) -> None:
+    """Threads and kernels for a model of so many bytes of weights; 0 threads: as suits it.
+
+    A toy gets one thread, for waking a second costs it more than it brings, and MKL, which is
+    called sooner; anything else gets all the cores, and oneDNN where that is as exact.
+    """
+    import torch
+
+    is_toy = weights < TOY_BYTES
+    torch.set_num_threads(threads or (1 if is_toy else torch.get_num_threads()))
+    if not is_toy:
+        multiply_by_onednn()
+
+
+def multiply_by_onednn() -> None:
+    """Multiply fp32 matrices on a CPU by oneDNN, unless that rounds here.
+
+    On AMD's processors MKL, torch's own choice, leaves AVX-512 unused and takes twice as long.
+    torch asks oneDNN only where it may round to bf16, and oneDNN does so on processors with AMX:
+    a product with the unit matrix, exact in any order of summation, tells.
+    """
+    import torch
+
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    unit_HH = torch.eye(512)
+    for rows in (1, 16, 512):
+        x_BH = torch.linspace(-1, 1, rows * 512).view(rows, 512)
+        if not torch.equal(x_BH @ unit_HH, x_BH):
+            matmul.fp32_precision = before
+            return
