@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,10 +224,11 @@ class PPOLearner(Learner):
                 tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
                 sums: Sums = defaultdict(float)
                 losses = [
-                    partial(self._loss, rollout, part, tokens, step, sums)
+                    loss
                     for part in by_length(
                         rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
                     )
+                    for loss in self._losses(rollout, part, tokens, step, sums)
                 ]
                 losses = self._ptx_losses(step, len(norms), sums) + losses
                 norms.append(self.optimiser.step(losses, partial(self._forward, rollout, rows[:1])))
@@ -259,39 +260,58 @@ class PPOLearner(Learner):
             "policy/ratio_max": largest,
         }
 
-    def _loss(
+    @property
+    def learns_apart(self) -> bool:
+        """Policy and critic share nothing that learns, so that the activations of one need not wait
+        for the other's; several processes exchange the gradients of both at once."""
+        return self.settings.critic != "shared" and self.optimiser.module is self.model
+
+    def _losses(
         self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int, sums: Sums
+    ) -> list[Callable[[], Tensor]]:
+        """Of a micro-batch, already divided by the tokens of the global mini-batch."""
+        temperature = self.settings.temperature
+        policy = partial(self._policy_loss, rollout, rows, tokens, step, sums)
+        values = partial(self._value_loss, rollout, rows, tokens, sums)
+
+        def of_policy() -> Tensor:
+            return policy(*self._heard(self.model.policy, rollout, rows, temperature)[:2])
+
+        def of_critic() -> Tensor:
+            return values(self._heard(self.model.values, rollout, rows))
+
+        def of_both() -> Tensor:
+            logprobs_N, entropy_N, values_N = self._forward(rollout, rows)
+            return policy(logprobs_N, entropy_N) + values(values_N)
+
+        return [of_policy, of_critic] if self.learns_apart else [of_both]
+
+    def _policy_loss(
+        self,
+        rollout: Rollout,
+        rows: Sequence[int],
+        tokens: float,
+        step: int,
+        sums: Sums,
+        logprobs_N: Tensor,
+        entropy_N: Tensor,
     ) -> Tensor:
-        """Loss of a micro-batch, already divided by the tokens of the global mini-batch."""
         settings = self.settings
-        logprobs_N, entropy_N, values_N = self._forward(rollout, rows)
-        old_logprobs_N, old_values_N, advantages_N, returns_N, weights_N = (
+        old_logprobs_N, advantages_N, weights_N = (
             rollout.flat(each, rows).to(self.device)
-            for each in (
-                rollout.logprobs_BT,
-                rollout.values_BT,
-                rollout.advantages_BT,
-                rollout.returns_BT,
-                rollout.weights_BT,
-            )
+            for each in (rollout.logprobs_BT, rollout.advantages_BT, rollout.weights_BT)
         )
         surrogate, ratio_N, clipped_N = policy_loss(
             logprobs_N, old_logprobs_N, advantages_N * weights_N, settings.clip
         )
-        error, value_clipped_N = value_loss(values_N, old_values_N, returns_N, settings.value_clip)
-        warming = step < settings.critic_warmup
-        loss: Tensor = (
-            surrogate * (0.0 if warming else 1.0) + settings.value_weight * error
-        ) / tokens
+        loss: Tensor = (0.0 if step < settings.critic_warmup else 1.0) * surrogate / tokens
         with torch.no_grad():
             log_ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20)
             for name, value in (
                 ("loss", loss * tokens),
                 ("policy/loss", surrogate),
-                ("val/loss", error),
                 ("policy/entropy", entropy_N.sum()),
                 ("policy/clipfrac", clipped_N.sum()),
-                ("val/clipfrac", value_clipped_N.sum()),
                 ("policy/approx_kl", (log_ratio_N.expm1() - log_ratio_N).sum()),
                 ("ratio/off", (ratio_N - 1).abs().sum()),
             ):
@@ -301,13 +321,37 @@ class PPOLearner(Learner):
             sums["ratio/max"] = max(sums["ratio/max"], float(ratio_N.max()))
         return loss
 
+    def _value_loss(
+        self, rollout: Rollout, rows: Sequence[int], tokens: float, sums: Sums, values_N: Tensor
+    ) -> Tensor:
+        old_values_N, returns_N = (
+            rollout.flat(each, rows).to(self.device)
+            for each in (rollout.values_BT, rollout.returns_BT)
+        )
+        error, clipped_N = value_loss(values_N, old_values_N, returns_N, self.settings.value_clip)
+        loss: Tensor = self.settings.value_weight * error / tokens
+        with torch.no_grad():
+            for name, value in (
+                ("loss", loss * tokens),
+                ("val/loss", error),
+                ("val/clipfrac", clipped_N.sum()),
+            ):
+                sums[name] += float(value) / tokens
+        return loss
+
     def _forward(self, rollout: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        said: tuple[Tensor, Tensor, Tensor] = self._heard(
+            self.optimiser.module, rollout, rows, self.settings.temperature
+        )
+        return said
+
+    def _heard(
+        self, network: Callable[..., Any], rollout: Rollout, rows: Sequence[int], *more: float
+    ) -> Any:
+        """What a network says of some episodes, in the precision of learning."""
         batch = collate([rollout.episodes[i] for i in rows], self.render.pad, self.device)
         with self.accelerator.autocast():
-            logprobs_N, entropy_N, values_N = self.optimiser.module(
-                batch, self.settings.temperature
-            )
-        return logprobs_N, entropy_N, values_N
+            return network(batch, *more)
 
     def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Any]:
         """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term)."""
@@ -322,11 +366,12 @@ class PPOLearner(Learner):
 
         def loss(mine: list[Encoded]) -> Tensor:
             batch = collate(mine, self.render.pad, self.device)
+            network = self.model.policy if self.learns_apart else self.optimiser.module
             with self.accelerator.autocast():
-                logprobs_N, _, values_N = self.optimiser.module(batch, 1.0)
+                logprobs_N, *others_N = network(batch, 1.0)
             value: Tensor = -logprobs_N.sum() / tokens
             sums["ptx/loss"] += float(value.detach())
-            anchored: Tensor = settings.ptx_weight * value + 0.0 * values_N.sum()
+            anchored: Tensor = settings.ptx_weight * value + 0.0 * others_N[-1].sum()
             return anchored
 
         sums["ptx/loss"] = 0.0  # of a process without rows, too

@@ -140,6 +140,30 @@ def test_micro_batches_add_up_to_their_minibatch(ptx_weight, make_learner):
     assert (anchors[0] > 0) == (ptx_weight > 0)
 
 
+@pytest.mark.parametrize("critic", ["reward", "adapter"])
+def test_policy_and_critic_learn_the_same_one_after_the_other(critic, make_learner, monkeypatch):
+    tune = {"mode": "lora" if critic == "adapter" else "full"}
+    ends = []
+    for apart in (True, False):
+        train = {"critic": critic, "ptx_weight": 0.5, "micro_batch_size": 2}
+        data = {"demonstrations": "demonstrations.jsonl"}
+        learner = make_learner(str(apart), tune=tune, data=data, train=train)
+        assert learner.learns_apart
+        if not apart:
+            monkeypatch.setattr(PPOLearner, "learns_apart", False)
+        numbers = learner.update(0)
+        ends.append((numbers, [weight.clone() for weight in learner.optimiser.weights.values()]))
+    (numbers, weights), (expected, others) = ends
+    for name in numbers.keys() - {n for n in numbers if n.startswith(("seconds/", "speed/"))}:
+        assert numbers[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-7), name
+    for one, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_critics_that_cannot_learn_apart_learn_with_the_policy(make_learner):
+    assert not make_learner(train={"critic": "shared"}).learns_apart
+
+
 def test_the_reference_stays_what_the_policy_was(make_learner):
     learner = make_learner(train={"learning_rate": 1e-2})
     reference = learner.explorer.reference.network.state_dict()
