@@ -22,7 +22,7 @@ def fit(weights: int, threads: int = 0) -> None:
 
     is_toy = weights < TOY_BYTES
     torch.set_num_threads(threads or (1 if is_toy else torch.get_num_threads()))
-    if not is_toy:
+    if not (is_toy or torch.cuda.is_available()):
         multiply_by_onednn()
 
 
@@ -35,11 +35,11 @@ def multiply_by_onednn() -> None:
     """
     import torch
 
-    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
     unit_HH = torch.eye(512)
     for rows in (1, 16, 512):
         x_BH = torch.linspace(-1, 1, rows * 512).view(rows, 512)
         if not torch.equal(x_BH @ unit_HH, x_BH):
-            matmul.fp32_precision = before
+            torch.set_float32_matmul_precision(before)
             return

@@ -7,17 +7,16 @@ import torch
 
 from rlhf.learning import machine
 
-MATMUL = torch.backends.mkldnn.matmul
 BIG = machine.TOY_BYTES
 
 
 @pytest.fixture(autouse=True)
 def as_it_was():
-    threads, precision = torch.get_num_threads(), MATMUL.fp32_precision
-    MATMUL.fp32_precision = "ieee"
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     yield
     torch.set_num_threads(threads)
-    MATMUL.fp32_precision = precision
+    torch.set_float32_matmul_precision(precision)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +29,13 @@ def test_a_toy_gets_one_thread_and_who_asks_gets_what_was_asked(weights, asked, 
     assert torch.get_num_threads() == threads
 
 
-def test_onednn_may_be_asked_for_anything_but_a_toy():
+def test_onednn_may_be_asked_for_anything_but_a_toy(monkeypatch):
     machine.fit(BIG - 1)
-    assert MATMUL.fp32_precision == "ieee"
+    assert torch.get_float32_matmul_precision() == "highest"
+    with monkeypatch.context() as patch:  # a GPU multiplies by itself, and by the same setting
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        machine.fit(BIG)
+    assert torch.get_float32_matmul_precision() == "highest"
     machine.fit(BIG)
     x = torch.randn(96, 512, generator=torch.Generator().manual_seed(1))
     assert torch.equal(x @ torch.eye(512), x)  # whoever multiplies here, nothing is rounded
@@ -44,12 +47,12 @@ def test_where_onednn_rounds_products_stay_as_they_were(rows, monkeypatch):
 
     def rounding(x, other):
         said = real(x, other)
-        rounds = MATMUL.fp32_precision == "bf16" and len(x) == rows
+        rounds = torch.get_float32_matmul_precision() == "medium" and len(x) == rows
         return said.bfloat16().float() if rounds else said
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
     machine.multiply_by_onednn()
-    assert MATMUL.fp32_precision == "ieee"
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_products_and_their_gradients_agree_with_double_precision():
