@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .attention import attend_short_rows
 from .hyperparameters import ConfigError, Tune
 from .manifest import write_manifest
 from .networks import PolicyNetwork, ScoreNetwork, output_head
@@ -86,6 +87,7 @@ def load_policy(
         folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, **quantized
     )
     without_dropout(lm)
+    attend_short_rows(lm)
     with torch.no_grad():
         probe = torch.arange(4, device=lm.device)[None]
         logits = output_head(lm)(lm.base_model(probe).last_hidden_state)
@@ -131,6 +133,7 @@ def load_score(
         output_loading_info=True,
     )
     without_dropout(model)
+    attend_short_rows(model)
     if report["missing_keys"]:
         nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(model.config.hidden_size + 1))
     network = ScoreNetwork(model)
