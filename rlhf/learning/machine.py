@@ -9,14 +9,17 @@ TOY_BYTES = 50 << 20  # of weights
 
 def prepare() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the cores are shared with the web
+    # The cores are shared with the web: a thread that waits for work sleeps, but only after some
+    # microseconds, for between two products of a small model it is woken thousands of times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def fit(weights: int, threads: int = 0) -> None:
     """Threads and kernels for a model of so many bytes of weights; 0 threads: as suits it.
 
-    A toy gets one thread, for waking a second costs it more than it brings, and MKL, which is
-    called sooner; anything else gets all the cores, and oneDNN where that is as exact.
+    A toy gets one thread, which leaves the other cores to the site, and MKL, which is called
+    sooner; anything else gets all the cores, and oneDNN where that is as exact.
     """
     import torch
 
