@@ -26,8 +26,9 @@ from .critics import load_critic, publish_critic
 from .engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
 from .folders import load_policy, publish_policy, renderer, stop_ids
 from .hyperparameters import PPO, ConfigError
-from .losses import adapted_beta, policy_loss, value_loss
+from .losses import adapted_beta
 from .networks import PolicyNetwork, collate
+from .ppo_losses import Sums, policy_part, value_part
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .resting import Resting
@@ -39,7 +40,6 @@ from .scoring import RewardFunction, RewardModel, Scorer
 from .training import Learner, Optimiser, by_length, endless
 from .watch import Watch
 
-Sums = dict[str, float]
 POLICY = "policy."  # what the names of its weights begin with
 
 
@@ -271,8 +271,9 @@ class PPOLearner(Learner):
     ) -> list[Callable[[], Tensor]]:
         """Of a micro-batch, already divided by the tokens of the global mini-batch."""
         temperature = self.settings.temperature
-        policy = partial(self._policy_loss, rollout, rows, tokens, step, sums)
-        values = partial(self._value_loss, rollout, rows, tokens, sums)
+        warming = step < self.settings.critic_warmup
+        policy = partial(policy_part, rollout, rows, tokens, self.settings, warming, sums)
+        values = partial(value_part, rollout, rows, tokens, self.settings, sums)
 
         def of_policy() -> Tensor:
             return policy(*self._heard(self.model.policy, rollout, rows, temperature)[:2])
@@ -285,59 +286,6 @@ class PPOLearner(Learner):
             return policy(logprobs_N, entropy_N) + values(values_N)
 
         return [of_policy, of_critic] if self.learns_apart else [of_both]
-
-    def _policy_loss(
-        self,
-        rollout: Rollout,
-        rows: Sequence[int],
-        tokens: float,
-        step: int,
-        sums: Sums,
-        logprobs_N: Tensor,
-        entropy_N: Tensor,
-    ) -> Tensor:
-        settings = self.settings
-        old_logprobs_N, advantages_N, weights_N = (
-            rollout.flat(each, rows).to(self.device)
-            for each in (rollout.logprobs_BT, rollout.advantages_BT, rollout.weights_BT)
-        )
-        surrogate, ratio_N, clipped_N = policy_loss(
-            logprobs_N, old_logprobs_N, advantages_N * weights_N, settings.clip
-        )
-        loss: Tensor = (0.0 if step < settings.critic_warmup else 1.0) * surrogate / tokens
-        with torch.no_grad():
-            log_ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20)
-            for name, value in (
-                ("loss", loss * tokens),
-                ("policy/loss", surrogate),
-                ("policy/entropy", entropy_N.sum()),
-                ("policy/clipfrac", clipped_N.sum()),
-                ("policy/approx_kl", (log_ratio_N.expm1() - log_ratio_N).sum()),
-                ("ratio/off", (ratio_N - 1).abs().sum()),
-            ):
-                sums[name] += float(value) / tokens
-            deviation = float((ratio_N - 1).abs().max())
-            sums["ratio/deviation"] = max(sums["ratio/deviation"], deviation)
-            sums["ratio/max"] = max(sums["ratio/max"], float(ratio_N.max()))
-        return loss
-
-    def _value_loss(
-        self, rollout: Rollout, rows: Sequence[int], tokens: float, sums: Sums, values_N: Tensor
-    ) -> Tensor:
-        old_values_N, returns_N = (
-            rollout.flat(each, rows).to(self.device)
-            for each in (rollout.values_BT, rollout.returns_BT)
-        )
-        error, clipped_N = value_loss(values_N, old_values_N, returns_N, self.settings.value_clip)
-        loss: Tensor = self.settings.value_weight * error / tokens
-        with torch.no_grad():
-            for name, value in (
-                ("loss", loss * tokens),
-                ("val/loss", error),
-                ("val/clipfrac", clipped_N.sum()),
-            ):
-                sums[name] += float(value) / tokens
-        return loss
 
     def _forward(self, rollout: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         said: tuple[Tensor, Tensor, Tensor] = self._heard(
