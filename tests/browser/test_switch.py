@@ -15,6 +15,7 @@ from tests.browser.conftest import Site
 
 GUESTS = 3
 SET_UP = """
+import json
 import shutil
 from django.conf import settings
 from annotate.models import Project
@@ -23,12 +24,19 @@ project = Project.objects.create(name="Switch", slug="switch")
 project.publish_guideline(text="Be brief.", author=None)
 for name, role in [("olga", "operator"), ("gus", "guest")]:
     project.admit(name=name, role=role)
-old = base_policy(project, "tiny")
-old.go_live()
-new = project.policies.create(name="new", origin="base", folder="models/new")
-shutil.copytree(settings.DATA_DIR / old.folder, settings.DATA_DIR / new.folder)
-project.policies.update(max_new_tokens=200)
-print(new.pk)
+base = settings.DATA_DIR / base_policy(project, "tiny").folder
+for name in ("old", "new"):
+    policy = project.policies.create(
+        name=name, origin="base", folder=f"models/switch-{name}", max_new_tokens=400
+    )
+    folder = settings.DATA_DIR / policy.folder
+    shutil.copytree(base, folder)
+    # No token ends its answers: a stream lasts long enough to be open at any moment.
+    for file in ("config.json", "generation_config.json"):
+        told = json.loads((folder / file).read_text()) | {"eos_token_id": None}
+        (folder / file).write_text(json.dumps(told))
+project.policies.get(name="old").go_live()
+print(policy.pk)
 """
 ANSWERS = """
 import json
@@ -139,9 +147,9 @@ def test_a_promotion_and_a_roll_back_break_no_stream_and_hold_from_the_next_ques
         across = [each for each in seen["answers"] if each["asked"] < moment < each["ended"]]
         assert across, "no stream was open across the switch"
     for speaker, since, until in (
-        ("base-tiny", 0.0, promotion.sent),
+        ("old", 0.0, promotion.sent),
         ("new", promotion.answered, roll_back.sent),
-        ("base-tiny", roll_back.answered, float("inf")),
+        ("old", roll_back.answered, float("inf")),
     ):
         heard = [each["policy"] for each in seen["answers"] if since < each["asked"] < until]
         assert heard and set(heard) == {speaker}
