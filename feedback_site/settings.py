@@ -4,8 +4,9 @@ else, and stands in the README's table of settings (a test compares the two)."""
 import json
 import os
 import secrets
-import stat
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import environ
 from csp.constants import NONE, SELF
@@ -27,8 +28,11 @@ def _secret_key() -> str:
     if not key:
         file = DATA_DIR / "secret_key"
         if not file.exists():
-            file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-            file.write_text(secrets.token_urlsafe(64))
+            # Of processes that start at once the first wins, and none reads half a key.
+            with NamedTemporaryFile("w", dir=DATA_DIR) as made, suppress(FileExistsError):
+                made.write(secrets.token_urlsafe(64))
+                made.flush()
+                os.link(made.name, file)
         key = file.read_text().strip()
     if len(key) < 50:
         raise ImproperlyConfigured(
