@@ -68,7 +68,9 @@ class Optimisation(Checked):
     warmup: float = knob(0.05, "Share of the steps over which the rate rises from zero.", least=0)
     weight_decay: float = knob(0.0, "Decoupled weight decay.", least=0)
     adam_beta2: float = knob(0.999, "Decay of Adam's second moment.", least=0)
-    max_grad_norm: float = knob(1.0, "Gradients are clipped to this global norm.", least=0)
+    max_grad_norm: float = knob(
+        1.0, "Gradients of networks that share weights are clipped to this norm.", least=0
+    )
     micro_batch_size: int = knob(8, "Rows in memory at once (rankings: prompts).", least=1)
     max_skipped: int = knob(3, "Pause after so many non-finite steps in a row.", least=1)
     checkpoint_every: int = knob(20, "Steps between checkpoints.", least=1)

@@ -90,7 +90,7 @@ class KTOLearner(Learner):
             partial(self._loss, part, reference_B, len(batch), kl, sums)
             for part, reference_B in zip(parts, references, strict=True)
         ]
-        norm = self.optimiser.step(losses, lambda: self._logprobs(batch[:1]))
+        [norm] = self.optimiser.step([losses], lambda: self._logprobs(batch[:1]))
         tokens = sum(len(row.ids) for row, _ in batch)
         return {
             **self._figures(sums, kl),

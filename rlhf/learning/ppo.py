@@ -9,7 +9,6 @@ losses arXiv 1707.06347, the KL controller arXiv 1909.08593.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from .folders import load_policy, publish_policy, renderer, stop_ids
 from .hyperparameters import PPO, ConfigError
 from .losses import adapted_beta
 from .networks import PolicyNetwork, collate
-from .ppo_losses import Sums, policy_part, value_part
+from .ppo_losses import Sums, mean_norms, policy_part, value_part
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .resting import Resting
@@ -37,7 +36,7 @@ from .rollout_figures import rollout_figures, whiten
 from .run_folder import RunFolder
 from .sampling import derive
 from .scoring import RewardFunction, RewardModel, Scorer
-from .training import Learner, Optimiser, by_length, endless
+from .training import Learner, Loss, Optimiser, by_length, endless
 from .watch import Watch
 
 POLICY = "policy."  # what the names of its weights begin with
@@ -96,6 +95,7 @@ class PPOLearner(Learner):
             self.model,
             [(".critic.", critic_rate), (POLICY, settings.learning_rate), ("", critic_rate)],
             settings,
+            apart="" if settings.critic == "shared" else POLICY,
         )
         self.total_steps = settings.updates
         self.beta = settings.beta
@@ -212,7 +212,7 @@ class PPOLearner(Learner):
         settings = self.settings
         count = len(rollout.episodes)
         seen: Sums = defaultdict(float)
-        norms: list[float] = []
+        norms: list[list[float]] = []
         stop_at = 1.5 * settings.target_kl or math.inf
         approx_kl, first_ratio, first_mean, largest = 0.0, 0.0, 0.0, 0.0
         for epoch in range(settings.ppo_epochs):
@@ -223,15 +223,14 @@ class PPOLearner(Learner):
                 rows = order[start : start + size]
                 tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
                 sums: Sums = defaultdict(float)
-                losses = [
-                    loss
-                    for part in by_length(
-                        rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
-                    )
-                    for loss in self._losses(rollout, part, tokens, step, sums)
-                ]
-                losses = self._ptx_losses(step, len(norms), sums) + losses
-                norms.append(self.optimiser.step(losses, partial(self._forward, rollout, rows[:1])))
+                parts = by_length(
+                    rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
+                )
+                losses = [self._losses(rollout, part, tokens, step, sums) for part in parts]
+                turns = [list(turn) for turn in zip(*losses, strict=True)]
+                turns[0] = self._ptx_losses(step, len(norms), sums) + turns[0]
+                idle = partial(self._forward, rollout, rows[:1])
+                norms.append(self.optimiser.step(turns, idle))
                 deviation, ratio = sums.pop("ratio/deviation"), sums.pop("ratio/max")
                 largest = max(largest, ratio)
                 names = sorted(sums)
@@ -246,14 +245,12 @@ class PPOLearner(Learner):
                     break
             if approx_kl > stop_at:
                 break
-        finite = [norm for norm in norms if math.isfinite(norm)]
         first_ratio, largest = (
             self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
         )
         return {
             **{name: value / len(norms) for name, value in seen.items()},
-            # Skipped steps have none; those in a row are the optimiser's to count.
-            **({"gradient/norm": statistics.fmean(finite)} if finite else {}),
+            **mean_norms(norms),
             "policy/optimizer_steps": len(norms),
             "policy/first_ratio_deviation": first_ratio,
             "policy/first_ratio_mean": first_mean,
@@ -262,14 +259,15 @@ class PPOLearner(Learner):
 
     @property
     def learns_apart(self) -> bool:
-        """Policy and critic share nothing that learns, so that the activations of one need not wait
-        for the other's; several processes exchange the gradients of both at once."""
+        """Policy and critic share nothing that learns, so that activations and gradients of one
+        need not wait for the other's; several processes exchange the gradients of both at once."""
         return self.settings.critic != "shared" and self.optimiser.module is self.model
 
     def _losses(
         self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int, sums: Sums
-    ) -> list[Callable[[], Tensor]]:
-        """Of a micro-batch, already divided by the tokens of the global mini-batch."""
+    ) -> list[Loss]:
+        """Of a micro-batch, already divided by the tokens of the global mini-batch: the policy's
+        and the critic's, or one of both."""
         temperature = self.settings.temperature
         warming = step < self.settings.critic_warmup
         policy = partial(policy_part, rollout, rows, tokens, self.settings, warming, sums)
@@ -301,7 +299,7 @@ class PPOLearner(Learner):
         with self.accelerator.autocast():
             return network(batch, *more)
 
-    def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Any]:
+    def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Loss]:
         """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term)."""
         settings = self.settings
         if not self.demonstrations or step < settings.critic_warmup:

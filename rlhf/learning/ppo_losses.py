@@ -6,6 +6,8 @@ Both are divided by `tokens`, the count over the global mini-batch, and so is al
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 
 import torch
@@ -77,3 +79,12 @@ def value_part(
         ):
             sums[name] += float(value) / tokens
     return loss
+
+
+def mean_norms(norms: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Over the steps, of the gradients of policy and critic, or of both together where they share
+    weights. Skipped steps have none; those in a row are the optimiser's to count."""
+    names = ("gradient/norm", "gradient/critic_norm")[: len(norms[0])]
+    columns = zip(names, zip(*norms, strict=True), strict=True)
+    finite = {name: [norm for norm in said if math.isfinite(norm)] for name, said in columns}
+    return {name: statistics.fmean(said) for name, said in finite.items() if said}

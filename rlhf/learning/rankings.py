@@ -113,7 +113,7 @@ class RankingLearner(Learner):
                 self.share(batch), lambda element: element.length, self.rules.micro_batch_size
             )
         ]
-        norm = self.optimiser.step(losses, lambda: self.forward(batch[0].rows[:1]))
+        [norm] = self.optimiser.step([losses], lambda: self.forward(batch[0].rows[:1]))
         loss, right, margin, better, weight = self.total(
             *(sums[name] for name in ("loss", "right", "margin", "better", "weight"))
         )

@@ -83,8 +83,8 @@ class LanguageLearner(Learner):
             partial(self._loss, rows, tokens, sums)
             for rows in by_length(mine, lambda row: len(row.ids), self.rules.micro_batch_size)
         ]
-        norm = self.optimiser.step(
-            losses, lambda: self.optimiser.module(self.collate(batch[:1]), entropy=False)
+        [norm] = self.optimiser.step(
+            [losses], lambda: self.optimiser.module(self.collate(batch[:1]), entropy=False)
         )
         loss = self.total(sum(sums))[0]
         seconds = time.perf_counter() - started

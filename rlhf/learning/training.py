@@ -30,6 +30,7 @@ from .sampling import derive
 from .sharding import Shards, gathered, is_asked, part_of
 
 T = TypeVar("T")
+Loss = Callable[[], Tensor]
 
 
 class Optimiser:
@@ -41,8 +42,10 @@ class Optimiser:
         module: nn.Module,
         rates: Sequence[tuple[str, float]],
         settings: Optimisation,
+        apart: str = "",
     ) -> None:
-        """`rates`: (part of parameter names, learning rate); the first match counts."""
+        """`rates`: (part of parameter names, learning rate); the first match counts. The gradients
+        of the group `apart` are clipped by themselves, those of all others together."""
         self.accelerator, self.settings = accelerator, settings
         self.shards = Shards(module) if is_asked(accelerator) else None
         learning = self.shards.module if self.shards else module
@@ -54,6 +57,9 @@ class Optimiser:
         for name in self.names:
             first = next(i for i, (part, _) in enumerate(rates) if part in name)
             groups[first]["params"].append(self.weights[name])
+        of_apart = [w for group in groups for w in group["params"] if group["part"] == apart]
+        others = [w for group in groups for w in group["params"] if group["part"] != apart]
+        self.clipped = [of_apart, others] if apart else [of_apart + others]
         self.adam = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=settings.learning_rate,
@@ -84,13 +90,42 @@ class Optimiser:
         return self.shards.whole() if self.shards else contextlib.nullcontext()
 
     def step(
-        self, losses: Sequence[Callable[[], Tensor]], idle: Callable[[], Tensor | tuple[Any, ...]]
-    ) -> float:
-        """One optimizer step on the sum of micro-batch losses; returns the gradient norm.
+        self,
+        turns: Sequence[Sequence[Loss]],
+        idle: Callable[[], Tensor | tuple[Any, ...]],
+    ) -> list[float]:
+        """One optimizer step on the sum of micro-batch losses; returns the gradient norm of the
+        group `apart` and that of the others, or the one of all.
 
-        Each loss must already be divided by the count of the global batch. `idle` runs the module
-        on anything: a process with fewer rows than others still takes part in the exchange.
+        Each loss must already be divided by the count of the global batch. The losses of a turn
+        share no weights with those of another: its gradients are gone before the next one's come.
+        `idle` runs the module on anything: a process with fewer rows than others still takes part
+        in the exchange.
         """
+        norms = [0.0] * len(self.clipped)
+        for losses in turns:
+            self._accumulate(losses, idle)
+            for place, weights in enumerate(self.clipped):
+                if reached := [weight for weight in weights if weight.grad is not None]:
+                    norms[place] = self._clip(reached)
+            self.adam.step()
+            self.adam.zero_grad()
+        self.steps += 1
+        if all(math.isfinite(norm) for norm in norms):
+            self.skipped_in_a_row = 0
+            return norms
+        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
+        if self.skipped_in_a_row >= self.settings.max_skipped:
+            raise Paused(
+                "not_finite",
+                f"{self.skipped_in_a_row} steps in a row had gradients"
+                " that are not finite; try a lower learning rate",
+            )
+        return norms
+
+    def _accumulate(
+        self, losses: Sequence[Loss], idle: Callable[[], Tensor | tuple[Any, ...]]
+    ) -> None:
         processes = self.accelerator.num_processes
         losses = [*losses, *[partial(self._nothing, idle)] * (self._rounds(losses) - len(losses))]
         for i, loss in enumerate(losses):
@@ -99,21 +134,14 @@ class Optimiser:
                 contextlib.nullcontext() if is_exchanged else self.accelerator.no_sync(self.module)
             ):
                 self.accelerator.backward(loss() * processes)
+
+    def _clip(self, weights: Sequence[Tensor]) -> float:
+        """Their gradients' norm before; gradients that are not finite move nothing."""
         clip = self.settings.max_grad_norm or math.inf
-        total = nn.utils.clip_grad_norm_([self.weights[name] for name in self.names], clip)
-        norm = float(gathered(total))
-        if math.isfinite(norm):
-            self.adam.step()
-            self.steps, self.skipped_in_a_row = self.steps + 1, 0
-        else:
-            self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
-            if self.skipped_in_a_row >= self.settings.max_skipped:
-                raise Paused(
-                    "not_finite",
-                    f"{self.skipped_in_a_row} steps in a row had gradients"
-                    " that are not finite; try a lower learning rate",
-                )
-        self.adam.zero_grad()
+        norm = float(gathered(nn.utils.clip_grad_norm_(weights, clip)))
+        if not math.isfinite(norm):
+            for weight in weights:
+                weight.grad = None
         return norm
 
     def _rounds(self, losses: Sequence[object]) -> int:

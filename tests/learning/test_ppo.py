@@ -160,6 +160,43 @@ def test_policy_and_critic_learn_the_same_one_after_the_other(critic, make_learn
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("critic", ["reward", "adapter", "shared"])
+def test_a_loud_critic_takes_nothing_from_the_policys_step(critic, make_learner):
+    """Networks that share no weights are clipped apart; what is shared, is clipped as one."""
+    tune = {"mode": "lora" if critic == "adapter" else "full"}
+    norms, moved = [], []
+    for loudness in (1.0, 1000.0):
+        train = {"critic": critic, "max_grad_norm": 1e-6, "value_weight": loudness}
+        train |= {"ppo_epochs": 1, "minibatches": 1}
+        learner = make_learner(f"{loudness}", tune=tune, train=train)
+        numbers = learner.update(0)
+        norms.append([numbers.get(f"gradient/{name}") for name in ("norm", "critic_norm")])
+        moved.append([
+            learner.optimiser.adam.state[weight]["exp_avg"].norm()
+            for weight in learner.optimiser.clipped[0]
+            if weight in learner.optimiser.adam.state
+        ])  # fmt: skip
+    (norm, critic_norm), (loud, loud_critic) = norms
+    if critic == "shared":
+        assert critic_norm is None and loud > 10 * norm
+        assert not torch.allclose(torch.stack(moved[0]), torch.stack(moved[1]), rtol=1e-2)
+    else:
+        assert loud == norm and loud_critic == pytest.approx(1000 * critic_norm, rel=1e-4)
+        assert torch.equal(torch.stack(moved[0]), torch.stack(moved[1]))
+
+
+def test_the_policys_gradients_are_gone_before_the_critics_come(make_learner, monkeypatch):
+    learner, seen = make_learner(), []
+    policy, others = learner.optimiser.clipped
+
+    def look(*_):
+        seen.append([any(w.grad is not None for w in part) for part in (policy, others)])
+
+    monkeypatch.setattr(learner.optimiser.adam, "step", look)
+    learner.update(0)
+    assert seen == [[True, False], [False, True]] * (len(seen) // 2) and seen
+
+
 def test_critics_that_cannot_learn_apart_learn_with_the_policy(make_learner):
     assert not make_learner(train={"critic": "shared"}).learns_apart
 
@@ -239,18 +276,19 @@ def test_gradients_that_are_not_finite_are_skipped_and_then_pause(make_run, data
     assert "2 steps in a row had gradients" in (folder / "outcome.json").read_text()
 
 
+@pytest.mark.parametrize("network", [0, 1], ids=["policy", "critic"])
 @pytest.mark.parametrize(
     ("steps", "bad", "code", "skipped"),
     [(1, {1}, 0, 1), (2, {1}, 0, 1), (1, {0, 1, 3, 4}, 0, 4), (1, {1, 2, 3}, 4, 2)],
 )
 def test_steps_that_are_not_finite_pause_only_in_a_row(
-    steps, bad, code, skipped, make_run, data_dir, monkeypatch
+    steps, bad, code, skipped, network, make_run, data_dir, monkeypatch
 ):
     """With one step an update, a row of bad ones spans updates."""
     clip, calls = torch.nn.utils.clip_grad_norm_, itertools.count()
 
     def broken(weights, *arguments):
-        if next(calls) in bad:
+        if next(calls) in {2 * step + network for step in bad}:
             weights[0].grad.fill_(math.inf)
         return clip(weights, *arguments)
 
@@ -374,6 +412,7 @@ def test_every_figure_of_a_rollout_is_logged(make_run, data_dir):
         response/eos_rate response/distinct_1 response/distinct_2 response/duplicates
         response/identical response/score_length_correlation seconds/rollout seconds/judge
         seconds/learn seconds/update speed/episodes_per_s speed/tokens_per_s lr gradient/norm
+        gradient/critic_norm
         steps/skipped memory/peak_rss_mb
     """
     assert set(names.split()) <= train.keys(), set(names.split()) - train.keys()

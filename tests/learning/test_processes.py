@@ -35,8 +35,9 @@ WAYS = {
 }
 
 SAME = {
-    *("loss", "gradient/norm", "policy/loss", "val/loss", "val/explained_variance"),
+    *("loss", "gradient/norm", "gradient/critic_norm", "policy/loss", "val/loss"),
     *("objective/kl", "objective/scores", "objective/beta", "reward/accuracy", "reward/margin"),
+    "val/explained_variance",
 }
 
 

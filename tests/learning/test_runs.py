@@ -248,7 +248,7 @@ def test_what_adam_remembers_goes_back_to_the_device_of_its_weights():
     """Fused Adam wants its count of steps there too; `meta` stands for a GPU."""
     accelerator, rates = Accelerator(cpu=True), [("", 1e-3)]
     trained = Optimiser(accelerator, torch.nn.Linear(3, 2), rates, Optimisation())
-    trained.step([], idle=lambda: tuple(weight.sum() for weight in trained.weights.values()))
+    trained.step([[]], idle=lambda: tuple(weight.sum() for weight in trained.weights.values()))
     with torch.device("meta"):
         resumed = Optimiser(accelerator, torch.nn.Linear(3, 2), rates, Optimisation())
     resumed.restore(trained.tensors())
