@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=int, default=8)
     parser.add_argument("--response-len", type=int, default=48)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--micro", type=int, default=0, help="episodes learnt at once; 0 = batch")
+    parser.add_argument("--micro", type=int, default=4, help="episodes in memory at once")
     parser.add_argument("--minibatches", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--critic", choices=["separate", "shared"], default="separate")
@@ -59,7 +59,7 @@ def main() -> None:
                                                 for ids in prompts])},
         "train": {
             "updates": updates, "batch_size": options.batch,
-            "micro_batch_size": options.micro or options.batch,
+            "micro_batch_size": options.micro,
             "minibatches": options.minibatches, "ppo_epochs": options.epochs,
             "max_new_tokens": options.response_len, "learning_rate": 1e-6,
             "critic": "shared" if options.critic == "shared" else "reward", "target_kl": 0.0,

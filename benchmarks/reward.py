@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--k", type=int, default=6)
     parser.add_argument("--batch", type=int, default=8, help="ranked prompts per step")
+    parser.add_argument("--micro", type=int, default=2, help="of them in memory at once")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--lora", action="store_true")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> None:
         "tune": {"mode": "lora", "rank": 16, "alpha": 32} if options.lora else {"mode": "full"},
         "data": {"train": work.rows("rankings", rows)},
         "train": {"epochs": options.epochs, "batch_size": options.batch, "learning_rate": 1e-6,
-                  "micro_batch_size": options.batch, "holdout": 0.0},
+                  "micro_batch_size": options.micro, "holdout": 0.0},
     })  # fmt: skip
     learner = RewardLearner(folder, Accelerator(cpu=True))
     steps = learner.steps_per_epoch

@@ -14,6 +14,7 @@ def main() -> None:
     parser = synthetic.arguments(__doc__ or "")
     parser.add_argument("--n", type=int, default=32, help="demonstrations")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro", type=int, default=4, help="rows in memory at once")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--lora", action="store_true")
     options = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
         "tune": {"mode": "lora", "rank": 16, "alpha": 32} if options.lora else {"mode": "full"},
         "data": {"train": work.rows("demonstrations", rows)},
         "train": {"epochs": options.epochs, "batch_size": options.batch, "learning_rate": 1e-6,
-                  "micro_batch_size": options.batch, "sample_prompts": 0},
+                  "micro_batch_size": options.micro, "sample_prompts": 0},
     })  # fmt: skip
     learner = SFTLearner(folder, Accelerator(cpu=True))
     steps = learner.steps_per_epoch
