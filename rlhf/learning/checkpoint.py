@@ -100,6 +100,13 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
 
 
+def drop_later(folder: Path, step: int) -> None:
+    """Of a future that is taken anew, or of checkpoints that were passed over as corrupt."""
+    for place in checkpoints(folder):
+        if int(place.name.removeprefix("step-")) > step:
+            shutil.rmtree(place)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:

@@ -18,12 +18,12 @@ from .adapters import choose_weights
 from .folders import load_policy, publish_policy
 from .hyperparameters import DPO
 from .networks import Likelihood
+from .optimiser import Optimiser
 from .rankings import RankingLearner
 from .render import Encoded
 from .run_folder import RunFolder
 from .scoring import score_rows
 from .shown import FixedPrompts
-from .training import Optimiser
 
 
 class DPOLearner(RankingLearner):

@@ -68,6 +68,7 @@ class Optimisation(Checked):
     warmup: float = knob(0.05, "Share of the steps over which the rate rises from zero.", least=0)
     weight_decay: float = knob(0.0, "Decoupled weight decay.", least=0)
     adam_beta2: float = knob(0.999, "Decay of Adam's second moment.", least=0)
+    adam_epsilon: float = knob(1e-8, "Added to the root of Adam's second moment.", least=0)
     max_grad_norm: float = knob(
         1.0, "Gradients of networks that share weights are clipped to this norm.", least=0
     )
@@ -158,6 +159,7 @@ class KTO(Speaking, Optimisation):
 
 @dataclass(frozen=True)
 class PPO(Optimisation):
+    adam_epsilon: float = knob(1e-5, "Added to the root of Adam's second moment.", least=0)
     updates: int = knob(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = knob(32, "Episodes per update, over all processes.", least=1)
     minibatches: int = knob(1, "Optimizer steps per epoch over the rollout.", least=1)

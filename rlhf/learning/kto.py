@@ -23,12 +23,13 @@ from .folders import load_policy, publish_policy, renderer
 from .hyperparameters import KTO
 from .losses import thumb_losses
 from .networks import Likelihood, collate
+from .optimiser import Optimiser
 from .records import Thumb, read_thumbs
 from .render import Encoded
 from .run_folder import RunFolder
 from .scoring import score_rows
 from .shown import FixedPrompts
-from .training import Learner, Optimiser, by_length, epoch_batches
+from .training import Learner, by_length, epoch_batches
 
 Judgement = tuple[Encoded, bool]
 

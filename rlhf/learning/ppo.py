@@ -9,6 +9,7 @@ losses arXiv 1707.06347, the KL controller arXiv 1909.08593.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ from .folders import load_policy, publish_policy, renderer, stop_ids
 from .hyperparameters import PPO, ConfigError
 from .losses import adapted_beta
 from .networks import PolicyNetwork, collate
-from .ppo_losses import Sums, mean_norms, policy_part, value_part
+from .optimiser import Loss, Optimiser
+from .ppo_losses import Sums, mean_norms, no_sums, policy_part, value_part
 from .records import Prompt, read_demonstrations, read_prompts
 from .render import Encoded
 from .resting import Resting
@@ -36,7 +38,7 @@ from .rollout_figures import rollout_figures, whiten
 from .run_folder import RunFolder
 from .sampling import derive
 from .scoring import RewardFunction, RewardModel, Scorer
-from .training import Learner, Loss, Optimiser, by_length, endless
+from .training import Learner, by_length, endless
 from .watch import Watch
 
 POLICY = "policy."  # what the names of its weights begin with
@@ -172,9 +174,9 @@ class PPOLearner(Learner):
             whiten(self, rollout)
         judged = time.perf_counter()
         # 3. Learn from them, several times over; the critic alone while it warms up.
-        if step < settings.critic_warmup:
-            self.optimiser.hold(POLICY)
-        numbers |= self._learn(rollout, step)
+        warms_up = step < settings.critic_warmup
+        self.optimiser.hold(POLICY if warms_up else None)
+        numbers |= self._learn(rollout, step) | ({"lr": 0.0} if warms_up else {})
         learnt = time.perf_counter()
         # 4. Let beta follow the KL.
         numbers["objective/beta"] = self.beta
@@ -210,8 +212,8 @@ class PPOLearner(Learner):
 
     def _learn(self, rollout: Rollout, step: int) -> dict[str, float]:
         settings = self.settings
-        count = len(rollout.episodes)
-        seen: Sums = defaultdict(float)
+        count = settings.batch_size
+        seen: dict[str, list[float]] = defaultdict(list)
         norms: list[list[float]] = []
         stop_at = 1.5 * settings.target_kl or math.inf
         approx_kl, first_ratio, first_mean, largest = 0.0, 0.0, 0.0, 0.0
@@ -220,16 +222,16 @@ class PPOLearner(Learner):
             order = torch.randperm(count, generator=generator).tolist()
             size = count // settings.minibatches
             for start in range(0, count, size):
-                rows = order[start : start + size]
+                rows = self.places(order[start : start + size])
                 tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
-                sums: Sums = defaultdict(float)
+                sums = no_sums()
                 parts = by_length(
                     rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
                 )
                 losses = [self._losses(rollout, part, tokens, step, sums) for part in parts]
-                turns = [list(turn) for turn in zip(*losses, strict=True)]
+                turns = [list(turn) for turn in zip(*losses, strict=True)] or [[]]
                 turns[0] = self._ptx_losses(step, len(norms), sums) + turns[0]
-                idle = partial(self._forward, rollout, rows[:1])
+                idle = partial(self._forward, rollout, rows[:1] or [0])
                 norms.append(self.optimiser.step(turns, idle))
                 deviation, ratio = sums.pop("ratio/deviation"), sums.pop("ratio/max")
                 largest = max(largest, ratio)
@@ -237,9 +239,10 @@ class PPOLearner(Learner):
                 sums = dict(zip(names, self.total(*(sums[name] for name in names)), strict=True))
                 off = sums.pop("ratio/off")
                 for name, value in sums.items():
-                    seen[name] += value
+                    if math.isfinite(value):  # else the step was skipped
+                        seen[name].append(value)
                 approx_kl = sums["policy/approx_kl"]
-                if len(norms) == 1:
+                if len(norms) == 1 and math.isfinite(off):
                     first_ratio, first_mean = deviation, off
                 if approx_kl > stop_at:
                     break
@@ -249,7 +252,7 @@ class PPOLearner(Learner):
             self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
         )
         return {
-            **{name: value / len(norms) for name, value in seen.items()},
+            **{name: statistics.fmean(values) for name, values in seen.items()},
             **mean_norms(norms),
             "policy/optimizer_steps": len(norms),
             "policy/first_ratio_deviation": first_ratio,
@@ -267,7 +270,7 @@ class PPOLearner(Learner):
         self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int, sums: Sums
     ) -> list[Loss]:
         """Of a micro-batch, already divided by the tokens of the global mini-batch: the policy's
-        and the critic's, or one of both."""
+        and the critic's, or one of both. While the critic warms up, the policy is only heard."""
         temperature = self.settings.temperature
         warming = step < self.settings.critic_warmup
         policy = partial(policy_part, rollout, rows, tokens, self.settings, warming, sums)
@@ -283,7 +286,13 @@ class PPOLearner(Learner):
             logprobs_N, entropy_N, values_N = self._forward(rollout, rows)
             return policy(logprobs_N, entropy_N) + values(values_N)
 
-        return [of_policy, of_critic] if self.learns_apart else [of_both]
+        if not self.learns_apart:
+            return [of_both]
+        if not warming:
+            return [of_policy, of_critic]
+        with torch.no_grad():
+            of_policy()
+        return [of_critic]
 
     def _forward(self, rollout: Rollout, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         said: tuple[Tensor, Tensor, Tensor] = self._heard(

@@ -20,6 +20,15 @@ from .rollout import Rollout
 Sums = dict[str, float]
 
 
+def no_sums() -> Sums:
+    """Of a mini-batch, before its first rows; a process that holds none of it says so much."""
+    named = (
+        *("loss", "policy/loss", "policy/entropy", "policy/clipfrac", "policy/approx_kl"),
+        *("val/loss", "val/clipfrac", "ratio/off", "ratio/deviation", "ratio/max"),
+    )
+    return dict.fromkeys(named, 0.0)
+
+
 def policy_part(
     rollout: Rollout,
     rows: Sequence[int],

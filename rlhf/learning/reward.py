@@ -13,13 +13,13 @@ from torch import Tensor
 from .adapters import choose_weights
 from .folders import is_score, load_policy, load_score, publish_score, stop_ids
 from .hyperparameters import Reward
+from .optimiser import Optimiser
 from .rankings import RankingLearner, element_loss
 from .records import Judged, read_demonstrations
 from .render import Encoded
 from .run_folder import RunFolder
 from .sampling import derive, generate, uniforms
 from .scoring import score_rows
-from .training import Optimiser
 
 SAMPLED_TOGETHER = 32
 

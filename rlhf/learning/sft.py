@@ -23,11 +23,12 @@ from .folders import load_policy, publish_policy, renderer
 from .hyperparameters import SFT, OnText
 from .losses import greedy_hits
 from .networks import Batch, collate, output_head
+from .optimiser import Optimiser
 from .records import Prompt, read_demonstrations
 from .render import Encoded, Packed
 from .run_folder import RunFolder
 from .shown import FixedPrompts
-from .training import Learner, Optimiser, by_length, epoch_batches
+from .training import Learner, by_length, epoch_batches
 
 Row = Encoded | Packed
 

@@ -7,198 +7,26 @@ of the data from (seed, epoch), so a cursor is enough to go on as if nothing had
 
 from __future__ import annotations
 
-import contextlib
-import math
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import checkpoint
 from .hyperparameters import Optimisation
 from .manifest import Corrupt
+from .optimiser import Optimiser
 from .run_folder import Paused, RunFolder, StopAsked
 from .sampling import derive
-from .sharding import Shards, gathered, is_asked, part_of
 
 T = TypeVar("T")
-Loss = Callable[[], Tensor]
-
-
-class Optimiser:
-    """Adam over groups of weights: accumulate, clip, step, skip what is not finite."""
-
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        module: nn.Module,
-        rates: Sequence[tuple[str, float]],
-        settings: Optimisation,
-        apart: str = "",
-    ) -> None:
-        """`rates`: (part of parameter names, learning rate); the first match counts. The gradients
-        of the group `apart` are clipped by themselves, those of all others together."""
-        self.accelerator, self.settings = accelerator, settings
-        self.shards = Shards(module) if is_asked(accelerator) else None
-        learning = self.shards.module if self.shards else module
-        self.names = [name for name, weight in learning.named_parameters() if weight.requires_grad]
-        self.weights = dict(learning.named_parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [], "part": part, "peak": rate} for part, rate in rates
-        ]
-        for name in self.names:
-            first = next(i for i, (part, _) in enumerate(rates) if part in name)
-            groups[first]["params"].append(self.weights[name])
-        of_apart = [w for group in groups for w in group["params"] if group["part"] == apart]
-        others = [w for group in groups for w in group["params"] if group["part"] != apart]
-        self.clipped = [of_apart, others] if apart else [of_apart + others]
-        self.adam = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=settings.learning_rate,
-            eps=1e-5,
-            betas=(0.9, settings.adam_beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        # Wrapped for several processes only; gradients are then averaged, hence the factor below.
-        is_copied = accelerator.num_processes > 1 and not self.shards
-        self.module = accelerator.prepare(learning) if is_copied else learning
-        self.skipped = self.skipped_in_a_row = self.steps = 0
-
-    def set_rate(self, step: int, total: int) -> float:
-        share = rate_share(step, total, self.settings.warmup, self.settings.schedule)
-        for group in self.adam.param_groups:
-            group["lr"] = group["peak"] * share
-        return float(self.adam.param_groups[0]["lr"])
-
-    def hold(self, part: str) -> None:
-        """Move no weight of the group of that name in the coming step, nor let it decay."""
-        for group in self.adam.param_groups:
-            if group["part"] == part:
-                group["lr"] = 0.0
-
-    def whole(self) -> contextlib.AbstractContextManager[None]:
-        """The network with its weights as they are now, for all that is not learning."""
-        return self.shards.whole() if self.shards else contextlib.nullcontext()
-
-    def step(
-        self,
-        turns: Sequence[Sequence[Loss]],
-        idle: Callable[[], Tensor | tuple[Any, ...]],
-    ) -> list[float]:
-        """One optimizer step on the sum of micro-batch losses; returns the gradient norm of the
-        group `apart` and that of the others, or the one of all.
-
-        Each loss must already be divided by the count of the global batch. The losses of a turn
-        share no weights with those of another: its gradients are gone before the next one's come.
-        `idle` runs the module on anything: a process with fewer rows than others still takes part
-        in the exchange.
-        """
-        norms = [0.0] * len(self.clipped)
-        for losses in turns:
-            self._accumulate(losses, idle)
-            for place, weights in enumerate(self.clipped):
-                if reached := [weight for weight in weights if weight.grad is not None]:
-                    norms[place] = self._clip(reached)
-            self.adam.step()
-            self.adam.zero_grad()
-        self.steps += 1
-        if all(math.isfinite(norm) for norm in norms):
-            self.skipped_in_a_row = 0
-            return norms
-        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= self.settings.max_skipped:
-            raise Paused(
-                "not_finite",
-                f"{self.skipped_in_a_row} steps in a row had gradients"
-                " that are not finite; try a lower learning rate",
-            )
-        return norms
-
-    def _accumulate(
-        self, losses: Sequence[Loss], idle: Callable[[], Tensor | tuple[Any, ...]]
-    ) -> None:
-        processes = self.accelerator.num_processes
-        losses = [*losses, *[partial(self._nothing, idle)] * (self._rounds(losses) - len(losses))]
-        for i, loss in enumerate(losses):
-            is_exchanged = self.shards is not None or i == len(losses) - 1
-            with (
-                contextlib.nullcontext() if is_exchanged else self.accelerator.no_sync(self.module)
-            ):
-                self.accelerator.backward(loss() * processes)
-
-    def _clip(self, weights: Sequence[Tensor]) -> float:
-        """Their gradients' norm before; gradients that are not finite move nothing."""
-        clip = self.settings.max_grad_norm or math.inf
-        norm = float(gathered(nn.utils.clip_grad_norm_(weights, clip)))
-        if not math.isfinite(norm):
-            for weight in weights:
-                weight.grad = None
-        return norm
-
-    def _rounds(self, losses: Sequence[object]) -> int:
-        """Micro-batches of this step: one exchange at least, of shards as many as anybody's."""
-        if self.shards is None:
-            return max(len(losses), 1)
-        mine = torch.tensor([len(losses)], device=self.accelerator.device)
-        return max(int(self.accelerator.gather(mine).max()), 1)
-
-    def _nothing(self, idle: Callable[[], Tensor | tuple[Any, ...]]) -> Tensor:
-        with self.accelerator.autocast():
-            said = idle()
-        parts = [said] if isinstance(said, Tensor) else said
-        return torch.stack([0.0 * part.float().sum() for part in parts]).sum()
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All that is learnt, whole; of shards on the first process only, which writes it."""
-        moments = {
-            f"{key}/{name}": self._collected(value)
-            for name in self.names
-            for key, value in self.adam.state.get(self.weights[name], {}).items()
-        }
-        return {
-            "model": {name: self._collected(self.weights[name].data) for name in self.names},
-            "optimizer": moments,
-        }
-
-    def _collected(self, tensor: Tensor) -> Tensor:
-        if self.shards is None:
-            return tensor
-        whole = gathered(tensor)
-        return whole.cpu() if self.accelerator.is_main_process else whole.new_empty(0)
-
-    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        saved = tensors["model"]
-        if set(saved) != set(self.names):
-            raise Corrupt("the checkpoint is of a model with other weights")
-        with torch.no_grad():
-            for name in self.names:
-                weight = self.weights[name]
-                weight.copy_(part_of(saved[name], weight.data))
-        for key_name, value in tensors["optimizer"].items():
-            key, name = key_name.split("/", 1)
-            weight = self.weights[name]
-            # Fused Adam counts its steps where the weight is, in a number of their own.
-            moment = value.to(weight.device) if key == "step" else part_of(value, weight.data)
-            self.adam.state[weight][key] = moment
-
-
-def rate_share(step: int, total: int, warmup: float, schedule: str) -> float:
-    """Share of the peak learning rate at a step, counted from 0."""
-    rising = round(warmup * total)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    gone = (step - rising) / max(1, total - rising)
-    shapes = {"constant": 1.0, "linear": 1 - gone, "cosine": (1 + math.cos(math.pi * gone)) / 2}
-    return shapes[schedule]
 
 
 class Learner(ABC):
@@ -240,6 +68,11 @@ class Learner(ABC):
         """This process's part of a global batch."""
         return list(rows[self.accelerator.process_index :: self.accelerator.num_processes])
 
+    def places(self, chosen: Sequence[int]) -> list[int]:
+        """Where in this process's share the chosen rows of a global batch are, those it has."""
+        processes, mine = self.accelerator.num_processes, self.accelerator.process_index
+        return [place // processes for place in chosen if place % processes == mine]
+
     def everyone(self, values_BX: Tensor) -> Tensor:
         """The rows of all processes, which have the same number each."""
         if self.accelerator.num_processes == 1:
@@ -259,15 +92,16 @@ class Learner(ABC):
 def train(
     learner: Learner, folder: RunFolder, stop_asked: Callable[[], bool], resume: Path | None
 ) -> dict[str, Any]:
-    """Run a learner to its end. Raises StopAsked or Paused; the checkpoint is then written."""
+    """Run a learner to its end. Raises StopAsked or Paused; the checkpoint is then written, unless
+    what was learnt last is not finite."""
     settings = folder.config.train
     assert isinstance(settings, Optimisation)
     folder.total_steps = total = learner.total_steps
     if shards := learner.optimiser.shards:
         folder.say(f"weights are sharded: this process holds {shards.share:.0%} of them")
-    step = _resume(learner, folder, resume)
-    saved = step if step else -1
-    if step == 0 and settings.evaluate_every:
+    resumed = _resume(learner, folder, resume)
+    step, saved = resumed or 0, -1 if resumed is None else resumed
+    if resumed is None and settings.evaluate_every:
         with learner.optimiser.whole():
             learner.evaluate(0)
     while step < total:
@@ -283,8 +117,8 @@ def train(
             step,
             "train",
             {
-                **numbers,
                 "lr": rate,
+                **numbers,
                 "steps/skipped": learner.optimiser.skipped,
                 "seconds/update": time.perf_counter() - started,
             },
@@ -294,8 +128,10 @@ def train(
                 learner.evaluate(step)
         try:
             learner.guard(numbers)
-        except Paused:
-            _save(learner, folder, step)
+        except Paused as paused:
+            # What is not finite is not worth going on from: the checkpoint before it is.
+            if paused.reason != "not_finite":
+                _save(learner, folder, step)
             raise
         if step == total or step % settings.checkpoint_every == 0:
             _save(learner, folder, step)
@@ -325,8 +161,9 @@ def _save(learner: Learner, folder: RunFolder, step: int) -> None:
     learner.accelerator.wait_for_everyone()
 
 
-def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
-    """Go on from the checkpoint asked for, else from the folder's own; returns its step."""
+def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | None:
+    """Go on from the checkpoint asked for, else from the folder's own; returns its step, or None
+    where there is none yet. What this folder holds of later steps is forgotten."""
     place = resume or folder.checkpoints
     before = ""
     if place.name.startswith("step-"):
@@ -336,7 +173,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
         if resume:
             raise Corrupt(f"{resume}: no checkpoint here")
         folder.rewind(-1, {})
-        return 0
+        return None
     good, complaints = found
     for complaint in complaints:
         folder.say(f"corrupt checkpoint passed over: {complaint}")
@@ -346,6 +183,9 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int:
     learner.restore(good.state["learner"])
     restore_random(good.state["random"])
     folder.rewind(good.step, good.state["measured"])
+    if folder.writes:
+        checkpoint.drop_later(folder.checkpoints, good.step)
+    learner.accelerator.wait_for_everyone()
     folder.say(f"resumed at step {good.step}")
     return good.step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,17 +40,25 @@ class Watch:
             state["best"],
         )
 
+    @property
+    def first_entropy(self) -> float:
+        return self.first.get("policy/entropy", math.nan)
+
     def alarms(self, update: int, numbers: Mapping[str, float]) -> dict[str, float]:
-        """`alarm/name`: 1 for each that rings at this update (counted from 1)."""
+        """`alarm/name`: 1 for each that rings at this update (counted from 1).
+
+        An update whose steps were all skipped has no figures of its losses: those ring nothing."""
+        numbers = defaultdict(lambda: math.nan, numbers)
         for name in ("policy/entropy", "response/length", "response/eos_rate"):
-            self.first.setdefault(name, numbers[name])
+            if math.isfinite(numbers[name]):
+                self.first.setdefault(name, numbers[name])
         self.negative_kl = self.negative_kl + 1 if numbers["objective/kl"] < 0 else 0
         rings = {
             "negative_kl": self.negative_kl >= NEGATIVE_KL_RUN,
             "first_ratio": self._first_ratio_is_off(numbers),
             "explained_variance": update > YOUNG and numbers["val/explained_variance"] < 0,
             "clip_fraction": numbers["policy/clipfrac"] > CLIPPED,
-            "low_entropy": numbers["policy/entropy"] < LOW_ENTROPY * self.first["policy/entropy"],
+            "low_entropy": numbers["policy/entropy"] < LOW_ENTROPY * self.first_entropy,
             "eos_rate": numbers["response/eos_rate"] < self.first["response/eos_rate"] - EOS_DROP,
             "length_doubled": (
                 numbers["response/length"] > LENGTH_GROWN * self.first["response/length"]
@@ -81,7 +90,7 @@ class Watch:
         if wrong:
             raise Paused("not_finite", f"{', '.join(wrong)} is not a number")
         kl, identical = numbers["objective/kl"], numbers["response/identical"]
-        entropy = numbers["policy/entropy"] / max(self.first["policy/entropy"], 1e-9)
+        entropy = numbers.get("policy/entropy", math.nan) / max(self.first_entropy, 1e-9)
         length = numbers["response/length"] / self.first["response/length"]
         reasons = {
             "kl_limit": (

@@ -19,7 +19,8 @@ from tests.learning.test_runs import KINDS, assert_same
 # The one held-out prompt that PPO answers falls to the first process, and so does the odd
 # demonstration of its anchor.
 SHORT = {"epochs": 1, "micro_batch_size": 1}
-PPO = {"minibatches": 1, "updates": 3, "evaluate_prompts": 1}
+# Mini-batches are drawn from all episodes: of four with two rows, some have none of one process.
+PPO = {"minibatches": 4, "updates": 3, "evaluate_prompts": 1}
 LORA = {"mode": "lora", "rank": 4}
 WAYS = {
     **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind != "ppo"},

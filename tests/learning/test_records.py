@@ -5,9 +5,10 @@ import json
 import pytest
 
 from rlhf.learning import evaluate, records
+from rlhf.learning.optimiser import rate_share
 from rlhf.learning.rankings import hold_out
 from rlhf.learning.records import DataError
-from rlhf.learning.training import by_length, endless, epoch_batches, rate_share
+from rlhf.learning.training import by_length, endless, epoch_batches
 
 PROMPT = [{"role": "user", "content": "hi"}]
 

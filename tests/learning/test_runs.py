@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from rlhf.learning import checkpoint, folders, manifest
 from rlhf.learning.hyperparameters import Optimisation, Sample
+from rlhf.learning.optimiser import Optimiser
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
-from rlhf.learning.training import Optimiser
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
 KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
@@ -108,6 +108,25 @@ def test_a_run_goes_on_in_another_folder_from_the_checkpoint_it_is_given(make_ru
     first = numbers(next_try)[0]["step"]
     assert numbers(next_try) == [row for row in numbers(whole) if row["step"] >= first]
     assert_published_the_same(whole, next_try)
+
+
+def test_a_run_taken_back_to_an_earlier_checkpoint_forgets_the_later_ones(make_run, data_dir):
+    whole, back = make_run("sft", "whole"), make_run("sft", "back")
+    learn(whole, data_dir)
+    learn(back, data_dir)
+    first, *later = checkpoint.checkpoints(back / "checkpoints")
+    assert learn(back, data_dir, stop=AfterCalls(1), resume=first) == STOPPED
+    assert not [place for place in later[1:] if place.exists()]
+    assert learn(back, data_dir) == DONE
+    assert_same(whole, back)
+
+
+def test_a_run_stopped_before_its_first_update_looks_at_the_start_once(make_run, data_dir):
+    whole, stopped = make_run("ppo", "whole"), make_run("ppo", "stopped")
+    learn(whole, data_dir)
+    assert learn(stopped, data_dir, stop=AfterCalls(0)) == STOPPED
+    assert learn(stopped, data_dir) == DONE
+    assert_same(whole, stopped)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -238,7 +257,7 @@ def test_out_of_memory_is_told_by_name(make_run, data_dir, monkeypatch):
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
 
-    monkeypatch.setattr("rlhf.learning.training.Optimiser.step", too_much)
+    monkeypatch.setattr("rlhf.learning.optimiser.Optimiser.step", too_much)
     folder = make_run("sft")
     assert learn(folder, data_dir) == FAILED
     assert json.loads((folder / "outcome.json").read_text())["reason"] == "out_of_memory"
