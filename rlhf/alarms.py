@@ -104,7 +104,7 @@ def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
 
 
 def advice_on(run: Run) -> str:
-    """What to do about a paused run."""
+    """What to do about a run that was paused."""
     return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
 
 
@@ -114,7 +114,7 @@ def meets_its_guard_again(run: Run) -> bool:
 
 
 def _paused_by(run: Run) -> str:
-    return run.reason.partition(":")[0] if run.state == Run.State.PAUSED else ""
+    return run.why_paused.partition(":")[0]
 
 
 def alarms_of(run: Run) -> list[Alarm]:

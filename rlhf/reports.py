@@ -80,6 +80,15 @@ class RoundReport:
         return self.state in (*Run.ENDED, State.PAUSED)
 
     @property
+    def may_cancel(self) -> bool:
+        return self.state not in Run.ENDED
+
+    @property
+    def is_cancelling(self) -> bool:
+        """A guard may have paused the stage before it heard that it shall end."""
+        return self.current.cancel_requested and not self.is_over
+
+    @property
     def may_resume(self) -> bool:
         return self.state in (State.FAILED, State.CANCELLED, State.PAUSED)
 

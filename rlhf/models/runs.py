@@ -16,6 +16,8 @@ from django.utils import timezone
 from annotate.models import Policy, Project, User
 from feedback_site.bell import ring
 
+CANCELLED_BY_HAND = "cancelled"  # and no other reason
+
 
 class LeaseLost(Exception):
     """Somebody else took the run over. Stop at once, and write nothing."""
@@ -208,6 +210,12 @@ class Run(models.Model):
         return (self.worked + now).total_seconds()
 
     @property
+    def why_paused(self) -> str:
+        """Also of a run that was cancelled while it was paused."""
+        held = self.state in (self.State.PAUSED, self.State.CANCELLED)
+        return self.reason if held and self.reason != CANCELLED_BY_HAND else ""
+
+    @property
     def share_done(self) -> float:
         if self.state == self.State.SUCCEEDED:
             return 1.0
@@ -256,10 +264,13 @@ class Run(models.Model):
 
     @transaction.atomic
     def request_cancel(self) -> bool:
-        """A waiting run is cancelled at once; a running one is asked, and saves itself first."""
+        """A waiting run is cancelled at once; a running one is asked, and saves itself first. One
+        that was paused keeps the reason: that is why somebody gave it up."""
         Run.objects.select_for_update(no_key=True).get(pk=self.pk)  # no worker leaves or comes now
-        waiting = (self.State.QUEUED, self.State.PAUSED)
-        if self._move(to=self.State.CANCELLED, come_from=waiting, reason="cancelled"):
+        cancelled = self.State.CANCELLED
+        if self._move(to=cancelled, come_from=(self.State.PAUSED,)):
+            return True
+        if self._move(to=cancelled, come_from=(self.State.QUEUED,), reason=CANCELLED_BY_HAND):
             return True
         return bool(
             Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(cancel_requested=True)
@@ -298,7 +309,7 @@ class Run(models.Model):
             to=self.State.CANCELLED,
             come_from=(self.State.RUNNING,),
             token=token,
-            reason="cancelled",
+            reason=CANCELLED_BY_HAND,
         )
 
     def pause(self, *, token: int, reason: str, log_tail: str = "") -> bool:

@@ -229,6 +229,32 @@ def test_cancel_and_resume_from_the_page(round, browse, olga):
     assert "nothing was changed" in again.content.decode()
 
 
+def test_a_round_that_a_guard_paused_is_given_up_and_says_why(round, running, browse, olga):
+    why = "kl limit: KL per answer is 4.8 nats"
+    running.request_cancel()  # and the guard came first
+    assert running.pause(token=1, reason=why)
+    client = browse(olga)
+    page = client.get("/p/cooking/rounds/1/").text
+    assert 'name="act" value="cancel">' in page and 'value="resume"' in page
+    page = client.post("/p/cooking/rounds/1/", {"act": "cancel"}, follow=True).text
+    assert set(round.runs.values_list("state", flat=True)) == {"cancelled"}
+    assert "SFT was cancelled." in page and why in page and "Saving, then cancelled" not in page
+    assert 'value="cancel"' not in page and 'value="resume"' in page
+    assert "a higher beta" in page, "what to change, and to clone the settings rather than resume"
+    assert '<a class="button primary" href="/p/cooking/rounds/new/?like=1">' in page
+
+
+def test_a_sampling_that_a_full_disk_paused_is_given_up(sampling, browse, olga):
+    assert claim().run.pause(token=1, reason="disk full")
+    client, address = browse(olga), f"/p/cooking/runs/{sampling.pk}/"
+    page = client.get(address).text
+    assert 'value="cancel">' in page and 'value="resume"' in page
+    page = client.post(address, {"act": "cancel"}, follow=True).text
+    sampling.refresh_from_db()
+    assert sampling.state == "cancelled"
+    assert 'value="cancel"' not in page and 'value="resume"' in page and "disk full" in page
+
+
 @pytest.mark.parametrize(
     ("after", "steps"), [("", [1, 2, 3, 4, 4, 5]), ("?after=3", [4, 4, 5]), ("?after=5", [])]
 )
