@@ -77,6 +77,7 @@ def preflight(
     findings = [*check_base(base), *_check_stages(stages)]
     if base and not findings:
         findings += _check_base_against(project, base, filters, configs or {})
+    findings += _check_modes(configs or {})
     if Run.Kind.PRETRAIN in stages:
         findings += _check_documents(counts["documents"])
     if Run.Kind.SFT in stages:
@@ -117,6 +118,19 @@ def _check_stages(stages: Sequence[str]) -> Iterator[Finding]:
     if Run.Kind.PPO in stages and Run.Kind.REWARD not in stages:
         message = "PPO learns from a reward model. Choose that stage too, or DPO instead of both."
         yield Finding("ppo_without_reward", message, is_error=True)
+
+
+def _check_modes(configs: Configs) -> Iterator[Finding]:
+    """No more than a warning: which worker takes a run, and what that has, shows once it does."""
+    modes = {kind: config.get("tune", {}).get("mode") for kind, config in configs.items()}
+    stages = [str(Run.Kind(kind).label) for kind, mode in modes.items() if mode == "qlora"]
+    if stages:
+        message = (
+            f"Mode qlora ({', '.join(stages)}) needs a worker with a CUDA GPU and the package "
+            "bitsandbytes; on any other the stage fails as soon as it starts. Without a GPU "
+            "choose lora."
+        )
+        yield Finding("qlora_needs_cuda", message)
 
 
 def _check_documents(count: int) -> Iterator[Finding]:

@@ -353,3 +353,25 @@ def test_a_sampling_that_makes_no_sense_is_refused(project, prompts, base, olga,
         launch_sampling(project, **wanted)
     assert [finding.name for finding in refused.value.findings] == [name]
     assert not Run.objects.exists()
+
+
+def test_qlora_is_warned_of_before_a_worker_without_a_gpu_takes_it(project, labels, base, olga):
+    def told(**modes: str) -> list[str]:
+        overrides = {kind: {"tune": {"mode": mode}} for kind, mode in modes.items()}
+        configs = stage_configs(DEFAULT_STAGES, "tiny", overrides)
+        checks = preflight(project, base, configs=configs)
+        assert not checks.errors, "some worker may have a GPU"
+        return [each.message for each in checks.warnings if each.name == "qlora_needs_cuda"]
+
+    assert told() == told(sft="lora") == []
+    (message,) = told(sft="qlora", ppo="qlora")
+    assert "(SFT, PPO)" in message and "CUDA GPU" in message and "choose lora" in message
+
+
+def test_a_dry_run_warns_of_qlora_too(project, labels, base, olga):
+    launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"],
+                 overrides={"sft": {"tune": {"mode": "qlora"}}})  # fmt: skip
+    heard = io.StringIO()
+    like = ["--project", "cooking", "--like", "1", "--dry-run"]
+    call_command("launch_round", *like, stdout=io.StringIO(), stderr=heard)
+    assert "Warning: Mode qlora (SFT) needs a worker with a CUDA GPU" in heard.getvalue()
