@@ -1,0 +1,70 @@
+"""New round: what is drawn anew loses nothing of what somebody has unfolded or typed."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Site
+
+PREPARE = """
+from annotate.models import *
+from annotate.projects import base_policy
+project = Project.objects.create(name="Dial", slug="dial")
+project.admit(name="olga", role="operator")
+base_policy(project, "tiny")
+"""
+
+
+@pytest.fixture(scope="module")
+def address(site: Site) -> str:
+    site.shell(PREPARE)
+    return f"{site.url}/p/dial/rounds/new/"
+
+
+@pytest.fixture
+def page(address, sign_in) -> Page:
+    olga: Page = sign_in("olga").page
+    olga.goto(address)
+    olga.get_by_text("Every field of the recipe").click()
+    return olga
+
+
+def test_what_is_unfolded_and_typed_outlives_a_change_of_stages(page):
+    beta, mode = page.locator("[name='ppo.train.beta']"), page.locator("[name='sft.tune.mode']")
+    note, checks = page.get_by_label("Note"), page.locator("#checks")
+    beta.fill("0.3")
+    note.fill("closer")
+    mode.select_option("qlora")
+    expect(checks).to_contain_text("CUDA")  # by the fields, before anything is pressed
+    expect(beta).to_have_value("0.3")
+    page.get_by_label("PPO: practises").uncheck()
+    expect(beta).to_have_count(0)
+    expect(mode).to_be_visible()
+    expect(mode).to_have_value("qlora")
+    page.get_by_label("PPO: practises").check()
+    expect(beta).to_have_value("0.3")
+    expect(note).to_have_value("closer")
+    page.get_by_text("Every field of the recipe").click()
+    page.get_by_label("Small: 135 million").check()
+    expect(page.get_by_text("Every field of the recipe “small”")).to_be_visible()
+    expect(beta).to_be_hidden()
+
+
+def test_what_comes_back_with_its_stage_is_looked_at_anew(page):
+    page.locator("[name='ppo.tune.mode']").select_option("qlora")
+    checks, ppo = page.locator("#checks"), page.get_by_label("PPO: practises")
+    expect(checks).to_contain_text("CUDA")
+    ppo.uncheck()
+    expect(checks).not_to_contain_text("CUDA")
+    ppo.check()
+    expect(checks).to_contain_text("CUDA")
+
+
+def test_what_is_typed_while_the_site_answers_stays(page):
+    page.route("**/rounds/new/?*", lambda route: (page.wait_for_timeout(400), route.continue_()))
+    seed = page.get_by_label("Seed")
+    page.get_by_label("DPO: learns").check()
+    seed.press_sequentially("7")
+    expect(page.locator("[name='dpo.train.beta']")).to_be_visible()
+    expect(seed).to_have_value("7")
+    expect(seed).to_be_focused()
+    page.unroute_all(behavior="wait")
