@@ -30,7 +30,7 @@ def policies(request: Request, slug: str) -> HttpResponse:
 
 
 def _policies(request: Request, project: Project, **refused: str | int) -> HttpResponse:
-    """`refused`: the policy of a decision that was, and its reason, which is not to be lost."""
+    """`refused`: of a decision, its policy, its reason, which is not to be lost, and why it was."""
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {
         "project": project,
@@ -109,8 +109,10 @@ def _decide(
     try:
         promotion = decide(reason=reason)
     except ValidationError as error:
-        messages.error(request, " ".join(error.messages))
-        return _policies(request, project, policy=policy.pk if policy else 0, reason=reason)
+        why = " ".join(error.messages)
+        messages.error(request, why)
+        refused = policy.pk if policy else 0
+        return _policies(request, project, policy=refused, reason=reason, why=why)
     state = promotion.policy.get_state_display().lower()
     messages.success(request, f"{promotion.policy} is {state}.")
     return redirect("policies", slug=project.slug)

@@ -1,5 +1,7 @@
 """What an operator decides on the pages of policies, and that no word of it is lost."""
 
+import re
+
 from annotate.inference import InferenceError
 from rlhf import promotion
 
@@ -38,6 +40,22 @@ def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, 
     assert not project.policies.live().exists()
 
 
+def test_a_decision_without_a_reason_is_refused_where_the_reason_is_missing(
+    project, base, trained, browse, olga
+):
+    client = browse(olga)
+    for act in ("challenge", "reject"):
+        refused = client.post(f"/p/cooking/policies/{trained.pk}/{act}/", {"reason": " "})
+        assert refused.status_code == 422
+        field = re.search(rf'<input id="reason-{trained.pk}"[^>]*>', refused.text)[0]
+        assert 'aria-invalid="true"' in field and " autofocus" in field
+        said = re.search(rf'<p class="error" id="why-{trained.pk}">(.*?)</p>', refused.text)[1]
+        assert said == "Say why, for those who will ask later."
+        assert refused.text.count(" autofocus") == 1, "beside no other policy"
+    trained.refresh_from_db()
+    assert trained.state == "candidate"
+
+
 def test_words_for_a_decision_are_not_lost_when_it_is_refused(
     project, base, trained, browse, olga, monkeypatch
 ):
@@ -49,6 +67,7 @@ def test_words_for_a_decision_are_not_lost_when_it_is_refused(
     asked = client.post(f"/p/cooking/policies/{trained.pk}/challenge/", {"reason": "more <b>"})
     assert asked.status_code == 422 and "does not answer" in asked.text
     assert asked.text.count('value="more &lt;b&gt;"') == 1 and asked.text.count(" open>") == 1
+    assert asked.text.count("does not answer") == 2, "above, and beside the field"
     # A roll back from a page that is out of date.
     monkeypatch.setattr(promotion, "warm", lambda policy: None)
     for policy in (base, trained):
