@@ -49,6 +49,9 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("label", "Go on", "You have begun a task; it is yours until its time runs out.")
     if rank := waiting[Task.Kind.RANK]:
         yield ToDo("label", "Rank answers", "Say which answers are better.", _figure(rank))
+    if review := waiting.get(Task.Kind.REVIEW, 0):
+        detail = "Settle what people disagree about, and look at new people's work."
+        yield ToDo("reviews", "Review answers", detail, _figure(review))
     if write := waiting[Task.Kind.WRITE]:
         detail = "Show the model what a good answer is."
         yield ToDo("label", "Write answers", detail, _figure(write))
@@ -58,7 +61,7 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     if membership.project.takes_own_prompts:
         detail = "Ask what nobody has asked yet, and show how you would answer."
         yield ToDo("own_prompts", "Write a prompt", detail)
-    if not (is_open or rank or write):
+    if not (is_open or rank or review or write):
         yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
 
 

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from annotate.diff import changes
+from annotate.home import to_do
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
 from annotate.models.labels import Conflict
 from annotate.queue import next_assignment
@@ -38,6 +39,14 @@ def test_reviews_go_to_reviewers_who_have_not_answered_themselves(
     assert next_assignment(bob, project) is None
     assert next_assignment(rita, project).task.kind == Task.Kind.REVIEW
     assert next_assignment(olga, project) is None
+
+
+def test_home_tells_a_reviewer_of_the_reviews_that_wait(project, rita, olga, disagreement, browse):
+    [step] = to_do(rita.memberships.get())
+    assert (step.title, step.url_name, step.count) == ("Review answers", "reviews", "1")
+    assert f'href="{REVIEW}"' in browse(rita).get("/p/cooking/").text
+    next_assignment(rita, project)
+    assert [step.title for step in to_do(rita.memberships.get())] == ["Go on"]
 
 
 # Undo
