@@ -100,7 +100,13 @@ def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> di
         policy.name: round(_mean(scores[policy.pk]), 4) for policy in policies if scores[policy.pk]
     }
     prompts = len({completion.prompt_id for completion in completions})
-    return {"prompts": prompts, "win_rates": results, "mean_scores": means}
+    # PostgreSQL sorts the keys of what it keeps: the order has to be said.
+    return {
+        "prompts": prompts,
+        "win_rates": results,
+        "pairs": list(results),
+        "mean_scores": means,
+    }
 
 
 def _mean(by_prompt: dict[int, list[float]]) -> float:

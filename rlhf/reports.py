@@ -148,8 +148,8 @@ class RoundReport:
 def headline_of(run: Run) -> str:
     """The one figure of a run that matters most."""
     summary = run.summary
-    if summary.get("win_rates"):
-        name, (rate, low, high) = next(iter(summary["win_rates"].items()))
+    if run.win_rates:
+        name, (rate, low, high) = run.win_rates[0]
         return f"{name}: {rate:.0%} ({low:.0%}–{high:.0%})"
     if summary.get("accuracy") is not None:
         return f"accuracy {summary['accuracy']:.0%}"

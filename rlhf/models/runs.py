@@ -216,6 +216,12 @@ class Run(models.Model):
         return self.reason if held and self.reason != CANCELLED_BY_HAND else ""
 
     @property
+    def win_rates(self) -> list[tuple[str, list[float]]]:
+        """Of an evaluation, what the newest policy reached first: [(pair, [rate, low, high])]."""
+        rates = self.summary.get("win_rates", {})
+        return [(pair, rates[pair]) for pair in self.summary.get("pairs", rates)]
+
+    @property
     def share_done(self) -> float:
         if self.state == self.State.SUCCEEDED:
             return 1.0

@@ -9,6 +9,7 @@ from rlhf.evaluation import ask_people, batch_of, compare, match_up
 from rlhf.leases import claim
 from rlhf.models import Run
 from rlhf.preflight import NotReady
+from rlhf.reports import report_on
 from rlhf.rounds import launch_comparison, launch_round
 from rlhf.supervisor import supervise
 
@@ -53,6 +54,24 @@ def test_completions_of_one_prompt_are_no_independent_evidence():
 def test_the_same_seed_gives_the_same_interval():
     matches = {i: [float(i % 3 == 0)] for i in range(30)}
     assert compare(matches, seed=5) == compare(matches, seed=5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_headline_of_a_round_is_about_what_it_made(project, labels, base, olga, fake_trainer):
+    """Names of its base and of the live policy that come first in the alphabet change nothing."""
+    base.name = "a-base"
+    base.save()
+    live = project.policies.create(name="a-live", origin="base", folder=base.folder)
+    live.go_live()
+    round = launch_round(project, by=olga, base=base, recipe="tiny")
+    while lease := claim():
+        supervise(lease, Event())
+    report = report_on(round)
+    assert [pair for pair, _ in report.evaluation.win_rates] == [
+        "r1-ppo over r1-sft", "r1-ppo over a-base", "r1-ppo over a-live",
+        "r1-sft over a-base", "r1-sft over a-live", "a-base over a-live",
+    ]  # fmt: skip
+    assert report.headline.startswith("r1-ppo over r1-sft: ")
 
 
 def tasks_of(run: Run) -> list[Task]:
