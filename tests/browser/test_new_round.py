@@ -59,6 +59,13 @@ def test_what_comes_back_with_its_stage_is_looked_at_anew(page):
     expect(checks).to_contain_text("CUDA")
 
 
+def test_a_dry_run_shows_what_would_run(page):
+    page.get_by_role("button", name="Dry run").click()
+    plan = page.get_by_role("heading", name="What would run")
+    expect(plan).to_be_in_viewport()
+    expect(page.get_by_text("Nothing was launched.")).to_be_in_viewport()
+
+
 def test_what_is_typed_while_the_site_answers_stays(page):
     page.route("**/rounds/new/?*", lambda route: (page.wait_for_timeout(400), route.continue_()))
     seed = page.get_by_label("Seed")
