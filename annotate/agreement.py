@@ -27,7 +27,6 @@ class Concordance:
     discordant: int
     tied_in_first: int
     tied_in_second: int
-    tied_in_both: int
 
     @property
     def compared(self) -> int:
@@ -54,7 +53,6 @@ def concordance(first: Order, second: Order) -> Concordance:
         discordant=n[1, -1] + n[-1, 1],
         tied_in_first=n[0, 1] + n[0, -1],
         tied_in_second=n[1, 0] + n[-1, 0],
-        tied_in_both=n[0, 0],
     )
 
 

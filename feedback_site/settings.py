@@ -59,7 +59,6 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "axes",
     "feedback_site",
     "annotate",
@@ -83,7 +82,6 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "feedback_site.urls"
-ASGI_APPLICATION = "feedback_site.asgi.application"
 WSGI_APPLICATION = "feedback_site.wsgi.application"
 
 TEMPLATES = [
@@ -197,7 +195,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
-SPECTACULAR_SETTINGS = {"TITLE": "Feedback Site", "SWAGGER_UI_DIST": "SIDECAR"}
+SPECTACULAR_SETTINGS = {"TITLE": "Feedback Site"}
 
 LOGGING = {
     "version": 1,

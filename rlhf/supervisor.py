@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -24,7 +24,6 @@ from rlhf.models import LeaseLost, Run
 from rlhf.tail import Tail, last_checkpoint, rewind
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 LOOK_EVERY = 0.5
 MOST_ATTEMPTS = 3
@@ -121,12 +120,10 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     elif code == STOPPED or leaving.is_set():
         # A wish of ours, no fault of the run's: the attempt does not count.
         _end(lease, Run.release, attempts_without_progress=0)
-    elif code == PAUSED and (again := _second_chance(lease.run, outcome)):
+    elif code > 0 and (again := _second_chance(lease.run, outcome)):
         _end(lease, Run.retry, **again)
     elif code == PAUSED:
         _end(lease, Run.pause, reason=_why_paused(outcome), log_tail=log_tail)
-    elif code > 0 and (again := _second_chance(lease.run, outcome)):
-        _end(lease, Run.retry, **again)
     elif code > 0:
         reason = outcome.get("error") or _last_line(log_tail) or f"exit code {code}"
         _end(lease, Run.fail, reason=reason, log_tail=log_tail)
@@ -186,12 +183,13 @@ def _fail_with_traceback(lease: Lease) -> None:
     lease.run.fail(token=lease.token, reason=_last_line(trace), log_tail=trace)
 
 
-def _patiently(act: Callable[[], Result], heart: Heart, leaving: Event) -> Result:
+def _patiently(act: Callable[[], None], heart: Heart, leaving: Event) -> None:
     """Again and again while the database is away. The trainer's work is done: it must not be lost
     for that."""
     while True:
         try:
-            return act()
+            act()
+            return
         except DATABASE_AWAY as error:
             close_old_connections()
             if heart.lost.is_set() or leaving.wait(1.0):

@@ -28,7 +28,7 @@ FOR_EVERYBODY = 32_767
 
 
 @transaction.atomic
-def make_gold(ranking: Ranking, *, is_practice: bool = False) -> Task:
+def make_gold(ranking: Ranking) -> Task:
     """The gold task whose right answer is this ranking; the same one if it is made twice."""
     order = order_of(ranking)
     if concordance(order, order).compared == 0:
@@ -40,7 +40,6 @@ def make_gold(ranking: Ranking, *, is_practice: bool = False) -> Task:
             "prompt_id": ranking.prompt_id,
             "kind": Task.Kind.RANK,
             "overlap": FOR_EVERYBODY,
-            "is_practice": is_practice,
             "batch": "gold",
         },
     )

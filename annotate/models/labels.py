@@ -55,10 +55,6 @@ class LabelQuerySet(models.QuerySet[Any]):
         in_use = Q(prompt__archived_at=None)
         return self.filter(in_use | Q(prompt__archived_at__gt=at) if at else in_use)
 
-    def on_accepted_prompts(self) -> Self:
-        """Without those of prompts about which no operator has decided yet."""
-        return self.filter(prompt__awaits_review=False)
-
     def by(self, labeler: User) -> Self:
         return self.filter(labeler=labeler)
 

@@ -55,7 +55,7 @@ def test_tau_is_scipys_on_any_two_orders_with_ties(pairs):
 
 
 def test_only_what_both_have_ordered_is_compared():
-    assert concordance({1: 1, 2: 2, 3: 3}, {2: 1, 3: 2, 9: 1}) == Concordance(1, 0, 0, 0, 0)
+    assert concordance({1: 1, 2: 2, 3: 3}, {2: 1, 3: 2, 9: 1}) == Concordance(1, 0, 0, 0)
 
 
 # Intervals

@@ -28,7 +28,7 @@ def answer(labeler, project, places):
 
 @pytest.fixture
 def make_golds(project, rita, rank_task):
-    def make(count, **options):
+    def make(count, is_practice=False):
         for _ in range(count):
             rank_task(batch="for gold")
             work = next_assignment(rita, project)
@@ -36,7 +36,8 @@ def make_golds(project, rita, rank_task):
                 Placement(completion_id=pk, place=place)
                 for place, pk in enumerate(sorted(work.shown_order), start=1)
             ]
-            make_gold(Ranking.record(assignment=work, placements=placements), **options)
+            gold = make_gold(Ranking.record(assignment=work, placements=placements))
+            gold.use(is_practice)
 
     return make
 

@@ -267,7 +267,8 @@ def test_answers_to_gold_stand_beside_the_right_one_and_skips_say_why(
     rank_task(k=2)
     by_rita = next_assignment(rita, project)
     order = [Placement(completion_id=pk, place=n) for n, pk in enumerate(by_rita.shown_order, 1)]
-    gold = make_gold(Ranking.record(assignment=by_rita, placements=order), is_practice=True)
+    gold = make_gold(Ranking.record(assignment=by_rita, placements=order))
+    gold.use(is_practice=True)
     work = Assignment.objects.create(
         task=gold,
         labeler=alice,
