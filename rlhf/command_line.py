@@ -1,4 +1,4 @@
-"""What the commands share: who asks, which policy, and waiting for runs to end."""
+"""What the commands about runs share: which policy, and waiting for runs to end."""
 
 from __future__ import annotations
 
@@ -7,27 +7,11 @@ from collections.abc import Iterable
 
 from django.core.management.base import CommandError, OutputWrapper
 
-from annotate.models import Membership, Policy, Project, User
+from annotate.models import Policy, Project
 from rlhf.models import Run
 
 LOOK_EVERY = 1.0
 SAY_WAITING_AFTER = 30.0
-
-
-def operator_of(project: Project, name: str | None) -> User:
-    """The operator of this name, or else the project's first."""
-    operators = User.objects.filter(
-        memberships__project=project,
-        memberships__role=Membership.Role.OPERATOR,
-        memberships__state=Membership.State.ACTIVE,
-    )
-    chosen = operators.filter(username=name) if name else operators
-    operator = chosen.order_by("pk").first()
-    if operator is None and name:
-        raise CommandError(f"{name} is no operator of {project}.")
-    if operator is None:
-        raise CommandError(f"{project} has no operator. Give somebody that role first.")
-    return operator
 
 
 def policy_named(project: Project, name: str) -> Policy:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 from annotate.models import Membership
 from annotate.sign_in import login_link
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from annotate.command_line import project_named
 from annotate.models import ApiToken, Project, User
 
 
@@ -26,9 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--revoke", metavar="PREFIX", help="revoke the token that begins so")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        project = Project.objects.filter(slug=options["project"]).first()
-        if project is None:
-            raise CommandError(f"There is no project “{options['project']}”.")
+        project = project_named(options["project"])
         if options["revoke"]:
             return self._revoke(project, options["revoke"])
         user = User.objects.filter(username=options["user"], memberships__project=project).first()

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate import exporting
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 
 
 class Command(BaseCommand):

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate import rows
 from annotate.columns import FIELDS, problems
+from annotate.command_line import member_named, operator_of, project_named
 from annotate.importing import KINDS, ImportFailed, import_labels
-from annotate.models import Membership, Project, User
 from annotate.readers import format_of
 
 SHAPES = (rows.__doc__ or "").strip()
@@ -44,13 +44,13 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         path: Path = options["file"]
-        project = project_named(options["project"])
+        project, by = project_named(options["project"]), options["by"]
         try:
             with path.open("rb") as file:
                 done = import_labels(
                     file,
                     project=project,
-                    by=self._importer(project, options["by"]),
+                    by=member_named(project, by) if by else operator_of(project),
                     kind=options["kind"],
                     format=format_of(path.name),
                     source=path.name[:100],
@@ -64,19 +64,6 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(str(done))
 
-    def _importer(self, project: Project, name: str | None) -> User:
-        members = User.objects.filter(memberships__project=project)
-        operators = members.filter(
-            memberships__project=project, memberships__role=Membership.Role.OPERATOR
-        )
-        chosen = members.filter(username=name) if name else operators
-        importer = chosen.order_by("pk").first()
-        if importer is None and name:
-            raise CommandError(f"There is no {name} in {project}.")
-        if importer is None:
-            raise CommandError(f"{project} has no operator. Say with --by who imports.")
-        return importer
-
 
 def _columns(given: list[str]) -> dict[str, str]:
     columns = dict(each.rpartition("=")[::2] for each in given)
@@ -87,11 +74,3 @@ def _columns(given: list[str]) -> dict[str, str]:
     if wrong := problems(columns.values()):
         raise CommandError(" ".join(wrong))
     return columns
-
-
-def project_named(slug: str) -> Project:
-    project = Project.objects.filter(slug=slug).first()
-    if project is None:
-        known = ", ".join(Project.objects.values_list("slug", flat=True)) or "none yet"
-        raise CommandError(f"There is no project “{slug}”. The projects are: {known}.")
-    return project

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 from rlhf.retention import KEEP_ROUNDS, free_room, room_of
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 from rlhf.models import Document
 from rlhf.models.documents import texts_in
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
-from rlhf.command_line import operator_of, policy_named, wait_for
+from rlhf.command_line import policy_named, wait_for
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round
 from rlhf.plan import plan_round

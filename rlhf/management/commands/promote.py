@@ -5,8 +5,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
-from rlhf.command_line import operator_of, policy_named
+from annotate.command_line import operator_of, project_named
+from rlhf.command_line import policy_named
 from rlhf.promotion import promote, roll_back
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 from rlhf.command_line import policy_named
 from rlhf.models import TrainedPolicy
 

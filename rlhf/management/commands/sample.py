@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import operator_of, project_named
 from annotate.models import Prompt
-from rlhf.command_line import operator_of, policy_named, wait_for
+from rlhf.command_line import policy_named, wait_for
 from rlhf.preflight import NotReady
 from rlhf.reports import headline_of
 from rlhf.rounds import launch_sampling

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotate.management.commands.import_labels import project_named
+from annotate.command_line import project_named
 from annotate.models import User, Withdrawal
 from rlhf.lineage import reach_of
 
