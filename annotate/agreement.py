@@ -60,6 +60,13 @@ def _sign(difference: int) -> int:
     return (difference > 0) - (difference < 0)
 
 
+def share_agreed(orders: Sequence[Order]) -> float | None:
+    """Of the comparisons that any two of these orders make, those they decide alike."""
+    met = [concordance(one, other) for one, other in combinations(orders, 2)]
+    compared = sum(each.compared for each in met)
+    return sum(each.concordant for each in met) / compared if compared else None
+
+
 def wilson(share: float, n: float, z: float = TWO_SIDED_95) -> tuple[float, float]:
     """The score interval of a share out of `n` independent trials (Wilson 1927)."""
     middle = share + z * z / (2 * n)

@@ -24,7 +24,7 @@ from typing import IO, Any
 from django.conf import settings
 from django.db.models import Q
 
-from annotate.agreement import concordance
+from annotate.agreement import share_agreed
 from annotate.models import Demonstration, Feedback, Placement, Policy, Project, Ranking, User
 from annotate.models.feedback import FeedbackQuerySet
 from annotate.models.labels import LabelQuerySet
@@ -253,18 +253,16 @@ def _consensus(export: Export) -> Iterator[Line]:
     for _, group in groupby(related.iterator(CHUNK), key=lambda label: label.prompt_id):
         alike: dict[frozenset[int], list[Ranking]] = {}
         for label in group:
-            alike.setdefault(frozenset(p.completion_id for p in label.placed), []).append(label)
+            alike.setdefault(frozenset(label.places), []).append(label)
         for labels in alike.values():
             yield _agreed(labels)
 
 
 def _agreed(labels: list[Ranking]) -> Line:
-    orders = [{p.completion_id: p.place for p in label.placed} for label in labels]
+    orders = [label.places for label in labels]
     sums = {pk: sum(order[pk] for order in orders) for pk in orders[0]}
     tiers = sorted(set(sums.values()))
     placed = sorted(labels[0].placed, key=lambda p: p.completion.text_hash)
-    met = [concordance(one, other) for one, other in combinations(orders, 2)]
-    compared = sum(each.compared for each in met)
     prompt = labels[0].prompt
     return {
         "prompt": prompt.messages,
@@ -273,7 +271,7 @@ def _agreed(labels: list[Ranking]) -> Line:
         "policies": [p.completion.policy.name for p in placed],
         "finish_reasons": [p.completion.finish_reason for p in placed],
         "labelers": len(labels),
-        "agreement": sum(each.concordant for each in met) / compared if compared else None,
+        "agreement": share_agreed(orders),
         "source": prompt.source,
         "tags": prompt.tags,
     }

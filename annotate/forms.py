@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.models import Assignment, Completion, Placement, PromptFlag, Ranking, Task
-from annotate.models.rankings import arranged
+from annotate.models.rankings import arranged, letter_of
 from feedback_site.prepared import prepared
 
 LONGEST_TEXT = 50_000
@@ -186,8 +186,7 @@ class RatingForm(WorkForm):
             groups = [
                 (name, [flags[each] for each in group]) for name, group in FLAG_GROUPS.items()
             ]
-            letter = chr(ord("A") + index)
-            yield Card(letter, completion, self._options(f"rating_{pk}"), groups, tiers)
+            yield Card(letter_of(index), completion, self._options(f"rating_{pk}"), groups, tiers)
 
     def _options(self, name: str) -> list[Option]:
         """The choices of a field, with what is chosen now: sent, drafted or stored."""
@@ -251,7 +250,7 @@ class RankForm(RatingForm):
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
-        placed = {f"place_{p.completion_id}": p.place for p in label.placed}
+        placed = {f"place_{pk}": place for pk, place in label.places.items()}
         return {**RatingForm.initial_of(label), **placed}
 
 
@@ -290,10 +289,9 @@ class PairForm(RatingForm):
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
-        place = {p.completion_id: p.place for p in label.placed}
         a, b = label.shown_order
         choices = {places: choice for choice, places in PairForm.PLACES.items()}
-        pair = {"choice": choices[place[a], place[b]], "strength": label.strength}
+        pair = {"choice": choices[label.places[a], label.places[b]], "strength": label.strength}
         return {**RatingForm.initial_of(label), **pair}
 
 

@@ -258,7 +258,4 @@ def _order_of(ranking: Ranking, places: Iterable[tuple[int, int]]) -> Order:
 
 def _orders_there(prompt_ids: set[int]) -> set[Order]:
     rankings = Ranking.objects.filter(prompt__in=prompt_ids).prefetch_related("placements")
-    return {
-        _order_of(ranking, ((p.completion_id, p.place) for p in ranking.placements.all()))
-        for ranking in rankings
-    }
+    return {_order_of(ranking, ranking.places.items()) for ranking in rankings}

@@ -98,10 +98,7 @@ def collect_for(kind: str, project: Project, filters: Filters, *, train: dict[st
 
 def agreement_in(rankings: Iterable[Ranking]) -> float | None:
     """How often those who ranked the same prompt prefer the same, 0 to 1."""
-    orders = (
-        (each, {p.completion_id: p.place for p in each.placements.all()}) for each in rankings
-    )
-    share = agreement(Ranked(r.prompt_id, r.labeler_id, places) for r, places in orders).share
+    share = agreement(Ranked(r.prompt_id, r.labeler_id, r.places) for r in rankings).share
     return round(share.value, 4) if share else None
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import QuerySet
 
-from annotate.agreement import concordance
+from annotate.agreement import share_agreed
 from annotate.models.gold import failed_while_hidden, settle_trial
 from annotate.models.work import Assignment, Task
 from feedback_site.prepared import prepared
@@ -64,16 +63,10 @@ def _unreviewed(kind: type[Label]) -> prepared[Any]:
 def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
     if random.Random(f"review/{task.pk}").random() * 100 < task.project.random_review_percent:
         yield Doubt.RANDOM
-    share = _agreement(labels) if task.kind == Task.Kind.RANK else None
+    is_ranked = task.kind == Task.Kind.RANK
+    share = share_agreed([label.places for label in labels]) if is_ranked else None
     if share is not None and share * 100 < task.project.low_agreement_percent:
         yield Doubt.LOW_AGREEMENT
-
-
-def _agreement(rankings: Sequence[Any]) -> float | None:
-    orders = [{p.completion_id: p.place for p in ranking.placed} for ranking in rankings]
-    met = [concordance(one, other) for one, other in combinations(orders, 2)]
-    compared = sum(each.compared for each in met)
-    return sum(each.concordant for each in met) / compared if compared else None
 
 
 def _about(task: Task, label: Any, too_fast: float) -> Iterator[str]:

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from annotate.agreement import Order, concordance
+from annotate.agreement import concordance
 from annotate.models.people import MOST_TO_QUALIFY, Membership
 from annotate.models.work import Assignment, Task
 from annotate.models.work_querysets import TaskQuerySet
@@ -30,7 +30,7 @@ FOR_EVERYBODY = 32_767
 @transaction.atomic
 def make_gold(ranking: Ranking) -> Task:
     """The gold task whose right answer is this ranking; the same one if it is made twice."""
-    order = order_of(ranking)
+    order = ranking.places
     if concordance(order, order).compared == 0:
         raise ValidationError("This ranking prefers nothing to anything, so it cannot be gold.")
     task, is_new = Task.objects.get_or_create(
@@ -48,10 +48,6 @@ def make_gold(ranking: Ranking) -> Task:
     return task
 
 
-def order_of(ranking: Ranking) -> Order:
-    return {placed.completion_id: placed.place for placed in ranking.placed}
-
-
 def compare_with_gold(answers: Iterable[Assignment]) -> list[tuple[int, int]]:
     """For each answer to a gold task, from `with_gold`: on how many of the comparisons that the
     gold decides it is of the same opinion, and how many those are. A tie is not, nor is a skip."""
@@ -60,11 +56,11 @@ def compare_with_gold(answers: Iterable[Assignment]) -> list[tuple[int, int]]:
 
 def _compare(answer: Assignment) -> tuple[int, int]:
     assert answer.task.gold
-    gold = order_of(answer.task.gold)
+    gold = answer.task.gold.places
     label = answer.label
     if label is None or not answer.is_submitted:
         return 0, concordance(gold, gold).compared
-    met = concordance(gold, order_of(label))  # type: ignore[arg-type]
+    met = concordance(gold, label.places)  # type: ignore[union-attr]
     return met.concordant, met.compared + met.tied_in_second
 
 

@@ -15,6 +15,11 @@ from annotate.models.policies import Completion
 from annotate.models.work import Assignment
 
 
+def letter_of(index: int) -> str:
+    """0 → A, 1 → B: the name of a completion whose origin is hidden."""
+    return chr(ord("A") + index)
+
+
 class Ranking(Label):
     """One labeler's order over 2..K completions."""
 
@@ -56,13 +61,18 @@ class Ranking(Label):
         return list(self.placements.all()) if self.pk else self._unsaved
 
     @property
+    def places(self) -> dict[int, int]:
+        """Completion id → place, the best first."""
+        return {each.completion_id: each.place for each in self.placed}
+
+    @property
     def tiers(self) -> list[list[str]]:
         """The letters of the completions, best tier first: [["B"], ["A", "C"]]."""
         placed = self.placed
         order = self.shown_order or sorted(p.completion_id for p in placed)
         tiers: dict[int, list[str]] = {}
         for placement in sorted(placed, key=lambda p: (p.place, order.index(p.completion_id))):
-            letter = chr(ord("A") + order.index(placement.completion_id))
+            letter = letter_of(order.index(placement.completion_id))
             tiers.setdefault(placement.place, []).append(letter)
         return list(tiers.values())
 
@@ -93,8 +103,7 @@ class Ranking(Label):
     @property
     def is_clear_choice(self) -> bool:
         """Two completions, one of them better: the only case in which a strength makes sense."""
-        places = [p.place for p in self.placed]
-        return self.outcome == self.Outcome.RANKED and sorted(places) == [1, 2]
+        return self.outcome == self.Outcome.RANKED and sorted(self.places.values()) == [1, 2]
 
     def _copy(self) -> Ranking:
         copy = super()._copy()
@@ -157,7 +166,7 @@ def arranged(
 ) -> list[Placement]:
     """The placements with their places made dense (1, 2, 2, 3), best first. Every completion shown
     must have one; where all are bad, those left out share the last place."""
-    name = {pk: chr(ord("A") + index) for index, pk in enumerate(shown_order)}
+    name = {pk: letter_of(index) for index, pk in enumerate(shown_order)}
     ids = [p.completion_id for p in placements]
     foreign = sorted({str(pk) for pk in ids if pk not in name})
     twice = sorted({name[pk] for pk in ids if pk in name and ids.count(pk) > 1})

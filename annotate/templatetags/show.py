@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from annotate import render
+from annotate.models.rankings import letter_of
 
 register = template.Library()
 
@@ -50,8 +51,7 @@ def beside(these: Iterable[Any], those: Iterable[Any]) -> list[tuple[Any, Any]]:
 
 @register.filter
 def letter(index: int) -> str:
-    """0 → A, 1 → B: the name of a completion whose origin is hidden."""
-    return chr(ord("A") + int(index))
+    return letter_of(int(index))
 
 
 @register.filter

@@ -16,7 +16,7 @@ from annotate.access import Request, Role, assignment_for, membership_for, pract
 from annotate.agreement import concordance
 from annotate.forms import FlagForm, SkipForm, WorkForm, form_class_for
 from annotate.models import Assignment, Demonstration, Project, PromptFlag, Ranking, Task, User
-from annotate.models.gold import Qualification, order_of, qualification_of
+from annotate.models.gold import Qualification, qualification_of
 from annotate.models.labels import Conflict
 from annotate.models.work import UNDO_WINDOW
 from annotate.paging import page_of
@@ -150,7 +150,7 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
 def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """A practised ranking beside the right one."""
     work = practice_for(request.user, slug, assignment_id)
-    gold, own = order_of(work.task.gold), order_of(work.label)
+    gold, own = work.task.gold.places, work.label.places
     completions = work.task.completions.in_bulk(work.shown_order)
     rows = [(completions[pk], own[pk], gold[pk]) for pk in work.shown_order]
     context = {"work": work, "rows": rows, "met": concordance(gold, own)}

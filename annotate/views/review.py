@@ -16,7 +16,6 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request, Role, project_for, review_for
 from annotate.diff import changes
 from annotate.models import Assignment, Completion, Placement, Ranking, Review, Task
-from annotate.models.gold import order_of
 from annotate.models.labels import Conflict
 from annotate.models.reviews import labels_under_review
 from annotate.queue import next_assignment
@@ -138,7 +137,7 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
     rankings: list[Ranking] = list(form.labels)
     places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
     subject = form.assignment.task.subject
-    gold = order_of(subject.gold) if subject and subject.gold else {}
+    gold = subject.gold.places if subject and subject.gold else {}
     rows = []
     for completion in form.completions:
         placed = [of_one[completion.pk] for of_one in places]
@@ -155,10 +154,10 @@ def _decision(work: Assignment) -> dict[str, Any]:
     """Who had said what, and what became of it. `rows`: each completion with its places."""
     said = work.reviews.select_related("demonstration__labeler", "ranking__labeler")
     reviews = list(said.prefetch_related("ranking__placements"))
-    places = [order_of(review.ranking) for review in reviews if review.ranking]
+    places = [review.ranking.places for review in reviews if review.ranking]
     own = work.label
     if isinstance(own, Ranking):
-        places.append(order_of(own))
+        places.append(own.places)
     completions = work.task.completions.in_bulk(work.shown_order)
     shown = [completions[pk] for pk in work.shown_order]
     rows = [(completion, [of_one[completion.pk] for of_one in places]) for completion in shown]
