@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
+from annotate.ids import id_in
 from annotate.models import (
     Assignment,
     Conversation,
@@ -139,8 +140,7 @@ def ranking_for(user: User, slug: str, ranking_id: str) -> Ranking:
     """A ranking in force that a lead may make gold."""
     project = project_for(user, slug, Role.REVIEWER)
     ranked = Ranking.objects.of_project(project).current().select_related("prompt")
-    number = int(ranking_id) if ranking_id.isascii() and ranking_id.isdigit() else 0
-    return _found(ranked.filter(pk=min(number, 2**62)).first())
+    return _found(ranked.filter(pk=id_in(ranking_id) or 0).first())
 
 
 def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:

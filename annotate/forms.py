@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.functional import cached_property
 
+from annotate.ids import id_in
 from annotate.models import Assignment, Completion, Placement, PromptFlag, Ranking, Task
 from annotate.models.rankings import arranged, letter_of
 from feedback_site.prepared import prepared
@@ -339,6 +340,7 @@ def without_nul(value: Any) -> Any:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    number = id_in(text)
+    if number is None:
         raise ValidationError(f"{text[:20]!r} is not a number.")
-    return int(text)
+    return number

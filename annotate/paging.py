@@ -9,9 +9,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from annotate.ids import id_in
+
 PAGE_SIZE = 50
 COUNTED = 10_000  # beyond that, a list says "10,000+" and the database counts no further
-LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def page_of(
     rows: QuerySet[Any], asked: Mapping[str, Any], *, size: int = PAGE_SIZE, newest_first: bool
 ) -> Page:
     """The page after the row `asked["after"]` or before `asked["before"]`; else the first."""
-    after, before = _id(asked.get("after")), _id(asked.get("before"))
+    after, before = id_in(asked.get("after")), id_in(asked.get("before"))
     onward, order = ("lt", "-pk") if newest_first else ("gt", "pk")
     if before is not None:
         back = "gt" if onward == "lt" else "lt"
@@ -52,8 +53,3 @@ def counted(rows: QuerySet[Any]) -> str:
     """How many there are, in words: "1,234", or "10,000+"."""
     count = rows.order_by()[: COUNTED + 1].count()
     return f"{count:,}" if count <= COUNTED else f"{COUNTED:,}+"
-
-
-def _id(text: str | None) -> int | None:
-    is_id = text and text.isascii() and text.isdigit() and int(text) <= LARGEST_ID
-    return int(text) if text and is_id else None

@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from annotate.forms import LONGEST_TEXT, Text
+from annotate.ids import id_in
 from annotate.models import Assignment, Completion, Demonstration, Placement, Ranking, Review, Task
 from annotate.models.labels import Label
 from annotate.models.rankings import arranged
@@ -71,7 +72,7 @@ class ReviewForm(forms.Form):
         chosen = {"accept": Verdict.ACCEPTED, "own": Verdict.EXCLUDED, "pick": Verdict.ACCEPTED}
         chosen |= {"send_back": Verdict.SENT_BACK, "exclude": Verdict.EXCLUDED}
         others = Verdict.EXCLUDED if act == "pick" else Verdict.ACCEPTED
-        seen = [int(pk) for pk in self.cleaned_data["seen"].split() if pk.isdigit()]
+        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
         return {
             pk: chosen[act] if number in (0, place) else others
             for place, pk in enumerate(seen, start=1)

@@ -18,6 +18,7 @@ from django.db.models import Exists, Func, Q, Value
 from django.db.models.functions import Cast, Lower, Now, Replace
 from django.db.models.functions.text import MD5
 
+from annotate.ids import id_in
 from annotate.models.people import Project, User
 
 Messages = list[dict[str, str]]
@@ -123,8 +124,7 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
         """Those of these ids."""
-        named = [int(each) for each in ids if each.isascii() and each.isdigit() and len(each) < 19]
-        return self.filter(pk__in=named)
+        return self.filter(pk__in={id_in(each) for each in ids} - {None})
 
     def tag(self, name: str) -> int:
         """Gives each this tag; returns how many did not have it."""

@@ -11,6 +11,7 @@ from typing import IO, BinaryIO, Self
 from django.db import models, transaction
 from django.db.models.functions import Now
 
+from annotate.ids import id_in
 from annotate.models.people import Project, User
 
 PART = 2**20
@@ -23,9 +24,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
     def pasted(self, number: str) -> Upload | None:
         """The pasted lines of this number, unless they are too many for a page to hold."""
-        is_number = number.isascii() and number.isdigit() and len(number) < 19
-        pasted = self.filter(name="", size__lte=PART, pk=number) if is_number else self.none()
-        return pasted.first()
+        return self.filter(name="", size__lte=PART, pk=id_in(number)).first()
 
     def stale(self) -> Self:
         return self.filter(created_at__lt=Now() - KEPT)

@@ -13,6 +13,7 @@ from annotate import quality
 from annotate.access import MAY_ACT_AS, Request, Role, ended_work_for, member_for, project_for
 from annotate.agreement import agreement
 from annotate.answers import at_odds, met_on, side_by_side
+from annotate.ids import id_in
 from annotate.models import Assignment, Membership, Ranking, Task
 from annotate.models.gold import qualification_of
 from annotate.paging import page_of
@@ -43,9 +44,7 @@ def guests(request: Request, slug: str) -> HttpResponse:
     """New guests, with the thumbs that wait for a look."""
     project = project_for(request.user, slug, Role.REVIEWER)
     if request.method == "POST":
-        number = request.POST.get("member", "")
-        member = member_for(request.user, slug, int(number) if number.isdecimal() else 0)
-        _act(request, member)
+        _act(request, member_for(request.user, slug, id_in(request.POST.get("member")) or 0))
         return redirect("labelers_guests", slug)
     context = {"project": project, "newcomers": quality.newcomers(project)}
     return render(request, "annotate/guests.html", context)

@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, may_make_links_for, member_for, project_for
+from annotate.ids import id_in
 from annotate.models import Membership, Project, User
 from annotate.paging import counted, page_of
 from annotate.sign_in import login_link
@@ -99,9 +100,7 @@ def _invited(operator: User, people: list[User]) -> list[Invited]:
 
 
 def _member(request: Request, slug: str) -> Membership:
-    number = request.POST.get("member", "")
-    is_number = number.isascii() and number.isdigit() and len(number) < 19
-    return member_for(request.user, slug, int(number) if is_number else 0)
+    return member_for(request.user, slug, id_in(request.POST.get("member")) or 0)
 
 
 def _change_role(request: Request, member: Membership) -> None:

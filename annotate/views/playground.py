@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate import inference
 from annotate.access import Request, Role, grid_for, policy_for, project_for
 from annotate.forms import Text
+from annotate.ids import id_in
 from annotate.inference import InferenceError
 from annotate.models import Grid, Policy, Project
 from annotate.models.playground import MOST_COLUMNS, MOST_PROMPTS, Column
@@ -139,12 +140,12 @@ def playground(request: Request, slug: str) -> HttpResponse:
 
 def _filled_in(request: Request, project: Project) -> tuple[PromptsForm, list[ColumnForm]]:
     prompts, columns = "", []
-    if earlier := _numbered(request, "grid"):
+    if earlier := id_in(request.GET.get("grid")):
         grid = grid_for(request.user, project.slug, earlier)
         prompts = "\n\n".join(grid.prompts)
         columns = [{**column, "few_shot": text_of(column["few_shot"])} for column in grid.columns]
     else:
-        named = _numbered(request, "policy")
+        named = id_in(request.GET.get("policy"))
         chosen = policy_for(request.user, project.slug, named) if named else None
         chosen = chosen or project.policies.live().first()
         columns = [_words_of(chosen)] * 2 if chosen else []
@@ -153,11 +154,6 @@ def _filled_in(request: Request, project: Project) -> tuple[PromptsForm, list[Co
         for i in range(MOST_COLUMNS)
     ]
     return PromptsForm(initial={"prompts": prompts}), forms_
-
-
-def _numbered(request: Request, name: str) -> int | None:
-    value = request.GET.get(name, "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
 def _words_of(policy: Policy) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate import exporting
 from annotate.access import Request, Role, project_for, prompt_for
+from annotate.ids import id_in
 from annotate.models import Feedback, Project, Prompt, PromptFlag, Task
 from annotate.models.prompts import PromptQuerySet
 from annotate.paging import counted, page_of
@@ -176,8 +177,8 @@ def mark(request: Request, slug: str) -> HttpResponse:
 
 def _back(request: Request, slug: str) -> HttpResponse:
     """To the page of the one prompt the act was about, or to the list as it was filtered."""
-    if (only := request.POST.get("only", "")).isdecimal():
-        return redirect("prompts_one", slug, int(only))
+    if only := id_in(request.POST.get("only")):
+        return redirect("prompts_one", slug, only)
     asked = {n: v for n in PromptFilter.base_fields if (v := request.POST.get(n, ""))}
     address = reverse("prompts", args=[slug])
     return redirect(f"{address}?{urlencode(asked)}" if asked else address)

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, policy_for, project_for
+from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
 from rlhf.descent import stale_in
 from rlhf.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
@@ -94,8 +95,7 @@ def policies_decisions(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def policies_roll_back(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.OPERATOR)
-    seen = request.POST.get("to", "")
-    to = int(seen) if seen.isdecimal() else None
+    to = id_in(request.POST.get("to"))
     live = project.policies.live().first()
     return _decide(request, project, live, partial(roll_back, project, by=request.user, to=to))
 

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
+from annotate.ids import id_in
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.charts import CHARTS, figures_of
@@ -90,8 +91,8 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         form = RoundForm(project, request.POST, size=size, stages=stages)
         return form, FiltersForm(project, request.POST)
     given = request.GET
-    if (like := given.get("like", "")).isdecimal():
-        settings = settings_of(round_for(request.user, project.slug, int(like)))
+    if (like := id_in(given.get("like"))) is not None:
+        settings = settings_of(round_for(request.user, project.slug, like))
         size, stages, filters = settings["recipe"], settings["stages"], settings["filters"]
         initial = {**settings, **in_fields(settings["overrides"]), "note": f"Like Round {like}"}
         form = RoundForm(project, initial=initial, size=size, stages=stages)
