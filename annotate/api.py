@@ -41,9 +41,8 @@ from annotate.api_access import (
 )
 from annotate.models import ApiToken, Conversation, Feedback, Message, Policy
 from annotate.models.chat import NoLivePolicy
-from annotate.models.prompts import validate_messages
+from annotate.models.prompts import LONGEST_PROMPT, validate_messages
 
-LONGEST_PROMPT = 32_000  # characters, all messages together
 LIVE = "live"
 
 

@@ -16,10 +16,10 @@ from django.utils.functional import cached_property
 
 from annotate.ids import id_in
 from annotate.models import Assignment, Completion, Placement, PromptFlag, Ranking, Task
+from annotate.models.labels import LONGEST_ANSWER
 from annotate.models.rankings import arranged, letter_of
 from feedback_site.prepared import prepared
 
-LONGEST_TEXT = 50_000
 LONGEST_DAY = 24 * 3600
 Flag = Placement.Flag
 FLAG_GROUPS = {
@@ -98,7 +98,7 @@ class WriteForm(WorkForm):
         rows=16,
         attrs={"autofocus": True},
         label="Your answer",
-        max_length=LONGEST_TEXT,
+        max_length=LONGEST_ANSWER,
         error_messages={"required": "Write an answer first, or skip the task."},
     )
 

@@ -8,10 +8,10 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from annotate.forms import LONGEST_TEXT, Text
+from annotate.forms import Text
 from annotate.ids import id_in
 from annotate.models import Assignment, Completion, Demonstration, Placement, Ranking, Review, Task
-from annotate.models.labels import Label
+from annotate.models.labels import LONGEST_ANSWER, Label
 from annotate.models.rankings import arranged
 
 Verdict = Review.Verdict
@@ -132,7 +132,7 @@ class DemonstrationReviewForm(ReviewForm):
     text = Text(
         rows=12,
         required=False,
-        max_length=LONGEST_TEXT,
+        max_length=LONGEST_ANSWER,
         label="The answer as you would have it",
     )
 

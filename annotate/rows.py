@@ -21,10 +21,9 @@ from django.utils import timezone
 
 from annotate import values
 from annotate.models import Feedback, Placement, Prompt, Ranking
-from annotate.models.prompts import Messages, validate_messages
+from annotate.models.prompts import LONGEST_PROMPT, Messages, validate_messages
 from annotate.values import BadRow, Raw
 
-LONGEST_PROMPT = 32_000  # characters of all its messages
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
 HASH = re.compile("[0-9a-f]{64}")
 UNNAMED = "imported"  # the policy of a completion that does not say who said it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-LONGEST_TEXT = 50_000  # of an answer, as much as a labeler may write
+from annotate.models.labels import LONGEST_ANSWER
 
 Raw = dict[str, Any]
 
@@ -15,7 +15,7 @@ class BadRow(ValueError):
 
 
 def text(
-    value: Any, name: str, *, limit: int | None = LONGEST_TEXT, may_be_empty: bool = False
+    value: Any, name: str, *, limit: int | None = LONGEST_ANSWER, may_be_empty: bool = False
 ) -> str:
     if not isinstance(value, str):
         raise BadRow(f"“{name}” must be a text, not {short(value)}.")

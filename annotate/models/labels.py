@@ -23,6 +23,8 @@ from annotate.models.prompts import Prompt
 from annotate.models.work import UNDO_WINDOW, Assignment, Task
 from feedback_site.prepared import prepared
 
+LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
+
 
 class Conflict(Exception):
     """What was sent contradicts what is stored; `stored` is the label in force, nothing changed."""

@@ -26,6 +26,7 @@ Messages = list[dict[str, str]]
 SEARCH_CONFIG = "english"
 SAMPLE = 2000  # prompts from which tags and sources are suggested
 ROLES = ("system", "user", "assistant")
+LONGEST_PROMPT = 32_000  # characters of all its messages, wherever they are written
 
 
 def validate_messages(messages: Any) -> None:

@@ -13,12 +13,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, membership_for, project_for
-from annotate.forms import LONGEST_TEXT, Text, without_nul
+from annotate.forms import Text, without_nul
 from annotate.models import Membership, Project, Prompt, PromptDraft
 from annotate.models.gold import qualification_of
+from annotate.models.labels import LONGEST_ANSWER
+from annotate.models.prompts import LONGEST_PROMPT
 from annotate.models.writing import Asked, few_shot, plain, write_prompts
 from annotate.paging import page_of
-from annotate.rows import LONGEST_PROMPT
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 10
 Kind = Prompt.Kind
@@ -35,7 +36,7 @@ class PlainForm(forms.Form):
         rows=8,
         label="What you would answer",
         required=False,
-        max_length=LONGEST_TEXT,
+        max_length=LONGEST_ANSWER,
         help_text="If you like. It becomes a demonstration, to be found in My work.",
     )
 
