@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
 from annotate.models import Policy, Project, Prompt, User
@@ -81,9 +82,7 @@ class RoundForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.size, self.chosen = size, in_order(stages)
         self.bases = project.policies.with_weights().order_by("pk")
-        field = self.fields["base"]
-        assert isinstance(field, forms.ModelChoiceField)
-        field.queryset, field.empty_label = self.bases, None
+        _offer(self.fields["base"], self.bases).empty_label = None
         self.fields.update(_recipe_fields(size, self.chosen))
 
     @property
@@ -196,9 +195,8 @@ class FiltersForm(forms.Form):
         assert isinstance(tags, forms.MultipleChoiceField)
         tags.choices = [(tag, tag) for tag in project.prompts.all().tags()]
         for name in ("labelers", "held_out_labelers"):
-            field = self.fields[name]
-            assert isinstance(field, forms.ModelMultipleChoiceField)
-            field.queryset = User.objects.filter(memberships__project=project).order_by("username")
+            people = User.objects.filter(memberships__project=project).order_by("username")
+            _offer(self.fields[name], people)
         for name in ("since", "until", "policies_since"):
             widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
             self.fields[name].widget = widget
@@ -229,6 +227,12 @@ class FiltersForm(forms.Form):
         )
 
 
+def _offer(field: forms.Field, choices: QuerySet[Any]) -> forms.ModelChoiceField:
+    assert isinstance(field, forms.ModelChoiceField)
+    field.queryset = choices
+    return field
+
+
 def _ids(people: Iterable[User]) -> tuple[int, ...]:
     return tuple(sorted(person.pk for person in people))
 
@@ -254,9 +258,7 @@ class SamplingForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        policies = self.fields["policies"]
-        assert isinstance(policies, forms.ModelMultipleChoiceField)
-        policies.queryset = project.policies.with_weights()
+        _offer(self.fields["policies"], project.policies.with_weights())
         self.project = project
 
     def prompts(self) -> list[Prompt]:
@@ -281,9 +283,7 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        policies = self.fields["compared"]
-        assert isinstance(policies, forms.ModelMultipleChoiceField)
-        policies.queryset = project.policies.with_weights()
+        _offer(self.fields["compared"], project.policies.with_weights())
 
 
 class DocumentsForm(forms.Form):
@@ -339,9 +339,7 @@ class ScorecardForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["policies"]
-        assert isinstance(field, forms.ModelMultipleChoiceField)
-        field.queryset = project.policies.with_weights()
+        _offer(self.fields["policies"], project.policies.with_weights())
 
 
 class DecisionForm(forms.Form):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -172,10 +173,9 @@ class Project(models.Model):
     @transaction.atomic
     def admit(self, *, name: str, role: str) -> User:
         """Makes `name` a member. A new person has no password, and comes in by a sign-in link."""
-        person, is_new = User.objects.get_or_create(username=name)
-        if is_new:
-            person.set_unusable_password()
-            person.save(update_fields=["password"])
+        person, _ = User.objects.get_or_create(
+            username=name, defaults={"password": make_password(None)}
+        )
         self.memberships.update_or_create(user=person, defaults={"role": role})
         return person
 
@@ -197,11 +197,14 @@ class Project(models.Model):
             return member
         labeler, is_new = User.objects.get_or_create(
             username=f"{self.slug}:{name}",
-            defaults={"is_active": False, "is_simulated": simulated, "first_name": name},
+            defaults={
+                "is_active": False,
+                "is_simulated": simulated,
+                "first_name": name,
+                "password": make_password(None),
+            },
         )
         if is_new:
-            labeler.set_unusable_password()
-            labeler.save(update_fields=["password"])
             paused, role = Membership.State.PAUSED, Membership.Role.LABELER
             self.memberships.create(user=labeler, role=role, state=paused)
         return labeler

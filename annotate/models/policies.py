@@ -134,29 +134,24 @@ class Policy(models.Model):
             rest[-1] = {**rest[-1], "content": asked}
         return [*system, *self.few_shot, *rest]
 
-    @transaction.atomic
     def go_challenge(self) -> Policy | None:
         """Makes this the project's challenger, and returns the one it takes over from."""
-        Project.objects.select_for_update().get(pk=self.project_id)
-        previous = Policy.objects.challenger().filter(project=self.project_id).first()
-        if previous == self:
-            return None
-        if previous:
-            Policy.objects.filter(pk=previous.pk).update(state=self.State.CANDIDATE)
-        Policy.objects.filter(pk=self.pk).update(state=self.State.CHALLENGER)
-        self.refresh_from_db()
-        return previous
+        return self._take_over(self.State.CHALLENGER, leaving=self.State.CANDIDATE)
 
-    @transaction.atomic
     def go_live(self) -> Policy | None:
         """Makes this the project's live policy, and returns the one it takes over from."""
+        return self._take_over(self.State.LIVE, leaving=self.State.RETIRED)
+
+    @transaction.atomic
+    def _take_over(self, state: State, *, leaving: State) -> Policy | None:
+        """A state that one policy of a project is in; `leaving`: what the one before it becomes."""
         Project.objects.select_for_update().get(pk=self.project_id)
-        previous = Policy.objects.live().filter(project=self.project_id).first()
+        previous = Policy.objects.filter(project=self.project_id, state=state).first()
         if previous == self:
             return None
         if previous:
-            Policy.objects.filter(pk=previous.pk).update(state=self.State.RETIRED)
-        Policy.objects.filter(pk=self.pk).update(state=self.State.LIVE)
+            Policy.objects.filter(pk=previous.pk).update(state=leaving)
+        Policy.objects.filter(pk=self.pk).update(state=state)
         self.refresh_from_db()
         return previous
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise
 
+from django.contrib.auth.hashers import make_password
+
 from annotate.models import Completion, Membership, Placement, Project, Ranking, Task, User
 from annotate.queue import next_assignment
 
@@ -29,10 +31,8 @@ def gold_score(completion: Completion) -> float:
 
 def hire(project: Project, name: str, role: str = Membership.Role.LABELER) -> User:
     """A simulated person of this project; without a password, for nobody is there to type it."""
-    person, is_new = User.objects.get_or_create(username=name, defaults={"is_simulated": True})
-    if is_new:
-        person.set_unusable_password()
-        person.save(update_fields=["password"])
+    nobody = {"is_simulated": True, "password": make_password(None)}
+    person, _ = User.objects.get_or_create(username=name, defaults=nobody)
     assert person.is_simulated, f"{name} is a person"
     project.memberships.get_or_create(user=person, defaults={"role": role})
     return person
