@@ -35,7 +35,7 @@ def wait_for(runs: Iterable[Run], out: OutputWrapper) -> None:
 
 def _follow(run: Run, out: OutputWrapper) -> None:
     said, started = "", time.monotonic()
-    while not (run.is_over or run.state == Run.State.PAUSED):
+    while not run.stands_still:
         line = f"{run}: {run.get_state_display()}"
         if run.state == Run.State.RUNNING and run.total_steps:
             line += f", step {run.step} of {run.total_steps}"

@@ -76,8 +76,7 @@ class RoundReport:
 
     @property
     def is_over(self) -> bool:
-        """Nothing happens any more unless somebody resumes it."""
-        return self.state in (*Run.ENDED, State.PAUSED)
+        return self.current.stands_still
 
     @property
     def may_cancel(self) -> bool:
@@ -90,7 +89,7 @@ class RoundReport:
 
     @property
     def may_resume(self) -> bool:
-        return self.state in (State.FAILED, State.CANCELLED, State.PAUSED)
+        return self.state in Run.RESUMABLE
 
     @property
     def seconds(self) -> float | None:

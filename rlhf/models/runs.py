@@ -132,6 +132,7 @@ class Run(models.Model):
         PAUSED = "paused"
 
     ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+    RESUMABLE = (State.PAUSED, State.FAILED, State.CANCELLED)
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="runs")
     round = models.ForeignKey(Round, models.CASCADE, null=True, related_name="runs")
@@ -200,6 +201,11 @@ class Run(models.Model):
     @property
     def is_over(self) -> bool:
         return self.state in self.ENDED
+
+    @property
+    def stands_still(self) -> bool:
+        """Nothing happens any more unless somebody resumes it."""
+        return self.is_over or self.state == self.State.PAUSED
 
     @property
     def seconds(self) -> float | None:
@@ -286,7 +292,7 @@ class Run(models.Model):
         """Puts a run that stopped early back in the queue; it goes on from its last checkpoint."""
         return self._move(
             to=self.State.QUEUED,
-            come_from=(self.State.PAUSED, self.State.FAILED, self.State.CANCELLED),
+            come_from=self.RESUMABLE,
             reason="",
             log_tail="",
             cancel_requested=False,

@@ -33,7 +33,7 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
         "headline": headline_of(run),
         "about": about(run),
         "place": run.place_in_queue(),
-        "may_resume": run.state in (Run.State.FAILED, Run.State.CANCELLED, Run.State.PAUSED),
+        "may_resume": run.state in Run.RESUMABLE,
         "log": log_of(run),
     }
     return render(request, template, context)
@@ -50,7 +50,7 @@ def rounds_metrics(request: Request, slug: str, run_id: int) -> JsonResponse:
     return JsonResponse(
         {
             "state": run.state,
-            "over": run.is_over or run.state == Run.State.PAUSED,
+            "over": run.stands_still,
             "step": run.step,
             "total_steps": run.total_steps,
             "rows": rows_of(run, after=after),
