@@ -89,7 +89,7 @@ def check_rankings(tally: Tally) -> Iterator[Finding]:
     if contradictory:
         message = (
             f"{contradictory} comparisons contradict one by the same person. Look at their work "
-            "(People), and exclude those who only click."
+            "(Labelers), and exclude those who only click."
         )
         yield Finding("contradictory_comparisons", message)
     if torn:

@@ -48,7 +48,7 @@ class Kind:
 
 
 def prepare(lease: Lease) -> Config:
-    """The trainer's config, also written above the attempt's folder."""
+    """The trainer's config. What it names lies in DATA_DIR by now."""
     config = KINDS[lease.run.kind].prepare(lease)
     return {**config, "seed": lease.run.seed, "code_version": __version__}
 

@@ -1,12 +1,24 @@
 """What the docs promise is what the code has."""
 
 import re
+import shlex
 from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
 
 import feedback_site
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+COMMANDS = sorted(
+    {
+        command.strip()
+        for file in DOCS
+        for command in re.findall(r"python manage\.py ([^`\n]+)", file.read_text())
+    }
+)
 
 
 def settings_read_from_the_environment() -> set[str]:
@@ -50,6 +62,14 @@ def test_every_file_of_the_annotated_tree_exists():
 
 
 def test_every_link_into_the_repository_leads_somewhere():
-    for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for file in DOCS:
         for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", file.read_text()):
             assert (file.parent / target.split("#")[0]).exists(), f"{file.name}: {target}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_docs_is_understood(command):
+    name, *arguments = shlex.split(command)
+    parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+    parser.called_from_command_line = False  # a word it does not know raises, and does not exit
+    parser.parse_args(arguments)

@@ -33,7 +33,9 @@ class Command(BaseCommand):
             help=f"Of {', '.join(STAGES)}; else {','.join(DEFAULT_STAGES)}, or that round's.",
         )
         parser.add_argument(
-            "--base", metavar="NAME", help="The policy to start from; else the oldest base model."
+            "--base",
+            metavar="NAME",
+            help="The policy to start from; else the oldest with weights, or that round's.",
         )
         parser.add_argument("--by", metavar="USER", help="Who launches; else the first operator.")
         parser.add_argument("--seed", type=int)
