@@ -50,7 +50,9 @@ class RoundForm(forms.Form):
         error_messages={"required": "Choose what to train: at least one stage."},
     )
     recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
-    note = forms.CharField(max_length=300, required=False)
+    note = forms.CharField(
+        max_length=300, required=False, help_text="For those who look at the round later."
+    )
     follows = forms.IntegerField(min_value=0, required=False, widget=forms.HiddenInput)
     ask_people = forms.IntegerField(
         label="People compare",

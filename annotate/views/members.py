@@ -23,7 +23,7 @@ MOST_AT_ONCE = 50
 class InviteForm(forms.Form):
     names = forms.CharField(
         label="Names",
-        widget=forms.Textarea({"rows": 3, "aria-describedby": "id_names_helptext"}),
+        widget=forms.Textarea({"rows": 3}),
         help_text="One a line: letters, digits and @ . + - _, without spaces.",
     )
     role = forms.ChoiceField(choices=Role.choices, initial=Role.LABELER)

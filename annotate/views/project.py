@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django import forms
 from django.conf import settings as django_settings
@@ -68,12 +68,6 @@ class SettingsForm(forms.ModelForm):
         fields = tuple(name for names in GROUPS.values() for name in names)
         widgets: ClassVar = {"use_cases": forms.Textarea(attrs={"rows": 4})}
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, field in self.fields.items():
-            if field.help_text:
-                field.widget.attrs["aria-describedby"] = f"id_{name}_helptext"
-
     def clean_use_cases(self) -> str:
         lines = [line.strip() for line in self.cleaned_data["use_cases"].splitlines()]
         if too_long := [line for line in lines if len(line) > LONGEST_TAG]:
@@ -91,7 +85,6 @@ class SettingsForm(forms.ModelForm):
 class GuidelineForm(forms.Form):
     text = Text(
         rows=18,
-        attrs={"aria-describedby": "id_text_helptext"},
         label="Guideline",
         max_length=LONGEST_GUIDELINE,
         help_text="Markdown. Everybody reads and acknowledges a new version before the next task.",

@@ -30,7 +30,7 @@ for number in range(4):
         )
         places = [Placement(completion_id=pk, place=n) for n, pk in enumerate(order, start=1)]
         ranked = Ranking.record(assignment=work, placements=places, reason="Short is best.")
-        make_gold(ranked, is_practice=number == 0)
+        make_gold(ranked).use(is_practice=number == 0)
 """
 
 
