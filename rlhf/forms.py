@@ -42,7 +42,9 @@ class RoundForm(forms.Form):
     keeps the recipe's value."""
 
     base = forms.ModelChoiceField(
-        Policy.objects.none(), help_text="Its weights are where the first stage starts."
+        Policy.objects.none(),
+        label="Base policy",
+        help_text="Its weights are where the first stage starts.",
     )
     stages = forms.MultipleChoiceField(
         choices=[(kind.value, STAGE_NAMES[kind]) for kind in STAGES],

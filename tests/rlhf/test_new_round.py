@@ -1,5 +1,7 @@
 """New round: what is chosen there, and what comes back."""
 
+import re
+
 import pytest
 
 from rlhf.models import Round, Run
@@ -78,3 +80,12 @@ def test_the_counts_follow_the_filters_and_the_round_learns_by_them(
     assert round.runs.get(kind=Run.Kind.EVALUATE).config["ask_people"] == 7
     refused = client.post(address, {**chosen, "since": "yesterday"})
     assert refused.status_code == 422 and "Enter a valid date/time" in refused.content.decode()
+
+
+@pytest.mark.parametrize(
+    "page", ["rounds/new", "policies/sample", "evaluation", "suites/edit", "gate", "documents"]
+)
+def test_the_hint_that_a_field_names_is_there(project, base, browse, olga, page):
+    html = browse(olga).get(f"/p/cooking/{page}/").content.decode()
+    named = re.findall(r'aria-describedby="([^"]+)"', html)
+    assert named and set(named) <= set(re.findall(r' id="([^"]+)"', html))
