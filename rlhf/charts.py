@@ -22,69 +22,35 @@ class Chart:
     unit: str
     series: tuple[Series, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+def _both(metric: str) -> tuple[Series, ...]:
+    return Series("training", metric), Series("held out", metric, "test")
 
 
+LOSS, ACCURACY = _both("loss"), _both("reward/accuracy")
+COMPARISONS = "share of comparisons"
 CHARTS: dict[str, tuple[Chart, ...]] = {
-    Run.Kind.PRETRAIN: (
-        Chart(
-            "Pre-training loss",
-            "nats a token",
-            (Series("training", "loss"), Series("held out", "loss", "test")),
-        ),
-    ),
-    Run.Kind.SFT: (
-        Chart(
-            "SFT loss",
-            "nats a token",
-            (Series("training", "loss"), Series("held out", "loss", "test")),
-        ),
-    ),
+    Run.Kind.PRETRAIN: (Chart("Pre-training loss", "nats a token", LOSS),),
+    Run.Kind.SFT: (Chart("SFT loss", "nats a token", LOSS),),
     Run.Kind.REWARD: (
         Chart(
             "Reward model accuracy",
-            "share of comparisons",
-            (
-                Series("training", "reward/accuracy"),
-                Series("held out", "reward/accuracy", "test"),
-                Series("held-out labelers", "reward/accuracy", "labelers"),
-            ),
+            COMPARISONS,
+            (*ACCURACY, Series("held-out labelers", "reward/accuracy", "labelers")),
         ),
     ),
     Run.Kind.PPO: (
-        Chart(
-            "PPO score",
-            "score",
-            (
-                Series("training", "objective/scores"),
-                Series("held out", "objective/scores", "test"),
-            ),
-        ),
+        Chart("PPO score", "score", _both("objective/scores")),
         Chart("KL to the SFT policy", "nats an answer", (Series("KL", "objective/kl"),)),
         Chart("Entropy", "nats a token", (Series("entropy", "policy/entropy"),)),
         Chart("Length", "tokens an answer", (Series("length", "response/length"),)),
     ),
     Run.Kind.DPO: (
-        Chart(
-            "DPO accuracy",
-            "share of comparisons",
-            (
-                Series("training", "reward/accuracy"),
-                Series("held out", "reward/accuracy", "test"),
-            ),
-        ),
+        Chart("DPO accuracy", COMPARISONS, ACCURACY),
         Chart("DPO loss", "nats a comparison", (Series("training", "loss"),)),
     ),
     Run.Kind.KTO: (
-        Chart(
-            "KTO accuracy",
-            "share of thumbs",
-            (
-                Series("training", "reward/accuracy"),
-                Series("held out", "reward/accuracy", "test"),
-            ),
-        ),
+        Chart("KTO accuracy", "share of thumbs", ACCURACY),
         Chart("KTO: distance to where it began", "nats an answer", (Series("KL", "objective/kl"),)),
     ),
 }
@@ -112,7 +78,7 @@ class Figure:
 
     @property
     def definition(self) -> dict[str, Any]:
-        return {**self.chart.as_dict(), "levels": [asdict(level) for level in self.levels]}
+        return {**asdict(self.chart), "levels": [asdict(level) for level in self.levels]}
 
 
 def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:

@@ -4,8 +4,7 @@ saw; an operator may override them in words, and both are kept with the decision
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 
@@ -21,9 +20,6 @@ class Condition:
     title: str
     passed: bool
     said: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Refused(ValidationError):

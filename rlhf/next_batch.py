@@ -11,9 +11,10 @@ from typing import Any
 
 from annotate.models import Completion, Policy, User
 from annotate.queue import open_rank_tasks
+from rlhf.data_checks import Finding
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.models import RewardModel, Round, Run, TrainedPolicy
-from rlhf.preflight import Finding, NotReady
+from rlhf.preflight import NotReady
 from rlhf.selection import TRAIN, prompts
 
 POOL = 5  # prompts looked at for each that is chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -40,7 +41,7 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
         reason=reason,
         is_rollback=False,
         still=lambda: _live_in(policy.project) == over,
-        conditions=[each.as_dict() for each in seen],
+        conditions=[asdict(each) for each in seen],
         override=override.strip() if failed else "",
     )
 

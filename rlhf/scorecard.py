@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.models import Policy, Project, User
+from rlhf.data_checks import Finding
 from rlhf.learning.config import recipe as recipe_of
 from rlhf.leases import Lease
 from rlhf.models import Run, Suite, SuiteResult
 from rlhf.models.suites import suite_hash
-from rlhf.preflight import Finding, NotReady, check_base
+from rlhf.preflight import NotReady, check_base
 from rlhf.suites import parse
 
 LONGEST_ANSWER = 96  # tokens

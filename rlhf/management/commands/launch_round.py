@@ -7,10 +7,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
+from rlhf.data_checks import Finding
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round
 from rlhf.plan import plan_round
-from rlhf.preflight import Finding, NotReady, preflight
+from rlhf.preflight import NotReady, preflight
 from rlhf.rounds import SIZES, launch_round, settings_of, stage_configs
 from rlhf.selection import EVERYTHING
 from rlhf.stages import DEFAULT_STAGES, STAGES
