@@ -1,4 +1,5 @@
-"""Turns a number from a URL into a round or run this operator may touch; see annotate.access."""
+"""Turns a number from a URL into a round, run or model this operator may touch; see
+annotate.access."""
 
 from __future__ import annotations
 
