@@ -1,9 +1,10 @@
 """How much memory and disk a round takes, before it takes them: from the sizes in the base's
 safetensors headers and what the recipe lets learn.
 
-Weights are loaded as float32. What learns has a gradient and the two moments of Adam beside it
-(Kingma and Ba, 2015); a checkpoint keeps the weights that learn and those moments. Activations come
-on top: they depend on lengths that only the trainer knows."""
+Weights are loaded as float32, those under a qlora adapter in four bits. What learns has a gradient
+and the two moments of Adam beside it (Kingma and Ba, 2015); a checkpoint keeps the weights that
+learn and those moments. Activations come on top: they depend on lengths that only the trainer
+knows."""
 
 from __future__ import annotations
 
@@ -21,21 +22,12 @@ from django.conf import settings
 from rlhf.data_checks import Finding
 
 GB = 10**9
-FLOAT = 4
-LEARNING = 4 * FLOAT  # weight, gradient, two moments
+FLOAT, FOUR_BITS = 4, 0.5
 KEPT = 3 * FLOAT  # weight, two moments
 CHECKPOINTS = 4  # the last three, and the one that is being written
 ADAPTER_SHARE = 0.05  # of an adapter or a head: generous
 
-# kind → (networks that learn, networks that are only read)
-NETWORKS = {
-    "pretrain": (1, 0),
-    "sft": (1, 0),
-    "reward": (1, 0),
-    "ppo": (2, 2),
-    "dpo": (1, 1),
-    "kto": (1, 1),
-}
+KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
 
 
 @dataclass(frozen=True)
@@ -45,16 +37,22 @@ class Footprint:
 
 
 def footprint(parameters: int, layers: int, configs: Mapping[str, Mapping[str, Any]]) -> Footprint:
-    """Bytes. `configs`: kind → {"tune": {mode, layers}}."""
+    """Bytes. `configs`: kind → {"tune": {mode, layers}, "train": {critic}}."""
     memory, disk = [0], 0
     for kind, config in configs.items():
-        if kind not in NETWORKS:
+        if kind not in KINDS:
             continue
-        learning, read = NETWORKS[kind]
-        learns = _learning(parameters, layers, config["tune"])
-        whole = learning * (parameters * FLOAT + learns * (LEARNING - FLOAT))
-        memory.append(int(whole + read * parameters * FLOAT))
-        disk += int(learning * (CHECKPOINTS * learns * KEPT + parameters * FLOAT))
+        tune, is_ppo = config["tune"], kind == "ppo"
+        learns = _learning(parameters, layers, tune)
+        has_critic = is_ppo and config["train"]["critic"] in ("reward", "policy")
+        weights = parameters * (FOUR_BITS if tune["mode"] == "qlora" else FLOAT)
+        kept = (1 + has_critic) * (weights + learns * (KEPT - FLOAT))
+        # KTO's reference stays. Those whom PPO asks are awake one at a time, before there is a
+        # gradient, and the gradients of policy and critic come one after the other.
+        if kind == "kto" and tune["mode"] not in ("lora", "qlora"):
+            kept += weights
+        memory.append(int(kept + max(learns, parameters if is_ppo else 0) * FLOAT))
+        disk += int((1 + has_critic) * CHECKPOINTS * learns * KEPT + parameters * FLOAT)
     return Footprint(max(memory), disk)
 
 

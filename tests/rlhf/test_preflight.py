@@ -268,19 +268,25 @@ def test_the_command_reports_the_room_a_round_takes(project, olga, short_of_disk
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode", "memory", "disk"),
+    ("kind", "mode", "critic", "memory", "disk"),
     [
-        ("sft", "full", 16, 52),
-        ("reward", "full", 16, 52),
-        ("ppo", "full", 40, 104),
-        ("dpo", "full", 20, 52),
-        ("sft", "last_layers", 10, 28),
-        ("sft", "lora", 4.6, 6.4),
+        ("sft", "full", "", 16, 52),
+        ("reward", "full", "", 16, 52),
+        ("ppo", "full", "reward", 28, 100),
+        ("ppo", "full", "shared", 16, 52),
+        ("ppo", "lora", "policy", 12.8, 8.8),
+        ("ppo", "lora", "adapter", 8.4, 6.4),
+        ("dpo", "full", "", 16, 52),
+        ("kto", "full", "", 20, 52),
+        ("kto", "lora", "", 4.6, 6.4),
+        ("sft", "last_layers", "", 10, 28),
+        ("sft", "lora", "", 4.6, 6.4),
+        ("sft", "qlora", "", 1.1, 6.4),
     ],
 )
-def test_a_footprint_is_a_few_bytes_a_parameter(kind, mode, memory, disk):
-    configs = {kind: {"tune": {"mode": mode, "layers": 2}}, "evaluate": {"train": {}}}
-    needed = footprint.footprint(10**9, 4, configs)
+def test_a_footprint_is_a_few_bytes_a_parameter(kind, mode, critic, memory, disk):
+    told = {"tune": {"mode": mode, "layers": 2}, "train": {"critic": critic}}
+    needed = footprint.footprint(10**9, 4, {kind: told, "evaluate": {"train": {}}})
     assert (needed.memory / GB, needed.disk / GB) == pytest.approx((memory, disk))
 
 
