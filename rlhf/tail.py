@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -170,6 +171,10 @@ def rewind(lease: Lease, checkpoint: Checkpoint | None) -> None:
         run.checkpoints.filter(step__gt=step, is_final=False).delete()
         alarms = steps_in(run.metrics.steps_by_name()) if run.alarms else {}
         Run.objects.filter(pk=run.pk).update(step=max(step, 0), alarms=alarms)
+    # What a trainer was writing when it was killed; each attempt has a folder of its own.
+    for half_written in ("t*/tmp-*", "t*/checkpoints/tmp-*"):
+        for leftover in lease.path.parent.glob(half_written):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _not_a_number(_name: str) -> None:

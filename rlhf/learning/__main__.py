@@ -15,7 +15,6 @@ says `out_of_memory` where that was the reason).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import errno
 import os
@@ -95,6 +94,7 @@ def main() -> int:
 
 
 def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:
+    folder.begin()
     try:
         summary = _learn(folder, stop, resume)
     except StopAsked:
@@ -160,17 +160,16 @@ def _bytes_of_weights(folder: RunFolder) -> int:
 
 
 def _pause(folder: RunFolder, paused: Paused) -> int:
-    folder.say(f"paused: {paused}")
-    # On a full disk the exit code has to say it alone.
-    with contextlib.suppress(OSError):
-        folder.outcome("paused", reason=paused.reason, detail=paused.detail)
+    folder.failure(f"paused: {paused}", "paused", reason=paused.reason, detail=paused.detail)
     return PAUSED
 
 
 def _fail(folder: RunFolder, error: BaseException) -> int:
-    folder.say("".join(traceback.format_exception(error)))
     reason = {"reason": "out_of_memory"} if _is_out_of_memory(error) else {}
-    folder.outcome("failed", error=f"{type(error).__name__}: {error}", **reason)
+    trace = "".join(traceback.format_exception(error))
+    if "RANK" in os.environ:
+        trace = f"process {os.environ['RANK']}: {trace}"
+    folder.failure(trace, "failed", error=f"{type(error).__name__}: {error}", **reason)
     return FAILED
 
 

@@ -8,6 +8,7 @@ log.txt           warnings, and the traceback of a failure
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -106,14 +107,47 @@ class RunFolder:
     def say(self, line: str) -> None:
         if self.writes:
             print(line, file=sys.stderr, flush=True)
-            with (self.path / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(line.rstrip("\n") + "\n")
+            self._log(line)
+
+    def begin(self) -> None:
+        """Forget how an earlier attempt in this folder ended, and what it left half written."""
+        if self.writes:
+            (self.path / "outcome.json").unlink(missing_ok=True)
+            for leftover in self.path.glob("tmp-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def outcome(self, state: str, **more: Any) -> None:
         if self.writes:
-            writing = self.path / "outcome.json.tmp"
-            writing.write_text(json.dumps({"state": state, **more}, indent=1))
-            writing.replace(self.path / "outcome.json")
+            self._write_outcome({"state": state, **more})
+
+    def failure(self, said: str, state: str, **more: Any) -> None:
+        """How it ended for this process, whichever of several it is.
+
+        The others lose it and fail in turn, later and with less to say: the first one's outcome
+        stays, unless only a later one has a `reason`."""
+        print(said, file=sys.stderr, flush=True)
+        # On a full disk the exit code has to say it alone.
+        with contextlib.suppress(OSError):
+            self._log(said)
+            earlier = self._outcome()
+            if not earlier or "reason" in more and "reason" not in earlier:
+                self._write_outcome({"state": state, **more})
+
+    def _outcome(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.path / "outcome.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _write_outcome(self, outcome: Mapping[str, Any]) -> None:
+        writing = self.path / f"outcome.{os.getpid()}.tmp"
+        writing.write_text(json.dumps(outcome, indent=1))
+        writing.replace(self.path / "outcome.json")
+
+    def _log(self, line: str) -> None:
+        with (self.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(line.rstrip("\n") + "\n")
 
     def rewind(self, step: int, measured: Mapping[str, dict[str, Any]]) -> None:
         """Forget rows later than the checkpoint a run goes on from: they will be written again.

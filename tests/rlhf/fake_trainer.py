@@ -63,6 +63,8 @@ class Fake:
         if self.mode == "crash":
             raise ValueError("the third step went wrong")
         if self.mode == "killed":
+            for half_written in ("tmp-model", "checkpoints/tmp-3"):
+                (self.folder / half_written).mkdir(parents=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mode == "pause":
             self.outcome(state="paused", reason="disk_full", detail="0 MB are free")

@@ -147,6 +147,15 @@ def test_a_trainer_that_is_killed_again_and_again_is_quarantined(round, fake_tra
     assert "fake trainer sft" in runs[-1].log_tail
 
 
+def test_what_a_killed_trainer_was_writing_is_gone_once_the_next_one_starts(round, fake_trainer):
+    fake_trainer(mode="killed")
+    folder = settings.DATA_DIR / work().folder
+    assert len(list(folder.rglob("tmp-*"))) == 2
+    fake_trainer(mode="ok")
+    assert work().state == Run.State.SUCCEEDED
+    assert not list(folder.rglob("tmp-*"))
+
+
 def test_a_worker_that_dies_of_a_run_is_not_given_it_for_ever(round, fake_trainer):
     run = round.runs.get(position=0)
     Run.objects.filter(pk=run.pk).update(attempts_without_progress=3)
