@@ -122,6 +122,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from .provenance import write_provenance
     from .sample import sample
     from .training import train
+    from .vocabulary import check_vocabularies
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -135,6 +136,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     data_hash = write_provenance(folder, accelerator)
     if config.kind == "sample":
         return {**sample(folder, accelerator, stop), "model": None}
+    check_vocabularies(folder)
     learner = _learner(config.kind)(folder, accelerator)
     summary = train(learner, folder, stop, resume)
     accelerator.wait_for_everyone()
