@@ -13,8 +13,16 @@ class ConfigError(ValueError):
     """The user's mistake in a config; the message says which field and what is allowed."""
 
 
-def knob(default: T, help: str, choices: tuple[str, ...] = (), least: float | None = None) -> T:
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+def knob(
+    default: T,
+    help: str,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    below: float | None = None,
+) -> T:
+    """`least` <= value < `below`."""
+    said = {"help": help, "choices": choices, "least": least, "below": below}
+    return field(default=default, metadata=said)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class Checked:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
             if least is not None and not value >= least:
                 raise ConfigError(f"{name} must be at least {least}, not {value!r}")
+            below = each.metadata.get("below")
+            if below is not None and not value < below:
+                raise ConfigError(f"{name} must be less than {below}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,9 @@ class Optimisation(Checked):
     schedule: str = knob(
         "cosine", "Shape of the learning rate after warm-up.", ("constant", "linear", "cosine")
     )
-    warmup: float = knob(0.05, "Share of the steps over which the rate rises from zero.", least=0)
+    warmup: float = knob(
+        0.05, "Share of the steps over which the rate rises from zero.", least=0, below=1
+    )
     weight_decay: float = knob(0.0, "Decoupled weight decay.", least=0)
     adam_beta2: float = knob(0.999, "Decay of Adam's second moment.", least=0)
     adam_epsilon: float = knob(1e-8, "Added to the root of Adam's second moment.", least=0)
@@ -122,7 +135,7 @@ class OnRankings(Optimisation):
     )
     margin: float = knob(0.0, "Score distance asked for per unit of a ranking's strength.", least=0)
     holdout: float = knob(
-        0.15, "Share of the prompts held out when there is no test file.", least=0
+        0.15, "Share of the prompts held out when there is no test file.", least=0, below=1
     )
     bootstrap: int = knob(1000, "Resamples behind the interval of the accuracy.", least=10)
 
@@ -234,6 +247,27 @@ class PPO(Optimisation):
             raise ConfigError(
                 f"PPO.batch_size {self.batch_size} is not a multiple of"
                 f" PPO.minibatches {self.minibatches}"
+            )
+        if self.kl_control == "adaptive":
+            self._validate_adaptive()
+
+    def _validate_adaptive(self) -> None:
+        """An update multiplies beta by 1 +/- at most a fifth of batch_size / kl_horizon."""
+        if not self.beta:
+            raise ConfigError(
+                "PPO.beta is 0, and adaptive control can only multiply it: begin with more, e.g."
+                " 0.02, or choose PPO.kl_control fixed"
+            )
+        if not self.kl_target:
+            raise ConfigError(
+                "PPO.kl_target must be above 0 where PPO.kl_control is adaptive: the KL per answer"
+                " to aim at, in nats, e.g. 6"
+            )
+        if self.kl_horizon <= self.batch_size / 5:
+            raise ConfigError(
+                f"PPO.kl_horizon {self.kl_horizon} is too short for PPO.batch_size"
+                f" {self.batch_size}: one update could take beta below 0; choose {self.batch_size}"
+                " or more"
             )
 
 

@@ -58,7 +58,9 @@ class RankingLearner(Learner):
             held_out = aggregate(read_rankings(folder.data("test")))
             kept = everything
         else:
-            kept, held_out = hold_out(everything, rules.holdout)
+            kept, held = hold_out(everything, rules.holdout)
+            # Half a vote each way may teach; as a question it would have no right answer.
+            held_out = aggregate(ranking for each in held for ranking in each.rankings)
         if not kept:
             raise DataError("no ranking tells its completions apart")
         self.elements = [self._encode(each) for each in kept]
@@ -185,14 +187,18 @@ class RankingLearner(Learner):
             agreement_figures(judged, scores, resamples, self.labelers),
         )
 
-    def final_figures(self, step: int) -> dict[str, float | None]:
-        """Write the `final` row and return what the summary says of it."""
-        plain, finer = self.measure(self.test_elements or self.elements)
-        self.folder.metrics(step, "final", plain | finer)
+    def final_figures(self, step: int) -> dict[str, float | bool | None]:
+        """Write the `final` row and return what the summary says of it: of rankings that taught
+        nothing, and of no others."""
+        plain: dict[str, float] = {}
+        if self.test_elements:
+            plain, finer = self.measure(self.test_elements)
+            self.folder.metrics(step, "final", plain | finer)
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins")
         strangers = self.measure(self.stranger_elements)[0] if self.stranger_elements else {}
         return {
-            **{name: plain[f"reward/{name}"] for name in names},
+            "held_out": bool(self.test_elements),
+            **{name: plain.get(f"reward/{name}") for name in names},
             "held_out_labelers_accuracy": strangers.get("reward/accuracy"),
         }
 

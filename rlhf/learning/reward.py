@@ -74,12 +74,7 @@ class RewardLearner(RankingLearner):
                 calibration,
             )
         )
-        return {
-            "steps": step,
-            "rankings": len(self.elements),
-            "held_out": bool(self.test_elements),
-            **measured,
-        }
+        return {"steps": step, "rankings": len(self.elements), **measured}
 
     def _calibrate(self) -> dict[str, Any]:
         """Mean score of demonstrations becomes 0 (InstructGPT 3.5); the unit is the spread of

@@ -57,6 +57,19 @@ def test_every_recipe_is_a_config_and_survives_json(kind, size):
             r"cannot both score",
         ),
         ({"train": {"batch_size": 9, "minibatches": 2}}, r"not a multiple"),
+        (
+            {"train": {"kl_control": "adaptive", "kl_target": 0}},
+            r"PPO.kl_target must be above 0 .* to aim at, in nats, e.g. 6",
+        ),
+        (
+            {"train": {"kl_control": "adaptive", "beta": 0}},
+            r"PPO.beta is 0, .* begin with more, e.g. 0.02, or choose PPO.kl_control fixed",
+        ),
+        (
+            {"train": {"kl_control": "adaptive", "batch_size": 500, "kl_horizon": 100}},
+            r"PPO.kl_horizon 100 is too short for PPO.batch_size 500: .* choose 500 or more",
+        ),
+        ({"train": {"warmup": 20}}, r"PPO.warmup must be less than 1, not 20"),
         ({"train": {"ptx_weight": 1.0}}, r"data.demonstrations is missing"),
         ({"tune": {"mode": "last_layers"}}, r"Tune.layers"),
         ({"models": {"policy": "m"}}, r"models.reward is missing"),
@@ -68,6 +81,17 @@ def test_every_recipe_is_a_config_and_survives_json(kind, size):
 def test_a_mistake_is_named(more, message):
     with pytest.raises(ConfigError, match=message):
         build("ppo", **more)
+
+
+def test_what_only_just_keeps_beta_above_0_is_no_mistake():
+    build("ppo", train={"kl_control": "adaptive", "batch_size": 500, "kl_horizon": 101})
+    build("ppo", train={"kl_target": 0, "beta": 0, "kl_horizon": 1})  # beta is fixed
+
+
+@pytest.mark.parametrize("kind", ["reward", "dpo"])
+def test_not_every_prompt_can_be_held_out(kind):
+    with pytest.raises(ConfigError, match="holdout must be less than 1, not 1"):
+        build(kind, train={"holdout": 1})
 
 
 def test_a_sampled_policy_is_checked_too():

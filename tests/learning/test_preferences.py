@@ -166,6 +166,36 @@ def test_the_reference_point_pairs_every_prompt_with_another_answer():
     assert [(row.prompt, row.completion) for row in wrong] == [([1, 2], [9]), ([6, 7, 8], [3, 4])]
 
 
+@pytest.mark.parametrize("kind", ["reward", "dpo"])
+def test_accuracy_is_of_held_out_rankings_or_of_none(kind, make_run, data_dir):
+    for name, holdout in (("all", 0.0), ("some", 0.3)):
+        folder = make_run(kind, name, train={"holdout": holdout, "epochs": 1})
+        assert learn(folder, data_dir) == 0
+        outcome = json.loads((folder / "outcome.json").read_text())
+        assert outcome["held_out"] == bool(holdout)
+        assert (outcome["accuracy"] is not None) == bool(holdout)
+        splits = {row["split"] for row in read_rows(folder / "metrics.jsonl")}
+        assert ("final" in splits) == bool(holdout)
+
+
+@pytest.mark.parametrize("ties", ["half", "skip"])
+def test_a_tie_is_no_question_whose_right_answer_could_be_missed(ties, make_learner, tmp_path):
+    rows = [
+        {"prompt": asking(fruit), "completions": ["a", "b b", "c c c"], "ranks": [1, 2, 2]}
+        for fruit in FRUIT
+    ]
+    write_rows(tmp_path / "ties.jsonl", rows)
+    learner = make_learner(
+        RewardLearner, "reward", train={"ties": ties, "holdout": 0.5},
+        data={"train": str(tmp_path / "ties.jsonl")},
+    )  # fmt: skip
+    assert len(learner.elements[0].judged.comparisons) == (4 if ties == "half" else 2)
+    learner.raw = lambda rows: [1.0 if row.completion[:-1] == first else 0.0 for row in rows]
+    first = learner.render.completion("a", 9)[0][:-1]
+    assert learner.test_elements
+    assert learner.measure(learner.test_elements)[0]["reward/accuracy"] == 1.0
+
+
 @pytest.mark.parametrize("kind", ["dpo", "kto"])
 def test_what_people_prefer_becomes_more_likely(kind, make_run, data_dir, tmp_path):
     """Sweet answers are liked, sour ones are not; on fruit nobody was asked about."""

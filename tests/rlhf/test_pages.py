@@ -276,6 +276,21 @@ def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
     assert (answer["over"], answer["state"]) == (True, "failed")
 
 
+@pytest.mark.parametrize(
+    ("summary", "shown"),
+    [
+        ({"held_out": True, "accuracy": 0.61}, "accuracy 61%"),
+        ({"held_out": False, "accuracy": None}, "no accuracy: no ranking was held out"),
+    ],
+)
+def test_an_accuracy_that_nothing_could_show_is_said_to_be_missing(
+    summary, shown, round, running, browse, olga
+):
+    running.succeed(token=1, summary=summary)
+    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert [line for line in html.splitlines() if "accuracy" in line.lower() and shown in line]
+
+
 def test_a_sampling_that_is_over_leads_to_the_work_it_opened(sampling, browse, olga):
     claim().run.succeed(token=1, summary={"completions": 4, "rank_tasks": 2})
     html = browse(olga).get(f"/p/cooking/runs/{sampling.pk}/").content.decode()
