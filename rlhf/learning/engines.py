@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from . import config
 from .adapters import merged
 from .hyperparameters import PPO, ConfigError
+from .records import content_hash
 from .sampling import Answer, generate, uniforms
 
 ATTEMPTS, TOGETHER = 4, 64
@@ -154,9 +155,11 @@ class AdapterSync:
 
     def __init__(self, wrapper: Any, engine: config.Engine, folder: Path) -> None:
         self.wrapper, self.engine, self.folder = wrapper, engine, folder.absolute()
+        # Runs that share a server must not answer with each other's weights.
+        self.name = f"{engine.model}-{content_hash(str(self.folder))[:12]}"
 
     def push(self, old: int, new: int, *, pushes: bool) -> str:
-        names = [f"{self.engine.model}-{self.folder.parent.name}-{each}" for each in (old, new)]
+        names = [f"{self.name}-{each}" for each in (old, new)]
         if pushes:
             place, timeout, url = self.folder / str(new), self.engine.timeout, self.engine.url
             self.wrapper.save_pretrained(place, selected_adapters=["default"])

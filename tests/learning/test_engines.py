@@ -124,6 +124,17 @@ def test_a_server_with_our_weights_gives_the_run_of_the_own_engine(server, make_
     )  # fmt: skip
 
 
+def test_runs_that_share_a_server_keep_their_adapters_apart(server, make_learner):
+    """Both are the first attempt of a run, in a folder of the same name."""
+    one, other = (make_learner(name, engine=at(server)) for name in ("one", "other"))
+    for step in range(2):
+        for learner in (one, other):
+            learner.update(step)
+    assert len(server.adapters) == 2
+    models = {learner.explorer.engine.model for learner in (one, other)}
+    assert models == set(server.adapters)
+
+
 def test_log_probabilities_of_another_engine_are_weighed_and_the_weights_cut(server, make_learner):
     server.off_by = -1.0  # it believes each token e times less likely than we do
     learner = make_learner("run", engine=at(server, importance_cap=2.0))
