@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from .hyperparameters import Tune
 from .networks import output_head
@@ -50,12 +51,19 @@ def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
     layers = list(blocks(model))
     first = len(layers) - tune.layers if tune.layers else 0
     chosen = {id(module) for block in layers[max(first, 0) :] for module in block.modules()}
-    names = [
-        name
+    linear = {
+        name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and id(module) in chosen
-    ]
-    return LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=names)
+        if isinstance(module, nn.Linear | Conv1D) and id(module) in chosen
+    }
+    return LoraConfig(
+        r=tune.rank,
+        lora_alpha=tune.alpha,
+        lora_dropout=0.0,
+        target_modules=list(linear),
+        # GPT-2's layers hold their weights the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
+    )
 
 
 def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rlhf.learning import checkpoint, folders, manifest
 from rlhf.learning.__main__ import run
@@ -317,6 +318,35 @@ def test_what_adam_remembers_goes_back_to_the_device_of_its_weights():
     remembered = [value for state in resumed.adam.state.values() for value in state.values()]
     assert len(remembered) == 2 * 3
     assert {value.device.type for value in remembered} == {"meta"}
+
+
+@pytest.mark.filterwarnings("error:fan_in_fan_out")
+@pytest.mark.parametrize("kind", ["sft", "reward", "ppo"])
+def test_an_adapter_learns_on_layers_that_hold_their_weights_the_other_way_round(
+    kind, make_run, data_dir, tmp_path
+):
+    tokenizer = AutoTokenizer.from_pretrained(data_dir / "base")
+    torch.manual_seed(0)
+    settings = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512}
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), eos_token_id=1, **settings)
+    ).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    train = {"critic": "policy", "updates": 2} if kind == "ppo" else {"epochs": 1}
+    folder = make_run(
+        kind,
+        models={"policy": str(tmp_path / "gpt2")},
+        tune={"mode": "lora", "rank": 4},
+        train={"evaluate_every": 0, **train},
+    )
+    assert learn(folder, data_dir) == DONE
+    before, after = (
+        load_file(place / "model.safetensors") for place in (tmp_path / "gpt2", folder / "model")
+    )
+    weight = "transformer.h.1.attn.c_attn.weight"
+    assert (before[weight] - after[weight]).abs().max() > 1e-6
+    ratios = [row.get("policy/first_ratio_deviation", 0) for row in numbers(folder)]
+    assert max(ratios) < 1e-4  # merged, it answers as it learns
 
 
 def test_data_other_than_the_config_says_is_refused(make_run, data_dir):
