@@ -147,12 +147,12 @@ def stage_configs(
     stages: Sequence[str], recipe: str, overrides: Overrides
 ) -> dict[str, dict[str, Any]]:
     """Of each stage, in order; and of an evaluation where there is a policy to evaluate. All its
-    contestants may say as much as the newest of them was trained to."""
+    contestants may say as much as the newest of them was trained to, if it was trained to speak."""
     configs = {kind: stage_config(kind, recipe, overrides) for kind in in_order(stages)}
     makers = [kind for kind in configs if kind in POLICY_MAKERS]
     if makers:
         train = recipe_of("sample", recipe)["train"]
-        length = configs[makers[-1]]["train"]["max_new_tokens"]
+        length = configs[makers[-1]]["train"].get("max_new_tokens", train["max_new_tokens"])
         configs[Run.Kind.EVALUATE] = {
             "train": {**train, "k": EVALUATION_K, "max_new_tokens": length},
             "prompts_at_most": EVALUATION_PROMPTS[recipe],

@@ -83,7 +83,9 @@ class Optimisation(Checked):
     adam_beta2: float = knob(0.999, "Decay of Adam's second moment.", least=0)
     adam_epsilon: float = knob(1e-8, "Added to the root of Adam's second moment.", least=0)
     max_grad_norm: float = knob(
-        1.0, "Gradients of networks that share weights are clipped to this norm.", least=0
+        1.0,
+        "Gradients of networks that share weights are clipped to this norm; 0 = never.",
+        least=0,
     )
     micro_batch_size: int = knob(8, "Rows in memory at once (rankings: prompts).", least=1)
     max_skipped: int = knob(3, "Pause after so many non-finite steps in a row.", least=1)
@@ -103,7 +105,7 @@ class Speaking(Checked):
 
 
 @dataclass(frozen=True)
-class OnText(Speaking, Optimisation):
+class OnText(Optimisation):
     epochs: int = knob(1, "Times each row is seen.", least=1)
     batch_size: int = knob(16, "Rows per optimizer step.", least=1)
 
@@ -115,7 +117,7 @@ class Pretrain(OnText):
 
 
 @dataclass(frozen=True)
-class SFT(OnText):
+class SFT(Speaking, OnText):
     epochs: int = knob(3, "Times each demonstration is seen.", least=1)
     batch_size: int = knob(16, "Demonstrations per optimizer step.", least=1)
     max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
@@ -189,7 +191,12 @@ class PPO(Optimisation):
     lam: float = knob(0.95, "Lambda of generalised advantage estimation.", least=0)
     clip: float = knob(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
     value_clip: float = knob(0.2, "New values are clipped to the old +/- this.", least=0)
-    value_weight: float = knob(0.1, "Weight of the value loss.", least=0)
+    value_weight: float = knob(
+        0.1,
+        "Weight of the value loss; it moves a critic of its own hardly at all, as Adam evens out"
+        " its scale.",
+        least=0,
+    )
     whiten_advantages: bool = knob(True, "Shift and scale advantages over the batch.")
     critic: str = knob(
         "reward",
@@ -217,7 +224,8 @@ class PPO(Optimisation):
     )
     ptx_weight: float = knob(
         0.0,
-        "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor).",
+        "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor);"
+        " they are cut at 4 x max_new_tokens.",
         least=0,
     )
     ptx_batch_size: int = knob(

@@ -25,7 +25,7 @@ from .losses import thumb_losses
 from .networks import Likelihood, collate
 from .optimiser import Optimiser
 from .records import Thumb, read_thumbs
-from .render import Encoded
+from .render import Encoded, cut_share
 from .run_folder import RunFolder
 from .scoring import score_rows
 from .shown import FixedPrompts
@@ -53,6 +53,9 @@ class KTOLearner(Learner):
         held_out = read_thumbs(folder.data("test")) if self.config.data.test else []
         self.rows = [self._encode(each) for each in thumbs]
         self.test_rows = [self._encode(each) for each in held_out]
+        self.truncated = cut_share(
+            [row for row, _ in self.rows], self.settings.max_completion_tokens
+        )
         self.weights = balanced(settings, sum(up for _, up in self.rows), len(self.rows))
         self.shown = FixedPrompts(
             folder, policy.lm, self.render, [each.prompt for each in held_out or thumbs]
@@ -98,6 +101,7 @@ class KTOLearner(Learner):
             "gradient/norm": norm,
             "epoch": (step + 1) / self.steps_per_epoch,
             "data/tokens": tokens,
+            "data/truncated": self.truncated,
             "speed/tokens_per_s": tokens / (time.perf_counter() - started),
         }
 

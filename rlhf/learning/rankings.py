@@ -26,7 +26,7 @@ from .hyperparameters import OnRankings
 from .losses import pairwise_loss
 from .networks import collate
 from .records import DataError, Judged, Ranking, aggregate, agreement_weights, read_rankings
-from .render import Encoded
+from .render import Encoded, cut_share
 from .run_folder import RunFolder
 from .scoring import in_order
 from .training import Learner, by_length, epoch_batches
@@ -68,6 +68,8 @@ class RankingLearner(Learner):
         strangers = self.config.data.held_out_labelers
         unseen = read_rankings(folder.data("held_out_labelers")) if strangers else []
         self.stranger_elements = [self._encode(each) for each in aggregate(unseen)]
+        taught = [row for element in self.elements for row in element.rows]
+        self.truncated = cut_share(taught, rules.max_completion_tokens)
         self.labelers = {each.labeler for one in kept for each in one.rankings}
         self.steps_per_epoch = math.ceil(len(self.elements) / rules.batch_size)
         self.total_steps = rules.epochs * self.steps_per_epoch
@@ -131,6 +133,7 @@ class RankingLearner(Learner):
             "gradient/norm": norm,
             "epoch": (step + 1) / self.steps_per_epoch,
             "data/tokens": tokens,
+            "data/truncated": self.truncated,
             "speed/comparisons_per_s": comparisons / seconds,
             "speed/tokens_per_s": tokens / seconds,
         }

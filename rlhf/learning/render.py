@@ -49,6 +49,11 @@ class Packed:
         return sum(len(text) - 1 for text in self.texts)
 
 
+def cut_share(rows: Sequence[Encoded], room: int) -> float:
+    """How many of the completions lost their end for being over `room` tokens."""
+    return sum(not row.finished and len(row.completion) >= room for row in rows) / len(rows)
+
+
 class Renderer:
     def __init__(self, folder: Path, context: int) -> None:
         # Left for the reader of the folder's file; every batch here is padded by hand.

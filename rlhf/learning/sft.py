@@ -25,7 +25,7 @@ from .losses import greedy_hits
 from .networks import Batch, collate, output_head
 from .optimiser import Optimiser
 from .records import Prompt, read_demonstrations
-from .render import Encoded, Packed
+from .render import Encoded, Packed, cut_share
 from .run_folder import RunFolder
 from .shown import FixedPrompts
 from .training import Learner, by_length, epoch_batches
@@ -50,7 +50,9 @@ class LanguageLearner(Learner):
         torch.manual_seed(self.seed)
         self.policy = load_policy(base, self.device, self.config.tune)
         self.wrapper = choose_weights(self.policy.lm, self.config.tune)
-        self.shown = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
+        self.shown = None
+        if self.prompts:
+            self.shown = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
         self.steps_per_epoch = math.ceil(len(self.rows) / rules.batch_size)
         self.total_steps = rules.epochs * self.steps_per_epoch
         self.optimiser = Optimiser(accelerator, self.policy, [("", rules.learning_rate)], rules)
@@ -131,7 +133,8 @@ class LanguageLearner(Learner):
                     "data/tokens": tokens,
                 },
             )
-        self.shown.show(step)
+        if self.shown:
+            self.shown.show(step)
 
     @abstractmethod
     def summary(self) -> tuple[str, dict[str, Any]]:
@@ -165,7 +168,8 @@ class SFTLearner(LanguageLearner):
         return collate(rows, self.render.pad, self.device)
 
     def figures(self) -> dict[str, float]:
-        return {"data/truncated": sum(not row.finished for row in self.rows) / len(self.rows)}
+        assert isinstance(self.config.train, SFT)
+        return {"data/truncated": cut_share(self.rows, self.config.train.max_completion_tokens)}
 
     def summary(self) -> tuple[str, dict[str, Any]]:
         title = f"Policy fine-tuned on {len(self.rows)} demonstrations"

@@ -94,6 +94,12 @@ def test_not_every_prompt_can_be_held_out(kind):
         build(kind, train={"holdout": 1})
 
 
+def test_what_reads_documents_is_asked_nothing_about_answers():
+    speaking = {each.name for each in dataclasses.fields(hyperparameters.Speaking)}
+    assert speaking <= {each.name for each in dataclasses.fields(hyperparameters.SFT)}
+    assert not speaking & {each.name for each in dataclasses.fields(hyperparameters.Pretrain)}
+
+
 def test_a_sampled_policy_is_checked_too():
     with pytest.raises(ConfigError, match=r"unknown field models.policies.a.tempreture"):
         build("sample", models={"policies": {"a": {"path": "m", "tempreture": 1}}})

@@ -127,6 +127,25 @@ def test_an_end_is_taught_only_where_an_answer_came_to_one(kind, cls, make_learn
     assert learner.render.text(cut.completion) == "sweet and"
 
 
+@pytest.mark.parametrize(
+    ("kind", "cls"), [("reward", RewardLearner), ("dpo", DPOLearner), ("kto", KTOLearner)]
+)
+def test_completions_that_are_cut_are_counted(kind, cls, make_learner, tmp_path):
+    """Not those that had no end when they came: `a` is short, and the others are too long."""
+    texts, reasons = ["a", "a", "b " * 9, "c " * 9], ["stop", "length", "stop", "length"]
+    rows = [{"prompt": asking("fig"), "completions": texts, "ranks": [1, 2, 3, 4],
+             "finish_reasons": reasons}]  # fmt: skip
+    if kind == "kto":
+        rows = [
+            {"prompt": asking("fig"), "completion": said(text), "label": True,
+             "finish_reasons": [reason]} for text, reason in zip(texts, reasons, strict=True)
+        ]  # fmt: skip
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"train": str(tmp_path / "rows.jsonl"), "test": ""}
+    learner = make_learner(cls, kind, data=data, train={"max_completion_tokens": 5})
+    assert learner.update(0)["data/truncated"] == 0.5
+
+
 @pytest.mark.parametrize("mode", ["full", "lora"])
 @pytest.mark.parametrize(("kind", "cls"), [("dpo", DPOLearner), ("kto", KTOLearner)])
 def test_the_policy_begins_at_its_reference(kind, cls, mode, make_learner):

@@ -6,7 +6,6 @@ import math
 import shutil
 import signal
 import time
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,10 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rlhf.learning import checkpoint, folders, manifest
-from rlhf.learning.__main__ import run
 from rlhf.learning.hyperparameters import Optimisation, Sample
 from rlhf.learning.optimiser import Optimiser
-from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS, RunFolder
+from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
 KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
@@ -264,47 +262,6 @@ def test_out_of_memory_is_told_by_name(make_run, data_dir, monkeypatch):
     folder = make_run("sft")
     assert learn(folder, data_dir) == FAILED
     assert json.loads((folder / "outcome.json").read_text())["reason"] == "out_of_memory"
-
-
-OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
-OWN, OF_A_PEER = ValueError("this row is broken"), RuntimeError("Connection closed by peer")
-
-
-@pytest.mark.parametrize(
-    ("failures", "error", "reason"),
-    [
-        ([(False, OOM), (True, OF_A_PEER)], "OutOfMemoryError", "out_of_memory"),
-        ([(False, OWN), (True, OF_A_PEER)], "ValueError", None),
-        ([(True, OF_A_PEER), (False, OOM)], "OutOfMemoryError", "out_of_memory"),
-        ([(True, OOM), (False, OF_A_PEER)], "OutOfMemoryError", "out_of_memory"),
-    ],
-)
-def test_of_several_processes_the_one_that_knows_most_says_why_they_failed(
-    failures, error, reason, make_run, data_dir, monkeypatch, capsys
-):
-    folder = make_run("sft")
-    processes = [RunFolder(folder, data_dir, writes=writes) for writes, _ in failures]
-    monkeypatch.setattr(RunFolder, "begin", lambda _: None)  # all of them have begun
-    for process, (_, raised) in zip(processes, failures, strict=True):
-        monkeypatch.setattr("rlhf.learning.__main__._learn", Mock(side_effect=raised))
-        assert run(process, lambda: False, None) == FAILED
-    outcome = json.loads((folder / "outcome.json").read_text())
-    assert outcome["state"] == "failed" and outcome["error"].startswith(error)
-    assert outcome.get("reason") == reason
-    said, log = capsys.readouterr().err, (folder / "log.txt").read_text()
-    assert all(str(raised) in said and str(raised) in log for _, raised in failures)
-
-
-def test_a_run_begins_without_the_end_of_the_attempt_before(make_run, data_dir, monkeypatch):
-    folder = make_run("sft")
-    (folder / "outcome.json").write_text('{"state": "failed", "reason": "out_of_memory"}')
-    (folder / "tmp-1234").mkdir()  # a model that was half published when a kill came
-    (folder / "tmp-1234/model.safetensors").write_text("half")
-    monkeypatch.setattr("rlhf.learning.__main__._learn", Mock(side_effect=OWN))
-    assert learn(folder, data_dir) == FAILED
-    outcome = json.loads((folder / "outcome.json").read_text())
-    assert outcome == {"state": "failed", "error": "ValueError: this row is broken"}
-    assert not list(folder.glob("tmp-*"))
 
 
 def test_what_adam_remembers_goes_back_to_the_device_of_its_weights():

@@ -69,7 +69,7 @@ def test_labels_become_a_policy(project, tiny, labels, olga):
 
 BRIEF = {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}
 OTHER_STAGES = {
-    "pretrain": {"train": {**BRIEF, "row_tokens": 64}},
+    "pretrain": {"train": {"epochs": 1, "row_tokens": 64}},
     "sft": {"train": BRIEF},
     "dpo": {"train": BRIEF},
     "kto": {"train": BRIEF},
