@@ -6,6 +6,7 @@ transaction that ends the run, so a policy appears together with its run's succe
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -324,6 +325,7 @@ def _asking(
     run = lease.run
     folder = f"{lease.folder}/data"
     write(settings.DATA_DIR / folder, {"train": rows})
+    _take_over_answers(lease)
     return {
         "kind": "sample",
         "models": {
@@ -334,6 +336,14 @@ def _asking(
         "train": run.config["train"],
         "data": data_config(folder),
     }
+
+
+def _take_over_answers(lease: Lease) -> None:
+    """What the attempt before was done with; the trainer keeps it if it is told the same."""
+    earlier = lease.path.parent / f"t{lease.token - 1}"
+    for name in ("completions.jsonl", "completions.told"):
+        if (earlier / name).exists():
+            shutil.copyfile(earlier / name, lease.path / name)
 
 
 def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:

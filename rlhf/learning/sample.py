@@ -3,14 +3,16 @@
 `completions.jsonl` gets `{id, policy, index, text, seed, temperature, max_new_tokens,
 finish_reason, tokens}`, and `score` and `disagreement` when there is a reward model: where its
 heads disagree, people should rank. A seed belongs to one answer (run seed, policy, prompt, index),
-so any answer can be had again on its own.
+so any answer can be had again on its own. A run that goes on keeps the batches it finds whole.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from accelerate import Accelerator
@@ -18,12 +20,18 @@ from accelerate import Accelerator
 from .config import SampledPolicy
 from .folders import load_policy, renderer, stop_ids
 from .hyperparameters import Sample
-from .records import Message, Prompt, read_prompts
+from .manifest import sha256
+from .provenance import folder_hash
+from .records import Message, Prompt, content_hash, read_prompts
 from .run_folder import RunFolder, StopAsked
 from .sampling import derive, generate, uniforms
 from .scoring import RewardModel
 
 OUTPUT = "completions.jsonl"
+TOLD = "completions.told"  # hash of all that its answers follow from
+
+Rows = list[dict[str, Any]]
+Batch = list[tuple[Prompt, int]]
 
 
 def sample(
@@ -34,40 +42,78 @@ def sample(
     prompts = read_prompts(folder.data("train"))
     if not accelerator.is_main_process:
         return {}
-    reward = None
-    if models.reward:
-        reward = RewardModel(folder.resolve(models.reward), accelerator.device)
-    batches = math.ceil(len(prompts) * settings.k / settings.batch_size)
-    folder.total_steps = len(models.policies) * batches
-    step = written = 0
+    asked = [(prompt, index) for prompt in prompts for index in range(settings.k)]
+    size = settings.batch_size
+    batches = [asked[start : start + size] for start in range(0, len(asked), size)]
+    plan = [(name, batch) for name in models.policies for batch in batches]
+    folder.total_steps = len(plan)
     folder.rewind(-1, {})
-    with (folder.path / OUTPUT).open("w", encoding="utf-8") as output:
-        for name in models.policies:
-            for rows in _answers(folder, name, prompts, reward, accelerator):
+    done = _done(folder, [len(batch) for _, batch in plan])
+    written = 0
+    with (folder.path / OUTPUT).open("a", encoding="utf-8") as output:
+        fresh = _fresh(folder, plan[len(done) :], accelerator)
+        for step, rows in enumerate(chain(done, fresh), 1):
+            if step > len(done):
                 output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
                 output.flush()
-                step, written = step + 1, written + len(rows)
-                folder.metrics(
-                    step,
-                    "final",
-                    {
-                        "response/length": sum(row["tokens"] for row in rows) / len(rows),
-                        "response/eos_rate": sum(row["finish_reason"] == "stop" for row in rows)
-                        / len(rows),
-                    },
-                )
-                if stop_asked():
-                    raise StopAsked
+            written += len(rows)
+            folder.metrics(
+                step,
+                "final",
+                {
+                    "response/length": sum(row["tokens"] for row in rows) / len(rows),
+                    "response/eos_rate": sum(row["finish_reason"] == "stop" for row in rows)
+                    / len(rows),
+                },
+            )
+            if len(done) < step < len(plan) and stop_asked():
+                raise StopAsked
     return {"completions": written, "file": OUTPUT}
+
+
+def _done(folder: RunFolder, sizes: Sequence[int]) -> list[Rows]:
+    """The batches that an earlier attempt has left whole, if it was told the same; the rest of its
+    output is cut off."""
+    output, told = folder.path / OUTPUT, folder.path / TOLD
+    config, models = folder.config, folder.config.models
+    places = [*(each["path"] for each in models.policies.values()), *filter(None, [models.reward])]
+    weights = [folder_hash(folder.resolve(place)) for place in places]
+    rows = sha256(folder.data("train"))
+    mark = content_hash({**config.as_dict(), "data": rows, "weights": weights})
+    if not told.exists() or told.read_text() != mark:
+        output.unlink(missing_ok=True)
+        told.write_text(mark)
+    lines = output.read_bytes().splitlines(keepends=True) if output.exists() else []
+    done: list[Rows] = []
+    start = 0
+    for size in sizes:
+        batch = lines[start : start + size]
+        if len(batch) < size or not batch[-1].endswith(b"\n"):
+            break
+        done.append([json.loads(line) for line in batch])
+        start += size
+    if lines:
+        os.truncate(output, sum(map(len, lines[:start])))
+    return done
+
+
+def _fresh(
+    folder: RunFolder, plan: Sequence[tuple[str, Batch]], accelerator: Accelerator
+) -> Iterator[Rows]:
+    models, reward = folder.config.models, None
+    if models.reward and plan:
+        reward = RewardModel(folder.resolve(models.reward), accelerator.device)
+    for name, batches in groupby(plan, itemgetter(0)):
+        yield from _answers(folder, name, [batch for _, batch in batches], reward, accelerator)
 
 
 def _answers(
     folder: RunFolder,
     name: str,
-    prompts: list[Prompt],
+    batches: Sequence[Batch],
     reward: RewardModel | None,
     accelerator: Accelerator,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[Rows]:
     settings, policy = folder.config.train, folder.config.sampled_policy(name)
     assert isinstance(settings, Sample)
     place = folder.resolve(policy.path)
@@ -77,12 +123,13 @@ def _answers(
     temperature = settings.temperature if policy.temperature is None else policy.temperature
     length = policy.max_new_tokens or settings.max_new_tokens
     wanted = [
-        (prompt, render.prompt(Prompt(prompt.id, template(policy, prompt)), length), index)
-        for prompt in prompts
-        for index in range(settings.k)
+        [
+            (prompt, render.prompt(Prompt(prompt.id, template(policy, prompt)), length), index)
+            for prompt, index in batch
+        ]
+        for batch in batches
     ]
-    for start in range(0, len(wanted), settings.batch_size):
-        batch = wanted[start : start + settings.batch_size]
+    for batch in wanted:
         seeds = [derive(folder.config.seed, name, prompt.id, index) for prompt, _, index in batch]
         answers = generate(
             lm,
@@ -93,7 +140,7 @@ def _answers(
             render.pad,
         )
         texts = [render.text(answer.ids) for answer in answers]
-        rows: list[dict[str, Any]] = [
+        rows: Rows = [
             {
                 "id": prompt.id,
                 "policy": name,

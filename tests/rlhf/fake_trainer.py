@@ -126,6 +126,7 @@ class Fake:
         """The policy whose name sorts last answers best."""
         prompts = (self.data_dir / self.config["data"]["train"]).read_text().splitlines()
         train = self.config["train"]
+        (self.folder / "completions.jsonl").unlink(missing_ok=True)
         for name, speaker in self.config["models"]["policies"].items():
             said = {"temperature": speaker["temperature"]}
             said["max_new_tokens"] = speaker.get("max_new_tokens", train["max_new_tokens"])

@@ -11,11 +11,14 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Completion, Feedback, Policy
+from rlhf.kinds import prepare
+from rlhf.learning import sample
+from rlhf.learning.run_folder import DONE, STOPPED
 from rlhf.leases import claim
 from rlhf.models import Document, Evaluation, RewardModel, Run
-from rlhf.rounds import launch_round
+from rlhf.rounds import launch_round, launch_sampling
 from rlhf.supervisor import supervise
-from tests.learning.conftest import make_base
+from tests.learning.conftest import learn, make_base
 from tests.rlhf.conftest import trainers, wait_for
 from tests.rlhf.test_supervisor import hired, work
 
@@ -134,3 +137,25 @@ def test_several_processes_die_with_their_launcher_and_pause_through_it(
     )
     run = work()
     assert (run.state, run.reason[:11]) == (Run.State.PAUSED, "not finite:"), run.log_tail
+
+
+def test_the_next_attempt_of_a_sampling_asks_for_no_answer_twice(
+    project, tiny, prompts, olga, monkeypatch
+):
+    run = launch_sampling(project, by=olga, policies=[tiny], k=2, prompts=prompts[:5])
+    run.config["train"] |= {"batch_size": 4, "max_new_tokens": 5}
+    run.save()
+    asked, generate = [], sample.generate
+    monkeypatch.setattr(
+        sample,
+        "generate",
+        lambda lm, rows, *more: asked.append(len(rows)) or generate(lm, rows, *more),
+    )
+    for stop, code in ((True, STOPPED), (False, DONE)):
+        lease = claim()
+        lease.path.mkdir(parents=True)
+        (lease.path / "config.json").write_text(json.dumps(prepare(lease)))
+        assert learn(lease.path, settings.DATA_DIR, stop=lambda stop=stop: stop) == code
+        assert lease.run.release(token=lease.token)
+    assert asked == [4, 4, 2]
+    assert len((lease.path / "completions.jsonl").read_text().splitlines()) == 10

@@ -1,0 +1,75 @@
+"""Sampling that is stopped goes on, and nobody can tell from its answers."""
+
+import json
+
+import pytest
+
+from rlhf.learning import sample
+from rlhf.learning.run_folder import DONE, STOPPED
+from tests.learning.conftest import learn, read_rows
+from tests.learning.test_runs import AfterCalls, numbers
+
+OUTPUT = "completions.jsonl"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many answers were asked for at a time."""
+    seen, generate = [], sample.generate
+
+    def counted(lm, prompts, *more):
+        seen.append(len(prompts))
+        return generate(lm, prompts, *more)
+
+    monkeypatch.setattr(sample, "generate", counted)
+    return seen
+
+
+@pytest.fixture
+def make_sampling(make_run):
+    """Two policies, 16 answers each, in batches of 5, 5, 5 and 1."""
+    policies = {name: {"path": "base", "temperature": t} for name, t in (("a", 0.5), ("b", 1.0))}
+
+    def make(name, **train):
+        models = {"policies": policies, "reward": "reward"}
+        return make_run("sample", name, models=models, train={"batch_size": 5, **train})
+
+    return make
+
+
+@pytest.mark.parametrize("batches", [1, 4, 6])
+def test_what_is_whole_is_kept_and_the_rest_is_what_it_would_have_been(
+    batches, make_sampling, data_dir, asked
+):
+    whole, broken = make_sampling("whole"), make_sampling("broken")
+    assert learn(whole, data_dir) == DONE
+    everything = list(asked)
+    assert everything == [5, 5, 5, 1] * 2
+    asked.clear()
+    assert learn(broken, data_dir, stop=AfterCalls(batches - 1)) == STOPPED
+    assert asked == everything[:batches]
+    with (broken / OUTPUT).open("a") as file:
+        file.write('{"id": "d3", "pol')  # and then a kill
+    assert learn(broken, data_dir) == DONE
+    assert asked == everything
+    assert (broken / OUTPUT).read_bytes() == (whole / OUTPUT).read_bytes()
+    assert numbers(broken) == numbers(whole)
+    said = [json.loads((folder / "outcome.json").read_text()) for folder in (whole, broken)]
+    assert said[0] == said[1] and said[0]["completions"] == 32
+
+
+def test_a_stop_after_the_last_batch_stops_nothing(make_sampling, data_dir, asked):
+    folder = make_sampling("run")
+    assert learn(folder, data_dir, stop=AfterCalls(7)) == DONE
+    assert learn(folder, data_dir) == DONE
+    assert len(asked) == 8 and len(read_rows(folder / OUTPUT)) == 32
+
+
+def test_answers_to_another_config_are_not_kept(make_sampling, data_dir, asked):
+    folder = make_sampling("run")
+    assert learn(folder, data_dir, stop=AfterCalls(3)) == STOPPED
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "seed": 4}))
+    assert learn(folder, data_dir) == DONE
+    assert asked == [5, 5, 5, 1] * 3
+    assert len({row["seed"] for row in read_rows(folder / OUTPUT)}) == 32
