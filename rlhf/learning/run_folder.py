@@ -156,7 +156,6 @@ class RunFolder:
         self.measured = dict(measured)
         if not self.writes:
             return
-        (self.path / "outcome.json").unlink(missing_ok=True)
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.path / name
             if path.exists():
