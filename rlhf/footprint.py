@@ -37,7 +37,7 @@ class Footprint:
 
 
 def footprint(parameters: int, layers: int, configs: Mapping[str, Mapping[str, Any]]) -> Footprint:
-    """Bytes. `configs`: kind → {"tune": {mode, layers}, "train": {critic}}."""
+    """Bytes. `configs`: kind → {"tune": {mode, layers}, "train": {critic, keep_epochs}}."""
     memory, disk = [0], 0
     for kind, config in configs.items():
         if kind not in KINDS:
@@ -53,6 +53,7 @@ def footprint(parameters: int, layers: int, configs: Mapping[str, Mapping[str, A
             kept += weights
         memory.append(int(kept + max(learns, parameters if is_ppo else 0) * FLOAT))
         disk += int((1 + has_critic) * CHECKPOINTS * learns * KEPT + parameters * FLOAT)
+        disk += _epochs_kept(config.get("train", {})) * parameters * FLOAT
     return Footprint(max(memory), disk)
 
 
@@ -104,6 +105,11 @@ def _learning(parameters: int, layers: int, tune: Mapping[str, Any]) -> float:
     if tune["mode"] == "last_layers" and layers:
         return parameters * min(tune["layers"] / layers, 1)
     return parameters * ADAPTER_SHARE
+
+
+def _epochs_kept(train: Mapping[str, Any]) -> int:
+    """Models published beside the final one."""
+    return int(train["epochs"]) - 1 if train.get("keep_epochs") else 0
 
 
 def _parameters_in(file: Path) -> int:

@@ -91,7 +91,7 @@ WITHOUT_DATA: dict[str, str] = {
 def _models(run: Run) -> dict[str, str]:
     start = weights_of(starting_point(run))
     if run.kind == Run.Kind.PPO:
-        reward = final_folder(_round(run), Run.Kind.REWARD)
+        reward = _whole(Checkpoint.objects.final().get(run__round=run.round, run__kind="reward"))
         return {"policy": start, "reference": start, "reward": reward}
     return {"policy": start}
 
@@ -100,18 +100,27 @@ def starting_point(run: Run) -> Policy:
     """What the stages before it have made of the round's base, as far as they make policies."""
     round = _round(run)
     made = TrainedPolicy.objects.made_in(round).before(run.position)
-    last = made.last()
+    last = made.final().last()
     return last.policy if last else round.base
 
 
 def conclude_policy(lease: Lease, outcome: Summary) -> Summary:
-    """A new policy, a candidate that nobody speaks through yet."""
-    run, round = lease.run, _round(lease.run)
-    checkpoint = publish_model(lease)
+    """A new policy, a candidate that nobody speaks through yet; and one for each epoch kept."""
+    kept = [
+        _new_policy(publish_model(lease, epoch=int(epoch), step=step))
+        for epoch, step in outcome.get("epochs", {}).items()
+    ]
+    policy = _new_policy(publish_model(lease))
+    return {**outcome, "policy": policy.name, "kept": [each.name for each in kept]}
+
+
+def _new_policy(checkpoint: Checkpoint) -> Policy:
+    run, round, epoch = checkpoint.run, _round(checkpoint.run), checkpoint.epoch
+    after = f", after epoch {epoch}" if epoch else ""
     policy = Policy.objects.create(
         project=run.project,
-        name=_free_name(round, run.kind),
-        description=f"{run.get_kind_display()} of {round}, recipe {round.recipe}",
+        name=_free_name(round, f"{run.kind}-epoch-{epoch}" if epoch else run.kind),
+        description=f"{run.get_kind_display()} of {round}, recipe {round.recipe}{after}",
         origin=Policy.Origin.TRAINED,
         parent=starting_point(run),
         folder=checkpoint.folder,
@@ -119,7 +128,7 @@ def conclude_policy(lease: Lease, outcome: Summary) -> Summary:
         max_new_tokens=round.base.max_new_tokens,
     )
     TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
-    return {**outcome, "policy": policy.name}
+    return policy
 
 
 def conclude_reward_model(lease: Lease, outcome: Summary) -> Summary:
@@ -130,24 +139,21 @@ def conclude_reward_model(lease: Lease, outcome: Summary) -> Summary:
     return outcome
 
 
-def publish_model(lease: Lease) -> Checkpoint:
-    folder = f"{lease.folder}/model"
+def publish_model(lease: Lease, *, epoch: int | None = None, step: int = 0) -> Checkpoint:
+    """The final one, or what it was after an epoch, at that step."""
+    folder = f"{lease.folder}/{f'epochs/{epoch}' if epoch else 'model'}"
     manifest = settings.DATA_DIR / folder / "manifest.json"
     if not manifest.is_file():
         raise FileNotFoundError(f"the trainer ended well but left no {folder}/manifest.json")
     return Checkpoint.objects.create(
         run=lease.run,
         lease_token=lease.token,
-        step=Run.objects.get(pk=lease.run.pk).step,
+        step=step or Run.objects.get(pk=lease.run.pk).step,
+        epoch=epoch,
         folder=folder,
         manifest_sha256=sha256(manifest),
         is_final=True,
     )
-
-
-def final_folder(round: Round, kind: str) -> str:
-    checkpoint = Checkpoint.objects.get(run__round=round, run__kind=kind, is_final=True)
-    return _whole(checkpoint)
 
 
 def weights_of(policy: Policy) -> str:
@@ -165,12 +171,6 @@ def _whole(checkpoint: Checkpoint) -> str:
             "backup, then resume the run; or launch a round from another policy."
         ) from damage
     return checkpoint.folder
-
-
-def policy_of(round: Round, kind: str) -> Policy:
-    return Policy.objects.get(
-        training__checkpoint__run__round=round, training__checkpoint__run__kind=kind
-    )
 
 
 def _free_name(round: Round, kind: str) -> str:
@@ -259,8 +259,8 @@ def _scored(config: Config, judge: RewardModel | None) -> Config:
 
 
 def contestants(round: Round) -> list[Policy]:
-    """What the round made, the newest first, then its base, and the live policy where it is
-    another."""
+    """What the round made, the newest first, epochs that were kept too; then its base, and the
+    live policy where it is another."""
     live = round.project.policies.live().first()
     made = [each.policy for each in TrainedPolicy.objects.made_in(round)]
     policies = [*reversed(made), round.base]

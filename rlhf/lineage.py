@@ -40,6 +40,7 @@ def _training(training: TrainedPolicy) -> Plain:
     run = training.checkpoint.run
     return {
         "manifest_sha256": training.checkpoint.manifest_sha256,
+        "epoch": training.checkpoint.epoch,
         "run": _run(run),
         "reward_model": _reward_model(run) if run.kind == Run.Kind.PPO else None,
     }

@@ -47,7 +47,7 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
 
 def speakers_after(round: Round) -> list[Policy]:
     """Whom people should hear again after it, each once."""
-    made = list(TrainedPolicy.objects.made_in(round))
+    made = list(TrainedPolicy.objects.made_in(round).final())
     sft = [each for each in made if each.checkpoint.run.kind == Run.Kind.SFT]
     policies = round.project.policies
     trained = [each.policy for each in (*made[-1:], *sft)]

@@ -111,7 +111,7 @@ def _is_made_of(model: Checkpoint, other: Checkpoint) -> bool:
     if round is None:
         return False
     is_earlier = other.run.round_id == round.pk and other.run.position < model.run.position
-    return is_earlier or other.folder == round.base.folder
+    return is_earlier and other.epoch is None or other.folder == round.base.folder
 
 
 def _folders_needed(project: Project, busy: Iterable[int]) -> Iterator[str]:
@@ -140,7 +140,12 @@ def _sweep(project: Project) -> int:
         vouched = set(run.checkpoints.filter(removed_at=None).values_list("folder", flat=True))
         for attempt in range(1, run.lease_token + 1):  # a later one is another worker's
             place = settings.DATA_DIR / run.folder / f"t{attempt}"
-            for folder in [*place.glob("checkpoints/*"), place / "model"]:
+            found = [*place.glob("checkpoints/*"), *place.glob("tmp-*"), place / "model"]
+            if not any(
+                each.startswith(f"{run.folder}/t{attempt}/checkpoints/") for each in vouched
+            ):
+                found += place.glob("epochs/*")  # whoever goes on from a save takes them over
+            for folder in found:
                 if folder.is_dir() and str(folder.relative_to(settings.DATA_DIR)) not in vouched:
                     freed += _size(folder)
                     shutil.rmtree(folder)

@@ -42,8 +42,7 @@ from annotate.rows import parse_prompt
 from rlhf.command_line import wait_for
 from rlhf.demo.labelers import LIKING, NAMES, NOISE, gold_score, hire, rank_all
 from rlhf.evaluation import Result, compare, match_up
-from rlhf.kinds import policy_of
-from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot
+from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot, TrainedPolicy
 from rlhf.preflight import preflight
 from rlhf.promotion import promote
 from rlhf.rounds import launch_round, launch_sampling, stage_config, stage_configs
@@ -117,7 +116,8 @@ class Wheel:
             # 3. SFT, reward model, PPO, evaluation.
             round = self.launch(olga, base, seed)
             wait_for(round.runs.order_by("position"), self.out)
-        sft, ppo = (policy_of(round, kind) for kind in (Run.Kind.SFT, Run.Kind.PPO))
+        made = TrainedPolicy.objects.made_in(round).final()
+        sft, ppo = made.policy_by(Run.Kind.SFT), made.policy_by(Run.Kind.PPO)
         with self.stage("gold"):
             # 4. Do they say more of what is liked, where they have not been taught?
             gold = self.judge(round, [ppo, sft, base], by=olga, seed=seed)

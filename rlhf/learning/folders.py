@@ -187,13 +187,21 @@ def without_dropout(model: nn.Module) -> None:
 
 
 def publish_policy(
-    network: PolicyNetwork, wrapper: Any, rendering: Renderer, folder: Path, card: str
+    network: PolicyNetwork,
+    wrapper: Any,
+    rendering: Renderer,
+    folder: Path,
+    card: str,
+    *,
+    learns_on: bool = False,
 ) -> None:
-    """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on."""
+    """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on.
+
+    An adapter ends in the network itself, unless that `learns_on`."""
     lm = network.lm
     if wrapper is not None:
         wrapper.save_pretrained(folder / "adapter", selected_adapters=["default"])
-        lm = whole(wrapper, folder / "adapter", AutoModelForCausalLM)
+        lm = whole(wrapper, folder / "adapter", AutoModelForCausalLM, apart=learns_on)
     stops = stop_ids(lm, rendering)
     lm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
@@ -227,17 +235,20 @@ def publish_score(
     _publish(model, rendering, folder, card)
 
 
-def whole(wrapper: Any, adapter: Path, auto: Any) -> PreTrainedModel:
-    """The model with its adapter merged in; one in four bits is read again in full first."""
+def whole(wrapper: Any, adapter: Path, auto: Any, *, apart: bool = False) -> PreTrainedModel:
+    """The model with its adapter merged in. One in four bits is read again in full first, and so
+    is one that has to stay `apart` from its adapter."""
     base = wrapper.get_base_model()
-    if getattr(base, "quantization_method", None) is None:
+    if not apart and getattr(base, "quantization_method", None) is None:
         merged_model: PreTrainedModel = wrapper.merge_and_unload(adapter_names=["default"])
         return merged_model
     labels = {"num_labels": base.config.num_labels} if hasattr(base, "score") else {}
-    full = auto.from_pretrained(
-        base.config._name_or_path, dtype=torch.float32, local_files_only=True, **labels
-    )
-    full_model: PreTrainedModel = PeftModel.from_pretrained(full, adapter).merge_and_unload()
+    with torch.random.fork_rng(devices=[]):  # an adapter is drawn before it is read
+        full = auto.from_pretrained(
+            base.config._name_or_path, dtype=torch.float32, local_files_only=True, **labels
+        )
+        without_dropout(full)
+        full_model: PreTrainedModel = PeftModel.from_pretrained(full, adapter).merge_and_unload()
     return full_model
 
 

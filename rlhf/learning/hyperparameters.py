@@ -119,6 +119,9 @@ class Pretrain(OnText):
 @dataclass(frozen=True)
 class SFT(Speaking, OnText):
     epochs: int = knob(3, "Times each demonstration is seen.", least=1)
+    keep_epochs: bool = knob(
+        False, "Publish the policy of every epoch, to choose one by score or people."
+    )
     batch_size: int = knob(16, "Demonstrations per optimizer step.", least=1)
     max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
 

@@ -3,7 +3,7 @@
 config.json       here or one folder up        metrics.jsonl   a line a step and split
 checkpoints/      see checkpoint.py            samples.jsonl   answers to fixed prompts
 model/            the published folder         outcome.json    how it ended
-log.txt           warnings, and the traceback of a failure
+epochs/N/         the same, after N epochs     log.txt         warnings, and why it failed
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import config
 from .card import model_card
-from .manifest import sha256, sync
+from .manifest import Corrupt, sha256, sync, verify
 from .records import DataError
 
 DONE, STOPPED, PAUSED, FAILED = 0, 3, 4, 1
@@ -172,25 +173,49 @@ class RunFolder:
         """The model card of what this run learnt."""
         return model_card(self.config, title, self.measured)
 
-    def publish(self, write: Callable[[Path], None]) -> None:
-        """`model/` is whole or absent."""
+    def publish(self, write: Callable[[Path], object], name: str = "model") -> None:
+        """The folder of that name is whole or absent."""
         if not self.writes:
             return
-        writing = self.path / f"tmp-{uuid.uuid4().hex}"
+        place, writing = self.path / name, self.path / f"tmp-{uuid.uuid4().hex}"
+        place.parent.mkdir(exist_ok=True)
         writing.mkdir()
         try:
             write(writing)
-            if self.model.exists():
-                shutil.rmtree(self.model)
-            writing.rename(self.model)
-            sync(self.path)
+            if place.exists():
+                shutil.rmtree(place)
+            writing.rename(place)
+            for changed in {place.parent, self.path}:
+                sync(changed)
         finally:
             shutil.rmtree(writing, ignore_errors=True)
+
+    def adopt(self, attempt: Path, name: str) -> None:
+        """What another attempt published before the checkpoint that this one goes on from."""
+        source = attempt / name
+        if not self.writes or (self.path / name).exists():
+            return
+        try:
+            verify(source)
+        except Corrupt as damage:
+            self.say(f"{source} is lost: {damage}")
+        else:
+            copied = partial(shutil.copytree, source, copy_function=_link, dirs_exist_ok=True)
+            self.publish(copied, name)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if self.writes:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def _link(source: str, place: str) -> None:
+    """It is never written again, so one copy on the disk will do, where the disk is the same."""
+    try:
+        os.link(source, place)
+    except OSError:
+        shutil.copy2(source, place)
+        sync(Path(place))
 
 
 def _is_at_most(line: str, step: int) -> bool:

@@ -12,6 +12,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,22 +143,22 @@ class LanguageLearner(Learner):
 
     def finish(self, step: int) -> dict[str, Any]:
         title, more = self.summary()
-        self.folder.publish(
-            lambda place: publish_policy(
-                self.policy, self.wrapper, self.render, place, self.folder.card(title)
-            )
-        )
+        self.folder.publish(partial(self.write, title))
         return {"steps": step, **more}
+
+    def write(self, title: str, place: Path, *, learns_on: bool = False) -> None:
+        card = self.folder.card(title)
+        publish_policy(self.policy, self.wrapper, self.render, place, card, learns_on=learns_on)
 
 
 class SFTLearner(LanguageLearner):
+    rules: SFT
     rows: list[Encoded]
 
     def read(self) -> None:
         demonstrations = read_demonstrations(self.folder.data("train"))
         held_out = read_demonstrations(self.folder.data("test")) if self.config.data.test else []
-        assert isinstance(self.config.train, SFT)
-        room = self.config.train.max_completion_tokens
+        room = self.rules.max_completion_tokens
         self.rows, self.test_rows = (
             [self.render.encode(each.prompt, each.text, room) for each in some]
             for some in (demonstrations, held_out)
@@ -171,6 +172,28 @@ class SFTLearner(LanguageLearner):
         assert isinstance(self.config.train, SFT)
         return {"data/truncated": cut_share(self.rows, self.config.train.max_completion_tokens)}
 
+    def kept(self, step: int) -> str:
+        """InstructGPT (3.5) chose among its epochs by reward-model score: the held-out loss was
+        least after one, and more of them pleased people better. The last one is the final model."""
+        epoch, inside = divmod(step, self.steps_per_epoch)
+        is_kept = self.rules.keep_epochs and not inside and 0 < epoch < self.rules.epochs
+        return f"epochs/{epoch}" if is_kept else ""
+
+    def keep(self, step: int) -> None:
+        title, _ = self.summary()
+        epoch = step // self.steps_per_epoch
+        title = f"{title}, after epoch {epoch} of {self.rules.epochs}"
+        self.folder.publish(partial(self.write, title, learns_on=True), self.kept(step))
+
     def summary(self) -> tuple[str, dict[str, Any]]:
         title = f"Policy fine-tuned on {len(self.rows)} demonstrations"
         return title, {"demonstrations": len(self.rows)}
+
+    def finish(self, step: int) -> dict[str, Any]:
+        """With the step at which each epoch that is kept had ended."""
+        epochs = {
+            end // self.steps_per_epoch: end
+            for end in range(1, step)
+            if (place := self.kept(end)) and (self.folder.path / place).is_dir()
+        }
+        return {**super().finish(step), "epochs": epochs}

@@ -52,6 +52,15 @@ class Learner(ABC):
     def finish(self, step: int) -> dict[str, Any]:
         """Write the final rows, publish the model, return the summary."""
 
+    def kept(self, step: int) -> str:
+        """Where in the run folder the model of that step is published, for people to choose it
+        rather than the final one; "" = it is not."""
+        return ""
+
+    def keep(self, step: int) -> None:
+        """Publish it there, without any effect on learning."""
+        return None
+
     def guard(self, numbers: dict[str, float]) -> None:
         """Raise Paused when an update went where it should not."""
         return None
@@ -123,9 +132,12 @@ def train(
                 "seconds/update": time.perf_counter() - started,
             },
         )
-        if step == total or settings.evaluate_every and step % settings.evaluate_every == 0:
+        kept, every = learner.kept(step), settings.evaluate_every
+        if step == total or kept or every and step % every == 0:
             with learner.optimiser.whole():
                 learner.evaluate(step)
+                if kept:  # before the checkpoint: whoever goes on from that one finds it
+                    learner.keep(step)
         try:
             learner.guard(numbers)
         except Paused as paused:
@@ -186,6 +198,8 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | N
     if folder.writes:
         checkpoint.drop_later(folder.checkpoints, good.step)
     learner.accelerator.wait_for_everyone()
+    for kept in filter(None, map(learner.kept, range(1, good.step + 1))):
+        folder.adopt(place.parent, kept)
     folder.say(f"resumed at step {good.step}")
     return good.step
 

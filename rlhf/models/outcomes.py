@@ -95,6 +95,10 @@ class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
         """What a run was made for, as opposed to what it saved on the way."""
         return self.filter(is_final=True)
 
+    def final(self) -> CheckpointQuerySet:
+        """What it ended with, without what it published on the way."""
+        return self.published().filter(epoch=None)
+
     def here(self, project: Project) -> CheckpointQuerySet:
         """Published models whose files have not been removed."""
         named = self.select_related("run__round__base", "trained_policy__policy", "reward_model")
@@ -116,7 +120,10 @@ class Checkpoint(LeasedRow):
     step = models.PositiveIntegerField()
     folder = models.CharField(max_length=300, help_text="Relative to DATA_DIR.")
     manifest_sha256 = models.CharField(max_length=64)
-    is_final = models.BooleanField(default=False, help_text="The published model, not a save.")
+    is_final = models.BooleanField(default=False, help_text="A published model, not a save.")
+    epoch = models.PositiveSmallIntegerField(
+        null=True, help_text="Published on the way, after so many passes over the demonstrations."
+    )
     is_kept = models.BooleanField(default=False, help_text="An operator wants its files to stay.")
     removed_at = models.DateTimeField(
         null=True, help_text="When the files of a published model went, to make room."
@@ -188,10 +195,18 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
         """In the order of the round's stages."""
         made = self.filter(checkpoint__run__round=round)
         made = made.select_related("policy", "checkpoint__run")
-        return made.order_by("checkpoint__run__position")
+        return made.order_by("checkpoint__run__position", "checkpoint__step")
+
+    def final(self) -> TrainedPolicyQuerySet:
+        """Without those of epochs on the way, from which nothing goes on by itself."""
+        return self.filter(checkpoint__epoch=None)
 
     def before(self, position: int) -> TrainedPolicyQuerySet:
         return self.filter(checkpoint__run__position__lt=position)
+
+    def policy_by(self, kind: str) -> Policy:
+        """That of the one run of the kind."""
+        return self.get(checkpoint__run__kind=kind).policy
 
     def by_ppo(self) -> TrainedPolicyQuerySet:
         return self.filter(checkpoint__run__kind=Run.Kind.PPO)

@@ -5,7 +5,8 @@
 `DATA_DIR/fake_trainer.json` says how it behaves: {"steps", "seconds" a step, "mode"}, where mode is
 ok · crash (a traceback) · killed (by a signal of its own) · pause · stopped (by somebody) ·
 hang (ignores SIGTERM) · memory, not_finite (until "fits" rows, or that learning rate). "alarms"
-names steps at which one rings: {"low_entropy": [2, 5]}."""
+names steps at which one rings: {"low_entropy": [2, 5]}. Where epochs are kept, each has two
+steps."""
 
 import hashlib
 import json
@@ -37,6 +38,7 @@ class Fake:
         self.fits = told.get("fits", 0)
         self.alarms = told.get("alarms", {})
         self.stop_asked = False
+        self.kept: dict[int, int] = {}
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._ask)
@@ -44,9 +46,12 @@ class Fake:
         if self.config["kind"] == "sample":
             return self.sample()
         start = json.loads((Path(self.resume) / "state.json").read_text()) if self.resume else 0
+        for step in range(2, start + 1):
+            self.keep(step)
         for step in range(start + 1, self.steps + 1):
             time.sleep(self.seconds)
             self.metric(step)
+            self.keep(step)
             if step % CHECKPOINT_EVERY == 0:
                 self.checkpoint(step)
             if step == 3 and self.mode != "ok":
@@ -56,7 +61,7 @@ class Fake:
                 return 3
         self.metric(self.steps, split="final")
         self.publish()
-        self.outcome(state="succeeded", steps=self.steps, accuracy=0.75)
+        self.outcome(state="succeeded", steps=self.steps, accuracy=0.75, epochs=self.kept)
         return 0
 
     def misbehave(self) -> None:
@@ -104,10 +109,16 @@ class Fake:
         if not place.exists():
             self.whole_folder(place, {"state.json": json.dumps(step)})
 
-    def publish(self) -> None:
+    def keep(self, step: int) -> None:
+        epoch, inside = divmod(step, 2)
+        if self.config["train"].get("keep_epochs") and not inside and step < self.steps:
+            self.publish(f"epochs/{epoch}", f"weights of epoch {epoch}")
+            self.kept[epoch] = step
+
+    def publish(self, name: str = "model", weights: str = "weights") -> None:
         self.whole_folder(
-            self.folder / "model",
-            {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}"},
+            self.folder / name,
+            {"config.json": "{}", "model.safetensors": weights, "tokenizer.json": "{}"},
         )
 
     def whole_folder(self, place: Path, files: dict[str, str]) -> None:

@@ -290,6 +290,14 @@ def test_a_footprint_is_a_few_bytes_a_parameter(kind, mode, critic, memory, disk
     assert (needed.memory / GB, needed.disk / GB) == pytest.approx((memory, disk))
 
 
+def test_each_epoch_that_is_kept_takes_the_room_of_a_model():
+    def disk(**train):
+        configs = {"sft": {"tune": {"mode": "lora", "layers": 2}, "train": train}}
+        return footprint.footprint(10**9, 4, configs).disk / GB
+
+    assert disk(keep_epochs=True, epochs=3) - disk(keep_epochs=False, epochs=3) == 2 * 4
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [

@@ -15,9 +15,10 @@ from rlhf.kinds import prepare
 from rlhf.learning import sample
 from rlhf.learning.run_folder import DONE, STOPPED
 from rlhf.leases import claim
-from rlhf.models import Document, Evaluation, RewardModel, Run
+from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
 from rlhf.rounds import launch_round, launch_sampling
 from rlhf.supervisor import supervise
+from rlhf.tail import ensure_whole
 from tests.learning.conftest import learn, make_base
 from tests.rlhf.conftest import trainers, wait_for
 from tests.rlhf.test_supervisor import hired, work
@@ -159,3 +160,30 @@ def test_the_next_attempt_of_a_sampling_asks_for_no_answer_twice(
         assert lease.run.release(token=lease.token)
     assert asked == [4, 4, 2]
     assert len((lease.path / "completions.jsonl").read_text().splitlines()) == 10
+
+
+@pytest.mark.timeout(600)
+def test_the_attempt_after_a_kill_takes_over_the_epoch_that_was_kept(
+    project, tiny, labels, data_dir, olga, monkeypatch
+):
+    monkeypatch.setattr("rlhf.supervisor.LOOK_EVERY", 0.05)
+    train = {**BRIEF, "epochs": 3, "batch_size": 4, "checkpoint_every": 1, "keep_epochs": True}
+    choice = {"stages": ["sft"], "overrides": {"sft": {"train": train}}}
+    run = launch_round(project, by=olga, base=tiny, recipe="tiny", **choice).runs.get(kind="sft")
+    worker = hired()
+    worker.start()
+    wait_for((data_dir / run.folder / "t1/epochs/1").exists, 200)
+    wait_for(lambda: run.checkpoints.filter(step__gte=4).exists() or not worker.is_alive())
+    for trainer in trainers(data_dir):
+        os.kill(trainer, signal.SIGKILL)
+    worker.join(60)
+    run.refresh_from_db()
+    assert run.state == Run.State.QUEUED, "it was killed too late"
+    assert work().state == Run.State.SUCCEEDED
+    for epoch in (1, 2):
+        model = Checkpoint.objects.get(run=run, epoch=epoch)
+        assert model.trained_policy.policy.name == f"r1-sft-epoch-{epoch}"
+        assert model.folder == f"{run.folder}/t2/epochs/{epoch}"
+        ensure_whole(model)
+    weights = "epochs/1/model.safetensors"
+    assert (data_dir / run.folder / "t1" / weights).samefile(data_dir / run.folder / "t2" / weights)

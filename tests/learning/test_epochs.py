@@ -1,0 +1,212 @@
+"""The policies of a run's epochs, kept to choose from: published once, and nothing learns of it."""
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlhf.learning import adapters, checkpoint, folders, manifest
+from rlhf.learning.hyperparameters import Tune
+from rlhf.learning.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
+from rlhf.learning.sft import SFTLearner
+from tests.learning.conftest import learn, read_rows
+from tests.learning.test_processes import learn_in_two
+from tests.learning.test_runs import AfterCalls, assert_same, numbers
+
+# Eight rows in batches of three: an epoch ends after steps 3, 6 and 9. Checkpoints at 4, 8 and 9.
+KEEPING = {"keep_epochs": True, "epochs": 3, "checkpoint_every": 4}
+KEPT = ("epochs/1", "epochs/2")
+LORA = {"mode": "lora", "rank": 4}
+MODES = [{"mode": "full"}, LORA, {"mode": "last_layers", "layers": 1}, {"mode": "head"}]
+
+
+def hashes(folder) -> dict[str, str]:
+    """Whole, and every file of every published model by its hash."""
+    places = [*folder.glob("epochs/*"), folder / "model"]
+    for place in places:
+        manifest.verify(place)
+    return {str(p.relative_to(folder)): manifest.sha256(p / "manifest.json") for p in places}
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture
+def keeping(make_run):
+    def make(name, train=KEEPING, **more):
+        return make_run("sft", name, train={**KEEPING, **train}, **more)
+
+    return make
+
+
+@pytest.mark.parametrize("tune", MODES, ids=lambda tune: tune["mode"])
+def test_each_epoch_but_the_last_is_published_and_learning_does_not_notice(tune, keeping, data_dir):
+    kept = keeping("kept", tune=tune)
+    plain, short = (keeping(name, {"keep_epochs": False}, tune=tune) for name in ("plain", "short"))
+    assert learn(kept, data_dir) == learn(plain, data_dir) == DONE
+    assert not (plain / "epochs").exists()
+    assert sorted(hashes(kept)) == [*KEPT, "model"]
+    assert json.loads((kept / "outcome.json").read_text())["epochs"] == {"1": 3, "2": 6}
+
+    ours, theirs = weights(kept / "model"), weights(plain / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    last = [checkpoint.load(run / "checkpoints/step-00000009") for run in (kept, plain)]
+    assert last[0].state["random"] == last[1].state["random"]
+    for name, group in last[1].tensors.items():
+        assert all(torch.equal(last[0].tensors[name][each], group[each]) for each in group)
+
+    # What was published after the second epoch is what the run had learnt by then.
+    assert learn(short, data_dir, stop=AfterCalls(6)) == STOPPED
+    learnt = checkpoint.latest_good(short / "checkpoints")[0].tensors["model"]
+    network = folders.load_policy(data_dir / "base")
+    wrapper = adapters.choose_weights(network.lm, Tune(**tune))
+    network.load_state_dict(learnt, strict=False)
+    (short / "by-hand").mkdir()
+    folders.publish_policy(network, wrapper, folders.renderer(data_dir / "base"),
+                           short / "by-hand", "")  # fmt: skip
+    files = {path.name for path in (kept / "epochs/2").rglob("*") if path.is_file()}
+    assert files == {path.name for path in (kept / "model").rglob("*") if path.is_file()}
+    for name in files - {"README.md", "manifest.json"}:
+        (one,), (other,) = ((kept / "epochs/2").rglob(name), (short / "by-hand").rglob(name))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_the_end_of_an_epoch_is_looked_at_and_its_card_says_what_was_seen(keeping, data_dir):
+    folder = keeping("run", {"evaluate_every": 0})
+    assert learn(folder, data_dir) == DONE
+    rows = read_rows(folder / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["split"] == "test"] == [3, 6, 9]
+    card = (folder / "epochs/2/README.md").read_text()
+    assert "# Policy fine-tuned on 8 demonstrations, after epoch 2 of 3\n" in card
+    assert "## Measured (test, step 6)" in card
+
+
+@pytest.mark.parametrize(
+    ("steps", "mode"),
+    [(2, "full"), (3, "full"), (6, "full"), (8, "full"), (3, "lora"), (7, "lora")],
+)
+def test_a_run_stopped_around_the_end_of_an_epoch_keeps_the_same(steps, mode, keeping, data_dir):
+    tune = {"mode": mode, "rank": 4}
+    whole, broken = keeping("whole", tune=tune), keeping("broken", tune=tune)
+    learn(whole, data_dir)
+    assert learn(broken, data_dir, stop=AfterCalls(steps)) == STOPPED
+    shutil.copytree(broken, broken.parent / "t0")
+    assert learn(broken, data_dir) == DONE
+    assert_same(whole, broken)
+    assert hashes(broken) == hashes(whole)
+
+    # The same from another folder, as a worker does that takes the run over.
+    (last,) = checkpoint.checkpoints(broken.parent / "t0/checkpoints")[-1:]
+    other = keeping("other", tune=tune)
+    assert learn(other, data_dir, resume=last) == DONE
+    assert hashes(other) == hashes(whole)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before", "while", "after"])
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_killed_while_it_publishes_an_epoch_keeps_it_once(
+    step, moment, keeping, data_dir, monkeypatch
+):
+    whole, killed = (keeping(name, {"checkpoint_every": 3}) for name in ("whole", "killed"))
+    learn(whole, data_dir)
+    name, done = f"epochs/{step // 3}", RunFolder.publish
+
+    def publish(self, write, place="model"):
+        if place == name and moment == "before":
+            raise Killed
+        if place == name and moment == "while":
+            (self.path / "tmp-killed").mkdir()  # SIGKILL leaves what an exception would take away
+            write(self.path / "tmp-killed")
+            raise Killed
+        done(self, write, place)
+        if place == name:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "publish", publish)
+        with pytest.raises(Killed):
+            learn(killed, data_dir)
+    assert (killed / name).exists() == (moment == "after")
+    assert learn(killed, data_dir) == DONE
+    assert_same(whole, killed)
+    assert hashes(killed) == hashes(whole)
+    assert not list(killed.glob("tmp-*"))
+
+
+@pytest.mark.parametrize("is_one_disk", [True, False])
+def test_an_epoch_after_the_checkpoint_is_learnt_anew_and_not_taken_over(
+    is_one_disk, keeping, data_dir, monkeypatch
+):
+    whole, broken, other = keeping("whole"), keeping("broken"), keeping("other")
+    learn(whole, data_dir)
+    shutil.copytree(whole, broken, dirs_exist_ok=True)
+    (broken / "epochs/2/README.md").write_text("of a worker that has lost its lease")
+    first = broken / "checkpoints/step-00000004"
+
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    if not is_one_disk:
+        monkeypatch.setattr(os, "link", refuse)
+    assert learn(other, data_dir, resume=first) == DONE
+    assert hashes(other) == hashes(whole)
+    one, two = (os.stat(folder / "epochs/1/model.safetensors") for folder in (broken, other))
+    assert (one.st_ino == two.st_ino) == is_one_disk
+    assert "is lost" not in (other / "log.txt").read_text()
+
+
+def test_a_damaged_epoch_is_not_taken_over_and_the_run_goes_on_without_it(keeping, data_dir):
+    whole, other = keeping("whole"), keeping("other")
+    learn(whole, data_dir)
+    (whole / "epochs/1/config.json").write_text("{}")
+    last = checkpoint.checkpoints(whole / "checkpoints")[-1]
+    assert learn(other, data_dir, resume=last) == DONE
+    assert "epochs/1 is lost: 1: config.json does not match" in (other / "log.txt").read_text()
+    assert sorted(hashes(other)) == ["epochs/2", "model"]
+    assert json.loads((other / "outcome.json").read_text())["epochs"] == {"2": 6}
+
+
+def test_a_guard_that_stops_the_run_at_the_end_of_an_epoch_loses_nothing(
+    keeping, data_dir, monkeypatch
+):
+    whole, paused = keeping("whole"), keeping("paused")
+    learn(whole, data_dir)
+
+    def guard(self, numbers):
+        if numbers["epoch"] == 1:
+            raise Paused("curiosity", "somebody wants to look")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SFTLearner, "guard", guard)
+        assert learn(paused, data_dir) == PAUSED
+    assert learn(paused, data_dir) == DONE
+    assert hashes(paused) == hashes(whole)
+    assert numbers(paused) == numbers(whole)
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_keep_what_one_does_with_and_without_shards(keeping, data_dir):
+    one = keeping("one", tune=LORA)
+    assert learn(one, data_dir) == DONE
+    twos = {
+        how: {way: keeping(f"{how}-{way}", tune=tune) for way, tune in
+              (("lora", LORA), ("full", {"mode": "full"}))}
+        for how in ("whole", "sharded")
+    }  # fmt: skip
+    learn_in_two(twos, data_dir)
+    for how in twos:
+        for way, folder in twos[how].items():
+            assert sorted(hashes(folder)) == [*KEPT, "model"], (how, way)
+        for name in (*KEPT, "model"):
+            ours, theirs = weights(one / name), weights(twos[how]["lora"] / name)
+            for each in ours:
+                torch.testing.assert_close(theirs[each], ours[each], atol=1e-5, rtol=0)
