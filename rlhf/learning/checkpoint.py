@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .manifest import Corrupt, sync, verify, write_manifest
+from .manifest import Corrupt, sync, telling_of_a_full_disk, verify, write_manifest
 
 KEEP = 3
 SPARE_BYTES = 16 << 20
@@ -109,9 +108,5 @@ def drop_later(folder: Path, step: int) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
+    with telling_of_a_full_disk():
         save_file(plain, path)
-    except SafetensorError as error:
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise

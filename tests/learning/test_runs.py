@@ -10,11 +10,12 @@ import time
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from rlhf.learning import checkpoint, folders, manifest
-from rlhf.learning.hyperparameters import Optimisation, Sample
+from rlhf.learning.hyperparameters import Optimisation
 from rlhf.learning.optimiser import Optimiser
 from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
@@ -228,6 +229,21 @@ def test_a_full_disk_pauses_and_leaves_the_previous_checkpoint(
     assert learn(folder, data_dir) == DONE
 
 
+def test_a_disk_that_is_full_when_the_model_is_published_pauses_too(
+    make_run, data_dir, monkeypatch
+):
+    def full(*arguments, **named):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    folder = make_run("sft")
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    assert learn(folder, data_dir) == PAUSED
+    assert json.loads((folder / "outcome.json").read_text())["reason"] == "disk_full"
+    assert not (folder / "model").exists() and not list(folder.glob("tmp-*"))
+    monkeypatch.undo()
+    assert learn(folder, data_dir) == DONE
+
+
 @pytest.mark.parametrize(
     ("train", "reason"),
     [
@@ -324,34 +340,6 @@ def test_accumulated_micro_batches_are_one_large_batch(kind, make_run, data_dir)
     weights = [load_file(f / "model/model.safetensors") for f in (large, small)]
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=5e-4, rtol=0)
-
-
-def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, data_dir):
-    policies = {
-        "plain": {"path": "base", "temperature": 0.2},
-        "terse": {
-            "path": "base",
-            "system_prompt": "Be brief.",
-            "few_shot": [*asking("kiwi"), {"role": "assistant", "content": "green"}],
-            "max_new_tokens": 3,
-        },
-    }
-    models = {"policies": policies, "reward": "reward"}
-    one, other = (make_run("sample", n, models=models, train={"batch_size": b})
-                  for n, b in (("one", 16), ("other", 5)))  # fmt: skip
-    assert learn(one, data_dir) == learn(other, data_dir) == DONE
-    rows, others = (read_rows(folder / "completions.jsonl") for folder in (one, other))
-    assert len(rows) == 2 * 8 * 2
-    keys = ("id", "policy", "index", "text", "seed", "finish_reason", "tokens")
-    assert [[r[k] for k in keys] for r in rows] == [[r[k] for k in keys] for r in others]
-    assert [r["score"] for r in rows] == pytest.approx([r["score"] for r in others], abs=1e-4)
-    assert len({row["seed"] for row in rows}) == len(rows)
-    assert all(row["tokens"] <= 3 for row in rows if row["policy"] == "terse")
-    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
-    assert {(row["policy"], row["temperature"], row["max_new_tokens"]) for row in rows} == {
-        ("plain", 0.2, 6),
-        ("terse", Sample.temperature, 3),
-    }
 
 
 def test_a_prompt_over_the_context_fails_by_its_id(make_run, data_dir, tmp_path):

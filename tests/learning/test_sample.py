@@ -1,12 +1,13 @@
-"""Sampling that is stopped goes on, and nobody can tell from its answers."""
+"""Answers drawn from policies; sampling that is stopped goes on, and nobody can tell from them."""
 
 import json
 
 import pytest
 
 from rlhf.learning import sample
+from rlhf.learning.hyperparameters import Sample
 from rlhf.learning.run_folder import DONE, STOPPED
-from tests.learning.conftest import learn, read_rows
+from tests.learning.conftest import asking, learn, read_rows
 from tests.learning.test_runs import AfterCalls, numbers
 
 OUTPUT = "completions.jsonl"
@@ -73,3 +74,31 @@ def test_answers_to_another_config_are_not_kept(make_sampling, data_dir, asked):
     assert learn(folder, data_dir) == DONE
     assert asked == [5, 5, 5, 1] * 3
     assert len({row["seed"] for row in read_rows(folder / OUTPUT)}) == 32
+
+
+def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, data_dir):
+    policies = {
+        "plain": {"path": "base", "temperature": 0.2},
+        "terse": {
+            "path": "base",
+            "system_prompt": "Be brief.",
+            "few_shot": [*asking("kiwi"), {"role": "assistant", "content": "green"}],
+            "max_new_tokens": 3,
+        },
+    }
+    models = {"policies": policies, "reward": "reward"}
+    one, other = (make_run("sample", n, models=models, train={"batch_size": b})
+                  for n, b in (("one", 16), ("other", 5)))  # fmt: skip
+    assert learn(one, data_dir) == learn(other, data_dir) == DONE
+    rows, others = (read_rows(folder / "completions.jsonl") for folder in (one, other))
+    assert len(rows) == 2 * 8 * 2
+    keys = ("id", "policy", "index", "text", "seed", "finish_reason", "tokens")
+    assert [[r[k] for k in keys] for r in rows] == [[r[k] for k in keys] for r in others]
+    assert [r["score"] for r in rows] == pytest.approx([r["score"] for r in others], abs=1e-4)
+    assert len({row["seed"] for row in rows}) == len(rows)
+    assert all(row["tokens"] <= 3 for row in rows if row["policy"] == "terse")
+    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+    assert {(row["policy"], row["temperature"], row["max_new_tokens"]) for row in rows} == {
+        ("plain", 0.2, 6),
+        ("terse", Sample.temperature, 3),
+    }
