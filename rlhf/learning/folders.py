@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from .attention import attend_short_rows
+from .checkpoint import telling_of_a_full_disk
 from .hyperparameters import ConfigError, Tune
 from .manifest import write_manifest
 from .networks import PolicyNetwork, ScoreNetwork, output_head
@@ -186,6 +187,7 @@ def without_dropout(model: nn.Module) -> None:
     model.eval()
 
 
+@telling_of_a_full_disk()
 def publish_policy(
     network: PolicyNetwork,
     wrapper: Any,
@@ -214,6 +216,7 @@ def publish_policy(
     _publish(lm, rendering, folder, card)
 
 
+@telling_of_a_full_disk()
 def publish_score(
     network: ScoreNetwork,
     wrapper: Any,

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 MANIFEST = "manifest.json"
 
 
 class Corrupt(Exception):
     """A folder is not what its manifest says."""
-
-
-@contextmanager
-def telling_of_a_full_disk() -> Iterator[None]:
-    """safetensors has an error of its own for one; everybody else raises an OSError."""
-    try:
-        yield
-    except SafetensorError as error:
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise
 
 
 def write_manifest(folder: Path) -> None:

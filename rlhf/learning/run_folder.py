@@ -23,7 +23,7 @@ from typing import Any
 
 from . import config
 from .card import model_card
-from .manifest import Corrupt, sha256, sync, telling_of_a_full_disk, verify
+from .manifest import Corrupt, sha256, sync, verify
 from .records import DataError
 
 DONE, STOPPED, PAUSED, FAILED = 0, 3, 4, 1
@@ -181,8 +181,7 @@ class RunFolder:
         place.parent.mkdir(exist_ok=True)
         writing.mkdir()
         try:
-            with telling_of_a_full_disk():
-                write(writing)
+            write(writing)
             if place.exists():
                 shutil.rmtree(place)
             writing.rename(place)
