@@ -14,21 +14,16 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
+from annotate.chat.conversations import Conversation
+from annotate.chat.messages import Message
+from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
-from annotate.models import (
-    Assignment,
-    Conversation,
-    Grid,
-    Membership,
-    Message,
-    Policy,
-    Project,
-    Prompt,
-    Ranking,
-    Task,
-    Upload,
-    User,
-)
+from annotate.labels.kinds.ranking import Ranking
+from annotate.people.models import Membership, Project, User
+from annotate.playground.grids import Grid
+from annotate.prompts.models import Prompt
+from annotate.prompts.policies import Policy
+from annotate.work.tasks import Assignment, Task
 from feedback_site.prepared import prepared
 
 Role = Membership.Role

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.management.base import CommandError
 
-from annotate.models import Membership, Project, User
+from annotate.people.models import Membership, Project, User
 
 
 def project_named(slug: str) -> Project:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from annotate.models import Feedback
+from annotate.chat.feedback import Feedback
 
 BATCH = 100
 

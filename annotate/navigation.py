@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS
-from annotate.models import Membership, User
+from annotate.people.models import Membership, User
 
 # name of the URL, its label, the role it needs
 ROOMS = (

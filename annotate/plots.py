@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from annotate.agreement import Share
+from annotate.labels.agreement import Share
 
 WIDTH, HEIGHT = 600, 120
 GAP = 0.2  # of a place, left free between two

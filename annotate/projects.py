@@ -7,7 +7,8 @@ from pathlib import Path
 from django.db import transaction
 from django.utils.text import slugify
 
-from annotate.models import Membership, Policy, Project
+from annotate.people.models import Membership, Project
+from annotate.prompts.policies import Policy
 
 
 @transaction.atomic

@@ -44,7 +44,7 @@ def main() -> None:
         from django.core.management import call_command
         from django.db import connection
 
-        from annotate.importing import import_labels
+        from annotate.exchange.importing import import_labels
         from annotate.models import Project
 
         call_command("migrate", verbosity=0)

@@ -45,9 +45,9 @@ def measure(project: Any, base: Any) -> dict[str, Any]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from rlhf.preflight import preflight
-    from rlhf.rounds import stage_configs
-    from rlhf.stages import DEFAULT_STAGES
+    from rlhf.data.preflight import preflight
+    from rlhf.rounds.launch import stage_configs
+    from rlhf.stages.order import DEFAULT_STAGES
 
     configs = stage_configs(DEFAULT_STAGES, "small", {})
     taken = []

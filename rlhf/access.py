@@ -7,7 +7,8 @@ from django.shortcuts import get_object_or_404
 
 from annotate.access import Role, project_for
 from annotate.models import User
-from rlhf.models import Checkpoint, Round, Run
+from rlhf.models.outcomes import Checkpoint
+from rlhf.models.runs import Round, Run
 
 
 def round_for(user: User, slug: str, number: int) -> Round:

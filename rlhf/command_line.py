@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from django.core.management.base import CommandError, OutputWrapper
 
 from annotate.models import Policy, Project
-from rlhf.models import Run
+from rlhf.models.runs import Run
 
 LOOK_EVERY = 1.0
 SAY_WAITING_AFTER = 30.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from threading import Event
 
-from rlhf.leases import claim
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.runs.supervisor import supervise
 
 # Set when the worker was asked to leave: the trainer saves itself, and the run goes back in line.
 leaving = Event()

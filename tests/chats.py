@@ -7,7 +7,7 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from annotate import chat
+from annotate.chat import streaming as chat
 from annotate.models import Conversation, Message, User
 
 Browse = Callable[[User], Client]

@@ -13,11 +13,11 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
-from annotate.models.playground import Column
-from annotate.queue import next_assignment
+from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
-from rlhf.stages import STAGES
+from rlhf.stages.order import STAGES
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"

@@ -1,21 +1,21 @@
 """Who said what, and what people thought of it."""
 
-from annotate.models.chat import Conversation
-from annotate.models.demonstrations import Demonstration
-from annotate.models.feedback import Feedback
-from annotate.models.flags import PromptFlag
-from annotate.models.messages import Message
-from annotate.models.people import Guideline, Membership, Project, User
-from annotate.models.playground import Cell, Grid
-from annotate.models.policies import Completion, Policy
-from annotate.models.prompts import Prompt
-from annotate.models.rankings import Placement, Ranking
-from annotate.models.reviews import Review
-from annotate.models.tokens import ApiToken
-from annotate.models.uploads import Upload
-from annotate.models.withdrawals import Withdrawal
-from annotate.models.work import Assignment, Task
-from annotate.models.writing import PromptDraft
+from annotate.chat.conversations import Conversation
+from annotate.chat.feedback import Feedback
+from annotate.chat.messages import Message
+from annotate.chat.withdrawals import Withdrawal
+from annotate.exchange.uploads import Upload
+from annotate.labelling.own_prompts import PromptDraft
+from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.reviews import Review
+from annotate.people.models import Guideline, Membership, Project, User
+from annotate.people.tokens import ApiToken
+from annotate.playground.grids import Cell, Grid
+from annotate.prompts.flags import PromptFlag
+from annotate.prompts.models import Prompt
+from annotate.prompts.policies import Completion, Policy
+from annotate.work.tasks import Assignment, Task
 
 __all__ = [
     "ApiToken",

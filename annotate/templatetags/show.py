@@ -9,8 +9,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from annotate import render
-from annotate.models.rankings import letter_of
+from annotate.labels.kinds.ranking import letter_of
+from annotate.text import markdown as render
 
 register = template.Library()
 

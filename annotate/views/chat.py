@@ -14,11 +14,13 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
-from annotate import chat as writing
 from annotate.access import Request, Role, answer_for, conversation_for, project_for
-from annotate.forms import Text
-from annotate.models import Conversation, Feedback, Message, Project
-from annotate.models.chat import NoLivePolicy, StillAnswering
+from annotate.chat import streaming as writing
+from annotate.chat.conversations import Conversation, NoLivePolicy, StillAnswering
+from annotate.chat.feedback import Feedback
+from annotate.chat.messages import Message
+from annotate.labelling.forms import Text
+from annotate.people.models import Project
 
 SHOWN_CHATS = 50
 NOBODY_ANSWERS = "No model is live in this project, so nobody would answer."

@@ -13,12 +13,12 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate import importing
 from annotate.access import Request, Role, project_for, upload_for
-from annotate.columns import FIELDS, guess, problems
-from annotate.importing import Imported, ImportFailed, Preview, import_labels, preview
-from annotate.models import Upload
-from annotate.readers import SEPARATORS, foreign_to, format_of, objects_in, separator_of
+from annotate.exchange import importing
+from annotate.exchange.columns import FIELDS, guess, problems
+from annotate.exchange.importing import Imported, ImportFailed, Preview, import_labels, preview
+from annotate.exchange.readers import SEPARATORS, foreign_to, format_of, objects_in, separator_of
+from annotate.exchange.uploads import Upload
 
 LARGEST_UPLOAD = 200 * 2**20
 AS_IT_IS, LEFT_OUT = "=", ""

@@ -13,14 +13,17 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
-from annotate.agreement import concordance
-from annotate.forms import FlagForm, SkipForm, WorkForm, form_class_for
-from annotate.models import Assignment, Demonstration, Project, PromptFlag, Ranking, Task, User
-from annotate.models.gold import Qualification, qualification_of
-from annotate.models.labels import Conflict
-from annotate.models.work import UNDO_WINDOW
+from annotate.labelling.forms import FlagForm, SkipForm, WorkForm, form_class_for
+from annotate.labelling.queue import next_assignment
+from annotate.labels.agreement import concordance
+from annotate.labels.gold import Qualification, qualification_of
+from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.label import Conflict
 from annotate.paging import page_of
-from annotate.queue import next_assignment
+from annotate.people.models import Project, User
+from annotate.prompts.flags import PromptFlag
+from annotate.work.tasks import UNDO_WINDOW, Assignment, Task
 from feedback_site.prepared import prepared
 
 PAGE_OF: dict[str, str] = {

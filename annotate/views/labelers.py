@@ -9,14 +9,16 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate import quality
 from annotate.access import MAY_ACT_AS, Request, Role, ended_work_for, member_for, project_for
-from annotate.agreement import agreement
-from annotate.answers import at_odds, met_on, side_by_side
 from annotate.ids import id_in
-from annotate.models import Assignment, Membership, Ranking, Task
-from annotate.models.gold import qualification_of
+from annotate.labels.agreement import agreement
+from annotate.labels.gold import qualification_of
+from annotate.labels.kinds.ranking import Ranking
 from annotate.paging import page_of
+from annotate.people.models import Membership
+from annotate.quality import labelers as quality
+from annotate.quality.one_labeler import at_odds, met_on, side_by_side
+from annotate.work.tasks import Assignment, Task
 
 ANSWERS = 20
 LABELLING = (Task.Kind.WRITE, Task.Kind.RANK)

@@ -13,9 +13,9 @@ from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, may_make_links_for, member_for, project_for
 from annotate.ids import id_in
-from annotate.models import Membership, Project, User
 from annotate.paging import counted, page_of
-from annotate.sign_in import login_link
+from annotate.people.models import Membership, Project, User
+from annotate.people.sign_in import login_link
 
 MOST_AT_ONCE = 50
 

@@ -10,9 +10,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, may_begin_projects, membership_for
-from annotate.home import to_do
-from annotate.models import Membership, User
-from annotate.sign_in import user_of_link
+from annotate.people.models import Membership, User
+from annotate.people.sign_in import user_of_link
+from annotate.views.home import to_do
 
 
 @login_not_required
@@ -23,7 +23,7 @@ def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     if user is None:
         return render(request, "annotate/link_used.html", status=410)
     if request.method == "POST":
-        login(request, user, backend="annotate.sign_in.Backend")
+        login(request, user, backend="annotate.people.sign_in.Backend")
         return redirect("home")
     return render(request, "annotate/sign_in_by_link.html", {"person": user})
 

@@ -14,15 +14,16 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import inference
 from annotate.access import Request, Role, grid_for, policy_for, project_for
-from annotate.forms import Text
+from annotate.chat import inference
+from annotate.chat.inference import InferenceError
 from annotate.ids import id_in
-from annotate.inference import InferenceError
-from annotate.models import Grid, Policy, Project
-from annotate.models.playground import MOST_COLUMNS, MOST_PROMPTS, Column
-from annotate.models.prompts import Messages, validate_prompt_format
-from annotate.queue import rank_grid
+from annotate.labelling.forms import Text
+from annotate.labelling.queue import rank_grid
+from annotate.people.models import Project
+from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, Column, Grid
+from annotate.prompts.models import Messages, validate_prompt_format
+from annotate.prompts.policies import Policy
 
 LONGEST_WORDS = 8000
 TURN = re.compile(r"^(User|Assistant):[ \t]*", re.MULTILINE)

@@ -9,12 +9,12 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate import progress as figures
-from annotate import quality
 from annotate.access import Request, Role, project_for, ranking_for
-from annotate.agreement import agreement
-from annotate.models.gold import make_gold
+from annotate.labels.agreement import agreement
+from annotate.labels.gold import make_gold
 from annotate.plots import bars, intervals
+from annotate.quality import labelers as quality
+from annotate.quality import progress as figures
 
 
 @require_GET

@@ -20,8 +20,8 @@ from annotate.access import (
     membership_for,
     project_for,
 )
-from annotate.forms import Text
-from annotate.models import Project
+from annotate.labelling.forms import Text
+from annotate.people.models import Project
 from annotate.projects import begin_project
 
 LONGEST_GUIDELINE = 100_000

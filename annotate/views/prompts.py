@@ -16,13 +16,16 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate import exporting
 from annotate.access import Request, Role, project_for, prompt_for
+from annotate.chat.feedback import Feedback
+from annotate.exchange import exporting
 from annotate.ids import id_in
-from annotate.models import Feedback, Project, Prompt, PromptFlag, Task
-from annotate.models.prompts import PromptQuerySet
+from annotate.labelling.queue import open_rank_tasks, open_write_tasks
 from annotate.paging import counted, page_of
-from annotate.queue import open_rank_tasks, open_write_tasks
+from annotate.people.models import Project
+from annotate.prompts.flags import PromptFlag
+from annotate.prompts.models import Prompt, PromptQuerySet
+from annotate.work.tasks import Task
 
 BLOCK = 2**16
 MOST_SAID = 20

@@ -14,12 +14,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for, review_for
-from annotate.diff import changes
-from annotate.models import Assignment, Completion, Placement, Ranking, Review, Task
-from annotate.models.labels import Conflict
-from annotate.models.reviews import labels_under_review
-from annotate.queue import next_assignment
-from annotate.review_forms import RankingReviewForm, ReviewForm, review_form_for
+from annotate.labelling.queue import next_assignment
+from annotate.labelling.review_forms import RankingReviewForm, ReviewForm, review_form_for
+from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.label import Conflict
+from annotate.labels.reviews import Review, labels_under_review
+from annotate.prompts.policies import Completion
+from annotate.text.diff import changes
+from annotate.work.tasks import Assignment, Task
 
 PAGE_SIZE = 25
 

@@ -13,13 +13,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, membership_for, project_for
-from annotate.forms import Text, without_nul
-from annotate.models import Membership, Project, Prompt, PromptDraft
-from annotate.models.gold import qualification_of
-from annotate.models.labels import LONGEST_ANSWER
-from annotate.models.prompts import LONGEST_PROMPT
-from annotate.models.writing import Asked, few_shot, plain, write_prompts
+from annotate.labelling.forms import Text, without_nul
+from annotate.labelling.own_prompts import Asked, PromptDraft, few_shot, plain, write_prompts
+from annotate.labels.gold import qualification_of
+from annotate.labels.label import LONGEST_ANSWER
 from annotate.paging import page_of
+from annotate.people.models import Membership, Project
+from annotate.prompts.models import LONGEST_PROMPT, Prompt
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 10
 Kind = Prompt.Kind

@@ -14,8 +14,8 @@ from itertools import combinations, pairwise
 
 from django.contrib.auth.hashers import make_password
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Completion, Membership, Placement, Project, Ranking, Task, User
-from annotate.queue import next_assignment
 
 NAMES = ("sim-anna", "sim-ben", "sim-cleo")
 LIKING = "fewer words win; an empty or cut-off answer loses to any finished one"

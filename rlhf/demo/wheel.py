@@ -20,8 +20,10 @@ from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import transaction
 
-from annotate.chat import write_whole
-from annotate.importing import ImportFailed, import_labels
+from annotate.chat.streaming import write_whole
+from annotate.exchange.importing import ImportFailed, import_labels
+from annotate.exchange.parsing import parse_prompt
+from annotate.labelling.queue import open_rank_tasks
 from annotate.management.commands.seed_demo import BUNDLED
 from annotate.models import (
     Completion,
@@ -37,17 +39,17 @@ from annotate.models import (
     User,
 )
 from annotate.projects import base_policy
-from annotate.queue import open_rank_tasks
-from annotate.rows import parse_prompt
 from rlhf.command_line import wait_for
+from rlhf.data.preflight import preflight
+from rlhf.data.selection import HELD_OUT, TRAIN
 from rlhf.demo.labelers import LIKING, NAMES, NOISE, gold_score, hire, rank_all
-from rlhf.evaluation import Result, compare, match_up
-from rlhf.models import Evaluation, Metric, RewardModel, Round, Run, Snapshot, TrainedPolicy
-from rlhf.preflight import preflight
-from rlhf.promotion import promote
-from rlhf.rounds import launch_round, launch_sampling, stage_config, stage_configs
-from rlhf.selection import HELD_OUT, TRAIN
-from rlhf.stages import DEFAULT_STAGES
+from rlhf.evaluation.win_rate import Result, compare, match_up
+from rlhf.models.metrics import Metric
+from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
+from rlhf.models.runs import Round, Run
+from rlhf.registry.promotion import promote
+from rlhf.rounds.launch import launch_round, launch_sampling, stage_config, stage_configs
+from rlhf.stages.order import DEFAULT_STAGES
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200

@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='round',
             name='filters',
-            field=models.JSONField(default=dict, help_text='Which labels it learns from; see rlhf.selection.'),
+            field=models.JSONField(default=dict, help_text='Which labels it learns from; see rlhf.data.selection.'),
         ),
     ]

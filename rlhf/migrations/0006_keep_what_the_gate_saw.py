@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='promotion',
             name='conditions',
-            field=models.JSONField(default=list, help_text='What the gate saw; see rlhf.gate.'),
+            field=models.JSONField(default=list, help_text='What the gate saw; see rlhf.registry.gate.'),
         ),
         migrations.AddField(
             model_name='promotion',

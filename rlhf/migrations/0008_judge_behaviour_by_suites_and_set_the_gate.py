@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=60)),
-                ('lines', models.TextField(blank=True, help_text='See rlhf.suites.', validators=[rlhf.models.suites.check_lines])),
+                ('lines', models.TextField(blank=True, help_text='See rlhf.models.probes.', validators=[rlhf.models.suites.check_lines])),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='suites', to='annotate.project')),
             ],
             options={

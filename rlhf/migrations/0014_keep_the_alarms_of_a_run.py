@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='run',
             name='alarms',
-            field=models.JSONField(default=dict, help_text='What rang: {name: [first step, last step]}; see rlhf.alarms.'),
+            field=models.JSONField(default=dict, help_text='What rang: {name: [first step, last step]}; see rlhf.runs.alarms.'),
         ),
         migrations.RunSQL(RUNG, migrations.RunSQL.noop),
     ]

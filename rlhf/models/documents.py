@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from annotate.models import Project, Prompt
-from annotate.models.prompts import content_hash, split_of
+from annotate.prompts.models import content_hash, split_of
 
 LONGEST = 1_000_000  # characters
 BATCH = 500

@@ -6,9 +6,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from annotate.chat.messages import PROMPT_SOURCE
+from annotate.chat.withdrawals import prompts_of
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
-from annotate.models.messages import PROMPT_SOURCE
-from annotate.models.withdrawals import prompts_of
 from rlhf.models.documents import Document
 from rlhf.models.runs import LeasedRow, Round, Run
 
@@ -276,7 +276,9 @@ class Promotion(models.Model):
     act = models.CharField(max_length=10, choices=Act, default=Act.PROMOTE)
     is_rollback = models.BooleanField(default=False)
     reason = models.CharField(max_length=500)
-    conditions = models.JSONField(default=list, help_text="What the gate saw; see rlhf.gate.")
+    conditions = models.JSONField(
+        default=list, help_text="What the gate saw; see rlhf.registry.gate."
+    )
     override = models.CharField(
         max_length=500, blank=True, help_text="Why it was promoted although the gate was shut."
     )

@@ -1,7 +1,7 @@
 """Rounds and runs. The row is the truth: a run happens because its row says `queued`.
 
 Every move of a run is a compare-and-swap: the verb names the states it may come from, and the one
-who is too late gets False. What a worker writes it writes under its lease (see `rlhf.leases`)."""
+who is too late gets False. What a worker writes it writes under its lease (see `leases`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Round(models.Model):
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
     note = models.CharField(max_length=300, blank=True)
     filters = models.JSONField(
-        default=dict, help_text="Which labels it learns from; see rlhf.selection."
+        default=dict, help_text="Which labels it learns from; see rlhf.data.selection."
     )
     launched_by = models.ForeignKey(User, models.PROTECT, related_name="rounds")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -156,7 +156,7 @@ class Run(models.Model):
         default=list, help_text="What was changed before it was tried again: [{why, changes}]."
     )
     alarms = models.JSONField(
-        default=dict, help_text="What rang: {name: [first step, last step]}; see rlhf.alarms."
+        default=dict, help_text="What rang: {name: [first step, last step]}; see rlhf.runs.alarms."
     )
     cancel_requested = models.BooleanField(default=False)
     lease_token = models.PositiveIntegerField(default=0)

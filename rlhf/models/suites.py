@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models import Q
 
 from annotate.models import Policy, Project
-from annotate.models.prompts import content_hash
+from annotate.prompts.models import content_hash
+from rlhf.models.probes import BUILT_IN, Probe, parse
 from rlhf.models.runs import LeasedRow, Run
-from rlhf.suites import BUILT_IN, Probe, parse
 
 
 class GateLimits(models.Model):
@@ -52,7 +52,9 @@ class Suite(models.Model):
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="suites")
     name = models.CharField(max_length=60)
-    lines = models.TextField(blank=True, help_text="See rlhf.suites.", validators=[check_lines])
+    lines = models.TextField(
+        blank=True, help_text="See rlhf.models.probes.", validators=[check_lines]
+    )
 
     class Meta:
         ordering = ["name"]

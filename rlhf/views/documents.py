@@ -9,9 +9,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from rlhf.forms import DocumentsForm
-from rlhf.models import Document
-from rlhf.models.documents import texts_in
+from rlhf.models.documents import Document, texts_in
+from rlhf.rounds.forms import DocumentsForm
 
 
 @require_http_methods(["GET", "POST"])

@@ -14,15 +14,16 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
-from rlhf.descent import stale_in
-from rlhf.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
-from rlhf.gate import Refused, conditions
-from rlhf.lineage import lineage_of, reach_of
-from rlhf.models import Promotion, Run
-from rlhf.preflight import NotReady
-from rlhf.promotion import challenge, previous_live, promote, reject, roll_back
-from rlhf.reports import policies_of
-from rlhf.rounds import launch_sampling
+from rlhf.data.preflight import NotReady
+from rlhf.data.staleness import stale_in
+from rlhf.models.outcomes import Promotion
+from rlhf.models.runs import Run
+from rlhf.registry.gate import Refused, conditions
+from rlhf.registry.lineage import lineage_of, reach_of
+from rlhf.registry.promotion import challenge, previous_live, promote, reject, roll_back
+from rlhf.rounds.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
+from rlhf.rounds.launch import launch_sampling
+from rlhf.rounds.report import policies_of
 
 
 @require_GET

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
-from rlhf.forms import RoomForm
-from rlhf.registry import Gone, card_of, files_of, published, tar_of
-from rlhf.retention import KEEP_ROUNDS, free_room, room_of
+from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
+from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
+from rlhf.rounds.forms import RoomForm
 
 
 @require_http_methods(["GET", "POST"])

@@ -14,16 +14,14 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Project
 from rlhf.access import round_for
-from rlhf.charts import CHARTS, figures_of
-from rlhf.comparison import MOST, compare_rounds
-from rlhf.descent import stale_in
-from rlhf.forms import FiltersForm, RoundForm, in_fields
+from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.staleness import stale_in
+from rlhf.evaluation.judgements import people_on
 from rlhf.learning.hyperparameters import ConfigError
-from rlhf.models import Round
-from rlhf.plan import Planned, plan_round
-from rlhf.preflight import NotReady, preflight
-from rlhf.reports import log_of, report_on, reports_of, samples_of
-from rlhf.rounds import (
+from rlhf.models.runs import Round
+from rlhf.rounds.charts import CHARTS, figures_of
+from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields
+from rlhf.rounds.launch import (
     SIZES,
     LaunchedMeanwhile,
     cancel_round,
@@ -34,9 +32,11 @@ from rlhf.rounds import (
     settings_of,
     stage_configs,
 )
-from rlhf.stages import DEFAULT_STAGES
-from rlhf.tensorboard import write_zip
-from rlhf.verdicts import people_on
+from rlhf.rounds.plan import Planned, plan_round
+from rlhf.rounds.report import log_of, report_on, reports_of, samples_of
+from rlhf.rounds.side_by_side import MOST, compare_rounds
+from rlhf.rounds.tensorboard import write_zip
+from rlhf.stages.order import DEFAULT_STAGES
 
 
 @require_GET

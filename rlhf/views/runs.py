@@ -11,9 +11,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request
 from feedback_site.bell import ring
 from rlhf.access import run_for
-from rlhf.charts import rows_of
-from rlhf.models import Run
-from rlhf.reports import CHIPS, about, headline_of, log_of
+from rlhf.models.runs import Run
+from rlhf.rounds.charts import rows_of
+from rlhf.rounds.report import CHIPS, about, headline_of, log_of
 
 
 @require_http_methods(["GET", "POST"])

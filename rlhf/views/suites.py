@@ -8,11 +8,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from rlhf.forms import ChallengerForm, GateForm, ScorecardForm, SuiteForm
-from rlhf.models import GateLimits, Suite
-from rlhf.preflight import NotReady
-from rlhf.scorecard import launch_scorecard, scorecard_of
-from rlhf.suites import MEANING
+from rlhf.data.preflight import NotReady
+from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
+from rlhf.models.probes import MEANING
+from rlhf.models.suites import GateLimits, Suite
+from rlhf.rounds.forms import ChallengerForm, GateForm, ScorecardForm, SuiteForm
 
 
 @require_http_methods(["GET", "POST"])

@@ -1,7 +1,7 @@
 """Answers of the cast, as tests of reviews want them."""
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Demonstration, Placement, Ranking, Task
-from annotate.queue import next_assignment
 
 
 def rank(labeler, project, order, **said):

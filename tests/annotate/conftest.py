@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from annotate.importing import Imported, import_labels
+from annotate.exchange.importing import Imported, import_labels
 from annotate.models import (
     ApiToken,
     Completion,

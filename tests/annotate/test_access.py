@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Demonstration, Membership
-from annotate.queue import next_assignment
 
 ROOMS = ("/p/cooking/", "/p/cooking/label/", "/p/cooking/my-work/")
 ACTS = (("get", ""), ("post", ""), ("post", "draft/"), ("post", "skip/"), ("post", "undo/"))

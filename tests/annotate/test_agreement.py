@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kendalltau
 
-from annotate.agreement import (
+from annotate.labels.agreement import (
     Concordance,
     Ranked,
     agreement,

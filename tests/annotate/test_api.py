@@ -10,13 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
 
-from annotate.models import (
-    Conversation,
-    Feedback,
-    Message,
-    Policy,
-    User,
-)
+from annotate.models import Conversation, Feedback, Message, Policy, User
 from tests.model_server import ModelServer
 
 CHAT = "/v1/chat/completions"

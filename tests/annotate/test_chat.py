@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
-from annotate import chat
+from annotate.chat import streaming as chat
+from annotate.chat.conversations import StillAnswering
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Prompt, User
-from annotate.models.chat import StillAnswering
 from annotate.views.chat import of_answer, of_conversation
 from tests.chats import HTMX, QUESTION, Browse, ask, go_on, id_in, page_of, pending
 from tests.model_server import ModelServer

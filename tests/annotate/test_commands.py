@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from annotate.models import Demonstration, Membership, Policy, Project, Prompt, Task, User
-from annotate.sign_in import user_of_link
+from annotate.people.sign_in import user_of_link
 
 pytestmark = pytest.mark.django_db
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from asgiref.sync import async_to_sync
 
-from annotate.exporting import KINDS, as_csv, lines, write_file
-from annotate.importing import import_labels
+from annotate.exchange.exporting import KINDS, as_csv, lines, write_file
+from annotate.exchange.importing import import_labels
+from annotate.exchange.readers import unescaped
 from annotate.models import (
     Conversation,
     Demonstration,
@@ -24,7 +25,6 @@ from annotate.models import (
     User,
     Withdrawal,
 )
-from annotate.readers import unescaped
 
 pytestmark = pytest.mark.django_db
 

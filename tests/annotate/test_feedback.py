@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate import jobs
+from annotate.chat import messages as message_models
 from annotate.models import (
     Assignment,
     Completion,
@@ -24,7 +25,6 @@ from annotate.models import (
     Task,
     User,
 )
-from annotate.models import messages as message_models
 from feedback_site import bell
 
 Browse = Callable[[User], Client]

@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
-from annotate.home import to_do
+from annotate.labelling.queue import next_assignment
 from annotate.models import PromptFlag
-from annotate.queue import next_assignment
+from annotate.views.home import to_do
 
 pytestmark = pytest.mark.django_db
 FLAG = {"flag-reason": "sensitive", "flag-note": "It names a person."}

@@ -7,10 +7,10 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db.models.functions import Now
 
+from annotate.labelling.queue import next_assignment
+from annotate.labels.gold import make_gold, qualification_of
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
-from annotate.models.gold import make_gold, qualification_of
-from annotate.queue import next_assignment
-from rlhf.selection import rankings
+from rlhf.data.selection import rankings
 
 Trial = Assignment.Trial
 RIGHT, WRONG, HALF = [1, 2, 3], [3, 2, 1], [1, 3, 2]  # of HALF, two comparisons of three

@@ -124,7 +124,7 @@ def test_all_that_a_guest_asks_is_in_one_split(give, gus, bob, guarded):
 
 
 def test_guests_fall_into_all_splits(guarded):
-    from annotate.models.prompts import split_of
+    from annotate.prompts.models import split_of
 
     chats = [Conversation(guest_id=number) for number in range(1, 400)]
     splits = [split_of(each.split_key) for each in chats]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from annotate.importing import ImportFailed
+from annotate.exchange.importing import ImportFailed
 from annotate.models import Feedback, Prompt
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -113,7 +113,7 @@ def test_the_first_twenty_mistakes_are_shown_and_the_others_counted(bring):
 
 
 def test_a_mistake_far_down_undoes_the_batches_before_it(bring, monkeypatch):
-    monkeypatch.setattr("annotate.importing.BATCH", 10)
+    monkeypatch.setattr("annotate.exchange.importing.BATCH", 10)
     with pytest.raises(ImportFailed, match="Line 96"):
         bring([{"prompt": f"Question {n}?"} for n in range(95)] + [{"prompt": ""}])
     assert not Prompt.objects.exists()

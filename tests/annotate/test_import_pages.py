@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from annotate.exchange.uploads import UploadPart
 from annotate.models import Demonstration, Prompt, Ranking, Upload
-from annotate.models.uploads import UploadPart
 
 pytestmark = pytest.mark.django_db
 START = "/p/cooking/prompts/import/"
@@ -223,7 +223,7 @@ def test_a_file_nobody_came_back_to_is_forgotten_with_the_next_one(at, come_with
 
 
 def test_a_large_file_comes_back_as_it_was(project, olga, monkeypatch):
-    monkeypatch.setattr("annotate.models.uploads.PART", 1000)
+    monkeypatch.setattr("annotate.exchange.uploads.PART", 1000)
     content = bytes(range(256)) * 20
     kept = Upload.keep(
         project=project, by=olga, file=io.BytesIO(content), name="x" * 200, format="csv"

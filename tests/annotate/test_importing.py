@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotate.importing import ImportFailed
+from annotate.exchange.importing import ImportFailed
 from annotate.models import (
     Completion,
     Demonstration,

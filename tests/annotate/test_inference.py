@@ -11,8 +11,8 @@ import httpx
 import pytest
 from pytest_django import Settings
 
-from annotate import inference
-from annotate.inference import InferenceError
+from annotate.chat import inference
+from annotate.chat.inference import InferenceError
 from annotate.models import Policy
 from tests.model_server import ModelServer
 

@@ -6,12 +6,12 @@ import re
 import pytest
 from django.utils import timezone
 
-from annotate import quality
-from annotate.agreement import concordance, is_careless
+from annotate.labelling.queue import next_assignment
+from annotate.labels.agreement import concordance, is_careless
+from annotate.labels.gold import make_gold
 from annotate.models import Assignment, Membership, Placement, Ranking
-from annotate.models.gold import make_gold
-from annotate.queue import next_assignment
-from rlhf.selection import Filters, rankings
+from annotate.quality import labelers as quality
+from rlhf.data.selection import Filters, rankings
 
 LABELERS = "/p/cooking/labelers/"
 K = 4

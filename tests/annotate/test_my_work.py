@@ -7,9 +7,9 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from annotate.home import to_do
+from annotate.labelling.queue import next_assignment
 from annotate.models import Assignment, Demonstration, Placement, Ranking
-from annotate.queue import next_assignment
+from annotate.views.home import to_do
 
 MY_WORK = "/p/cooking/my-work/"
 

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from annotate.exporting import lines
-from annotate.home import to_do
-from annotate.importing import import_labels
+from annotate.exchange.exporting import lines
+from annotate.exchange.importing import import_labels
+from annotate.labelling.own_prompts import few_shot
 from annotate.models import Demonstration, Project, Prompt, PromptDraft, Task
-from annotate.models.prompts import split_of
-from annotate.models.writing import few_shot
+from annotate.prompts.models import split_of
+from annotate.views.home import to_do
 
 pytestmark = pytest.mark.django_db
 PAGE = "/p/cooking/my-prompts/"

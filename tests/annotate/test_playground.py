@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from annotate.models import Completion, Grid, Policy, Task
-from annotate.models.playground import Column
+from annotate.playground.grids import Column
 from rlhf.learning.config import SampledPolicy
 from rlhf.learning.records import Prompt as LearningPrompt
 from rlhf.learning.sample import template

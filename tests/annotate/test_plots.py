@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from annotate.agreement import share_of
+from annotate.labels.agreement import share_of
 from annotate.plots import HEIGHT, WIDTH, bars, intervals
 
 TODAY = date(2026, 3, 10)

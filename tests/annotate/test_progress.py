@@ -2,9 +2,9 @@
 
 import pytest
 
-from annotate import progress
+from annotate.labelling.queue import next_assignment
 from annotate.models import Assignment, Demonstration, Placement, Ranking, Task
-from annotate.queue import next_assignment
+from annotate.quality import progress
 
 PROGRESS, GOLD = "/p/cooking/progress/", "/p/cooking/gold/"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Membership
-from annotate.queue import next_assignment
 from annotate.views.project import SettingsForm
 
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import (
     Completion,
     Demonstration,
@@ -16,7 +17,6 @@ from annotate.models import (
     Ranking,
     Task,
 )
-from annotate.queue import next_assignment
 
 pytestmark = pytest.mark.django_db
 LINE = '{"prompt": "Why is the sky blue?"}'

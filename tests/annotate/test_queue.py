@@ -10,13 +10,13 @@ import pytest
 from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 
-from annotate.models import Assignment, Demonstration, Membership, Project, Task, User
-from annotate.queue import (
+from annotate.labelling.queue import (
     count_waiting,
     next_assignment,
     open_rank_tasks,
     open_write_tasks,
 )
+from annotate.models import Assignment, Demonstration, Membership, Project, Task, User
 
 Kind = Task.Kind
 State = Assignment.State

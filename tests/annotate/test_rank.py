@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
+from annotate.labelling.queue import next_assignment
+from annotate.labels.kinds.ranking import arranged
 from annotate.models import Placement, Ranking
-from annotate.models.rankings import arranged
-from annotate.queue import next_assignment
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from annotate.importing import ImportFailed
+from annotate.exchange.importing import ImportFailed
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -41,7 +41,7 @@ def test_every_shape_comes_as_parquet_and_as_one_json_list_too(line, brought, fo
 
 
 def test_a_list_is_read_element_by_element_however_it_is_cut(bring, monkeypatch):
-    monkeypatch.setattr("annotate.readers.CHUNK_CHARACTERS", 7)
+    monkeypatch.setattr("annotate.exchange.readers.CHUNK_CHARACTERS", 7)
     lines = [{"prompt": f'Frage „{n}“, [{{]}} \\ " ?'} for n in range(20)]
     bring(json.dumps(lines, indent=1, ensure_ascii=False).encode())
     assert Prompt.objects.count() == 20
@@ -77,7 +77,7 @@ def test_bad_parquet_is_told_so_and_a_bad_row_is_numbered(bring):
 
 
 def test_parquet_that_swells_is_refused(bring, monkeypatch):
-    monkeypatch.setattr("annotate.readers.LARGEST_ROW_GROUP", 1000)
+    monkeypatch.setattr("annotate.exchange.readers.LARGEST_ROW_GROUP", 1000)
     with pytest.raises(ImportFailed, match="smaller row groups"):
         bring(parquet([{"prompt": "x" * 5000}]), format="parquet")
 

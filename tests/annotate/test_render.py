@@ -12,8 +12,8 @@ from asgiref.sync import async_to_sync
 from django.test import Client
 from django.urls import reverse
 
-from annotate import render
 from annotate.models import Conversation, Feedback, Policy, Project, User
+from annotate.text import markdown as render
 from annotate.views.chat import _server_sent_events
 from tests.model_server import ModelServer
 

@@ -8,12 +8,12 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from annotate.diff import changes
-from annotate.home import to_do
+from annotate.labelling.queue import next_assignment
+from annotate.labels.label import Conflict
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
-from annotate.models.labels import Conflict
-from annotate.queue import next_assignment
-from rlhf.selection import rankings
+from annotate.text.diff import changes
+from annotate.views.home import to_do
+from rlhf.data.selection import rankings
 from tests.annotate.answering import doubts, rank, write
 
 Doubt = Task.Doubt

@@ -9,8 +9,9 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate.exporting import FORMATS, lines, write
-from annotate.importing import ImportFailed, import_labels
+from annotate.exchange.exporting import FORMATS, lines, write
+from annotate.exchange.importing import ImportFailed, import_labels
+from annotate.exchange.readers import escaped, unescaped
 from annotate.models import (
     Demonstration,
     Feedback,
@@ -21,7 +22,6 @@ from annotate.models import (
     Ranking,
     User,
 )
-from annotate.readers import escaped, unescaped
 
 pytestmark = pytest.mark.django_db
 IMPORTED_AS = {"feedback": "thumbs"}
@@ -219,7 +219,7 @@ def test_an_export_of_nothing_is_a_file_too(project):
 def test_a_large_parquet_comes_in_several_row_groups(project, olga, new_prompt, monkeypatch):
     from pyarrow import parquet
 
-    monkeypatch.setattr("annotate.exporting.ROW_GROUP", 200)
+    monkeypatch.setattr("annotate.exchange.exporting.ROW_GROUP", 200)
     for number in range(9):
         new_prompt(f"Question {number}?")
     out = exported(project, "prompts", "parquet")

@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Membership, Project
-from annotate.sign_in import login_link
+from annotate.people.sign_in import login_link
 
 PASSWORD = "a good long passphrase"
 

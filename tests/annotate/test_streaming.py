@@ -16,7 +16,8 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate import chat, inference
+from annotate.chat import inference
+from annotate.chat import streaming as chat
 from annotate.models import Message, Policy, User
 from tests.chats import HTMX, Browse, ask, go_on, page_of, pending, seen
 from tests.model_server import ModelServer

@@ -11,9 +11,9 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 from django.forms import BaseForm, Textarea
 
+from annotate.labelling.queue import next_assignment
+from annotate.labels.label import Conflict
 from annotate.models import Assignment, Demonstration, Project
-from annotate.models.labels import Conflict
-from annotate.queue import next_assignment
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ django.setup()
 from django.db import DatabaseError, transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from rlhf.leases import Lease, beating, claim  # noqa: E402
 from rlhf.models import Metric  # noqa: E402
+from rlhf.models.leases import Lease, beating, claim  # noqa: E402
 
 ended: list[int] = []
 counts = {"tried": 0, "refused": 0}

@@ -13,8 +13,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Demonstration
-from annotate.queue import next_assignment
 from tests.faults.conftest import sized
 
 pytestmark = pytest.mark.django_db

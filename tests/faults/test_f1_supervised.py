@@ -17,7 +17,7 @@ from django.conf import settings
 from annotate.models import Policy
 from rlhf.learning.manifest import sha256
 from rlhf.models import Round, Run
-from rlhf.rounds import cancel_round, launch_round
+from rlhf.rounds.launch import cancel_round, launch_round
 from tests.faults.conftest import sized
 from tests.learning.conftest import make_base
 from tests.learning.test_runs import TIME_FIELDS

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
-from annotate import queue
+from annotate.labelling import queue
+from annotate.labelling.queue import next_assignment
+from annotate.labels.label import Conflict
+from annotate.labels.reviews import labels_under_review
 from annotate.models import (
     Assignment,
     Completion,
@@ -25,10 +28,7 @@ from annotate.models import (
     Review,
     Task,
 )
-from annotate.models.labels import Conflict
-from annotate.models.reviews import labels_under_review
-from annotate.models.work_querysets import TaskQuerySet
-from annotate.queue import next_assignment
+from annotate.work.querysets import TaskQuerySet
 from tests.faults.conftest import IS_LONG, sized
 
 Kind = Task.Kind

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rlhf.models import Round, Run
-from rlhf.rounds import cancel_round, launch_sampling, resume_round
+from rlhf.rounds.launch import cancel_round, launch_sampling, resume_round
 from tests.faults.conftest import IS_LONG, sized
 from tests.rlhf.conftest import trainers, wait_for
 

@@ -8,8 +8,8 @@ from threading import Barrier
 import pytest
 from django.db import connection
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Assignment, Demonstration
-from annotate.queue import next_assignment
 from tests.faults.conftest import sized
 
 pytestmark = pytest.mark.django_db(transaction=True)

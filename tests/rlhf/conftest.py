@@ -28,10 +28,10 @@ from annotate.models import (
 )
 from feedback_site import bell
 from rlhf.learning.manifest import sha256, write_manifest
-from rlhf.leases import claim
 from rlhf.models import Checkpoint, Evaluation, Round, Run, TrainedPolicy
-from rlhf.rounds import launch_round
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_round
+from rlhf.runs.supervisor import supervise
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 CARD = (

@@ -7,14 +7,14 @@ import pytest
 from django.utils import timezone
 from django.utils.html import escape
 
-from rlhf.alarms import MEANING, alarms_of, heard_in
 from rlhf.learning.hyperparameters import PPO
 from rlhf.learning.run_folder import Paused
 from rlhf.learning.watch import Watch
-from rlhf.leases import claim
 from rlhf.models import Checkpoint, Run
-from rlhf.supervisor import _why_paused, supervise
-from rlhf.tail import Tail, rewind
+from rlhf.models.leases import claim
+from rlhf.runs.alarms import MEANING, alarms_of, heard_in
+from rlhf.runs.ingest import Tail, rewind
+from rlhf.runs.supervisor import _why_paused, supervise
 
 GOOD = {
     "objective/kl": 1.0,

@@ -2,8 +2,8 @@ import evalica
 import numpy as np
 import pytest
 
-from rlhf.board import standings
-from rlhf.matches import Match
+from rlhf.evaluation.bradley_terry import standings
+from rlhf.evaluation.matches import Match
 
 STRENGTHS = np.array([-1.0, -0.4, 0.0, 0.5, 0.9])
 

@@ -10,10 +10,10 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Membership, Policy, User
-from rlhf import promotion
-from rlhf.evaluation import batch_of
+from rlhf.evaluation.win_rate import batch_of
 from rlhf.models import Promotion, RewardModel, Round, Run
-from rlhf.rounds import cancel_round
+from rlhf.registry import promotion
+from rlhf.rounds.launch import cancel_round
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

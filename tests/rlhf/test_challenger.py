@@ -2,10 +2,10 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from annotate.models import Conversation, Feedback, Message, Policy
-from rlhf import promotion
 from rlhf.models import Promotion
-from rlhf.promotion import challenge, previous_live, promote, reject
-from rlhf.reports import policies_of
+from rlhf.registry import promotion
+from rlhf.registry.promotion import challenge, previous_live, promote, reject
+from rlhf.rounds.report import policies_of
 
 State = Policy.State
 

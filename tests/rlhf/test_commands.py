@@ -6,10 +6,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from rlhf import command_line, promotion
-from rlhf.leases import claim
+from rlhf import command_line
 from rlhf.models import Round, Run
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.registry import promotion
+from rlhf.runs.supervisor import supervise
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ import pytest
 from django.utils import timezone
 
 from annotate.models import Ranking
-from rlhf.charts import figures_of
-from rlhf.comparison import compare_rounds
-from rlhf.leases import claim
 from rlhf.models import Metric, Round, Run
-from rlhf.rounds import launch_round
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.rounds.charts import figures_of
+from rlhf.rounds.launch import launch_round
+from rlhf.rounds.side_by_side import compare_rounds
+from rlhf.runs.supervisor import supervise
 
 
 def measure(round: Round, kind: str, split: str, *values: float) -> None:

@@ -2,8 +2,8 @@
 
 import re
 
-from annotate.inference import InferenceError
-from rlhf import promotion
+from annotate.chat.inference import InferenceError
+from rlhf.registry import promotion
 
 
 def test_a_policy_is_promoted_and_rolled_back_from_the_page(

@@ -8,13 +8,13 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from annotate.models import Policy, Withdrawal
-from rlhf import promotion
-from rlhf.descent import stale_in
-from rlhf.lineage import lineage_of, reach_of
+from rlhf.data.staleness import stale_in
+from rlhf.evaluation.next_batch import speakers_after
 from rlhf.models import Checkpoint, Evaluation, Run, TrainedPolicy
-from rlhf.next_batch import speakers_after
-from rlhf.retention import free_room, room_of
-from rlhf.rounds import launch_round, launch_sampling, resume_round
+from rlhf.registry import promotion
+from rlhf.registry.lineage import lineage_of, reach_of
+from rlhf.registry.retention import free_room, room_of
+from rlhf.rounds.launch import launch_round, launch_sampling, resume_round
 from tests.rlhf.conftest import work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,7 +143,7 @@ def test_a_run_that_does_not_show_an_epoch_it_speaks_of_fails(round, monkeypatch
     def lost(lease, outcome):
         return conclude(lease, {**outcome, "epochs": {"7": 14}})
 
-    from rlhf import supervisor
+    from rlhf.runs import supervisor
 
     conclude = supervisor.conclude
     monkeypatch.setattr(supervisor, "conclude", lost)

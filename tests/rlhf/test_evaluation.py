@@ -3,15 +3,15 @@ from threading import Event
 import pytest
 from django.core.exceptions import ValidationError
 
+from annotate.labelling.queue import next_assignment
 from annotate.models import Completion, Policy, Task
-from annotate.queue import next_assignment
-from rlhf.evaluation import ask_people, batch_of, compare, match_up
-from rlhf.leases import claim
+from rlhf.data.preflight import NotReady
+from rlhf.evaluation.win_rate import ask_people, batch_of, compare, match_up
 from rlhf.models import Run
-from rlhf.preflight import NotReady
-from rlhf.reports import report_on
-from rlhf.rounds import launch_comparison, launch_round
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_comparison, launch_round
+from rlhf.rounds.report import report_on
+from rlhf.runs.supervisor import supervise
 
 
 @pytest.mark.parametrize(

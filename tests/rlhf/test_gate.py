@@ -3,10 +3,10 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from annotate.models import Completion, Policy, Project, Ranking
-from rlhf import promotion
-from rlhf.gate import Refused, conditions
 from rlhf.models import Checkpoint, GateLimits, Metric, Run, TrainedPolicy
-from rlhf.promotion import promote
+from rlhf.registry import promotion
+from rlhf.registry.gate import Refused, conditions
+from rlhf.registry.promotion import promote
 
 
 @pytest.fixture(autouse=True)

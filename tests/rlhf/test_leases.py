@@ -6,10 +6,9 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from rlhf import leases
-from rlhf.leases import Lease, beating, claim
-from rlhf.models import Checkpoint, LeaseLost, Metric, Run, Sample
-from rlhf.rounds import prioritise_round
+from rlhf.models import Checkpoint, LeaseLost, Metric, Run, Sample, leases
+from rlhf.models.leases import Lease, beating, claim
+from rlhf.rounds.launch import prioritise_round
 
 
 def a_run(project, **fields) -> Run:

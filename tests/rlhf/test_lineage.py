@@ -3,10 +3,10 @@ from threading import Event
 import pytest
 
 from annotate.models import Policy
-from rlhf.leases import claim
-from rlhf.lineage import lineage_of, reach_of
 from rlhf.models import Snapshot
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.registry.lineage import lineage_of, reach_of
+from rlhf.runs.supervisor import supervise
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from annotate.models import Completion, Policy, Prompt, Ranking
-from rlhf.matches import Match, at_equal_length, between, matches_of, win_rate
+from rlhf.evaluation.matches import Match, at_equal_length, between, matches_of, win_rate
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@ from threading import Event
 import pytest
 
 from annotate.models import Completion, Policy, Task
-from rlhf.leases import claim
+from rlhf.data.preflight import NotReady
+from rlhf.evaluation.next_batch import launch_next_batch, unsure_of
 from rlhf.models import Run
-from rlhf.next_batch import launch_next_batch, unsure_of
-from rlhf.preflight import NotReady
-from rlhf.rounds import launch_round
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_round
+from rlhf.runs.supervisor import supervise
 
 
 def row(prompt: int, score: float, disagreement: float = 0.0) -> dict:

@@ -6,10 +6,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Policy, Ranking
-from rlhf.leases import claim
 from rlhf.models import Checkpoint, Metric, Promotion, Round, Run, Sample, TrainedPolicy
+from rlhf.models.leases import claim
 from rlhf.models.metrics import THINNED
-from rlhf.rounds import launch_round, launch_sampling
+from rlhf.rounds.launch import launch_round, launch_sampling
 
 
 def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
@@ -166,7 +166,7 @@ def test_the_round_page_says_how_it_goes_without_javascript(round, running, brow
 
 def test_the_live_part_comes_only_when_something_changed(round, running, browse, olga):
     client = browse(olga)
-    from rlhf.reports import report_on
+    from rlhf.rounds.report import report_on
 
     digest = report_on(Round.objects.with_runs().get()).digest
     assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 204

@@ -8,14 +8,14 @@ from django.db import transaction
 from django.urls import reverse
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
-from rlhf import footprint
-from rlhf.footprint import GB
+from rlhf.data import resources as footprint
+from rlhf.data.counts import count
+from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.resources import GB
 from rlhf.learning.hyperparameters import ConfigError
 from rlhf.models import Round, Run
-from rlhf.preflight import NotReady, preflight
-from rlhf.rounds import launch_round, launch_sampling, stage_configs
-from rlhf.stages import DEFAULT_STAGES
-from rlhf.tally import count
+from rlhf.rounds.launch import launch_round, launch_sampling, stage_configs
+from rlhf.stages.order import DEFAULT_STAGES
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)

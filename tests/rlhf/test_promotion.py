@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ValidationError
 
-from annotate.inference import InferenceError
+from annotate.chat.inference import InferenceError
 from annotate.models import Policy, Project
-from rlhf import promotion
 from rlhf.models import Promotion
-from rlhf.promotion import previous_live, roll_back
+from rlhf.registry import promotion
+from rlhf.registry.promotion import previous_live, roll_back
 
 
 @pytest.fixture

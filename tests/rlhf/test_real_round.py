@@ -11,14 +11,14 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Completion, Feedback, Policy
-from rlhf.kinds import prepare
 from rlhf.learning import sample
 from rlhf.learning.run_folder import DONE, STOPPED
-from rlhf.leases import claim
 from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
-from rlhf.rounds import launch_round, launch_sampling
-from rlhf.supervisor import supervise
-from rlhf.tail import ensure_whole
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.runs.ingest import ensure_whole
+from rlhf.runs.supervisor import supervise
+from rlhf.stages.kinds import prepare
 from tests.learning.conftest import learn, make_base
 from tests.rlhf.conftest import trainers, wait_for
 from tests.rlhf.test_supervisor import hired, work
@@ -166,7 +166,7 @@ def test_the_next_attempt_of_a_sampling_asks_for_no_answer_twice(
 def test_the_attempt_after_a_kill_takes_over_the_epoch_that_was_kept(
     project, tiny, labels, data_dir, olga, monkeypatch
 ):
-    monkeypatch.setattr("rlhf.supervisor.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rlhf.runs.supervisor.LOOK_EVERY", 0.05)
     train = {**BRIEF, "epochs": 3, "batch_size": 4, "checkpoint_every": 1, "keep_epochs": True}
     choice = {"stages": ["sft"], "overrides": {"sft": {"train": train}}}
     run = launch_round(project, by=olga, base=tiny, recipe="tiny", **choice).runs.get(kind="sft")

@@ -7,12 +7,12 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 
 from annotate.models import Policy
-from rlhf import promotion
-from rlhf.lineage import lineage_of
+from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.models import Checkpoint, RewardModel, Round, Run
-from rlhf.next_batch import launch_next_batch
-from rlhf.retention import free_room, room_of
-from rlhf.rounds import launch_sampling
+from rlhf.registry import promotion
+from rlhf.registry.lineage import lineage_of
+from rlhf.registry.retention import free_room, room_of
+from rlhf.rounds.launch import launch_sampling
 
 pytestmark = pytest.mark.django_db
 

@@ -4,7 +4,7 @@ import pytest
 
 from annotate.models import Completion, Demonstration, Task
 from rlhf.models import Run
-from rlhf.rounds import launch_round, launch_sampling
+from rlhf.rounds.launch import launch_round, launch_sampling
 from tests.rlhf.conftest import work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -4,11 +4,9 @@ import pytest
 from django.utils import timezone
 
 from annotate.models import Demonstration, Policy, Prompt, Ranking, Review
-from rlhf import selection
-from rlhf.leases import claim
-from rlhf.models import Run, Snapshot
-from rlhf.rounds import launch_round
-from rlhf.selection import (
+from rlhf.data import selection
+from rlhf.data.counts import count
+from rlhf.data.selection import (
     EVERYTHING,
     Filters,
     demonstrations,
@@ -16,8 +14,10 @@ from rlhf.selection import (
     rankings,
     training_rankings,
 )
-from rlhf.snapshot import collect, freeze, write
-from rlhf.tally import count
+from rlhf.data.snapshot import collect, freeze, write
+from rlhf.models import Run, Snapshot
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_round
 from tests.rlhf.conftest import rank
 
 NOW = timezone.now()

@@ -4,9 +4,9 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Demonstration, Prompt, Ranking, Review
-from rlhf.leases import claim
+from rlhf.data.snapshot import collect, freeze, pseudonym, write
 from rlhf.models import LeaseLost, Run, Snapshot
-from rlhf.snapshot import collect, freeze, pseudonym, write
+from rlhf.models.leases import claim
 from tests.rlhf.conftest import rank
 
 

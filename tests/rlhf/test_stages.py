@@ -10,15 +10,15 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Withdrawal
-from rlhf.descent import stale_in
-from rlhf.leases import claim
+from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.selection import Filters, thumbs
+from rlhf.data.snapshot import collect, thumb_row
+from rlhf.data.staleness import stale_in
 from rlhf.models import Document, Round, Run
 from rlhf.models.documents import texts_in
-from rlhf.preflight import NotReady, preflight
-from rlhf.rounds import launch_again, launch_round, settings_of
-from rlhf.selection import Filters, thumbs
-from rlhf.snapshot import collect, thumb_row
-from rlhf.supervisor import supervise
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import launch_again, launch_round, settings_of
+from rlhf.runs.supervisor import supervise
 
 KIND = Run.Kind
 

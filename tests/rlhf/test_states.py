@@ -7,9 +7,9 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from annotate.models import Project
-from rlhf.leases import claim
 from rlhf.models import Metric, Round, Run
-from rlhf.reports import report_on
+from rlhf.models.leases import claim
+from rlhf.rounds.report import report_on
 
 State = Run.State
 FROM_A_WORKER = {State.RUNNING}

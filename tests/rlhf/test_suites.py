@@ -4,13 +4,13 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from annotate.models import Policy
-from rlhf.gate import Condition, conditions
-from rlhf.leases import claim
+from rlhf.evaluation.scorecard import launch_scorecard
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
+from rlhf.models.leases import claim
+from rlhf.models.probes import BUILT_IN, parse
 from rlhf.models.suites import suite_hash
-from rlhf.scorecard import launch_scorecard
-from rlhf.suites import BUILT_IN, parse
-from rlhf.supervisor import supervise
+from rlhf.registry.gate import Condition, conditions
+from rlhf.runs.supervisor import supervise
 
 CHECKS = [
     # line's end, answer, does it pass?

@@ -11,10 +11,10 @@ from django.conf import settings
 from django.db import connection
 
 from annotate.models import Completion, Demonstration, Policy
-from rlhf.leases import claim
 from rlhf.models import Evaluation, RewardModel, Run, Snapshot, TrainedPolicy
-from rlhf.rounds import cancel_round, launch_sampling, resume_round
-from rlhf.supervisor import _second_chance
+from rlhf.models.leases import claim
+from rlhf.rounds.launch import cancel_round, launch_sampling, resume_round
+from rlhf.runs.supervisor import _second_chance
 from tests.rlhf.conftest import FAKE, trainers, work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -254,7 +254,7 @@ def test_a_full_disk_at_the_snapshot_pauses_the_run(round, fake_trainer, monkeyp
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rlhf.snapshot.write", full)
+    monkeypatch.setattr("rlhf.data.snapshot.write", full)
     run = work()
     assert (run.state, run.reason) == (Run.State.PAUSED, "disk full")
 
@@ -275,7 +275,7 @@ def test_cancel_saves_a_checkpoint_and_ends_within_ten_seconds(round, fake_train
 
 
 def test_a_trainer_that_does_not_listen_is_cancelled_all_the_same(round, fake_trainer, monkeypatch):
-    monkeypatch.setattr("rlhf.supervisor.CANCEL_GRACE", 0.5)
+    monkeypatch.setattr("rlhf.runs.supervisor.CANCEL_GRACE", 0.5)
     fake_trainer(mode="hang")
     worker = hired()
     worker.start()
@@ -341,7 +341,8 @@ def test_a_run_whose_labels_vanished_says_what_to_do(round, fake_trainer):
 
 def test_a_trainer_that_leaves_no_model_is_a_failure(round, fake_trainer, monkeypatch):
     monkeypatch.setattr(
-        "rlhf.supervisor.conclude", lambda *_: (_ for _ in ()).throw(FileNotFoundError("no model"))
+        "rlhf.runs.supervisor.conclude",
+        lambda *_: (_ for _ in ()).throw(FileNotFoundError("no model")),
     )
     with pytest.raises(FileNotFoundError):
         work()

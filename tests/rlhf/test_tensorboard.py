@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rlhf.models import Metric, Round, Run
-from rlhf.tensorboard import crc32c, event, frame, write_zip
+from rlhf.rounds.tensorboard import crc32c, event, frame, write_zip
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -75,7 +75,7 @@ def test_a_long_curve_is_thinned_to_its_shape(round, monkeypatch):
         for step in range(1, 101)
     )
     Run.objects.filter(pk=run.pk).update(step=100)
-    monkeypatch.setattr("rlhf.tensorboard.MOST_STEPS", 10)
+    monkeypatch.setattr("rlhf.rounds.tensorboard.MOST_STEPS", 10)
     file = io.BytesIO()
     write_zip(Round.objects.get(pk=round.pk), file)
     with zipfile.ZipFile(file) as archive:

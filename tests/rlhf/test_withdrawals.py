@@ -5,16 +5,16 @@ import pytest
 from django.core.management import call_command
 
 from annotate.models import Completion, Conversation, Message, Policy, Project, User, Withdrawal
-from rlhf.descent import stale_in
-from rlhf.forms import SamplingForm
-from rlhf.leases import claim
-from rlhf.lineage import lineage_of, reach_of
+from rlhf.data.counts import count
+from rlhf.data.selection import Filters, demonstrations, held_out_prompts, rankings
+from rlhf.data.selection import prompts as selected_prompts
+from rlhf.data.staleness import stale_in
 from rlhf.models import Run, Snapshot
-from rlhf.rounds import launch_round, launch_sampling
-from rlhf.selection import Filters, demonstrations, held_out_prompts, rankings
-from rlhf.selection import prompts as selected_prompts
-from rlhf.supervisor import supervise
-from rlhf.tally import count
+from rlhf.models.leases import claim
+from rlhf.registry.lineage import lineage_of, reach_of
+from rlhf.rounds.forms import SamplingForm
+from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.runs.supervisor import supervise
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +41,7 @@ def history(
     """Round 1 from base with everybody; round 2 from its policy with Alice alone, and a prompted
     policy on that; round 3 from base with Alice alone; round 4 from base with what the prompted
     policy said."""
-    monkeypatch.setattr("rlhf.supervisor.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rlhf.runs.supervisor.LOOK_EVERY", 0.05)
     fake_trainer(steps=2)
     asked_in_chat(project, gus, prompts[:1], base)
     only_alice = Filters(labelers=(alice.pk,), tags=("plain",))

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from annotate.command_line import project_named
-from annotate.models import Membership
-from annotate.sign_in import login_link
+from annotate.people.models import Membership
+from annotate.people.sign_in import login_link
 
 
 class Command(BaseCommand):

@@ -7,7 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from annotate.command_line import project_named
-from annotate.models import ApiToken, Project, User
+from annotate.people.models import Project, User
+from annotate.people.tokens import ApiToken
 
 
 class Command(BaseCommand):

@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils.text import slugify
 
-from annotate.models import Project, User
+from annotate.people.models import Project, User
+from annotate.people.sign_in import login_link
 from annotate.projects import begin_project
-from annotate.sign_in import login_link
 
 
 class Command(BaseCommand):

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate import exporting
 from annotate.command_line import project_named
+from annotate.exchange import exporting
 
 
 class Command(BaseCommand):

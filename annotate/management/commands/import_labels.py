@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate import rows
-from annotate.columns import FIELDS, problems
 from annotate.command_line import member_named, operator_of, project_named
-from annotate.importing import KINDS, ImportFailed, import_labels
-from annotate.readers import format_of
+from annotate.exchange import parsing as rows
+from annotate.exchange.columns import FIELDS, problems
+from annotate.exchange.importing import KINDS, ImportFailed, import_labels
+from annotate.exchange.readers import format_of
 
 SHAPES = (rows.__doc__ or "").strip()
 

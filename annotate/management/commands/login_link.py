@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate.models import User
-from annotate.sign_in import login_link
+from annotate.people.models import User
+from annotate.people.sign_in import login_link
 
 
 class Command(BaseCommand):

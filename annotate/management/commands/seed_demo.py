@@ -7,11 +7,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
-from annotate.importing import import_labels
-from annotate.models import Membership, Project, User
+from annotate.exchange.importing import import_labels
+from annotate.labelling.queue import open_write_tasks
+from annotate.people.models import Membership, Project, User
+from annotate.people.sign_in import login_link
 from annotate.projects import base_policy
-from annotate.queue import open_write_tasks
-from annotate.sign_in import login_link
 
 Role = Membership.Role
 PEOPLE = {

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from rlhf.data.preflight import NotReady
 from rlhf.demo.wheel import SIZES, Wheel, base_folder, new_project
-from rlhf.preflight import NotReady
 
 
 class Command(BaseCommand):

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from annotate.command_line import project_named
-from rlhf.retention import KEEP_ROUNDS, free_room, room_of
+from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
 
 
 class Command(BaseCommand):

@@ -7,8 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.command_line import project_named
-from rlhf.models import Document
-from rlhf.models.documents import texts_in
+from rlhf.models.documents import Document, texts_in
 
 
 class Command(BaseCommand):

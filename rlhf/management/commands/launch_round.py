@@ -7,14 +7,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
-from rlhf.data_checks import Finding
+from rlhf.data.checks import Finding
+from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.selection import EVERYTHING
 from rlhf.learning.hyperparameters import ConfigError
-from rlhf.models import Round
-from rlhf.plan import plan_round
-from rlhf.preflight import NotReady, preflight
-from rlhf.rounds import SIZES, launch_round, settings_of, stage_configs
-from rlhf.selection import EVERYTHING
-from rlhf.stages import DEFAULT_STAGES, STAGES
+from rlhf.models.runs import Round
+from rlhf.rounds.launch import SIZES, launch_round, settings_of, stage_configs
+from rlhf.rounds.plan import plan_round
+from rlhf.stages.order import DEFAULT_STAGES, STAGES
 
 
 class Command(BaseCommand):

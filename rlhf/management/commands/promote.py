@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.command_line import operator_of, project_named
 from rlhf.command_line import policy_named
-from rlhf.promotion import promote, roll_back
+from rlhf.registry.promotion import promote, roll_back
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.command_line import project_named
 from rlhf.command_line import policy_named
-from rlhf.models import TrainedPolicy
+from rlhf.models.outcomes import TrainedPolicy
 
 
 class Command(BaseCommand):

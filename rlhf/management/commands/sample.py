@@ -7,10 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Prompt
 from rlhf.command_line import policy_named, wait_for
-from rlhf.preflight import NotReady
-from rlhf.reports import headline_of
-from rlhf.rounds import launch_sampling
-from rlhf.selection import prompts
+from rlhf.data.preflight import NotReady
+from rlhf.data.selection import prompts
+from rlhf.rounds.launch import launch_sampling
+from rlhf.rounds.report import headline_of
 
 
 class Command(BaseCommand):

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.command_line import project_named
 from annotate.models import User, Withdrawal
-from rlhf.lineage import reach_of
+from rlhf.registry.lineage import reach_of
 
 
 class Command(BaseCommand):

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout
 
-from rlhf.leases import worker_name
+from rlhf.models.leases import worker_name
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,246 @@
+"""What guests thought of an answer: thumbs, and how thumbs become labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from annotate.chat.messages import PROMPT_SOURCE, Message
+from annotate.people.models import Membership, MembershipQuerySet, Project, User
+from annotate.prompts.policies import Completion
+from annotate.work.tasks import Task
+from feedback_site import bell
+
+
+class FeedbackQuerySet(models.QuerySet["Feedback"]):
+    def current(self) -> Self:
+        return self.filter(retracted_at=None)
+
+    def of_user(self, user: User) -> Self:
+        return self.filter(user=user)
+
+    def of_project(self, project: Project) -> Self:
+        return self.filter(
+            Q(message__conversation__project=project) | Q(completion__prompt__project=project)
+        )
+
+    def trainable(self) -> Self:
+        """Without the chats whose guest said no."""
+        return self.current().exclude(message__conversation__improves_model=False)
+
+    def of_trusted(self) -> Self:
+        """Without people excluded from snapshots."""
+        return self.exclude(Exists(_givers().exclude(excluded_at=None)))
+
+    def of_known(self, at: datetime | None = None) -> Self:
+        """Without new guests whom nobody has vouched for; now, or at that moment."""
+        return self.exclude(Exists(_givers().newcomers(at)))
+
+    def of_newcomers(self, at: datetime | None = None) -> Self:
+        return self.filter(Exists(_givers().newcomers(at)))
+
+    def on_answers(self, answers: models.QuerySet[Completion]) -> Self:
+        """On answers of the project's data, be they imported or from the chat."""
+        among = answers.order_by().values("pk")
+        return self.filter(Q(message__completion__in=among) | Q(completion__in=among))
+
+    def on_data(self) -> Self:
+        """On answers that have become data of the project."""
+        return self.exclude(message__completion=None, completion=None)
+
+    def in_words(self) -> Self:
+        """Those that say more than the thumb."""
+        return self.exclude(note="", wanted_answer="", reasons=[])
+
+    def in_split(self, *splits: str) -> Self:
+        return self.filter(
+            Q(message__completion__prompt__split__in=splits)
+            | Q(completion__prompt__split__in=splits)
+        )
+
+    def by_side(self) -> dict[str, int]:
+        up = models.Count("pk", filter=Q(thumb_up=True))
+        down = models.Count("pk", filter=Q(thumb_up=False))
+        return self.aggregate(thumbs_up=up, thumbs_down=down)
+
+    def with_answers(self) -> Self:
+        return self.select_related("message__completion__prompt", "completion__prompt")
+
+    def unharvested(self) -> Self:
+        """Those the bell should have brought in by now."""
+        return self.exclude(message=None).filter(
+            harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1)
+        )
+
+
+def _givers() -> MembershipQuerySet:
+    """The membership of whoever gave the thumb of the query around."""
+    return Membership.objects.filter(
+        Q(project=OuterRef("message__conversation__project"))
+        | Q(project=OuterRef("completion__prompt__project")),
+        user=OuterRef("user"),
+    )
+
+
+class Feedback(models.Model):
+    """A thumb, its reasons and a note; one per message and person, retractable."""
+
+    class Reason(models.TextChoices):
+        CORRECT = "correct", "Correct"
+        HELPFUL = "helpful", "Helpful"
+        WELL_WRITTEN = "well_written", "Well written"
+        NOT_CORRECT = "not_correct", "Not correct"
+        NOT_FOLLOWED = "not_followed", "Didn't follow the instructions"
+        REFUSED = "refused", "Refused wrongly"
+        HARMFUL = "harmful", "Harmful"
+        TOO_LONG = "too_long", "Too long"
+        TOO_SHORT = "too_short", "Too short"
+        STYLE = "style", "Style"
+        OTHER = "other", "Something else"
+
+    GOOD_REASONS = (Reason.CORRECT, Reason.HELPFUL, Reason.WELL_WRITTEN)
+
+    message = models.ForeignKey(Message, models.CASCADE, null=True, related_name="feedback")
+    completion = models.ForeignKey(
+        Completion, models.CASCADE, null=True, related_name="feedback", help_text="Imported thumbs."
+    )
+    user = models.ForeignKey(User, models.CASCADE, related_name="feedback")
+    thumb_up = models.BooleanField()
+    reasons = ArrayField(models.CharField(max_length=20, choices=Reason), default=list, blank=True)
+    note = models.TextField(blank=True)
+    wanted_answer = models.TextField(blank=True, help_text="The answer the guest wanted.")
+    retracted_at = models.DateTimeField(null=True)
+    harvested_at = models.DateTimeField(
+        null=True, help_text="When it was last looked at for the project's data."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = FeedbackQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "feedback"
+        constraints = [
+            models.UniqueConstraint(fields=["message", "user"], name="one_thumb_a_message"),
+            models.UniqueConstraint(fields=["completion", "user"], name="one_thumb_a_completion"),
+            models.CheckConstraint(
+                condition=Q(message=None) ^ Q(completion=None), name="feedback_on_one_answer"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(harvested_at=None), name="thumbs_to_harvest")
+        ]
+
+    def __str__(self) -> str:
+        return "👍" if self.thumb_up else "👎"
+
+    @property
+    def answer(self) -> Completion | None:
+        """What it is about, once that is part of the project's data."""
+        return self.message.completion if self.message else self.completion
+
+    @property
+    def reason_labels(self) -> list[str]:
+        return [str(self.Reason(reason).label) for reason in self.reasons]
+
+    @property
+    def reason_choices(self) -> list[tuple[str, str]]:
+        return self.reasons_for(thumb_up=self.thumb_up)
+
+    @classmethod
+    def reasons_for(cls, *, thumb_up: bool) -> list[tuple[str, str]]:
+        """The choices that go with a thumb."""
+        return [
+            (reason.value, reason.label)
+            for reason in cls.Reason
+            if (reason in cls.GOOD_REASONS) == thumb_up or reason == cls.Reason.OTHER
+        ]
+
+    @classmethod
+    @transaction.atomic
+    def give(cls, *, message: Message, user: User, thumb_up: bool, **why: Any) -> Feedback:
+        """One thumb per message and person, however often and from wherever it is given.
+        `why`: what `explain` takes."""
+        feedback, _ = cls.objects.select_for_update().get_or_create(
+            message=message, user=user, defaults={"thumb_up": thumb_up}
+        )
+        fields: dict[str, Any] = {"thumb_up": thumb_up, "retracted_at": None}
+        if feedback.thumb_up != thumb_up:
+            # What explained the one thumb does not explain the other.
+            fields |= {"reasons": [], "wanted_answer": ""}
+        if why:
+            fields |= cls._fitting(thumb_up=thumb_up, **why)
+        feedback._change(**fields)
+        return feedback
+
+    @classmethod
+    def take_back(cls, *, message: Message, user: User) -> None:
+        """Retracts this person's thumb, if there is one."""
+        for feedback in cls.objects.current().of_user(user).filter(message=message):
+            feedback.retract()
+
+    @transaction.atomic
+    def retract(self) -> None:
+        if self._lock().retracted_at is None:
+            self._change(retracted_at=Now())
+
+    @transaction.atomic
+    def explain(self, **why: Any) -> None:
+        """`reasons`, a `note`, the `wanted_answer`: what is left out is emptied."""
+        self._lock()
+        self._change(**self._fitting(thumb_up=self.thumb_up, **why))
+
+    @classmethod
+    def _fitting(
+        cls,
+        *,
+        thumb_up: bool,
+        reasons: Iterable[str] = (),
+        note: str = "",
+        wanted_answer: str = "",
+    ) -> dict[str, Any]:
+        """Of an explanation, what goes with the thumb."""
+        choices = dict(cls.reasons_for(thumb_up=thumb_up))
+        return {
+            "reasons": [reason for reason in choices if reason in reasons],
+            "note": note,
+            "wanted_answer": "" if thumb_up else wanted_answer,
+        }
+
+    def _lock(self) -> Feedback:
+        self.refresh_from_db(from_queryset=Feedback.objects.select_for_update())
+        return self
+
+    def _change(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.harvested_at = None
+        self.save(update_fields=[*fields, "harvested_at", "updated_at"])
+        self.refresh_from_db(fields=list(fields))
+        bell.ring("label", "annotate.jobs.harvest", self.pk)
+
+    @transaction.atomic
+    def harvest(self) -> None:
+        """From thumb to label: the answer becomes data, and a 👎 asks labelers for a better one.
+        A retracted thumb takes its task back, as long as nobody works on it."""
+        self._lock()
+        message = self.message
+        if message and self.retracted_at is None and message.become_data() and not self.thumb_up:
+            message.open_write_task()
+        elif message and message.completion:
+            self._withdraw_write_task(message.completion)
+        Feedback.objects.filter(pk=self.pk).update(harvested_at=Now())
+
+    def _withdraw_write_task(self, completion: Completion) -> None:
+        thumbs_down = Feedback.objects.current().filter(thumb_up=False)
+        if thumbs_down.filter(message__completion__prompt=completion.prompt_id).exists():
+            return
+        tasks = Task.objects.filter(prompt=completion.prompt_id, batch=PROMPT_SOURCE)
+        tasks.filter(kind=Task.Kind.WRITE, assignments=None).delete()

@@ -1,0 +1,230 @@
+"""Client of an OpenAI-compatible server of chat completions: the embedded one, vLLM, or another.
+
+It calls the configured addresses and no others, follows no redirect, and says what went wrong in a
+sentence for the person who waits; what the server said of it goes to the log and `detail`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+from django.conf import settings
+
+from annotate.chat.messages import Message
+from annotate.prompts.models import Messages
+from annotate.prompts.policies import Policy
+
+logger = logging.getLogger(__name__)
+
+# The first request for a policy waits until the server has loaded its weights.
+TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=10.0, pool=3.0)
+LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
+LEAST_ROOM = 16  # tokens for an answer
+
+NOT_ANSWERING = "The model server is not answering. Try again in a minute."
+TOO_SLOW = "The model server took too long. Try again in a minute."
+BROKE_OFF = Message.BROKE_OFF
+TOO_LONG = (
+    "This is more than the model can read at once. Start a new chat, or ask something shorter."
+)
+
+
+class InferenceError(Exception):
+    """The sentence is for whoever waits for the answer."""
+
+    def __init__(self, sentence: str, detail: str = "") -> None:
+        super().__init__(sentence)
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer. The last one says why it ended."""
+
+    text: str = ""
+    finish_reason: str = ""
+
+
+async def stream(
+    policy: Policy, messages: Messages, **sampling: Any
+) -> AsyncGenerator[Delta, None]:
+    """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
+    url, request = _request(policy, messages, stream=True, **sampling)
+    length = 0
+    with _errors_in_words(policy):
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
+            client.stream("POST", url, **request) as response,
+        ):
+            if not response.is_success:
+                raise _refusal(policy, response.status_code, (await response.aread()).decode())
+            async for line in response.aiter_lines():
+                if (delta := _delta(policy, line)) is None:
+                    continue
+                length += len(delta.text)
+                yield delta
+                if delta.finish_reason:
+                    return
+                if length > LONGEST_ANSWER:
+                    yield Delta(finish_reason="length")
+                    return
+    raise InferenceError(BROKE_OFF, "the stream ended without a finish reason")
+
+
+def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
+    """The whole answer at once."""
+    url, request = _request(policy, messages, stream=False, **sampling)
+    with (
+        _errors_in_words(policy),
+        httpx.Client(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
+    ):
+        response = client.post(url, **request)
+        if not response.is_success:
+            raise _refusal(policy, response.status_code, response.text)
+        answer = response.json()
+        _check_usage(policy, answer)
+        choice = answer["choices"][0]
+        return Delta(_clean(choice["message"]["content"]), choice.get("finish_reason") or "stop")
+
+
+def warm(policy: Policy) -> None:
+    """Makes the server load the policy, so that its first guest need not wait; or raises."""
+    complete(policy, [{"role": "user", "content": "Hello"}], max_tokens=1)
+
+
+def _request(
+    policy: Policy, messages: Messages, *, stream: bool, **sampling: Any
+) -> tuple[str, dict[str, Any]]:
+    sampling = {
+        "temperature": policy.temperature,
+        "max_tokens": policy.max_new_tokens,
+        **sampling,
+    }
+    sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
+    body = {"model": _model(policy), "messages": messages, "stream": stream, **sampling}
+    base = _base(policy)
+    # The key is for the server it was given for.
+    is_ours = settings.INFERENCE_API_KEY and base == settings.INFERENCE_URL
+    headers = {"Authorization": f"Bearer {settings.INFERENCE_API_KEY}"} if is_ours else {}
+    return f"{base}/chat/completions", {"json": body, "headers": headers}
+
+
+def _base(policy: Policy) -> str:
+    base = policy.endpoint.rstrip("/") or settings.INFERENCE_URL
+    if not base:
+        raise InferenceError("No model server is set up: INFERENCE_URL is empty.")
+    if base not in (settings.INFERENCE_URL, *settings.INFERENCE_ENDPOINTS):
+        raise InferenceError(
+            f"The policy “{policy}” names a server that this site may not call.",
+            f"add {base} to INFERENCE_ENDPOINTS",
+        )
+    return base
+
+
+def _model(policy: Policy) -> str:
+    return policy.model_name or str(settings.DATA_DIR / policy.folder)
+
+
+def _room(policy: Policy, messages: Messages) -> int:
+    """How many tokens of answer fit behind these messages.
+
+    There is no tokenizer here, so it goes by three bytes a token, which is on the safe side for
+    English; `_check_usage` catches the rest."""
+    window = _window(policy)
+    if window is None:
+        return policy.max_new_tokens
+    size = sum(len(message["content"].encode()) // 3 + 8 for message in messages)
+    if window - size < LEAST_ROOM:
+        raise InferenceError(TOO_LONG)
+    return window - size
+
+
+def _window(policy: Policy) -> int | None:
+    if policy.endpoint or not policy.folder:
+        return None
+    try:
+        return _window_of(settings.DATA_DIR / policy.folder / "config.json")
+    except FileNotFoundError:  # on the server's disk alone
+        return None
+
+
+@cache
+def _window_of(config: Path) -> int | None:
+    return json.loads(config.read_text()).get("max_position_embeddings")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _delta(policy: Policy, line: str) -> Delta | None:
+    if not line.startswith("data:"):
+        return None
+    data = line.removeprefix("data:").strip()
+    if data == "[DONE]":
+        return None
+    chunk = json.loads(data)
+    if "error" in chunk:
+        raise _refusal(policy, 500, json.dumps(chunk["error"]))
+    _check_usage(policy, chunk)
+    if not chunk.get("choices"):
+        return None
+    choice = chunk["choices"][0]
+    text = _clean((choice.get("delta") or {}).get("content") or "")
+    return Delta(text, choice.get("finish_reason") or "")
+
+
+def _check_usage(policy: Policy, answer: dict[str, Any]) -> None:
+    """`transformers serve` answers beyond the window too, in gibberish."""
+    window = _window(policy)
+    if window and (answer.get("usage") or {}).get("prompt_tokens", 0) >= window:
+        raise InferenceError(TOO_LONG)
+
+
+def _clean(text: str) -> str:
+    """What PostgreSQL can store: no NUL, no half characters."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _refusal(policy: Policy, status: int, said: str) -> InferenceError:
+    said = said[:1000]
+    logger.warning("the model server answered %s for %r: %s", status, policy.name, said)
+    detail = f"{status}: {said}"
+    is_missing = policy.folder and not policy.endpoint and not policy.model_name
+    if is_missing and not (settings.DATA_DIR / policy.folder).is_dir():
+        return InferenceError(f"The files of the policy “{policy}” are missing.", detail)
+    if "context" in said and any(word in said for word in ("length", "maximum", "too long")):
+        return InferenceError(TOO_LONG, detail)
+    if 300 <= status < 400:
+        return InferenceError("The model server sends us elsewhere; we do not follow.", detail)
+    if status in (401, 403):
+        return InferenceError("The model server does not accept this site's key.", detail)
+    if status == 404:
+        return InferenceError(f"The model server does not know the policy “{policy}”.", detail)
+    if status in (429, 503):
+        return InferenceError("The model server is busy. Try again in a minute.", detail)
+    return InferenceError("The model server failed on this. Try again, or ask differently.", detail)
+
+
+@contextmanager
+def _errors_in_words(policy: Policy) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise InferenceError(NOT_ANSWERING, str(error)) from error
+    except httpx.TimeoutException as error:
+        raise InferenceError(TOO_SLOW, str(error)) from error
+    except httpx.HTTPError as error:
+        raise InferenceError(BROKE_OFF, str(error)) from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        logger.warning("the model server of %r does not speak the protocol: %r", policy.name, error)
+        raise InferenceError(BROKE_OFF, f"not the protocol: {error!r}") from error

@@ -1,0 +1,217 @@
+"""What was said in the chat, turn by turn, and how an answer becomes data of the project."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from django.db import models, transaction
+from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from annotate.prompts.models import Prompt, content_hash
+from annotate.prompts.policies import Completion, Policy
+from annotate.work.tasks import Task
+
+if TYPE_CHECKING:
+    from annotate.chat.conversations import ConversationQuerySet
+    from annotate.chat.feedback import Feedback
+
+# An answer that nobody was heard writing for so long will not come any more.
+SILENCE = timedelta(seconds=30)
+HARVEST_LIMIT = 200  # answers that one guest may put into a project's data
+PROMPT_SOURCE = "chat"
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def answers_in(self, conversations: ConversationQuerySet) -> Self:
+        """With all that showing, writing or judging an answer asks for."""
+        answers = self.filter(conversation__in=conversations, role=Message.Role.ASSISTANT)
+        return answers.select_related(
+            "conversation__project", "conversation__guest", "policy", "answers"
+        )
+
+    def _with_sign_of_life(self) -> Self:
+        return self.filter(state=Message.State.STREAMING).alias(
+            alive_at=Coalesce("heard_at", "created_at")
+        )
+
+    def running(self) -> Self:
+        return self._with_sign_of_life().filter(alive_at__gt=Now() - SILENCE)
+
+    def broken_off(self) -> Self:
+        """Whoever was writing them has died without a word."""
+        return self._with_sign_of_life().filter(alive_at__lte=Now() - SILENCE)
+
+
+class Message(models.Model):
+    """One turn. An answer keeps exactly what it was made of: policy, context, sampling."""
+
+    class Role(models.TextChoices):
+        USER = "user"
+        ASSISTANT = "assistant"
+
+    class State(models.TextChoices):
+        STREAMING = "streaming"
+        DONE = "done"
+        STOPPED = "stopped", "stopped by the guest"
+        FAILED = "failed"
+
+    BROKE_OFF = "The answer broke off. What had come is kept."
+
+    conversation = models.ForeignKey(
+        "annotate.Conversation", models.CASCADE, related_name="messages"
+    )
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    role = models.CharField(max_length=10, choices=Role)
+    text = models.TextField(blank=True)
+    answers = models.ForeignKey(
+        "self", models.CASCADE, null=True, related_name="drafts", help_text="The user's turn."
+    )
+    state = models.CharField(max_length=10, choices=State, default=State.DONE)
+    failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
+    policy = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="messages")
+    template_hash = models.CharField(max_length=64, blank=True)
+    asked = models.JSONField(
+        default=list, help_text="The conversation it answers: without the policy's own prompt."
+    )
+    context = models.JSONField(default=list, help_text="The messages the model was given.")
+    sampling = models.JSONField(default=dict)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    first_token_ms = models.PositiveIntegerField(null=True)
+    total_ms = models.PositiveIntegerField(null=True)
+    heard_at = models.DateTimeField(
+        null=True, help_text="The last sign of life of the process that writes the answer."
+    )
+    shown_at = models.DateTimeField(
+        default=timezone.now, help_text="Of several drafts, the one shown last goes on."
+    )
+    completion = models.OneToOneField(
+        Completion,
+        models.SET_NULL,
+        null=True,
+        related_name="message",
+        help_text="Set once the answer has become part of the project's data.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["conversation"],
+                condition=Q(state="streaming"),
+                name="one_answer_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+    @property
+    def is_broken_off(self) -> bool:
+        alive_at = self.heard_at or self.created_at
+        return self.state == self.State.STREAMING and alive_at <= timezone.now() - SILENCE
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == self.State.STREAMING and not self.is_broken_off
+
+    @property
+    def ended_by(self) -> str:
+        """What ended the answer: its policy (`stop`, `length`), or else `stopped`, `failed`."""
+        return self.finish_reason or ("" if self.state == self.State.DONE else self.state)
+
+    @property
+    def trouble(self) -> str:
+        """What went wrong with it, in a sentence."""
+        if self.is_broken_off:
+            return self.BROKE_OFF
+        return self.failure if self.state == self.State.FAILED else ""
+
+    @property
+    def thumb(self) -> Feedback | None:
+        """The guest's own, in a message of `Conversation.turns`."""
+        return next(iter(self.feedback.all()), None)
+
+    @property
+    def _row(self) -> MessageQuerySet:
+        return Message.objects.filter(pk=self.pk)
+
+    def begin(self) -> bool:
+        """Claims the writing of the answer; True for one caller only."""
+        return self._row.running().filter(heard_at=None).update(heard_at=Now()) == 1
+
+    def hear(self, text: str) -> bool:
+        """Saves what has come so far, with a sign of life. False: the guest has stopped it."""
+        return self._row.running().update(text=text, heard_at=Now()) == 1
+
+    def end(self, *, state: str, text: str, **facts: Any) -> None:
+        """The last word of the process that wrote it. A stop that came before stays a stop."""
+        stopped = self.State.STOPPED
+        self._row.filter(state__in=(self.State.STREAMING, stopped)).update(
+            state=Case(When(state=stopped, then=Value(stopped)), default=Value(state)),
+            text=text,
+            heard_at=Now(),
+            **facts,
+        )
+        self.refresh_from_db(fields=["state", "text", "heard_at", *facts])
+
+    def stop(self) -> bool:
+        return self._row.filter(state=self.State.STREAMING).update(state=self.State.STOPPED) == 1
+
+    def show(self) -> None:
+        """Makes this the draft with which the chat goes on."""
+        self._row.update(shown_at=Now())
+
+    @transaction.atomic
+    def become_data(self) -> Completion | None:
+        """This answer and its prompt in the project's data, if its guest allows that."""
+        conversation = self.conversation.held()
+        self.refresh_from_db()
+        assert self.policy is not None
+        if self.completion or not conversation.improves_model or not self._may_become_data():
+            return self.completion
+        prompt, _ = Prompt.objects.get_or_create(
+            project=conversation.project,
+            content_hash=content_hash(self.asked),
+            defaults={
+                "messages": self.asked,
+                "source": PROMPT_SOURCE,
+                "split_key": conversation.split_key,
+            },
+        )
+        Prompt.objects.filter(pk=prompt.pk).give_again(source=PROMPT_SOURCE)
+        self.completion = prompt.completions.create(
+            policy=self.policy,
+            text=self.text,
+            source=Completion.Source.CHAT,
+            sampling=self.sampling,
+            template_hash=self.template_hash,
+            finish_reason=self.finish_reason,
+        )
+        self.save(update_fields=["completion"])
+        return self.completion
+
+    def _may_become_data(self) -> bool:
+        """A whole answer, of a guest who has not filled the data with their own already."""
+        harvested = Message.objects.exclude(completion=None)
+        of_guest = harvested.filter(
+            conversation__guest=self.conversation.guest,
+            conversation__project=self.conversation.project,
+        )
+        is_whole = self.state == self.State.DONE and bool(self.text.strip())
+        return is_whole and of_guest.count() < HARVEST_LIMIT
+
+    def open_write_task(self) -> Task:
+        """Asks labelers what they would have said here; once, however often it is wished."""
+        assert self.completion is not None
+        prompt = Prompt.objects.select_for_update().get(pk=self.completion.prompt_id)
+        wish = {"project": prompt.project, "prompt": prompt, "kind": Task.Kind.WRITE}
+        return Task.objects.filter(**wish).first() or Task.objects.create(
+            **wish, overlap=prompt.project.overlap, batch=PROMPT_SOURCE
+        )

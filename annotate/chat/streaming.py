@@ -1,0 +1,148 @@
+"""Answers while they are being written.
+
+The first who asks to see an answer makes this process write it, in a task that outlives the page:
+closing the tab loses nothing. Everybody else, in whatever process, follows in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from annotate.chat import inference
+from annotate.chat.messages import Message
+
+BEAT = 0.5  # seconds between two savings of what has come
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_writing: set[asyncio.Task[None]] = set()
+
+
+def release_connections() -> None:
+    """Gives the thread's connections back to the pool, where others wait for them."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def in_database(work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Runs `work` in a thread, and keeps no connection for the long silence after it."""
+
+    def run() -> Result:
+        try:
+            return work(*args, **kwargs)
+        finally:
+            release_connections()
+
+    return await sync_to_async(run)()
+
+
+async def watch(answer: Message) -> AsyncIterator[tuple[str, str]]:
+    """("whole", what there is), then ("more", …) as it comes, until the answer has ended."""
+    if not await in_database(answer.begin):
+        async for event in _follow(answer):
+            yield event
+        return
+    yield "whole", ""
+    pieces = _begin_writing(answer)
+    while (piece := await pieces.get()) is not None:
+        yield "more", piece
+
+
+async def write_whole(answer: Message) -> None:
+    """For those who wait for the whole answer."""
+    if await in_database(answer.begin):
+        async for _ in write(answer):
+            pass
+
+
+async def write(answer: Message) -> AsyncGenerator[str, None]:
+    """Writes an answer that the caller has begun: asks its policy, saves what comes twice a second
+    and yields it. However it ends, what came is kept, with the reason."""
+    State = Message.State
+    text, saved_at, started = "", 0.0, time.monotonic()
+    facts: dict[str, Any] = {"state": State.FAILED, "failure": Message.BROKE_OFF}
+    assert answer.policy is not None
+    asking = inference.stream(answer.policy, answer.context, **answer.sampling)
+    try:
+        async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
+            async for delta in deltas:
+                if delta and delta.text:
+                    text += delta.text
+                    facts.setdefault("first_token_ms", _ms_since(started))
+                if delta and delta.finish_reason:
+                    facts |= {"finish_reason": delta.finish_reason[:20], "state": State.DONE}
+                    facts["failure"] = ""
+                yield delta.text if delta else ""
+                if time.monotonic() - saved_at >= BEAT:
+                    if not await in_database(answer.hear, text):
+                        facts |= {"state": State.STOPPED, "failure": ""}
+                        break
+                    saved_at = time.monotonic()
+    except inference.InferenceError as error:
+        facts["failure"] = str(error)
+    finally:
+        await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
+
+
+async def _follow(answer: Message) -> AsyncIterator[tuple[str, str]]:
+    seen = answer.text
+    yield "whole", seen
+    while True:
+        await in_database(answer.refresh_from_db, fields=["text", "state", "heard_at"])
+        if len(answer.text) > len(seen):
+            yield "more", answer.text[len(seen) :]
+            seen = answer.text
+        if not answer.is_running:
+            return
+        await asyncio.sleep(BEAT)
+
+
+def _begin_writing(answer: Message) -> asyncio.Queue[str | None]:
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def pump() -> None:
+        try:
+            async for piece in write(answer):
+                pieces.put_nowait(piece)
+        finally:
+            pieces.put_nowait(None)
+
+    task = asyncio.create_task(pump())
+    _writing.add(task)  # the loop itself holds tasks weakly
+    task.add_done_callback(_writing.discard)
+    return pieces
+
+
+async def _with_beats(
+    source: AsyncGenerator[Item, None], *, every: float
+) -> AsyncGenerator[Item | None, None]:
+    """What `source` yields, and None whenever it was silent for so long."""
+    coming = asyncio.ensure_future(anext(source))
+    try:
+        while True:
+            done, _ = await asyncio.wait({coming}, timeout=every)
+            if not done:
+                yield None
+                continue
+            try:
+                item = coming.result()
+            except StopAsyncIteration:
+                return
+            yield item
+            coming = asyncio.ensure_future(anext(source))
+    finally:
+        coming.cancel()
+        await asyncio.wait({coming})
+        await source.aclose()
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

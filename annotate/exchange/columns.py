@@ -1,0 +1,131 @@
+"""Which column of a file is which field of a row, where its names are not those of `parsing`.
+
+A choice is {column: field}; a column whose field is empty is left out, one that is not named stays
+as it is. Several columns may make one prompt, or the list of completions of a ranking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from annotate.exchange.other_tools import is_foreign
+from annotate.exchange.parsing import kind_of
+from annotate.exchange.values import BadRow
+
+Raw = dict[str, Any]
+
+FIELDS = {
+    "prompt": "prompt",
+    "messages": "whole conversation (messages)",
+    "completion": "answer (completion)",
+    "chosen": "better answer (chosen)",
+    "rejected": "worse answer (rejected)",
+    "completions": "ranked answers (completions)",
+    "ranks": "their ranks, 1 is best",
+    "ratings": "their ratings, 1 to 7",
+    "policies": "who gave them (policies)",
+    "label": "thumb, true or false (label)",
+    "margin": "how much better, 1 to 4 (margin)",
+    "labeler": "who judged (labeler)",
+    "source": "source",
+    "tags": "tags",
+    "reason": "reason of the order",
+    "note": "note on the thumb",
+    "comment": "comment to the lead",
+    "reference": "reference answer",
+}
+LISTS = {"completions", "ranks", "ratings", "policies", "tags"}
+
+CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", "reference"}
+NOT_TEXT = {
+    *CONVERSATIONS,
+    *("completions", "ranks", "ratings", "flags", "policies", "finish_reasons", "shown_order"),
+    *("tags", "reasons", "label", "margin", "strength", "simulated", "archived"),
+    *("guideline_version", "active_seconds", "pasted_share"),
+}
+
+# What others call them.
+OTHER_NAMES = {
+    "prompt": ("instruction", "question", "query", "input", "user", "context", "problem"),
+    "completion": ("response", "answer", "output", "assistant", "solution"),
+    "messages": ("conversation", "conversations", "dialogue"),
+    "chosen": ("preferred", "better", "accepted", "winner_response"),
+    "rejected": ("dispreferred", "worse", "loser_response"),
+    "label": ("thumb", "thumbs_up", "is_good"),
+    "tags": ("category", "categories", "topic"),
+    "labeler": ("annotator", "worker", "rater", "user_id"),
+    "source": ("dataset", "origin"),
+}
+KNOWN_AS = {other: name for name, others in OTHER_NAMES.items() for other in others}
+
+
+def guess(row: Any) -> dict[str, str]:
+    """Fields for the columns of a row of no known shape; nothing where there is no need."""
+    if not isinstance(row, dict) or is_foreign(row):
+        return {}
+    try:
+        kind_of(row)
+    except BadRow:
+        named = {column: column.strip().lower().replace(" ", "_") for column in row}
+        chosen = {c: n if n in FIELDS else KNOWN_AS.get(n, "") for c, n in named.items()}
+        if "chosen" in chosen.values() or "rejected" in chosen.values():
+            return {c: f for c, f in chosen.items() if f != "completion"}
+        return chosen
+    return {}
+
+
+def problems(fields: Iterable[str]) -> list[str]:
+    """What is wrong with the fields chosen for the columns of a file, in sentences."""
+    chosen = [name for name in fields if name]
+    single = [name for name in FIELDS if name not in LISTS | {"prompt"}]
+    twice = [name for name in single if chosen.count(name) > 1]
+    return [f"Two columns are chosen as “{FIELDS[name]}”. Leave one out." for name in twice]
+
+
+def renamed(row: Any, choice: Mapping[str, str]) -> Any:
+    """The row under the names of our own shapes."""
+    if not choice or not isinstance(row, dict):
+        return row
+    made: Raw = {column: value for column, value in row.items() if column not in choice}
+    for name in dict.fromkeys(filter(None, choice.values())):
+        columns = [column for column in row if choice.get(column) == name]  # in the file's order
+        values = [row[each] for each in columns if row[each] not in (None, "")]
+        if name in LISTS and (len(columns) > 1 or name == "tags"):
+            made[name] = [part for each in values for part in _parts(each)]
+        elif len(values) > 1:
+            made[name] = "\n\n".join(str(each) for each in values)
+        elif values:
+            made[name] = values[0]
+    return made
+
+
+def _parts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def of_cells(row: Any) -> Any:
+    """A row of texts, as CSV has it, with what the texts stand for: lists and conversations are
+    JSON, tags may also be `a;b`. An empty cell says nothing, but for an empty source."""
+    if not isinstance(row, dict):
+        return row
+    return {
+        name: _value(name, cell)
+        for name, cell in row.items()
+        if cell or (name == "source" and cell == "")
+    }
+
+
+def _value(name: str, cell: Any) -> Any:
+    if isinstance(cell, list):
+        return [_value(name, each) for each in cell] if name in ("ranks", "ratings") else cell
+    if name == "tags" and not cell.startswith("["):
+        return [tag.strip() for tag in cell.split(";") if tag.strip()]
+    if name in CONVERSATIONS and not cell.lstrip().startswith("[{"):
+        return cell
+    if name not in NOT_TEXT:
+        return cell
+    try:
+        return json.loads(cell.lower() if name == "label" else cell)
+    except (ValueError, RecursionError):
+        return cell  # what is wrong with it is told where the row is read

@@ -1,0 +1,382 @@
+"""Export of prompts and labels, line by line, in the shapes that `importing` reads.
+
+Nothing in a line depends on where it was stored: what is exported, imported into an empty project
+and exported again is the same, byte by byte, in each format. An import does not read `split`, which
+follows from the prompt. Nothing leaves that guests have taken back or that is of people who have
+withdrawn. Labels are raw, one line a labeler; comparisons are derived from rankings, and so is the
+consensus of all who ranked the same completions. A simulated labeler's lines say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import IO, Any
+
+from django.conf import settings
+from django.db.models import Q
+
+from annotate.chat.feedback import Feedback, FeedbackQuerySet
+from annotate.chat.withdrawals import kept_back, withdrawn_from
+from annotate.exchange.readers import escaped, format_of
+from annotate.labels.agreement import share_agreed
+from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.label import LabelQuerySet
+from annotate.people.models import Project, User
+from annotate.prompts.models import Messages, PromptQuerySet, content_hash
+from annotate.prompts.policies import Policy
+
+Line = dict[str, Any]
+Name = Callable[[User], Line]
+CHUNK = 1000
+ROW_GROUP = 16 * 2**20  # characters
+FORMATS = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+# Not on every line.
+SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key", "archived")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Of one project, about these prompts or all; and how people are named in it."""
+
+    project: Project
+    name: Name
+    chosen: PromptQuerySet | None
+
+    def prompts(self) -> PromptQuerySet:
+        chosen = self.project.prompts.accepted() if self.chosen is None else self.chosen
+        return chosen.exclude(pk__in=kept_back(self.project).values("pk"))
+
+    def labels(self, model: type[Demonstration] | type[Ranking]) -> LabelQuerySet:
+        labels = model.objects.current().of_prompts(self.prompts())
+        labels = labels.exclude(labeler__in=withdrawn_from(self.project))
+        return labels.select_related("prompt", "labeler").order_by("pk")
+
+    def thumbs(self) -> FeedbackQuerySet:
+        """Those on imported completions and in chats, but for the chats whose guest said no. A chat
+        is about no prompt: of a selection of prompts, its thumbs are no part."""
+        thumbs = Feedback.objects.trainable().of_project(self.project)
+        thumbs = thumbs.exclude(user__in=withdrawn_from(self.project))
+        on_prompts = Q(completion__prompt__in=self.prompts())
+        in_chats = Q(completion=None) if self.chosen is None else Q(pk__in=[])
+        related = ("user", "message__policy", "completion__prompt", "completion__policy")
+        return thumbs.filter(on_prompts | in_chats).select_related(*related).order_by("pk")
+
+
+def lines(
+    project: Project,
+    kind: str,
+    *,
+    anonymous: bool = False,
+    prompts: PromptQuerySet | None = None,
+) -> Iterator[str]:
+    """The export as JSON texts, each with its line end; about these `prompts`, if given.
+    `anonymous` replaces names by pseudonyms that stay the same from export to export, and leaves
+    out what people wrote to the lead and what was asked by the same guest."""
+    export = Export(project, _pseudonym if anonymous else _name, prompts)
+    for line in EXPORTS[kind](export):
+        if anonymous:
+            line.pop("comment", None)
+            line.pop("note", None)
+            line.pop("split_key", None)
+        yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def as_csv(lines: Iterable[str]) -> Iterator[str]:
+    """The same for a spreadsheet: a header, then a row a line, lists as JSON."""
+    out = io.StringIO()
+    writer = None
+    for line in lines:
+        cells = {name: _cell(value) for name, value in json.loads(line).items()}
+        if writer is None:
+            writer = csv.DictWriter(out, _columns(cells), restval="")
+            writer.writeheader()
+        writer.writerow(cells)
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return escaped(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _columns(first: Iterable[str]) -> list[str]:
+    """The columns of a table whose first line has these names."""
+    return list(dict.fromkeys([*first, *SOMETIMES]))
+
+
+def write(file: IO[bytes], lines: Iterable[str], format: str) -> None:
+    """Writes the export as JSON Lines, CSV or Parquet."""
+    if format == "parquet":
+        _write_parquet(file, lines)
+        return
+    for text in as_csv(lines) if format == "csv" else lines:
+        file.write(text.encode())
+
+
+def _write_parquet(file: IO[bytes], lines: Iterable[str]) -> None:
+    """In row groups of a few megabytes: neither writer nor reader holds more at once."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def row_groups() -> Iterator[list[Line]]:
+        group, size = [], 0
+        for line in lines:
+            group.append(json.loads(line))
+            size += len(line)
+            if size > ROW_GROUP:
+                yield group
+                group, size = [], 0
+        yield group
+
+    groups = row_groups()
+    first = next(groups)
+    types = _parquet_types()
+    names = _columns(first[0]) if first else []
+    schema = pyarrow.schema([(name, types[name]) for name in names])
+    with parquet.ParquetWriter(file, schema) as writer:
+        for rows in (first, *groups):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def _parquet_types() -> dict[str, Any]:
+    import pyarrow
+
+    text, whole, share = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+    messages = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    of_type: dict[Any, tuple[str, ...]] = {
+        messages: ("prompt", "completion", "chosen", "rejected"),
+        pyarrow.list_(text): ("completions", "policies", "finish_reasons", "tags", "reasons"),
+        pyarrow.list_(whole): ("ranks", "ratings", "shown_order"),
+        pyarrow.list_(pyarrow.list_(text)): ("flags",),
+        pyarrow.bool_(): ("label", "simulated", "archived"),
+        whole: ("strength", "margin", "guideline_version", "active_seconds", "labelers"),
+        share: ("pasted_share", "agreement"),
+        text: (
+            *("source", "split", "written", "labeler", "split_key", "comment", "outcome", "reason"),
+            *("note", "wanted_answer", "ranking"),
+        ),
+    }
+    return {name: kind for kind, names in of_type.items() for name in names}
+
+
+def write_file(path: Path, lines: Iterable[str]) -> int:
+    """Writes all lines, in the format of the file's name, or leaves the file as it was; returns how
+    many they are."""
+    count = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal count
+        for count, line in enumerate(lines, start=1):  # noqa: B007 - returned below
+            yield line
+
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            write(file, counted(), format_of(path.name))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return count
+
+
+def _prompts(export: Export) -> Iterator[Line]:
+    for prompt in export.prompts().select_related("author").order_by("pk").iterator(CHUNK):
+        line: Line = {
+            "prompt": prompt.messages,
+            "source": prompt.source,
+            "tags": prompt.tags,
+            "split": prompt.split,
+        }
+        if prompt.kind and prompt.author:
+            line |= {"written": prompt.kind, **export.name(prompt.author)}
+        if prompt.split_key:
+            line["split_key"] = prompt.split_key
+        if prompt.archived_at:
+            line["archived"] = True
+        yield line
+
+
+def _demonstrations(export: Export) -> Iterator[Line]:
+    for label in export.labels(Demonstration).iterator(CHUNK):
+        yield {
+            "prompt": label.prompt.messages,
+            "completion": _message(label.text),
+            **_about(label, export.name),
+        }
+
+
+def _rankings(export: Export) -> Iterator[Line]:
+    for label, placed in _placed(export):
+        line: Line = {
+            "prompt": label.prompt.messages,
+            "completions": [each.completion.text for each in placed],
+            "ranks": [each.place for each in placed],
+            "policies": [each.completion.policy.name for each in placed],
+            "finish_reasons": [each.completion.finish_reason for each in placed],
+            "ratings": [each.rating for each in placed],
+            "flags": [each.flags for each in placed],
+            "outcome": label.outcome,
+            "strength": label.strength,
+            "reason": label.reason,
+            **_about(label, export.name),
+        }
+        if label.shown_order:
+            position = {each.completion_id: i for i, each in enumerate(placed)}
+            line["shown_order"] = [position[pk] for pk in label.shown_order]
+        yield line
+
+
+def _consensus(export: Export) -> Iterator[Line]:
+    """One line for all rankings of the same completions. `ranks` follow the mean place of each
+    (Borda's count); `agreement` is the share of the comparisons that two people share on which they
+    are of one opinion, None where there are none."""
+    ranked = export.labels(Ranking).ordinary().filter(outcome=Ranking.Outcome.RANKED)
+    related = ranked.order_by("prompt", "pk").prefetch_related("placements__completion__policy")
+    for _, group in groupby(related.iterator(CHUNK), key=lambda label: label.prompt_id):
+        alike: dict[frozenset[int], list[Ranking]] = {}
+        for label in group:
+            alike.setdefault(frozenset(label.places), []).append(label)
+        for labels in alike.values():
+            yield _agreed(labels)
+
+
+def _agreed(labels: list[Ranking]) -> Line:
+    orders = [label.places for label in labels]
+    sums = {pk: sum(order[pk] for order in orders) for pk in orders[0]}
+    tiers = sorted(set(sums.values()))
+    placed = sorted(labels[0].placed, key=lambda p: p.completion.text_hash)
+    prompt = labels[0].prompt
+    return {
+        "prompt": prompt.messages,
+        "completions": [p.completion.text for p in placed],
+        "ranks": [tiers.index(sums[p.completion_id]) + 1 for p in placed],
+        "policies": [p.completion.policy.name for p in placed],
+        "finish_reasons": [p.completion.finish_reason for p in placed],
+        "labelers": len(labels),
+        "agreement": share_agreed(orders),
+        "source": prompt.source,
+        "tags": prompt.tags,
+    }
+
+
+def _comparisons(export: Export) -> Iterator[Line]:
+    """Each pair of a ranking in which one completion is better. `ranking` is the same for those of
+    one: they are to be learnt from together (InstructGPT, section 3.5)."""
+    for label, placed in _placed(export):
+        if label.outcome != Ranking.Outcome.RANKED:
+            continue
+        about = _about(label, export.name)
+        for pair in combinations(placed, 2):
+            better, worse = sorted(pair, key=lambda each: each.place)
+            if better.place == worse.place:
+                continue
+            line: Line = {
+                "ranking": _name_of(label, placed, about),
+                "prompt": label.prompt.messages,
+                "chosen": _message(better.completion.text),
+                "rejected": _message(worse.completion.text),
+                "policies": [better.completion.policy.name, worse.completion.policy.name],
+                "finish_reasons": [each.completion.finish_reason for each in (better, worse)],
+                **about,
+            }
+            if label.strength:
+                line["margin"] = label.strength
+            yield line
+
+
+def _feedback(export: Export) -> Iterator[Line]:
+    for thumb in export.thumbs().iterator(CHUNK):
+        prompt, policy, text, ended_by = _judged(thumb)
+        yield {
+            "prompt": prompt,
+            "completion": _message(text),
+            "label": thumb.thumb_up,
+            "policies": [policy.name],
+            "finish_reasons": [ended_by],
+            "reasons": thumb.reasons,
+            "note": thumb.note,
+            "wanted_answer": thumb.wanted_answer,
+            **export.name(thumb.user),
+        }
+
+
+EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
+    "prompts": _prompts,
+    "demonstrations": _demonstrations,
+    "rankings": _rankings,
+    "consensus": _consensus,
+    "comparisons": _comparisons,
+    "feedback": _feedback,
+}
+KINDS = tuple(EXPORTS)
+
+
+def _name_of(label: Ranking, placed: list[Placement], about: Line) -> str:
+    """The same for the same order by the same labeler, wherever it is stored."""
+    order = [(each.completion.text_hash, each.place) for each in placed]
+    return content_hash([label.prompt.content_hash, about["labeler"], order])[:16]
+
+
+def _placed(export: Export) -> Iterator[tuple[Ranking, list[Placement]]]:
+    """The rankings, each with its completions in an order that tells nothing of their places."""
+    related = export.labels(Ranking).prefetch_related("placements__completion__policy")
+    for label in related.iterator(CHUNK):
+        yield label, sorted(label.placements.all(), key=lambda each: each.completion.text_hash)
+
+
+def _judged(thumb: Feedback) -> tuple[Messages, Policy, str, str]:
+    """(conversation, who answered, what, and what ended it) a thumb is about."""
+    if said := thumb.completion:
+        return said.prompt.messages, said.policy, said.text, said.finish_reason
+    assert (answer := thumb.message) and answer.policy
+    return answer.asked, answer.policy, answer.text, answer.ended_by
+
+
+def _about(label: Demonstration | Ranking, name: Name) -> Line:
+    return {
+        **name(label.labeler),
+        "source": label.source,
+        "tags": label.prompt.tags,
+        "guideline_version": label.guideline_version,
+        "active_seconds": label.active_seconds,
+        "pasted_share": label.pasted_share,
+        "comment": label.comment,
+    }
+
+
+def _message(text: str) -> Messages:
+    return [{"role": "assistant", "content": text}]
+
+
+def _name(user: User) -> Line:
+    return _labeler(user, user.labeler_name)
+
+
+def _pseudonym(user: User) -> Line:
+    keyed = hashlib.blake2b(str(user.pk).encode(), key=settings.SECRET_KEY.encode()[:64])
+    return _labeler(user, f"labeler-{keyed.hexdigest()[:12]}")
+
+
+def _labeler(user: User, name: str) -> Line:
+    return {"labeler": name, "simulated": True} if user.is_simulated else {"labeler": name}

@@ -1,0 +1,96 @@
+"""A file on its way in: kept from the first look to the import, so that nobody chooses it twice.
+
+In the database, because the hosts that serve pages need not share a disk."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import timedelta
+from typing import IO, BinaryIO, Self
+
+from django.db import models, transaction
+from django.db.models.functions import Now
+
+from annotate.ids import id_in
+from annotate.people.models import Project, User
+
+PART = 2**20
+KEPT = timedelta(days=2)
+
+
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def by(self, user: User) -> Self:
+        return self.filter(by=user)
+
+    def pasted(self, number: str) -> Upload | None:
+        """The pasted lines of this number, unless they are too many for a page to hold."""
+        return self.filter(name="", size__lte=PART, pk=id_in(number)).first()
+
+    def stale(self) -> Self:
+        return self.filter(created_at__lt=Now() - KEPT)
+
+
+class Upload(models.Model):
+    project = models.ForeignKey(Project, models.CASCADE, related_name="uploads")
+    by = models.ForeignKey(User, models.CASCADE, related_name="+")
+    name = models.CharField(max_length=100, blank=True, help_text="Of the file; none: pasted.")
+    format = models.CharField(max_length=10)
+    size = models.PositiveBigIntegerField(default=0)
+    kind = models.CharField(max_length=20, blank=True)
+    columns = models.JSONField(
+        default=dict, help_text="Which column is which field, if not named so."
+    )
+    references = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = UploadQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name or "pasted lines"
+
+    @classmethod
+    @transaction.atomic
+    def keep(cls, *, project: Project, by: User, file: IO[bytes], name: str, format: str) -> Upload:
+        """Stores the file, and forgets those that nobody came back to for two days."""
+        cls.objects.stale().delete()
+        upload = cls.objects.create(project=project, by=by, name=name[:100], format=format)
+        while part := file.read(PART):
+            upload.parts.create(data=part)
+            upload.size += len(part)
+        upload.save(update_fields=["size"])
+        return upload
+
+    @property
+    def is_editable(self) -> bool:
+        return not self.name and self.size <= PART
+
+    @property
+    def text(self) -> str:
+        with self.open() as file:
+            return file.read().decode(errors="replace")
+
+    def open(self) -> BinaryIO:
+        """The file, as it came; close it."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        for part in self.parts.values_list("data", flat=True).iterator(8):
+            file.write(part)
+        file.seek(0)
+        return file
+
+    def choose(self, *, kind: str, columns: dict[str, str], references: bool) -> None:
+        self.kind, self.columns, self.references = kind, columns, references
+        self.save(update_fields=["kind", "columns", "references"])
+
+
+class UploadPart(models.Model):
+    upload = models.ForeignKey(Upload, models.CASCADE, related_name="parts")
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"a part of {self.upload_id}"

@@ -1,0 +1,299 @@
+"""What all kinds of label have in common.
+
+Append-only: nobody updates or deletes a label. A correction is a new revision that `supersedes`
+the old one; a revision can be superseded once only, so the slower of two editors gets a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import IntegrityError, models, transaction
+from django.db.models import Exists, OuterRef, Q
+
+from annotate.labels.review_triggers import look_over, withdraw_review
+from annotate.people.models import Membership, Project, User
+from annotate.prompts.models import Prompt
+from annotate.work.tasks import UNDO_WINDOW, Assignment, Task
+from feedback_site.prepared import prepared
+
+LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
+
+
+class Conflict(Exception):
+    """What was sent contradicts what is stored; `stored` is the label in force, nothing changed."""
+
+    def __init__(self, message: str, stored: Label | None):
+        super().__init__(message)
+        self.stored = stored
+
+
+class LabelQuerySet(models.QuerySet[Any]):
+    def newest(self, at: datetime | None = None) -> Self:
+        """The last revision of each label, retracted or not; now, or as it was at that moment."""
+        newer = self.model._default_manager.filter(supersedes=OuterRef("pk"))
+        # Not `superseded_by=None`: the planner takes that join for one row, and then loops over it.
+        return (
+            self.filter(~Exists(newer.filter(created_at__lte=at)), created_at__lte=at)
+            if at
+            else self.filter(~Exists(newer))
+        )
+
+    def current(self, at: datetime | None = None) -> Self:
+        """The newest revision of each label, without the retracted ones."""
+        return self.newest(at).filter(retracted=False)
+
+    def of_project(self, project: Project) -> Self:
+        return self.filter(prompt__project=project)
+
+    def on_active_prompts(self, at: datetime | None = None) -> Self:
+        """Without those of prompts that were archived; now, or as it was at that moment."""
+        in_use = Q(prompt__archived_at=None)
+        return self.filter(in_use | Q(prompt__archived_at__gt=at) if at else in_use)
+
+    def by(self, labeler: User) -> Self:
+        return self.filter(labeler=labeler)
+
+    def not_by(self, labeler: User) -> Self:
+        return self.exclude(labeler=labeler)
+
+    def in_split(self, *splits: str) -> Self:
+        return self.filter(prompt__split__in=splits)
+
+    def of_prompts(self, prompts: models.QuerySet[Prompt]) -> Self:
+        return self.filter(prompt__in=prompts)
+
+    def of_task(self, task: Task) -> Self:
+        return self.filter(assignment__task=task)
+
+    def ordinary(self) -> Self:
+        """Without the answers to tasks whose right answer is known: they measure the labeler."""
+        return self.filter(Q(assignment=None) | Q(assignment__trial=""))
+
+    def of_trusted(self, at: datetime | None = None) -> Self:
+        """Without labelers excluded from snapshots; now, or at that moment."""
+        excluded = Membership.objects.filter(
+            project=OuterRef("prompt__project"), user=OuterRef("labeler")
+        ).exclude(excluded_at=None)
+        if at:
+            excluded = excluded.filter(excluded_at__lte=at)
+        return self.exclude(Exists(excluded))
+
+    def scores(self) -> models.QuerySet[Any, int]:
+        """The scores reviewers gave, the newest first."""
+        scored = self.exclude(reviews__score=None).order_by("-reviews__id")
+        return scored.values_list("reviews__score", flat=True)
+
+    def with_comment(self) -> Self:
+        return self.exclude(comment="")
+
+    def unreviewed(self) -> Self:
+        return self.filter(reviews=None)
+
+    def with_placements(self) -> Self:
+        """With what rankings consist of, at one query more."""
+        return self.prefetch_related("placements") if hasattr(self.model, "placements") else self
+
+
+@cache
+def _revisions_of(kind: type[Label]) -> prepared[Any]:
+    def build(assignment: Any) -> models.QuerySet[Any]:
+        return LabelQuerySet(kind).filter(assignment=assignment).order_by("revision_no")
+
+    return prepared(build)
+
+
+def check_values(row: models.Model) -> None:
+    """Holds what is set on the row against its fields: ranges, choices, no empty text."""
+    fields = row._meta.concrete_fields
+    row.clean_fields({f.name for f in fields if f.is_relation or getattr(row, f.attname) is None})
+
+
+@contextmanager
+def _one_submit_a_key() -> Iterator[None]:
+    """Around a transaction that stores a label: its key may be another assignment's."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "idempotency_key" not in str(error):
+            raise
+        raise Conflict("This page was already submitted for another task.", None) from error
+
+
+class Label(models.Model):
+    """What every revision of every kind of label carries."""
+
+    assignment = models.ForeignKey(
+        Assignment,
+        models.PROTECT,
+        null=True,
+        related_name="%(class)ss",
+        help_text="Null: imported.",
+    )
+    prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="%(class)ss")
+    labeler = models.ForeignKey(User, models.PROTECT, related_name="%(class)ss")
+    supersedes = models.OneToOneField(
+        "self", models.PROTECT, null=True, related_name="superseded_by"
+    )
+    revision_no = models.PositiveIntegerField(default=1)
+    retracted = models.BooleanField(default=False)
+    guideline_version = models.PositiveIntegerField(null=True)
+    active_seconds = models.PositiveIntegerField(default=0)
+    pasted_share = models.FloatField(
+        default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)]
+    )
+    idempotency_key = models.UUIDField(
+        null=True, unique=True, help_text="Made by the page: one submit, however often it is sent."
+    )
+    late = models.BooleanField(default=False, help_text="Came after the place had gone.")
+    comment = models.TextField(blank=True, help_text="For the lead.")
+    source = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # The frozen sets this label is in, rlhf's side of the relation, and what reviewers said of it.
+    snapshots: Any
+    reviews: Any
+
+    objects = LabelQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+        ordering = ["id"]
+        indexes = [models.Index(fields=["labeler", "-created_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["assignment"],
+                condition=Q(supersedes=None),
+                name="one_%(class)s_an_assignment",
+            )
+        ]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the person said, without when and how."""
+        return {"comment": self.comment}
+
+    @property
+    def is_editable(self) -> bool:
+        """For a while after the submit, as the project has it, until it is settled."""
+        if self.assignment is None:
+            return False
+        window = self.assignment.task.project.edit_window
+        return self._submitted_within(window) and not self.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """A snapshot froze it, or a reviewer judged it."""
+        return self.snapshots.exists() or self.reviews.exists()
+
+    def send_back(self, review: Any) -> None:
+        """Gives the work back to its labeler, to be done better. Call it in a transaction."""
+        self._lock().take_back(draft={}, sent_back=review)
+
+    def record_as_answer(self, assignment: Assignment) -> Self:
+        """Saves this new label as the answer of `assignment`, or returns the one the same submit
+        has saved before."""
+        check_values(self)
+        with _one_submit_a_key(), transaction.atomic():
+            assignment.lock()
+            revisions = self._revisions(assignment)
+            if sent := self._sent_before(revisions):
+                return sent
+            last = revisions[-1] if revisions else None
+            if assignment.is_submitted:
+                raise Conflict("You have already submitted an answer to this task.", last)
+            self.late = not assignment.submit(active_seconds=self.active_seconds)
+            self._insert(assignment, after=last)
+            look_over(assignment, type(self))
+        return self
+
+    def _revise(self, revision: Self, revision_no: int) -> Self:
+        """Saves `revision` over this label, if this is still the version its author has seen."""
+        check_values(revision)
+        with _one_submit_a_key(), transaction.atomic():
+            assignment = self._lock()
+            revisions = self._revisions(assignment)
+            if sent := revision._sent_before(revisions):
+                return sent
+            current = revisions[-1]
+            if current.pk != self.pk or current.revision_no != revision_no or current.retracted:
+                raise Conflict("This label has changed since you opened it.", current)
+            if not self.is_editable:
+                raise ValidationError(
+                    "This label can no longer be changed: the time for corrections is over, "
+                    "a round has used it, or a reviewer has judged it."
+                )
+            revision.late = self.late
+            revision._insert(assignment, after=self)
+            look_over(assignment, type(self))
+        return revision
+
+    def retract(self, *, draft: dict[str, Any]) -> None:
+        """Takes a submit back within 30 seconds; the work is open again, with `draft` in it."""
+        with transaction.atomic():
+            assignment = self._lock()
+            if self.retracted or self._rows().filter(supersedes=self).exists():
+                raise Conflict("This label has changed since you opened it.", self)
+            if not self._submitted_within(UNDO_WINDOW) or self.is_settled:
+                raise ValidationError(
+                    "The 30 seconds for undo are over. You can still edit the label in My work."
+                )
+            if assignment.task.kind == Task.Kind.REVIEW:
+                raise ValidationError("A review cannot be undone: its verdicts are in force.")
+            retraction = self._copy()
+            retraction.retracted = True
+            retraction._insert(assignment, after=self)
+            assignment.take_back(draft=draft)
+            withdraw_review(assignment, type(self))
+
+    def _lock(self) -> Assignment:
+        if self.assignment is None:
+            raise ValidationError("An imported label is changed by a new import.")
+        self.assignment.lock()
+        return self.assignment
+
+    def _submitted_within(self, window: timedelta) -> bool:
+        mine = Assignment.objects.filter(pk=self.assignment_id or 0)
+        return mine.submitted_within(window).exists()
+
+    def _rows(self) -> LabelQuerySet:
+        return LabelQuerySet(type(self))
+
+    def _revisions(self, assignment: Assignment) -> list[Self]:
+        """All that was ever answered to this assignment, the version in force last."""
+        return _revisions_of(type(self))(assignment=assignment.pk)
+
+    def _sent_before(self, revisions: list[Self]) -> Self | None:
+        """The label this very submit has already made: a repeated click, or a lost reply."""
+        if self.idempotency_key is None:
+            return None
+        for sent in revisions:
+            if sent.idempotency_key == self.idempotency_key:
+                if sent.content != self.content:
+                    message = "This page was already submitted, with something else in it."
+                    raise Conflict(message, sent)
+                return sent
+        return None
+
+    def _copy(self) -> Self:
+        return type(self)(
+            comment=self.comment,
+            active_seconds=self.active_seconds,
+            pasted_share=self.pasted_share,
+            late=self.late,
+        )
+
+    def _insert(self, assignment: Assignment, *, after: Self | None) -> None:
+        self.assignment = assignment
+        self.prompt_id = assignment.task.prompt_id
+        self.labeler_id = assignment.labeler_id
+        self.guideline_version = assignment.guideline_version
+        self.supersedes = after
+        self.revision_no = after.revision_no + 1 if after else 1
+        self.save(force_insert=True)

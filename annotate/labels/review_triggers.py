@@ -1,0 +1,106 @@
+"""Which answers a reviewer should look at, decided when they come in or are taken back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import QuerySet
+
+from annotate.labels.agreement import share_agreed
+from annotate.labels.gold import failed_while_hidden, settle_trial
+from annotate.work.tasks import Assignment, Task
+from feedback_site.prepared import prepared
+
+if TYPE_CHECKING:
+    from annotate.labels.label import Label
+
+Doubt = Task.Doubt
+FEWEST_TIMES, MOST_TIMES = 20, 200
+PASSING_SCORE = 6
+
+
+def look_over(answered: Assignment, kind: type[Label]) -> None:
+    """Opens a review if what was answered, in labels of this kind, raises doubts: of an ordinary
+    task once all wanted answers are in. Call it under the lock of the task's row."""
+    task = answered.task
+    if answered.trial:
+        if settle_trial(answered):
+            task.ask_for_review([Doubt.GOLD_FAILED])
+        return
+    if task.kind == Task.Kind.REVIEW or task.closed_at is None:
+        return
+    new = _unreviewed(kind)(task=task.pk)
+    too_fast = _too_fast_for(task) if any(label.active_seconds for label in new) else 0.0
+    about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
+    if doubts := {*_about_all(task, new), *about_each}:
+        task.ask_for_review(doubts)
+
+
+def withdraw_review(taken_back: Assignment, kind: type[Label]) -> None:
+    """Takes the review of the task away if an undo has left it without what it was opened for, and
+    nobody has opened it yet. The answer given anew is looked over anew. Call it under the lock of
+    the task's row."""
+    task = taken_back.task
+    if task.gold_id or task.closed_at:
+        left = kind.objects.current().of_task(task).unreviewed()
+        if failed_while_hidden(left) if task.gold_id else left.exists():
+            return
+    task.withdraw_review()
+
+
+@cache
+def _unreviewed(kind: type[Label]) -> prepared[Any]:
+    def build(task: Any) -> QuerySet[Any]:
+        return kind.objects.current().of_task(task).unreviewed().with_placements()
+
+    return prepared(build)
+
+
+def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
+    if random.Random(f"review/{task.pk}").random() * 100 < task.project.random_review_percent:
+        yield Doubt.RANDOM
+    is_ranked = task.kind == Task.Kind.RANK
+    share = share_agreed([label.places for label in labels]) if is_ranked else None
+    if share is not None and share * 100 < task.project.low_agreement_percent:
+        yield Doubt.LOW_AGREEMENT
+
+
+def _about(task: Task, label: Any, too_fast: float) -> Iterator[str]:
+    if label.supersedes_id and label.supersedes.reviews.exists():
+        yield Doubt.CORRECTED
+    if task.kind == Task.Kind.WRITE and _is_new_writer(task, label):
+        yield Doubt.NEW_WRITER
+    if 0 < label.active_seconds < too_fast:
+        yield Doubt.TOO_FAST
+    if task.kind == Task.Kind.RANK and task.project.review_flags:
+        if any(placement.flags for placement in label.placed):
+            yield Doubt.FLAGGED
+        if label.outcome == label.Outcome.ALL_BAD:
+            yield Doubt.ALL_BAD
+
+
+def _is_new_writer(task: Task, label: Any) -> bool:
+    """Until enough demonstrations score 6 or more on average (InstructGPT, appendix B.1)."""
+    wanted = task.project.new_writer_reviews
+    scores = label.labeler.demonstrations.of_project(task.project).scores()[:wanted]
+    return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
+
+
+def _too_fast_for(task: Task) -> float:
+    """Seconds under which an answer is too fast: a share of the median active time of the project's
+    latest answers of this kind; 0 while they are few. Zero is not a time: a browser without
+    JavaScript measures none."""
+    times = _latest_times(project=task.project_id, kind=task.kind)
+    if len(times) < FEWEST_TIMES:
+        return 0.0
+    return median(times) * task.project.too_fast_percent / 100
+
+
+@prepared
+def _latest_times(project: Any, kind: Any) -> QuerySet[Assignment, int]:
+    timed = Assignment.objects.of_project(project).of_kind(kind).timed()
+    return timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]

@@ -1,0 +1,116 @@
+"""What reviewers thought of labels; apart from the labeler's own state. Append-only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+
+from annotate.labels.gold import failed_while_hidden, make_gold
+from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.label import Conflict, Label, LabelQuerySet, check_values
+from annotate.people.models import User
+from annotate.work.tasks import Assignment, Task
+
+
+class Review(models.Model):
+    class Verdict(models.TextChoices):
+        ACCEPTED = "accepted"
+        SENT_BACK = "sent_back", "sent back"
+        EXCLUDED = "excluded"
+
+    class Cause(models.TextChoices):
+        AMBIGUOUS_PROMPT = "ambiguous_prompt", "ambiguous prompt"
+        GUIDELINE_GAP = "guideline_gap", "guideline gap"
+        LABELER_ERROR = "labeler_error", "labeler error"
+        SUBJECTIVE = "subjective", "truly subjective"
+
+    assignment = models.ForeignKey(Assignment, models.PROTECT, null=True, related_name="reviews")
+    demonstration = models.ForeignKey(
+        Demonstration, models.PROTECT, null=True, related_name="reviews"
+    )
+    ranking = models.ForeignKey(Ranking, models.PROTECT, null=True, related_name="reviews")
+    reviewer = models.ForeignKey(User, models.PROTECT, related_name="reviews")
+    verdict = models.CharField(max_length=10, choices=Verdict)
+    cause = models.CharField(max_length=20, choices=Cause, blank=True)
+    score = models.PositiveSmallIntegerField(
+        null=True, validators=[MinValueValidator(1), MaxValueValidator(7)]
+    )
+    comment = models.TextField(blank=True, help_text="For the labeler.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(demonstration=None) ^ Q(ranking=None), name="reviews_one_label"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} by {self.reviewer}"
+
+    @classmethod
+    @transaction.atomic
+    def record(
+        cls,
+        *,
+        assignment: Assignment,
+        verdicts: Mapping[int, str],
+        own: Label | None = None,
+        **said: Any,
+    ) -> list[Review]:
+        """Ends a review: one row for each label by its id, all of them in `verdicts`. `own` is what
+        the reviewer would have answered, saved as a label; `said`: cause, comment, score."""
+        # Whoever answers a task holds its row before that of its review: so must we.
+        assert assignment.task.subject_id
+        Task.objects.select_for_update(no_key=True).get(pk=assignment.task.subject_id)
+        assignment.lock()
+        if assignment.is_submitted:
+            raise Conflict("You have already ended this review.", None)
+        labels = {label.pk: label for label in labels_under_review(assignment.task)}
+        if labels.keys() != verdicts.keys():
+            raise Conflict("The answers have changed since you opened this review.", None)
+        if own:
+            own.record_as_answer(assignment)
+            if isinstance(own, Ranking) and len(own.tiers) > 1:
+                make_gold(own)
+        elif not assignment.submit(active_seconds=0):
+            raise Conflict("Your time ran out, and somebody else reviews this task now.", None)
+        reviews = [
+            Review._of(label, assignment, verdict=verdicts[pk], **said)
+            for pk, label in labels.items()
+        ]
+        Review.objects.bulk_create(reviews)
+        for review in reviews:
+            if review.verdict == cls.Verdict.SENT_BACK:
+                review.label.send_back(review)
+        return reviews
+
+    @classmethod
+    def _of(cls, label: Label, assignment: Assignment, **said: Any) -> Review:
+        review = cls(assignment=assignment, reviewer=assignment.labeler, **said)
+        setattr(review, str(label._meta.model_name), label)
+        check_values(review)
+        if review.verdict == cls.Verdict.SENT_BACK and not review.comment.strip():
+            raise ValidationError("Say in the comment what the labeler should change.")
+        return review
+
+    @property
+    def label(self) -> Any:
+        return self.demonstration or self.ranking
+
+
+def labels_under_review(review: Task) -> list[Any]:
+    """The answers a review is of: those in force that no reviewer has judged, the oldest first; of
+    a gold task, those that failed it while it was hidden."""
+    assert review.subject
+    kind = Demonstration if review.subject.kind == Task.Kind.WRITE else Ranking
+    answers = LabelQuerySet(kind).current().of_task(review.subject).unreviewed().order_by("pk")
+    shown = answers.select_related("labeler", "assignment__task__gold", "supersedes")
+    return failed_while_hidden(shown) if review.subject.gold_id else list(shown)

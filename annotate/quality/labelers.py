@@ -1,0 +1,280 @@
+"""How well the people of a project judge: read from their labels when asked, never stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import combinations
+from typing import Any
+
+from django.db.models import Aggregate, Count, Exists, FloatField, OuterRef, Q, Sum
+from django.db.models.functions import Length
+
+from annotate.chat.feedback import Feedback
+from annotate.labels.agreement import (
+    Agreement,
+    Ranked,
+    Share,
+    agreement,
+    by_prompt,
+    concordance,
+    is_careless,
+    share_of,
+)
+from annotate.labels.gold import compare_with_gold
+from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.label import LabelQuerySet
+from annotate.people.models import Membership, Project
+from annotate.work.tasks import Assignment, Task
+
+LATEST = 500
+Clusters = list[tuple[int, int]]
+
+
+class Median(Aggregate):
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(0.5) WITHIN GROUP (ORDER BY %(expressions)s)"
+    output_field = FloatField()
+
+
+def rankings_of(project: Project) -> LabelQuerySet:
+    """What counts as judgement: in force, ordinary, and in an order."""
+    current = Ranking.objects.of_project(project).current().ordinary()
+    return current.filter(outcome=Ranking.Outcome.RANKED)
+
+
+def doubly_ranked(project: Project) -> list[Ranked]:
+    """The rankings of prompts that more than one person ranked."""
+    rankings = rankings_of(project)
+    other = rankings.filter(prompt=OuterRef("ranking__prompt")).exclude(
+        labeler=OuterRef("ranking__labeler")
+    )
+    rows = (
+        Placement.objects.filter(Exists(other), ranking__in=rankings.order_by().values("pk"))
+        .order_by("ranking_id")
+        .values_list(
+            "ranking_id",
+            "ranking__prompt_id",
+            "ranking__labeler_id",
+            "ranking__guideline_version",
+            "ranking__created_at__date",
+            "completion_id",
+            "place",
+        )
+    )
+    found: dict[int, tuple[Any, dict[int, int]]] = {}
+    for pk, prompt, labeler, version, day, completion, place in rows:
+        found.setdefault(pk, ((prompt, labeler, version, day), {}))[1][completion] = place
+    return [
+        Ranked(prompt, labeler, places, version, day)
+        for (prompt, labeler, version, day), places in found.values()
+    ]
+
+
+def with_peers(rankings: Iterable[Ranked]) -> dict[int, Clusters]:
+    """Labeler → for each prompt, how often they agreed with the others of how many comparisons."""
+    clusters: dict[int, Clusters] = defaultdict(list)
+    for same in by_prompt(rankings):
+        of_each: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for one, other in combinations(same, 2):
+            if one.labeler != other.labeler:
+                met = concordance(one.places, other.places)
+                for labeler in (one.labeler, other.labeler):
+                    of_each[labeler].append((met.concordant, met.compared))
+        for labeler, met_all in of_each.items():
+            hits, trials = (sum(column) for column in zip(*met_all, strict=True))
+            clusters[labeler].append((hits, trials))
+    return clusters
+
+
+def with_gold(project: Project) -> dict[int, Clusters]:
+    """Labeler → how they did on hidden gold."""
+    hidden = Assignment.objects.of_project(project).of_trial(Assignment.Trial.HIDDEN).ended()
+    answers = list(hidden.with_gold())
+    clusters: dict[int, Clusters] = defaultdict(list)
+    for answer, result in zip(answers, compare_with_gold(answers), strict=True):
+        clusters[answer.labeler_id].append(result)
+    return clusters
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One labeler in a row of the leads' list."""
+
+    member: Membership
+    peers: Share | None
+    gold: Share | None
+    is_careless: bool
+    answered: int
+    skipped: int
+    seconds: int
+    median_seconds: float | None
+
+    @property
+    def per_hour(self) -> float | None:
+        return self.answered * 3600 / self.seconds if self.seconds else None
+
+    @property
+    def skip_rate(self) -> float | None:
+        ended = self.answered + self.skipped
+        return self.skipped / ended if ended else None
+
+
+def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
+    """Everybody who has answered or skipped something here, those in doubt first. `rankings`: those
+    that `doubly_ranked` finds."""
+    peers, gold = with_peers(rankings), with_gold(project)
+    state = Assignment.State
+    is_timed = Q(state=state.SUBMITTED, active_seconds__gt=0)
+    work = (
+        Assignment.objects.of_project(project)
+        .order_by()
+        .values("labeler")
+        .annotate(
+            answered=Count("pk", filter=Q(state=state.SUBMITTED)),
+            skipped=Count("pk", filter=Q(state=state.SKIPPED)),
+            seconds=Sum("active_seconds", filter=is_timed, default=0),
+            median_seconds=Median("active_seconds", filter=is_timed),
+        )
+    )
+    done = {row["labeler"]: {n: v for n, v in row.items() if n != "labeler"} for row in work}
+    members = project.memberships.select_related("user", "project").order_by("user__username")
+    nothing = {"answered": 0, "skipped": 0, "seconds": 0, "median_seconds": None}
+    figures = [
+        Figures(
+            member=member,
+            peers=share_of(peers[member.user_id]),
+            gold=share_of(gold[member.user_id]),
+            is_careless=_stands_out(member.user_id, peers, gold),
+            **done.get(member.user_id, nothing),
+        )
+        for member in members
+        if member.user_id in done or member.user_id in peers
+    ]
+    return sorted(figures, key=lambda each: not each.is_careless)
+
+
+def _stands_out(labeler: int, peers: dict[int, Clusters], gold: dict[int, Clusters]) -> bool:
+    """Measured against the agreement of the others with everybody, which only makes the test milder
+    where this one is careless; against InstructGPT's labelers while there are few prompts."""
+    others = share_of(c for other, each in peers.items() if other != labeler for c in each)
+    own = [*peers[labeler], *gold[labeler]]
+    return is_careless(own, others.value if others and others.clusters >= LATEST else None)
+
+
+# One labeler's habits
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What somebody's order depends on besides what is written in the completions."""
+
+    first_on_top: Share | None
+    by_chance: float | None
+    longer_wins: Share | None
+
+
+def habits(member: Membership) -> Habits:
+    """Over the latest rankings: how often what was shown first got the first place, and how often
+    the longer of two wins. By chance the first one is on top as often as any other."""
+    latest = rankings_of(member.project).by(member.user).order_by("-pk")[:LATEST]
+    rows = Placement.objects.filter(ranking__in=latest.values("pk")).values_list(
+        "ranking_id", "ranking__shown_order", "completion_id", "place", Length("completion__text")
+    )
+    boards: dict[int, tuple[list[int], dict[int, int], dict[int, int]]] = {}
+    for pk, shown, completion, place, length in rows:
+        _, places, lengths = boards.setdefault(pk, (shown, {}, {}))
+        places[completion], lengths[completion] = place, -length
+    tops: Clusters = []
+    chances = []
+    longer: Clusters = []
+    for shown, places, lengths in boards.values():
+        met = concordance(lengths, places)
+        longer.append((met.concordant, met.compared))
+        top = [pk for pk, place in places.items() if place == 1]
+        if shown and len(top) < len(places):
+            tops.append((int(places.get(shown[0]) == 1), 1))
+            chances.append(len(top) / len(places))
+    chance = sum(chances) / len(chances) if chances else None
+    return Habits(share_of(tops), chance, share_of(longer))
+
+
+# Guests
+
+THUMBS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A new guest, with the thumbs that wait for a look, the latest first."""
+
+    member: Membership
+    thumbs: list[Feedback]
+
+    @property
+    def ups(self) -> int:
+        return sum(each.thumb_up for each in self.thumbs)
+
+    @property
+    def downs(self) -> int:
+        return len(self.thumbs) - self.ups
+
+    @property
+    def shown(self) -> list[Feedback]:
+        return self.thumbs[:THUMBS_SHOWN]
+
+
+def newcomers(project: Project) -> list[Newcomer]:
+    """New guests who gave thumbs that could train, those with the most first."""
+    given = Feedback.objects.of_project(project).trainable().on_data().of_trusted()
+    by_guest: dict[int, list[Feedback]] = defaultdict(list)
+    for thumb in given.of_newcomers().with_answers().order_by("-pk"):
+        by_guest[thumb.user_id].append(thumb)
+    members = project.memberships.filter(user__in=by_guest).select_related("user")
+    found = [Newcomer(member, by_guest[member.user_id]) for member in members]
+    return sorted(found, key=lambda each: -len(each.thumbs))
+
+
+# Over time and by guideline
+
+
+def over_time(rankings: Sequence[Ranked], labeler: int | None = None) -> list[tuple[date, Share]]:
+    """(Monday, agreement) of each week; a prompt belongs to the week of its last ranking."""
+    weeks: dict[date, list[Ranked]] = defaultdict(list)
+    for same in by_prompt(rankings):
+        last = max(each.day for each in same if each.day)
+        weeks[last - timedelta(days=last.weekday())] += same
+    shares = [(week, agreement(weeks[week], labeler=labeler).share) for week in sorted(weeks)]
+    return [(week, share) for week, share in shares if share]
+
+
+def by_guideline(rankings: Sequence[Ranked]) -> list[tuple[int, Agreement]]:
+    """(version, agreement of those who followed it)."""
+    versions = sorted({each.guideline_version for each in rankings if each.guideline_version})
+    return [
+        (version, agreement(r for r in rankings if r.guideline_version == version))
+        for version in versions
+    ]
+
+
+# Gold
+
+
+def golds(project: Project) -> list[tuple[Task, Share | None]]:
+    """Open gold and practice tasks, with how far those who answered agree with the gold."""
+    trials = Assignment.objects.of_project(project).exclude(trial="").ended()
+    answers = list(trials.with_gold())
+    results: dict[int, Clusters] = defaultdict(list)
+    for answer, result in zip(answers, compare_with_gold(answers), strict=True):
+        results[answer.task_id].append(result)
+    tasks = project.tasks.open().exclude(gold=None).select_related("prompt").order_by("pk")
+    return [(task, share_of(results[task.pk])) for task in tasks]
+
+
+def gold_candidates(project: Project) -> LabelQuerySet:
+    """The latest rankings of reviewers and operators that are not gold."""
+    leads = project.memberships.exclude(role__in=[Membership.Role.LABELER, Membership.Role.GUEST])
+    own = rankings_of(project).filter(labeler__in=leads.values("user"), gold_tasks=None)
+    return own.select_related("prompt").order_by("-pk")[:25]

@@ -1,0 +1,177 @@
+"""What is odd about the labels a round would learn from. The database counts: a project may hold a
+hundred thousand rankings, and an operator waits for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db import connection
+from django.db.models import Count, F, Func, IntegerField, Q, TextField, Value
+from django.db.models.functions import Cast
+from django.db.models.functions.text import MD5
+
+from annotate.labels.label import LabelQuerySet
+from annotate.models import Prompt, User
+from annotate.prompts.models import PromptQuerySet, content_hash
+from rlhf.data.counts import Tally
+
+LABELER_SHARE = 0.3
+BYTES_A_TOKEN = 4
+
+# Twice by the same person on the same prompt: word for word, or the other way round.
+REPEATS = """
+WITH placed AS MATERIALIZED (
+    SELECT ranking.id AS ranking, labeler_id AS labeler, completion_id AS completion, place
+    FROM annotate_placement AS placement
+    JOIN annotate_ranking AS ranking ON ranking.id = placement.ranking_id
+    WHERE ranking.id = ANY(%(rankings)s)),
+whole AS (
+    SELECT labeler, string_agg(completion || ':' || place, ' ' ORDER BY completion) AS verdict
+    FROM placed GROUP BY labeler, ranking),
+preferred AS (
+    SELECT one.labeler, one.completion AS first, other.completion AS second,
+           one.place < other.place AS in_order
+    FROM placed AS one JOIN placed AS other
+      ON other.ranking = one.ranking AND other.completion > one.completion
+     AND other.place <> one.place)
+SELECT
+    (SELECT count(*) - count(DISTINCT (labeler, verdict)) FROM whole),
+    (SELECT count(*) FROM (
+        SELECT FROM preferred GROUP BY labeler, first, second
+        HAVING bool_or(in_order) AND NOT bool_and(in_order)) AS both_ways)
+"""
+# Prompts that have the same completion twice, or an empty one: an index knows.
+SUSPECTS = """
+SELECT prompt_id FROM annotate_completion WHERE prompt_id = ANY(%(prompts)s)
+GROUP BY prompt_id, text_hash HAVING count(*) > 1 OR text_hash = %(nothing)s
+"""
+TEXTS = """
+WITH placed AS (
+    SELECT ranking_id, place, text_hash
+    FROM annotate_placement AS placement
+    JOIN annotate_completion AS completion ON completion.id = placement.completion_id
+    WHERE ranking_id = ANY(%(rankings)s))
+SELECT count(*) FILTER (WHERE torn), count(*) FILTER (WHERE empty) FROM (
+    SELECT bool_or(lowest < highest) AS torn, bool_or(text_hash = %(nothing)s) AS empty
+    FROM (SELECT ranking_id, text_hash, min(place) AS lowest, max(place) AS highest
+          FROM placed GROUP BY ranking_id, text_hash) AS same
+    GROUP BY ranking_id) AS each
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    message: str
+    is_error: bool = False
+
+
+def check_rankings(tally: Tally) -> Iterator[Finding]:
+    """People disagree, and the reward model learns from that; a person who contradicts themselves
+    on the same completions is worth a look."""
+    nothing = content_hash("")
+    with connection.cursor() as cursor:
+        cursor.execute(REPEATS, {"rankings": tally.repeated})
+        repeated, contradictory = cursor.fetchone()
+        prompts = list({row.prompt for row in tally.learnt})
+        cursor.execute(SUSPECTS, {"prompts": prompts, "nothing": nothing})
+        suspects = {prompt for (prompt,) in cursor.fetchall()}
+        on_them = [row.pk for row in tally.learnt if row.prompt in suspects]
+        cursor.execute(TEXTS, {"rankings": on_them, "nothing": nothing})
+        torn, empty = cursor.fetchone()
+    if repeated:
+        message = (
+            f"{repeated} rankings repeat one by the same person word for word: each counts again. "
+            "If that was an import sent twice, retract one of the two."
+        )
+        yield Finding("duplicate_rankings", message)
+    if contradictory:
+        message = (
+            f"{contradictory} comparisons contradict one by the same person. Look at their work "
+            "(Labelers), and exclude those who only click."
+        )
+        yield Finding("contradictory_comparisons", message)
+    if torn:
+        message = (
+            f"{torn} rankings put completions of the same text in different places, so that one "
+            "text is chosen and rejected at once. Have a reviewer send them back."
+        )
+        yield Finding("chosen_is_rejected", message)
+    if empty:
+        message = (
+            f"{empty} rankings hold an empty completion. The reward model will learn what silence "
+            "is worth: exclude them if the policy did not mean it."
+        )
+        yield Finding("empty_ranked_completion", message)
+
+
+def check_labelers(tally: Tally) -> Iterator[Finding]:
+    by_labeler = tally.labelers
+    if not by_labeler:
+        return
+    first, count = by_labeler[0]
+    name = User.objects.get(pk=first).display_name
+    share = count / sum(n for _, n in by_labeler)
+    advice = "The policy will please that person: have others rank, too."
+    if len(by_labeler) == 1:
+        message = f"All rankings come from one person, {name}. {advice}"
+        yield Finding("one_labeler", message)
+    elif share > max(LABELER_SHARE, 1.5 / len(by_labeler)):
+        message = f"{share:.0%} of the rankings come from one person, {name}. {advice}"
+        yield Finding("dominant_labeler", message)
+
+
+def check_duplicates(demonstrations: LabelQuerySet) -> Iterator[Finding]:
+    same = demonstrations.order_by().values("prompt", digest=MD5("text")).annotate(n=Count("pk"))
+    repeated = sum(same.filter(n__gt=1).values_list("n", flat=True)) - same.filter(n__gt=1).count()
+    if repeated:
+        message = (
+            f"{repeated} demonstrations repeat another of the same prompt word for word: each "
+            "counts again. If that was an import sent twice, retract one of the two."
+        )
+        yield Finding("duplicate_demonstrations", message)
+
+
+def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
+    """Held-out prompts that train under another spelling: the hash that splits them sees every
+    blank, the model hardly any."""
+    held_out = Count("pk", filter=~Q(split=Prompt.Split.TRAIN))
+    alike = prompts.order_by().values("spelling").annotate(n=Count("pk"), tests=held_out)
+    leaked = alike.filter(tests__gt=0, tests__lt=F("n")).count()
+    if leaked:
+        message = (
+            f"{leaked} held-out prompts also train, but for blanks, capitals or punctuation. They "
+            "flatter the evaluation: archive one of the two (Prompts)."
+        )
+        yield Finding("leaked_test_prompt", message)
+
+
+def check_lengths(prompts: PromptQuerySet, *, context: int, room: int) -> Iterator[Finding]:
+    """Against a context of so many tokens, `room` of them for the answer. A word is one token at
+    least; what it is on average depends on the tokenizer, which only trainers load."""
+    limit = max(context - room, 0)
+    asked = Cast("messages", TextField())
+    size = Func(asked, function="octet_length", output_field=IntegerField())
+    pattern = Value("[^[:space:]]+")
+    words = Func(asked, pattern, function="regexp_count", output_field=IntegerField())
+    # A text of fewer bytes than tokens allowed fits for certain, and is not looked at further.
+    long = prompts.order_by().alias(size=size).filter(size__gt=limit).alias(words=words)
+    found = long.aggregate(
+        sure=Count("pk", filter=Q(words__gt=limit)),
+        large=Count("pk", filter=Q(size__gt=limit * BYTES_A_TOKEN)),
+    )
+    sure, likely = found["sure"], found["large"] - found["sure"]
+    advice = "Archive them (Prompts), or choose a base with a longer context."
+    if sure:
+        message = (
+            f"{sure} prompts are longer than the model can read: {context} tokens, of which {room} "
+            f"are for the answer. The training would stop at the first. {advice}"
+        )
+        yield Finding("prompt_over_context", message, is_error=True)
+    if likely > 0:
+        message = (
+            f"{likely} prompts may be longer than the model can read, {limit} tokens at about "
+            f"{BYTES_A_TOKEN} bytes each. A training stops at a prompt that is. {advice}"
+        )
+        yield Finding("prompt_near_context", message)

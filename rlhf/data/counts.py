@@ -1,0 +1,122 @@
+"""How many labels of each kind a round would learn from.
+
+Rankings are read once: a page asks a dozen things about them before a launch, and they may be a
+hundred thousand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from django.db import connection, models
+
+from annotate.models import Project
+from rlhf.data.selection import (
+    EVERYTHING,
+    HELD_OUT,
+    TRAIN,
+    Filters,
+    all_rankings,
+    demonstrations,
+    documents,
+    prompts,
+    thumbs,
+)
+
+COMPARISONS = """
+SELECT ranking_id, ((sum(n) * sum(n) - sum(n * n)) / 2)::int
+FROM (SELECT ranking_id, count(*) AS n FROM annotate_placement
+      WHERE ranking_id = ANY(%s) GROUP BY ranking_id, place) AS tiers
+GROUP BY ranking_id
+"""
+
+
+class Row(NamedTuple):
+    pk: int
+    prompt: int
+    labeler: int
+    split: str
+    comparisons: int  # 0: it prefers nothing to anything
+
+
+@dataclass(frozen=True)
+class Tally:
+    """All that pass the filters, ties only among them."""
+
+    rows: list[Row]
+    held_out_labelers: tuple[int, ...]
+
+    @cached_property
+    def by_others(self) -> list[Row]:
+        """Without those of held-out labelers, which never train."""
+        return [row for row in self.rows if row.labeler not in self.held_out_labelers]
+
+    @cached_property
+    def learnt(self) -> list[Row]:
+        """What the reward model would learn from."""
+        return [row for row in self.by_others if row.comparisons and row.split in TRAIN]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        held_out = [row for row in self.by_others if row.comparisons and row.split in HELD_OUT]
+        trained = {row.prompt for row in self.learnt}
+        strangers = [
+            row
+            for row in self.rows
+            if row.comparisons
+            and row.labeler in self.held_out_labelers
+            and row.prompt not in trained
+        ]
+        return {
+            "rankings": len(self.learnt),
+            "comparisons": sum(row.comparisons for row in self.learnt),
+            "held_out_rankings": len(held_out),
+            "held_out_labelers_rankings": len(strangers),
+        }
+
+    @property
+    def labelers(self) -> list[tuple[int, int]]:
+        """(labeler, rankings to learn from), the most first."""
+        return Counter(row.labeler for row in self.learnt).most_common()
+
+    @property
+    def repeated(self) -> list[int]:
+        """Ids of rankings by somebody who ranked the same prompt more than once."""
+        times = Counter((row.labeler, row.prompt) for row in self.learnt)
+        return [row.pk for row in self.learnt if times[row.labeler, row.prompt] > 1]
+
+
+def count(
+    project: Project, filters: Filters = EVERYTHING, rankings: Tally | None = None
+) -> dict[str, int]:
+    """How many of each would be learnt from, and how many are held out."""
+    by_split = dict(
+        prompts(project, filters).order_by().values_list("split").annotate(n=models.Count("pk"))
+    )
+    given = thumbs(project, filters).in_split(*TRAIN)
+    return {
+        "demonstrations": demonstrations(project, filters).in_split(*TRAIN).count(),
+        **(rankings or tally_of(project, filters)).counts,
+        "prompts": sum(by_split.get(split, 0) for split in TRAIN),
+        "held_out_prompts": sum(by_split.get(split, 0) for split in HELD_OUT),
+        **given.by_side(),
+        "documents": documents(project, filters).in_split(*TRAIN).count(),
+    }
+
+
+def tally_of(project: Project, filters: Filters) -> Tally:
+    names = ("pk", "prompt", "labeler", "prompt__split")
+    found = list(all_rankings(project, filters).order_by("pk").values_list(*names))
+    comparisons = _comparisons(pk for pk, *_ in found)
+    rows = [Row._make((*facts, comparisons.get(facts[0], 0))) for facts in found]
+    return Tally(rows, filters.held_out_labelers)
+
+
+def _comparisons(rankings: Iterable[int]) -> dict[int, int]:
+    """Ranking → in how many of its pairs one is better than the other."""
+    with connection.cursor() as cursor:
+        cursor.execute(COMPARISONS, [list(rankings)])
+        return dict(cursor.fetchall())

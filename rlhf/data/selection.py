@@ -1,0 +1,198 @@
+"""Which labels a round learns from: filters, and the labels that pass them.
+
+With `until` set, the same filters pass the same labels for ever: a later correction, review or
+prompt does not change what was there at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+
+from annotate.chat.feedback import FeedbackQuerySet
+from annotate.chat.withdrawals import prompts_of, withdrawn_from
+from annotate.labels.label import LabelQuerySet
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Feedback,
+    Placement,
+    Project,
+    Prompt,
+    Ranking,
+    Review,
+)
+from annotate.prompts.models import PromptQuerySet
+from rlhf.data.staleness import stale_in
+from rlhf.models.documents import Document, DocumentQuerySet
+
+TRAIN = (Prompt.Split.TRAIN,)
+HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
+
+REFUSED = (Review.Verdict.EXCLUDED, Review.Verdict.SENT_BACK)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is left empty filters nothing. Labelers are named by their ids."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    tags: tuple[str, ...] = ()
+    accepted_only: bool = False
+    labelers: tuple[int, ...] = ()
+    held_out_labelers: tuple[int, ...] = ()
+    policies_since: datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON, without what is empty."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in values.items()
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in plain.items()
+            if value
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Filters:
+        """Of what `as_dict` gave. Raises TypeError for a filter that does not exist."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plain.items()
+        }
+        for name in ("since", "until", "policies_since"):
+            if name in values:
+                values[name] = datetime.fromisoformat(values[name])
+        return cls(**values)
+
+
+EVERYTHING = Filters()
+
+
+def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Without what a policy said that owes something to withdrawn data."""
+    labels = _passing(Demonstration.objects.of_project(project), project, filters)
+    stale = stale_in(project).policies
+    return labels.exclude(distilled_from__in=stale) if stale else labels
+
+
+def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Those with a text. Held-out labelers are held out of the reward model's rankings alone."""
+    return all_demonstrations(project, filters).filter(text__regex=r"\S")
+
+
+def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    labels = _passing(Ranking.objects.of_project(project), project, filters)
+    if filters.policies_since:
+        labels = labels.filter(~_shows_policy_before(filters.policies_since))
+    return labels.filter(outcome=Ranking.Outcome.RANKED)
+
+
+def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Those that prefer something to something, of held-out labelers too."""
+    better = Placement.objects.filter(
+        ranking=OuterRef("pk"), ranking__placements__place__gt=F("place")
+    )
+    return all_rankings(project, filters).filter(Exists(better))
+
+
+def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
+    chosen = PromptQuerySet(Prompt).filter(project=project).active(filters.until)
+    chosen = chosen.exclude(pk__in=prompts_of(withdrawn_from(project)).values("pk"))
+    if filters.until:
+        chosen = chosen.filter(created_at__lte=filters.until)
+    if filters.tags:
+        chosen = chosen.filter(tags__overlap=list(filters.tags))
+    return chosen.order_by("pk")
+
+
+def held_out_prompts(project: Project, at_most: int) -> list[Prompt]:
+    """Those that policies are compared on. In the order of their hashes they are a draw from all
+    imports, where the oldest would be one import; and the same ones every time."""
+    held_out = prompts(project).in_split(*HELD_OUT)
+    return list(held_out.order_by("content_hash")[:at_most])
+
+
+def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
+    """What guests thought of answers that have become data. A guest is no labeler: filters of
+    labelers and of reviews say nothing of thumbs."""
+    return _given(project, filters).of_known(filters.until)
+
+
+def thumbs_to_look_at(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
+    """Those that wait until a reviewer has looked at the new guest who gave them."""
+    return _given(project, filters).of_newcomers(filters.until)
+
+
+def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
+    given = Feedback.objects.of_project(project).trainable().of_trusted()
+    given = given.exclude(user__in=withdrawn_from(project))
+    asked, since = prompts(project, filters), filters.policies_since
+    given = given.on_answers(Completion.objects.of_prompts(asked, policies_since=since))
+    if filters.since:
+        given = given.filter(created_at__gte=filters.since)
+    if filters.until:
+        given = given.filter(created_at__lte=filters.until)
+    return given.order_by("pk")
+
+
+def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQuerySet:
+    """Nobody has judged them: only the date counts."""
+    read = Document.objects.of_project(project)
+    if filters.until:
+        read = read.filter(created_at__lte=filters.until)
+    return read.order_by("pk")
+
+
+def training_rankings(project: Project, filters: Filters) -> LabelQuerySet:
+    return rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
+
+
+def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
+    """Of held-out labelers, on prompts that nobody else's ranking trains the reward model on."""
+    if not filters.held_out_labelers:
+        return rankings(project, filters).none()
+    trained = training_rankings(project, filters).in_split(*TRAIN).values("prompt")
+    theirs = rankings(project, filters).filter(labeler__in=filters.held_out_labelers)
+    return theirs.exclude(prompt__in=trained)
+
+
+def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> LabelQuerySet:
+    # A withdrawal counts at once, whatever moment the filters look at.
+    withdrawn = withdrawn_from(project)
+    labels = labels.exclude(labeler__in=withdrawn)
+    labels = labels.exclude(prompt__in=prompts_of(withdrawn).values("pk"))
+    reviews = Review.objects.filter(**{labels.model._meta.model_name: OuterRef("pk")})
+    if filters.until:
+        reviews = reviews.filter(created_at__lte=filters.until)
+    last_verdict = Subquery(reviews.order_by("-pk").values("verdict")[:1])
+    labels = (
+        labels.current(filters.until)
+        .on_active_prompts(filters.until)
+        .ordinary()
+        .of_trusted(filters.until)
+        .annotate(last_verdict=last_verdict)
+    )
+    if filters.accepted_only:
+        labels = labels.filter(last_verdict=Review.Verdict.ACCEPTED)
+    else:
+        labels = labels.filter(Q(last_verdict=None) | ~Q(last_verdict__in=REFUSED))
+    if filters.since:
+        labels = labels.filter(created_at__gte=filters.since)
+    if filters.tags:
+        labels = labels.filter(prompt__tags__overlap=list(filters.tags))
+    if filters.labelers:
+        labels = labels.filter(labeler__in=filters.labelers)
+    return labels.order_by("pk")
+
+
+def _shows_policy_before(moment: datetime) -> Exists:
+    shown = Placement.objects.filter(ranking=OuterRef("pk"))
+    return Exists(shown.filter(completion__policy__created_at__lt=moment))

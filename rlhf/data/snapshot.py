@@ -1,0 +1,282 @@
+"""Labels → the frozen, hashed files a run learns from. Same labels, same bytes.
+
+Prompts of the test split never train. What is held out for a look now and then is the validation
+split; both together judge the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from annotate.labels.agreement import Ranked, agreement
+from annotate.labels.label import LabelQuerySet
+from annotate.models import Demonstration, Feedback, Project, Prompt, Ranking, User
+from rlhf.data.selection import (
+    EVERYTHING,
+    HELD_OUT,
+    TRAIN,
+    Filters,
+    demonstrations,
+    documents,
+    held_out_rankings,
+    prompts,
+    thumbs,
+    training_rankings,
+)
+from rlhf.models.documents import Document
+from rlhf.models.leases import Lease
+from rlhf.models.outcomes import Snapshot
+from rlhf.models.runs import Run
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class Frozen:
+    """The rows of each data file, and the labels and prompts they came from."""
+
+    files: dict[str, Rows]
+    demonstrations: list[Demonstration] = field(default_factory=list)
+    rankings: list[Ranking] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Lines of each data file."""
+        return {name: len(rows) for name, rows in self.files.items()}
+
+
+def freeze(lease: Lease) -> Snapshot:
+    """The run's snapshot: made by its first attempt, the same ever after."""
+    existing = Snapshot.objects.filter(run=lease.run).first()
+    if existing:
+        return existing
+    frozen = collect(lease.run)
+    written = lease.path / f"data-{uuid.uuid4().hex}"
+    manifest, shared = write(written, frozen.files), agreement_in(frozen.rankings)
+    with lease.fenced() as run:
+        place = settings.DATA_DIR / run.folder / "data"
+        if place.exists():  # of an attempt that died before it could say so
+            shutil.rmtree(place)
+        written.rename(place)
+        snapshot = Snapshot.objects.create(
+            project=run.project,
+            run=run,
+            sha256=manifest["sha256"],
+            counts=frozen.counts,
+            filters=filters_of(run).as_dict(),
+            agreement=shared,
+        )
+        snapshot.demonstrations.set(frozen.demonstrations)
+        snapshot.rankings.set(frozen.rankings)
+        snapshot.prompts.set(frozen.prompts)
+        snapshot.feedback.set(frozen.feedback)
+        snapshot.documents.set(frozen.documents)
+        snapshot.remember_guests()
+    return snapshot
+
+
+def collect(run: Run) -> Frozen:
+    return collect_for(run.kind, run.project, filters_of(run), train=run.config["train"])
+
+
+def collect_for(kind: str, project: Project, filters: Filters, *, train: dict[str, Any]) -> Frozen:
+    """What a training of this kind would learn from now. `train`: the fields of its recipe."""
+    if kind == Run.Kind.PPO:
+        return _for_ppo(project, filters, with_demonstrations=bool(train.get("ptx_weight")))
+    return COLLECTORS[kind](project, filters)
+
+
+def agreement_in(rankings: Iterable[Ranking]) -> float | None:
+    """How often those who ranked the same prompt prefer the same, 0 to 1."""
+    share = agreement(Ranked(r.prompt_id, r.labeler_id, r.places) for r in rankings).share
+    return round(share.value, 4) if share else None
+
+
+def filters_of(run: Run) -> Filters:
+    return Filters.from_dict(run.round.filters) if run.round else EVERYTHING
+
+
+def write(folder: Path, files: dict[str, Rows]) -> dict[str, Any]:
+    """One JSONL file each, without the empty ones, and a manifest of their hashes."""
+    folder.mkdir(parents=True)
+    hashes = {}
+    for name, rows in sorted(files.items()):
+        if not rows:
+            continue
+        content = "".join(
+            json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows
+        ).encode()
+        (folder / f"{name}.jsonl").write_bytes(content)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+    whole = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    manifest = {"files": hashes, "sha256": whole}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    return manifest
+
+
+def data_config(folder: str) -> dict[str, Any]:
+    """The `data` part of a trainer's config for a folder that `write` wrote."""
+    manifest = json.loads((settings.DATA_DIR / folder / "manifest.json").read_text())
+    paths = {name: f"{folder}/{name}.jsonl" for name in manifest["files"]}
+    return {**paths, "sha256": manifest["files"]}
+
+
+def pseudonym(labeler: User) -> str:
+    """The same person has the same name in every snapshot, and it is not their own."""
+    digest = salted_hmac("rlhf.snapshot.labeler", str(labeler.pk)).hexdigest()[:12]
+    return f"simulated-{digest}" if labeler.is_simulated else f"labeler-{digest}"
+
+
+def demonstration_row(demonstration: Demonstration) -> dict[str, Any]:
+    return {
+        "id": demonstration.pk,
+        "prompt_id": demonstration.prompt_id,
+        "prompt": demonstration.prompt.messages,
+        "completion": [{"role": "assistant", "content": demonstration.text}],
+    }
+
+
+def ranking_row(ranking: Ranking) -> dict[str, Any]:
+    """Completions by id, so that the rankings of several labelers line up."""
+    placements = sorted(ranking.placements.all(), key=lambda placement: placement.completion_id)
+    row = {
+        "id": ranking.pk,
+        "prompt_id": ranking.prompt_id,
+        "prompt": ranking.prompt.messages,
+        "completions": [placement.completion.text for placement in placements],
+        "ranks": [placement.place for placement in placements],
+        "finish_reasons": [placement.completion.finish_reason for placement in placements],
+        "policies": [str(placement.completion.policy_id) for placement in placements],
+        "labeler": pseudonym(ranking.labeler),
+    }
+    return {**row, "strength": ranking.strength} if ranking.strength else row
+
+
+def prompt_row(prompt: Prompt) -> dict[str, Any]:
+    return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
+
+
+def thumb_row(feedback: Feedback) -> dict[str, Any]:
+    answer = feedback.answer
+    assert answer is not None
+    return {
+        "id": feedback.pk,
+        "prompt_id": answer.prompt_id,
+        "prompt": answer.prompt.messages,
+        "completion": [{"role": "assistant", "content": answer.text}],
+        "finish_reasons": [answer.finish_reason],
+        "label": feedback.thumb_up,
+    }
+
+
+def document_row(document: Document) -> dict[str, Any]:
+    return {"id": document.pk, "text": document.text}
+
+
+def _for_pretraining(project: Project, filters: Filters) -> Frozen:
+    train = list(documents(project, filters).in_split(*TRAIN))
+    test = list(documents(project, filters).in_split(*HELD_OUT))
+    return Frozen(
+        files={
+            "train": [document_row(each) for each in train],
+            "test": [document_row(each) for each in test],
+        },
+        documents=[*train, *test],
+    )
+
+
+def _for_kto(project: Project, filters: Filters) -> Frozen:
+    given = thumbs(project, filters).with_answers()
+    train, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
+    return Frozen(
+        files={
+            "train": [thumb_row(each) for each in train],
+            "test": [thumb_row(each) for each in test],
+        },
+        feedback=[*train, *test],
+    )
+
+
+def _for_dpo(project: Project, filters: Filters) -> Frozen:
+    """Without demonstrations: nothing is calibrated."""
+    frozen = _for_reward(project, filters)
+    files = {name: rows for name, rows in frozen.files.items() if name != "calibration"}
+    return Frozen(files=files, rankings=frozen.rankings)
+
+
+def _for_sft(project: Project, filters: Filters) -> Frozen:
+    train = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
+    test = _with_prompts(demonstrations(project, filters).in_split(*HELD_OUT))
+    return Frozen(
+        files={
+            "train": [demonstration_row(each) for each in train],
+            "test": [demonstration_row(each) for each in test],
+        },
+        demonstrations=[*train, *test],
+    )
+
+
+def _for_reward(project: Project, filters: Filters) -> Frozen:
+    to_learn = training_rankings(project, filters)
+    train = _with_completions(to_learn.in_split(*TRAIN))
+    test = _with_completions(to_learn.in_split(*HELD_OUT))
+    held_out = _with_completions(held_out_rankings(project, filters))
+    not_test = (Prompt.Split.TRAIN, Prompt.Split.VALIDATION)
+    calibration = _with_prompts(demonstrations(project, filters).in_split(*not_test))
+    return Frozen(
+        files={
+            "train": [ranking_row(each) for each in train],
+            "test": [ranking_row(each) for each in test],
+            "held_out_labelers": [ranking_row(each) for each in held_out],
+            "calibration": [demonstration_row(each) for each in calibration],
+        },
+        demonstrations=calibration,
+        rankings=[*train, *test, *held_out],
+    )
+
+
+def _for_ppo(project: Project, filters: Filters, *, with_demonstrations: bool) -> Frozen:
+    train = list(prompts(project, filters).in_split(*TRAIN))
+    test = list(prompts(project, filters).in_split(*HELD_OUT))
+    shown = []
+    if with_demonstrations:
+        shown = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
+    return Frozen(
+        files={
+            "train": [prompt_row(each) for each in train],
+            "test": [prompt_row(each) for each in test],
+            "demonstrations": [demonstration_row(each) for each in shown],
+        },
+        demonstrations=shown,
+        prompts=[*train, *test],
+    )
+
+
+def _with_prompts(labels: LabelQuerySet) -> list[Demonstration]:
+    return list(labels.select_related("prompt"))
+
+
+def _with_completions(labels: LabelQuerySet) -> list[Ranking]:
+    placed = labels.select_related("prompt", "labeler")
+    return list(placed.prefetch_related("placements__completion"))
+
+
+COLLECTORS: dict[str, Callable[[Project, Filters], Frozen]] = {
+    Run.Kind.PRETRAIN: _for_pretraining,
+    Run.Kind.SFT: _for_sft,
+    Run.Kind.REWARD: _for_reward,
+    Run.Kind.DPO: _for_dpo,
+    Run.Kind.KTO: _for_kto,
+}

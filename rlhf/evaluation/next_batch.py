@@ -1,0 +1,86 @@
+"""What people should rank next: fresh answers to the prompts of which the reward model is least
+sure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from math import ceil
+from statistics import fmean
+from typing import Any
+
+from annotate.labelling.queue import open_rank_tasks
+from annotate.models import Completion, Policy, User
+from rlhf.data.checks import Finding
+from rlhf.data.preflight import NotReady
+from rlhf.data.selection import TRAIN, prompts
+from rlhf.learning.config import recipe as recipe_of
+from rlhf.models.outcomes import RewardModel, TrainedPolicy
+from rlhf.models.runs import Round, Run
+
+POOL = 5  # prompts looked at for each that is chosen
+
+
+def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) -> Run:
+    """Samples what the live policy, the challenger, the round's SFT and its newest policy say to
+    the prompts ranked least; `open_next_batch` then chooses. Raises NotReady."""
+    project = round.project
+    policies, judge = speakers_after(round), RewardModel.objects.judge_of(round)
+    asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
+    problems = {
+        "no_policy": "" if policies else "None of its policies has a model folder.",
+        "no_reward_model": "" if judge else "There is no reward model yet that could be unsure.",
+        "no_prompts": "" if asked else "There is no prompt to train on.",
+    }
+    found = [Finding(name, message, is_error=True) for name, message in problems.items() if message]
+    if found or judge is None:
+        raise NotReady(found)
+    k = ceil(project.ranking_size / len(policies))
+    config = {
+        "policies": [each.pk for each in policies],
+        "prompts": [each.pk for each in asked],
+        "train": {**recipe_of("sample", round.recipe)["train"], "k": k},
+        "reward_model": judge.pk,
+        "next_batch": prompts_at_most,
+    }
+    return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by)
+
+
+def speakers_after(round: Round) -> list[Policy]:
+    """Whom people should hear again after it, each once."""
+    made = list(TrainedPolicy.objects.made_in(round).final())
+    sft = [each for each in made if each.checkpoint.run.kind == Run.Kind.SFT]
+    policies = round.project.policies
+    trained = [each.policy for each in (*made[-1:], *sft)]
+    chosen = [*trained, *policies.live(), *policies.challenger()]
+    return [each for each in dict.fromkeys(chosen) if each.folder]
+
+
+def open_next_batch(run: Run, rows: Iterable[dict[str, Any]]) -> int:
+    """Ranking tasks of the least certain prompts, before other work. Returns how many."""
+    chosen = unsure_of(rows, run.config["next_batch"])
+    return open_rank_tasks(
+        run.project,
+        prompts=prompts(run.project).filter(pk__in=chosen),
+        k=run.project.ranking_size,
+        overlap=run.project.overlap,
+        batch=f"next batch {run.pk}",
+        among=Completion.objects.sampled_by(run.pk),
+        priority=1,
+    )
+
+
+def unsure_of(rows: Iterable[dict[str, Any]], count: int) -> list[int]:
+    """Prompts whose answers the heads of the reward model score most differently; where it has one
+    head only, those whose answers it can hardly tell apart."""
+    by_prompt: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_prompt[int(row["id"])].append(row)
+
+    def doubt(said: list[dict[str, Any]]) -> tuple[float, float]:
+        scores = [row["score"] for row in said]
+        apart = fmean(row.get("disagreement") or 0.0 for row in said)
+        return apart, min(scores) - max(scores)
+
+    order = sorted(by_prompt, key=lambda prompt: doubt(by_prompt[prompt]), reverse=True)
+    return order[:count]

@@ -1,0 +1,110 @@
+"""Behaviour suites asked of policies, in a run of their own: greedily, so that the same weights
+pass the same checks. See rlhf.models.probes for what a check is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from annotate.models import Policy, Project, User
+from rlhf.data.checks import Finding
+from rlhf.data.preflight import NotReady, check_base
+from rlhf.learning.config import recipe as recipe_of
+from rlhf.models.leases import Lease
+from rlhf.models.probes import parse
+from rlhf.models.runs import Run
+from rlhf.models.suites import Suite, SuiteResult, suite_hash
+
+LONGEST_ANSWER = 96  # tokens
+POLICIES_SHOWN = 5
+
+
+def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
+    """All active suites, for each of the policies. Raises NotReady."""
+    suites = Suite.active_in(project)
+    findings = [finding for policy in policies for finding in check_base(policy)]
+    if not policies:
+        findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
+    if not suites:
+        findings.append(Finding("no_suites", "All suites are off.", is_error=True))
+    if findings:
+        raise NotReady(findings)
+    train = {**recipe_of("sample", "small")["train"], "k": 1, "max_new_tokens": LONGEST_ANSWER}
+    config = {"policies": [each.pk for each in policies], "suites": suites, "train": train}
+    return Run.launch(project, kind=Run.Kind.SCORECARD, config=config, by=by)
+
+
+def questions_of(run: Run) -> list[dict[str, Any]]:
+    """The data rows of the sampler, numbered through."""
+    asked = [
+        prompt
+        for lines in run.config["suites"].values()
+        for probe in parse(lines)
+        for prompt in probe.prompts
+    ]
+    return [
+        {"id": str(number), "prompt": [{"role": "user", "content": text}]}
+        for number, text in enumerate(asked)
+    ]
+
+
+def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
+    """`answers`: rows of completions.jsonl. Stores how each policy did."""
+    run = lease.run
+    said = {(row["policy"], int(row["id"])): row["text"].replace("\x00", "") for row in answers}
+    results = []
+    for policy in run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"):
+        number = 0
+        for suite, lines in run.config["suites"].items():
+            probes, failures = parse(lines), []
+            for probe in probes:
+                texts = [said[policy.name, number + i] for i in range(len(probe.prompts))]
+                number += len(texts)
+                if not probe.passes(texts):
+                    check = f"{probe.check} {probe.argument}".strip()
+                    failures.append({"prompts": probe.prompts, "answers": texts, "check": check})
+            results.append(
+                SuiteResult(
+                    run=run,
+                    lease_token=lease.token,
+                    policy=policy,
+                    suite=suite,
+                    suite_hash=suite_hash(probes),
+                    passed=len(probes) - len(failures),
+                    probes=len(probes),
+                    failures=failures,
+                )
+            )
+    return SuiteResult.objects.bulk_create(results)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One suite on the scorecard: a result, or None, for each policy shown."""
+
+    suite: str
+    is_on: bool
+    hash: str
+    results: list[SuiteResult | None]
+
+
+def scorecard_of(project: Project) -> dict[str, Any]:
+    newest = SuiteResult.objects.newest_in(project)
+    measured = {policy for _, policy in newest}
+    shown = [each for each in project.policies.order_by("-pk") if each.pk in measured]
+    live = [each for each in shown if each.state == Policy.State.LIVE]
+    columns = [*live, *[each for each in shown if each not in live]][:POLICIES_SHOWN]
+    suites = {name: parse(lines) for name, lines in Suite.all_of(project).items()}
+    return {
+        "columns": columns,
+        "lines": [
+            Line(
+                name,
+                bool(probes),
+                suite_hash(probes),
+                [newest.get((name, each.pk)) for each in columns],
+            )
+            for name, probes in suites.items()
+        ],
+    }

@@ -1,0 +1,130 @@
+"""What a policy must show before it may answer guests. Each condition has a name and says what it
+saw; an operator may override them in words, and both are kept with the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+
+from annotate.models import Completion, Policy
+from rlhf.data.selection import HELD_OUT
+from rlhf.evaluation.matches import matches_of, win_rate
+from rlhf.models.metrics import Metric
+from rlhf.models.outcomes import Checkpoint, TrainedPolicy
+from rlhf.models.suites import GateLimits, Suite, SuiteResult
+
+
+@dataclass(frozen=True)
+class Condition:
+    name: str
+    title: str
+    passed: bool
+    said: str
+
+
+class Refused(ValidationError):
+    """The gate stays shut; `conditions` are those that failed."""
+
+    def __init__(self, policy: Policy, failed: list[Condition]) -> None:
+        self.conditions = failed
+        reasons = " ".join(f"{each.title}: {each.said}" for each in failed)
+        super().__init__(
+            f"{policy} was not promoted. {reasons} Promote it all the same by saying why."
+        )
+
+
+def conditions(policy: Policy) -> list[Condition]:
+    live = policy.project.policies.live().exclude(pk=policy.pk).first()
+    limits = GateLimits.of(policy.project)
+    return [
+        *_blind_win_rate(policy, live, limits.prompts),
+        *_kl(policy, limits.kl),
+        *_length(policy, live, limits.length),
+        *_suites(policy, live),
+    ]
+
+
+def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterator[Condition]:
+    name, title = "blind_win_rate", "Blind win rate"
+    if live is None:
+        return
+    seen = win_rate(matches_of(policy.project), policy.pk, live.pk)
+    if seen is None or seen.prompts < fewest:
+        met = seen.prompts if seen else 0
+        said = f"people have compared it with {live} on {met} prompts; {fewest} are the fewest."
+        yield Condition(name, title, passed=False, said=said)
+        return
+    rate = seen.overall
+    interval = f"{rate.win_rate:.0%} over {live} ({rate.low:.0%}–{rate.high:.0%})"
+    if rate.low > 0.5:
+        yield Condition(name, title, passed=True, said=f"{interval}.")
+    else:
+        said = f"{interval}; the whole interval must lie above 50%."
+        yield Condition(name, title, passed=False, said=said)
+
+
+def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
+    """Only PPO leaves a distance to what it began from. A prompt on top of its weights hides that
+    from nobody."""
+    model = Checkpoint.objects.behind(policy)
+    steps = Metric.objects.of(model.run).with_kl_and_score() if model else None
+    last = steps.order_by("-step").first() if steps is not None else None
+    if last is None:
+        return
+    kl = float(last[0])
+    is_itself = TrainedPolicy.objects.of(policy) is not None
+    measured = "" if is_itself else ", by its weights alone, without its prompt"
+    said = f"{kl:.1f} nats an answer from the SFT policy{measured}; the limit is {limit:g}."
+    yield Condition("kl", "KL", passed=kl <= limit, said=said)
+
+
+def _length(policy: Policy, live: Policy | None, limit: float) -> Iterator[Condition]:
+    """Of their answers to the same held-out prompts."""
+    if live is None:
+        return
+    lengths = Completion.objects.mean_lengths([policy, live], splits=HELD_OUT)
+    if len(lengths) < 2 or not lengths[live.pk]:
+        return
+    ratio = lengths[policy.pk] / lengths[live.pk]
+    said = f"{ratio:.2f} times that of {live}; the limit is {limit:g}."
+    yield Condition("length", "Mean length", passed=ratio <= limit, said=said)
+
+
+def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
+    """Of the suites the live policy was asked, none may be worse or left out."""
+    name, title = "suites", "Behaviour suites"
+    suites = Suite.active_in(policy.project)
+    if live is None or not suites:
+        return
+    found, ours = SuiteResult.objects.newest_of(live), SuiteResult.objects.newest_of(policy)
+    theirs = {suite: found[suite] for suite in suites if suite in found}
+    unasked = ", ".join(f"“{suite}”" for suite in suites if suite not in theirs)
+    if not theirs:
+        said = f"nothing is compared: {live} was never asked one."
+        yield Condition(name, title, passed=True, said=said)
+        return
+    if not ours:
+        said = f"asked of {live}, but not of {policy} yet."
+        yield Condition(name, title, passed=False, said=said)
+        return
+    worse = [
+        f"“{suite}” {ours[suite].passed} of {mine.probes} ({live}: {mine.passed})"
+        for suite, mine in theirs.items()
+        if suite in ours and ours[suite].is_worse_than(mine)
+    ]
+    unlike = [
+        f"“{suite}”"
+        for suite, mine in theirs.items()
+        if suite not in ours or not ours[suite].is_comparable_to(mine)
+    ]
+    said = "; ".join(
+        [
+            *([f"worse in {', '.join(worse)}"] if worse else []),
+            *([f"not comparable in {', '.join(unlike)}: ask both again"] if unlike else []),
+            *([] if worse or unlike else [f"in none worse than {live}"]),
+            *([f"not compared, for {live} was never asked them: {unasked}"] if unasked else []),
+        ]
+    )
+    yield Condition(name, title, passed=not (worse or unlike), said=f"{said}.")

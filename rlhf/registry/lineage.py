@@ -1,0 +1,165 @@
+"""What a policy was made of, down to who judged; and what a person's labels went into.
+
+Plain data, for a page and for JSON alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count, Q
+
+from annotate.models import Policy, Project, User
+from rlhf.data.selection import HELD_OUT
+from rlhf.data.staleness import descendants_of
+from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy
+from rlhf.models.runs import Run
+
+Plain = dict[str, Any]
+
+
+def lineage_of(policy: Policy) -> list[Plain]:
+    """The policy, then its parent, and so on down to a base model."""
+    steps: list[Plain] = []
+    ancestor: Policy | None = policy
+    while ancestor:
+        training = TrainedPolicy.objects.of(ancestor)
+        steps.append(
+            {
+                "policy": ancestor.name,
+                "id": ancestor.pk,
+                "state": ancestor.state,
+                "origin": ancestor.get_origin_display(),
+                "folder": ancestor.folder,
+                "training": _training(training) if training else None,
+            }
+        )
+        ancestor = ancestor.parent
+    return steps
+
+
+def _training(training: TrainedPolicy) -> Plain:
+    run = training.checkpoint.run
+    return {
+        "manifest_sha256": training.checkpoint.manifest_sha256,
+        "epoch": training.checkpoint.epoch,
+        "run": _run(run),
+        "reward_model": _reward_model(run) if run.kind == Run.Kind.PPO else None,
+    }
+
+
+def _reward_model(ppo: Run) -> Plain | None:
+    model = (
+        RewardModel.objects.select_related("checkpoint__run__round")
+        .filter(checkpoint__run__round=ppo.round)
+        .first()
+    )
+    if model is None:
+        return None
+    return {
+        "id": model.pk,
+        "accuracy": model.accuracy,
+        "manifest_sha256": model.checkpoint.manifest_sha256,
+        "run": _run(model.checkpoint.run),
+    }
+
+
+def _run(run: Run) -> Plain:
+    snapshot = Snapshot.objects.filter(run=run).first()
+    return {
+        "id": run.pk,
+        "kind": run.kind,
+        "name": run.get_kind_display(),
+        "round": run.round.number if run.round else None,
+        "seed": run.seed,
+        "snapshot": _snapshot(snapshot) if snapshot else None,
+    }
+
+
+def _snapshot(snapshot: Snapshot) -> Plain:
+    return {
+        "id": snapshot.pk,
+        "sha256": snapshot.sha256,
+        "frozen_at": snapshot.frozen_at.isoformat(),
+        "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
+        "distilled_from": _teachers(snapshot),
+        "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
+        "held_out": _held_out(snapshot),
+        "prompts": snapshot.prompts.count(),
+        "thumbs": snapshot.feedback.count(),
+        "documents": snapshot.documents.count(),
+        "labelers": labelers_of(snapshot),
+    }
+
+
+def _teachers(snapshot: Snapshot) -> list[Plain]:
+    """The policies whose answers are demonstrations in it."""
+    teachers = Policy.objects.filter(distillations__snapshots=snapshot).distinct().order_by("pk")
+    return [{"id": each.pk, "policy": each.name} for each in teachers]
+
+
+def _held_out(snapshot: Snapshot) -> int:
+    """How many of its labels measure, and teach nothing."""
+    labels = (snapshot.demonstrations.all(), snapshot.rankings.all())
+    prompts = snapshot.prompts.in_split(*HELD_OUT).count()
+    return prompts + sum(each.in_split(*HELD_OUT).count() for each in labels)
+
+
+def labelers_of(snapshot: Snapshot) -> list[Plain]:
+    """Whose labels are in it, the most first; and the guests who asked or judged in the chat, whose
+    part may be deleted by now."""
+    mine = Count("demonstrations", filter=Q(demonstrations__snapshots=snapshot), distinct=True)
+    judged = Count("rankings", filter=Q(rankings__snapshots=snapshot), distinct=True)
+    given = Count("feedback", filter=Q(feedback__snapshots=snapshot), distinct=True)
+    people = (
+        User.objects.filter(
+            Q(demonstrations__snapshots=snapshot)
+            | Q(rankings__snapshots=snapshot)
+            | Q(feedback__snapshots=snapshot)
+            | Q(pk__in=snapshot.guests.order_by().values("pk"))
+        )
+        .annotate(demonstration_count=mine, ranking_count=judged, thumb_count=given)
+        .order_by("-ranking_count", "-demonstration_count", "pk")
+        .distinct()
+    )
+    return [
+        {
+            "username": person.username,
+            "name": person.display_name,
+            "demonstrations": person.demonstration_count,
+            "rankings": person.ranking_count,
+            "thumbs": person.thumb_count,
+        }
+        for person in people
+    ]
+
+
+def reach_of(person: User, project: Project) -> Plain:
+    """What somebody's data went into: snapshots, the runs made of them, every policy that descends
+    from those, and what learnt from the answers of such a policy."""
+    mine = Snapshot.objects.of_project(project).with_data_of(User.objects.filter(pk=person.pk))
+    made = descendants_of(mine)
+    snapshots = Snapshot.objects.filter(pk__in=made.snapshots).select_related("run__round")
+    runs = Run.objects.select_related("round").order_by("pk").in_bulk(made.runs).values()
+    return {
+        "labeler": person.username,
+        "name": person.display_name,
+        "snapshots": [
+            {
+                "id": each.pk,
+                "sha256": each.sha256,
+                "distilled": each not in mine,
+                **_named(each.run),
+            }
+            for each in snapshots.order_by("pk")
+        ],
+        "runs": [{"id": run.pk, "state": run.get_state_display(), **_named(run)} for run in runs],
+        "rounds": sorted({run.round.number for run in runs if run.round}),
+        "policies": [
+            {"id": policy.pk, "policy": policy.name, "state": policy.state}
+            for policy in Policy.objects.filter(pk__in=made.policies).order_by("pk")
+        ],
+    }
+
+
+def _named(run: Run) -> Plain:
+    return {"round": run.round.number if run.round else None, "kind": run.get_kind_display()}

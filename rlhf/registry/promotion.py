@@ -1,0 +1,193 @@
+"""Which policy speaks to guests: a decision with a reason, and a way back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from annotate.chat.inference import InferenceError, warm
+from annotate.models import Policy, Project, User
+from rlhf.learning.manifest import Corrupt
+from rlhf.models.outcomes import Checkpoint, Promotion
+from rlhf.models.runs import lock_project
+from rlhf.registry.gate import Refused, conditions
+from rlhf.runs.ingest import ensure_whole
+
+logger = logging.getLogger(__name__)
+
+MOVED_ON = "Somebody has changed the live policy meanwhile; nothing was changed. Look again."
+
+
+def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
+    """Makes `policy` live, if the gate lets it pass or `override` says why it should all the same.
+    The server loads it first, so that no guest waits for that; should another policy go live
+    meanwhile, which the gate has not seen, nothing is changed. Raises gate.Refused."""
+    if policy.state == Policy.State.LIVE:
+        raise ValidationError(f"{policy} is live already.")
+    _check_reason(reason)
+    over = _live_in(policy.project)
+    seen = conditions(policy)
+    failed = [each for each in seen if not each.passed]
+    if failed and not override.strip():
+        raise Refused(policy, failed)
+    return _switch(
+        policy,
+        by=by,
+        reason=reason,
+        is_rollback=False,
+        still=lambda: _live_in(policy.project) == over,
+        conditions=[asdict(each) for each in seen],
+        override=override.strip() if failed else "",
+    )
+
+
+def roll_back(project: Project, *, by: User, reason: str, to: int | None = None) -> Promotion:
+    """Back to the policy that was live before the one that is. `to`: the id of the policy that
+    whoever decides expects that to be; another one is refused."""
+    previous = previous_live(project)
+    if previous and to not in (None, previous.pk):
+        raise ValidationError(MOVED_ON)
+    if previous is None:
+        raise ValidationError("There is nothing to roll back to: no other policy was live before.")
+    return _switch(
+        previous,
+        by=by,
+        reason=reason,
+        is_rollback=True,
+        still=lambda: previous_live(project) == previous,
+    )
+
+
+def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
+    """Lets `policy` answer a share of the chats, beside the live one."""
+    _check_reason(reason)
+    _check_speaks(policy)
+    _check_whole(policy)
+    _warm(policy, must_answer=True)
+    with transaction.atomic():
+        _lock(policy)
+        _check_speaks(policy)
+        if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
+            raise ValidationError(f"{policy} is {policy.get_state_display().lower()} already.")
+        previous = policy.go_challenge()
+        return _decided(policy, Promotion.Act.CHALLENGE, by=by, reason=reason, previous=previous)
+
+
+@transaction.atomic
+def reject(policy: Policy, *, by: User, reason: str) -> Promotion:
+    """It speaks to no guest, as a challenger no more; it can still be promoted, with a reason."""
+    _check_reason(reason)
+    _lock(policy)
+    if policy.state not in (Policy.State.CANDIDATE, Policy.State.CHALLENGER):
+        raise ValidationError(f"{policy} is {policy.get_state_display().lower()}: not a candidate.")
+    policy.state = Policy.State.REJECTED
+    policy.save(update_fields=["state"])
+    return _decided(policy, Promotion.Act.REJECT, by=by, reason=reason)
+
+
+def _decided(
+    policy: Policy, act: str, *, by: User, reason: str, previous: Policy | None = None, **seen: Any
+) -> Promotion:
+    """The record of a decision. `seen`: what the gate saw, kept with it."""
+    return Promotion.objects.create(
+        project=policy.project,
+        policy=policy,
+        previous=previous,
+        act=act,
+        reason=reason.strip(),
+        decided_by=by,
+        **seen,
+    )
+
+
+def previous_live(project: Project) -> Policy | None:
+    """Where a roll back leads. Rolling back twice goes two policies back, not to and fro."""
+    line: list[Policy] = []
+    changes = project.promotions.filter(act=Promotion.Act.PROMOTE)
+    for promotion in changes.select_related("policy", "previous").order_by("pk"):
+        if not line and promotion.previous:
+            line.append(promotion.previous)
+        if promotion.is_rollback:
+            line.pop()
+        else:
+            line.append(promotion.policy)
+    return line[-2] if len(line) > 1 else None
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise ValidationError("Say why, for those who will ask later.")
+
+
+def _check_speaks(policy: Policy) -> None:
+    if not policy.folder and not policy.endpoint:
+        raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
+
+
+def _check_whole(policy: Policy) -> None:
+    """Weights that a run here has published must still be those, to the last byte."""
+    try:
+        if made := Checkpoint.objects.behind(policy):
+            ensure_whole(made)
+    except Corrupt as damage:
+        raise ValidationError(
+            f"The model of {policy} is damaged ({damage}), so nothing was changed. Bring its "
+            "folder back from a backup, or choose another policy."
+        )
+
+
+def _lock(policy: Policy) -> None:
+    """One decision at a time in a project; the policy as it is now."""
+    lock_project(policy.project)
+    policy.refresh_from_db()
+
+
+def _live_in(project: Project) -> Policy | None:
+    return project.policies.live().first()
+
+
+def _switch(
+    policy: Policy,
+    *,
+    by: User,
+    reason: str,
+    is_rollback: bool,
+    still: Callable[[], bool],
+    **seen: Any,
+) -> Promotion:
+    """`still`: whether what the decision rests on holds; asked once nobody else can decide."""
+    _check_reason(reason)
+    _check_speaks(policy)
+    _check_whole(policy)
+    _warm(policy, must_answer=not is_rollback)
+    with transaction.atomic():
+        _lock(policy)
+        _check_speaks(policy)
+        if policy.state == Policy.State.LIVE:
+            raise ValidationError(f"{policy} is live already.")
+        if not still():
+            raise ValidationError(MOVED_ON)
+        return _decided(
+            policy,
+            Promotion.Act.PROMOTE,
+            by=by,
+            reason=reason,
+            previous=policy.go_live(),
+            is_rollback=is_rollback,
+            **seen,
+        )
+
+
+def _warm(policy: Policy, *, must_answer: bool) -> None:
+    """A policy that cannot answer is not promoted; the way back stays open even then."""
+    try:
+        warm(policy)
+    except InferenceError as error:
+        if must_answer:
+            raise ValidationError(f"{policy} was not promoted: it cannot answer. {error}")
+        logger.warning("rolling back to %s without a trial: %s", policy, error)

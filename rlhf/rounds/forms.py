@@ -1,0 +1,365 @@
+"""Forms of the operator's pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.utils.timezone import localtime
+
+from annotate.models import Policy, Project, Prompt, User
+from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.learning.config import recipe
+from rlhf.learning.hyperparameters import TRAIN, Tune
+from rlhf.models.probes import BUILT_IN
+from rlhf.models.runs import Run
+from rlhf.models.suites import GateLimits, Suite
+from rlhf.rounds.launch import SIZES, Overrides
+from rlhf.stages.order import DEFAULT_STAGES, STAGES, in_order
+
+DIAL = {
+    "tiny": "Tiny: a toy model, a few minutes",
+    "small": "Small: 135 million weights on two CPU cores",
+    "large": "Large: GPUs, close to InstructGPT",
+}
+STAGE_NAMES: dict[str, str] = {
+    Run.Kind.PRETRAIN: "Pre-training: reads raw documents of the domain",
+    Run.Kind.SFT: "SFT: learns the demonstrations",
+    Run.Kind.REWARD: "Reward model: learns what people prefer, from rankings",
+    Run.Kind.PPO: "PPO: practises against the reward model",
+    Run.Kind.DPO: "DPO: learns from rankings without a reward model",
+    Run.Kind.KTO: "KTO: learns from the guests’ thumbs",
+}
+SPLITS = [("", "All prompts"), *Prompt.Split.choices]
+
+
+class RoundForm(forms.Form):
+    """The dial, and every field of the recipe for those who want to turn it. A field left empty
+    keeps the recipe's value."""
+
+    base = forms.ModelChoiceField(
+        Policy.objects.none(),
+        label="Base policy",
+        help_text="Its weights are where the first stage starts.",
+    )
+    stages = forms.MultipleChoiceField(
+        choices=[(kind.value, STAGE_NAMES[kind]) for kind in STAGES],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose what to train: at least one stage."},
+    )
+    recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
+    note = forms.CharField(
+        max_length=300, required=False, help_text="For those who look at the round later."
+    )
+    follows = forms.IntegerField(min_value=0, required=False, widget=forms.HiddenInput)
+    ask_people = forms.IntegerField(
+        label="People compare",
+        min_value=0,
+        max_value=2000,
+        required=False,
+        help_text="On so many held-out prompts they judge the result afterwards, blind.",
+    )
+    next_batch = forms.IntegerField(
+        label="Next batch",
+        min_value=0,
+        max_value=2000,
+        required=False,
+        help_text="Afterwards they rank fresh answers to so many prompts, those of which the reward"
+        " model is least sure.",
+    )
+    seed = forms.IntegerField(
+        min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
+    )
+
+    def __init__(
+        self,
+        project: Project,
+        *args: Any,
+        size: str,
+        stages: Iterable[str] = DEFAULT_STAGES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.size, self.chosen = size, in_order(stages)
+        self.bases = project.policies.with_weights().order_by("pk")
+        _offer(self.fields["base"], self.bases).empty_label = None
+        self.fields.update(_recipe_fields(size, self.chosen))
+
+    @property
+    def chosen_base(self) -> Policy | None:
+        value = self["base"].value()
+        return next((base for base in self.bases if str(base.pk) == str(value)), None)
+
+    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """The recipe's fields, stage by stage."""
+        return [
+            (
+                STAGE_NAMES[kind].partition(":")[0],
+                [self[name] for name in self.fields if name.startswith(f"{kind}.")],
+            )
+            for kind in self.chosen
+        ]
+
+    @property
+    def has_changes(self) -> bool:
+        """Was a field of the recipe set by hand?"""
+        return any("." in name and self[name].value() not in (None, "") for name in self.fields)
+
+    def besides(self) -> dict[str, Any]:
+        """What `launch_round` takes that changes nothing in the training but its chance."""
+        said = self.cleaned_data
+        return {
+            "seed": said["seed"] or 0,
+            "note": said["note"],
+            "ask_people": said["ask_people"] or 0,
+            "next_batch": said["next_batch"] or 0,
+            "follows": said["follows"],
+        }
+
+    def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What was set by hand, posted or not yet, without what cannot be read."""
+        chosen: dict[str, dict[str, dict[str, Any]]] = {}
+        for name, field in self.fields.items():
+            if "." not in name:
+                continue
+            with suppress(forms.ValidationError):
+                value = field.clean(self[name].value())
+                if value not in (None, ""):
+                    kind, part, knob = name.split(".")
+                    value = value == "yes" if value in ("yes", "no") else value
+                    chosen.setdefault(kind, {}).setdefault(part, {})[knob] = value
+        return chosen
+
+
+def in_fields(overrides: Overrides) -> dict[str, Any]:
+    """What `RoundForm.overrides` gave, as the values of its fields."""
+    words = {True: "yes", False: "no"}
+    return {
+        f"{kind}.{part}.{name}": words[value] if isinstance(value, bool) else value
+        for kind, parts in overrides.items()
+        for part, fields in parts.items()
+        for name, value in fields.items()
+    }
+
+
+def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, forms.Field]]:
+    for kind in stages:
+        values = recipe(kind, size)
+        for part, cls in (("tune", Tune), ("train", TRAIN[kind])):
+            for each in dataclasses.fields(cls):
+                field = _field(values[part][each.name], each.metadata)
+                field.label = each.name.replace("_", " ")
+                yield f"{kind}.{part}.{each.name}", field
+
+
+def _field(value: Any, metadata: Any) -> forms.Field:
+    """By the type of the recipe's value; empty means that value."""
+    options: dict[str, Any] = {"required": False, "help_text": metadata["help"]}
+    if isinstance(value, bool) or metadata["choices"]:
+        choices = metadata["choices"] or ("yes", "no")
+        now = value if metadata["choices"] else ("yes" if value else "no")
+        return forms.ChoiceField(
+            choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
+        )
+    cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
+    field = cls(min_value=metadata["least"], **options)
+    field.widget.attrs["placeholder"] = f"{value:g}"
+    return field
+
+
+class FiltersForm(forms.Form):
+    """Which labels a round learns from; what is left empty filters nothing."""
+
+    since = forms.DateTimeField(label="Labels since", required=False)
+    until = forms.DateTimeField(label="Labels until", required=False)
+    policies_since = forms.DateTimeField(
+        label="Policies since",
+        required=False,
+        help_text="Leaves out rankings of completions by older policies.",
+    )
+    tags = forms.MultipleChoiceField(required=False)
+    accepted_only = forms.BooleanField(label="Only what a reviewer accepted", required=False)
+    labelers = forms.ModelMultipleChoiceField(
+        User.objects.none(), label="Only these labelers", required=False
+    )
+    held_out_labelers = forms.ModelMultipleChoiceField(
+        User.objects.none(),
+        label="Held-out labelers",
+        required=False,
+        help_text="Their rankings measure the reward model and never train it.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        tags = self.fields["tags"]
+        assert isinstance(tags, forms.MultipleChoiceField)
+        tags.choices = [(tag, tag) for tag in project.prompts.all().tags()]
+        for name in ("labelers", "held_out_labelers"):
+            people = User.objects.filter(memberships__project=project).order_by("username")
+            _offer(self.fields[name], people)
+        for name in ("since", "until", "policies_since"):
+            widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+            self.fields[name].widget = widget
+
+    @staticmethod
+    def said(filters: Filters) -> dict[str, Any]:
+        """What somebody who fills in the form would choose to get these."""
+        chosen = {each.name: getattr(filters, each.name) for each in dataclasses.fields(filters)}
+        return {
+            name: f"{localtime(value):%Y-%m-%dT%H:%M}" if isinstance(value, datetime) else value
+            for name, value in chosen.items()
+            if value
+        }
+
+    def filters(self) -> Filters:
+        """Of a form with mistakes in it: no filter at all, so that the page has counts to show."""
+        if not self.is_valid():
+            return EVERYTHING
+        said = self.cleaned_data
+        return Filters(
+            since=said["since"],
+            until=said["until"],
+            policies_since=said["policies_since"],
+            tags=tuple(said["tags"]),
+            accepted_only=said["accepted_only"],
+            labelers=_ids(said["labelers"]),
+            held_out_labelers=_ids(said["held_out_labelers"]),
+        )
+
+
+def _offer(field: forms.Field, choices: QuerySet[Any]) -> forms.ModelChoiceField:
+    assert isinstance(field, forms.ModelChoiceField)
+    field.queryset = choices
+    return field
+
+
+def _ids(people: Iterable[User]) -> tuple[int, ...]:
+    return tuple(sorted(person.pk for person in people))
+
+
+class SamplingForm(forms.Form):
+    policies = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+    k = forms.IntegerField(
+        label="Completions",
+        min_value=1,
+        max_value=16,
+        initial=4,
+        help_text="Of each prompt, by each policy.",
+    )
+    split = forms.ChoiceField(label="Prompts", choices=SPLITS, required=False)
+    distil = forms.BooleanField(
+        required=False,
+        label="Make demonstrations of the answers, instead of ranking tasks",
+        help_text="Distil: SFT then learns to say without a system prompt what this policy says "
+        "with it. One policy, one completion.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _offer(self.fields["policies"], project.policies.with_weights())
+        self.project = project
+
+    def prompts(self) -> list[Prompt]:
+        split = self.cleaned_data["split"]
+        chosen = [split] if split else Prompt.Split.values
+        return list(prompts(self.project).in_split(*chosen))
+
+
+class ComparisonForm(forms.Form):
+    """Whom people compare, blind, and on how many prompts."""
+
+    compared = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), label="Policies", widget=forms.CheckboxSelectMultiple
+    )
+    prompts = forms.IntegerField(
+        label="Held-out prompts",
+        min_value=1,
+        max_value=2000,
+        initial=40,
+        help_text="Each is one ranking task.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _offer(self.fields["compared"], project.policies.with_weights())
+
+
+class DocumentsForm(forms.Form):
+    file = forms.FileField(
+        help_text='JSON Lines of {"text": "…"}, or a plain text file, which is one document. '
+        "What is there already is not imported twice."
+    )
+
+
+class RoomForm(forms.Form):
+    keep_rounds = forms.IntegerField(min_value=0, max_value=1000)
+
+
+class AskPeopleForm(forms.Form):
+    prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+
+
+class GateForm(forms.ModelForm):
+    class Meta:
+        model = GateLimits
+        fields = ("kl", "length", "prompts")
+
+
+class ChallengerForm(forms.ModelForm):
+    class Meta:
+        model = Project
+        fields = ("challenger_percent",)
+
+
+class SuiteForm(forms.ModelForm):
+    class Meta:
+        model = Suite
+        fields = ("name", "lines")
+        widgets = {"lines": forms.Textarea({"rows": 12, "spellcheck": "false"})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.name in BUILT_IN:  # by its name it is known to be rewritten here
+            self.fields["name"].disabled = True
+            self.fields["name"].help_text = "A built-in suite keeps its name."
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if name != self.initial["name"] and name in Suite.all_of(self.instance.project):
+            raise forms.ValidationError("There is a suite of this name. Choose another one.")
+        return name
+
+
+class ScorecardForm(forms.Form):
+    policies = forms.ModelMultipleChoiceField(
+        Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _offer(self.fields["policies"], project.policies.with_weights())
+
+
+class DecisionForm(forms.Form):
+    reason = forms.CharField(
+        max_length=500, error_messages={"required": "Say why, for those who will ask later."}
+    )
+
+
+class PromotionForm(DecisionForm):
+    override = forms.CharField(max_length=500, required=False)
+
+
+class WithdrawalForm(forms.Form):
+    reason = forms.CharField(max_length=500, required=False)
+    confirmed = forms.BooleanField(
+        label="Nothing of theirs shall train a model of this project, or leave it, any more.",
+        error_messages={"required": "Tick the box to confirm."},
+    )

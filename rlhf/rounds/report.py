@@ -1,0 +1,253 @@
+"""What the pages say about rounds and policies, put together from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Prefetch
+
+from annotate.models import Policy, Project
+from annotate.prompts.models import content_hash
+from rlhf.data.staleness import stale_in
+from rlhf.models.metrics import Metric, Sample
+from rlhf.models.outcomes import Evaluation
+from rlhf.models.runs import Round, Run
+from rlhf.runs.alarms import Alarm, advice_on, alarms_of, meets_its_guard_again
+from rlhf.runs.trainer_process import last_lines
+
+State = Run.State
+CHIPS: dict[str, str] = {
+    State.RUNNING: "accent",
+    State.SUCCEEDED: "ok",
+    State.FAILED: "bad",
+    State.PAUSED: "warn",
+    State.CANCELLED: "warn",
+}
+LEARNT_FROM: dict[str, str] = {
+    Run.Kind.PRETRAIN: "documents",
+    Run.Kind.SFT: "demonstrations",
+    Run.Kind.REWARD: "rankings",
+    Run.Kind.PPO: "prompts",
+    Run.Kind.DPO: "rankings for DPO",
+    Run.Kind.KTO: "thumbs",
+}
+STEPS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    round: Round
+    runs: list[Run]
+    place: int | None = None  # of the current stage in the queue of workers
+    is_stale: bool = False  # made of data that was withdrawn since
+    seconds_left: float | None = None  # of the current stage, while it works
+
+    @property
+    def current(self) -> Run:
+        """The stage that works, waits or stopped; the last one when all is done."""
+        return _current(self.runs)
+
+    @property
+    def evaluation(self) -> Run | None:
+        """None: the round makes no policy."""
+        return next((run for run in self.runs if run.kind == Run.Kind.EVALUATE), None)
+
+    @property
+    def state(self) -> str:
+        """A round that has begun is running even while its next stage waits for a worker."""
+        state = self.current.state
+        has_begun = self.runs[0].state == State.SUCCEEDED
+        return State.RUNNING if state == State.QUEUED and has_begun else state
+
+    @property
+    def label(self) -> str:
+        name = State(self.state).label
+        return f"{name} {self.share_done:.0%}" if self.state == State.RUNNING else name
+
+    @property
+    def chip(self) -> str:
+        return CHIPS.get(self.state, "")
+
+    @property
+    def share_done(self) -> float:
+        return sum(run.share_done for run in self.runs) / len(self.runs)
+
+    @property
+    def is_over(self) -> bool:
+        return self.current.stands_still
+
+    @property
+    def may_cancel(self) -> bool:
+        return self.state not in Run.ENDED
+
+    @property
+    def is_cancelling(self) -> bool:
+        """A guard may have paused the stage before it heard that it shall end."""
+        return self.current.cancel_requested and not self.is_over
+
+    @property
+    def may_resume(self) -> bool:
+        return self.state in Run.RESUMABLE
+
+    @property
+    def seconds(self) -> float | None:
+        worked = [run.seconds for run in self.runs if run.seconds is not None]
+        return sum(worked) if worked else None
+
+    @property
+    def started_at(self) -> datetime | None:
+        return self.runs[0].started_at
+
+    @property
+    def output(self) -> str:
+        """The newest policy that came out of it."""
+        made = [run.summary["policy"] for run in self.runs if "policy" in run.summary]
+        return made[-1] if made else ""
+
+    @property
+    def snapshot_hash(self) -> str:
+        hashes = [snapshot.sha256 for run in self.runs if (snapshot := snapshot_of(run))]
+        return content_hash(hashes)[:8] if hashes else ""
+
+    @property
+    def counts(self) -> str:
+        parts = [
+            f"{snapshot.counts.get('train', 0)} {LEARNT_FROM[run.kind]}"
+            for run in self.runs
+            if (snapshot := snapshot_of(run))
+        ]
+        return " · ".join(parts)
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        return [alarm for run in self.runs for alarm in alarms_of(run)]
+
+    @property
+    def advice(self) -> str:
+        return advice_on(self.current)
+
+    @property
+    def is_to_be_cloned(self) -> bool:
+        """Rather than resumed."""
+        return meets_its_guard_again(self.current)
+
+    @property
+    def headline(self) -> str:
+        return next((text for run in reversed(self.runs) if (text := headline_of(run))), "")
+
+    @property
+    def digest(self) -> str:
+        """Changes when there is something new to show."""
+        rows = [[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs]
+        return content_hash([self.place, *rows])
+
+
+def headline_of(run: Run) -> str:
+    """The one figure of a run that matters most."""
+    summary = run.summary
+    if run.win_rates:
+        name, (rate, low, high) = run.win_rates[0]
+        return f"{name}: {rate:.0%} ({low:.0%}–{high:.0%})"
+    if summary.get("accuracy") is not None:
+        return f"accuracy {summary['accuracy']:.0%}"
+    if "probes" in summary:
+        return f"{summary['passed']} of {summary['probes']} checks of the behaviour suites passed."
+    if "rank_tasks" in summary:
+        return f"{summary['completions']} completions, {summary['rank_tasks']} to rank."
+    return str(summary.get("note", ""))
+
+
+def about(run: Run) -> str:
+    """Who answers what, in a run that belongs to no round."""
+    speakers = run.project.policies.filter(pk__in=run.config.get("policies", []))
+    names = ", ".join(speakers.order_by("pk").values_list("name", flat=True))
+    if run.kind == Run.Kind.SCORECARD:
+        return f"{names} · {len(run.config['suites'])} behaviour suites"
+    prompts, k = len(run.config.get("prompts", [])), run.config.get("train", {}).get("k", 1)
+    answers = f"{k} answers" if k > 1 else "one answer"
+    return f"{names} · {answers} to each of {prompts} prompts"
+
+
+def snapshot_of(run: Run) -> Any:
+    return getattr(run, "snapshot", None)
+
+
+def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:
+    """`stale`: ids of runs made of data that was withdrawn since."""
+    runs = list(round.runs.all())
+    current = _current(runs)
+    place = current.place_in_queue() if current.state == State.QUEUED else None
+    is_stale = any(run.pk in stale for run in runs)
+    return RoundReport(round, runs, place, is_stale, _seconds_left(current))
+
+
+def _seconds_left(run: Run) -> float | None:
+    if run.state != State.RUNNING or run.taken_at is None:
+        return None
+    pace = Metric.objects.seconds_a_step(run)
+    return None if pace is None else pace * max(run.total_steps - run.step, 0)
+
+
+def _current(runs: list[Run]) -> Run:
+    return next((run for run in runs if run.state != State.SUCCEEDED), runs[-1])
+
+
+def reports_of(project: Project) -> list[RoundReport]:
+    stale = stale_in(project).runs
+    return [report_on(round, stale) for round in Round.objects.of_project(project).with_runs()]
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """What the fixed prompts were answered, at a few steps from the first to the last."""
+
+    run: Run
+    steps: list[int]
+    rows: list[tuple[str, list[Sample | None]]]
+
+
+def samples_of(runs: list[Run]) -> SampleTable | None:
+    """Of the latest run that has any."""
+    for run in reversed(runs):
+        steps = list(run.samples.order_by("step").values_list("step", flat=True).distinct())
+        if steps:
+            return _sample_table(run, _spread(steps, STEPS_SHOWN))
+    return None
+
+
+def _sample_table(run: Run, steps: list[int]) -> SampleTable:
+    texts: dict[str, dict[int, Sample]] = {}
+    for sample in run.samples.filter(step__in=steps).select_related("prompt"):
+        texts.setdefault(sample.prompt.text, {})[sample.step] = sample
+    rows = [(prompt, [answers.get(step) for step in steps]) for prompt, answers in texts.items()]
+    return SampleTable(run, steps, rows)
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    if len(steps) <= count:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)]
+
+
+def log_of(run: Run) -> str:
+    """The end of what the trainer said in its latest attempt."""
+    if run.log_tail or not run.lease_token:
+        return run.log_tail
+    return last_lines(settings.DATA_DIR / run.folder / f"t{run.lease_token}")
+
+
+def policies_of(project: Project) -> list[Policy]:
+    """All there is to say of each, the live one first."""
+    judged = Evaluation.objects.select_related("opponent").order_by("pk")
+    policies = (
+        project.policies.select_related("parent", "training__checkpoint__run__round")
+        .prefetch_related(Prefetch("evaluations", judged))
+        .with_thumbs()
+    )
+    order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
+    ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
+    return sorted(policies, key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk))

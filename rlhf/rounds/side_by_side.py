@@ -1,0 +1,98 @@
+"""Rounds side by side: what was chosen differently, how they ended, and their curves in one
+drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf.models.runs import Round, Run
+from rlhf.rounds.charts import CHARTS, rows_of
+from rlhf.rounds.report import RoundReport, report_on
+
+MOST = 4  # as many as there are colours to tell them apart
+
+
+@dataclass(frozen=True)
+class Difference:
+    name: str
+    values: list[str]
+
+
+def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
+    reports = [report_on(round) for round in rounds]
+    return {
+        "reports": reports,
+        "differences": differences(reports),
+        "figures": figures(reports),
+    }
+
+
+def differences(reports: Sequence[RoundReport]) -> list[Difference]:
+    """Fields that are not the same in all of them, of the stages that all of them have."""
+    kinds = [{run.kind for run in report.runs} for report in reports]
+    common = set.intersection(*kinds) if kinds else set()
+    chosen = [_fields(report, common & set(CHARTS)) for report in reports]
+    names = dict.fromkeys(name for fields in chosen for name in fields)
+    rows = [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in names]
+    return [row for row in rows if len(set(row.values)) > 1]
+
+
+def _fields(report: RoundReport, kinds: set[str]) -> dict[str, str]:
+    fields = {
+        "Base policy": str(report.round.base),
+        "Recipe": report.round.recipe,
+        "Stages": " → ".join(run.get_kind_display() for run in report.runs),
+    }
+    for name, value in report.round.filters.items():
+        if name != "until":  # the moment of the launch
+            fields[f"Labels: {name.replace('_', ' ')}"] = _said(value)
+    for run in report.runs:
+        if run.kind in kinds:
+            for part in ("tune", "train"):
+                for name, value in run.config.get(part, {}).items():
+                    fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _said(value)
+    return fields
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
+    """A drawing for each chart that at least one of them has numbers for, a line a round: of the
+    held-out data where there is some, else of the training."""
+    runs: dict[str, list[tuple[RoundReport, Run]]] = {}
+    for report in reports:
+        for run in report.runs:
+            runs.setdefault(run.kind, []).append((report, run))
+    rows = {run.pk: rows_of(run) for each in runs.values() for _, run in each}
+    drawings = []
+    for kind, charts in CHARTS.items():
+        for chart in charts:
+            series, points = [], []
+            for report, run in runs.get(kind, []):
+                line = next(
+                    (each for each in reversed(chart.series[:2]) if _has(rows[run.pk], each)), None
+                )
+                if line is None:
+                    continue
+                name = f"{run.pk}"
+                series.append({"label": str(report.round), "metric": name, "split": line.split})
+                points += [
+                    {**row, "values": {name: row["values"].get(line.metric)}}
+                    for row in rows[run.pk]
+                    if row["split"] == line.split
+                ]
+            if series:
+                drawing = {"title": chart.title, "unit": chart.unit, "series": series}
+                drawings.append({**drawing, "rows": points})
+    return drawings
+
+
+def _has(rows: list[dict[str, Any]], series: Any) -> bool:
+    return any(
+        row["split"] == series.split and row["values"].get(series.metric) is not None
+        for row in rows
+    )

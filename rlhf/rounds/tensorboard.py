@@ -1,0 +1,98 @@
+"""A run's metrics as event files for TensorBoard, without TensorBoard.
+
+The format is TFRecord frames (length, payload, each with a masked CRC-32C; tensorflow/core/lib/io/
+record_writer.h) of Event messages (tensorflow/core/util/event.proto), of which only wall time,
+step and simple scalar values are written here."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from rlhf.models.metrics import Metric
+from rlhf.models.runs import Round, Run
+
+POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
+MASK = 0xA282EAD8
+MOST_STEPS = 5_000  # of a curve: somebody waits for the file
+
+
+def _table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (POLYNOMIAL if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+TABLE = _table()
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = crc32c(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + MASK) & 0xFFFFFFFF)
+
+
+def frame(payload: bytes) -> bytes:
+    length = struct.pack("<Q", len(payload))
+    return length + _masked_crc(length) + payload + _masked_crc(payload)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def event(time: float, step: int, values: dict[str, float]) -> bytes:
+    """Event {wall_time: 1, step: 2, summary: 5 {value: 1 {tag: 1, simple_value: 2}}}"""
+    summary = b"".join(
+        _bytes_field(1, _bytes_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+        for tag, value in values.items()
+    )
+    return b"\x09" + struct.pack("<d", time) + b"\x10" + _varint(step) + _bytes_field(5, summary)
+
+
+def events_of(metrics: Iterable[Metric]) -> Iterator[bytes]:
+    version = b"\x09" + struct.pack("<d", 0.0) + _bytes_field(3, b"brain.Event:2")
+    yield frame(version)
+    for metric in metrics:
+        values = {name: float(value) for name, value in metric.values.items() if _is_number(value)}
+        if values:
+            yield frame(event(metric.time.timestamp(), metric.step, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def write_zip(round: Round, file: IO[bytes]) -> None:
+    """One folder a run and split, as TensorBoard names its curves by folder."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for run in round.runs.all():
+            for split in _splits(run):
+                name = f"round-{round.number}/{run.kind}/{split}/events.out.tfevents.{run.pk}"
+                with archive.open(name, "w") as entry:
+                    rows = Metric.objects.thinned(run, splits=[split], most=MOST_STEPS)
+                    for piece in events_of(rows.in_split(split).iterator()):
+                        entry.write(piece)
+
+
+def _splits(run: Run) -> list[str]:
+    return list(run.metrics.order_by("split").values_list("split", flat=True).distinct())

@@ -1,0 +1,126 @@
+"""Alarms and guards of a training in words: what rang, at which steps, and what to do about it.
+
+The trainer rings by a figure called `alarm/NAME` (rlhf.learning.watch); a run keeps the first and
+the last step of each. A guard pauses the run, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf.models.runs import Run
+
+PREFIX = "alarm/"
+Steps = dict[str, list[int]]  # of each alarm: the first and the last step at which it rang
+
+# What rang, and what to do.
+MEANING = {
+    "negative_kl": (
+        "KL below zero, five updates running",
+        "The answers were not drawn from the policy that learns. With a vLLM engine, check that it "
+        "serves these weights at this temperature; trust no figure of this run until then.",
+    ),
+    "first_ratio": (
+        "Answers are less or more likely than when they were drawn, before anything was learnt",
+        "Rollout and training disagree about the policy: check engine and precision. If it rings "
+        "at every update, cancel.",
+    ),
+    "explained_variance": (
+        "The critic predicts worse than a constant",
+        "The score will rise slowly. Clone the settings with a higher critic_learning_rate, or "
+        "some updates of critic_warmup.",
+    ),
+    "clip_fraction": (
+        "More than 30 % of the tokens were clipped",
+        "The steps are too large. Clone the settings with a lower learning_rate or fewer "
+        "ppo_epochs.",
+    ),
+    "low_entropy": (
+        "Entropy below a quarter of its start",
+        "The policy says the same again and again: read its samples on this page. Clone the "
+        "settings with a higher beta or a lower learning_rate.",
+    ),
+    "eos_rate": (
+        "20 points fewer answers come to an end than at the start",
+        "They are cut off at max_new_tokens. Clone the settings with a higher missing_eos_penalty, "
+        "or let answers be longer.",
+    ),
+    "length_doubled": (
+        "Answers more than twice as long as at the start",
+        "The reward model may pay for length: read the samples on this page, and look at the win "
+        "rate at equal length before you promote. Clone the settings with a higher beta.",
+    ),
+    "over_optimised": (
+        "The score rises while the held-out reward model's falls",
+        "What is learnt now is the reward model's mistakes. Cancel, or clone the settings with "
+        "fewer updates or a higher beta; promote nothing of this without asking people.",
+    ),
+}
+
+# What to do about a run that a guard has paused.
+GUARDS = {
+    "kl limit": "The policy is too far from where it began. Clone the settings with a higher beta, "
+    "fewer updates or a lower learning_rate; or with a higher kl_limit.",
+    "entropy collapse": "The policy says the same again and again. Clone the settings with a "
+    "higher beta or a lower learning_rate.",
+    "length blowup": "The reward model may pay for length: read the samples below. Clone the "
+    "settings with a higher beta; or with a higher max_length, if long answers are welcome.",
+    "identical outputs": "Different prompts get one answer. Clone the settings with a higher beta "
+    "or a lower learning_rate.",
+    "not finite": "Clone the settings with a lower learning_rate.",
+}
+DISK_FULL = "Make room (Policies, Published models), then resume."
+
+
+@dataclass(frozen=True)
+class Alarm:
+    run: Run
+    what: str
+    advice: str
+    first: int
+    last: int
+
+
+def heard_in(rows: Iterable[dict[str, Any]], before: Steps) -> Steps:
+    """With what rings in these rows of metrics. To hear a row twice changes nothing."""
+    steps = dict(before)
+    for row in rows:
+        for name in row:
+            if name.startswith(PREFIX):
+                first, last = steps.get(name.removeprefix(PREFIX), [row["step"]] * 2)
+                span = [min(first, row["step"]), max(last, row["step"])]
+                steps[name.removeprefix(PREFIX)] = span
+    return steps
+
+
+def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
+    """Of figures with the first and the last step at which a run has them."""
+    return {
+        name.removeprefix(PREFIX): [first, last]
+        for name, first, last in figures
+        if name.startswith(PREFIX)
+    }
+
+
+def advice_on(run: Run) -> str:
+    """What to do about a run that was paused."""
+    return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
+
+
+def meets_its_guard_again(run: Run) -> bool:
+    """Resumed with the settings it has, it would soon be paused once more."""
+    return _paused_by(run) in GUARDS
+
+
+def _paused_by(run: Run) -> str:
+    return run.why_paused.partition(":")[0]
+
+
+def alarms_of(run: Run) -> list[Alarm]:
+    """The earliest first."""
+    found = []
+    for name, (first, last) in run.alarms.items():
+        what, advice = MEANING.get(name, (name.replace("_", " "), ""))
+        found.append(Alarm(run, what, advice, first, last))
+    return sorted(found, key=lambda alarm: alarm.first)
