@@ -45,8 +45,8 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> str:
 def learn(folder: Path, kind: str, size: str, **config: Any) -> list[dict[str, Any]]:
     """One run of the product's trainer in `folder`; the rows of its metrics."""
     from rlhf.learning.__main__ import run
-    from rlhf.learning.config import recipe
-    from rlhf.learning.run_folder import RunFolder
+    from rlhf.learning.contract.config import recipe
+    from rlhf.learning.run.run_folder import RunFolder
 
     folder.mkdir(parents=True)
     settings = recipe(kind, size)

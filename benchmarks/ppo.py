@@ -46,8 +46,7 @@ def main() -> None:
         ]
 
     from accelerate import Accelerator
-
-    from rlhf.learning.ppo import PPOLearner
+    from rlhf.learning.ppo.learner.learner import PPOLearner
 
     work.fit(options.threads)
     updates = options.episodes // options.batch

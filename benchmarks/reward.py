@@ -33,7 +33,7 @@ def main() -> None:
 
     from accelerate import Accelerator
 
-    from rlhf.learning.reward import RewardLearner
+    from rlhf.learning.algorithms.reward import RewardLearner
 
     work.fit(options.threads)
     folder = work.run_folder({

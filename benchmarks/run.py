@@ -79,7 +79,7 @@ def run(*command: str) -> Figures:
 def smol_folder() -> Path:
     place = ROOT / ".data" / "benchmark-smol"
     if not place.exists():
-        command = [sys.executable, "-m", "rlhf.learning.base", "smol", str(place)]
+        command = [sys.executable, "-m", "rlhf.learning.models.base", "smol", str(place)]
         subprocess.run(command, cwd=ROOT, check=True)
     return place
 

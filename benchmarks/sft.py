@@ -30,7 +30,7 @@ def main() -> None:
 
     from accelerate import Accelerator
 
-    from rlhf.learning.sft import SFTLearner
+    from rlhf.learning.algorithms.sft import SFTLearner
 
     work.fit(options.threads)
     folder = work.run_folder({

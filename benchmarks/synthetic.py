@@ -27,7 +27,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rlhf.learning import machine  # noqa: E402
+from rlhf.learning.run import machine  # noqa: E402
 
 machine.prepare()  # as the trainer does
 
@@ -102,7 +102,7 @@ class Workplace:
         return str(path)
 
     def run_folder(self, config: dict[str, Any]) -> Any:
-        from rlhf.learning.run_folder import RunFolder
+        from rlhf.learning.run.run_folder import RunFolder
 
         (self.place / "config.json").write_text(json.dumps(config))
         return RunFolder(self.place, self.place)
@@ -140,7 +140,7 @@ def report(options: argparse.Namespace, **figures: Any) -> None:
 def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
     from transformers import AutoConfig
 
-    from rlhf.learning import folders
+    from rlhf.learning.models import folders
 
     policy, reward = place / "policy", place / "reward"
     policy.mkdir(parents=True)

@@ -83,7 +83,9 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     if not base.exists():
         say(f"making the base model {settings.BASE_MODEL} (once)")
         corpus = ["--corpus", "demo/demonstrations.jsonl"]
-        python("base model", "-m", "rlhf.learning.base", settings.BASE_MODEL, str(base), *corpus)
+        python(
+            "base model", "-m", "rlhf.learning.models.base", settings.BASE_MODEL, str(base), *corpus
+        )
     links = python("demo project", "manage.py", "seed_demo", "--links")
 
     # 3. The processes of the Procfile.

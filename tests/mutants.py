@@ -1,6 +1,6 @@
 """Break the formulas on purpose, one small change at a time, and count what the tests notice.
 
-    make mutants [ARGS="losses.gae"]        a few minutes
+    make mutants [ARGS="models.losses.gae"]        a few minutes
 
 A mutant is one function with one operator, comparison, number or name changed. It takes the
 original's place in the running process, so that the tests need no new start.
@@ -23,26 +23,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
-    "losses": (
+    "models.losses": (
         *("pairwise_loss", "thumb_losses", "kl_k1", "kl_k3", "token_rewards", "gae"),
         *("policy_loss", "value_loss", "adapted_beta", "token_logprobs", "_logprobs"),
         *("greedy_hits", "_TargetLogprobs.forward", "_TargetLogprobs.backward"),
     ),
-    "rankings": ("element_loss",),
-    "networks": ("positions", "last_valid", "collate"),
-    "rollout_figures": ("whiten",),
-    "evaluate": (
+    "algorithms.preference": ("element_loss",),
+    "models.networks": ("positions", "last_valid", "collate"),
+    "ppo.figures": ("whiten",),
+    "contract.figures": (
         *("clustered_mean", "correct", "correlation", "calibration_error"),
         *("reliability_diagram", "_sigmoid", "_softplus"),
     ),
 }
 TESTS = {
-    "evaluate": ("test_evaluate.py",),
-    "networks": (
+    "contract.figures": ("test_evaluate.py",),
+    "models.networks": (
         "test_trl_agreement.py",
         "test_networks.py::test_positions_count_real_tokens_whatever_the_padding",
     ),
-    "rankings": ("test_losses.py",),
+    "algorithms.preference": ("test_losses.py",),
 }
 SWAPPED = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,

@@ -85,20 +85,10 @@ def test_learning_knows_only_the_learning_libraries_and_itself(name):
     assert all(i == "rlhf.learning" or i.startswith("rlhf.learning.") for i in ours), ours
 
 
-# All that the rest of rlhf may import of it, and what that imports beside the standard library.
-WITHOUT_TORCH: dict[str, set[str]] = {
-    "bootstrap": {"numpy"},
-    "config": set(),
-    "hyperparameters": set(),
-    "records": set(),
-    "manifest": set(),
-}
-
-
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_what_others_import_of_learning_imports_hardly_more_than_the_standard_library(name):
-    ours = {i for i in imports_of(f"rlhf.learning.{name}") if not i.startswith("rlhf.learning")}
-    assert not outside(ours, *WITHOUT_TORCH[name])
+@pytest.mark.parametrize("name", below("rlhf.learning.contract"))
+def test_the_contract_of_learning_imports_hardly_more_than_the_standard_library(name):
+    ours = {i for i in imports_of(name) if not i.startswith("rlhf.learning.contract")}
+    assert not outside(ours, "numpy"), ours
 
 
 @pytest.mark.parametrize("name", below("annotate"))
@@ -132,8 +122,8 @@ def test_only_the_bell_touches_redis(name):
 def test_only_learning_imports_torch(name):
     roots = {i.split(".")[0] for i in imports_of(name)}
     assert not roots & {"torch", "transformers", "trl", "peft", "accelerate", "safetensors"}
-    ours = {i for i in imports_of(name) if i.startswith("rlhf.learning.")}
-    assert ours <= {f"rlhf.learning.{each}" for each in WITHOUT_TORCH}, ours
+    learning = {i for i in imports_of(name) if i.startswith("rlhf.learning")}
+    assert learning <= set(below("rlhf.learning.contract")), learning
 
 
 @pytest.mark.parametrize("name", MODULES)

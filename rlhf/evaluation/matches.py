@@ -18,7 +18,7 @@ from django.db.models.functions import Length
 from annotate.models import Completion, Placement, Project
 from rlhf.data.selection import HELD_OUT, all_rankings
 from rlhf.evaluation.win_rate import LOSS, TIE, WIN, Result, compare
-from rlhf.learning.bootstrap import interval
+from rlhf.learning.contract.bootstrap import interval
 
 RESAMPLES = 400
 FEWEST = 5  # prompts behind a figure; fewer say nothing

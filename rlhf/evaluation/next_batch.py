@@ -14,7 +14,7 @@ from annotate.models import Completion, Policy, User
 from rlhf.data.checks import Finding
 from rlhf.data.preflight import NotReady
 from rlhf.data.selection import TRAIN, prompts
-from rlhf.learning.config import recipe as recipe_of
+from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.outcomes import RewardModel, TrainedPolicy
 from rlhf.models.runs import Round, Run
 

@@ -17,7 +17,7 @@ from django.db import transaction
 from annotate.labelling.queue import open_rank_tasks
 from annotate.models import Completion, Policy
 from rlhf.data.selection import HELD_OUT, prompts
-from rlhf.learning.bootstrap import interval
+from rlhf.learning.contract.bootstrap import interval
 from rlhf.models.outcomes import Evaluation
 from rlhf.models.runs import Run, lock_project
 

@@ -26,12 +26,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from . import machine
-from .hyperparameters import ConfigError
-from .run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.run import machine
+from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
 
 if TYPE_CHECKING:
-    from .training import Learner
+    from rlhf.learning.run.training import Learner
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
@@ -119,10 +119,10 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    from .provenance import write_provenance
-    from .sample import sample
-    from .training import train
-    from .vocabulary import check_vocabularies
+    from rlhf.learning.generation.sample import sample
+    from rlhf.learning.run.provenance import write_provenance
+    from rlhf.learning.run.training import train
+    from rlhf.learning.run.vocabulary import check_vocabularies
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -146,7 +146,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
 def _learner(kind: str) -> type[Learner]:
     """The algorithm, imported alone: each brings libraries that take seconds."""
     names = {"pretrain": "Pretrain", "reward": "Reward"}
-    module = import_module(f".{kind}", __package__)
+    module = import_module(".ppo.learner" if kind == "ppo" else f".algorithms.{kind}", __package__)
     learner: type[Learner] = getattr(module, f"{names.get(kind, kind.upper())}Learner")
     return learner
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from annotate.chat.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
-from rlhf.learning.manifest import Corrupt
+from rlhf.learning.contract.manifest import Corrupt
 from rlhf.models.outcomes import Checkpoint, Promotion
 from rlhf.models.runs import lock_project
 from rlhf.registry.gate import Refused, conditions

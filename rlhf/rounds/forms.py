@@ -14,8 +14,8 @@ from django.utils.timezone import localtime
 
 from annotate.models import Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.learning.config import recipe
-from rlhf.learning.hyperparameters import TRAIN, Tune
+from rlhf.learning.contract.config import recipe
+from rlhf.learning.contract.hyperparameters import TRAIN, Tune
 from rlhf.models.probes import BUILT_IN
 from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits, Suite

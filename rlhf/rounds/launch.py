@@ -16,9 +16,9 @@ from rlhf.data.checks import Finding
 from rlhf.data.preflight import NotReady, check_base, preflight
 from rlhf.data.selection import EVERYTHING, Filters, held_out_prompts
 from rlhf.data.staleness import stale_in
-from rlhf.learning.config import from_dict
-from rlhf.learning.config import recipe as recipe_of
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract.config import from_dict
+from rlhf.learning.contract.config import recipe as recipe_of
+from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round, Run, lock_project
 from rlhf.stages.order import DEFAULT_STAGES, POLICY_MAKERS, in_order
 

@@ -1,7 +1,7 @@
 """Alarms and guards of a training in words: what rang, at which steps, and what to do about it.
 
-The trainer rings by a figure called `alarm/NAME` (rlhf.learning.watch); a run keeps the first and
-the last step of each. A guard pauses the run, by name."""
+The trainer rings by a figure called `alarm/NAME` (rlhf.learning.ppo.monitor); a run keeps the first
+and the last step of each. A guard pauses the run, by name."""
 
 from __future__ import annotations
 

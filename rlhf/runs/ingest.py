@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
-from rlhf.learning.manifest import Corrupt, sha256, verify
+from rlhf.learning.contract.manifest import Corrupt, sha256, verify
 from rlhf.models.leases import Lease
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import Checkpoint

@@ -25,7 +25,7 @@ from rlhf.data.snapshot import data_config, freeze, prompt_row, write
 from rlhf.evaluation.next_batch import launch_next_batch, open_next_batch
 from rlhf.evaluation.scorecard import grade, launch_scorecard, questions_of
 from rlhf.evaluation.win_rate import ask_people, judge
-from rlhf.learning.manifest import Corrupt, sha256
+from rlhf.learning.contract.manifest import Corrupt, sha256
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import Checkpoint, RewardModel, TrainedPolicy
 from rlhf.models.runs import Round, Run

@@ -17,7 +17,7 @@ from rlhf.access import round_for
 from rlhf.data.preflight import NotReady, preflight
 from rlhf.data.staleness import stale_in
 from rlhf.evaluation.judgements import people_on
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.charts import CHARTS, figures_of
 from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields

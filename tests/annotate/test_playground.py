@@ -6,9 +6,9 @@ import pytest
 
 from annotate.models import Completion, Grid, Policy, Task
 from annotate.playground.grids import Column
-from rlhf.learning.config import SampledPolicy
-from rlhf.learning.records import Prompt as LearningPrompt
-from rlhf.learning.sample import template
+from rlhf.learning.contract.config import SampledPolicy
+from rlhf.learning.contract.records import Prompt as LearningPrompt
+from rlhf.learning.generation.sample import template
 
 HOME = "/p/cooking/playground/"
 

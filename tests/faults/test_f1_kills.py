@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.learning import checkpoint, training
-from rlhf.learning.checkpoint import checkpoints
-from rlhf.learning.run_folder import DONE, STOPPED, RunFolder
+from rlhf.learning.run import checkpoint, training
+from rlhf.learning.run.checkpoint import checkpoints
+from rlhf.learning.run.run_folder import DONE, STOPPED, RunFolder
 from tests.faults.conftest import IS_LONG, sized
 from tests.learning.conftest import ROOT, data_dir, learn, make_run, read_rows
 from tests.learning.test_runs import AfterCalls, assert_same

@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Policy
-from rlhf.learning.manifest import sha256
+from rlhf.learning.contract.manifest import sha256
 from rlhf.models import Round, Run
 from rlhf.rounds.launch import cancel_round, launch_round
 from tests.faults.conftest import sized

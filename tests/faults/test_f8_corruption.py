@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from rlhf.learning.manifest import Corrupt, sha256, write_manifest
+from rlhf.learning.contract.manifest import Corrupt, sha256, write_manifest
 from rlhf.models import Checkpoint
 from rlhf.models.leases import claim
 from rlhf.runs.ingest import ensure_whole, last_checkpoint

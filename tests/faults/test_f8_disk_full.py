@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.learning import checkpoint, manifest
-from rlhf.learning.run_folder import DONE, PAUSED, STOPPED
+from rlhf.learning.contract import manifest
+from rlhf.learning.run import checkpoint
+from rlhf.learning.run.run_folder import DONE, PAUSED, STOPPED
 from tests.faults.conftest import sized
 from tests.learning.conftest import data_dir, learn, make_run, one_thread
 from tests.learning.test_runs import AfterCalls, assert_same

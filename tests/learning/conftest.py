@@ -14,9 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
-from rlhf.learning import base, folders, networks
 from rlhf.learning.__main__ import run
-from rlhf.learning.run_folder import RunFolder
+from rlhf.learning.models import base, folders, networks
+from rlhf.learning.run.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 FRUIT = ("apple", "pear", "plum", "fig", "grape", "lemon", "melon", "cherry")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from rlhf.learning import attention
-from rlhf.learning.folders import publish_policy, renderer
-from rlhf.learning.networks import Batch
+from rlhf.learning.models import attention
+from rlhf.learning.models.folders import publish_policy, renderer
+from rlhf.learning.models.networks import Batch
 
 
 class Module(torch.nn.Module):

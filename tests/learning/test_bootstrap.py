@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rlhf.learning import bootstrap
-from rlhf.learning.bootstrap import draws, interval
+from rlhf.learning.contract import bootstrap
+from rlhf.learning.contract.bootstrap import draws, interval
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_theory_says():

@@ -1,8 +1,8 @@
 """The model card says what a reader must know, and the same for equal runs."""
 
-from rlhf.learning.card import MADE, model_card
-from rlhf.learning.config import KINDS, from_dict
-from rlhf.learning.run_folder import DONE
+from rlhf.learning.contract.config import KINDS, from_dict
+from rlhf.learning.run.card import MADE, model_card
+from rlhf.learning.run.run_folder import DONE
 from tests.learning.conftest import learn, read_rows
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from rlhf.learning import config, hyperparameters
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract import config, hyperparameters
+from rlhf.learning.contract.hyperparameters import ConfigError
 
 MINIMAL = {
     "pretrain": {"models": {"policy": "m"}},

@@ -7,9 +7,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen2Config
 from transformers import LlamaForCausalLM as Llama
 from transformers import Qwen2ForCausalLM as Qwen2
 
-from rlhf.learning import adapters
-from rlhf.learning.decoding import THIN, Decoder, LlamaDecoder, decoder, product
-from rlhf.learning.hyperparameters import Tune
+from rlhf.learning.contract.hyperparameters import Tune
+from rlhf.learning.generation.decoding import THIN, Decoder, LlamaDecoder, decoder, product
+from rlhf.learning.models import adapters
 
 SMALL = {
     "vocab_size": 50,

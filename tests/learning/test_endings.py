@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlhf.learning.__main__ import run
-from rlhf.learning.run_folder import FAILED, RunFolder
+from rlhf.learning.run.run_folder import FAILED, RunFolder
 from tests.learning.conftest import learn
 
 OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")

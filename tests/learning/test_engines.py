@@ -7,13 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from accelerate import Accelerator
+from rlhf.learning.ppo.learner.learner import PPOLearner
 
-from rlhf.learning import config, engines, folders, hyperparameters
-from rlhf.learning.engines import EngineError
-from rlhf.learning.hyperparameters import ConfigError
-from rlhf.learning.ppo import PPOLearner
-from rlhf.learning.run_folder import RunFolder
-from rlhf.learning.sampling import generate, uniforms
+from rlhf.learning.contract import config, hyperparameters
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.generation import engines
+from rlhf.learning.generation.engines import EngineError
+from rlhf.learning.generation.sampling import generate, uniforms
+from rlhf.learning.models import folders
+from rlhf.learning.run.run_folder import RunFolder
 
 
 class FakeVLLM:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlhf.learning import adapters, checkpoint, folders, manifest
-from rlhf.learning.hyperparameters import Tune
-from rlhf.learning.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
-from rlhf.learning.sft import SFTLearner
+from rlhf.learning.algorithms.sft import SFTLearner
+from rlhf.learning.contract import manifest
+from rlhf.learning.contract.hyperparameters import Tune
+from rlhf.learning.models import adapters, folders
+from rlhf.learning.run import checkpoint
+from rlhf.learning.run.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
 from tests.learning.conftest import learn, read_rows
 from tests.learning.test_processes import learn_in_two
 from tests.learning.test_runs import AfterCalls, assert_same, numbers

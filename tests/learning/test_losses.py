@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf.learning import losses
-from rlhf.learning.rankings import element_loss
-from rlhf.learning.records import Prompt, Ranking, aggregate
+from rlhf.learning.algorithms.preference import element_loss
+from rlhf.learning.contract.records import Prompt, Ranking, aggregate
+from rlhf.learning.models import losses
 
 PROMPT = Prompt("p", ({"role": "user", "content": "hi"},))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlhf.learning import machine
+from rlhf.learning.run import machine
 
 BIG = machine.TOY_BYTES
 

@@ -9,11 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
-from rlhf.learning import checkpoint, ppo_losses
 from rlhf.learning.__main__ import _learner
-from rlhf.learning.hyperparameters import Optimisation
-from rlhf.learning.optimiser import Optimiser
-from rlhf.learning.run_folder import DONE, PAUSED, RunFolder
+from rlhf.learning.contract.hyperparameters import Optimisation
+from rlhf.learning.ppo import minibatch
+from rlhf.learning.run import checkpoint
+from rlhf.learning.run.optimiser import Optimiser
+from rlhf.learning.run.run_folder import DONE, PAUSED, RunFolder
 from tests.learning.conftest import learn, read_rows
 
 
@@ -85,14 +86,14 @@ def test_several_processes_leave_the_network_its_precision():
 
 
 def test_one_loss_that_is_no_number_skips_its_step_alone(make_run, data_dir, monkeypatch):
-    real, calls = ppo_losses.policy_loss, []
+    real, calls = minibatch.policy_loss, []
 
     def broken(*arguments):
         surrogate, ratio_N, clipped_N = real(*arguments)
         calls.append(1)
         return surrogate * (math.nan if len(calls) == 2 else 1.0), ratio_N, clipped_N
 
-    monkeypatch.setattr(ppo_losses, "policy_loss", broken)
+    monkeypatch.setattr(minibatch, "policy_loss", broken)
     folder = make_run("ppo", train={"minibatches": 1, "ppo_epochs": 1})
     assert learn(folder, data_dir) == DONE
     rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "train"]
@@ -103,7 +104,7 @@ def test_one_loss_that_is_no_number_skips_its_step_alone(make_run, data_dir, mon
 
 
 def test_what_is_no_number_any_more_leaves_no_checkpoint(make_run, data_dir, monkeypatch):
-    from rlhf.learning.scoring import RewardModel
+    from rlhf.learning.models.scoring import RewardModel
 
     real, calls = RewardModel.score, []
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from rlhf.learning.ppo.learner.figures import distinct, whiten
+from rlhf.learning.ppo.learner.learner import PPOLearner
 
-from rlhf.learning import checkpoint, scoring
-from rlhf.learning.hyperparameters import ConfigError
-from rlhf.learning.networks import collate
-from rlhf.learning.ppo import PPOLearner
-from rlhf.learning.rollout_figures import distinct, whiten
-from rlhf.learning.run_folder import RunFolder
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.models import scoring
+from rlhf.learning.models.networks import collate
+from rlhf.learning.run import checkpoint
+from rlhf.learning.run.run_folder import RunFolder
 from tests.learning.conftest import learn, read_rows
 
 
@@ -232,7 +233,7 @@ def test_the_sft_anchor_joins_every_step(make_learner):
 
 def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypatch):
     """A labeler who likes the letter e gets more of it on the prompts, in seconds."""
-    from rlhf.learning.scoring import RewardModel
+    from rlhf.learning.models.scoring import RewardModel
 
     def likes_e(self, prompts, texts, finished, normalise=False):
         return torch.tensor([text.count("e") / max(len(text), 1) * 10 for text in texts])

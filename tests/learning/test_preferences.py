@@ -7,13 +7,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning import folders, losses
-from rlhf.learning.dpo import DPOLearner
-from rlhf.learning.hyperparameters import KTO
-from rlhf.learning.kto import KTOLearner, balanced, mismatched
-from rlhf.learning.render import Encoded
-from rlhf.learning.reward import RewardLearner
-from rlhf.learning.run_folder import RunFolder
+from rlhf.learning.algorithms.dpo import DPOLearner
+from rlhf.learning.algorithms.kto import KTOLearner, balanced, mismatched
+from rlhf.learning.algorithms.reward import RewardLearner
+from rlhf.learning.contract.hyperparameters import KTO
+from rlhf.learning.models import folders, losses
+from rlhf.learning.models.render import Encoded
+from rlhf.learning.run.run_folder import RunFolder
 from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
 
 ANSWERS = ("sweet", "round and red", "no no", "the best of all")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rlhf.learning import networks
-from rlhf.learning.pretrain import collate_packed, cut, pack
-from rlhf.learning.render import Encoded, Packed
+from rlhf.learning.algorithms.pretrain import collate_packed, cut, pack
+from rlhf.learning.models import networks
+from rlhf.learning.models.render import Encoded, Packed
 from tests.learning.conftest import learn, read_rows, write_rows
 
 TEXTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]

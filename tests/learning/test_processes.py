@@ -10,8 +10,8 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from rlhf.learning import checkpoint, sharding
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.run import checkpoint, sharding
 from tests.learning.conftest import ROOT, learn, read_rows
 from tests.learning.test_runs import KINDS, assert_same
 

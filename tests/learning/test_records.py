@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from rlhf.learning import evaluate, records
-from rlhf.learning.optimiser import rate_share
-from rlhf.learning.rankings import hold_out
-from rlhf.learning.records import DataError
-from rlhf.learning.training import by_length, endless, epoch_batches
+from rlhf.learning.algorithms.preference import hold_out
+from rlhf.learning.contract import figures
+from rlhf.learning.contract import records
+from rlhf.learning.contract.records import DataError
+from rlhf.learning.run.optimiser import rate_share
+from rlhf.learning.run.training import by_length, endless, epoch_batches
 
 PROMPT = [{"role": "user", "content": "hi"}]
 
@@ -60,8 +61,8 @@ def test_prompts_are_held_out_whole():
 
 def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
     values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
-    alone = evaluate.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
-    together = evaluate.clustered_mean(
+    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
+    together = figures.clustered_mean(
         values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000
     )
     assert alone.value == together.value == 0.5
@@ -70,8 +71,8 @@ def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
 
 def test_a_model_that_means_its_probabilities_has_no_calibration_error():
     sure = [0.8] * 80 + [0.2] * 20  # says 80 %, and is right in 80 of 100
-    assert evaluate.calibration_error(sure, [1.0] * 100) == pytest.approx(0)
-    assert evaluate.calibration_error([0.99] * 50 + [0.01] * 50, [1.0] * 100) > 0.4
+    assert figures.calibration_error(sure, [1.0] * 100) == pytest.approx(0)
+    assert figures.calibration_error([0.99] * 50 + [0.01] * 50, [1.0] * 100) > 0.4
 
 
 def test_an_epoch_shows_every_row_once_in_batches_of_like_length():
@@ -200,21 +201,21 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
         ranking((2, 1), "bob", ("one", "two"), prompt="y", policies=("p", "p")),
     ]
     judged = records.aggregate(rankings)
-    figures = evaluate.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
-    assert figures["reward/human_agreement"] == 0.5  # two votes of four have a second like them
-    assert figures["reward/accuracy/unanimous"] == 1.0
-    assert figures["reward/accuracy/disputed"] == 0.5
-    assert figures["reward/accuracy/labeler/alice"] == 1.0
-    assert figures["reward/accuracy/labeler/bob"] == figures["reward/accuracy/unseen_labelers"]
-    assert figures["reward/accuracy/cross_policy"] == 1.0
-    assert figures["reward/accuracy/same_policy"] == 0.5
-    plain = evaluate.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
+    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
+    assert found["reward/human_agreement"] == 0.5  # two votes of four have a second like them
+    assert found["reward/accuracy/unanimous"] == 1.0
+    assert found["reward/accuracy/disputed"] == 0.5
+    assert found["reward/accuracy/labeler/alice"] == 1.0
+    assert found["reward/accuracy/labeler/bob"] == found["reward/accuracy/unseen_labelers"]
+    assert found["reward/accuracy/cross_policy"] == 1.0
+    assert found["reward/accuracy/same_policy"] == 0.5
+    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
     assert plain["reward/ceiling"] == plain["reward/accuracy"] == 0.75
     assert plain["reward/margin"] == 0.5
 
 
 def test_the_diagram_says_how_often_what_was_said_came_true():
     said = [0.8] * 3 + [0.2] + [0.55]
-    (low, high) = evaluate.reliability_diagram(said, [1.0] * 5)
+    (low, high) = figures.reliability_diagram(said, [1.0] * 5)
     assert low == pytest.approx((0.6, 0.55, 1.0, 1.0))
     assert high == pytest.approx((0.9, 0.8, 0.75, 4.0))

@@ -6,10 +6,10 @@ import os
 import pytest
 import torch
 
-from rlhf.learning import networks
-from rlhf.learning.networks import collate
-from rlhf.learning.render import Encoded
-from rlhf.learning.resting import Resting
+from rlhf.learning.models import networks
+from rlhf.learning.models.networks import collate
+from rlhf.learning.models.offload import Resting
+from rlhf.learning.models.render import Encoded
 
 BATCH = collate([Encoded([5, 6, 7], [8, 9], True)], pad=0)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning import folders, networks
-from rlhf.learning.hyperparameters import ConfigError
-from rlhf.learning.records import Prompt
-from rlhf.learning.reward import RewardLearner, draws
-from rlhf.learning.run_folder import FAILED, RunFolder
-from rlhf.learning.scoring import RewardModel
+from rlhf.learning.algorithms.reward import RewardLearner, draws
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.records import Prompt
+from rlhf.learning.models import folders, networks
+from rlhf.learning.models.scoring import RewardModel
+from rlhf.learning.run.run_folder import FAILED, RunFolder
 from tests.learning.conftest import asking, learn, read_rows
 
 

@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from rlhf.learning import checkpoint, folders, manifest
-from rlhf.learning.hyperparameters import Optimisation
-from rlhf.learning.optimiser import Optimiser
-from rlhf.learning.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
+from rlhf.learning.contract import manifest
+from rlhf.learning.contract.hyperparameters import Optimisation
+from rlhf.learning.models import folders
+from rlhf.learning.run import checkpoint
+from rlhf.learning.run.optimiser import Optimiser
+from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
 KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
@@ -274,7 +276,7 @@ def test_out_of_memory_is_told_by_name(make_run, data_dir, monkeypatch):
     def too_much(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
 
-    monkeypatch.setattr("rlhf.learning.optimiser.Optimiser.step", too_much)
+    monkeypatch.setattr("rlhf.learning.run.optimiser.Optimiser.step", too_much)
     folder = make_run("sft")
     assert learn(folder, data_dir) == FAILED
     assert json.loads((folder / "outcome.json").read_text())["reason"] == "out_of_memory"

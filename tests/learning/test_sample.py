@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rlhf.learning import sample
-from rlhf.learning.hyperparameters import Sample
-from rlhf.learning.run_folder import DONE, STOPPED
+from rlhf.learning.contract.hyperparameters import Sample
+from rlhf.learning.generation import sample
+from rlhf.learning.run.run_folder import DONE, STOPPED
 from tests.learning.conftest import asking, learn, read_rows
 from tests.learning.test_runs import AfterCalls, numbers
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from rlhf.learning import folders
-from rlhf.learning.run_folder import DONE, FAILED
+from rlhf.learning.models import folders
+from rlhf.learning.run.run_folder import DONE, FAILED
 from tests.learning.conftest import learn, make_base, write_rows
 
 

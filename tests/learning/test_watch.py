@@ -1,10 +1,10 @@
 """Every alarm rings for its own reason, and for no other."""
 
 import pytest
+from rlhf.learning.ppo.learner.monitor import Watch
 
-from rlhf.learning.hyperparameters import PPO
-from rlhf.learning.run_folder import Paused
-from rlhf.learning.watch import Watch
+from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.run.run_folder import Paused
 
 WELL = {
     "objective/kl": 1.0,

@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from rlhf.learning.evaluate import clustered_mean, correct
+from rlhf.learning.contract.figures import clustered_mean, correct
 from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
 
 

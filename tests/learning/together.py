@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 from rlhf.learning.__main__ import Stop, run
-from rlhf.learning.run_folder import DONE, RunFolder
+from rlhf.learning.run.run_folder import DONE, RunFolder
 
 if __name__ == "__main__":
     data_dir = Path(sys.argv[1])

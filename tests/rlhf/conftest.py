@@ -27,7 +27,7 @@ from annotate.models import (
     User,
 )
 from feedback_site import bell
-from rlhf.learning.manifest import sha256, write_manifest
+from rlhf.learning.contract.manifest import sha256, write_manifest
 from rlhf.models import Checkpoint, Evaluation, Round, Run, TrainedPolicy
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round

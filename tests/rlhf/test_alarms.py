@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 from django.utils.html import escape
 
-from rlhf.learning.hyperparameters import PPO
-from rlhf.learning.run_folder import Paused
-from rlhf.learning.watch import Watch
+from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.ppo.monitor import Watch
+from rlhf.learning.run.run_folder import Paused
 from rlhf.models import Checkpoint, Run
 from rlhf.models.leases import claim
 from rlhf.runs.alarms import MEANING, alarms_of, heard_in

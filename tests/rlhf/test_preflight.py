@@ -12,7 +12,7 @@ from rlhf.data import resources as footprint
 from rlhf.data.counts import count
 from rlhf.data.preflight import NotReady, preflight
 from rlhf.data.resources import GB
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models import Round, Run
 from rlhf.rounds.launch import launch_round, launch_sampling, stage_configs
 from rlhf.stages.order import DEFAULT_STAGES

@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Completion, Feedback, Policy
-from rlhf.learning import sample
-from rlhf.learning.run_folder import DONE, STOPPED
+from rlhf.learning.generation import sample
+from rlhf.learning.run.run_folder import DONE, STOPPED
 from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round, launch_sampling

@@ -32,7 +32,7 @@ class Command(BaseCommand):
         if not base_folder(model).is_dir():
             raise CommandError(
                 f"There is no base model in {base_folder(model)}. Make it: "
-                f"python -m rlhf.learning.base {model} {base_folder(model)} "
+                f"python -m rlhf.learning.models.base {model} {base_folder(model)} "
                 "--corpus demo/demonstrations.jsonl"
             )
         if folder and not (folder / "demonstrations.jsonl").is_file():

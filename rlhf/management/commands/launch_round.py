@@ -10,7 +10,7 @@ from rlhf.command_line import policy_named, wait_for
 from rlhf.data.checks import Finding
 from rlhf.data.preflight import NotReady, preflight
 from rlhf.data.selection import EVERYTHING
-from rlhf.learning.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.launch import SIZES, launch_round, settings_of, stage_configs
 from rlhf.rounds.plan import plan_round

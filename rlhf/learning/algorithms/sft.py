@@ -1,0 +1,199 @@
+"""Supervised fine-tuning (InstructGPT step 1): the loss is on the completion and its EOS alone.
+
+`data.train` and `data.test` are demonstrations. Every token of a global batch weighs the same,
+whatever micro-batch or process it fell to, and the LM head runs on completion tokens only.
+Supplemental pre-training is the same with other rows (see pretrain.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rlhf.learning.contract.hyperparameters import SFT, OnText
+from rlhf.learning.contract.records import Prompt, read_demonstrations
+from rlhf.learning.generation.fixed_prompts import FixedPrompts
+from rlhf.learning.models.adapters import choose_weights
+from rlhf.learning.models.folders import load_policy, publish_policy, renderer
+from rlhf.learning.models.losses import greedy_hits
+from rlhf.learning.models.networks import Batch, collate, output_head
+from rlhf.learning.models.render import Encoded, Packed, cut_share
+from rlhf.learning.run.optimiser import Optimiser
+from rlhf.learning.run.run_folder import RunFolder
+from rlhf.learning.run.training import Learner, by_length, epoch_batches
+
+Row = Encoded | Packed
+
+
+class LanguageLearner(Learner):
+    """Learns to predict the kept tokens of its rows. Subclasses say what a row is."""
+
+    rows: Sequence[Row]
+    test_rows: Sequence[Row]
+    prompts: Sequence[Prompt] = ()
+
+    def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
+        super().__init__(folder, accelerator)
+        assert isinstance(self.config.train, OnText)
+        self.rules = rules = self.config.train
+        base = folder.resolve(self.config.models.policy)
+        self.render = renderer(base)
+        self.read()
+        torch.manual_seed(self.seed)
+        self.policy = load_policy(base, self.device, self.config.tune)
+        self.wrapper = choose_weights(self.policy.lm, self.config.tune)
+        self.shown = None
+        if self.prompts:
+            self.shown = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
+        self.steps_per_epoch = math.ceil(len(self.rows) / rules.batch_size)
+        self.total_steps = rules.epochs * self.steps_per_epoch
+        self.optimiser = Optimiser(accelerator, self.policy, [("", rules.learning_rate)], rules)
+        self._plan: tuple[int, list[list[int]]] = (-1, [])
+
+    @abstractmethod
+    def read(self) -> None:
+        """Set rows, test_rows and prompts."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Any]) -> Batch: ...
+
+    def figures(self) -> dict[str, float]:
+        """What every training row says of the data."""
+        return {}
+
+    def _batch(self, step: int) -> list[Row]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._plan[0] != epoch:
+            lengths = [len(row.ids) for row in self.rows]
+            self._plan = epoch, epoch_batches(lengths, self.rules.batch_size, self.seed, epoch)
+        return [self.rows[i] for i in self._plan[1][place]]
+
+    def update(self, step: int) -> dict[str, float]:
+        started = time.perf_counter()
+        batch = self._batch(step)
+        tokens = sum(row.targets for row in batch)
+        sums: list[float] = []
+        mine = self.share(batch)
+        losses = [
+            partial(self._loss, rows, tokens, sums)
+            for rows in by_length(mine, lambda row: len(row.ids), self.rules.micro_batch_size)
+        ]
+        [norm] = self.optimiser.step(
+            [losses], lambda: self.optimiser.module(self.collate(batch[:1]), entropy=False)
+        )
+        loss = self.total(sum(sums))[0]
+        seconds = time.perf_counter() - started
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 50.0)),
+            "gradient/norm": norm,
+            "epoch": (step + 1) / self.steps_per_epoch,
+            "data/tokens": tokens,
+            **self.figures(),
+            "speed/tokens_per_s": sum(len(row.ids) for row in batch) / seconds,
+        }
+
+    def _loss(self, rows: list[Row], tokens: int, sums: list[float]) -> Tensor:
+        with self.accelerator.autocast():
+            logprobs_N, _, _ = self.optimiser.module(self.collate(rows), entropy=False)
+        loss: Tensor = -logprobs_N.sum() / tokens
+        sums.append(float(loss.detach()))
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> None:
+        if self.test_rows:
+            loss, hits = 0.0, 0
+            for rows in by_length(
+                self.share(self.test_rows), lambda row: len(row.ids), self.rules.micro_batch_size
+            ):
+                batch = self.collate(rows)
+                logprobs_N, _, hidden_NH = self.policy(batch, entropy=False)
+                loss -= float(logprobs_N.sum())
+                targets_N = batch.ids_BL[batch.keep_BL]
+                hits += greedy_hits(hidden_NH, output_head(self.policy.lm), targets_N)
+            tokens = sum(row.targets for row in self.test_rows)
+            loss, right = self.total(loss, hits)
+            mean = loss / tokens
+            self.folder.metrics(
+                step,
+                "test",
+                {
+                    "loss": mean,
+                    "perplexity": math.exp(min(mean, 50.0)),
+                    "token_accuracy": right / tokens,
+                    "data/tokens": tokens,
+                },
+            )
+        if self.shown:
+            self.shown.show(step)
+
+    @abstractmethod
+    def summary(self) -> tuple[str, dict[str, Any]]:
+        """(title of the model card, what the outcome says)."""
+
+    def finish(self, step: int) -> dict[str, Any]:
+        title, more = self.summary()
+        self.folder.publish(partial(self.write, title))
+        return {"steps": step, **more}
+
+    def write(self, title: str, place: Path, *, learns_on: bool = False) -> None:
+        card = self.folder.card(title)
+        publish_policy(self.policy, self.wrapper, self.render, place, card, learns_on=learns_on)
+
+
+class SFTLearner(LanguageLearner):
+    rules: SFT
+    rows: list[Encoded]
+
+    def read(self) -> None:
+        demonstrations = read_demonstrations(self.folder.data("train"))
+        held_out = read_demonstrations(self.folder.data("test")) if self.config.data.test else []
+        room = self.rules.max_completion_tokens
+        self.rows, self.test_rows = (
+            [self.render.encode(each.prompt, each.text, room) for each in some]
+            for some in (demonstrations, held_out)
+        )
+        self.prompts = [each.prompt for each in held_out or demonstrations]
+
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        return collate(rows, self.render.pad, self.device)
+
+    def figures(self) -> dict[str, float]:
+        assert isinstance(self.config.train, SFT)
+        return {"data/truncated": cut_share(self.rows, self.config.train.max_completion_tokens)}
+
+    def kept(self, step: int) -> str:
+        """InstructGPT (3.5) chose among its epochs by reward-model score: the held-out loss was
+        least after one, and more of them pleased people better. The last one is the final model."""
+        epoch, inside = divmod(step, self.steps_per_epoch)
+        is_kept = self.rules.keep_epochs and not inside and 0 < epoch < self.rules.epochs
+        return f"epochs/{epoch}" if is_kept else ""
+
+    def keep(self, step: int) -> None:
+        title, _ = self.summary()
+        epoch = step // self.steps_per_epoch
+        title = f"{title}, after epoch {epoch} of {self.rules.epochs}"
+        self.folder.publish(partial(self.write, title, learns_on=True), self.kept(step))
+
+    def summary(self) -> tuple[str, dict[str, Any]]:
+        title = f"Policy fine-tuned on {len(self.rows)} demonstrations"
+        return title, {"demonstrations": len(self.rows)}
+
+    def finish(self, step: int) -> dict[str, Any]:
+        """With the step at which each epoch that is kept had ended."""
+        epochs = {
+            end // self.steps_per_epoch: end
+            for end in range(1, step)
+            if (place := self.kept(end)) and (self.folder.path / place).is_dir()
+        }
+        return {**super().finish(step), "epochs": epochs}

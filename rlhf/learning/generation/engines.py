@@ -1,0 +1,244 @@
+"""Rollout engines: prompts in, answers with their log-probabilities out.
+
+`hf` is the model in training. `vllm` is a vLLM server, spoken to over its OpenAI-compatible API
+with token ids in and out; start it with `--logprobs-mode processed_logprobs`, so that what it
+reports is at the sampling temperature. Its kernels and precision are not ours: the caller computes
+its own log-probabilities of the answers and corrects for the difference.
+B answers, T tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from rlhf.learning.contract import config
+from rlhf.learning.contract.hyperparameters import PPO, ConfigError
+from rlhf.learning.contract.records import content_hash
+from rlhf.learning.models.adapters import merged
+
+from .sampling import Answer, generate, uniforms
+
+ATTEMPTS, TOGETHER = 4, 64
+
+
+class EngineError(RuntimeError):
+    """The server did not answer as agreed."""
+
+
+class Generation(NamedTuple):
+    ids_BT: Tensor
+    mask_BT: Tensor
+    logprobs_BT: Tensor
+    finished_B: Tensor
+    values_BT: Tensor | None = None  # of a value head on the sampling network
+
+
+class Engine(Protocol):
+    is_exact: bool  # its log-probabilities are those of training
+
+    def refresh(self, version: int, *, pushes: bool) -> None:
+        """Answer with the weights as they are now; one process `pushes` them."""
+
+    def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> Generation: ...
+
+
+class HFEngine:
+    """It samples in the precision of the weights: in fp32 to 2e-5 as they learn, in mixed not."""
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        settings: PPO,
+        stops: Sequence[int],
+        pad: int,
+        value_head: nn.Linear | None = None,
+        *,
+        is_exact: bool = True,
+    ) -> None:
+        self.lm, self.settings, self.stops, self.pad = lm, settings, stops, pad
+        self.value_head, self.is_exact = value_head, is_exact
+
+    def refresh(self, version: int, *, pushes: bool) -> None:
+        return None
+
+    def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> Generation:
+        settings = self.settings
+        noise_BT = uniforms(seeds, settings.max_new_tokens)
+        with merged(self.lm):
+            answers = generate(
+                self.lm,
+                prompts,
+                noise_BT,
+                settings.temperature,
+                self.stops,
+                self.pad,
+                self.value_head,
+            )
+        return padded(answers)
+
+
+class VLLMEngine:
+    is_exact = False
+
+    def __init__(
+        self,
+        engine: config.Engine,
+        settings: PPO,
+        stops: Sequence[int],
+        weights: AdapterSync | NCCLSync,
+    ) -> None:
+        self.engine, self.settings, self.stops, self.weights = engine, settings, stops, weights
+        self.model, self.version = engine.model, 0
+
+    def refresh(self, version: int, *, pushes: bool) -> None:
+        if version != self.version:
+            self.model = self.weights.push(self.version, version, pushes=pushes)
+            self.version = version
+
+    def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> Generation:
+        # One request an answer, because a seed belongs to a request; the server batches them.
+        with ThreadPoolExecutor(max_workers=min(TOGETHER, len(prompts))) as pool:
+            return padded(list(pool.map(self._answer, prompts, seeds)))
+
+    def _answer(self, prompt: list[int], seed: int) -> Answer:
+        request = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": self.settings.max_new_tokens,
+            "temperature": self.settings.temperature,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "n": 1,
+            "seed": seed,
+            "logprobs": 0,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+            "stop_token_ids": list(self.stops),
+            "skip_special_tokens": False,
+        }
+        reply = post(self.engine.url, "/v1/completions", request, self.engine.timeout)
+        try:
+            (choice,) = reply["choices"]
+            ids, logprobs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+            said = [int(token.removeprefix("token_id:")) for token in choice["logprobs"]["tokens"]]
+            finished = choice["finish_reason"] == "stop"
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"{self.engine.url} answered without {error}") from error
+        if not ids or said != ids or len(logprobs) != len(ids):
+            raise EngineError(f"{self.engine.url} gave {len(ids)} tokens, {len(logprobs)} logprobs")
+        if finished and ids[-1] not in self.stops:
+            raise EngineError(f"{self.engine.url} stopped at token {ids[-1]}, which ends no answer")
+        return Answer(ids, torch.tensor(logprobs), finished)
+
+
+class AdapterSync:
+    """LoRA: the adapter is written beside the run and loaded by name.
+
+    The server runs with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and sees the same
+    files.
+    """
+
+    def __init__(self, wrapper: Any, engine: config.Engine, folder: Path) -> None:
+        self.wrapper, self.engine, self.folder = wrapper, engine, folder.absolute()
+        # Runs that share a server must not answer with each other's weights.
+        self.name = f"{engine.model}-{content_hash(str(self.folder))[:12]}"
+
+    def push(self, old: int, new: int, *, pushes: bool) -> str:
+        names = [f"{self.name}-{each}" for each in (old, new)]
+        if pushes:
+            place, timeout, url = self.folder / str(new), self.engine.timeout, self.engine.url
+            self.wrapper.save_pretrained(place, selected_adapters=["default"])
+            with contextlib.suppress(EngineError):  # left there by an attempt that was killed
+                post(url, "/v1/unload_lora_adapter", {"lora_name": names[1]}, timeout)
+            post(url, "/v1/load_lora_adapter", {"lora_name": names[1], "lora_path": str(place)},
+                 timeout)  # fmt: skip
+            if old:
+                post(url, "/v1/unload_lora_adapter", {"lora_name": names[0]}, timeout)
+                shutil.rmtree(self.folder / str(old), ignore_errors=True)
+        return names[1]
+
+
+class NCCLSync:
+    """All weights, by TRL's client of vLLM's weight transfer.
+
+    The server runs with VLLM_SERVER_DEV_MODE=1 and `--weight-transfer-config
+    '{"backend": "nccl"}'`; vllm is installed here too.
+    """
+
+    def __init__(self, lm: PreTrainedModel, engine: config.Engine) -> None:
+        if lm.device.type != "cuda":
+            raise ConfigError(
+                "engine.name vllm takes the weights of a whole model from a CUDA GPU only:"
+                " choose Tune.mode lora, or engine.name hf"
+            )
+        self.lm, self.engine = lm, engine
+        self.client: Any = None
+
+    def push(self, old: int, new: int, *, pushes: bool) -> str:
+        if pushes:
+            if self.client is None:
+                from trl.generation.vllm_client import VLLMClient
+
+                self.client = VLLMClient(base_url=self.engine.url)
+                self.client.init_communicator(self.lm.device)
+            self.client.update_model_params(self.lm)
+            self.client.reset_prefix_cache()
+        return self.engine.model
+
+
+def post(url: str, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """JSON in, JSON out; a server that is busy or restarting is asked again a few times."""
+    request = urllib.request.Request(
+        url.rstrip("/") + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    for attempt in range(ATTEMPTS):
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                text = response.read().decode()
+            reply = json.loads(text) if text.startswith("{") else {"message": text}
+            return dict(reply)
+        except urllib.error.HTTPError as error:
+            detail = f"{error.code} {error.read().decode(errors='replace')[:300]}"
+            if error.code < 500 or attempt == ATTEMPTS - 1:
+                raise EngineError(f"{url}{path}: {detail}") from error
+        except (OSError, ValueError) as error:
+            if attempt == ATTEMPTS - 1:
+                raise EngineError(f"{url}{path}: {error}") from error
+        time.sleep(0.2 * 4**attempt)
+    raise AssertionError("unreachable")
+
+
+def padded(answers: Sequence[Answer]) -> Generation:
+    def by_row(rows: list[Tensor]) -> Tensor:
+        together: Tensor = pad_sequence(rows, batch_first=True)
+        return together.cpu()
+
+    values = [answer.values_T for answer in answers if answer.values_T is not None]
+    return Generation(
+        by_row([torch.tensor(answer.ids) for answer in answers]),
+        by_row([torch.ones(len(answer.ids)) for answer in answers]).bool(),
+        by_row([answer.logprobs_T for answer in answers]),
+        torch.tensor([answer.finished for answer in answers]),
+        by_row(values) if values else None,
+    )
+
+
+def importance(logprobs_BT: Tensor, engine_logprobs_BT: Tensor, cap: float) -> Tensor:
+    """min(ours / the engine's, cap): truncated importance weights (arXiv 1802.01561)."""
+    return (logprobs_BT - engine_logprobs_BT).clamp(-20, 20).exp().clamp(max=cap)

@@ -1,0 +1,212 @@
+"""One PPO batch: answers, what they are worth, and how surprising that was.
+
+B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major
+order. `mask_BT` is True on the tokens of an answer, its EOS included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.records import Prompt
+from rlhf.learning.generation.engines import Engine, importance
+from rlhf.learning.generation.sampling import derive
+from rlhf.learning.models.adapters import adapter_named, adapter_off
+from rlhf.learning.models.losses import gae, kl_k1, kl_k3, token_rewards
+from rlhf.learning.models.networks import Batch, PolicyNetwork, ScoreNetwork, collate, in_full
+from rlhf.learning.models.offload import Resting
+from rlhf.learning.models.render import Encoded, Renderer
+from rlhf.learning.models.scoring import Scorer
+
+CRITIC = "critic"  # name of the adapter that values look through
+
+
+class ActorCritic(nn.Module):
+    """Policy and values: `critic` is a network of its own, or None for a head on the policy.
+
+    With `adapter` that head looks through an adapter of its own, so that no gradient of the values
+    reaches the policy.
+    """
+
+    def __init__(
+        self, policy: PolicyNetwork, critic: ScoreNetwork | None, adapter: bool = False
+    ) -> None:
+        super().__init__()
+        self.policy, self.critic, self.adapter = policy, critic, adapter
+        if critic is None:
+            self.value_head = nn.Linear(policy.lm.config.hidden_size, 1)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+            self.value_head.to(policy.lm.device)
+
+    def forward(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(logprobs_N, entropy_N, values_N); a value is what is expected before its token."""
+        logprobs_N, entropy_N, hidden_NH = self.policy(batch, temperature)
+        if self.critic is None and not self.adapter:
+            return logprobs_N, entropy_N, in_full(self.value_head, hidden_NH).squeeze(-1)
+        return logprobs_N, entropy_N, self.values(batch)
+
+    def values(self, batch: Batch) -> Tensor:
+        before_BL = batch.keep_BL.roll(-1, dims=1)
+        if self.critic is not None:
+            return self.critic.values(batch)[before_BL]
+        with adapter_named(self.policy, CRITIC) if self.adapter else nullcontext():
+            hidden_NH = self.policy.hidden(batch)[before_BL]
+        return in_full(self.value_head, hidden_NH).squeeze(-1)
+
+    def critic_weights(self) -> dict[str, Tensor]:
+        """What learns the values and lives in the policy's network: the head, and its adapter."""
+        return {
+            name: weight
+            for name, weight in self.named_parameters()
+            if name.startswith("value_head.") or f".{CRITIC}." in name
+        }
+
+
+@dataclass
+class Rollout:
+    prompts: list[Prompt]
+    episodes: list[Encoded]
+    texts: list[str]
+    mask_BT: Tensor
+    logprobs_BT: Tensor
+    ref_logprobs_BT: Tensor
+    scores_B: Tensor
+    engine_logprobs_BT: Tensor
+    weights_BT: Tensor
+    values_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+    advantages_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+    returns_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def lengths_B(self) -> Tensor:
+        return self.mask_BT.sum(1)
+
+    @property
+    def kl_B(self) -> Tensor:
+        """k1 summed over each answer, in nats."""
+        return (kl_k1(self.logprobs_BT, self.ref_logprobs_BT) * self.mask_BT).sum(1)
+
+    @property
+    def kl_k3_B(self) -> Tensor:
+        return (kl_k3(self.logprobs_BT, self.ref_logprobs_BT) * self.mask_BT).sum(1)
+
+    @property
+    def finished_B(self) -> Tensor:
+        return torch.tensor([episode.finished for episode in self.episodes])
+
+    def flat(self, values_BT: Tensor, rows: Sequence[int]) -> Tensor:
+        """values_N of some rows, in the order in which the networks return theirs."""
+        return values_BT[list(rows)][self.mask_BT[list(rows)]]
+
+    def identical(self) -> float:
+        """Share of the different prompts that got the most common answer."""
+        given = {(prompt.key, text) for prompt, text in zip(self.prompts, self.texts, strict=True)}
+        prompts = len({key for key, _ in given})
+        most = Counter(text for _, text in given).most_common(1)[0][1]
+        return most / prompts if prompts > 1 else 0.0
+
+
+class Explorer:
+    """Makes rollouts with the policy as it is now."""
+
+    def __init__(
+        self,
+        model: ActorCritic,
+        reference: Resting[PolicyNetwork] | None,
+        reward: Scorer,
+        render: Renderer,
+        engine: Engine,
+        settings: PPO,
+        seed: int,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        importance_cap: float = 2.0,
+    ) -> None:
+        """`reference` None: the policy with its adapter off. `autocast`: as the policy learns."""
+        self.model, self.reference, self.reward = model, reference, reward
+        self.render, self.engine, self.settings, self.seed = render, engine, settings, seed
+        self.autocast, self.importance_cap = autocast, importance_cap
+
+    @torch.no_grad()
+    def explore(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
+        """Answer the prompts; `names` give each answer its own randomness."""
+        settings, lm = self.settings, self.model.policy.lm
+        # 1. Sample.
+        ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
+        drawn = self.engine.generate(ids, [derive(self.seed, "answer", name) for name in names])
+        mask_BT, logprobs_BT = drawn.mask_BT, drawn.logprobs_BT
+        finished = drawn.finished_B.tolist()
+        answers = [row[keep].tolist() for row, keep in zip(drawn.ids_BT, mask_BT, strict=True)]
+        episodes = [Encoded(*each) for each in zip(ids, answers, finished, strict=True)]
+        texts = [self.render.text(answer) for answer in answers]
+        weights_BT = torch.ones_like(logprobs_BT)
+        if not self.engine.is_exact:
+            logprobs_BT = self._per_token(
+                episodes, mask_BT, lambda batch: self._logprobs(self.model.policy, batch)
+            )
+            weights_BT = importance(logprobs_BT, drawn.logprobs_BT, self.importance_cap)
+        # 2. The same tokens under the reference, at the same temperature.
+        own = nullcontext(self.model.policy)
+        with self.reference.awake() if self.reference else own as network, adapter_off(lm):
+            ref_logprobs_BT = self._per_token(
+                episodes, mask_BT, lambda batch: self._logprobs(network, batch)
+            )
+        # 3. Score the text, as a reader would see it; unfinished answers pay.
+        scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
+        unfinished_B = ~torch.tensor(finished)
+        if settings.missing_eos == "subtract":
+            scores_B = scores_B - settings.missing_eos_penalty * unfinished_B
+        elif settings.missing_eos == "replace":
+            scores_B = scores_B.masked_fill(unfinished_B, -settings.missing_eos_penalty)
+        return Rollout(
+            list(prompts),
+            episodes,
+            texts,
+            mask_BT,
+            logprobs_BT,
+            ref_logprobs_BT,
+            scores_B,
+            drawn.logprobs_BT,
+            weights_BT,
+            torch.zeros(0) if drawn.values_BT is None else drawn.values_BT,
+        )
+
+    def _logprobs(self, network: PolicyNetwork, batch: Batch) -> Tensor:
+        logprobs_N: Tensor = network(batch, self.settings.temperature, entropy=False)[0]
+        return logprobs_N
+
+    @torch.no_grad()
+    def judge(self, rollout: Rollout, beta: float) -> None:
+        """4. Values, rewards, advantages and returns of the answers."""
+        settings, model = self.settings, self.model
+        if not rollout.values_BT.numel():  # the sampler had no value head to listen to
+            rollout.values_BT = self._per_token(rollout.episodes, rollout.mask_BT, model.values)
+        kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
+        rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
+        rollout.advantages_BT, rollout.returns_BT = gae(
+            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.lam
+        )
+
+    def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:
+        """Something for every answer token, computed in micro-batches of like length."""
+        assert callable(forward)
+        result_BT = torch.zeros(mask_BT.shape)
+        order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].ids))
+        size = self.settings.micro_batch_size
+        device = self.model.policy.lm.device
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            with self.autocast():
+                values_N = forward(collate([episodes[i] for i in rows], self.render.pad, device))
+            part_RT = torch.zeros(len(rows), mask_BT.shape[1])
+            part_RT[mask_BT[rows]] = values_N.float().cpu()
+            result_BT[rows] = part_RT
+        return result_BT

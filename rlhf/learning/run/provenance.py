@@ -1,0 +1,65 @@
+"""What a run was made of and where it ran: `provenance.json`, rewritten at every start."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from rlhf.learning.contract.manifest import MANIFEST, sha256
+
+from .run_folder import RunFolder
+from .sharding import is_asked
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+MODELS = ("policy", "reference", "reward", "held_out_reward", "critic")
+DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
+
+
+def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
+    """Say it in the log too; returns the hash of the training data."""
+    config, models = folder.config, folder.config.models
+    places = {name: getattr(models, name) for name in MODELS}
+    places |= {name: each["path"] for name, each in models.policies.items()}
+    named = {name: getattr(config.data, name) for name in DATA}
+    data = {
+        name: sha256(folder.resolve(path))
+        for name, path in named.items()
+        if path and folder.resolve(path).is_file()
+    }
+    weights = {name: folder_hash(folder.resolve(place)) for name, place in places.items() if place}
+    known: dict[str, Any] = {
+        "config": config.as_dict(),
+        "data_sha256": data,
+        "models_sha256": weights,
+        "code_version": config.code_version,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+        "sharded": is_asked(accelerator),
+        "threads": torch.get_num_threads(),
+        "mixed_precision": accelerator.mixed_precision,
+    }
+    if folder.writes:
+        (folder.path / "provenance.json").write_text(json.dumps(known, indent=1))
+    trained = data.get("train", "")
+    folder.say(
+        f"{config.kind}, seed {config.seed}, data {trained[:12]}, base"
+        f" {weights.get('policy', '')[:12] or 'none'}, code {config.code_version or 'unknown'},"
+        f" {accelerator.num_processes} process(es) on {accelerator.device},"
+        f" {torch.get_num_threads()} threads"
+    )
+    return trained
+
+
+def folder_hash(folder: Path) -> str:
+    """Of its manifest, which names every file's hash; without one, of the weights themselves."""
+    if (folder / MANIFEST).is_file():
+        return sha256(folder / MANIFEST)
+    return "".join(sha256(path) for path in sorted(folder.glob("*.safetensors")))
