@@ -3,6 +3,7 @@
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
 # make mutants [ARGS="models.losses.gae"]        break the formulas one by one; do the tests notice?
 # make lint                               style, types, templates, migrations
+# make house                              the tree in figures: cycles, rooms, lengths
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
@@ -13,7 +14,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults mutants bench lint demo chromium
+.PHONY: run test faults mutants bench lint house demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -37,6 +38,9 @@ lint: .venv/.installed
 	@$(VENV)/mypy
 	@$(VENV)/djlint --quiet --lint templates
 	@$(VENV)/python -m feedback_site.embedded makemigrations --check --dry-run
+
+house: .venv/.installed
+	@$(VENV)/python tests/house.py
 
 # The data of a demo stays apart: look at it with `make run DATA_DIR=.data/demo-tiny`.
 demo: export BASE_MODEL = $(MODEL)

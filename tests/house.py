@@ -80,8 +80,8 @@ def room_graph() -> dict[str, set[str]]:
     for name, imported in file_graph().items():
         if name not in FRONT_DOORS and MODULES[name].parent.name not in PACKAGES:
             room = room_of(name)
-            others = {room_of(each) for each in imported if MODULES[each].parent.name not in PACKAGES}
-            graph.setdefault(room, set()).update(others - {room})
+            inside = {each for each in imported if MODULES[each].parent.name not in PACKAGES}
+            graph.setdefault(room, set()).update({room_of(each) for each in inside} - {room})
     return graph
 
 
@@ -163,14 +163,16 @@ def report() -> Iterator[tuple[str, str]]:
     folder, modules = folders().most_common(1)[0]
     knotted = max(MODULES, key=lambda name: len(internal_imports(name)))
     graph = room_graph()
-    yield "function median / p90 / max lines", (
-        f"{median(lengths):.0f} / {lengths[len(lengths) * 9 // 10]} / {most[1]} ({most[0]})"
+    yield (
+        "function median / p90 / max lines",
+        (f"{median(lengths):.0f} / {lengths[len(lengths) * 9 // 10]} / {most[1]} ({most[0]})"),
     )
     yield "import cycles of files / of rooms", f"{len(cycles(file_graph()))} / {len(cycles(graph))}"
     yield "rooms / arrows", f"{len(graph)} / {sum(map(len, graph.values()))}"
     yield "most modules in one folder", f"{modules} ({folder})"
-    yield "internal imports a module", (
-        f"{mean(counts):.1f} (most: {knotted}, {len(internal_imports(knotted))})"
+    yield (
+        "internal imports a module",
+        (f"{mean(counts):.1f} (most: {knotted}, {len(internal_imports(knotted))})"),
     )
     yield "comment lines", f"{comment_share():.1%}"
     yield "tests / source", f"{lines_below('tests') / lines_below(*PACKAGES):.2f}"

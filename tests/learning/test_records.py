@@ -5,8 +5,7 @@ import json
 import pytest
 
 from rlhf.learning.algorithms.preference import hold_out
-from rlhf.learning.contract import figures
-from rlhf.learning.contract import records
+from rlhf.learning.contract import figures, records
 from rlhf.learning.contract.records import DataError
 from rlhf.learning.run.optimiser import rate_share
 from rlhf.learning.run.training import by_length, endless, epoch_batches
@@ -62,9 +61,7 @@ def test_prompts_are_held_out_whole():
 def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
     values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
     alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
-    together = figures.clustered_mean(
-        values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000
-    )
+    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000)
     assert alone.value == together.value == 0.5
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
