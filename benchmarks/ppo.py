@@ -46,7 +46,8 @@ def main() -> None:
         ]
 
     from accelerate import Accelerator
-    from rlhf.learning.ppo.learner.learner import PPOLearner
+
+    from rlhf.learning.ppo.learner import PPOLearner
 
     work.fit(options.threads)
     updates = options.episodes // options.batch

@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from accelerate import Accelerator
-from rlhf.learning.ppo.learner.learner import PPOLearner
 
 from rlhf.learning.contract import config, hyperparameters
 from rlhf.learning.contract.hyperparameters import ConfigError
@@ -15,6 +14,7 @@ from rlhf.learning.generation import engines
 from rlhf.learning.generation.engines import EngineError
 from rlhf.learning.generation.sampling import generate, uniforms
 from rlhf.learning.models import folders
+from rlhf.learning.ppo.learner import PPOLearner
 from rlhf.learning.run.run_folder import RunFolder
 
 

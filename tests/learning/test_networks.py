@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from rlhf.learning.ppo.learner.rollout import ActorCritic
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
 from rlhf.learning.contract.records import DataError, Prompt
 from rlhf.learning.generation.sampling import derive, draw, generate, uniforms
 from rlhf.learning.models import adapters, folders, networks
 from rlhf.learning.models.render import Encoded
+from rlhf.learning.ppo.rollout import ActorCritic
 
 ROWS = [Encoded([5, 6, 7], [8, 9], True), Encoded([10], [11, 12, 13, 14, 15, 1], True)]
 STOPS = list(range(0, 1024, 8))

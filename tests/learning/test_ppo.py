@@ -6,12 +6,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from rlhf.learning.ppo.learner.figures import distinct, whiten
-from rlhf.learning.ppo.learner.learner import PPOLearner
 
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.models import scoring
 from rlhf.learning.models.networks import collate
+from rlhf.learning.ppo.figures import distinct, whiten
+from rlhf.learning.ppo.learner import PPOLearner
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.run_folder import RunFolder
 from tests.learning.conftest import learn, read_rows

@@ -6,10 +6,10 @@ from collections import defaultdict
 
 import pytest
 import torch
-from rlhf.learning.ppo.learner.minibatch import policy_part, value_part
-from rlhf.learning.ppo.learner.rollout import Rollout
 
 from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.ppo.minibatch import policy_part, value_part
+from rlhf.learning.ppo.rollout import Rollout
 
 TOKENS = 4.0  # of the mini-batch; three of them are here
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rlhf.learning.ppo.learner.figures import whiten
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rlhf.learning.models import losses
 from rlhf.learning.models.networks import PolicyNetwork, ScoreNetwork, collate
 from rlhf.learning.models.render import Encoded
+from rlhf.learning.ppo.figures import whiten
 from tests.learning.conftest import learn, read_rows
 from tests.learning.record_trl_ppo import (
     EOS,

@@ -1,9 +1,9 @@
 """Every alarm rings for its own reason, and for no other."""
 
 import pytest
-from rlhf.learning.ppo.learner.monitor import Watch
 
 from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.ppo.monitor import Watch
 from rlhf.learning.run.run_folder import Paused
 
 WELL = {
