@@ -24,6 +24,7 @@ class ModelServer:
     status: int = 200
     body: str = ""  # instead of an answer
     headers: dict[str, str] = field(default_factory=dict)
+    raw: list[bytes] = field(default_factory=list)  # instead of its chunks, as it cuts them
     breaks_after: int | None = None  # so many pieces
     waits: bool = False  # after the first piece, for `go_on`
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -31,6 +32,9 @@ class ModelServer:
     asked_with: list[dict[str, str]] = field(default_factory=list)
 
     def chunks(self) -> Iterator[bytes]:
+        if self.raw:
+            yield from self.raw
+            return
         yield self._chunk({"role": "assistant"})
         for number, piece in enumerate(self.says):
             if number == 1 and self.waits:

@@ -19,6 +19,7 @@ import httpx
 from django.conf import settings
 
 from annotate.chat.messages import Message
+from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 
@@ -58,25 +59,33 @@ async def stream(
 ) -> AsyncGenerator[Delta, None]:
     """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
     url, request = _request(policy, messages, stream=True, **sampling)
-    length = 0
+    pieces, length, has_begun = TextPieces(), 0, False
     with _errors_in_words(policy):
         async with (
             httpx.AsyncClient(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
             client.stream("POST", url, **request) as response,
         ):
             if not response.is_success:
-                raise _refusal(policy, response.status_code, (await response.aread()).decode())
-            async for line in response.aiter_lines():
-                if (delta := _delta(policy, line)) is None:
+                raise _refusal(policy, response.status_code, _page_of(await response.aread()))
+            async for event in events(response.aiter_bytes()):
+                if event == DONE:
+                    break
+                if (delta := _delta(policy, event)) is None:
                     continue
-                length += len(delta.text)
-                yield delta
+                has_begun = True
+                text = pieces.add(delta.text) + (pieces.rest() if delta.finish_reason else "")
+                length += len(text)
+                yield Delta(text, delta.finish_reason)
                 if delta.finish_reason:
                     return
                 if length > LONGEST_ANSWER:
-                    yield Delta(finish_reason="length")
+                    yield Delta(pieces.rest(), "length")
                     return
-    raise InferenceError(BROKE_OFF, "the stream ended without a finish reason")
+            else:
+                raise InferenceError(BROKE_OFF, "the stream ended without a finish reason")
+    if not has_begun:
+        raise InferenceError(BROKE_OFF, "the stream was done before it began")
+    yield Delta(pieces.rest(), "stop")
 
 
 def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
@@ -90,9 +99,10 @@ def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
         if not response.is_success:
             raise _refusal(policy, response.status_code, response.text)
         answer = response.json()
-        _check_usage(policy, answer)
+        _check(policy, answer)
         choice = answer["choices"][0]
-        return Delta(_clean(choice["message"]["content"]), choice.get("finish_reason") or "stop")
+        text = clean(choice["message"]["content"] or "")
+        return Delta(text, choice.get("finish_reason") or "stop")
 
 
 def warm(policy: Policy) -> None:
@@ -137,7 +147,7 @@ def _room(policy: Policy, messages: Messages) -> int:
     """How many tokens of answer fit behind these messages.
 
     There is no tokenizer here, so it goes by three bytes a token, which is on the safe side for
-    English; `_check_usage` catches the rest."""
+    English; `_check` catches the rest."""
     window = _window(policy)
     if window is None:
         return policy.max_new_tokens
@@ -166,33 +176,30 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _delta(policy: Policy, line: str) -> Delta | None:
-    if not line.startswith("data:"):
-        return None
-    data = line.removeprefix("data:").strip()
-    if data == "[DONE]":
-        return None
-    chunk = json.loads(data)
-    if "error" in chunk:
-        raise _refusal(policy, 500, json.dumps(chunk["error"]))
-    _check_usage(policy, chunk)
+def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
+    """None: nothing of an answer is in it, as in the last word about usage."""
+    _check(policy, chunk)
     if not chunk.get("choices"):
         return None
     choice = chunk["choices"][0]
-    text = _clean((choice.get("delta") or {}).get("content") or "")
+    text = (choice.get("delta") or {}).get("content") or ""
     return Delta(text, choice.get("finish_reason") or "")
 
 
-def _check_usage(policy: Policy, answer: dict[str, Any]) -> None:
-    """`transformers serve` answers beyond the window too, in gibberish."""
+def _check(policy: Policy, answer: dict[str, Any]) -> None:
+    """Raises for an error that comes as an answer. `transformers serve` answers beyond the window
+    too, in gibberish."""
+    error = answer if answer.get("object") == "error" else answer.get("error")
+    if error:
+        raise _refusal(policy, 500, json.dumps(error))
     window = _window(policy)
     if window and (answer.get("usage") or {}).get("prompt_tokens", 0) >= window:
         raise InferenceError(TOO_LONG)
 
 
-def _clean(text: str) -> str:
-    """What PostgreSQL can store: no NUL, no half characters."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+def _page_of(body: bytes) -> str:
+    """What a server, or a proxy before it, says beside the protocol."""
+    return body.decode("utf-8", "replace")
 
 
 def _refusal(policy: Policy, status: int, said: str) -> InferenceError:

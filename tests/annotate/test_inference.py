@@ -209,15 +209,151 @@ def test_it_reports_an_error_that_comes_in_the_stream(model_server: ModelServer)
         "",
         ": a comment",
         "event: ping",
-        "data: [DONE]",
+        "id: 7",
+        "retry: 1000",
+        "data",
+        "data:",
+        "\ufeff: a comment",
         'data: {"choices": []}',
+        'data: {"choices": null}',
         'data: {"usage": {}}',
+        'data: {"choices": [{"delta": {"content": null}, "finish_reason": null}]}',
+        'data: {"choices": [{"delta": null}], "error": null}',
     ],
 )
 def test_it_passes_over_what_is_not_a_piece(model_server: ModelServer, line: str) -> None:
     end = 'data: {"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
     model_server.body = f"{line}\r\n\r\n{end}\r\n\r\n"
     assert heard(cook()) == ("Yes.", "stop")
+
+
+def piece(text: str | None, reason: str | None = None) -> str:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    return json.dumps({"choices": [choice]}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (f"data: {piece('All of it')}\n\ndata: [DONE]\n\n", "All of it"),
+        (f"data: {piece('All of it')}\n\ndata: [DONE]", "All of it"),
+        (f"data: {piece('All of it')}\r\n\r\ndata:[DONE]\r\n\r\n", "All of it"),
+        (f"data: {piece('All of it')}\n\ndata: [DONE] \n\n: late\n\n", "All of it"),
+        (
+            f"data: {piece('All of it')}\n\n"
+            'data: {"choices": [], "usage": {"prompt_tokens": 3}}\n\ndata: [DONE]\n\n',
+            "All of it",
+        ),
+        (f"data: {piece(None)}\n\ndata: [DONE]\n\n", ""),
+    ],
+)
+def test_done_ends_an_answer_that_names_no_reason(
+    model_server: ModelServer, body: str, answer: str
+) -> None:
+    model_server.body = body
+    assert heard(cook()) == (answer, "stop")
+
+
+@pytest.mark.parametrize("end", ["", "data: ", "data: [DON", "data: {", ": [DONE]\n\n"])
+def test_an_answer_that_nothing_ends_broke_off(model_server: ModelServer, end: str) -> None:
+    model_server.body = f"data: {piece('Half of')}\n\n{end}"
+    with pytest.raises(InferenceError, match="broke off"):
+        heard(cook())
+
+
+def test_done_without_any_piece_is_no_answer(model_server: ModelServer) -> None:
+    model_server.body = "data: [DONE]\n\n"
+    with pytest.raises(InferenceError, match="broke off"):
+        heard(cook())
+
+
+@pytest.mark.parametrize("none", [None, "", {}])
+def test_an_error_that_is_none_is_none(model_server: ModelServer, none: object) -> None:
+    chunk = {**json.loads(piece("Yes.", "stop")), "error": none}
+    model_server.body = f"data: {json.dumps(chunk)}\n\n"
+    assert heard(cook()) == ("Yes.", "stop")
+    whole = {"choices": [{"message": {"content": "Yes."}}], "error": none}
+    model_server.body = json.dumps(whole)
+    assert inference.complete(cook(), QUESTION).text == "Yes."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"error": {"message": "out of memory"}}, {"object": "error", "message": "out of memory"}],
+)
+def test_an_error_in_the_midst_of_an_answer_is_not_its_end(
+    model_server: ModelServer, error: dict[str, Any]
+) -> None:
+    model_server.body = f"data: {piece('Half')}\n\ndata: {json.dumps(error)}\n\ndata: [DONE]\n\n"
+    with pytest.raises(InferenceError, match="failed on this") as failed:
+        heard(cook())
+    assert "out of memory" in failed.value.detail
+    model_server.body = json.dumps(error)
+    with pytest.raises(InferenceError, match="failed on this"):
+        inference.complete(cook(), QUESTION)
+
+
+WHOLE = "Ein Ei \U0001f600 七分钟 é \u2028\x85\x0b\x0c 👩‍🍳"  # with line ends that are none here
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+@pytest.mark.parametrize("before", ["data: ", "data:"])
+@pytest.mark.parametrize("gap", [1, 2])
+def test_an_answer_arrives_whole_however_the_bytes_are_cut(
+    model_server: ModelServer, line_end: str, size: int, before: str, gap: int
+) -> None:
+    lines = [piece(WHOLE[:9]), piece(WHOLE[9:]), piece("", "stop"), "[DONE]"]
+    body = "\ufeff: hello" + "".join(line_end * gap + before + line for line in lines)
+    sent = (body + line_end).encode()
+    model_server.raw = [sent[i : i + size] for i in range(0, len(sent), size)]
+    assert heard(cook()) == (json.loads(json.dumps(WHOLE)), "stop")
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_an_event_may_have_several_lines_of_data(
+    model_server: ModelServer, line_end: bytes, size: int
+) -> None:
+    chunk = json.dumps(json.loads(piece("Yes.", "stop")), indent=1).encode()
+    sent = line_end.join([b"data: " + line for line in chunk.splitlines()] + [b"", b""])
+    model_server.raw = [sent[i : i + size] for i in range(0, len(sent), size)]
+    assert heard(cook()) == ("Yes.", "stop")
+
+
+@pytest.mark.parametrize("character", ["\U0001f600", "\U0001f480", "👩‍🍳"])
+@pytest.mark.parametrize("ends", ["stop", None])
+def test_a_character_arrives_whole_whose_halves_come_one_by_one(
+    model_server: ModelServer, character: str, ends: str | None
+) -> None:
+    units = character.encode("utf-16-le")
+    halves = [
+        units[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, len(units), 2)
+    ]
+    chunks = [json.dumps(json.loads(piece(""))).replace('""', json.dumps(half)) for half in halves]
+    ended = [piece(None), *chunks, *([piece("", ends)] if ends else []), "[DONE]"]
+    model_server.body = "".join(f"data: {chunk}\n\n" for chunk in ended)
+    assert heard(cook()) == (character, "stop")
+
+
+@pytest.mark.parametrize("character", ["é", "七", "\U0001f600"])
+def test_a_character_arrives_whole_whose_bytes_are_in_different_events(
+    model_server: ModelServer, character: str
+) -> None:
+    before, after = piece("<>").encode().split(b"<>")
+    sent = [before + bytes([byte]) + after for byte in character.encode()]
+    sent = [before + b"a" + after, *sent, before + b"z" + after, b"[DONE]"]
+    model_server.raw = [b"data: " + chunk + b"\n\n" for chunk in sent]
+    assert heard(cook()) == (f"a{character}z", "stop")
+
+
+@pytest.mark.parametrize(("half", "stands_for_it"), [("\ud83d", "?"), ("\ude00", "?")])
+def test_half_a_character_that_stays_alone_takes_nothing_with_it(
+    model_server: ModelServer, half: str, stands_for_it: str
+) -> None:
+    model_server.says = ["a", half, "b", half]
+    assert heard(cook())[0] == f"a{stands_for_it}b{stands_for_it}"
+    assert inference.complete(cook(), QUESTION).text == f"a{stands_for_it}b{stands_for_it}"
 
 
 def test_what_comes_can_be_stored(model_server: ModelServer) -> None:
