@@ -6,5 +6,9 @@ from django.apps import AppConfig
 class RlhfConfig(AppConfig):
     name = "rlhf"
 
+    def ready(self) -> None:
+        home = import_module("annotate.views.home")
+        home.of_operators.append(import_module("rlhf.home").next_round)
+
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats

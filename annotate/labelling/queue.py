@@ -211,13 +211,25 @@ def open_rank_tasks(
 
 @transaction.atomic
 def rank_grid(grid: Grid) -> int:
-    """Has people rank the answers of a playground grid. Returns how many tasks were made; none if
-    it was asked for before. Raises ValidationError for a grid that cannot be ranked yet."""
+    """Has people rank the answers of a playground grid. Returns how many tasks were made: of the
+    prompts with answers that nobody was asked to rank before, together with those that were there
+    then. Raises ValidationError for a grid that cannot be ranked yet."""
     _one_at_a_time(grid.project)
     batch = f"grid {grid.pk}"
-    if grid.project.tasks.of_batch(batch).exists():
-        return 0
-    return _open_ranking(grid.project, grid.store_completions(), grid.project.overlap, batch)
+    asked: dict[int, dict[Task, set[int]]] = {}
+    for task in grid.project.tasks.of_batch(batch).prefetch_related("completions"):
+        shown = {completion.pk for completion in task.completions.all()}
+        asked.setdefault(task.prompt_id, {})[task] = shown
+    fresh = []
+    for prompt, completions in grid.store_completions():
+        earlier = asked.get(prompt, {})
+        if any(shown.issuperset(completions) for shown in earlier.values()):
+            continue
+        fresh.append((prompt, completions))
+        for task, shown in earlier.items():
+            if shown.issubset(completions):
+                task.retire()  # the larger one asks the same, and more
+    return _open_ranking(grid.project, fresh, grid.project.overlap, batch)
 
 
 def _open_ranking(

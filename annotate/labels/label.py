@@ -15,8 +15,9 @@ from typing import Any, Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 
+from annotate.chat.withdrawals import prompts_of, withdrawn_from
 from annotate.labels.review_triggers import look_over, withdraw_review
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
@@ -84,6 +85,30 @@ class LabelQuerySet(models.QuerySet[Any]):
         if at:
             excluded = excluded.filter(excluded_at__lte=at)
         return self.exclude(Exists(excluded))
+
+    def in_force(self, project: Project, at: datetime | None = None) -> Self:
+        """What the project may learn from, now, or as it was at that moment: nothing retracted, of
+        archived prompts, of excluded labelers, excluded or sent back by a reviewer, or said to
+        measure the labeler. What was withdrawn is out at once, whatever the moment.
+
+        Adds `last_verdict`, of the newest review."""
+        withdrawn = withdrawn_from(project)
+        review = self.model._meta.get_field("reviews").related_model
+        reviews = review.objects.filter(**{self.model._meta.model_name: OuterRef("pk")})
+        if at:
+            reviews = reviews.filter(created_at__lte=at)
+        refused = (review.Verdict.EXCLUDED, review.Verdict.SENT_BACK)
+        return (
+            self.of_project(project)
+            .exclude(labeler__in=withdrawn)
+            .exclude(prompt__in=prompts_of(withdrawn).values("pk"))
+            .current(at)
+            .on_active_prompts(at)
+            .ordinary()
+            .of_trusted(at)
+            .annotate(last_verdict=Subquery(reviews.order_by("-pk").values("verdict")[:1]))
+            .filter(Q(last_verdict=None) | ~Q(last_verdict__in=refused))
+        )
 
     def scores(self) -> models.QuerySet[Any, int]:
         """The scores reviewers gave, the newest first."""

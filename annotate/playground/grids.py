@@ -113,7 +113,10 @@ class Grid(models.Model):
             )
         shown = []
         for row in range(len(self.prompts)):
-            different = {c.text.strip(): c for c in self.cells.all() if c.row == row and c.text}
+            different: dict[str, Cell] = {}
+            for cell in self.cells.all():  # of equal ones the first, so that it stays the same
+                if cell.row == row and cell.text.strip():
+                    different.setdefault(cell.text.strip(), cell)
             if len(different) > 1:
                 prompt = self._prompt(row)
                 said = [cell.as_completion(prompt, policies) for cell in different.values()]
@@ -153,20 +156,23 @@ class Cell(models.Model):
         return self.text[:60]
 
     def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
+        """The same one however often it is asked for."""
         policy = policies[self.column]
-        return Completion.objects.create(
-            prompt=prompt,
-            policy=policy,
-            text=self.text,
-            source=Completion.Source.SAMPLED,
-            sampling={
+        said = {
+            "prompt": prompt,
+            "policy": policy,
+            "text": self.text,
+            "source": Completion.Source.SAMPLED,
+            "sampling": {
                 "grid": self.grid_id,
                 "temperature": policy.temperature,
                 "max_new_tokens": policy.max_new_tokens,
             },
-            template_hash=policy.template_hash,
-            finish_reason=self.finish_reason,
-        )
+            "template_hash": policy.template_hash,
+            "finish_reason": self.finish_reason,
+        }
+        known = Completion.objects.filter(**said).first()
+        return known or Completion.objects.create(**said)
 
 
 WORDS = ("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_tokens")

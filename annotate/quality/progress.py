@@ -27,7 +27,8 @@ SHOWN_REMARKS = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one kind of task. `pace`: answers a day over the last week."""
+    """Of one kind of task. `pace`: answers a day, on those days of the last week on which anybody
+    worked on it."""
 
     kind: str
     wanted: int
@@ -39,11 +40,17 @@ class Progress:
         return max(self.wanted - self.answered, 0)
 
     @property
-    def finish(self) -> datetime | None:
-        """When it is done at this pace; None while nobody works or when nothing is left."""
+    def days_left(self) -> int | None:
+        """How many days of work it takes at this pace; None while nobody works or when nothing is
+        left."""
         if not self.pace or not self.left or self.left / self.pace > 3650:
             return None
-        return timezone.now() + timedelta(days=ceil(self.left / self.pace))
+        return ceil(self.left / self.pace)
+
+    @property
+    def finish(self) -> datetime | None:
+        """When it is done at the earliest, if people work every day."""
+        return timezone.now() + timedelta(days=self.days_left) if self.days_left else None
 
 
 def progress(project: Project) -> list[Progress]:
@@ -51,9 +58,9 @@ def progress(project: Project) -> list[Progress]:
     wanted = dict(tasks.values_list("kind", "wanted"))
     answers = Assignment.objects.of_project(project).ordinary().submitted().order_by()
     answered = _by_kind(answers)
-    lately = _by_kind(answers.submitted_within(timedelta(days=PACE_DAYS)))
+    pace = _pace_by_kind(answers)
     return [
-        Progress(kind, wanted[kind], answered.get(kind, 0), lately.get(kind, 0) / PACE_DAYS)
+        Progress(kind, wanted[kind], answered.get(kind, 0), pace.get(kind, 0.0))
         for kind in Task.Kind.values
         if kind in wanted
     ]
@@ -62,6 +69,14 @@ def progress(project: Project) -> list[Progress]:
 def _by_kind(answers: AssignmentQuerySet) -> dict[str, int]:
     counts = answers.values("task__kind").annotate(n=Count("pk"))
     return {row["task__kind"]: row["n"] for row in counts}
+
+
+def _pace_by_kind(answers: AssignmentQuerySet) -> dict[str, float]:
+    today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    lately = answers.submitted_since(today - timedelta(days=PACE_DAYS - 1))
+    days = Count(TruncDate("ended_at"), distinct=True)
+    counts = lately.values("task__kind").annotate(n=Count("pk"), days=days)
+    return {row["task__kind"]: row["n"] / row["days"] for row in counts}
 
 
 def throughput(project: Project) -> list[tuple[date, int]]:

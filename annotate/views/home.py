@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.queue import count_waiting
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
-from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.kinds.ranking import Ranking
 from annotate.paging import counted
-from annotate.people.models import Membership
+from annotate.people.models import Membership, Project
 from annotate.work.tasks import Assignment, Task
 
 AT_MOST = 500
@@ -24,6 +22,10 @@ class ToDo:
     detail: str
     count: str = ""
     query: str = ""
+
+
+# What other rooms have for an operator to do.
+of_operators: list[Callable[[Project], Iterator[ToDo]]] = []
 
 
 def to_do(membership: Membership) -> list[ToDo]:
@@ -47,20 +49,22 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     own = Assignment.objects.by(membership.user).of_project(membership.project)
     if sent_back := own.sent_back().count():
         detail = "A reviewer says what to change. Your first answer is there to begin from."
-        yield ToDo("my_work", "Mend what was sent back", detail, _figure(sent_back))
+        yield ToDo("label", "Mend what was sent back", detail, _figure(sent_back), "?only=returned")
     if is_open := own.leased().exists():
         yield ToDo("label", "Go on", "You have begun a task; it is yours until its time runs out.")
     if rank := waiting[Task.Kind.RANK]:
-        yield ToDo("label", "Rank answers", "Say which answers are better.", _figure(rank))
+        yield ToDo(
+            "label", "Rank answers", "Say which answers are better.", _figure(rank), "?only=rank"
+        )
     if review := waiting.get(Task.Kind.REVIEW, 0):
         detail = "Settle what people disagree about, and look at new people's work."
         yield ToDo("reviews", "Review answers", detail, _figure(review))
     if write := waiting[Task.Kind.WRITE]:
         detail = "Show the model what a good answer is."
-        yield ToDo("label", "Write answers", detail, _figure(write))
+        yield ToDo("label", "Write answers", detail, _figure(write), "?only=write")
     if drafts := own.expired().with_draft().count():
         detail = "Your time ran out, your drafts are kept. Finish them while they are free."
-        yield ToDo("my_work", "Finish drafts", detail, _figure(drafts))
+        yield ToDo("label", "Finish drafts", detail, _figure(drafts), "?only=drafts")
     if membership.project.takes_own_prompts:
         detail = "Ask what nobody has asked yet, and show how you would answer."
         yield ToDo("own_prompts", "Write a prompt", detail)
@@ -84,11 +88,6 @@ def _qualifying(qualification: Qualification, practice: int) -> ToDo:
 def _operating(membership: Membership) -> Iterator[ToDo]:
     project = membership.project
     prompts = counted(project.prompts.active())
-    to_learn_from = [
-        labels.objects.of_project(project).current().ordinary().on_active_prompts()
-        for labels in (Demonstration, Ranking)
-    ]
-    demonstrations, rankings = (counted(all.in_split("train")) for all in to_learn_from)
     if not project.guidelines.exists():
         detail = "It says what a good answer is, so that people judge alike."
         yield ToDo("guideline_new", "Write the guideline", detail)
@@ -107,9 +106,8 @@ def _operating(membership: Membership) -> Iterator[ToDo]:
     if (flagged := counted(project.prompts.active().flagged())) != "0":
         detail = "Labelers hold something against these prompts."
         yield ToDo("prompts", "Look at flagged prompts", detail, flagged, "?flag=any")
-    if "0" not in (demonstrations, rankings):
-        detail = f"{demonstrations} demonstrations and {rankings} rankings are there to learn from."
-        yield ToDo("rounds", "Launch a round", detail)
+    for steps in of_operators:
+        yield from steps(project)
     if not project.policies.live().exists():
         yield ToDo("policies", "Choose a live policy", "Nobody answers in the chat yet.")
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
@@ -36,15 +37,27 @@ LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
 }
 
 
+# What somebody may ask for alone, and what to say when there is none of it any more.
+GONE: dict[str, str] = {
+    Task.Kind.WRITE: "Nothing waits to be written.",
+    Task.Kind.RANK: "Nothing waits to be ranked.",
+    "returned": "Nothing is left that was sent back.",
+    "drafts": "No draft is left.",
+}
+
+
 @require_GET
 def label(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
     assert request.user.here
     if not request.user.here.has_read_guideline:
         return redirect("guideline", slug)
-    work = next_assignment(request.user, project)
-    if work:
-        return redirect("assignment", slug, work.pk)
+    only = _only(request)
+    if work := _next_of(request.user, project, only):
+        return _open(work, only)
+    if only:
+        messages.info(request, f"{GONE[only]} Here is what else waits.")
+        return redirect("label", slug)
     context = {
         "project": project,
         "just_saved": _just_saved(request.user, project),
@@ -107,9 +120,33 @@ def _tell_of_passing(request: Request, project: Project) -> None:
 def _to_next(request: Request, project: Project) -> HttpResponse:
     """Straight to the next task, without a detour by way of its address."""
     may_go_on = request.user.here and request.user.here.has_read_guideline
-    if may_go_on and (work := next_assignment(request.user, project)):
-        return redirect("assignment", project.slug, work.pk)
-    return redirect("label", project.slug)
+    only = _only(request)
+    if may_go_on and (work := _next_of(request.user, project, only)):
+        return _open(work, only)
+    return _to_label(project.slug, only)
+
+
+def _only(request: Request) -> str:
+    only = request.GET.get("only", "")
+    return only if only in GONE else ""
+
+
+def _next_of(labeler: User, project: Project, only: str) -> Assignment | None:
+    own = Assignment.objects.by(labeler).of_project(project)
+    if only == "returned":
+        return own.sent_back().order_by("pk").first()
+    if only == "drafts":
+        return own.expired().with_draft().order_by("pk").first()
+    return next_assignment(labeler, project, only=only or None)
+
+
+def _open(work: Assignment, only: str) -> HttpResponse:
+    query = {"only": only} if only else None
+    return redirect(reverse("assignment", args=[work.task.project.slug, work.pk], query=query))
+
+
+def _to_label(slug: str, only: str) -> HttpResponse:
+    return redirect(reverse("label", args=[slug], query={"only": only} if only else None))
 
 
 def _page(
@@ -127,6 +164,7 @@ def _page(
         "qualification": _qualification(request, work),
         "guideline": project.guideline,
         "just_saved": _just_saved(request.user, project),
+        "only": _only(request),
         **more,
     }
     return render(request, PAGE_OF[work.task.kind], context, status=status)
@@ -184,7 +222,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
     else:
         messages.info(request, "Skipped. It does not come back to you.")
-    return redirect("label", slug)
+    return _to_label(slug, _only(request))
 
 
 @require_POST
@@ -243,12 +281,14 @@ def preview(request: Request, slug: str) -> HttpResponse:
 def my_work(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.LABELER)
     kind = request.GET.get("kind", "")
-    work = Assignment.objects.by(request.user).of_project(project).with_answers(project.edit_window)
+    own = Assignment.objects.by(request.user).of_project(project)
+    work = own.with_answers(project.edit_window)
     if kind in PAGE_OF:
         work = work.of_kind(kind)
     page = page_of(work, request.GET, size=25, newest_first=True)
     kinds = [(Task.Kind.WRITE, "written"), (Task.Kind.RANK, "ranked")]
     context = {"project": project, "page": page, "kind": kind, "kinds": kinds}
+    context["sent_back"] = own.sent_back().count()
     return render(request, "annotate/my_work.html", context)
 
 

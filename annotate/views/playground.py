@@ -248,7 +248,7 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     if made:
         messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
     else:
-        messages.info(request, "This grid is with the labelers already.")
+        messages.info(request, "All that is answered in this grid is with the labelers already.")
     return redirect("playground_grid", slug, grid.pk)
 
 

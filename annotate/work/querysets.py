@@ -82,6 +82,9 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def submitted_within(self, window: timedelta) -> Self:
         return self.filter(state=self.model.State.SUBMITTED, ended_at__gt=Now() - window)
 
+    def submitted_since(self, moment: datetime) -> Self:
+        return self.submitted().filter(ended_at__gte=moment)
+
     def with_answers(self, edit_window: timedelta) -> Self:
         """Everything a list of one's work shows, at a constant number of queries. Adds
         `is_expired`, and `is_recent`: submitted so lately that it may be edited."""

@@ -127,7 +127,7 @@ class Task(models.Model):
             self.closed_at = None
 
     def retire(self) -> None:
-        """Hands a gold task out no more. What was answered stays."""
+        """Hands the task out no more. What was answered stays."""
         Task.objects.filter(pk=self.pk).open().update(closed_at=Now())
 
     def use(self, is_practice: bool) -> None:

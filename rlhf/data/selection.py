@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
 from annotate.chat.withdrawals import prompts_of, withdrawn_from
@@ -31,8 +31,6 @@ from rlhf.models.documents import Document, DocumentQuerySet
 
 TRAIN = (Prompt.Split.TRAIN,)
 HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
-
-REFUSED = (Review.Verdict.EXCLUDED, Review.Verdict.SENT_BACK)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ EVERYTHING = Filters()
 
 def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
     """Without what a policy said that owes something to withdrawn data."""
-    labels = _passing(Demonstration.objects.of_project(project), project, filters)
+    labels = _passing(Demonstration.objects.all(), project, filters)
     stale = stale_in(project).policies
     return labels.exclude(distilled_from__in=stale) if stale else labels
 
@@ -89,7 +87,7 @@ def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuer
 
 
 def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    labels = _passing(Ranking.objects.of_project(project), project, filters)
+    labels = _passing(Ranking.objects.all(), project, filters)
     if filters.policies_since:
         labels = labels.filter(~_shows_policy_before(filters.policies_since))
     return labels.filter(outcome=Ranking.Outcome.RANKED)
@@ -165,25 +163,9 @@ def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
 
 
 def _passing(labels: LabelQuerySet, project: Project, filters: Filters) -> LabelQuerySet:
-    # A withdrawal counts at once, whatever moment the filters look at.
-    withdrawn = withdrawn_from(project)
-    labels = labels.exclude(labeler__in=withdrawn)
-    labels = labels.exclude(prompt__in=prompts_of(withdrawn).values("pk"))
-    reviews = Review.objects.filter(**{labels.model._meta.model_name: OuterRef("pk")})
-    if filters.until:
-        reviews = reviews.filter(created_at__lte=filters.until)
-    last_verdict = Subquery(reviews.order_by("-pk").values("verdict")[:1])
-    labels = (
-        labels.current(filters.until)
-        .on_active_prompts(filters.until)
-        .ordinary()
-        .of_trusted(filters.until)
-        .annotate(last_verdict=last_verdict)
-    )
+    labels = labels.in_force(project, filters.until)
     if filters.accepted_only:
         labels = labels.filter(last_verdict=Review.Verdict.ACCEPTED)
-    else:
-        labels = labels.filter(Q(last_verdict=None) | ~Q(last_verdict__in=REFUSED))
     if filters.since:
         labels = labels.filter(created_at__gte=filters.since)
     if filters.tags:

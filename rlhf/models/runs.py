@@ -335,15 +335,24 @@ class Run(models.Model):
 
     def retry(self, *, token: int, why: str, changes: dict[str, Any]) -> bool:
         """Puts the run back in the queue with other values in its recipe, and notes that."""
-        train = {**self.config["train"], **changes}
+        train = self.config["train"]
+        replaced = {name: train[name] for name in changes if name in train}
+        launched = {**replaced, **self.config.get("launched", {})}
         return self._move(
             to=self.State.QUEUED,
             come_from=(self.State.RUNNING,),
             token=token,
-            config={**self.config, "train": train},
+            config={**self.config, "train": {**train, **changes}, "launched": launched},
             retries=[*self.retries, {"why": why, "changes": changes}],
             attempts_without_progress=0,
         )
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Its config as the operator launched it, whatever it was tried again with."""
+        config = dict(self.config)
+        launched = config.pop("launched", {})
+        return {**config, "train": {**config["train"], **launched}} if launched else config
 
     def release(self, *, token: int, **fields: Any) -> bool:
         """Gives the run back, so that another worker may take it at once."""

@@ -210,7 +210,7 @@ def settings_of(round: Round) -> dict[str, Any]:
         "overrides": {
             kind: changes
             for kind, run in runs.items()
-            if (changes := _changes(run.config, recipe_of(kind, round.recipe)))
+            if (changes := changes_of(run.chosen, recipe_of(kind, round.recipe)))
         },
         "filters": replace(Filters.from_dict(round.filters), until=None),
         "seed": next(iter(runs.values())).seed,
@@ -219,7 +219,7 @@ def settings_of(round: Round) -> dict[str, Any]:
     }
 
 
-def _changes(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def changes_of(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Where a run's fields differ from its recipe's."""
     changed = {
         part: {name: config[part][name] for name, value in fields.items()
@@ -227,6 +227,12 @@ def _changes(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
         for part, fields in recipe.items()
     }  # fmt: skip
     return {part: fields for part, fields in changed.items() if fields}
+
+
+def chosen_for(run: Run) -> dict[str, Any]:
+    """What the operator set for a run otherwise than its recipe; all of it where there is none."""
+    round = run.round
+    return changes_of(run.chosen, recipe_of(run.kind, round.recipe)) if round else run.chosen
 
 
 def prioritise_round(round: Round) -> bool:

@@ -51,7 +51,7 @@ def _fields(report: RoundReport, kinds: set[str]) -> dict[str, str]:
     for run in report.runs:
         if run.kind in kinds:
             for part in ("tune", "train"):
-                for name, value in run.config.get(part, {}).items():
+                for name, value in run.chosen.get(part, {}).items():
                     fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _said(value)
     return fields
 

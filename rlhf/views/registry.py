@@ -17,6 +17,7 @@ from rlhf.access import model_for
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
 from rlhf.rounds.forms import RoomForm
+from rlhf.rounds.launch import chosen_for
 
 
 @require_http_methods(["GET", "POST"])
@@ -50,6 +51,7 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
         files, card, gone = files_of(model), card_of(model), ""
     except Gone as error:
         files, card, gone = [], "", str(error)
+    chosen = chosen_for(model.run)
     context = {
         "project": model.run.project,
         "model": model,
@@ -57,7 +59,7 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
         "size": sum(file["size"] for file in files),
         "card": card,
         "gone": gone,
-        "config": json.dumps(model.run.config, indent=2, ensure_ascii=False),
+        "chosen": json.dumps(chosen, indent=2, ensure_ascii=False) if chosen else "",
     }
     return render(request, "rlhf/model.html", context)
 

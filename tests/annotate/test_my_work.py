@@ -3,12 +3,14 @@
 import uuid
 from datetime import timedelta
 
-from django.db import connection
+import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import Assignment, Demonstration, Placement, Ranking
+from annotate.models import Assignment, Demonstration, Placement, Ranking, Review, Task
 from annotate.views.home import to_do
 
 MY_WORK = "/p/cooking/my-work/"
@@ -145,6 +147,96 @@ def test_home_names_what_waits(alice, project, write_task, rank_task):
     work.save_draft(draft={"reason": "B"}, active_seconds=1)
     expire(work)
     assert titles(alice) == ["Rank answers", "Write answers", "Finish drafts"]
+
+
+def opened(browse, labeler, title):
+    """The assignment that a card of Home opens."""
+    [card] = [card for card in to_do(labeler.memberships.get()) if card.title == title]
+    client = browse(labeler)
+    page = client.get("/p/cooking/").content.decode()
+    address = f"{reverse(card.url_name, args=['cooking'])}{card.query}"
+    assert f'href="{address}"' in page
+    reply = client.get(address, follow=True)
+    assert reply.status_code == 200
+    return reply
+
+
+@pytest.mark.parametrize(("title", "kind"), [("Write answers", "write"), ("Rank answers", "rank")])
+def test_a_card_opens_the_kind_it_names_and_goes_on_with_it(
+    browse, alice, project, write_task, rank_task, title, kind
+):
+    for _ in range(2):
+        rank_task()
+        write_task()
+    other = {"write": "rank", "rank": "write"}[kind]
+    next_assignment(alice, project, only=other)  # begun, and yet not what was asked for
+    reply = opened(browse, alice, title)
+    work = reply.context["work"]
+    assert work.task.kind == kind
+    answered = {
+        "write": {"text": "Boil it."},
+        "rank": {f"place_{pk}": n for n, pk in enumerate(work.shown_order, 1)},
+    }[kind]
+    address = f"/p/cooking/label/{work.pk}/?only={kind}"
+    assert f'action="{address}"' in reply.content.decode()
+    submit = {**answered, "idempotency_key": str(uuid.uuid4()), "active_seconds": 1}
+    reply = browse(alice).post(address, submit, follow=True)
+    work.refresh_from_db()
+    assert work.is_submitted
+    assert reply.context["work"].task.kind == kind
+    skip = {"skip-reason": "unclear"}
+    address = f"/p/cooking/label/{reply.context['work'].pk}/skip/?only={kind}"
+    reply = browse(alice).post(address, skip, follow=True)
+    said = {"write": "Nothing waits to be written.", "rank": "Nothing waits to be ranked."}[kind]
+    assert said in reply.content.decode(), "what is gone is said, and then comes what else waits"
+    assert reply.context["work"].task.kind == other
+
+
+def test_the_card_of_returned_answers_opens_them_wherever_they_are(
+    browse, alice, rita, project, write_task
+):
+    for _ in range(60):
+        write_task()
+    for _ in range(57):
+        answer(next_assignment(alice, project))
+    oldest, second = Assignment.objects.order_by("pk")[:2]
+    for work in (oldest, second):
+        with transaction.atomic():
+            review = Review.objects.create(
+                demonstration=work.label,
+                reviewer=rita,
+                verdict="sent_back",
+                comment="Say how long.",
+            )
+            work.label.send_back(review)
+    Assignment.objects.filter(pk=oldest.pk).update(leased_until=Now())  # long ago, too
+    next_assignment(alice, project, only="write")
+    reply = opened(browse, alice, "Mend what was sent back")
+    assert reply.context["work"] == oldest
+    assert "Say how long." in reply.content.decode()
+    assert f"/label/{oldest.pk}/" not in browse(alice).get(MY_WORK).content.decode(), "not page 1"
+    assert "2 answers were sent back" in browse(alice).get(MY_WORK).content.decode()
+    answer(oldest)
+    assert opened(browse, alice, "Mend what was sent back").context["work"] == second
+    answer(second)
+    assert "Mend what was sent back" not in titles(alice)
+    reply = browse(alice).get("/p/cooking/label/?only=returned", follow=True)
+    assert "Nothing is left that was sent back." in reply.content.decode()
+    assert "sent back by" not in browse(alice).get(MY_WORK).content.decode()
+
+
+def test_the_card_of_drafts_opens_them_wherever_they_are(browse, alice, project, write_task):
+    for _ in range(30):
+        write_task()
+    draft = next_assignment(alice, project)
+    draft.save_draft(draft={"text": "Half an egg"}, active_seconds=1)
+    expire(draft)
+    Task.objects.filter(pk=draft.task_id).update(priority=-1)
+    for _ in range(26):
+        answer(next_assignment(alice, project))
+    reply = opened(browse, alice, "Finish drafts")
+    assert reply.context["work"] == draft
+    assert "Half an egg" in reply.content.decode()
 
 
 def test_home_leads_an_operator_round_the_wheel(olga, project, write_task, rank_task):

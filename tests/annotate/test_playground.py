@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from annotate.models import Completion, Grid, Policy, Task
+from annotate.labelling.queue import next_assignment, rank_grid
+from annotate.models import Completion, Grid, Placement, Policy, Ranking, Task
 from annotate.playground.grids import Column
 from rlhf.learning.contract.config import SampledPolicy
 from rlhf.learning.contract.records import Prompt as LearningPrompt
@@ -134,6 +135,48 @@ def test_people_rank_the_answers_of_saved_columns(browse, olga, grid):
     assert {c.policy.name for c in task.completions.all()} == {"brief", "JSON"}
     assert all(c.sampling["grid"] == grid.pk and c.template_hash for c in task.completions.all())
     assert Completion.objects.count() == 2
+
+
+def test_a_half_answered_grid_is_ranked_again_when_more_is_answered(browse, olga, project, live):
+    plain = {"weights": live.pk, "temperature": 0.5, "max_new_tokens": 64}
+    columns = [Column(**plain, system_prompt=words) for words in ("Be brief.", "Rhyme.", "Shout.")]
+    asked = ["What is an egg?", "What is rice?"]
+    grid = Grid.lay_out(project=project, author=olga, prompts=asked, columns=columns)
+    for number in range(3):
+        grid.save_column(number, name=f"column {number}")
+
+    def rank_after(*cells: tuple[int, int, str]) -> list[list[str]]:
+        """The texts of the open tasks, after these cells were answered and all was sent."""
+        for row, column, text in cells:
+            grid.answer(row, column, text=text, finish_reason="stop")
+        said = browse(olga).post(f"{HOME}{grid.pk}/rank/", follow=True).content.decode()
+        assert ("with the labelers already" in said) == (not cells)
+        return [
+            [c.text for c in task.completions.order_by("pk")]
+            for task in Task.objects.open().order_by("pk")
+        ]
+
+    assert rank_after((0, 0, "a"), (0, 1, "b")) == [["a", "b"]]
+    assert rank_after() == [["a", "b"]]
+    assert rank_after((1, 0, "x"), (1, 2, "z")) == [["a", "b"], ["x", "z"]]
+    assert rank_after((0, 2, "c")) == [["x", "z"], ["a", "b", "c"]]
+    assert rank_after() == [["x", "z"], ["a", "b", "c"]]
+    assert Completion.objects.count() == 5, "an answer is stored once, however often it is sent"
+
+
+def test_what_was_ranked_half_stays_ranked(project, alice, grid):
+    grid.save_column(0, name="brief")
+    grid.save_column(1, name="JSON")
+    for column, text in enumerate(("a", "b")):
+        grid.answer(0, column, text=text, finish_reason="stop")
+    assert rank_grid(grid) == 1
+    half = next_assignment(alice, project)
+    for column, text in enumerate(("x", "y")):
+        grid.answer(1, column, text=text, finish_reason="stop")
+    assert rank_grid(grid) == 1
+    placements = [Placement(completion_id=pk, place=n) for n, pk in enumerate(half.shown_order, 1)]
+    assert not Ranking.record(assignment=half, placements=placements).late
+    assert next_assignment(alice, project).task.prompt.text == "What is rice?"
 
 
 @pytest.mark.parametrize("place", ["cells/2/0/", "cells/0/2/", "columns/2/save/"])

@@ -1,6 +1,9 @@
 """The leads' dashboard and the page of gold tasks."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
 from annotate.models import Assignment, Demonstration, Placement, Ranking, Task
@@ -22,10 +25,37 @@ def test_it_tells_what_is_done_what_is_left_and_when_it_ends(project, alice, bob
         Demonstration.record(assignment=next_assignment(labeler, project), text="Boil it.")
     [writing] = progress.progress(project)
     assert (writing.kind, writing.wanted, writing.answered, writing.left) == ("write", 6, 3, 3)
-    assert writing.pace == pytest.approx(3 / 7)
-    assert (writing.finish - Assignment.objects.latest("pk").ended_at).days in (6, 7)
+    assert (writing.pace, writing.days_left) == (3, 1)
+    assert (writing.finish - Assignment.objects.latest("pk").ended_at).days in (0, 1)
     [(_, answers)] = progress.throughput(project)
     assert answers == 3
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "pace", "days_left"),
+    [
+        ([0, 0, 0, 0], 4, 2),
+        ([0, 0, 3, 3], 2, 4),
+        ([1, 3, 5, 6], 1, 8),
+        ([6, 6, 6, 6], 4, 2),
+        ([0, 0, 7, 20], 2, 4),  # older than the week: they say nothing of the pace
+        ([7, 7, 20, 20], 0, None),
+    ],
+)
+def test_the_forecast_divides_by_the_days_worked(
+    project, alice, bob, write_task, browse, rita, days_ago, pace, days_left
+):
+    for _ in range(12):
+        write_task()
+    for ago in days_ago:
+        work = next_assignment(alice, project)
+        Demonstration.record(assignment=work, text="Boil it.")
+        Assignment.objects.filter(pk=work.pk).update(ended_at=timezone.now() - timedelta(days=ago))
+    [writing] = progress.progress(project)
+    assert (writing.answered, writing.left) == (4, 8)
+    assert (writing.pace, writing.days_left) == (pace, days_left)
+    page = browse(rita).get(PROGRESS).content.decode()
+    assert (f"done in {days_left} days of work" in page) == (days_left is not None)
 
 
 def test_it_tells_what_holds_the_queue_up(project, alice, bob, write_task):
