@@ -24,9 +24,7 @@ olga = project.admit(name="olga", role="operator")
 policy = Policy.objects.said_by(project, "m")
 asked = [
     Prompt.objects.create(
-        project=project,
-        messages=[{"role": "user", "content": f"Question {number}?"}],
-        split="train",
+        project=project, messages=[{"role": "user", "content": f"Question {number}?"}]
     )
     for number in range(80)
 ]
@@ -36,9 +34,9 @@ done = []
 for _ in range(60):
     work = next_assignment(alice, project)
     done.append(Demonstration.record(assignment=work, text="An answer."))
-    ended_at = timezone.now() - timedelta(days=len(done) % 2)
-    Assignment.objects.filter(pk=work.pk).update(ended_at=ended_at)
-for prompt in asked[:3]:
+    ended = timezone.now() - timedelta(days=len(done) % 2)
+    Assignment.objects.filter(pk=work.pk).update(ended_at=ended)
+for prompt in [prompt for prompt in asked if prompt.split == "train"][:3]:
     task = Task.objects.create(project=project, prompt=prompt, kind="rank")
     said = [
         Completion.objects.create(prompt=prompt, policy=policy, text=text)
@@ -58,14 +56,13 @@ Withdrawal.withdraw(project, person=bob, by=olga)
 weights = dict(weights=policy.pk, temperature=0.5, max_new_tokens=64)
 grid = Grid.lay_out(
     project=project, author=olga, prompts=["First?", "Second?"],
-    columns=[
-        Column(**weights, system_prompt="Be brief."),
-        Column(**weights, system_prompt="Rhyme."),
-    ],
+    columns=[Column(**weights, system_prompt=words) for words in ("Be brief.", "Rhyme.")],
 )
 for column in range(2):
     grid.save_column(column, name=f"column {column}")
     grid.answer(0, column, text=f"Answer {column}", finish_reason="stop")
+policy.folder = "models/base"
+policy.save()
 round = Round.objects.create(
     project=project, number=1, recipe="tiny", base=policy, launched_by=olga, filters={}
 )
@@ -126,11 +123,11 @@ def test_a_returned_answer_is_opened_from_page_3_of_my_work(sums, sign_in):
     page.goto(sums)
     expect(card(page, "Mend what was sent back").locator(".figure")).to_have_text("1")
     card(page, "Mend what was sent back").click()
-    expect(page.get_by_text("Say how long.")).to_be_visible()
+    expect(page.get_by_text("Say how long.").first).to_be_visible()
     expect(page.locator("textarea[name=text]")).to_have_value("An answer.")
     page.goto(f"{sums}my-work/")
     page.get_by_role("link", name="An answer was sent back by a reviewer: mend it").click()
-    expect(page.get_by_text("Say how long.")).to_be_visible()
+    expect(page.get_by_text("Say how long.").first).to_be_visible()
 
 
 def test_the_forecast_divides_by_the_days_worked(sums, sign_in):
@@ -138,10 +135,10 @@ def test_the_forecast_divides_by_the_days_worked(sums, sign_in):
     page.goto(f"{sums}progress/")
     writing = page.locator(".card").filter(has=page.get_by_role("heading", name="Write"))
     said = writing.locator("p.muted").inner_text()
-    pace, days = map(int, re.search(r"(\d+) on each day worked; .* in (\d+) day", said).groups())
+    pace, days = map(float, re.search(r"([\d.]+) on each day worked.* in (\d+) day", said).groups())
     answered, wanted = map(int, re.search(r"(\d+) of (\d+)", writing.inner_text()).groups())
     assert (wanted, days) == (80, 1), said
-    assert answered // 2 <= pace <= answered // 2 + 1, said
+    assert abs(pace - answered / 2) < 0.1, said
 
 
 def test_home_and_new_round_count_the_same_labels(sums, sign_in):
