@@ -1,8 +1,8 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+from annotate.api import endpoints as api
 from annotate.views import (
-    api,
     chat,
     imports,
     label,

@@ -30,6 +30,14 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from annotate.api.access import (
+    MayChat,
+    MayGiveFeedback,
+    MayRead,
+    SmallJSONParser,
+    TokenAuthentication,
+    token_of,
+)
 from annotate.chat import inference
 from annotate.chat import streaming as chat
 from annotate.chat.conversations import Conversation, NoLivePolicy
@@ -38,14 +46,6 @@ from annotate.chat.messages import Message
 from annotate.people.tokens import ApiToken
 from annotate.prompts.models import LONGEST_PROMPT, validate_messages
 from annotate.prompts.policies import Policy
-from annotate.views.api_access import (
-    MayChat,
-    MayGiveFeedback,
-    MayRead,
-    SmallJSONParser,
-    TokenAuthentication,
-    token_of,
-)
 
 LIVE = "live"
 
