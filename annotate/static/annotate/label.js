@@ -18,8 +18,12 @@ export function onWork(start) {
   begin();
 }
 
-export const isTyping = (event) =>
-  event.target.closest("textarea, select, input:not([type=radio], [type=checkbox]), [contenteditable]") !== null;
+// A select needs the keys that open it and move in it; a letter or digit there is as good a command as elsewhere.
+const isOfSelect = (event) =>
+  event.target.closest("select") !== null && !event.shiftKey && (event.key.length > 1 || event.key === " ");
+
+export const isTyping = (event) => isOfSelect(event)
+  || event.target.closest("textarea, input:not([type=radio], [type=checkbox]), [contenteditable]") !== null;
 
 /** Tells whether a key press is one of ours: not while typing, in a dialog, or with Ctrl, Alt or ⌘. */
 export const isCommand = (event) =>

@@ -10,35 +10,54 @@ const letterOf = (card) => card.dataset.letter;
 const focused = () => document.activeElement.closest?.(".completion") ?? null;
 const isPair = () => document.querySelector(".completions.pair") !== null;
 
-let history = [];
-
 function announce(card) {
   const tier = tierOf(card);
   const peers = cards().filter((other) => other !== card && tierOf(other) === tier).map(letterOf);
   const tie = peers.length ? `, tied with ${peers.join(" and ")}` : "";
-  document.getElementById("said").textContent = tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} has no tier`;
+  say(tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} has no tier`);
+}
+
+function say(text) {
+  document.getElementById("said").textContent = text;
 }
 
 function changed(field) {
   field.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-/** Puts cards into tiers in one step that `u` takes back. */
-function place(moves) {
-  const real = moves.filter(([card, tier]) => tierOf(card) !== tier);
-  if (!real.length) return moves.length ? announce(moves[0][0]) : undefined;
-  history.push(real.map(([card]) => [card, tierOf(card)]));
-  for (const [card, tier] of real) selectOf(card).value = tier || "";
-  changed(selectOf(real[0][0]));
-  announce(real[0][0]);
+// What is chosen in the form, and what was before each change of it, however that was made: `u` goes back
+
+const choices = () => [...document.querySelectorAll("#work :is(select, [type=radio], [type=checkbox])")];
+const isSelect = (field) => field.tagName === "SELECT";
+const allChosen = () => choices().map((field) => (isSelect(field) ? field.value : field.checked));
+
+let chosen = [];
+let earlier = [];
+
+function remember() {
+  const now = allChosen();
+  if (now.every((value, index) => value === chosen[index])) return;
+  earlier.push(chosen);
+  chosen = now;
 }
 
 function undo() {
-  const before = history.pop();
+  const before = earlier.pop();
   if (!before) return;
-  for (const [card, tier] of before) selectOf(card).value = tier || "";
-  changed(selectOf(before[0][0]));
-  announce(before[0][0]);
+  const moved = cards().filter((card) => !isPair() && before[choices().indexOf(selectOf(card))] !== selectOf(card).value);
+  choices().forEach((field, index) => { field[isSelect(field) ? "value" : "checked"] = before[index]; });
+  chosen = before;
+  changed(document.getElementById("work"));
+  if (moved.length) announce(moved[0]);
+  else say("Undone");
+}
+
+/** Puts cards into tiers in one step. */
+function place(moves) {
+  if (!moves.length) return;
+  for (const [card, tier] of moves) selectOf(card).value = tier || "";
+  changed(selectOf(moves[0][0]));
+  announce(moves[0][0]);
 }
 
 function move(card, step) {
@@ -51,14 +70,13 @@ function move(card, step) {
 function tieWithAbove(card) {
   const above = cards()[cards().indexOf(card) - 1];
   if (above && tierOf(above)) place([[card, tierOf(above)]]);
-  else if (above) document.getElementById("said").textContent = `${letterOf(above)} has no tier yet`;
+  else if (above) say(`${letterOf(above)} has no tier yet`);
 }
 
 function markUnusable(card) {
   const lowest = card.querySelector('.rating input[value="1"]');
   if (lowest) lowest.checked = true;
-  if (tierOf(card) === cards().length) changed(selectOf(card));
-  else place([[card, cards().length]]);
+  place([[card, cards().length]]);
 }
 
 function orderByRatings() {
@@ -72,25 +90,36 @@ function step(by) {
   const index = focused() ? all.indexOf(focused()) + by : by > 0 ? 0 : all.length - 1;
   const next = all[Math.min(all.length - 1, Math.max(0, index))];
   for (const card of all) card.classList.toggle("current", card === next);
-  next.focus();
+  next.focus({ preventScroll: true });
+  bringIntoView(next);
+}
+
+/** Scrolls to where the card begins, unless all of it is seen. */
+function bringIntoView(card) {
+  const { top, bottom } = card.getBoundingClientRect();
+  const dock = document.querySelector(".dock").getBoundingClientRect();
+  const covered = parseFloat(getComputedStyle(card).scrollMarginTop);
+  if (top < covered || bottom > Math.min(dock.top, innerHeight)) card.scrollIntoView({ block: "start" });
 }
 
 function zoom() {
   const board = document.getElementById("completions");
   board.classList.toggle("zoomed");
   if (!focused()) step(1);
-  focused().scrollIntoView({ block: "nearest" });
+  bringIntoView(focused());
 }
 
+const isTie = () => document.querySelector('.pair-choice [value="tie"]:checked') !== null;
+
 function choose(name, value) {
+  if (name === "strength" && isTie()) return say("Equally good: neither is better");
   const option = document.querySelector(`.pair-choice input[name="${name}"][value="${value}"]`);
   option.checked = true;
   changed(option);
-  document.getElementById("said").textContent = option.parentElement.textContent.trim();
+  say(option.parentElement.textContent.trim());
 }
 
 const KEYS_OF_MANY = {
-  u: () => undo(),
   x: () => focused() && markUnusable(focused()),
   "=": () => focused() && tieWithAbove(focused()),
 };
@@ -105,6 +134,7 @@ function command(event) {
   if (event.key === "j") return () => step(1);
   if (event.key === "k") return () => step(-1);
   if (event.key === "z") return zoom;
+  if (event.key === "u") return undo;
   const number = /^[1-9]$/.test(event.key) ? Number(event.key) : 0;
   if (isPair()) {
     if (number && number <= 4) return () => choose("strength", number);
@@ -223,7 +253,9 @@ function warnOfContradiction() {
 }
 
 onWork((form) => {
-  history = [];
+  chosen = allChosen();
+  earlier = [];
+  for (const name of ["change", "input"]) form.addEventListener(name, remember);
   const board = document.getElementById("board");
   if (!board) return;
   for (const moves of form.querySelectorAll(".moves")) moves.hidden = false;

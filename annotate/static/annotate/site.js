@@ -1,5 +1,7 @@
 // What every page does: theme, time zone, errors of htmx requests, copy buttons.
 
+import "./requests.js";
+
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 document.cookie = `timezone=${zone}; path=/; max-age=31536000; samesite=lax`;
 
