@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.ids import id_in
-from annotate.labels.kinds.ranking import Placement, Ranking, arranged, letter_of
+from annotate.labels.kinds.ranking import Placement, Ranking, arranged
 from annotate.labels.label import LONGEST_ANSWER
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.policies import Completion
@@ -182,14 +182,15 @@ class RatingForm(WorkForm):
 
     @property
     def cards(self) -> Iterator[Card]:
-        for index, completion in enumerate(self.completions):
+        letters = self.assignment.letters
+        for completion in self.completions:
             pk = completion.pk
             tiers = self._options(f"place_{pk}") if f"place_{pk}" in self.fields else []
             flags = {option.value: option for option in self._options(f"flags_{pk}")}
             groups = [
                 (name, [flags[each] for each in group]) for name, group in FLAG_GROUPS.items()
             ]
-            yield Card(letter_of(index), completion, self._options(f"rating_{pk}"), groups, tiers)
+            yield Card(letters[pk], completion, self._options(f"rating_{pk}"), groups, tiers)
 
     def _options(self, name: str) -> list[Option]:
         """The choices of a field, with what is chosen now: sent, drafted or stored."""
@@ -208,7 +209,7 @@ class RatingForm(WorkForm):
         self.cleaned_data["outcome"] = outcome
         if not self.errors:
             sent = [Placement(completion_id=pk, place=place) for pk, place in self.places()]
-            placements = arranged(sent, self.assignment.shown_order, outcome)
+            placements = arranged(sent, self.assignment.letters, outcome)
             for placement in placements:
                 placement.rating = self.cleaned_data[f"rating_{placement.completion_id}"]
                 placement.flags = self.cleaned_data[f"flags_{placement.completion_id}"]
@@ -260,7 +261,8 @@ class RankForm(RatingForm):
 class PairForm(RatingForm):
     """Two completions: which is better, and by how much."""
 
-    CHOICES = (("a", "A is better"), ("tie", "Equally good"), ("b", "B is better"))
+    # The first shown and the second: their letters may stand the other way round.
+    CHOICES = (("a", "{} is better"), ("tie", "Equally good"), ("b", "{} is better"))
     PLACES = {"a": (1, 2), "b": (2, 1), "tie": (1, 1)}
     STRENGTHS = ((4, "significantly"), (3, "clearly"), (2, "slightly"), (1, "negligibly"))
 
@@ -275,6 +277,13 @@ class PairForm(RatingForm):
         widget=forms.RadioSelect,
         label="How much better?",
     )
+
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
+        super().__init__(assignment, *args, **kwargs)
+        first, second = (assignment.letters[pk] for pk in assignment.shown_order)
+        names = {"a": first, "b": second}
+        choice = cast(forms.ChoiceField, self.fields["choice"])
+        choice.choices = [(key, text.format(names.get(key))) for key, text in self.CHOICES]
 
     def places(self) -> list[tuple[int, int]]:
         choice = self.cleaned_data.get("choice")

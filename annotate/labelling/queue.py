@@ -21,6 +21,7 @@ from django.db.models.functions import Now, RowNumber
 from annotate.access import MAY_ACT_AS
 from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.labels.kinds.demonstration import Demonstration
+from annotate.letters import letters_of
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
 from annotate.prompts.models import PromptQuerySet
@@ -157,7 +158,10 @@ def _still_waiting(kinds: tuple[str, ...]) -> prepared[Task]:
 def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
     """Gives the place to this member; an own lease that had expired goes on with its draft."""
     shown_order = _different_texts(task)
-    random.Random(f"{task.pk}/{member.user_id}").shuffle(shown_order)
+    if task.kind == Kind.REVIEW:
+        shown_order = list(letters_of(shown_order))  # several answers are found best by their names
+    else:
+        random.Random(f"{task.pk}/{member.user_id}").shuffle(shown_order)
     [assignment] = Assignment.objects.bulk_create(
         [
             Assignment(

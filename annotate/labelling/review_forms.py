@@ -97,6 +97,8 @@ class ReviewForm(forms.Form):
 class RankingReviewForm(ReviewForm):
     """With a tier of the reviewer's own for each completion."""
 
+    as_gold = forms.BooleanField(required=False, label="Also use as gold")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         found = self.assignment.task.completions.in_bulk(self.assignment.shown_order)
@@ -112,13 +114,18 @@ class RankingReviewForm(ReviewForm):
         if self._act()[0] == "own":
             chosen = {pk: said.get(f"place_{pk}") for pk in self.assignment.shown_order}
             sent = [Placement(completion_id=pk, place=n) for pk, n in chosen.items() if n]
-            said["placements"] = arranged(sent, self.assignment.shown_order, "ranked")
+            said["placements"] = arranged(sent, self.assignment.letters, "ranked")
+        elif self._act()[0] and said.get("as_gold"):
+            self.add_error("as_gold", "Gold is your own ranking: use that, or uncheck this.")
         return said
 
     def own(self) -> Label | None:
         if "placements" not in self.cleaned_data:
             return None
         return Ranking.of_places(self.assignment.shown_order, self.cleaned_data["placements"])
+
+    def said(self) -> dict[str, Any]:
+        return {**super().said(), "as_gold": self.cleaned_data["as_gold"]}
 
 
 class DemonstrationReviewForm(ReviewForm):

@@ -50,17 +50,17 @@ def make_gold(ranking: Ranking) -> Task:
 
 def compare_with_gold(answers: Iterable[Assignment]) -> list[tuple[int, int]]:
     """For each answer to a gold task, from `with_gold`: on how many of the comparisons that the
-    gold decides it is of the same opinion, and how many those are. A tie is not, nor is a skip."""
-    return [_compare(answer) for answer in answers]
+    gold decides it is of the same opinion, and how many those are. A tie is not, nor is a skip.
+    Compared is what the labeler answered first."""
+    return [_compare(answer, answer.measured) for answer in answers]
 
 
-def _compare(answer: Assignment) -> tuple[int, int]:
+def _compare(answer: Assignment, label: Any) -> tuple[int, int]:
     assert answer.task.gold
     gold = answer.task.gold.places
-    label = answer.label
     if label is None or not answer.is_submitted:
         return 0, concordance(gold, gold).compared
-    met = concordance(gold, label.places)  # type: ignore[union-attr]
+    met = concordance(gold, label.places)
     return met.concordant, met.compared + met.tied_in_second
 
 
@@ -145,5 +145,6 @@ def failed_while_hidden(answers: QuerySet[Any]) -> list[Any]:
 
 
 def is_failed(answer: Assignment) -> bool:
-    same, decided = _compare(answer)
+    """Whether the answer as it stands now is one for a reviewer."""
+    same, decided = _compare(answer, answer.label)
     return same * 100 < decided * answer.task.project.qualification_percent

@@ -25,6 +25,7 @@ from annotate.work.tasks import UNDO_WINDOW, Assignment, Task
 from feedback_site.prepared import prepared
 
 LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
+FINAL = "in practice and qualification the first answer counts"
 
 
 class Conflict(Exception):
@@ -140,6 +141,11 @@ def check_values(row: models.Model) -> None:
     row.clean_fields({f.name for f in fields if f.is_relation or getattr(row, f.attname) is None})
 
 
+def _refuse_if_final(assignment: Assignment) -> None:
+    if assignment.is_final:
+        raise ValidationError(f"This answer cannot be changed: {FINAL}.")
+
+
 @contextmanager
 def _one_submit_a_key() -> Iterator[None]:
     """Around a transaction that stores a label: its key may be another assignment's."""
@@ -207,7 +213,7 @@ class Label(models.Model):
     @property
     def is_editable(self) -> bool:
         """For a while after the submit, as the project has it, until it is settled."""
-        if self.assignment is None:
+        if self.assignment is None or self.assignment.is_final:
             return False
         window = self.assignment.task.project.edit_window
         return self._submitted_within(window) and not self.is_settled
@@ -219,7 +225,9 @@ class Label(models.Model):
 
     def send_back(self, review: Any) -> None:
         """Gives the work back to its labeler, to be done better. Call it in a transaction."""
-        self._lock().take_back(draft={}, sent_back=review)
+        assignment = self._lock()
+        _refuse_if_final(assignment)
+        assignment.take_back(draft={}, sent_back=review)
 
     def record_as_answer(self, assignment: Assignment) -> Self:
         """Saves this new label as the answer of `assignment`, or returns the one the same submit
@@ -233,6 +241,8 @@ class Label(models.Model):
             last = revisions[-1] if revisions else None
             if assignment.is_submitted:
                 raise Conflict("You have already submitted an answer to this task.", last)
+            if assignment.is_final and assignment.state == Assignment.State.SKIPPED:
+                raise ValidationError(f"You have skipped this task, and {FINAL}.")
             self.late = not assignment.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
             look_over(assignment, type(self))
@@ -249,6 +259,7 @@ class Label(models.Model):
             current = revisions[-1]
             if current.pk != self.pk or current.revision_no != revision_no or current.retracted:
                 raise Conflict("This label has changed since you opened it.", current)
+            _refuse_if_final(assignment)
             if not self.is_editable:
                 raise ValidationError(
                     "This label can no longer be changed: the time for corrections is over, "
@@ -265,6 +276,7 @@ class Label(models.Model):
             assignment = self._lock()
             if self.retracted or self._rows().filter(supersedes=self).exists():
                 raise Conflict("This label has changed since you opened it.", self)
+            _refuse_if_final(assignment)
             if not self._submitted_within(UNDO_WINDOW) or self.is_settled:
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."

@@ -63,10 +63,12 @@ class Review(models.Model):
         assignment: Assignment,
         verdicts: Mapping[int, str],
         own: Label | None = None,
+        as_gold: bool = False,
         **said: Any,
     ) -> list[Review]:
         """Ends a review: one row for each label by its id, all of them in `verdicts`. `own` is what
-        the reviewer would have answered, saved as a label; `said`: cause, comment, score."""
+        the reviewer would have answered, saved as a label; `as_gold`: and labelers are measured by
+        that ranking; `said`: cause, comment, score."""
         # Whoever answers a task holds its row before that of its review: so must we.
         assert assignment.task.subject_id
         Task.objects.select_for_update(no_key=True).get(pk=assignment.task.subject_id)
@@ -78,7 +80,7 @@ class Review(models.Model):
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
             own.record_as_answer(assignment)
-            if isinstance(own, Ranking) and len(own.tiers) > 1:
+            if as_gold and isinstance(own, Ranking):
                 make_gold(own)
         elif not assignment.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else reviews this task now.", None)

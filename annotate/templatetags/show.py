@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from annotate.labels.kinds.ranking import letter_of
+from annotate.letters import unlike
 from annotate.text import markdown as render
 
 register = template.Library()
@@ -50,8 +50,10 @@ def beside(these: Iterable[Any], those: Iterable[Any]) -> list[tuple[Any, Any]]:
 
 
 @register.filter
-def letter(index: int) -> str:
-    return letter_of(int(index))
+def letters_unlike(author: Any, here: Any) -> list[tuple[str, str]]:
+    """(the letter in what `author` wrote, the one on this page) of each completion with two. Both
+    are rankings or assignments; `author` may be none."""
+    return unlike(author.letters, here.letters) if author else []
 
 
 @register.filter

@@ -103,9 +103,12 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
                 _tell_of_passing(request, work.task.project)
             return _to_next(request, work.task.project)
         stored.revise(revision_no=revision_no, **form.said())
-    except Conflict as conflict:
-        return _both_versions(request, work, conflict)
-    except ValidationError as error:
+    except (Conflict, ValidationError) as error:
+        if work.is_final and work.ended_at:
+            messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
+            return redirect("assignment", work.task.project.slug, work.pk)
+        if isinstance(error, Conflict):
+            return _both_versions(request, work, error)
         form.add_error(None, error)
         return _page(request, work, form, status=422)
     messages.success(request, "Your change is saved as a new revision.")

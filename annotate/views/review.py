@@ -123,6 +123,7 @@ def _page(
 class Row:
     """One completion, and the place each labeler gave it."""
 
+    letter: str
     completion: Completion
     placed: list[Placement]
     flags: list[list[str]]
@@ -140,6 +141,7 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
     places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
     subject = form.assignment.task.subject
     gold = subject.gold.places if subject and subject.gold else {}
+    letters = form.assignment.letters
     rows = []
     for completion in form.completions:
         placed = [of_one[completion.pk] for of_one in places]
@@ -148,7 +150,8 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
         reach = [each.place for each in placed] + ([at_gold] if at_gold else []) or [1]
         apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)
         own = form[f"place_{completion.pk}"]
-        rows.append(Row(completion, placed, flags, own, at_gold, round(4 * apart)))
+        letter = letters[completion.pk]
+        rows.append(Row(letter, completion, placed, flags, own, at_gold, round(4 * apart)))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -12,6 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from annotate.letters import letters_in, letters_of
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion
@@ -189,6 +191,11 @@ class Assignment(models.Model):
     shown_order = models.JSONField(
         default=list, help_text="Completion ids in the order this labeler sees them."
     )
+    letter_order = models.JSONField(
+        null=True,
+        help_text="Completion ids in the order of their letters, where this labeler sees others "
+        "than everybody.",
+    )
     guideline_version = models.PositiveIntegerField(null=True)
     draft = models.JSONField(default=dict)
     drafted_at = models.DateTimeField(null=True)
@@ -226,15 +233,35 @@ class Assignment(models.Model):
         return self.state == self.State.SUBMITTED
 
     @property
+    def is_final(self) -> bool:
+        """Whether the first answer stands: it shows what the labeler could do unaided."""
+        return self.trial in (self.Trial.PRACTICE, self.Trial.QUALIFICATION)
+
+    @property
+    def letters(self) -> dict[int, str]:
+        """Completion id → the letter under which this labeler sees it."""
+        return letters_in(self.letter_order) if self.letter_order else letters_of(self.shown_order)
+
+    @property
     def undo_until(self) -> datetime | None:
         return self.ended_at + UNDO_WINDOW if self.ended_at else None
 
     @property
     def label(self) -> Demonstration | Ranking | None:
         """The newest revision of the answer, a retracted one included."""
-        revisions: list[Demonstration | Ranking] = [*self.demonstrations.all()]
-        revisions += self.rankings.all()
+        revisions = self._revisions
         return revisions[-1] if revisions else None
+
+    @property
+    def measured(self) -> Demonstration | Ranking | None:
+        """The answer a trial is measured by: the first one, whatever was made of it later; of one
+        taken back within the seconds for it, the one given instead."""
+        since_taken_back = list(takewhile(lambda each: not each.retracted, self._revisions[::-1]))
+        return since_taken_back[-1] if since_taken_back else None
+
+    @property
+    def _revisions(self) -> list[Demonstration | Ranking]:
+        return [*self.demonstrations.all(), *self.rankings.all()]
 
     def lock(self) -> None:
         """Holds the task's row till the transaction ends, and rereads this assignment under it.

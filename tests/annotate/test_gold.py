@@ -1,6 +1,7 @@
 """Tasks with a known answer: practice, qualification, and hidden among ordinary work."""
 
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,9 @@ from django.db.models.functions import Now
 
 from annotate.labelling.queue import next_assignment
 from annotate.labels.gold import make_gold, qualification_of
+from annotate.labels.label import Conflict
 from annotate.models import Assignment, Demonstration, Membership, Placement, Ranking, Review, Task
+from annotate.quality.labelers import golds, with_gold
 from rlhf.data.selection import rankings
 
 Trial = Assignment.Trial
@@ -56,10 +59,15 @@ def test_qualification_begins_with_enough_gold(project, alice, make_golds, golds
 
 
 def test_gold_that_was_retired_stays_so_when_an_answer_under_way_comes_in(
-    project, alice, make_golds
+    project, alice, make_golds, rank_task
 ):
     make_golds(10)
+    Membership.objects.filter(user=alice).update(qualified_at=Now())
+    project.gold_every = 1
+    project.save()
+    rank_task()
     work = next_assignment(alice, project)
+    assert work.trial == Trial.HIDDEN
     work.task.retire()
     placements = [Placement(completion_id=pk, place=1) for pk in work.shown_order]
     Ranking.record(assignment=work, placements=placements).retract(draft={})
@@ -134,6 +142,100 @@ def test_practice_comes_first_and_counts_for_nothing(project, alice, make_golds)
     assert answer(alice, project, RIGHT).trial == Trial.QUALIFICATION
 
 
+# The first answer counts
+
+
+def placed(work, places):
+    return [
+        Placement(completion_id=pk, place=n)
+        for pk, n in zip(sorted(work.shown_order), places, strict=True)
+    ]
+
+
+def revise(browse, work):
+    work.label.revise(revision_no=1, placements=placed(work, RIGHT))
+
+
+def retract(browse, work):
+    work.label.retract(draft={})
+
+
+def send_back(browse, work):
+    work.label.send_back(None)
+
+
+def post(address, **more):
+    def way(browse, work):
+        form = {f"place_{each.completion_id}": each.place for each in placed(work, RIGHT)}
+        form |= {"idempotency_key": str(uuid.uuid4()), "skip-reason": "unclear", **more}
+        reply = browse(work.labeler).post(f"/p/cooking/label/{work.pk}/{address}", form)
+        assert reply.status_code in (200, 302)
+
+    return way
+
+
+WAYS = {
+    "revise": revise,
+    "retract": retract,
+    "send back": send_back,
+    "an edit": post("", revision_no=1),
+    "an edit of what is not there": post("", revision_no=2),
+    "the page sent again": post(""),
+    "undo": post("undo/"),
+    "a draft": post("draft/"),
+    "skip": post("skip/"),
+}
+
+
+@pytest.mark.parametrize("trial", ["practice", "qualification"])
+def test_no_way_changes_an_answer_to_practice_or_qualification(
+    browse, project, alice, make_golds, trial
+):
+    make_golds(1, is_practice=True)
+    make_golds(10)
+    works = [answer(alice, project, WRONG)]
+    if trial == Trial.QUALIFICATION:
+        works = [answer(alice, project, WRONG) for _ in range(10)]
+        assert qualification_of(member(project, alice)).is_failed
+    before = list(Ranking.objects.values_list("pk", flat=True))
+    for work in works:
+        for name, way in WAYS.items():
+            with suppress(ValidationError, Conflict):
+                way(browse, Assignment.objects.get(pk=work.pk))
+            after = list(Ranking.objects.values_list("pk", flat=True))
+            assert after == before and Assignment.objects.get(pk=work.pk).is_submitted, name
+    assert not member(project, alice).qualified_at
+    page = browse(alice).get(f"/p/cooking/label/{works[0].pk}/").content.decode()
+    assert "the first answer counts" in page and "<form id=" not in page
+    mine = browse(alice).get("/p/cooking/my-work/").content.decode()
+    assert "Edit<" not in mine and "View<" in mine
+
+
+def test_the_page_of_a_qualification_says_that_it_is_final_and_offers_no_undo(
+    browse, project, alice, make_golds
+):
+    make_golds(10)
+    answer(alice, project, RIGHT)
+    page = browse(alice).get("/p/cooking/label/", follow=True).content.decode()
+    assert "What you submit is final." in page and "Saved at" in page and "Undo" not in page
+
+
+def test_what_was_skipped_while_qualifying_is_not_answered_later(
+    browse, project, alice, make_golds
+):
+    make_golds(10)
+    skipped = next_assignment(alice, project)
+    skipped.skip(reason="unclear")
+    for _ in range(9):
+        answer(alice, project, HALF)
+    assert qualification_of(member(project, alice)).is_failed
+    post("")(browse, skipped)
+    with pytest.raises(ValidationError, match="skipped"):
+        Ranking.record(assignment=skipped, placements=placed(skipped, RIGHT))
+    assert Ranking.objects.by(alice).count() == 9
+    assert not member(project, alice).qualified_at
+
+
 # Hidden gold
 
 
@@ -191,6 +293,37 @@ def test_a_failed_hidden_gold_is_reviewed_beside_the_right_answer(
     assert ">Gold<" in page and page.count("spread-4") == 4
     Review.record(assignment=review, verdicts={work.label.pk: "excluded"}, cause="labeler_error")
     assert next_assignment(olga, project, only="review") is None
+
+
+@pytest.mark.parametrize(("first", "then"), [(WRONG, RIGHT), (RIGHT, WRONG)])
+def test_hidden_gold_measures_the_first_answer_whatever_is_made_of_it(
+    project, qualified, make_golds, rank_task, first, then
+):
+    project.gold_every = 1
+    project.save()
+    make_golds(1)
+    rank_task()
+    work = answer(qualified, project, first)
+    agreed = 3 if first == RIGHT else 0
+    assert with_gold(project) == {qualified.pk: [(agreed, 3)]}
+    # Refusing the edit would tell which task was gold.
+    work.label.revise(revision_no=1, placements=placed(work, then))
+    assert with_gold(project) == {qualified.pk: [(agreed, 3)]}
+    assert [share.value for _, share in golds(project)] == [agreed / 3]
+
+
+def test_hidden_gold_taken_back_within_the_seconds_for_it_is_answered_anew(
+    project, qualified, make_golds, rank_task
+):
+    project.gold_every = 1
+    project.save()
+    make_golds(1)
+    rank_task()
+    work = answer(qualified, project, WRONG)
+    work.label.retract(draft={})
+    assert with_gold(project) == {}
+    Ranking.record(assignment=work, placements=placed(work, RIGHT))
+    assert with_gold(project) == {qualified.pk: [(3, 3)]}
 
 
 def test_an_undone_gold_answer_leaves_the_review_to_those_who_failed_too(
@@ -281,6 +414,7 @@ def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
         answer(alice, project, WRONG)
     page = browse(alice).get("/p/cooking/label/").content.decode()
     assert "You did not qualify yet" in page and "75%" in page
+    assert ">0%" not in page and " 0%" not in page
 
 
 def test_nobody_has_failed_while_the_last_task_is_open(browse, project, alice, make_golds):

@@ -25,18 +25,22 @@ def page(work):
     return f"/p/cooking/label/{work.pk}/"
 
 
+def lettered(work):
+    """A, B, C…, in whatever order they are shown."""
+    return sorted(work.letters, key=work.letters.get)
+
+
 def sent(work, tiers="1234", **fields):
     """A form in which A, B, C… have these tiers; a space leaves one out."""
-    places = zip(work.shown_order, tiers, strict=True)
+    places = zip(lettered(work), tiers, strict=True)
     form = {f"place_{pk}": tier.strip() for pk, tier in places}
     return {**form, "idempotency_key": str(uuid.uuid4()), **fields}
 
 
 def stored(work):
     """The places of A, B, C… as they were stored."""
-    ranking = Ranking.objects.current().get()
-    places = {p.completion_id: p.place for p in ranking.placements.all()}
-    return [places[pk] for pk in work.shown_order]
+    places = Ranking.objects.current().get().places
+    return [places[pk] for pk in lettered(work)]
 
 
 def test_the_page_shows_each_completion_in_this_labelers_order_without_its_origin(
@@ -75,7 +79,7 @@ def test_two_to_nine_completions_can_be_ranked(project, alice, rank_task, k):
 
 
 def test_ratings_flags_and_the_reason_are_stored(browse, alice, work):
-    a, b, *_ = work.shown_order
+    a, b, *_ = lettered(work)
     more = {
         f"rating_{a}": "7",
         f"flags_{b}": ["hallucination", "opinion"],
@@ -109,7 +113,7 @@ def test_ratings_flags_and_the_reason_are_stored(browse, alice, work):
     ],
 )
 def test_a_bad_ranking_is_refused_by_name(browse, alice, work, rank_task, tiers, change, complaint):
-    names = {"a": work.shown_order[0], "foreign": rank_task().completions.first().pk}
+    names = {"a": lettered(work)[0], "foreign": rank_task().completions.first().pk}
     form = sent(work, tiers) | {name.format(**names): value for name, value in change.items()}
     reply = browse(alice).post(page(work), form)
     assert reply.status_code == 422
@@ -118,7 +122,7 @@ def test_a_bad_ranking_is_refused_by_name(browse, alice, work, rank_task, tiers,
 
 
 def test_what_was_chosen_stays_on_the_page_after_a_refusal(browse, alice, work):
-    a = work.shown_order[0]
+    a = lettered(work)[0]
     html = browse(alice).post(page(work), sent(work, "2   ", **{f"rating_{a}": "6"}))
     form = html.context["form"]
     assert (form[f"place_{a}"].value(), form[f"rating_{a}"].value()) == ("2", "6")
@@ -153,8 +157,8 @@ def test_of_two_one_chooses_the_better_and_by_how_much(
 ):
     form = {"choice": choice, "strength": strength, "outcome": outcome}
     browse(alice).post(page(pair), form | {"idempotency_key": str(uuid.uuid4())})
-    assert stored(pair) == places
     ranking = Ranking.objects.get()
+    assert [ranking.places[pk] for pk in pair.shown_order] == places
     assert (ranking.strength, ranking.outcome) == (kept, outcome)
 
 
@@ -181,7 +185,7 @@ def test_no_placement_out_of_range_is_stored(wrong):
     from django.core.exceptions import ValidationError
 
     with pytest.raises(ValidationError):
-        arranged([Placement(completion_id=1, **({"place": 1} | wrong))], [1], "ranked")
+        arranged([Placement(completion_id=1, **({"place": 1} | wrong))], {1: "A"}, "ranked")
 
 
 def test_the_same_ranking_again_is_one_and_another_under_its_key_a_conflict(browse, alice, work):
@@ -201,7 +205,7 @@ def test_an_edit_makes_a_revision_with_placements_of_its_own(browse, alice, work
     client = browse(alice)
     client.post(page(work), sent(work, "1234"))
     form = client.get(page(work)).context["form"]
-    assert [form[f"place_{pk}"].value() for pk in work.shown_order] == [1, 2, 3, 4]
+    assert [form[f"place_{pk}"].value() for pk in lettered(work)] == [1, 2, 3, 4]
     client.post(page(work), sent(work, "4321", revision_no=1))
     assert stored(work) == [4, 3, 2, 1]
     assert [r.placements.count() for r in Ranking.objects.all()] == [4, 4]
@@ -220,7 +224,7 @@ def test_a_conflict_shows_the_stored_order(browse, alice, work):
 def test_undo_brings_the_ranking_back_as_it_was_sent(browse, alice, project, rank_task, kind):
     rank_task(k=4 if kind == "many" else 2)
     work = next_assignment(alice, project)
-    client, a = browse(alice), work.shown_order[0]
+    client, a = browse(alice), lettered(work)[0]
     form = sent(work, "2134") if kind == "many" else {"choice": "b", "strength": "3"}
     form |= {"idempotency_key": str(uuid.uuid4()), f"rating_{a}": "2", f"flags_{a}": "opinion"}
     client.post(page(work), form)
@@ -229,13 +233,13 @@ def test_undo_brings_the_ranking_back_as_it_was_sent(browse, alice, project, ran
     assert back[f"rating_{a}"].value() == 2
     assert back[f"flags_{a}"].value() == ["opinion"]
     if kind == "many":
-        assert [back[f"place_{pk}"].value() for pk in work.shown_order] == [2, 1, 3, 4]
+        assert [back[f"place_{pk}"].value() for pk in lettered(work)] == [2, 1, 3, 4]
     else:
         assert (back["choice"].value(), back["strength"].value()) == ("b", 3)
 
 
 def test_a_draft_of_a_ranking_comes_back(browse, alice, work):
-    client, a = browse(alice), work.shown_order[0]
+    client, a = browse(alice), lettered(work)[0]
     client.post(f"{page(work)}draft/", sent(work, "3   ", **{f"flags_{a}": ["opinion"]}))
     form = client.get(page(work)).context["form"]
     assert (form[f"place_{a}"].value(), form[f"flags_{a}"].value()) == ("3", ["opinion"])
@@ -257,7 +261,7 @@ def test_a_completion_cannot_smuggle_markup_in(browse, alice, project, rank_task
 
 
 def test_tiers_are_named_by_the_letters_the_labeler_saw(work):
-    a, b, c, d = work.shown_order
+    a, b, c, d = lettered(work)
     order = {b: 1, a: 2, d: 2, c: 3}
     placements = [Placement(completion_id=pk, place=place) for pk, place in order.items()]
     ranking = Ranking.record(assignment=work, placements=placements)

@@ -170,6 +170,32 @@ def test_the_reviewers_own_ranking_takes_the_place_of_the_others(
     assert verdicts() == [("alice", "excluded"), ("bob", "excluded")]
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_reviewers_own_ranking_is_gold_where_the_reviewer_says_so(
+    browse, project, rita, disagreement, chosen
+):
+    work = next_assignment(rita, project)
+    page = browse(rita).get(f"{REVIEW}{work.pk}/")
+    assert not page.context["form"]["as_gold"].value()
+    more = {"as_gold": "on"} if chosen else {}
+    act(browse, rita, project, "own", **own_order(rita, project), **more)
+    own = Ranking.objects.get(labeler=rita)
+    gold = [task.gold for task in Task.objects.exclude(gold=None)]
+    assert gold == ([own] if chosen else [])
+
+
+@pytest.mark.parametrize("verdict", ["own", "pick:1"])
+def test_what_cannot_be_gold_is_refused_and_settles_nothing(
+    browse, project, rita, disagreement, verdict
+):
+    ties = dict.fromkeys(own_order(rita, project), 1)
+    reply = act(browse, rita, project, verdict, as_gold="on", **ties)
+    said = {"own": "prefers nothing", "pick:1": "Gold is your own ranking"}[verdict]
+    assert reply.status_code == 422 and said in reply.content.decode()
+    assert reply.context["form"]["as_gold"].value()
+    assert not Review.objects.exists() and not Ranking.objects.filter(labeler=rita).exists()
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [

@@ -9,11 +9,12 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Site
 
 PREPARE = """
+from annotate.letters import letters_of
 from annotate.models import Assignment, Completion, Policy, Project, Prompt, Task
 project, is_new = Project.objects.get_or_create(slug="desk", defaults={{"name": "Desk"}})
 if is_new:
     project.publish_guideline(text="Be **brief** and right.", author=None)
-project.admit(name="alice", role="labeler")
+labeler = project.admit(name="alice", role="labeler")
 project.memberships.update(guideline_read=1)
 project.tasks.open().update(closed_at="2026-01-01T00:00Z")
 Assignment.objects.of_project(project).leased().update(leased_until="2026-01-01T00:00Z")
@@ -25,6 +26,11 @@ for k in {sizes}:
     for n in range(k):
         text = f"Answer {{n}} of {{k}}, and because of that a rather long sentence follows. " * 6
         task.completions.add(Completion.objects.create(prompt=prompt, policy=policy, text=text))
+    # Shown in the order of their letters: the tests say A for the first. The lease has run out.
+    shown = list(letters_of(task.completions.values_list("pk", flat=True)))
+    Assignment.objects.create(
+        task=task, labeler=labeler, leased_until="2026-01-01T00:00Z", shown_order=shown
+    )
 """
 STORED = """
 from annotate.models import Demonstration, Ranking

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -11,13 +11,9 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from annotate.labels.label import Label, check_values
+from annotate.letters import letters_in, letters_of
 from annotate.prompts.policies import Completion
 from annotate.work.tasks import Assignment
-
-
-def letter_of(index: int) -> str:
-    """0 → A, 1 → B: the name of a completion whose origin is hidden."""
-    return chr(ord("A") + index)
 
 
 class Ranking(Label):
@@ -35,6 +31,11 @@ class Ranking(Label):
     )
     reason = models.CharField(max_length=500, blank=True)
     shown_order = models.JSONField(default=list)
+    letter_order = models.JSONField(
+        null=True,
+        help_text="Completion ids in the order of their letters, where the labeler saw others than "
+        "everybody.",
+    )
 
     _unsaved: list[Placement]
 
@@ -66,15 +67,17 @@ class Ranking(Label):
         return {each.completion_id: each.place for each in self.placed}
 
     @property
+    def letters(self) -> dict[int, str]:
+        """Completion id → the letter that the labeler's reason and comment call it by."""
+        return letters_in(self.letter_order) if self.letter_order else letters_of(self.places)
+
+    @property
     def tiers(self) -> list[list[str]]:
         """The letters of the completions, best tier first: [["B"], ["A", "C"]]."""
-        placed = self.placed
-        order = self.shown_order or sorted(p.completion_id for p in placed)
-        tiers: dict[int, list[str]] = {}
-        for placement in sorted(placed, key=lambda p: (p.place, order.index(p.completion_id))):
-            letter = letter_of(order.index(placement.completion_id))
-            tiers.setdefault(placement.place, []).append(letter)
-        return list(tiers.values())
+        letters, tiers = self.letters, dict[int, list[str]]()
+        for completion, place in self.places.items():
+            tiers.setdefault(place, []).append(letters[completion])
+        return [sorted(tiers[place]) for place in sorted(tiers)]
 
     @classmethod
     def record(
@@ -95,7 +98,7 @@ class Ranking(Label):
     ) -> Ranking:
         """A ranking not saved yet. Raises ValidationError where the places do not make one."""
         ranking = cls(shown_order=shown_order, **said)
-        ranking._unsaved = arranged(placements, shown_order, ranking.outcome)
+        ranking._unsaved = arranged(placements, letters_of(shown_order), ranking.outcome)
         if ranking.strength is not None and not ranking.is_clear_choice:
             raise ValidationError("A strength is said of two completions, one of them better.")
         return ranking
@@ -117,6 +120,7 @@ class Ranking(Label):
 
     def _insert(self, assignment: Assignment, *, after: Self | None) -> None:
         placements = self._unsaved
+        self.letter_order = assignment.letter_order
         super()._insert(assignment, after=after)
         for placement in placements:
             placement.ranking = self
@@ -162,15 +166,15 @@ class Placement(models.Model):
 
 
 def arranged(
-    placements: Sequence[Placement], shown_order: Sequence[int], outcome: str
+    placements: Sequence[Placement], name: Mapping[int, str], outcome: str
 ) -> list[Placement]:
-    """The placements with their places made dense (1, 2, 2, 3), best first. Every completion shown
-    must have one; where all are bad, those left out share the last place."""
-    name = {pk: letter_of(index) for index, pk in enumerate(shown_order)}
+    """The placements with their places made dense (1, 2, 2, 3), best first. Every completion, which
+    `name` gives by its letter, must have one; where all are bad, those left out share the last
+    place."""
     ids = [p.completion_id for p in placements]
     foreign = sorted({str(pk) for pk in ids if pk not in name})
     twice = sorted({name[pk] for pk in ids if pk in name and ids.count(pk) > 1})
-    missing = [pk for pk in shown_order if pk not in ids]
+    missing = [pk for pk in sorted(name, key=lambda pk: name[pk]) if pk not in ids]
     if foreign:
         raise ValidationError(f"Completion {', '.join(foreign)} is not part of this ranking.")
     if twice:

@@ -91,7 +91,7 @@ function watchUndo() {
   if (!bar || bar.dataset.watched) return;
   bar.dataset.watched = "yes";
   dropCopy(bar.dataset.address);
-  setTimeout(() => bar.querySelector("button").remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
+  setTimeout(() => bar.querySelector("button")?.remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
 }
 document.addEventListener("htmx:afterSettle", watchUndo);
 watchUndo();
