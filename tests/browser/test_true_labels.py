@@ -46,6 +46,7 @@ def test_who_failed_to_qualify_finds_no_way_to_pass_by_editing(site: Site, sign_
     page = nora.page
     page.goto(f"{site.url}/p/{slug}/guideline/")
     page.get_by_role("button", name="I have read it").click()
+    expect(page.get_by_text("This counts for nothing")).to_be_visible()
     rank_against_length(page)
     page.get_by_role("link", name="Next").click()
     answered = {}
