@@ -41,6 +41,7 @@ CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", "refe
 NOT_TEXT = {
     *CONVERSATIONS,
     *("completions", "ranks", "ratings", "flags", "policies", "finish_reasons", "shown_order"),
+    "letters",
     *("tags", "reasons", "label", "margin", "strength", "simulated", "archived"),
     *("guideline_version", "active_seconds", "pasted_share"),
 }

@@ -45,7 +45,10 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 # Not on every line.
-SOMETIMES = ("simulated", "shown_order", "margin", "written", "labeler", "split_key", "archived")
+SOMETIMES = (
+    *("simulated", "shown_order", "letters", "margin", "written", "labeler", "split_key"),
+    "archived",
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ def _parquet_types() -> dict[str, Any]:
     messages = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
     of_type: dict[Any, tuple[str, ...]] = {
         messages: ("prompt", "completion", "chosen", "rejected"),
-        pyarrow.list_(text): ("completions", "policies", "finish_reasons", "tags", "reasons"),
+        pyarrow.list_(text): (
+            *("completions", "policies", "finish_reasons", "letters", "tags", "reasons"),
+        ),
         pyarrow.list_(whole): ("ranks", "ratings", "shown_order"),
         pyarrow.list_(pyarrow.list_(text)): ("flags",),
         pyarrow.bool_(): ("label", "simulated", "archived"),
@@ -244,6 +249,7 @@ def _rankings(export: Export) -> Iterator[Line]:
         if label.shown_order:
             position = {each.completion_id: i for i, each in enumerate(placed)}
             line["shown_order"] = [position[pk] for pk in label.shown_order]
+            line["letters"] = [label.letters[each.completion_id] for each in placed]
         yield line
 
 

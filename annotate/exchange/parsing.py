@@ -23,6 +23,7 @@ from annotate.chat.feedback import Feedback
 from annotate.exchange import values
 from annotate.exchange.values import BadRow, Raw
 from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.letters import letter_of
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
 
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
@@ -50,6 +51,7 @@ class Row:
     reference: str = ""
     placements: list[Raw] = field(default_factory=list)
     shown_order: list[int] = field(default_factory=list)
+    letter_order: list[int] = field(default_factory=list)
     written: Raw = field(default_factory=dict)  # of a prompt: how it came to be
     label: Raw = field(default_factory=dict)
 
@@ -150,6 +152,7 @@ def _rankings(raw: Raw) -> Row:
         completions=_completions(raw, texts),
         placements=placements,
         shown_order=_shown_order(raw, count),
+        letter_order=_letter_order(raw, count),
         label={
             "outcome": outcome,
             "strength": strength,
@@ -302,6 +305,18 @@ def _shown_order(raw: Raw, count: int) -> list[int]:
     if order and (not all(type(i) is int for i in order) or sorted(order) != list(range(count))):
         raise BadRow(f"“shown_order” must name each position from 0 to {count - 1} once.")
     return order
+
+
+def _letter_order(raw: Raw, count: int) -> list[int]:
+    """The positions in the order of their letters, which are what the reason calls them by. Files
+    that name no letters are of a time in which these followed the order shown."""
+    letters = values.optional(raw, "letters", list, [])
+    if not letters:
+        return _shown_order(raw, count)
+    wanted = [letter_of(position) for position in range(count)]
+    if not all(type(each) is str for each in letters) or sorted(letters) != wanted:
+        raise BadRow(f"“letters” must have each of {', '.join(wanted)} once.")
+    return sorted(range(count), key=lambda position: str(letters[position]))
 
 
 def _effort(raw: Raw) -> Raw:

@@ -163,7 +163,10 @@ class Writer:
         for entry in batch:
             ids, row = entry.completion_ids, entry.row
             shown = [ids[position] for position in row.shown_order]
-            ranking = Ranking(**self._label(entry), **row.label, shown_order=shown)
+            named = [ids[position] for position in row.letter_order] or None
+            ranking = Ranking(
+                **self._label(entry), **row.label, shown_order=shown, letter_order=named
+            )
             placements = list(zip(ids, row.placements, strict=True))
             order = _order_of(ranking, ((pk, said["place"]) for pk, said in placements))
             if order not in there:

@@ -51,6 +51,8 @@ BAD_LABELS = {
     "a rating of 8": (ranking(ratings=[8, 1, 1]), "between 1 and 7"),
     "an unknown flag": (ranking(flags=[["ugly"], [], []]), "must be one of"),
     "a shown order of others": (ranking(shown_order=[0, 1, 3]), "each position"),
+    "letters that repeat": (ranking(letters=["A", "B", "B"]), "A, B, C once"),
+    "letters that are none": (ranking(letters=[1, 2, 3]), "A, B, C once"),
     "a strength among three": (ranking(strength=2), "two completions"),
     "a margin of another scale": (
         {"prompt": "a", "chosen": "b", "rejected": "c", "margin": 0.7},

@@ -1,13 +1,16 @@
 """A completion has one letter, whoever looks: what people write of B is about the same text."""
 
+import json
 import re
 
 import pytest
 
+from annotate.exchange.exporting import lines
 from annotate.labelling.queue import next_assignment
 from annotate.letters import letters_of, unlike
-from annotate.models import Assignment, Membership, Placement, Policy, Ranking, Review, Task
+from annotate.models import Assignment, Membership, Placement, Ranking, Review, Task
 from tests.annotate.answering import rank
+from tests.annotate.conftest import ranking
 
 CARD = r'data-letter="(.)".*?<div class="prose"><p>(.*?)</p>'
 HEADING = r"<h2>(.)</h2>\s*<div class=\"card prose\"><p>(.*?)</p>"
@@ -153,11 +156,34 @@ def test_who_has_begun_keeps_the_letters_and_others_are_told_which_is_which(
     assert "Look at C again." in page and key in page
 
 
-def test_policies_hide_behind_letters(project, rank_task):
-    """A says nothing of who was sampled first."""
+def test_a_letter_says_nothing_of_who_was_sampled_first(project, rank_task):
     firsts = []
     for _ in range(40):
         task = rank_task(k=2)
         letters = letters_of(task.completions.values_list("pk", flat=True))
         firsts.append(min(letters) == min(letters, key=letters.get))
-    assert 8 < sum(firsts) < 32 and Policy.objects.exists()
+    assert 8 < sum(firsts) < 32
+
+
+@pytest.mark.parametrize("names", [{"letters": ["C", "A", "B"]}, {"shown_order": [1, 2, 0]}, {}])
+def test_an_import_keeps_the_letters_that_its_reasons_speak_of(project, bring, names):
+    """A file that names none is of a time in which they were the order shown."""
+    bring([ranking(reason="A errs.", **names)])
+    stored = Ranking.objects.get()
+    if names:
+        texts = {each.completion_id: each.completion.text for each in stored.placed}
+        assert {letter: texts[pk] for pk, letter in stored.letters.items()} == {
+            "A": "b", "B": "c", "C": "a",
+        }  # fmt: skip
+    else:
+        assert stored.letters == letters_of(stored.places)
+
+
+def test_an_export_says_what_each_completion_was_called(project, alice, rank_task):
+    rank_task(k=4)
+    work = next_assignment(alice, project)
+    placed = [Placement(completion_id=pk, place=n) for n, pk in enumerate(work.shown_order, 1)]
+    Ranking.record(assignment=work, placements=placed)
+    [line] = [json.loads(line) for line in lines(project, "rankings")]
+    texts = dict(work.task.completions.values_list("text", "pk"))
+    assert line["letters"] == [work.letters[texts[text]] for text in line["completions"]]
