@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from annotate.letters import unlike
+from annotate.labels.letters import unlike
 from annotate.text import markdown as render
 
 register = template.Library()

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from annotate.letters import letters_in, letters_of
+from annotate.labels.letters import letters_in, letters_of
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion

@@ -7,7 +7,7 @@ import pytest
 
 from annotate.exchange.exporting import lines
 from annotate.labelling.queue import next_assignment
-from annotate.letters import letters_of, unlike
+from annotate.labels.letters import letters_of, unlike
 from annotate.models import Assignment, Membership, Placement, Ranking, Review, Task
 from tests.annotate.answering import rank
 from tests.annotate.conftest import ranking

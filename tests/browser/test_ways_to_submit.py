@@ -43,9 +43,9 @@ BUTTONS = {"all bad": "All bad", "both bad": "Both bad"} | dict.fromkeys(
 WITH_A_KEY = {"both bad": "b"}
 NO_SENSE = {
     "key": {name: "only both bad is sent by a letter" for name in ROWS if name not in WITH_A_KEY},
-    "Ctrl+Enter": {name: "Ctrl+Enter is Submit and nothing else" for name in BUTTONS},
-    "drag": {name: "of two there is nothing to drag" for name in OF_TWO},
-    "select": {name: "of two there is no select" for name in OF_TWO},
+    "Ctrl+Enter": dict.fromkeys(BUTTONS, "Ctrl+Enter is Submit and nothing else"),
+    "drag": dict.fromkeys(OF_TWO, "of two there is nothing to drag"),
+    "select": dict.fromkeys(OF_TWO, "of two there is no select"),
 }
 WAYS = ("key", "click", "Enter", "Ctrl+Enter", "drag", "touch", "select", "no JavaScript")
 SAID = """

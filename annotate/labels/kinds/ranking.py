@@ -11,7 +11,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from annotate.labels.label import Label, check_values
-from annotate.letters import letters_in, letters_of
+from annotate.labels.letters import letters_in, letters_of
 from annotate.prompts.policies import Completion
 from annotate.work.tasks import Assignment
 
