@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404
 
 from annotate.access import Role, project_for
 from annotate.models import User
-from rlhf.models.outcomes import Checkpoint
+from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.runs import Round, Run
 
 

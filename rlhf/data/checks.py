@@ -3,16 +3,18 @@ hundred thousand rankings, and an operator waits for the page."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Count, F, Func, IntegerField, Q, TextField, Value
 from django.db.models.functions import Cast
 from django.db.models.functions.text import MD5
 
 from annotate.labels.label import LabelQuerySet
-from annotate.models import Prompt, User
+from annotate.models import Policy, Prompt, User
 from annotate.prompts.models import PromptQuerySet, content_hash
 from rlhf.data.counts import Tally
 
@@ -65,6 +67,46 @@ class Finding:
     name: str
     message: str
     is_error: bool = False
+
+
+class NotReady(Exception):
+    """A round cannot be launched. `findings` say why and what to do."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__(" ".join(finding.message for finding in findings))
+        self.findings = findings
+
+
+def check_base(base: Policy | None) -> Iterator[Finding]:
+    if base is None:
+        message = "There is no base policy. Add one that has a model folder."
+        yield Finding("no_base", message, is_error=True)
+    elif not base.folder:
+        message = f"{base} has no weights of its own to train. Choose a policy with a model folder."
+        yield Finding("base_without_weights", message, is_error=True)
+    elif missing := _missing_of_a_model(base.folder):
+        message = (
+            f"The folder of {base}, {base.folder} in DATA_DIR, is not a model folder: "
+            f"{missing}. Point the policy to a Hugging Face folder with safetensors."
+        )
+        yield Finding("base_not_a_model", message, is_error=True)
+
+
+def _missing_of_a_model(name: str) -> str:
+    folder = settings.DATA_DIR / name
+    if not folder.is_dir():
+        return "it does not exist"
+    if not (folder / "config.json").is_file():
+        return "config.json is missing"
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError:
+        return "config.json is not JSON"
+    if not any(folder.glob("*.safetensors")):
+        return "there are no weights (*.safetensors)"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+        return "the tokenizer is missing"
+    return ""
 
 
 def check_rankings(tally: Tally) -> Iterator[Finding]:

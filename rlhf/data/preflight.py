@@ -5,7 +5,6 @@ do."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from django.conf import settings
 from annotate.models import Policy, Project
 from rlhf.data.checks import (
     Finding,
+    check_base,
     check_duplicates,
     check_labelers,
     check_leaks,
@@ -38,14 +38,6 @@ from rlhf.stages.order import BY_RANKINGS, DEFAULT_STAGES
 FEW_DEMONSTRATIONS, FEW_RANKINGS = 10, 10
 
 Configs = Mapping[str, Mapping[str, Any]]
-
-
-class NotReady(Exception):
-    """A round cannot be launched. `findings` say why and what to do."""
-
-    def __init__(self, findings: list[Finding]) -> None:
-        super().__init__(" ".join(finding.message for finding in findings))
-        self.findings = findings
 
 
 @dataclass(frozen=True)
@@ -176,38 +168,6 @@ def _ranking_findings(tally: Tally) -> Iterator[Finding]:
     yield from _check_rankings(now, len(tally.learnt), all_rankings=len(tally.by_others))
     yield from check_labelers(tally)
     yield from check_rankings(tally)
-
-
-def check_base(base: Policy | None) -> Iterator[Finding]:
-    if base is None:
-        message = "There is no base policy. Add one that has a model folder."
-        yield Finding("no_base", message, is_error=True)
-    elif not base.folder:
-        message = f"{base} has no weights of its own to train. Choose a policy with a model folder."
-        yield Finding("base_without_weights", message, is_error=True)
-    elif missing := _missing_of_a_model(base.folder):
-        message = (
-            f"The folder of {base}, {base.folder} in DATA_DIR, is not a model folder: "
-            f"{missing}. Point the policy to a Hugging Face folder with safetensors."
-        )
-        yield Finding("base_not_a_model", message, is_error=True)
-
-
-def _missing_of_a_model(name: str) -> str:
-    folder = settings.DATA_DIR / name
-    if not folder.is_dir():
-        return "it does not exist"
-    if not (folder / "config.json").is_file():
-        return "config.json is missing"
-    try:
-        json.loads((folder / "config.json").read_text())
-    except ValueError:
-        return "config.json is not JSON"
-    if not any(folder.glob("*.safetensors")):
-        return "there are no weights (*.safetensors)"
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
-        return "the tokenizer is missing"
-    return ""
 
 
 def _check_demonstrations(texts: list[str], *, held_out: int) -> Iterator[Finding]:

@@ -15,7 +15,6 @@ from rlhf.evaluation.win_rate import batch_of
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import Evaluation, TrainedPolicy
 from rlhf.models.runs import Run
-from rlhf.rounds.report import RoundReport
 
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
@@ -61,9 +60,9 @@ def verdicts_of(project: Project, matches: Sequence[Match]) -> list[Verdict]:
     return [each for each in found if each.people or each.reward_model]
 
 
-def people_on(report: RoundReport) -> dict[str, Any]:
-    """What the round's page says of people's judgement, once there is something to judge."""
-    run = report.evaluation
+def people_on(run: Run | None) -> dict[str, Any]:
+    """What the round's page says of people's judgement of its evaluation, once there is something
+    to judge. None: the round has no evaluation."""
     if run is None or run.state != Run.State.SUCCEEDED or "win_rates" not in run.summary:
         return {}
     matches = matches_of(run.project)

@@ -11,8 +11,7 @@ from typing import Any
 
 from annotate.labelling.queue import open_rank_tasks
 from annotate.models import Completion, Policy, User
-from rlhf.data.checks import Finding
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import Finding, NotReady
 from rlhf.data.selection import TRAIN, prompts
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.outcomes import RewardModel, TrainedPolicy

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.models import Policy, Project, User
-from rlhf.data.checks import Finding
-from rlhf.data.preflight import NotReady, check_base
+from rlhf.data.checks import Finding, NotReady, check_base
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.leases import Lease
 from rlhf.models.probes import parse

@@ -1,15 +1,9 @@
 """Rounds, the runs they are made of, and what came out of whose labels."""
 
+from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.documents import Document
 from rlhf.models.metrics import Metric, Sample
-from rlhf.models.outcomes import (
-    Checkpoint,
-    Evaluation,
-    Promotion,
-    RewardModel,
-    Snapshot,
-    TrainedPolicy,
-)
+from rlhf.models.outcomes import Evaluation, Promotion, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import LeaseLost, Round, Run
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
 

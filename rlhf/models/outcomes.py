@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 
 from annotate.chat.messages import PROMPT_SOURCE
 from annotate.chat.withdrawals import prompts_of
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.documents import Document
-from rlhf.models.runs import LeasedRow, Round, Run
+from rlhf.models.runs import Round, Run
 
 
 class SnapshotQuerySet(models.QuerySet["Snapshot"]):
@@ -88,75 +88,6 @@ class Snapshot(models.Model):
         )
         judged = Q(pk__in=self.feedback.order_by().values("user"))
         self.guests.set(User.objects.filter(judged | Q(pk__in=asked.order_by().values("pk"))))
-
-
-class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
-    def published(self) -> CheckpointQuerySet:
-        """What a run was made for, as opposed to what it saved on the way."""
-        return self.filter(is_final=True)
-
-    def final(self) -> CheckpointQuerySet:
-        """What it ended with, without what it published on the way."""
-        return self.published().filter(epoch=None)
-
-    def here(self, project: Project) -> CheckpointQuerySet:
-        """Published models whose files have not been removed."""
-        named = self.select_related("run__round__base", "trained_policy__policy", "reward_model")
-        return named.published().filter(run__project=project, removed_at=None)
-
-    def saves(self, project: Project) -> CheckpointQuerySet:
-        """What trainings saved on the way, to go on from."""
-        return self.filter(run__project=project, is_final=False).select_related("run")
-
-    def behind(self, policy: Policy) -> Checkpoint | None:
-        """The published model with whose weights it speaks, be it with a prompt of its own."""
-        return self.published().filter(folder=policy.folder).first() if policy.folder else None
-
-
-class Checkpoint(LeasedRow):
-    """An immutable folder. One that has no row here does not exist."""
-
-    run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
-    step = models.PositiveIntegerField()
-    folder = models.CharField(max_length=300, help_text="Relative to DATA_DIR.")
-    manifest_sha256 = models.CharField(max_length=64)
-    is_final = models.BooleanField(default=False, help_text="A published model, not a save.")
-    epoch = models.PositiveSmallIntegerField(
-        null=True, help_text="Published on the way, after so many passes over the demonstrations."
-    )
-    is_kept = models.BooleanField(default=False, help_text="An operator wants its files to stay.")
-    removed_at = models.DateTimeField(
-        null=True, help_text="When the files of a published model went, to make room."
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = CheckpointQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-step"]
-        constraints = [
-            models.UniqueConstraint(fields=["run", "folder"], name="one_checkpoint_a_folder")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.run} at step {self.step}"
-
-    @property
-    def name(self) -> str:
-        """Of a published model."""
-        if hasattr(self, "trained_policy"):
-            return str(self.trained_policy.policy)
-        return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
-
-    def keep(self, *, kept: bool) -> None:
-        self.is_kept = kept
-        self.save(update_fields=["is_kept"])
-
-    def give_up(self) -> None:
-        """From now on its files do not count; whoever spoke with them is known by their words."""
-        Policy.objects.filter(folder=self.folder).update(folder="")
-        self.removed_at = timezone.now()
-        self.save(update_fields=["removed_at"])
 
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):

@@ -11,8 +11,9 @@ from django.core.exceptions import ValidationError
 from annotate.models import Completion, Policy
 from rlhf.data.selection import HELD_OUT
 from rlhf.evaluation.matches import matches_of, win_rate
+from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.metrics import Metric
-from rlhf.models.outcomes import Checkpoint, TrainedPolicy
+from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
 
 

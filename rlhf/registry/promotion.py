@@ -13,10 +13,10 @@ from django.db import transaction
 from annotate.chat.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
 from rlhf.learning.contract.manifest import Corrupt
-from rlhf.models.outcomes import Checkpoint, Promotion
+from rlhf.models.checkpoints import Checkpoint, ensure_whole
+from rlhf.models.outcomes import Promotion
 from rlhf.models.runs import lock_project
 from rlhf.registry.gate import Refused, conditions
-from rlhf.runs.ingest import ensure_whole
 
 logger = logging.getLogger(__name__)
 

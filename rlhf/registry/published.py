@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from annotate.models import Project
-from rlhf.models.outcomes import Checkpoint
+from rlhf.models.checkpoints import Checkpoint
 
 BLOCK = 2**20
 CARD = "README.md"

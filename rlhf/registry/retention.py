@@ -18,7 +18,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from annotate.models import Policy, Project
-from rlhf.models.outcomes import Checkpoint, Promotion, RewardModel
+from rlhf.models.checkpoints import Checkpoint
+from rlhf.models.outcomes import Promotion, RewardModel
 from rlhf.models.runs import Round, Run, lock_project
 
 KEEP_ROUNDS = 3  # the newest

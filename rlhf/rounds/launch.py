@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
-from rlhf.data.checks import Finding
-from rlhf.data.preflight import NotReady, check_base, preflight
+from rlhf.data.checks import Finding, NotReady, check_base
+from rlhf.data.preflight import preflight
 from rlhf.data.selection import EVERYTHING, Filters, held_out_prompts
 from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.config import from_dict

@@ -12,10 +12,10 @@ from typing import Any
 
 from django.conf import settings
 
-from rlhf.learning.contract.manifest import Corrupt, sha256, verify
+from rlhf.learning.contract.manifest import Corrupt, sha256
+from rlhf.models.checkpoints import Checkpoint, ensure_whole
 from rlhf.models.leases import Lease
 from rlhf.models.metrics import Metric, Sample
-from rlhf.models.outcomes import Checkpoint
 from rlhf.models.runs import Run
 from rlhf.runs.alarms import heard_in, steps_in
 
@@ -138,22 +138,6 @@ def last_checkpoint(run: Run) -> Checkpoint | None:
         else:
             return checkpoint
     return None
-
-
-def ensure_whole(checkpoint: Checkpoint) -> None:
-    """Raises Corrupt unless the row vouches for the manifest, and the manifest for every file."""
-    folder = settings.DATA_DIR / checkpoint.folder
-    if checkpoint.removed_at:
-        raise Corrupt(
-            f"{checkpoint.folder}: removed to make room, {checkpoint.removed_at:%d %B %Y}"
-        )
-    try:
-        found = sha256(folder / "manifest.json")
-    except OSError as error:
-        raise Corrupt(f"{checkpoint.folder}: {error.strerror}") from error
-    if found != checkpoint.manifest_sha256:
-        raise Corrupt(f"{checkpoint.folder}: the manifest is not the one that was published")
-    verify(folder)
 
 
 def forget_removed(run: Run) -> None:

@@ -19,18 +19,18 @@ from django.conf import settings
 from annotate.labelling.queue import open_rank_tasks
 from annotate.models import Completion, Demonstration, Policy, Prompt
 from feedback_site import __version__
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.data.selection import held_out_prompts, prompts
 from rlhf.data.snapshot import data_config, freeze, prompt_row, write
 from rlhf.evaluation.next_batch import launch_next_batch, open_next_batch
 from rlhf.evaluation.scorecard import grade, launch_scorecard, questions_of
 from rlhf.evaluation.win_rate import ask_people, judge
 from rlhf.learning.contract.manifest import Corrupt, sha256
+from rlhf.models.checkpoints import Checkpoint, ensure_whole
 from rlhf.models.leases import Lease
-from rlhf.models.outcomes import Checkpoint, RewardModel, TrainedPolicy
+from rlhf.models.outcomes import RewardModel, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.models.suites import Suite
-from rlhf.runs.ingest import ensure_whole
 
 Config = dict[str, Any]
 Summary = dict[str, Any]

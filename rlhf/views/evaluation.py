@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
 from rlhf.access import round_for
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.judgements import evaluation_page
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.outcomes import Promotion
 from rlhf.models.runs import Run

@@ -14,7 +14,8 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Project
 from rlhf.access import round_for
-from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.checks import NotReady
+from rlhf.data.preflight import preflight
 from rlhf.data.staleness import stale_in
 from rlhf.evaluation.judgements import people_on
 from rlhf.learning.contract.hyperparameters import ConfigError
@@ -185,7 +186,7 @@ def _live(round: Round) -> dict[str, Any]:
     report = report_on(round, stale_in(round.project).runs)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
-    return {**context, **people_on(report)}
+    return {**context, **people_on(report.evaluation)}
 
 
 def _act(request: Request, round: Round) -> None:

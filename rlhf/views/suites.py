@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.models.probes import MEANING
 from rlhf.models.suites import GateLimits, Suite

@@ -11,8 +11,9 @@ from django.conf import settings
 
 from rlhf.learning.contract.manifest import Corrupt, sha256, write_manifest
 from rlhf.models import Checkpoint
+from rlhf.models.checkpoints import ensure_whole
 from rlhf.models.leases import claim
-from rlhf.runs.ingest import ensure_whole, last_checkpoint
+from rlhf.runs.ingest import last_checkpoint
 from tests.faults.conftest import sized
 
 N = sized(short=60, long=200)
@@ -106,7 +107,7 @@ def test_f8_every_damage_is_noticed(checkpoints, chance, report):
 @pytest.mark.parametrize("check", ["verify", "sha256"])
 def test_f8_without_either_half_of_the_check_some_pass(checkpoints, chance, monkeypatch, check):
     right = checkpoints[0].manifest_sha256
-    monkeypatch.setattr(f"rlhf.runs.ingest.{check}", lambda _: right)
+    monkeypatch.setattr(f"rlhf.models.checkpoints.{check}", lambda _: right)
     assert damaged_and_unnoticed(checkpoints[0], chance)
 
 

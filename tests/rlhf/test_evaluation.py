@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 
 from annotate.labelling.queue import next_assignment
 from annotate.models import Completion, Policy, Task
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.win_rate import ask_people, batch_of, compare, match_up
 from rlhf.models import Run
 from rlhf.models.leases import claim

@@ -3,7 +3,7 @@ from threading import Event
 import pytest
 
 from annotate.models import Completion, Policy, Task
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.next_batch import launch_next_batch, unsure_of
 from rlhf.models import Run
 from rlhf.models.leases import claim

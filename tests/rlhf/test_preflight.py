@@ -9,8 +9,9 @@ from django.urls import reverse
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from rlhf.data import resources as footprint
+from rlhf.data.checks import NotReady
 from rlhf.data.counts import count
-from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.preflight import preflight
 from rlhf.data.resources import GB
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models import Round, Run

@@ -14,9 +14,9 @@ from annotate.models import Completion, Feedback, Policy
 from rlhf.learning.generation import sample
 from rlhf.learning.run.run_folder import DONE, STOPPED
 from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
+from rlhf.models.checkpoints import ensure_whole
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round, launch_sampling
-from rlhf.runs.ingest import ensure_whole
 from rlhf.runs.supervisor import supervise
 from rlhf.stages.kinds import prepare
 from tests.learning.conftest import learn, make_base

@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Withdrawal
-from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.checks import NotReady
+from rlhf.data.preflight import preflight
 from rlhf.data.selection import Filters, thumbs
 from rlhf.data.snapshot import collect, thumb_row
 from rlhf.data.staleness import stale_in

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.demo.wheel import SIZES, Wheel, base_folder, new_project
 
 

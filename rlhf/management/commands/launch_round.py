@@ -7,8 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
-from rlhf.data.checks import Finding
-from rlhf.data.preflight import NotReady, preflight
+from rlhf.data.checks import Finding, NotReady
+from rlhf.data.preflight import preflight
 from rlhf.data.selection import EVERYTHING
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Prompt
 from rlhf.command_line import policy_named, wait_for
-from rlhf.data.preflight import NotReady
+from rlhf.data.checks import NotReady
 from rlhf.data.selection import prompts
 from rlhf.rounds.launch import launch_sampling
 from rlhf.rounds.report import headline_of
