@@ -44,19 +44,19 @@ def build_project(rankings: int) -> tuple[Any, Any]:
 def measure(project: Any, base: Any) -> dict[str, Any]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
+    from rlhf.stages.order import DEFAULT_TRAININGS
 
-    from rlhf.data.preflight import preflight
-    from rlhf.rounds.launch import stage_configs
-    from rlhf.stages.order import DEFAULT_STAGES
+    from rlhf.rounds.preflight import preflight
+    from rlhf.rounds.settings import stage_configs
 
-    configs = stage_configs(DEFAULT_STAGES, "small", {})
+    configs = stage_configs(DEFAULT_TRAININGS, "small", {})
     taken = []
     for _ in range(3):
         began = time.perf_counter()
-        found = preflight(project, base, stages=DEFAULT_STAGES, configs=configs)
+        found = preflight(project, base, stages=DEFAULT_TRAININGS, configs=configs)
         taken.append(time.perf_counter() - began)
     with CaptureQueriesContext(connection) as captured:
-        preflight(project, base, stages=DEFAULT_STAGES, configs=configs)
+        preflight(project, base, stages=DEFAULT_TRAININGS, configs=configs)
     slowest = sorted(captured.captured_queries, key=lambda query: -float(query["time"]))
     return {
         "seconds": round(max(taken), 2),

@@ -12,12 +12,12 @@ from django.conf import settings
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
+from rlhf.stages.order import TRAININGS
 
 from annotate.labelling.queue import next_assignment
 from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
 from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
-from rlhf.stages.order import STAGES
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"
@@ -98,7 +98,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
             position=position,
             config={"train": {}, "tune": {}},
         )
-        for position, kind in enumerate([*STAGES, Run.Kind.EVALUATE])
+        for position, kind in enumerate([*TRAININGS, Run.Kind.EVALUATE])
     ]
     monkeypatch.setattr(settings, "DATA_DIR", tmp_path)
     (tmp_path / "manifest.json").write_text('{"files": {}}')

@@ -4,7 +4,7 @@ hundred thousand rankings, and an operator waits for the page."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -14,10 +14,12 @@ from django.db.models.functions import Cast
 from django.db.models.functions.text import MD5
 
 from annotate.labels.label import LabelQuerySet
-from annotate.models import Policy, Prompt, User
+from annotate.models import Policy, Project, Prompt, User
 from annotate.prompts.models import PromptQuerySet, content_hash
-from rlhf.data.counts import Tally
+from rlhf.data.counts import RankingCounts
+from rlhf.data.selection import TRAIN, Filters
 
+FEW_RANKINGS = 10
 LABELER_SHARE = 0.3
 BYTES_A_TOKEN = 4
 
@@ -109,17 +111,61 @@ def _missing_of_a_model(name: str) -> str:
     return ""
 
 
-def check_rankings(tally: Tally) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Labels:
+    """What a stage's checks look at: the labels that pass the filters, and how many there are."""
+
+    project: Project
+    filters: Filters
+    counts: Mapping[str, int]
+    rankings: RankingCounts
+
+
+def check_rankings(labels: Labels) -> Iterator[Finding]:
+    """Finds out whether there are rankings to learn from, and what is odd about them."""
+    rankings = labels.rankings
+    now = sum(row.split in TRAIN for row in rankings.by_others)
+    learnt, others = len(rankings.learnt), len(rankings.by_others)
+    yield from _check_enough_rankings(now, learnt, all_rankings=others)
+    yield from check_labelers(rankings)
+    yield from check_contradictions(rankings)
+
+
+def _check_enough_rankings(count: int, decided: int, *, all_rankings: int) -> Iterator[Finding]:
+    if not count and all_rankings:
+        message = (
+            "All rankings belong to held-out prompts, which never train. Rank completions of "
+            "other prompts."
+        )
+        yield Finding("no_training_rankings", message, is_error=True)
+    elif not count:
+        message = (
+            "There are no rankings yet. Sample completions (Policies), then let people rank "
+            "them (Label), or import rankings."
+        )
+        yield Finding("no_rankings", message, is_error=True)
+    elif not decided:
+        message = "All rankings are ties: there is nothing to prefer. Rank more completions."
+        yield Finding("only_ties", message, is_error=True)
+    elif decided == 1:
+        message = "There is one ranking only. A reward model cannot learn from one: rank more."
+        yield Finding("one_ranking", message, is_error=True)
+    elif decided < FEW_RANKINGS:
+        message = f"Only {decided} rankings tell completions apart: the reward model will guess."
+        yield Finding("few_rankings", message)
+
+
+def check_contradictions(rankings: RankingCounts) -> Iterator[Finding]:
     """People disagree, and the reward model learns from that; a person who contradicts themselves
     on the same completions is worth a look."""
     nothing = content_hash("")
     with connection.cursor() as cursor:
-        cursor.execute(REPEATS, {"rankings": tally.repeated})
+        cursor.execute(REPEATS, {"rankings": rankings.repeated})
         repeated, contradictory = cursor.fetchone()
-        prompts = list({row.prompt for row in tally.learnt})
+        prompts = list({row.prompt for row in rankings.learnt})
         cursor.execute(SUSPECTS, {"prompts": prompts, "nothing": nothing})
         suspects = {prompt for (prompt,) in cursor.fetchall()}
-        on_them = [row.pk for row in tally.learnt if row.prompt in suspects]
+        on_them = [row.pk for row in rankings.learnt if row.prompt in suspects]
         cursor.execute(TEXTS, {"rankings": on_them, "nothing": nothing})
         torn, empty = cursor.fetchone()
     if repeated:
@@ -148,8 +194,8 @@ def check_rankings(tally: Tally) -> Iterator[Finding]:
         yield Finding("empty_ranked_completion", message)
 
 
-def check_labelers(tally: Tally) -> Iterator[Finding]:
-    by_labeler = tally.labelers
+def check_labelers(rankings: RankingCounts) -> Iterator[Finding]:
+    by_labeler = rankings.labelers
     if not by_labeler:
         return
     first, count = by_labeler[0]
@@ -189,10 +235,10 @@ def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
         yield Finding("leaked_test_prompt", message)
 
 
-def check_lengths(prompts: PromptQuerySet, *, context: int, room: int) -> Iterator[Finding]:
-    """Against a context of so many tokens, `room` of them for the answer. A word is one token at
+def check_lengths(prompts: PromptQuerySet, *, context: int, answer: int) -> Iterator[Finding]:
+    """Against a context of so many tokens, `answer` of them for the answer. A word is one token at
     least; what it is on average depends on the tokenizer, which only trainers load."""
-    limit = max(context - room, 0)
+    limit = max(context - answer, 0)
     asked = Cast("messages", TextField())
     size = Func(asked, function="octet_length", output_field=IntegerField())
     pattern = Value("[^[:space:]]+")
@@ -207,8 +253,8 @@ def check_lengths(prompts: PromptQuerySet, *, context: int, room: int) -> Iterat
     advice = "Archive them (Prompts), or choose a base with a longer context."
     if sure:
         message = (
-            f"{sure} prompts are longer than the model can read: {context} tokens, of which {room} "
-            f"are for the answer. The training would stop at the first. {advice}"
+            f"{sure} prompts are longer than the model can read: {context} tokens, of which "
+            f"{answer} are for the answer. The training would stop at the first. {advice}"
         )
         yield Finding("prompt_over_context", message, is_error=True)
     if likely > 0:

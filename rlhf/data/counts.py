@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tally:
+class RankingCounts:
     """All that pass the filters, ties only among them."""
 
     rows: list[Row]
@@ -63,7 +63,7 @@ class Tally:
     def counts(self) -> dict[str, int]:
         held_out = [row for row in self.by_others if row.comparisons and row.split in HELD_OUT]
         trained = {row.prompt for row in self.learnt}
-        strangers = [
+        by_held_out_labelers = [
             row
             for row in self.rows
             if row.comparisons
@@ -74,7 +74,7 @@ class Tally:
             "rankings": len(self.learnt),
             "comparisons": sum(row.comparisons for row in self.learnt),
             "held_out_rankings": len(held_out),
-            "held_out_labelers_rankings": len(strangers),
+            "held_out_labelers_rankings": len(by_held_out_labelers),
         }
 
     @property
@@ -90,7 +90,7 @@ class Tally:
 
 
 def count(
-    project: Project, filters: Filters = EVERYTHING, rankings: Tally | None = None
+    project: Project, filters: Filters = EVERYTHING, rankings: RankingCounts | None = None
 ) -> dict[str, int]:
     """How many of each would be learnt from, and how many are held out."""
     by_split = dict(
@@ -99,7 +99,7 @@ def count(
     given = thumbs(project, filters).in_split(*TRAIN)
     return {
         "demonstrations": demonstrations(project, filters).in_split(*TRAIN).count(),
-        **(rankings or tally_of(project, filters)).counts,
+        **(rankings or count_rankings(project, filters)).counts,
         "prompts": sum(by_split.get(split, 0) for split in TRAIN),
         "held_out_prompts": sum(by_split.get(split, 0) for split in HELD_OUT),
         **given.by_side(),
@@ -107,12 +107,12 @@ def count(
     }
 
 
-def tally_of(project: Project, filters: Filters) -> Tally:
+def count_rankings(project: Project, filters: Filters) -> RankingCounts:
     names = ("pk", "prompt", "labeler", "prompt__split")
     found = list(all_rankings(project, filters).order_by("pk").values_list(*names))
     comparisons = _comparisons(pk for pk, *_ in found)
     rows = [Row._make((*facts, comparisons.get(facts[0], 0))) for facts in found]
-    return Tally(rows, filters.held_out_labelers)
+    return RankingCounts(rows, filters.held_out_labelers)
 
 
 def _comparisons(rankings: Iterable[int]) -> dict[int, int]:

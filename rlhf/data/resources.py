@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,38 +27,54 @@ KEPT = 3 * FLOAT  # weight, two moments
 CHECKPOINTS = 4  # the last three, and the one that is being written
 ADAPTER_SHARE = 0.05  # of an adapter or a head: generous
 
-KINDS = ("pretrain", "sft", "reward", "ppo", "dpo", "kto")
+ADAPTERS = ("lora", "qlora")
 
 
 @dataclass(frozen=True)
-class Footprint:
-    memory: int  # of the greediest stage
-    disk: int  # of all stages together
+class Resources:
+    """Bytes."""
+
+    memory: int  # at its greediest
+    disk: int
 
 
-def footprint(parameters: int, layers: int, configs: Mapping[str, Mapping[str, Any]]) -> Footprint:
-    """Bytes. `configs`: kind → {"tune": {mode, layers}, "train": {critic, keep_epochs}}."""
-    memory, disk = [0], 0
-    for kind, config in configs.items():
-        if kind not in KINDS:
-            continue
-        tune, is_ppo = config["tune"], kind == "ppo"
-        learns = _learning(parameters, layers, tune)
-        has_critic = is_ppo and config["train"]["critic"] in ("reward", "policy")
-        weights = parameters * (FOUR_BITS if tune["mode"] == "qlora" else FLOAT)
-        kept = (1 + has_critic) * (weights + learns * (KEPT - FLOAT))
-        # KTO's reference stays. Those whom PPO asks are awake one at a time, before there is a
-        # gradient, and the gradients of policy and critic come one after the other.
-        if kind == "kto" and tune["mode"] not in ("lora", "qlora"):
-            kept += weights
-        memory.append(int(kept + max(learns, parameters if is_ppo else 0) * FLOAT))
-        disk += int((1 + has_critic) * CHECKPOINTS * learns * KEPT + parameters * FLOAT)
-        disk += _epochs_kept(config.get("train", {})) * parameters * FLOAT
-    return Footprint(max(memory), disk)
+NOTHING = Resources(0, 0)
 
 
-def check_room(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    needed = footprint(parameters_of(folder), context_of(folder)[1], configs)
+@dataclass(frozen=True)
+class Networks:
+    """What a training keeps in memory at once."""
+
+    learning: int = 1  # policy and critic: weights, gradients, moments
+    staying: bool = False  # a frozen reference that stays beside the policy
+    # Frozen networks that are loaded one at a time, before there is a gradient. The gradients of
+    # policy and critic come one after the other, too.
+    visiting: bool = False
+
+
+def training_resources(
+    parameters: int, layers: int, config: Mapping[str, Any], networks: Networks
+) -> Resources:
+    """Estimates what one training takes. `config`: {"tune": {mode, layers}, "train": {epochs,
+    keep_epochs}}."""
+    tune = config["tune"]
+    learns = _learning(parameters, layers, tune)
+    weights = parameters * (FOUR_BITS if tune["mode"] == "qlora" else FLOAT)
+    kept = networks.learning * (weights + learns * (KEPT - FLOAT)) + networks.staying * weights
+    memory = int(kept + max(learns, parameters if networks.visiting else 0) * FLOAT)
+    disk = int(networks.learning * CHECKPOINTS * learns * KEPT + parameters * FLOAT)
+    return Resources(memory, disk + _epochs_kept(config["train"]) * parameters * FLOAT)
+
+
+def together(stages: Iterable[Resources]) -> Resources:
+    """Adds up what stages take that run one after the other: the memory of the greediest, the disk
+    of all."""
+    each = [NOTHING, *stages]
+    return Resources(max(one.memory for one in each), sum(one.disk for one in each))
+
+
+def check_resources(needed: Resources) -> Iterator[Finding]:
+    """Compares what a round takes with what this machine has."""
     free, memory = free_disk(), memory_of_this_machine()
     if needed.disk > free:
         message = (
@@ -95,8 +111,8 @@ def memory_of_this_machine() -> int:
     """Or of the container it is."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
-    said = limit.read_text().strip() if limit.is_file() else ""
-    return min(physical, int(said)) if said.isdecimal() else physical
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(physical, int(text)) if text.isdecimal() else physical
 
 
 def _learning(parameters: int, layers: int, tune: Mapping[str, Any]) -> float:

@@ -9,10 +9,10 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.utils.crypto import salted_hmac
@@ -25,11 +25,7 @@ from rlhf.data.selection import (
     HELD_OUT,
     TRAIN,
     Filters,
-    demonstrations,
-    documents,
     held_out_rankings,
-    prompts,
-    thumbs,
     training_rankings,
 )
 from rlhf.models.documents import Document
@@ -57,12 +53,21 @@ class Frozen:
         return {name: len(rows) for name, rows in self.files.items()}
 
 
-def freeze(lease: Lease) -> Snapshot:
-    """The run's snapshot: made by its first attempt, the same ever after."""
+class Collect(Protocol):
+    """Reads what a training would learn from now. `train`: the fields of its recipe."""
+
+    def __call__(
+        self, project: Project, filters: Filters, *, train: Mapping[str, Any]
+    ) -> Frozen: ...
+
+
+def freeze(lease: Lease, collect: Collect) -> Snapshot:
+    """Returns the run's snapshot: collected by its first attempt, the same ever after."""
     existing = Snapshot.objects.filter(run=lease.run).first()
     if existing:
         return existing
-    frozen = collect(lease.run)
+    run = lease.run
+    frozen = collect(run.project, filters_of(run), train=run.config["train"])
     written = lease.path / f"data-{uuid.uuid4().hex}"
     manifest, shared = write(written, frozen.files), agreement_in(frozen.rankings)
     with lease.fenced() as run:
@@ -85,17 +90,6 @@ def freeze(lease: Lease) -> Snapshot:
         snapshot.documents.set(frozen.documents)
         snapshot.remember_guests()
     return snapshot
-
-
-def collect(run: Run) -> Frozen:
-    return collect_for(run.kind, run.project, filters_of(run), train=run.config["train"])
-
-
-def collect_for(kind: str, project: Project, filters: Filters, *, train: dict[str, Any]) -> Frozen:
-    """What a training of this kind would learn from now. `train`: the fields of its recipe."""
-    if kind == Run.Kind.PPO:
-        return _for_ppo(project, filters, with_demonstrations=bool(train.get("ptx_weight")))
-    return COLLECTORS[kind](project, filters)
 
 
 def agreement_in(rankings: Iterable[Ranking]) -> float | None:
@@ -185,98 +179,32 @@ def document_row(document: Document) -> dict[str, Any]:
     return {"id": document.pk, "text": document.text}
 
 
-def _for_pretraining(project: Project, filters: Filters) -> Frozen:
-    train = list(documents(project, filters).in_split(*TRAIN))
-    test = list(documents(project, filters).in_split(*HELD_OUT))
-    return Frozen(
-        files={
-            "train": [document_row(each) for each in train],
-            "test": [document_row(each) for each in test],
-        },
-        documents=[*train, *test],
-    )
-
-
-def _for_kto(project: Project, filters: Filters) -> Frozen:
-    given = thumbs(project, filters).with_answers()
-    train, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
-    return Frozen(
-        files={
-            "train": [thumb_row(each) for each in train],
-            "test": [thumb_row(each) for each in test],
-        },
-        feedback=[*train, *test],
-    )
-
-
-def _for_dpo(project: Project, filters: Filters) -> Frozen:
-    """Without demonstrations: nothing is calibrated."""
-    frozen = _for_reward(project, filters)
-    files = {name: rows for name, rows in frozen.files.items() if name != "calibration"}
-    return Frozen(files=files, rankings=frozen.rankings)
-
-
-def _for_sft(project: Project, filters: Filters) -> Frozen:
-    train = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
-    test = _with_prompts(demonstrations(project, filters).in_split(*HELD_OUT))
-    return Frozen(
-        files={
-            "train": [demonstration_row(each) for each in train],
-            "test": [demonstration_row(each) for each in test],
-        },
-        demonstrations=[*train, *test],
-    )
-
-
-def _for_reward(project: Project, filters: Filters) -> Frozen:
+def freeze_rankings(project: Project, filters: Filters) -> Frozen:
+    """Reads the rankings to learn from, those held out, and those of held-out labelers."""
     to_learn = training_rankings(project, filters)
     train = _with_completions(to_learn.in_split(*TRAIN))
     test = _with_completions(to_learn.in_split(*HELD_OUT))
     held_out = _with_completions(held_out_rankings(project, filters))
-    not_test = (Prompt.Split.TRAIN, Prompt.Split.VALIDATION)
-    calibration = _with_prompts(demonstrations(project, filters).in_split(*not_test))
     return Frozen(
         files={
             "train": [ranking_row(each) for each in train],
             "test": [ranking_row(each) for each in test],
             "held_out_labelers": [ranking_row(each) for each in held_out],
-            "calibration": [demonstration_row(each) for each in calibration],
         },
-        demonstrations=calibration,
         rankings=[*train, *test, *held_out],
     )
 
 
-def _for_ppo(project: Project, filters: Filters, *, with_demonstrations: bool) -> Frozen:
-    train = list(prompts(project, filters).in_split(*TRAIN))
-    test = list(prompts(project, filters).in_split(*HELD_OUT))
-    shown = []
-    if with_demonstrations:
-        shown = _with_prompts(demonstrations(project, filters).in_split(*TRAIN))
-    return Frozen(
-        files={
-            "train": [prompt_row(each) for each in train],
-            "test": [prompt_row(each) for each in test],
-            "demonstrations": [demonstration_row(each) for each in shown],
-        },
-        demonstrations=shown,
-        prompts=[*train, *test],
-    )
+def compared_answers(rows: Rows) -> int:
+    """Counts the sets of completions in rankings: those of the same set are one example."""
+    return len({(row["prompt_id"], tuple(row["completions"])) for row in rows})
 
 
-def _with_prompts(labels: LabelQuerySet) -> list[Demonstration]:
+def with_prompts(labels: LabelQuerySet) -> list[Demonstration]:
+    """Reads demonstrations with their prompts, as `demonstration_row` wants them."""
     return list(labels.select_related("prompt"))
 
 
 def _with_completions(labels: LabelQuerySet) -> list[Ranking]:
     placed = labels.select_related("prompt", "labeler")
     return list(placed.prefetch_related("placements__completion"))
-
-
-COLLECTORS: dict[str, Callable[[Project, Filters], Frozen]] = {
-    Run.Kind.PRETRAIN: _for_pretraining,
-    Run.Kind.SFT: _for_sft,
-    Run.Kind.REWARD: _for_reward,
-    Run.Kind.DPO: _for_dpo,
-    Run.Kind.KTO: _for_kto,
-}

@@ -13,10 +13,11 @@ from django.db import connection
 from annotate.chat.withdrawals import withdrawn_from
 from annotate.models import Project
 from rlhf.models.outcomes import Snapshot
+from rlhf.models.runs import Run
 
 # A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
-# reward model reaches PPO alone; a policy of its run and of its parent; a snapshot of the policies
-# whose answers are demonstrations in it.
+# reward model reaches those alone that learn from it; a policy of its run and of its parent; a
+# snapshot of the policies whose answers are demonstrations in it.
 DESCENDANTS = """
 WITH RECURSIVE made(kind, id) AS (
     SELECT 'snapshot', unnest(%(snapshots)s::bigint[])
@@ -29,7 +30,7 @@ WITH RECURSIVE made(kind, id) AS (
         FROM rlhf_run AS earlier JOIN rlhf_run AS later
           ON later.round_id = earlier.round_id AND later.position > earlier.position
         WHERE later.started_at IS NOT NULL AND later.kind <> 'evaluate'
-          AND (earlier.kind <> 'reward' OR later.kind = 'ppo')
+          AND (earlier.kind <> 'reward' OR later.kind = ANY(%(by_reward_model)s))
       UNION ALL
         SELECT 'run', checkpoint.run_id, 'policy', trained.policy_id
         FROM rlhf_trainedpolicy AS trained
@@ -63,7 +64,11 @@ class Descendants:
 def descendants_of(snapshots: Iterable[Snapshot]) -> Descendants:
     found: dict[str, list[int]] = {"snapshot": [], "run": [], "policy": []}
     with connection.cursor() as cursor:
-        cursor.execute(DESCENDANTS, {"snapshots": [each.pk for each in snapshots]})
+        values = {
+            "snapshots": [each.pk for each in snapshots],
+            "by_reward_model": list(Run.BY_REWARD_MODEL),
+        }
+        cursor.execute(DESCENDANTS, values)
         for kind, pk in cursor.fetchall():
             found[kind].append(pk)
     return Descendants(found["snapshot"], found["run"], found["policy"])

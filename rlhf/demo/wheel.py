@@ -40,7 +40,6 @@ from annotate.models import (
 )
 from annotate.projects import base_policy
 from rlhf.command_line import wait_for
-from rlhf.data.preflight import preflight
 from rlhf.data.selection import HELD_OUT, TRAIN
 from rlhf.demo.labelers import LIKING, NAMES, NOISE, gold_score, hire, rank_all
 from rlhf.evaluation.win_rate import Result, compare, match_up
@@ -48,8 +47,10 @@ from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import promote
-from rlhf.rounds.launch import launch_round, launch_sampling, stage_config, stage_configs
-from rlhf.stages.order import DEFAULT_STAGES
+from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.preflight import preflight
+from rlhf.rounds.settings import Launch, stage_config, stage_configs
+from rlhf.stages.order import DEFAULT_TRAININGS
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200
@@ -213,10 +214,12 @@ class Wheel:
         return [*train, *prompts.in_split(*HELD_OUT)[:held_out]]
 
     def launch(self, olga: User, base: Policy, seed: int) -> Round:
-        configs = stage_configs(DEFAULT_STAGES, self.size.recipe, {})
+        configs = stage_configs(DEFAULT_TRAININGS, self.size.recipe, {})
         for warning in preflight(self.project, base, configs=configs).warnings:
             self.say(f"Warning: {warning.message}")
-        return launch_round(self.project, by=olga, base=base, recipe=self.size.recipe, seed=seed)
+        return launch_round(
+            self.project, Launch(base=base, recipe=self.size.recipe, seed=seed), by=olga
+        )
 
     def judge(
         self, round: Round, policies: list[Policy], *, by: User, seed: int

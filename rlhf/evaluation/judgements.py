@@ -109,7 +109,7 @@ def over_optimisation_of(project: Project, matches: Sequence[Match]) -> list[dic
     al. 2023, "Scaling laws for reward model overoptimization"): the score goes on rising where
     people have long turned away."""
     rows: list[dict[str, Any]] = []
-    trained = TrainedPolicy.objects.of_project(project).by_ppo()
+    trained = TrainedPolicy.objects.of_project(project).by_reward_model()
     for each in trained:
         run = each.checkpoint.run
         steps = Metric.objects.thinned(run, splits=["train"]).with_kl_and_score()

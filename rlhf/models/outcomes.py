@@ -90,6 +90,11 @@ class Snapshot(models.Model):
         self.guests.set(User.objects.filter(judged | Q(pk__in=asked.order_by().values("pk"))))
 
 
+def snapshot_of(run: Run) -> Snapshot | None:
+    """Returns what `run` learns from; None before it is frozen, and where nothing is learnt."""
+    return getattr(run, "snapshot", None)
+
+
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
     def judge_of(self, round: Round) -> RewardModel | None:
         """The round's own, or else the project's newest: it judges, and trains nothing."""
@@ -139,8 +144,9 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
         """That of the one run of the kind."""
         return self.get(checkpoint__run__kind=kind).policy
 
-    def by_ppo(self) -> TrainedPolicyQuerySet:
-        return self.filter(checkpoint__run__kind=Run.Kind.PPO)
+    def by_reward_model(self) -> TrainedPolicyQuerySet:
+        """Those that a reward model has taught."""
+        return self.filter(checkpoint__run__kind__in=Run.BY_REWARD_MODEL)
 
 
 class TrainedPolicy(models.Model):

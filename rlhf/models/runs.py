@@ -123,6 +123,10 @@ class Run(models.Model):
         EVALUATE = "evaluate", "evaluation"
         SCORECARD = "scorecard"
 
+    # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
+    # follows withdrawn data by it (rlhf.data.staleness).
+    BY_REWARD_MODEL = (Kind.PPO,)
+
     class State(models.TextChoices):
         QUEUED = "queued"
         RUNNING = "running"

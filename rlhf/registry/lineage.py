@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from annotate.models import Policy, Project, User
 from rlhf.data.selection import HELD_OUT
 from rlhf.data.staleness import descendants_of
-from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy
+from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy, snapshot_of
 from rlhf.models.runs import Run
 
 Plain = dict[str, Any]
@@ -43,14 +43,14 @@ def _training(training: TrainedPolicy) -> Plain:
         "manifest_sha256": training.checkpoint.manifest_sha256,
         "epoch": training.checkpoint.epoch,
         "run": _run(run),
-        "reward_model": _reward_model(run) if run.kind == Run.Kind.PPO else None,
+        "reward_model": _reward_model(run) if run.kind in Run.BY_REWARD_MODEL else None,
     }
 
 
-def _reward_model(ppo: Run) -> Plain | None:
+def _reward_model(run: Run) -> Plain | None:
     model = (
         RewardModel.objects.select_related("checkpoint__run__round")
-        .filter(checkpoint__run__round=ppo.round)
+        .filter(checkpoint__run__round=run.round)
         .first()
     )
     if model is None:
@@ -64,7 +64,7 @@ def _reward_model(ppo: Run) -> Plain | None:
 
 
 def _run(run: Run) -> Plain:
-    snapshot = Snapshot.objects.filter(run=run).first()
+    snapshot = snapshot_of(run)
     return {
         "id": run.pk,
         "kind": run.kind,

@@ -17,23 +17,14 @@ from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import TRAIN, Tune
 from rlhf.models.probes import BUILT_IN
-from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits, Suite
-from rlhf.rounds.launch import SIZES, Overrides
-from rlhf.stages.order import DEFAULT_STAGES, STAGES, in_order
+from rlhf.rounds.settings import SIZES, Launch, Overrides
+from rlhf.stages.order import DEFAULT_TRAININGS, TRAININGS, in_order
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
     "small": "Small: 135 million weights on two CPU cores",
     "large": "Large: GPUs, close to InstructGPT",
-}
-STAGE_NAMES: dict[str, str] = {
-    Run.Kind.PRETRAIN: "Pre-training: reads raw documents of the domain",
-    Run.Kind.SFT: "SFT: learns the demonstrations",
-    Run.Kind.REWARD: "Reward model: learns what people prefer, from rankings",
-    Run.Kind.PPO: "PPO: practises against the reward model",
-    Run.Kind.DPO: "DPO: learns from rankings without a reward model",
-    Run.Kind.KTO: "KTO: learns from the guests’ thumbs",
 }
 SPLITS = [("", "All prompts"), *Prompt.Split.choices]
 
@@ -48,7 +39,7 @@ class RoundForm(forms.Form):
         help_text="Its weights are where the first stage starts.",
     )
     stages = forms.MultipleChoiceField(
-        choices=[(kind.value, STAGE_NAMES[kind]) for kind in STAGES],
+        choices=[(str(kind), f"{each.title}: {each.hint}") for kind, each in TRAININGS.items()],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose what to train: at least one stage."},
     )
@@ -81,11 +72,11 @@ class RoundForm(forms.Form):
         project: Project,
         *args: Any,
         size: str,
-        stages: Iterable[str] = DEFAULT_STAGES,
+        stages: Iterable[str] = DEFAULT_TRAININGS,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.size, self.chosen = size, in_order(stages)
+        self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
         self.bases = project.policies.with_weights().order_by("pk")
         _offer(self.fields["base"], self.bases).empty_label = None
         self.fields.update(_recipe_fields(size, self.chosen))
@@ -99,7 +90,7 @@ class RoundForm(forms.Form):
         """The recipe's fields, stage by stage."""
         return [
             (
-                STAGE_NAMES[kind].partition(":")[0],
+                TRAININGS[kind].title,
                 [self[name] for name in self.fields if name.startswith(f"{kind}.")],
             )
             for kind in self.chosen
@@ -110,16 +101,20 @@ class RoundForm(forms.Form):
         """Was a field of the recipe set by hand?"""
         return any("." in name and self[name].value() not in (None, "") for name in self.fields)
 
-    def besides(self) -> dict[str, Any]:
-        """What `launch_round` takes that changes nothing in the training but its chance."""
-        said = self.cleaned_data
-        return {
-            "seed": said["seed"] or 0,
-            "note": said["note"],
-            "ask_people": said["ask_people"] or 0,
-            "next_batch": said["next_batch"] or 0,
-            "follows": said["follows"],
-        }
+    def launch(self, filters: Filters) -> Launch:
+        """Returns what a valid form says, on the labels that pass `filters`."""
+        chosen = self.cleaned_data
+        return Launch(
+            base=chosen["base"],
+            recipe=chosen["recipe"],
+            stages=chosen["stages"],
+            overrides=self.overrides(),
+            filters=filters,
+            seed=chosen["seed"] or 0,
+            note=chosen["note"],
+            ask_people=chosen["ask_people"] or 0,
+            next_batch=chosen["next_batch"] or 0,
+        )
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
         """What was set by hand, posted or not yet, without what cannot be read."""
@@ -207,8 +202,8 @@ class FiltersForm(forms.Form):
             self.fields[name].widget = widget
 
     @staticmethod
-    def said(filters: Filters) -> dict[str, Any]:
-        """What somebody who fills in the form would choose to get these."""
+    def as_data(filters: Filters) -> dict[str, Any]:
+        """Returns what somebody who fills in the form would choose to get these."""
         chosen = {each.name: getattr(filters, each.name) for each in dataclasses.fields(filters)}
         return {
             name: f"{localtime(value):%Y-%m-%dT%H:%M}" if isinstance(value, datetime) else value
@@ -220,15 +215,15 @@ class FiltersForm(forms.Form):
         """Of a form with mistakes in it: no filter at all, so that the page has counts to show."""
         if not self.is_valid():
             return EVERYTHING
-        said = self.cleaned_data
+        chosen = self.cleaned_data
         return Filters(
-            since=said["since"],
-            until=said["until"],
-            policies_since=said["policies_since"],
-            tags=tuple(said["tags"]),
-            accepted_only=said["accepted_only"],
-            labelers=_ids(said["labelers"]),
-            held_out_labelers=_ids(said["held_out_labelers"]),
+            since=chosen["since"],
+            until=chosen["until"],
+            policies_since=chosen["policies_since"],
+            tags=tuple(chosen["tags"]),
+            accepted_only=chosen["accepted_only"],
+            labelers=_ids(chosen["labelers"]),
+            held_out_labelers=_ids(chosen["held_out_labelers"]),
         )
 
 
@@ -298,7 +293,7 @@ class DocumentsForm(forms.Form):
     )
 
 
-class RoomForm(forms.Form):
+class PruneForm(forms.Form):
     keep_rounds = forms.IntegerField(min_value=0, max_value=1000)
 
 

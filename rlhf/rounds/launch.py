@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
@@ -13,21 +11,14 @@ from django.utils import timezone
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import ring
 from rlhf.data.checks import Finding, NotReady, check_base
-from rlhf.data.preflight import preflight
-from rlhf.data.selection import EVERYTHING, Filters, held_out_prompts
+from rlhf.data.selection import held_out_prompts
 from rlhf.data.staleness import stale_in
-from rlhf.learning.contract.config import from_dict
 from rlhf.learning.contract.config import recipe as recipe_of
-from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round, Run, lock_project
-from rlhf.stages.order import DEFAULT_STAGES, POLICY_MAKERS, in_order
+from rlhf.rounds.preflight import preflight
+from rlhf.rounds.settings import Launch
 
-SIZES = ("tiny", "small", "large")
-EVALUATION_K = 2
-EVALUATION_PROMPTS = {"tiny": 200, "small": 32, "large": 200}
 MOST_COMPLETIONS = 100_000
-
-Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class LaunchedMeanwhile(Exception):
@@ -40,48 +31,29 @@ class LaunchedMeanwhile(Exception):
 
 @transaction.atomic
 def launch_round(
-    project: Project,
-    *,
-    by: User,
-    base: Policy,
-    recipe: str,
-    stages: Sequence[str] = DEFAULT_STAGES,
-    overrides: Overrides | None = None,
-    filters: Filters = EVERYTHING,
-    seed: int = 0,
-    note: str = "",
-    ask_people: int = 0,
-    next_batch: int = 0,
-    priority: int = 0,
-    pinned_to: str = "",
-    follows: int | None = None,
+    project: Project, launch: Launch, *, by: User, follows: int | None = None
 ) -> Round:
-    """`stages`: kinds of training, each of which starts from what the one before it made; an
-    evaluation follows them. `overrides`: kind → {"train": {field: value}, "tune": {…}}.
-    `ask_people`: on how many held-out prompts people compare the result, blind; `next_batch`: of
-    how many prompts they rank fresh answers afterwards. `follows`: the number of the newest round
-    the launcher has seen, 0 if there was none. Raises NotReady, ConfigError, and LaunchedMeanwhile
-    if there is a newer round than that.
+    """Queues the round's trainings, each of which starts from what the one before it made, and the
+    evaluation that follows them. Every stage learns from the labels of one moment:
+    `launch.filters.until`, or else now.
 
-    Every stage learns from the labels of one moment: `filters.until`, or else now."""
-    configs = stage_configs(stages, recipe, overrides or {})
-    if Run.Kind.EVALUATE in configs:
-        afterwards = {"ask_people": ask_people, "next_batch": next_batch}
-        configs[Run.Kind.EVALUATE] |= afterwards
-    lock_project(project)
+    `follows`: the number of the newest round the launcher has seen, 0 if there was none. Raises
+    NotReady, ConfigError, and LaunchedMeanwhile if there is a newer round than that."""
+    configs = launch.configs()
+    lock_project(project)  # rounds are numbered one at a time
     newest = project.rounds.first()
     if follows is not None and newest and newest.number != follows:
         raise LaunchedMeanwhile(newest)
-    filters = replace(filters, until=filters.until or timezone.now())
-    errors = preflight(project, base, filters, stages=stages, configs=configs).errors
+    filters = replace(launch.filters, until=launch.filters.until or timezone.now())
+    errors = preflight(project, launch.base, filters, stages=launch.stages, configs=configs).errors
     if errors:
         raise NotReady(errors)
     round = Round.objects.create(
         project=project,
         number=Round.next_number(project),
-        recipe=recipe,
-        base=base,
-        note=note,
+        recipe=launch.recipe,
+        base=launch.base,
+        note=launch.note,
         filters=filters.as_dict(),
         launched_by=by,
     )
@@ -92,9 +64,9 @@ def launch_round(
             kind=kind,
             position=position,
             config=config,
-            seed=seed,
-            priority=priority,
-            pinned_to=pinned_to,
+            seed=launch.seed,
+            priority=launch.priority,
+            pinned_to=launch.pinned_to,
             launched_by=by,
         )
         for position, (kind, config) in enumerate(configs.items())
@@ -142,38 +114,6 @@ def launch_sampling(
     return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by, seed=seed)
 
 
-def stage_configs(
-    stages: Sequence[str], recipe: str, overrides: Overrides
-) -> dict[str, dict[str, Any]]:
-    """Of each stage, in order; and of an evaluation where there is a policy to evaluate. All its
-    contestants may say as much as the newest of them was trained to, if it was trained to speak."""
-    configs = {kind: stage_config(kind, recipe, overrides) for kind in in_order(stages)}
-    makers = [kind for kind in configs if kind in POLICY_MAKERS]
-    if makers:
-        train = recipe_of("sample", recipe)["train"]
-        length = configs[makers[-1]]["train"].get("max_new_tokens", train["max_new_tokens"])
-        configs[Run.Kind.EVALUATE] = {
-            "train": {**train, "k": EVALUATION_K, "max_new_tokens": length},
-            "prompts_at_most": EVALUATION_PROMPTS[recipe],
-        }
-    return configs
-
-
-def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]:
-    """Every field of the recipe, with the operator's changes, checked."""
-    chosen = recipe_of(kind, recipe)
-    changes = overrides.get(kind, {})
-    for part in changes:
-        if part not in chosen:
-            raise ConfigError(f"{kind}: unknown part {part!r}; known are train, tune")
-    merged = {part: {**fields, **changes.get(part, {})} for part, fields in chosen.items()}
-    # The paths are known only when the run starts; the rest is checked now.
-    models = {"policy": "-", "reward": "-"}
-    data = {"train": "-", "demonstrations": "-"}
-    from_dict({"kind": kind, "models": models, "data": data, **merged})
-    return merged
-
-
 def resume_round(round: Round) -> bool:
     """Every stage that stopped early goes on, in order."""
     resumed = [run for run in round.runs.all() if run.resume()]
@@ -195,44 +135,8 @@ def launch_again(round: Round, *, by: User) -> Round:
     base = round.base
     while base.pk in stale and base.parent:
         base = base.parent
-    settings = {**settings_of(round), "base": base}
-    return launch_round(round.project, by=by, note=note, **settings)
-
-
-def settings_of(round: Round) -> dict[str, Any]:
-    """What `launch_round` takes to do the same with the labels of another day."""
-    runs = {run.kind: run for run in round.runs.order_by("position")}
-    evaluation = runs.pop(Run.Kind.EVALUATE, None)
-    return {
-        "base": round.base,
-        "recipe": round.recipe,
-        "stages": tuple(runs),
-        "overrides": {
-            kind: changes
-            for kind, run in runs.items()
-            if (changes := changes_of(run.chosen, recipe_of(kind, round.recipe)))
-        },
-        "filters": replace(Filters.from_dict(round.filters), until=None),
-        "seed": next(iter(runs.values())).seed,
-        "ask_people": evaluation.config.get("ask_people", 0) if evaluation else 0,
-        "next_batch": evaluation.config.get("next_batch", 0) if evaluation else 0,
-    }
-
-
-def changes_of(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Where a run's fields differ from its recipe's."""
-    changed = {
-        part: {name: config[part][name] for name, value in fields.items()
-               if config[part].get(name, value) != value}
-        for part, fields in recipe.items()
-    }  # fmt: skip
-    return {part: fields for part, fields in changed.items() if fields}
-
-
-def chosen_for(run: Run) -> dict[str, Any]:
-    """What the operator set for a run otherwise than its recipe; all of it where there is none."""
-    round = run.round
-    return changes_of(run.chosen, recipe_of(run.kind, round.recipe)) if round else run.chosen
+    launch = replace(Launch.like(round), base=base, note=note)
+    return launch_round(round.project, launch, by=by)
 
 
 def prioritise_round(round: Round) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.db.models import Prefetch
@@ -14,10 +13,11 @@ from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
 from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Metric, Sample
-from rlhf.models.outcomes import Evaluation
+from rlhf.models.outcomes import Evaluation, snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.runs.alarms import Alarm, advice_on, alarms_of, meets_its_guard_again
 from rlhf.runs.trainer_process import last_lines
+from rlhf.stages.order import TRAININGS
 
 State = Run.State
 CHIPS: dict[str, str] = {
@@ -26,14 +26,6 @@ CHIPS: dict[str, str] = {
     State.FAILED: "bad",
     State.PAUSED: "warn",
     State.CANCELLED: "warn",
-}
-LEARNT_FROM: dict[str, str] = {
-    Run.Kind.PRETRAIN: "documents",
-    Run.Kind.SFT: "demonstrations",
-    Run.Kind.REWARD: "rankings",
-    Run.Kind.PPO: "prompts",
-    Run.Kind.DPO: "rankings for DPO",
-    Run.Kind.KTO: "thumbs",
 }
 STEPS_SHOWN = 4
 
@@ -116,7 +108,7 @@ class RoundReport:
     @property
     def counts(self) -> str:
         parts = [
-            f"{snapshot.counts.get('train', 0)} {LEARNT_FROM[run.kind]}"
+            f"{snapshot.counts.get('train', 0)} {TRAININGS[run.kind].learnt_from}"
             for run in self.runs
             if (snapshot := snapshot_of(run))
         ]
@@ -159,21 +151,6 @@ def headline_of(run: Run) -> str:
     if "rank_tasks" in summary:
         return f"{summary['completions']} completions, {summary['rank_tasks']} to rank."
     return str(summary.get("note", ""))
-
-
-def about(run: Run) -> str:
-    """Who answers what, in a run that belongs to no round."""
-    speakers = run.project.policies.filter(pk__in=run.config.get("policies", []))
-    names = ", ".join(speakers.order_by("pk").values_list("name", flat=True))
-    if run.kind == Run.Kind.SCORECARD:
-        return f"{names} · {len(run.config['suites'])} behaviour suites"
-    prompts, k = len(run.config.get("prompts", [])), run.config.get("train", {}).get("k", 1)
-    answers = f"{k} answers" if k > 1 else "one answer"
-    return f"{names} · {answers} to each of {prompts} prompts"
-
-
-def snapshot_of(run: Run) -> Any:
-    return getattr(run, "snapshot", None)
 
 
 def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.models.runs import Round, Run
-from rlhf.rounds.charts import CHARTS, rows_of
+from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
+from rlhf.stages.order import STAGES, TRAININGS
 
 MOST = 4  # as many as there are colours to tell them apart
 
@@ -33,7 +34,7 @@ def differences(reports: Sequence[RoundReport]) -> list[Difference]:
     """Fields that are not the same in all of them, of the stages that all of them have."""
     kinds = [{run.kind for run in report.runs} for report in reports]
     common = set.intersection(*kinds) if kinds else set()
-    chosen = [_fields(report, common & set(CHARTS)) for report in reports]
+    chosen = [_fields(report, common & set(TRAININGS)) for report in reports]
     names = dict.fromkeys(name for fields in chosen for name in fields)
     rows = [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in names]
     return [row for row in rows if len(set(row.values)) > 1]
@@ -47,16 +48,16 @@ def _fields(report: RoundReport, kinds: set[str]) -> dict[str, str]:
     }
     for name, value in report.round.filters.items():
         if name != "until":  # the moment of the launch
-            fields[f"Labels: {name.replace('_', ' ')}"] = _said(value)
+            fields[f"Labels: {name.replace('_', ' ')}"] = _in_words(value)
     for run in report.runs:
         if run.kind in kinds:
             for part in ("tune", "train"):
                 for name, value in run.chosen.get(part, {}).items():
-                    fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _said(value)
+                    fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _in_words(value)
     return fields
 
 
-def _said(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -69,8 +70,8 @@ def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
             runs.setdefault(run.kind, []).append((report, run))
     rows = {run.pk: rows_of(run) for each in runs.values() for _, run in each}
     drawings = []
-    for kind, charts in CHARTS.items():
-        for chart in charts:
+    for kind, stage in STAGES.items():
+        for chart in stage.charts:
             series, points = [], []
             for report, run in runs.get(kind, []):
                 line = next(

@@ -21,7 +21,8 @@ from rlhf.models.leases import DATABASE_AWAY, Heart, Lease, beating
 from rlhf.models.runs import LeaseLost, Run
 from rlhf.runs import trainer_process as launcher
 from rlhf.runs.ingest import Tail, last_checkpoint, rewind
-from rlhf.stages.kinds import NothingToDo, Unusable, conclude, prepare
+from rlhf.stages.order import conclude, prepare
+from rlhf.stages.stage import NothingToDo, Unusable
 
 logger = logging.getLogger(__name__)
 

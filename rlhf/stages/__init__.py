@@ -1,0 +1,52 @@
+"""The stages: every kind of run, each in a file of its own. To add one, write its file, name it
+here, and add its kind to `Run.Kind`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from feedback_site import __version__
+from rlhf.models.leases import Lease
+from rlhf.models.runs import Run
+from rlhf.stages.dpo import DPO
+from rlhf.stages.evaluate import EVALUATE
+from rlhf.stages.kto import KTO
+from rlhf.stages.ppo import PPO
+from rlhf.stages.pretrain import PRETRAIN
+from rlhf.stages.reward import REWARD
+from rlhf.stages.sample import SAMPLE
+from rlhf.stages.scorecard import SCORECARD
+from rlhf.stages.sft import SFT
+from rlhf.stages.stage import Config, Stage, Summary
+from rlhf.stages.training import Training
+
+# Kind → stage; the trainings in the order in which a round goes through them.
+STAGES: dict[str, Stage] = {
+    stage.kind: stage
+    for stage in (PRETRAIN, SFT, REWARD, PPO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
+}
+TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}
+DEFAULT_TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)  # as in InstructGPT
+
+
+def prepare(lease: Lease) -> Config:
+    """Writes the data of a claimed run and returns the trainer's config: all that it names lies in
+    DATA_DIR by then. Raises KeyError for a kind that is no stage."""
+    config = STAGES[lease.run.kind].prepare(lease)
+    return {**config, "seed": lease.run.seed, "code_version": __version__}
+
+
+def conclude(lease: Lease, outcome: Summary) -> Summary:
+    """Stores what a trainer has left behind and returns the run's summary. `outcome`: the trainer's
+    outcome.json. Raises KeyError for a kind that is no stage."""
+    return STAGES[lease.run.kind].conclude(lease, outcome)
+
+
+def in_order(kinds: Iterable[str]) -> list[str]:
+    """Sorts kinds of trainings as a round goes through them. Raises ValueError for another kind."""
+    chosen = set(kinds)
+    if unknown := chosen - set(TRAININGS):
+        raise ValueError(
+            f"no stage of a round: {', '.join(sorted(unknown))}; known are {', '.join(TRAININGS)}"
+        )
+    return [kind for kind in TRAININGS if kind in chosen]

@@ -16,15 +16,15 @@ from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
-from rlhf.rounds.forms import RoomForm
-from rlhf.rounds.launch import chosen_for
+from rlhf.rounds.forms import PruneForm
+from rlhf.rounds.settings import chosen_for
 
 
 @require_http_methods(["GET", "POST"])
 def policies_models(request: Request, slug: str) -> HttpResponse:
     """The list; a POST makes room by removing the files that nothing needs."""
     project = project_for(request.user, slug, Role.OPERATOR)
-    form = RoomForm(request.POST or request.GET or None)
+    form = PruneForm(request.POST or request.GET or None)
     keep_rounds = form.cleaned_data["keep_rounds"] if form.is_valid() else KEEP_ROUNDS
     if request.method == "POST" and form.is_valid():
         freed = free_room(project, keep_rounds=keep_rounds)

@@ -15,29 +15,27 @@ from annotate.ids import id_in
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
-from rlhf.data.preflight import preflight
 from rlhf.data.staleness import stale_in
 from rlhf.evaluation.judgements import people_on
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
-from rlhf.rounds.charts import CHARTS, figures_of
+from rlhf.rounds.charts import figures_of
 from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields
 from rlhf.rounds.launch import (
-    SIZES,
     LaunchedMeanwhile,
     cancel_round,
     launch_again,
     launch_round,
     prioritise_round,
     resume_round,
-    settings_of,
-    stage_configs,
 )
 from rlhf.rounds.plan import Planned, plan_round
+from rlhf.rounds.preflight import preflight
 from rlhf.rounds.report import log_of, report_on, reports_of, samples_of
+from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import MOST, compare_rounds
 from rlhf.rounds.tensorboard import write_zip
-from rlhf.stages.order import DEFAULT_STAGES
+from rlhf.stages.order import DEFAULT_TRAININGS, STAGES
 
 
 @require_GET
@@ -54,18 +52,14 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
     filters = choice.filters()
     planned: list[Planned] = []
     if request.method == "POST" and choice.is_valid() and form.is_valid():
-        settings: dict[str, Any] = {
-            "base": form.cleaned_data["base"],
-            "recipe": form.cleaned_data["recipe"],
-            "stages": form.cleaned_data["stages"],
-            "overrides": form.overrides(),
-            "filters": filters,
-        }
+        launch = form.launch(filters)
         try:
             if request.POST.get("act") == "plan":
-                planned = plan_round(project, **settings)
+                planned = plan_round(project, launch)
             else:
-                round = launch_round(project, by=request.user, **settings, **form.besides())
+                round = launch_round(
+                    project, launch, by=request.user, follows=form.cleaned_data["follows"]
+                )
                 return redirect("rounds_show", slug=slug, number=round.number)
         except LaunchedMeanwhile as error:
             if error.round.launched_by == request.user:  # who pressed the button twice
@@ -93,13 +87,21 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         return form, FiltersForm(project, request.POST)
     given = request.GET
     if (like := id_in(given.get("like"))) is not None:
-        settings = settings_of(round_for(request.user, project.slug, like))
-        size, stages, filters = settings["recipe"], settings["stages"], settings["filters"]
-        initial = {**settings, **in_fields(settings["overrides"]), "note": f"Like Round {like}"}
-        form = RoundForm(project, initial=initial, size=size, stages=stages)
-        return form, FiltersForm(project, FiltersForm.said(filters))
+        launch = Launch.like(round_for(request.user, project.slug, like))
+        initial = {
+            "base": launch.base,
+            "recipe": launch.recipe,
+            "stages": launch.stages,
+            "seed": launch.seed,
+            "ask_people": launch.ask_people,
+            "next_batch": launch.next_batch,
+            "note": f"Like Round {like}",
+            **in_fields(launch.overrides),
+        }
+        form = RoundForm(project, initial=initial, size=launch.recipe, stages=launch.stages)
+        return form, FiltersForm(project, FiltersForm.as_data(launch.filters))
     size = _size(given.get("recipe"))
-    stages = given.getlist("stages") or list(DEFAULT_STAGES)
+    stages = given.getlist("stages") or list(DEFAULT_TRAININGS)
     bases = project.policies.with_weights()
     base = bases.live().first() or bases.order_by("pk").first()
     initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}
@@ -116,8 +118,8 @@ def _configs(form: RoundForm) -> dict[str, dict[str, Any]]:
         return stage_configs(form.chosen, form.size, {})
 
 
-def _size(said: str | None) -> str:
-    return said if said in SIZES else SIZES[0]
+def _size(value: str | None) -> str:
+    return value if value in SIZES else SIZES[0]
 
 
 @require_GET
@@ -148,7 +150,7 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
         return redirect("rounds_show", slug=slug, number=number)
     context = _live(round)
     context["samples"] = samples_of(context["report"].runs)
-    runs = [run for run in context["report"].runs if run.kind in CHARTS]
+    runs = [run for run in context["report"].runs if STAGES[run.kind].charts]
     context["charted"] = [{"run": run, "figures": figures_of(run)} for run in runs]
     return render(request, "rlhf/round.html", context)
 

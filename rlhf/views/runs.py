@@ -13,7 +13,8 @@ from feedback_site.bell import ring
 from rlhf.access import run_for
 from rlhf.models.runs import Run
 from rlhf.rounds.charts import rows_of
-from rlhf.rounds.report import CHIPS, about, headline_of, log_of
+from rlhf.rounds.report import CHIPS, headline_of, log_of
+from rlhf.stages.order import STAGES
 
 
 @require_http_methods(["GET", "POST"])
@@ -31,7 +32,7 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
         "run": run,
         "chip": CHIPS.get(run.state, ""),
         "headline": headline_of(run),
-        "about": about(run),
+        "about": STAGES[run.kind].about(run),
         "place": run.place_in_queue(),
         "may_resume": run.state in Run.RESUMABLE,
         "log": log_of(run),

@@ -42,7 +42,7 @@ from annotate.models.gold import make_gold
 from annotate.models.playground import Column
 from annotate.queue import next_assignment
 from rlhf.models import *
-from rlhf.stages import STAGES
+from rlhf.stages import TRAININGS
 project = Project.objects.create(
     name="Whole", slug="whole", random_review_percent=100, new_writer_reviews=0, gold_every=0,
     own_prompts="direct", use_cases="menus",
@@ -112,7 +112,7 @@ runs = [
         project=project, round=round, kind=kind, position=n, config={"train": {}, "tune": {}},
         state="succeeded", lease_token=1, step=4, total_steps=4, started_at=now, ended_at=now,
     )
-    for n, kind in enumerate([*STAGES, "evaluate"])
+    for n, kind in enumerate([*TRAININGS, "evaluate"])
 ]
 values = {"loss": 0.5, "reward/accuracy": 0.7, "objective/kl": 1.5, "objective/scores": 0.3}
 for run in runs:

@@ -1,4 +1,4 @@
-"""Whatever a labeler decides, and however it is entered: the database holds what the page showed."""
+"""Whatever a labeler decides, and however it is entered: the database holds what was shown."""
 
 from collections.abc import Callable
 

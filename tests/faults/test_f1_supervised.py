@@ -18,6 +18,7 @@ from annotate.models import Policy
 from rlhf.learning.contract.manifest import sha256
 from rlhf.models import Round, Run
 from rlhf.rounds.launch import cancel_round, launch_round
+from rlhf.rounds.settings import Launch
 from tests.faults.conftest import sized
 from tests.learning.conftest import make_base
 from tests.learning.test_runs import TIME_FIELDS
@@ -114,8 +115,8 @@ def run_token(run: Run, worker: subprocess.Popen[bytes]) -> int:
 def test_f1_a_round_whose_workers_are_killed_is_the_same_round(
     project, small, olga, hire, chance, report
 ):
-    launch = {"by": olga, "base": small, "recipe": "tiny", "stages": STAGES, "overrides": OVERRIDES}
-    whole = launch_round(project, **launch)
+    launch = Launch(base=small, recipe="tiny", stages=STAGES, overrides=OVERRIDES)
+    whole = launch_round(project, launch, by=olga)
     patient = hire(**REAL)
     for run in stages_of(whole):
         wait_for(lambda run=run: has_ended(run), 600)
@@ -123,7 +124,7 @@ def test_f1_a_round_whose_workers_are_killed_is_the_same_round(
     patient.wait()
     cancel_round(whole)
 
-    killed, kills = launch_round(project, **launch), 0
+    killed, kills = launch_round(project, launch, by=olga), 0
     for run in stages_of(killed):
         for _ in range(KILLS):
             kill_a_worker(run, hire, chance)

@@ -36,7 +36,8 @@ RESUMES_WITHIN = 90.0
 SET_UP = f"""
 import json
 from annotate.models import Demonstration, Project, Prompt, Task
-from rlhf.rounds import launch_round
+from rlhf.rounds.launch import launch_round
+from rlhf.rounds.settings import Launch
 from tests.faults.test_f4_web_kills import session_of
 project = Project.objects.create(name="Cooking", slug="cooking", new_writer_reviews=0)
 olga = project.admit(name="olga", role="operator")
@@ -49,7 +50,7 @@ Demonstration.objects.bulk_create(
 )
 Task.objects.bulk_create(Task(project=project, prompt=p, kind="write") for p in prompts)
 base = project.policies.create(name="base", origin="base", folder="models/base")
-launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
+launch_round(project, Launch(base=base, recipe="tiny", stages=["sft"]), by=olga)
 print(json.dumps([session_of(person) for person in people]))
 """
 

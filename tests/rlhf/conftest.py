@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from redis import Redis
+from rlhf.stages.order import TRAININGS
 
 from annotate.models import (
     Completion,
@@ -27,10 +28,13 @@ from annotate.models import (
     User,
 )
 from feedback_site import bell
+from rlhf.data import snapshot
+from rlhf.data.snapshot import Frozen
 from rlhf.learning.contract.manifest import sha256, write_manifest
-from rlhf.models import Checkpoint, Evaluation, Round, Run, TrainedPolicy
-from rlhf.models.leases import claim
+from rlhf.models import Checkpoint, Evaluation, Round, Run, Snapshot, TrainedPolicy
+from rlhf.models.leases import Lease, claim
 from rlhf.rounds.launch import launch_round
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -128,7 +132,7 @@ def rank(prompt: Prompt, policy: Policy, labeler: User, *, places: list[int]) ->
 
 @pytest.fixture
 def round(project: Project, labels: None, base: Policy, olga: User) -> Round:
-    return launch_round(project, by=olga, base=base, recipe="tiny")
+    return launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
 
 
 @pytest.fixture
@@ -230,6 +234,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def collect(run: Run) -> Frozen:
+    """What a training would learn from now."""
+    stage, filters = TRAININGS[run.kind], snapshot.filters_of(run)
+    return stage.collect(run.project, filters, train=run.config["train"])
+
+
+def freeze(lease: Lease) -> Snapshot:
+    return snapshot.freeze(lease, TRAININGS[lease.run.kind].collect)
 
 
 def trainers(data_dir: Path) -> dict[int, str]:

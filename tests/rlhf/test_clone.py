@@ -3,8 +3,9 @@
 import pytest
 
 from rlhf.models import Run
-from rlhf.rounds.launch import launch_again, launch_round, settings_of
+from rlhf.rounds.launch import launch_again, launch_round
 from rlhf.rounds.report import report_on
+from rlhf.rounds.settings import Launch
 from rlhf.rounds.side_by_side import differences
 from tests.rlhf.conftest import work
 
@@ -36,7 +37,7 @@ def test_a_clone_gets_the_launched_values(
     twin = launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
     launched = [run.config for run in round.runs.all()]
     run = retried(round, fake_trainer, why)
-    assert settings_of(round)["overrides"] == overrides
+    assert Launch.like(round).overrides == overrides
     assert [each.chosen for each in round.runs.all()] == launched
     assert [each.config for each in launch_again(round, by=olga).runs.all()] == launched
     assert differences([report_on(round), report_on(twin)]) == []

@@ -8,6 +8,7 @@ from rlhf.models import Metric, Round, Run
 from rlhf.models.leases import claim
 from rlhf.rounds.charts import figures_of
 from rlhf.rounds.launch import launch_round
+from rlhf.rounds.settings import Launch
 from rlhf.rounds.side_by_side import compare_rounds
 from rlhf.runs.supervisor import supervise
 
@@ -25,7 +26,7 @@ def other(project, round, base, olga) -> Round:
     changes = {"sft": {"train": {"epochs": 9}}}
     stages = ["sft", "dpo"]
     return launch_round(
-        project, by=olga, base=base, recipe="tiny", stages=stages, overrides=changes
+        project, Launch(base=base, recipe="tiny", stages=stages, overrides=changes), by=olga
     )
 
 

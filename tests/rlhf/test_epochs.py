@@ -15,6 +15,7 @@ from rlhf.registry import promotion
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.registry.retention import free_room, room_of
 from rlhf.rounds.launch import launch_round, launch_sampling, resume_round
+from rlhf.rounds.settings import Launch
 from tests.rlhf.conftest import work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,7 +32,7 @@ def warmed(monkeypatch) -> None:
 @pytest.fixture
 def round(project, labels, base, olga, fake_trainer):
     """The pretended SFT takes six steps, two an epoch."""
-    return launch_round(project, by=olga, base=base, recipe="tiny", overrides=OVERRIDES)
+    return launch_round(project, Launch(base=base, recipe="tiny", overrides=OVERRIDES), by=olga)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_one_can_be_sampled_and_a_round_may_start_from_it(ended, project, olga, 
     run = launch_sampling(project, by=olga, policies=[first], k=2, prompts=prompts[:2])
     assert work() == run
     assert first.completions.filter(source="sampled").count() == 4
-    launch_round(project, by=olga, base=first, recipe="tiny", stages=["sft"])
+    launch_round(project, Launch(base=first, recipe="tiny", stages=["sft"]), by=olga)
     work_until_idle()
     assert Policy.objects.get(name="r2-sft").parent == first
 

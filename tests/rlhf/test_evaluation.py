@@ -11,6 +11,7 @@ from rlhf.models import Run
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_comparison, launch_round
 from rlhf.rounds.report import report_on
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
 
 
@@ -63,7 +64,7 @@ def test_the_headline_of_a_round_is_about_what_it_made(project, labels, base, ol
     base.save()
     live = project.policies.create(name="a-live", origin="base", folder=base.folder)
     live.go_live()
-    round = launch_round(project, by=olga, base=base, recipe="tiny")
+    round = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     while lease := claim():
         supervise(lease, Event())
     report = report_on(round)
@@ -109,7 +110,7 @@ def test_an_evaluation_that_has_not_ended_has_nothing_to_compare(round):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_round_asks_people_by_itself_if_told_so(project, labels, base, olga, fake_trainer):
-    round = launch_round(project, by=olga, base=base, recipe="tiny", ask_people=2)
+    round = launch_round(project, Launch(base=base, recipe="tiny", ask_people=2), by=olga)
     while lease := claim():
         supervise(lease, Event())
     run = round.runs.get(kind=Run.Kind.EVALUATE)
@@ -126,7 +127,7 @@ def test_evaluations_and_comparisons_ask_the_same_prompts_and_not_the_oldest(
     )[:2]
     held_out = project.prompts.exclude(split="train").order_by("pk")
     assert set(asked) != set(held_out[:2]), "the oldest ones come first by chance"
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
+    round = launch_round(project, Launch(base=base, recipe="tiny", stages=["sft"]), by=olga)
     evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
     evaluation.config["prompts_at_most"] = 2
     evaluation.save()

@@ -8,6 +8,7 @@ from rlhf.evaluation.next_batch import launch_next_batch, unsure_of
 from rlhf.models import Run
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
 
 
@@ -30,7 +31,7 @@ def test_people_rank_what_the_reward_model_is_least_sure_of(rows, chosen):
 def test_a_round_ends_with_the_next_batch_in_the_queue(project, labels, base, olga, fake_trainer):
     fake_trainer()
     base.go_live()
-    round = launch_round(project, by=olga, base=base, recipe="tiny", next_batch=3)
+    round = launch_round(project, Launch(base=base, recipe="tiny", next_batch=3), by=olga)
     while lease := claim():
         supervise(lease, Event())
     run = Run.objects.samplings().get()
@@ -47,7 +48,7 @@ def test_a_round_ends_with_the_next_batch_in_the_queue(project, labels, base, ol
 
 def test_without_a_reward_model_nobody_can_be_unsure(project, labels, base, olga):
     base.go_live()
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft", "dpo"])
+    round = launch_round(project, Launch(base=base, recipe="tiny", stages=["sft", "dpo"]), by=olga)
     with pytest.raises(NotReady, match="There is no reward model yet"):
         launch_next_batch(round, by=olga, prompts_at_most=3)
     Policy.objects.filter(pk=base.pk).update(folder="")

@@ -10,6 +10,7 @@ from rlhf.models import Checkpoint, Metric, Promotion, Round, Run, Sample, Train
 from rlhf.models.leases import claim
 from rlhf.models.metrics import THINNED
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.settings import Launch
 
 
 def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
@@ -204,7 +205,7 @@ def test_what_to_do_next_is_the_first_button(round, browse, olga, verb, reason, 
 
 def test_the_place_in_the_queue_is_shown_and_can_be_changed(project, labels, base, browse, olga):
     for _ in range(2):
-        launch_round(project, by=olga, base=base, recipe="tiny")
+        launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     client = browse(olga)
     assert "number 2 in the queue" in client.get("/p/cooking/rounds/2/").content.decode()
     page = client.post("/p/cooking/rounds/2/", {"act": "first"}, follow=True).content.decode()

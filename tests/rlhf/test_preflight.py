@@ -6,17 +6,18 @@ import pytest
 from django.core.management import call_command
 from django.db import transaction
 from django.urls import reverse
+from rlhf.stages.order import DEFAULT_TRAININGS
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
-from rlhf.data import resources as footprint
+from rlhf.data import resources
 from rlhf.data.checks import NotReady
 from rlhf.data.counts import count
-from rlhf.data.preflight import preflight
 from rlhf.data.resources import GB
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models import Round, Run
-from rlhf.rounds.launch import launch_round, launch_sampling, stage_configs
-from rlhf.stages.order import DEFAULT_STAGES
+from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.preflight import preflight, resources_of
+from rlhf.rounds.settings import Launch, stage_configs
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)
@@ -35,7 +36,7 @@ def test_enough_labels_raise_nothing(project, labels, base):
 
 def test_a_round_with_no_labels_is_refused_and_nothing_is_queued(project, prompts, base, olga):
     with pytest.raises(NotReady) as refused:
-        launch_round(project, by=olga, base=base, recipe="tiny")
+        launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     told = {finding.name: finding.message for finding in refused.value.findings}
     assert set(told) == {"no_demonstrations", "no_rankings"}
     assert "Let people write some" in told["no_demonstrations"]
@@ -200,20 +201,20 @@ def weights(folder, shape: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "found"),
+    ("there", "found"),
     [
         ({"free_disk": 10 * GB}, "too_little_disk"),
         ({"memory_of_this_machine": 10 * GB}, "too_little_memory"),
     ],
 )
 def test_what_the_machine_cannot_hold_is_said_before(
-    project, labels, base, data_dir, monkeypatch, room, found
+    project, labels, base, data_dir, monkeypatch, there, found
 ):
     weights(data_dir / base.folder, [1000, 1000, 1000])
     for what in ("free_disk", "memory_of_this_machine"):
-        bytes_there = room.get(what, 1000 * GB)
-        monkeypatch.setattr(footprint, what, lambda bytes_there=bytes_there: bytes_there)
-    checks = preflight(project, base, configs=stage_configs(DEFAULT_STAGES, "tiny", {}))
+        bytes_there = there.get(what, 1000 * GB)
+        monkeypatch.setattr(resources, what, lambda bytes_there=bytes_there: bytes_there)
+    checks = preflight(project, base, configs=stage_configs(DEFAULT_TRAININGS, "tiny", {}))
     assert [finding.name for finding in checks.findings] == [found]
     assert "lora" in checks.findings[0].message
 
@@ -222,8 +223,8 @@ def test_what_the_machine_cannot_hold_is_said_before(
 def short_of_disk(labels, base, data_dir, monkeypatch) -> None:
     """A billion weights and 10 GB: SFT of all of them writes 52 GB, an adapter 6.4 GB."""
     weights(data_dir / base.folder, [1000, 1000, 1000])
-    monkeypatch.setattr(footprint, "free_disk", lambda: 10 * GB)
-    monkeypatch.setattr(footprint, "memory_of_this_machine", lambda: 1000 * GB)
+    monkeypatch.setattr(resources, "free_disk", lambda: 10 * GB)
+    monkeypatch.setattr(resources, "memory_of_this_machine", lambda: 1000 * GB)
 
 
 def errors_on(page) -> list[str]:
@@ -261,7 +262,7 @@ def test_a_change_that_is_no_number_is_left_out_of_the_checks(project, labels, b
     assert page.status_code == HTTPStatus.OK and not errors_on(page)
 
 
-def test_the_command_reports_the_room_a_round_takes(project, olga, short_of_disk):
+def test_the_command_reports_the_disk_a_round_takes(project, olga, short_of_disk):
     said = io.StringIO()
     command = ["launch_round", "--project", "cooking", "--recipe", "tiny", "--dry-run"]
     call_command(*command, stdout=said, stderr=said)
@@ -285,16 +286,16 @@ def test_the_command_reports_the_room_a_round_takes(project, olga, short_of_disk
         ("sft", "qlora", "", 1.1, 6.4),
     ],
 )
-def test_a_footprint_is_a_few_bytes_a_parameter(kind, mode, critic, memory, disk):
+def test_what_a_training_takes_is_a_few_bytes_a_parameter(kind, mode, critic, memory, disk):
     told = {"tune": {"mode": mode, "layers": 2}, "train": {"critic": critic}}
-    needed = footprint.footprint(10**9, 4, {kind: told, "evaluate": {"train": {}}})
+    needed = resources_of(10**9, 4, {kind: told, "evaluate": {"train": {}}})
     assert (needed.memory / GB, needed.disk / GB) == pytest.approx((memory, disk))
 
 
-def test_each_epoch_that_is_kept_takes_the_room_of_a_model():
+def test_each_epoch_that_is_kept_takes_the_disk_of_a_model():
     def disk(**train):
         configs = {"sft": {"tune": {"mode": "lora", "layers": 2}, "train": train}}
-        return footprint.footprint(10**9, 4, configs).disk / GB
+        return resources_of(10**9, 4, configs).disk / GB
 
     assert disk(keep_epochs=True, epochs=3) - disk(keep_epochs=False, epochs=3) == 2 * 4
 
@@ -332,13 +333,13 @@ def test_a_policy_without_weights_cannot_be_a_base(project, labels, base):
 )
 def test_a_wrong_field_is_refused(project, labels, base, olga, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
+        launch_round(project, Launch(base=base, recipe="tiny", overrides=overrides), by=olga)
     assert not Round.objects.exists()
 
 
 def test_an_override_lands_in_its_run_only(project, labels, base, olga):
     overrides = {"sft": {"train": {"epochs": 7}, "tune": {"mode": "lora"}}}
-    round = launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
+    round = launch_round(project, Launch(base=base, recipe="tiny", overrides=overrides), by=olga)
     configs = {run.kind: run.config for run in round.runs.all()}
     assert configs["sft"]["train"]["epochs"] == 7
     assert configs["sft"]["tune"]["mode"] == "lora"
@@ -347,7 +348,9 @@ def test_an_override_lands_in_its_run_only(project, labels, base, olga):
 
 
 def test_rounds_are_numbered_in_their_project(project, labels, base, olga):
-    numbers = [launch_round(project, by=olga, base=base, recipe="tiny").number for _ in range(3)]
+    numbers = [
+        launch_round(project, Launch(base=base, recipe="tiny"), by=olga).number for _ in range(3)
+    ]
     assert numbers == [1, 2, 3]
 
 
@@ -373,7 +376,7 @@ def test_a_sampling_that_makes_no_sense_is_refused(project, prompts, base, olga,
 def test_qlora_is_warned_of_before_a_worker_without_a_gpu_takes_it(project, labels, base, olga):
     def told(**modes: str) -> list[str]:
         overrides = {kind: {"tune": {"mode": mode}} for kind, mode in modes.items()}
-        configs = stage_configs(DEFAULT_STAGES, "tiny", overrides)
+        configs = stage_configs(DEFAULT_TRAININGS, "tiny", overrides)
         checks = preflight(project, base, configs=configs)
         assert not checks.errors, "some worker may have a GPU"
         return [each.message for each in checks.warnings if each.name == "qlora_needs_cuda"]
@@ -384,8 +387,13 @@ def test_qlora_is_warned_of_before_a_worker_without_a_gpu_takes_it(project, labe
 
 
 def test_a_dry_run_warns_of_qlora_too(project, labels, base, olga):
-    launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"],
-                 overrides={"sft": {"tune": {"mode": "qlora"}}})  # fmt: skip
+    launch_round(
+        project,
+        Launch(
+            base=base, recipe="tiny", stages=["sft"], overrides={"sft": {"tune": {"mode": "qlora"}}}
+        ),
+        by=olga,
+    )
     heard = io.StringIO()
     like = ["--project", "cooking", "--like", "1", "--dry-run"]
     call_command("launch_round", *like, stdout=io.StringIO(), stderr=heard)

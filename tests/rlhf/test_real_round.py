@@ -9,6 +9,7 @@ from threading import Event
 
 import pytest
 from django.conf import settings
+from rlhf.stages.order import prepare
 
 from annotate.models import Completion, Feedback, Policy
 from rlhf.learning.generation import sample
@@ -17,8 +18,8 @@ from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
 from rlhf.models.checkpoints import ensure_whole
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
-from rlhf.stages.kinds import prepare
 from tests.learning.conftest import learn, make_base
 from tests.rlhf.conftest import trainers, wait_for
 from tests.rlhf.test_supervisor import hired, work
@@ -54,7 +55,7 @@ def tiny(policy: Policy, labels, data_dir: Path) -> Policy:
 
 @pytest.mark.timeout(600)
 def test_labels_become_a_policy(project, tiny, labels, olga):
-    round = launch_round(project, by=olga, base=tiny, recipe="tiny", overrides=SHORT)
+    round = launch_round(project, Launch(base=tiny, recipe="tiny", overrides=SHORT), by=olga)
     while lease := claim():
         supervise(lease, Event())
         run = Run.objects.get(pk=lease.run.pk)
@@ -88,7 +89,7 @@ def test_documents_rankings_and_thumbs_become_policies(project, tiny, labels, pr
         Feedback.objects.create(completion=answer, user=alice, thumb_up=number % 3 > 0)
     stages = list(OTHER_STAGES)
     round = launch_round(
-        project, by=olga, base=tiny, recipe="tiny", stages=stages, overrides=OTHER_STAGES
+        project, Launch(base=tiny, recipe="tiny", stages=stages, overrides=OTHER_STAGES), by=olga
     )
     while lease := claim():
         supervise(lease, Event())
@@ -114,7 +115,7 @@ def test_several_processes_die_with_their_launcher_and_pause_through_it(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     endless = {"sft": {"train": {**BRIEF, "epochs": 100_000}}}
     round = launch_round(
-        project, by=olga, base=tiny, recipe="tiny", stages=["sft"], overrides=endless
+        project, Launch(base=tiny, recipe="tiny", stages=["sft"], overrides=endless), by=olga
     )
     run = round.runs.get(kind="sft")
     worker = hired()
@@ -169,7 +170,9 @@ def test_the_attempt_after_a_kill_takes_over_the_epoch_that_was_kept(
     monkeypatch.setattr("rlhf.runs.supervisor.LOOK_EVERY", 0.05)
     train = {**BRIEF, "epochs": 3, "batch_size": 4, "checkpoint_every": 1, "keep_epochs": True}
     choice = {"stages": ["sft"], "overrides": {"sft": {"train": train}}}
-    run = launch_round(project, by=olga, base=tiny, recipe="tiny", **choice).runs.get(kind="sft")
+    run = launch_round(project, Launch(base=tiny, recipe="tiny", **choice), by=olga).runs.get(
+        kind="sft"
+    )
     worker = hired()
     worker.start()
     wait_for((data_dir / run.folder / "t1/epochs/1").exists, 200)

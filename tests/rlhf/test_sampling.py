@@ -5,6 +5,7 @@ import pytest
 from annotate.models import Completion, Demonstration, Task
 from rlhf.models import Run
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.settings import Launch
 from tests.rlhf.conftest import work, work_until_idle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +33,7 @@ def test_a_completion_keeps_how_it_was_sampled_not_what_the_recipe_says(
     work()
     [said] = Completion.objects.sampled_by(sampling.pk)
     assert (said.sampling["temperature"], said.sampling["max_new_tokens"]) == (0.3, 17)
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["sft"])
+    round = launch_round(project, Launch(base=base, recipe="tiny", stages=["sft"]), by=olga)
     work_until_idle()
     evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
     length = evaluation.config["train"]["max_new_tokens"]

@@ -14,11 +14,12 @@ from rlhf.data.selection import (
     rankings,
     training_rankings,
 )
-from rlhf.data.snapshot import collect, freeze, write
+from rlhf.data.snapshot import write
 from rlhf.models import Run, Snapshot
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round
-from tests.rlhf.conftest import rank
+from rlhf.rounds.settings import Launch
+from tests.rlhf.conftest import collect, freeze, rank
 
 NOW = timezone.now()
 DAY = timedelta(days=1)
@@ -105,7 +106,7 @@ def test_held_out_labelers_judge_what_nobody_trained_on(project, labels, base, a
 
 def test_held_out_labelers_are_a_file_of_their_own(project, labels, base, olga, bob):
     filters = Filters(held_out_labelers=(bob.pk,))
-    round = launch_round(project, by=olga, base=base, recipe="tiny", filters=filters)
+    round = launch_round(project, Launch(base=base, recipe="tiny", filters=filters), by=olga)
     files = collect(round.runs.get(kind=Run.Kind.REWARD)).files
     assert {name: len(rows) for name, rows in files.items()} == {
         "train": 16,
@@ -137,7 +138,7 @@ def test_an_unknown_filter_is_refused():
 
 def test_a_round_and_its_snapshots_keep_their_filters(project, labels, base, olga, alice):
     filters = Filters(labelers=(alice.pk,))
-    round = launch_round(project, by=olga, base=base, recipe="tiny", filters=filters)
+    round = launch_round(project, Launch(base=base, recipe="tiny", filters=filters), by=olga)
     snapshot = freeze(claim())
     assert snapshot.filters == round.filters
     kept = Filters.from_dict(snapshot.filters)
@@ -169,19 +170,19 @@ def test_a_rerun_learns_from_the_same_bytes_whatever_people_did_meanwhile(
     def written(round, name: str) -> dict:
         return write(data_dir / name, collect(round.runs.get(kind=kind)).files)
 
-    first = launch_round(project, by=olga, base=base, recipe="tiny")
+    first = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     before = written(first, "before")
     change_everything(prompts, base, alice, bob, rita)
     again = launch_round(
-        project, by=olga, base=base, recipe="tiny", filters=Filters.from_dict(first.filters)
+        project, Launch(base=base, recipe="tiny", filters=Filters.from_dict(first.filters)), by=olga
     )
     assert written(first, "later") == written(again, "again") == before
-    fresh = launch_round(project, by=olga, base=base, recipe="tiny")
+    fresh = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     assert written(fresh, "fresh") != before
 
 
 def test_what_was_counted_is_what_is_frozen(project, labels, base, olga):
-    round = launch_round(project, by=olga, base=base, recipe="tiny")
+    round = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     counted = count(project, Filters.from_dict(round.filters))
     for run in round.runs.order_by("position")[:3]:
         lease = claim(run.pk)

@@ -4,10 +4,10 @@ import pytest
 from django.conf import settings
 
 from annotate.models import Demonstration, Prompt, Ranking, Review
-from rlhf.data.snapshot import collect, freeze, pseudonym, write
+from rlhf.data.snapshot import pseudonym, write
 from rlhf.models import LeaseLost, Run, Snapshot
 from rlhf.models.leases import claim
-from tests.rlhf.conftest import rank
+from tests.rlhf.conftest import collect, freeze, rank
 
 
 def rows(run: Run, name: str) -> list[dict]:

@@ -11,15 +11,17 @@ from django.urls import reverse
 
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Withdrawal
 from rlhf.data.checks import NotReady
-from rlhf.data.preflight import preflight
 from rlhf.data.selection import Filters, thumbs
-from rlhf.data.snapshot import collect, thumb_row
+from rlhf.data.snapshot import thumb_row
 from rlhf.data.staleness import stale_in
 from rlhf.models import Document, Round, Run
 from rlhf.models.documents import texts_in
 from rlhf.models.leases import claim
-from rlhf.rounds.launch import launch_again, launch_round, settings_of
+from rlhf.rounds.launch import launch_again, launch_round
+from rlhf.rounds.preflight import preflight
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
+from tests.rlhf.conftest import collect
 
 KIND = Run.Kind
 
@@ -65,7 +67,7 @@ def test_each_stage_starts_from_what_the_one_before_it_made(
     project, labels, given, read, base, olga, fake_trainer, stages, made
 ):
     fake_trainer()
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=stages)
+    round = launch_round(project, Launch(base=base, recipe="tiny", stages=stages), by=olga)
     turn(round)
     policies = Policy.objects.exclude(pk=base.pk).order_by("pk")
     assert [(each.name, each.parent.name) for each in policies] == made
@@ -85,19 +87,19 @@ def test_each_stage_starts_from_what_the_one_before_it_made(
 )
 def test_what_cannot_be_launched_is_named(project, labels, base, olga, stages, finding):
     with pytest.raises(NotReady) as refused:
-        launch_round(project, by=olga, base=base, recipe="tiny", stages=stages)
+        launch_round(project, Launch(base=base, recipe="tiny", stages=stages), by=olga)
     assert [each.name for each in refused.value.findings] == [finding]
 
 
 def test_only_what_a_round_learns_from_is_asked_for(project, prompts, given, base, olga):
-    assert launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"])
+    assert launch_round(project, Launch(base=base, recipe="tiny", stages=["kto"]), by=olga)
     Feedback.objects.update(thumb_up=True)
     [warning] = preflight(project, base, stages=["kto"]).warnings
     assert warning.name == "one_class_of_thumbs"
 
 
 def test_thumbs_are_frozen_with_their_answer(project, given, base, olga):
-    round = launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"])
+    round = launch_round(project, Launch(base=base, recipe="tiny", stages=["kto"]), by=olga)
     files = collect(round.runs.get(kind="kto")).files
     assert (len(files["train"]), len(files["test"])) == (16, 4)
     first = given[0]
@@ -144,7 +146,7 @@ def test_a_policy_is_stale_when_a_guest_deletes_the_chat_and_withdraws(
     answer = Conversation.start(project=project, guest=gus, text="What is rice?")
     Message.objects.filter(pk=answer.pk).update(state=Message.State.DONE, text="A grain.")
     Feedback.give(message=answer, user=gus, thumb_up=False).harvest()
-    turn(launch_round(project, by=olga, base=base, recipe="tiny", stages=["kto"]))
+    turn(launch_round(project, Launch(base=base, recipe="tiny", stages=["kto"]), by=olga))
     answer.conversation.erase()
     assert not Feedback.objects.of_user(gus).exists()
     Withdrawal.withdraw(project, person=gus, by=olga)
@@ -156,7 +158,7 @@ def test_a_policy_is_stale_when_a_guest_deletes_the_chat_and_withdraws(
 def test_a_reward_model_makes_no_policy_stale_that_did_not_learn_from_it(
     project, given, labels, base, bob, olga, fake_trainer
 ):
-    turn(launch_round(project, by=olga, base=base, recipe="tiny", stages=["reward", "kto"]))
+    turn(launch_round(project, Launch(base=base, recipe="tiny", stages=["reward", "kto"]), by=olga))
     Withdrawal.withdraw(project, person=bob, by=olga)  # who has ranked, and given no thumb
     stale = stale_in(project)
     assert [run.kind for run in project.runs.filter(pk__in=stale.runs)] == ["reward"]
@@ -184,24 +186,26 @@ CHANGES = {"sft": {"train": {"epochs": 4}}, "dpo": {"tune": {"mode": "lora"}}}
 
 
 def test_the_settings_of_a_round_are_what_it_was_launched_with(project, labels, base, olga, bob):
-    settings = {
-        "base": base, "recipe": "tiny", "stages": ("sft", "dpo"), "overrides": CHANGES,
-        "filters": Filters(held_out_labelers=(bob.pk,)), "seed": 3, "ask_people": 2,
-        "next_batch": 4,
-    }  # fmt: skip
-    round = launch_round(project, by=olga, **settings)
-    assert settings_of(round) == settings
+    launch = Launch(
+        base=base, recipe="tiny", stages=("sft", "dpo"), overrides=CHANGES,
+        filters=Filters(held_out_labelers=(bob.pk,)), seed=3, ask_people=2, next_batch=4,
+    )  # fmt: skip
+    round = launch_round(project, launch, by=olga)
+    assert Launch.like(round) == launch
     again = launch_again(round, by=olga)
-    assert settings_of(again) == settings
+    assert Launch.like(again) == launch
 
 
 def test_the_wizard_takes_over_the_settings_of_a_round(project, labels, base, olga, bob, browse):
     filters = Filters(held_out_labelers=(bob.pk,))
     stages = ["sft", "dpo"]
     launch_round(
-        project, by=olga, base=base, recipe="small", stages=stages, overrides=CHANGES,
-        filters=filters, seed=3,
-    )  # fmt: skip
+        project,
+        Launch(
+            base=base, recipe="small", stages=stages, overrides=CHANGES, filters=filters, seed=3
+        ),
+        by=olga,
+    )
     wizard = reverse("rounds_new", args=[project.slug])
     context = browse(olga).get(wizard, {"like": 1}).context
     form, choice = context["form"], context["choice"]

@@ -14,6 +14,7 @@ from rlhf.models.leases import claim
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.rounds.forms import SamplingForm
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,15 +49,15 @@ def history(
     for prompt in prompts[1:]:
         prompt.tags = ["plain"]
         prompt.save()
-    launch_round(project, by=olga, base=base, recipe="tiny")
+    launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     work_until_idle()
     first = Policy.objects.get(name="r1-ppo")
-    launch_round(project, by=olga, base=first, recipe="tiny", filters=only_alice)
+    launch_round(project, Launch(base=first, recipe="tiny", filters=only_alice), by=olga)
     work_until_idle()
     second = Policy.objects.get(name="r2-ppo")
     prompted = {"name": "prompted", "origin": "prompted", "folder": second.folder}
     Policy.objects.create(project=project, parent=second, **prompted)
-    launch_round(project, by=olga, base=base, recipe="tiny", filters=only_alice)
+    launch_round(project, Launch(base=base, recipe="tiny", filters=only_alice), by=olga)
     work_until_idle()
     distil_and_learn(project, by=olga, teacher="prompted", base=base, stages=["sft"])
 
@@ -68,7 +69,9 @@ def distil_and_learn(project, *, by: User, teacher: str, **fields) -> None:
     launch_sampling(project, by=by, policies=[policy], k=1, prompts=asked, distil=True)
     work_until_idle()
     student = project.labeler_named(f"policy {teacher}")
-    launch_round(project, by=by, recipe="tiny", filters=Filters(labelers=(student.pk,)), **fields)
+    launch_round(
+        project, Launch(recipe="tiny", filters=Filters(labelers=(student.pk,)), **fields), by=by
+    )
     work_until_idle()
 
 
@@ -153,7 +156,9 @@ def test_a_withdrawn_guest_who_deletes_the_chat_stays_out(
     project, labels, base, gus, olga, prompts
 ):
     asked_in_chat(project, gus, prompts[:2], base)
-    old = Filters.from_dict(launch_round(project, by=olga, base=base, recipe="tiny").filters)
+    old = Filters.from_dict(
+        launch_round(project, Launch(base=base, recipe="tiny"), by=olga).filters
+    )
     Withdrawal.withdraw(project, person=gus, by=olga)
     for conversation in Conversation.objects.all():
         conversation.erase()
@@ -163,7 +168,9 @@ def test_a_withdrawn_guest_who_deletes_the_chat_stays_out(
 
 
 def test_nothing_withdrawn_is_selected_even_under_an_old_moment(project, labels, base, bob, olga):
-    old = Filters.from_dict(launch_round(project, by=olga, base=base, recipe="tiny").filters)
+    old = Filters.from_dict(
+        launch_round(project, Launch(base=base, recipe="tiny"), by=olga).filters
+    )
     assert rankings(project, old).filter(labeler=bob).exists()
     Withdrawal.withdraw(project, person=bob, by=olga)
     assert not rankings(project, old).filter(labeler=bob).exists()

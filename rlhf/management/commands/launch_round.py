@@ -1,5 +1,6 @@
 """`manage.py launch_round --project SLUG --recipe tiny|small|large`"""
 
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -8,13 +9,13 @@ from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
 from rlhf.data.checks import Finding, NotReady
-from rlhf.data.preflight import preflight
-from rlhf.data.selection import EVERYTHING
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
-from rlhf.rounds.launch import SIZES, launch_round, settings_of, stage_configs
+from rlhf.rounds.launch import launch_round
 from rlhf.rounds.plan import plan_round
-from rlhf.stages.order import DEFAULT_STAGES, STAGES
+from rlhf.rounds.preflight import preflight
+from rlhf.rounds.settings import SIZES, Launch
+from rlhf.stages.order import DEFAULT_TRAININGS, TRAININGS
 
 
 class Command(BaseCommand):
@@ -29,9 +30,9 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--stages",
-            type=lambda said: said.split(","),
+            type=lambda kinds: kinds.split(","),
             metavar="KIND,KIND",
-            help=f"Of {', '.join(STAGES)}; else {','.join(DEFAULT_STAGES)}, or that round's.",
+            help=f"Of {', '.join(TRAININGS)}; else {','.join(DEFAULT_TRAININGS)}, or that round's.",
         )
         parser.add_argument(
             "--base",
@@ -52,25 +53,20 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         project = project_named(options["project"])
         by = operator_of(project, options["by"])
-        settings = self._settings(project, options)
-        base, filters, stages = settings["base"], settings["filters"], settings["stages"]
+        launch = self._launch(project, options)
         try:
-            configs = stage_configs(stages, settings["recipe"], settings["overrides"])
+            configs = launch.configs()
         except ConfigError as error:
             raise CommandError(f"The round was not launched. {error}")
-        checks = preflight(project, base, filters, stages=stages, configs=configs)
+        checks = preflight(
+            project, launch.base, launch.filters, stages=launch.stages, configs=configs
+        )
         for warning in checks.warnings:
             self.stderr.write(f"Warning: {warning.message}")
         if options["dry_run"]:
-            return self._say_plan(project, settings, checks.errors)
+            return self._say_plan(project, launch, checks.errors)
         try:
-            round = launch_round(
-                project,
-                by=by,
-                priority=options["priority"],
-                pinned_to=options["on"],
-                **settings,
-            )
+            round = launch_round(project, launch, by=by)
         except NotReady as error:
             reasons = "\n".join(f"- {finding.message}" for finding in error.findings)
             raise CommandError(f"The round was not launched.\n{reasons}")
@@ -78,43 +74,33 @@ class Command(BaseCommand):
         if options["wait"]:
             wait_for(round.runs.order_by("position"), self.stdout)
 
-    def _settings(self, project: Project, options: dict[str, Any]) -> dict[str, Any]:
-        """What is said here, over that of the round it shall be like."""
-        settings: dict[str, Any] = {
-            "recipe": options["recipe"],
-            "stages": DEFAULT_STAGES,
-            "overrides": {},
-            "filters": EVERYTHING,
-        }
-        if options["like"] is not None:
-            model = Round.objects.of_project(project).filter(number=options["like"]).first()
-            if model is None:
-                raise CommandError(f"{project} has no Round {options['like']}.")
-            settings = settings_of(model)
-        if options["base"] or "base" not in settings:
-            named = options["base"]
-            settings["base"] = policy_named(project, named) if named else base_of(project)
-        if unknown := set(options["stages"] or ()) - set(STAGES):
+    def _launch(self, project: Project, options: dict[str, Any]) -> Launch:
+        """What is chosen here, over that of the round it shall be like."""
+        if unknown := set(options["stages"] or ()) - set(TRAININGS):
             raise CommandError(
-                f"No stage {', '.join(sorted(unknown))}; known: {', '.join(STAGES)}."
+                f"No stage {', '.join(sorted(unknown))}; known: {', '.join(TRAININGS)}."
             )
-        said = {name: options[name] for name in ("stages", "seed") if options[name] is not None}
-        return {**settings, **said}
+        chosen = {name: options[name] for name in ("stages", "seed") if options[name] is not None}
+        chosen |= {"priority": options["priority"], "pinned_to": options["on"]}
+        if options["base"]:
+            chosen["base"] = policy_named(project, options["base"])
+        if options["like"] is None:
+            return Launch(**{"base": base_of(project), "recipe": options["recipe"], **chosen})
+        model = Round.objects.of_project(project).filter(number=options["like"]).first()
+        if model is None:
+            raise CommandError(f"{project} has no Round {options['like']}.")
+        return replace(Launch.like(model), **chosen)
 
-    def _say_plan(self, project: Project, settings: dict[str, Any], errors: list[Finding]) -> None:
+    def _say_plan(self, project: Project, launch: Launch, errors: list[Finding]) -> None:
         for error in errors:
             self.stderr.write(f"Stops the launch: {error.message}")
-        known = {name: settings[name] for name in PLANNED}
-        for each in plan_round(project, **known):
+        for each in plan_round(project, launch):
             lines = ", ".join(f"{count} {name}" for name, count in each.lines.items())
             steps = f"{each.steps} steps" if each.steps else "as many steps as the text has"
             self.stdout.write(
                 f"{each.name}: from {each.starts_from}; reads {lines or 'nothing'}; {steps}."
             )
         self.stdout.write("Nothing was launched.")
-
-
-PLANNED = ("base", "recipe", "stages", "overrides", "filters")
 
 
 def base_of(project: Project) -> Policy:

@@ -1,0 +1,117 @@
+"""Is there enough, and good enough, to learn from? Asked before a round is launched.
+
+An error stops the launch; a warning is shown and lets it pass. Each has a name and says what to
+do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from annotate.models import Policy, Project
+from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
+from rlhf.data.counts import count, count_rankings
+from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
+from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.stages.order import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
+from rlhf.stages.training import Training
+
+Configs = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    counts: dict[str, int]
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.is_error]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.is_error]
+
+
+def preflight(
+    project: Project,
+    base: Policy | None,
+    filters: Filters = EVERYTHING,
+    *,
+    stages: Sequence[str] = DEFAULT_TRAININGS,
+    configs: Configs | None = None,
+) -> Preflight:
+    """Looks at what these stages learn from, and at nothing else. `configs`: kind → what its run
+    would be told; with it, memory and disk are estimated. Raises ValueError for a kind that is no
+    stage of a round."""
+    rankings = count_rankings(project, filters)
+    counts = count(project, filters, rankings)
+    trainings = [TRAININGS[kind] for kind in in_order(stages)]
+    findings = [*check_base(base), *_check_stages(trainings)]
+    if base and not findings:
+        findings += _check_base_against(project, base, filters, configs or {})
+    findings += _check_modes(configs or {})
+    labels = Labels(project, filters, counts, rankings)
+    # Two stages that learn from rankings ask the same of them: once is enough.
+    for check in dict.fromkeys(check for each in trainings for check in each.label_checks):
+        findings += check(labels)
+    findings += check_leaks(prompts(project, filters))
+    if not counts["held_out_prompts"]:
+        findings.append(
+            Finding(
+                "no_test_split",
+                "No prompt is held out (one in five is, by a hash of its text), so the round "
+                "cannot be evaluated. Import more prompts.",
+            )
+        )
+    return Preflight(counts=counts, findings=findings)
+
+
+def _check_base_against(
+    project: Project, base: Policy, filters: Filters, configs: Configs
+) -> Iterator[Finding]:
+    """Whether the prompts fit into its context, and the round into the machine."""
+    folder = settings.DATA_DIR / base.folder
+    context, layers = context_of(folder)
+    answers = [config["train"].get("max_new_tokens", 1) for config in configs.values()]
+    if context:
+        asked = prompts(project, filters)
+        yield from check_lengths(asked, context=context, answer=max(answers, default=1))
+    yield from check_resources(resources_of(parameters_of(folder), layers, configs))
+
+
+def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:
+    """Estimates what a round takes on a base of so many weights and layers. `configs`: kind → what
+    its run would be told. Raises KeyError for a kind that is no stage."""
+    return together(
+        STAGES[kind].resources(parameters, layers, config) for kind, config in configs.items()
+    )
+
+
+def _check_stages(trainings: Sequence[Training]) -> Iterator[Finding]:
+    if not trainings:
+        yield Finding("no_stage", "Choose what to train: at least one stage.", is_error=True)
+    has_reward_model = any(each.makes_reward_model for each in trainings)
+    for each in trainings:
+        if each.by_reward_model and not has_reward_model:
+            message = (
+                f"{each.label} learns from a reward model. Choose that stage too, or DPO instead "
+                "of both."
+            )
+            yield Finding(f"{each.kind}_without_reward", message, is_error=True)
+
+
+def _check_modes(configs: Configs) -> Iterator[Finding]:
+    """No more than a warning: which worker takes a run, and what that has, shows once it does."""
+    modes = {kind: config.get("tune", {}).get("mode") for kind, config in configs.items()}
+    stages = [STAGES[kind].label for kind, mode in modes.items() if mode == "qlora"]
+    if stages:
+        message = (
+            f"Mode qlora ({', '.join(stages)}) needs a worker with a CUDA GPU and the package "
+            "bitsandbytes; on any other the stage fails as soon as it starts. Without a GPU "
+            "choose lora."
+        )
+        yield Finding("qlora_needs_cuda", message)

@@ -1,0 +1,117 @@
+"""Stages that let policies answer prompts: what a sampler is told, and keeping what was said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from annotate.models import Completion, Policy
+from rlhf.data.snapshot import Rows, data_config, write
+from rlhf.models.leases import Lease
+from rlhf.models.outcomes import RewardModel
+from rlhf.models.runs import Run
+from rlhf.stages.stage import Config, Stage
+from rlhf.stages.weights import verified, weights_of
+
+# What one policy was sampled with, where the recipe's values give way to its own.
+OF_THE_POLICY = ("index", "temperature", "max_new_tokens")
+
+
+class Answering(Stage):
+    """A stage in which policies answer prompts, and nothing learns."""
+
+    def about(self, run: Run) -> str:
+        """Says who answers what."""
+        prompts, k = len(run.config.get("prompts", [])), run.config.get("train", {}).get("k", 1)
+        answers = f"{k} answers" if k > 1 else "one answer"
+        return f"{speakers(run)} · {answers} to each of {prompts} prompts"
+
+
+def speakers(run: Run) -> str:
+    """Names the policies that answer in `run`, separated by commas."""
+    policies = run.project.policies.filter(pk__in=run.config.get("policies", []))
+    return ", ".join(policies.order_by("pk").values_list("name", flat=True))
+
+
+def sampler_config(
+    lease: Lease, policies: list[Policy], rows: Rows, *, own_lengths: bool
+) -> Config:
+    """Writes the prompts' rows and returns the config of a sampler. `own_lengths`: each policy may
+    say as much as it is configured to; else all as much as the run says."""
+    run = lease.run
+    folder = f"{lease.folder}/data"
+    write(settings.DATA_DIR / folder, {"train": rows})
+    _take_over_answers(lease)
+    return {
+        "kind": "sample",
+        "models": {
+            "policies": {
+                policy.name: _speaker(policy, with_length=own_lengths) for policy in policies
+            }
+        },
+        "train": run.config["train"],
+        "data": data_config(folder),
+    }
+
+
+def scored_by(judge: RewardModel | None, config: Config) -> Config:
+    """Adds to a sampler's config a reward model, whose score then stands beside each answer."""
+    if judge is None:
+        return config
+    return {**config, "models": {**config["models"], "reward": verified(judge.checkpoint)}}
+
+
+def _take_over_answers(lease: Lease) -> None:
+    """What the attempt before was done with; the trainer keeps it if it is told the same."""
+    earlier = lease.path.parent / f"t{lease.token - 1}"
+    for name in ("completions.jsonl", "completions.told"):
+        if (earlier / name).exists():
+            shutil.copyfile(earlier / name, lease.path / name)
+
+
+def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
+    speaker = {
+        "path": weights_of(policy),
+        "system_prompt": policy.system_prompt,
+        "few_shot": policy.few_shot,
+        "prompt_format": policy.prompt_format,
+        "temperature": policy.temperature,
+    }
+    return {**speaker, "max_new_tokens": policy.max_new_tokens} if with_length else speaker
+
+
+def store_completions(lease: Lease, source: str) -> list[Completion]:
+    """Stores the answers of the run's completions.jsonl."""
+    run = lease.run
+    policies = {policy.name: policy for policy in run.project.policies.all()}
+    completions = [
+        Completion(
+            prompt_id=int(row["id"]),
+            policy=policies[row["policy"]],
+            text=row["text"].replace("\x00", ""),
+            source=source,
+            seed=row.get("seed"),
+            sampling={
+                "run": run.pk,
+                **run.config["train"],
+                **{name: row[name] for name in OF_THE_POLICY},
+            },
+            template_hash=policies[row["policy"]].template_hash,
+            finish_reason=row.get("finish_reason", ""),
+            score=row.get("score"),
+        ).derive()
+        for row in answers_in(lease.path)
+    ]
+    return Completion.objects.bulk_create(completions, batch_size=1000)
+
+
+def answers_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """Reads the rows of a run folder's completions.jsonl."""
+    with (folder / "completions.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)

@@ -1,0 +1,33 @@
+"""The scorecard: policies answer the behaviour suites greedily, and each check passes or fails."""
+
+from __future__ import annotations
+
+from rlhf.evaluation.scorecard import grade, questions_of
+from rlhf.models.leases import Lease
+from rlhf.models.runs import Run
+from rlhf.stages.answering import Answering, answers_in, sampler_config, speakers
+from rlhf.stages.stage import Config, Summary
+
+
+class Scorecard(Answering):
+    kind = Run.Kind.SCORECARD
+
+    def about(self, run: Run) -> str:
+        return f"{speakers(run)} · {len(run.config['suites'])} behaviour suites"
+
+    def prepare(self, lease: Lease) -> Config:
+        run = lease.run
+        policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
+        config = sampler_config(lease, list(policies), questions_of(run), own_lengths=False)
+        for speaker in config["models"]["policies"].values():
+            speaker["temperature"] = 0.0
+        return config
+
+    def conclude(self, lease: Lease, outcome: Summary) -> Summary:
+        """Stores how each policy did in each suite."""
+        results = grade(lease, answers_in(lease.path))
+        passed = sum(each.passed for each in results)
+        return {**outcome, "passed": passed, "probes": sum(each.probes for each in results)}
+
+
+SCORECARD = Scorecard()
