@@ -20,8 +20,8 @@ def connection() -> Redis:
     return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.25, socket_timeout=0.25)
 
 
-def ring(queue: str, function: str, *ids: int) -> None:
-    """Enqueue `function` (a dotted name) with `ids`, once the current transaction has committed."""
+def enqueue_on_commit(queue: str, function: str, *ids: int) -> None:
+    """Enqueues `function`, a dotted name, with `ids` once the current transaction has committed."""
     transaction.on_commit(lambda: _enqueue(queue, function, *ids))
 
 

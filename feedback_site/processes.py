@@ -1,22 +1,20 @@
 """Child processes that end with their parent and are started again when they crash."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
 from honcho.environ import parse_procfile
 
-PR_SET_PDEATHSIG = 1
+from feedback_site.parent_death import ending_with_parent
+
 LONG_LIFE = 30.0
 LONGEST_WAIT = 30.0
 LARGEST_LOG = 10 * 2**20
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Process:
@@ -58,17 +56,13 @@ class Process:
     def start(self) -> None:
         with _open_log(self.log) as log:
             self._child = subprocess.Popen(
-                self.command,
+                ending_with_parent(self.command, stop_signal=self.stop_signal, user=self.user),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.env,
                 cwd=self.cwd,
-                user=self.user,
-                group=self.user,
-                extra_groups=[] if self.user else None,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid(), self.stop_signal),
             )
         self._started = time.monotonic()
         self._start_again_at = 0.0
@@ -134,16 +128,3 @@ def _open_log(log: Path) -> IO[bytes]:
     if log.exists() and log.stat().st_size > LARGEST_LOG:
         log.replace(log.with_suffix(".log.1"))
     return log.open("ab")
-
-
-def _die_with(parent: int, stop_signal: signal.Signals) -> Callable[[], None] | None:
-    if _libc is None:
-        return None
-    libc = _libc
-
-    def in_child() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, int(stop_signal))
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return in_child

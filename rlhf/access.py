@@ -24,7 +24,8 @@ def run_for(user: User, slug: str, run_id: int) -> Run:
 
 
 def model_for(user: User, slug: str, model_id: int) -> Checkpoint:
-    """A published model, named by the number of its checkpoint."""
+    """Returns a published model, named by the number of its checkpoint; raises Http404 where this
+    person may not see it."""
     project = project_for(user, slug, Role.OPERATOR)
     models = Checkpoint.objects.published().select_related("run__project", "run__round")
     return get_object_or_404(models, pk=model_id, run__project=project)

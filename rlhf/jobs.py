@@ -14,13 +14,13 @@ slot = ""
 
 
 def work_on(place: str) -> None:
-    """The host, or host/gpu, that this worker trains on."""
+    """Sets the host, or host/gpu, that this worker trains on."""
     global slot
     slot = place
 
 
 def train(run_id: int) -> None:
-    """The bell rang for this run. It may long be done, or somebody else's."""
+    """Sees this run through, if it still waits: it may long be done, or somebody else's."""
     lease = claim(run_id, slot=slot)
     if lease:
         supervise(lease, leaving)

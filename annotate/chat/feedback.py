@@ -224,7 +224,7 @@ class Feedback(models.Model):
         self.harvested_at = None
         self.save(update_fields=[*fields, "harvested_at", "updated_at"])
         self.refresh_from_db(fields=list(fields))
-        bell.ring("label", "annotate.jobs.harvest", self.pk)
+        bell.enqueue_on_commit("label", "annotate.jobs.harvest", self.pk)
 
     @transaction.atomic
     def harvest(self) -> None:

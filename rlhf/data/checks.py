@@ -156,8 +156,9 @@ def _check_enough_rankings(count: int, decided: int, *, all_rankings: int) -> It
 
 
 def check_contradictions(rankings: RankingCounts) -> Iterator[Finding]:
-    """People disagree, and the reward model learns from that; a person who contradicts themselves
-    on the same completions is worth a look."""
+    """Finds rankings that repeat or contradict one by the same person, or that hold odd texts.
+    People disagree with each other, and the reward model learns from that; a person who contradicts
+    themselves is worth a look."""
     nothing = content_hash("")
     with connection.cursor() as cursor:
         cursor.execute(REPEATS, {"rankings": rankings.repeated})
@@ -222,8 +223,8 @@ def check_duplicates(demonstrations: LabelQuerySet) -> Iterator[Finding]:
 
 
 def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
-    """Held-out prompts that train under another spelling: the hash that splits them sees every
-    blank, the model hardly any."""
+    """Finds held-out prompts that also train under another spelling: the hash that splits them sees
+    every blank, the model hardly any."""
     held_out = Count("pk", filter=~Q(split=Prompt.Split.TRAIN))
     alike = prompts.order_by().values("spelling").annotate(n=Count("pk"), tests=held_out)
     leaked = alike.filter(tests__gt=0, tests__lt=F("n")).count()
@@ -236,8 +237,9 @@ def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
 
 
 def check_lengths(prompts: PromptQuerySet, *, context: int, answer: int) -> Iterator[Finding]:
-    """Against a context of so many tokens, `answer` of them for the answer. A word is one token at
-    least; what it is on average depends on the tokenizer, which only trainers load."""
+    """Finds prompts too long for a context of `context` tokens, `answer` of them for the answer. A
+    word is one token at least; what it is on average depends on the tokenizer, which only trainers
+    load."""
     limit = max(context - answer, 0)
     asked = Cast("messages", TextField())
     size = Func(asked, function="octet_length", output_field=IntegerField())

@@ -51,12 +51,12 @@ class RankingCounts:
 
     @cached_property
     def by_others(self) -> list[Row]:
-        """Without those of held-out labelers, which never train."""
+        """Leaves out the rankings of held-out labelers, which never train."""
         return [row for row in self.rows if row.labeler not in self.held_out_labelers]
 
     @cached_property
     def learnt(self) -> list[Row]:
-        """What the reward model would learn from."""
+        """Picks what the reward model would learn from."""
         return [row for row in self.by_others if row.comparisons and row.split in TRAIN]
 
     @property
@@ -79,7 +79,7 @@ class RankingCounts:
 
     @property
     def labelers(self) -> list[tuple[int, int]]:
-        """(labeler, rankings to learn from), the most first."""
+        """Counts the rankings to learn from by labeler: [(labeler, rankings)], the most first."""
         return Counter(row.labeler for row in self.learnt).most_common()
 
     @property
@@ -92,7 +92,8 @@ class RankingCounts:
 def count(
     project: Project, filters: Filters = EVERYTHING, rankings: RankingCounts | None = None
 ) -> dict[str, int]:
-    """How many of each would be learnt from, and how many are held out."""
+    """Counts what would be learnt from, and what is held out: name of a kind of label → how
+    many."""
     by_split = dict(
         prompts(project, filters).order_by().values_list("split").annotate(n=models.Count("pk"))
     )

@@ -92,12 +92,13 @@ def check_resources(needed: Resources) -> Iterator[Finding]:
 
 
 def parameters_of(folder: Path) -> int:
-    """Counted from the headers of its safetensors files; the weights are not read."""
+    """Counts the weights of a model folder, from the headers of its safetensors files; the weights
+    are not read."""
     return sum(_parameters_in(file) for file in folder.glob("*.safetensors"))
 
 
 def context_of(folder: Path) -> tuple[int, int]:
-    """(tokens it can read, layers); 0 where the config does not say."""
+    """Reads (tokens a model can read, its layers) from its config; 0 where that does not say."""
     config = json.loads((folder / "config.json").read_text())
     tokens = config.get("max_position_embeddings") or config.get("n_positions") or 0
     return int(tokens), int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
@@ -108,7 +109,7 @@ def free_disk() -> int:
 
 
 def memory_of_this_machine() -> int:
-    """Or of the container it is."""
+    """Returns the bytes of memory of this machine, or of the container it is."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""

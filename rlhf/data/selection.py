@@ -46,7 +46,7 @@ class Filters:
     policies_since: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON, without what is empty."""
+        """Returns the filters as plain JSON, without those that are empty."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {
             name: value.isoformat() if isinstance(value, datetime) else value
@@ -60,7 +60,8 @@ class Filters:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Filters:
-        """Of what `as_dict` gave. Raises TypeError for a filter that does not exist."""
+        """Builds filters from what `as_dict` gave. Raises TypeError for a filter that does not
+        exist."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in plain.items()
@@ -75,14 +76,16 @@ EVERYTHING = Filters()
 
 
 def all_demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    """Without what a policy said that owes something to withdrawn data."""
+    """Selects demonstrations that pass the filters, empty ones too, without what a policy said that
+    owes something to withdrawn data."""
     labels = _passing(Demonstration.objects.all(), project, filters)
     stale = stale_in(project).policies
     return labels.exclude(distilled_from__in=stale) if stale else labels
 
 
 def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    """Those with a text. Held-out labelers are held out of the reward model's rankings alone."""
+    """Selects demonstrations with a text. Held-out labelers are held out of the reward model's
+    rankings alone."""
     return all_demonstrations(project, filters).filter(text__regex=r"\S")
 
 
@@ -94,7 +97,7 @@ def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQueryS
 
 
 def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
-    """Those that prefer something to something, of held-out labelers too."""
+    """Selects rankings that prefer something to something, those of held-out labelers too."""
     better = Placement.objects.filter(
         ranking=OuterRef("pk"), ranking__placements__place__gt=F("place")
     )
@@ -112,20 +115,21 @@ def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
 
 
 def held_out_prompts(project: Project, at_most: int) -> list[Prompt]:
-    """Those that policies are compared on. In the order of their hashes they are a draw from all
-    imports, where the oldest would be one import; and the same ones every time."""
+    """Returns the prompts that policies are compared on, at most so many. In the order of their
+    hashes they are a draw from all imports, where the oldest would be one import; and the same ones
+    every time."""
     held_out = prompts(project).in_split(*HELD_OUT)
     return list(held_out.order_by("content_hash")[:at_most])
 
 
 def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
-    """What guests thought of answers that have become data. A guest is no labeler: filters of
-    labelers and of reviews say nothing of thumbs."""
+    """Selects what guests thought of answers that have become data. A guest is no labeler: filters
+    of labelers and of reviews say nothing of thumbs."""
     return _given(project, filters).of_known(filters.until)
 
 
 def thumbs_to_look_at(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
-    """Those that wait until a reviewer has looked at the new guest who gave them."""
+    """Selects thumbs that wait until a reviewer has looked at the new guest who gave them."""
     return _given(project, filters).of_newcomers(filters.until)
 
 
@@ -142,7 +146,7 @@ def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
 
 
 def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQuerySet:
-    """Nobody has judged them: only the date counts."""
+    """Selects documents. Nobody has judged them: of the filters, only the date counts."""
     read = Document.objects.of_project(project)
     if filters.until:
         read = read.filter(created_at__lte=filters.until)
@@ -154,7 +158,8 @@ def training_rankings(project: Project, filters: Filters) -> LabelQuerySet:
 
 
 def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
-    """Of held-out labelers, on prompts that nobody else's ranking trains the reward model on."""
+    """Selects rankings of held-out labelers, on prompts that nobody else's ranking trains the
+    reward model on."""
     if not filters.held_out_labelers:
         return rankings(project, filters).none()
     trained = training_rankings(project, filters).in_split(*TRAIN).values("prompt")

@@ -93,7 +93,8 @@ def freeze(lease: Lease, collect: Collect) -> Snapshot:
 
 
 def agreement_in(rankings: Iterable[Ranking]) -> float | None:
-    """How often those who ranked the same prompt prefer the same, 0 to 1."""
+    """Returns how often those who ranked the same prompt prefer the same, 0 to 1; None where no two
+    did."""
     share = agreement(Ranked(r.prompt_id, r.labeler_id, r.places) for r in rankings).share
     return round(share.value, 4) if share else None
 
@@ -103,7 +104,8 @@ def filters_of(run: Run) -> Filters:
 
 
 def write(folder: Path, files: dict[str, Rows]) -> dict[str, Any]:
-    """One JSONL file each, without the empty ones, and a manifest of their hashes."""
+    """Writes one JSONL file each, without the empty ones, and a manifest of their hashes; returns
+    the manifest."""
     folder.mkdir(parents=True)
     hashes = {}
     for name, rows in sorted(files.items()):
@@ -121,14 +123,15 @@ def write(folder: Path, files: dict[str, Rows]) -> dict[str, Any]:
 
 
 def data_config(folder: str) -> dict[str, Any]:
-    """The `data` part of a trainer's config for a folder that `write` wrote."""
+    """Returns the `data` part of a trainer's config for a folder that `write` wrote."""
     manifest = json.loads((settings.DATA_DIR / folder / "manifest.json").read_text())
     paths = {name: f"{folder}/{name}.jsonl" for name in manifest["files"]}
     return {**paths, "sha256": manifest["files"]}
 
 
 def pseudonym(labeler: User) -> str:
-    """The same person has the same name in every snapshot, and it is not their own."""
+    """Names a labeler for a snapshot: the same person has the same name in every one, and it is not
+    their own."""
     digest = salted_hmac("rlhf.snapshot.labeler", str(labeler.pk)).hexdigest()[:12]
     return f"simulated-{digest}" if labeler.is_simulated else f"labeler-{digest}"
 

@@ -75,7 +75,7 @@ def descendants_of(snapshots: Iterable[Snapshot]) -> Descendants:
 
 
 def stale_in(project: Project) -> Descendants:
-    """What was made of data that was withdrawn since."""
+    """Finds what was made of data that was withdrawn since."""
     withdrawn = withdrawn_from(project)
     if not withdrawn.exists():  # as a rule; to look through all snapshots takes its time
         return Descendants([], [], [])

@@ -39,7 +39,7 @@ def hire(project: Project, name: str, role: str = Membership.Role.LABELER) -> Us
 
 
 @dataclass
-class Tally:
+class NoiseCounts:
     """How the simulated labelers judged, against what they really like."""
 
     rankings: int = 0
@@ -59,9 +59,11 @@ class Tally:
                 self.flipped += places[better] > places[worse]
 
 
-def rank_all(project: Project, labelers: list[User], *, seed: int, noise: float = NOISE) -> Tally:
+def rank_all(
+    project: Project, labelers: list[User], *, seed: int, noise: float = NOISE
+) -> NoiseCounts:
     """Each in turn takes what the queue gives, until it has no more ranking for anybody."""
-    tally = Tally()
+    counts = NoiseCounts()
     waiting = list(labelers)
     while waiting:
         for labeler in list(waiting):
@@ -81,8 +83,8 @@ def rank_all(project: Project, labelers: list[User], *, seed: int, noise: float 
                 ],
                 reason=f"simulated: {LIKING}",
             )
-            tally.count(scores, places)
-    return tally
+            counts.count(scores, places)
+    return counts
 
 
 def noisy_places(scores: list[float], *, noise: float, generator: random.Random) -> list[int]:

@@ -110,10 +110,10 @@ class Wheel:
             wait_for([sampling], self.out)
         with self.stage("rank"):
             # 2. What people prefer.
-            tally = rank_all(self.project, labelers, seed=seed)
+            counts = rank_all(self.project, labelers, seed=seed)
             self.say(
-                f"{tally.rankings} rankings by simulated labelers, "
-                f"{tally.noise or 0:.1%} of {tally.pairs} pairs against their liking"
+                f"{counts.rankings} rankings by simulated labelers, "
+                f"{counts.noise or 0:.1%} of {counts.pairs} pairs against their liking"
             )
         with self.stage("round"):
             # 3. SFT, reward model, PPO, evaluation.
@@ -143,7 +143,7 @@ class Wheel:
             "project": self.project.slug,
             "simulated": {"labelers": list(NAMES), "like": LIKING},
             "labels": self.labels(),
-            "noise": {"aimed": NOISE, "measured": rounded(tally.noise), "pairs": tally.pairs},
+            "noise": {"aimed": NOISE, "measured": rounded(counts.noise), "pairs": counts.pairs},
             **{name: value for each in figures for name, value in each.items()},
             "gold_win_rates": gold,
             "chat": {"answer": answer.text, "thumb_up": thumb.thumb_up},

@@ -34,7 +34,7 @@ class Standing:
 
 
 def standings(matches: Sequence[Match]) -> list[Standing]:
-    """The strongest first."""
+    """Estimates the strength of every policy in the matches, the strongest first."""
     import choix  # late: it takes seconds to load, which `warm_up` in rlhf.apps does beforehand
 
     policies = sorted({side for match in matches for side in (match.left, match.right)})

@@ -21,7 +21,7 @@ MOST_DOTS = 200
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     policy: Policy
     opponent: Policy
     people: WinRate | None
@@ -30,7 +30,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the board, with where its interval is drawn."""
+    """A line of the table of standings, with where its interval is drawn."""
 
     policy: Policy
     standing: Standing
@@ -40,8 +40,8 @@ class Row:
     average: float
 
 
-def verdict(matches: Sequence[Match], policy: Policy, opponent: Policy) -> Verdict:
-    return Verdict(
+def judgement(matches: Sequence[Match], policy: Policy, opponent: Policy) -> Judgement:
+    return Judgement(
         policy,
         opponent,
         win_rate(matches, policy.pk, opponent.pk),
@@ -49,33 +49,34 @@ def verdict(matches: Sequence[Match], policy: Policy, opponent: Policy) -> Verdi
     )
 
 
-def verdicts_of(project: Project, matches: Sequence[Match]) -> list[Verdict]:
-    """Of each policy against the live one and against the one it came from; the newest first."""
+def judgements_of(project: Project, matches: Sequence[Match]) -> list[Judgement]:
+    """Judges each policy against the live one and against the one it came from; the newest
+    first."""
     policies = {policy.pk: policy for policy in project.policies.select_related("parent")}
     live = next((each for each in policies.values() if each.state == Policy.State.LIVE), None)
     found = []
     for policy in policies.values():
         rivals = {each.pk: each for each in (live, policy.parent) if each and each != policy}
-        found += [verdict(matches, policy, rival) for rival in rivals.values()]
+        found += [judgement(matches, policy, rival) for rival in rivals.values()]
     return [each for each in found if each.people or each.reward_model]
 
 
 def people_on(run: Run | None) -> dict[str, Any]:
-    """What the round's page says of people's judgement of its evaluation, once there is something
-    to judge. None: the round has no evaluation."""
+    """Returns what the round's page says of people's judgement of its evaluation, once there is
+    something to judge. None: the round has no evaluation."""
     if run is None or run.state != Run.State.SUCCEEDED or "win_rates" not in run.summary:
         return {}
     matches = matches_of(run.project)
     policies = Completion.objects.sampled_by(run.pk).speakers()
-    found = [verdict(matches, one, other) for one, other in combinations(policies, 2)]
+    found = [judgement(matches, one, other) for one, other in combinations(policies, 2)]
     tasks = run.project.tasks.of_kind(Task.Kind.RANK).of_batch(batch_of(run))
     return {
-        "verdicts": [each for each in found if each.people or each.reward_model],
+        "judgements": [each for each in found if each.people or each.reward_model],
         "asked": {"tasks": tasks.count(), "answered": tasks.count() - tasks.open().count()},
     }
 
 
-def board_of(project: Project, matches: Sequence[Match]) -> list[Row]:
+def standings_of(project: Project, matches: Sequence[Match]) -> list[Row]:
     found = standings(matches)
     if not found:
         return []
@@ -105,9 +106,9 @@ OVER_OPTIMISATION: dict[str, Any] = {
 
 
 def over_optimisation_of(project: Project, matches: Sequence[Match]) -> list[dict[str, Any]]:
-    """Score by √KL of every step of PPO, and people's preference where a policy came out (Gao et
-    al. 2023, "Scaling laws for reward model overoptimization"): the score goes on rising where
-    people have long turned away."""
+    """Returns score by √KL of every step of a training against a reward model, and people's
+    preference where a policy came out (Gao et al. 2023, "Scaling laws for reward model
+    overoptimization"): the score goes on rising where people have long turned away."""
     rows: list[dict[str, Any]] = []
     trained = TrainedPolicy.objects.of_project(project).by_reward_model()
     for each in trained:
@@ -132,8 +133,8 @@ def evaluation_page(project: Project) -> dict[str, Any]:
     matches = matches_of(project)
     dots = over_optimisation_of(project, matches)
     return {
-        "verdicts": verdicts_of(project, matches),
-        "board": board_of(project, matches),
+        "judgements": judgements_of(project, matches),
+        "standings": standings_of(project, matches),
         "width": WIDTH,
         "over_optimisation": {**OVER_OPTIMISATION, "rows": dots} if dots else None,
         "dots": dots,

@@ -52,7 +52,8 @@ class WinRate:
 
 
 def matches_of(project: Project) -> list[Match]:
-    """Of every two policies that met in a ranking: the older policy is the left one."""
+    """Returns the matches of every two policies that met in a ranking: the older policy is the left
+    one."""
     held_out = all_rankings(project).in_split(*HELD_OUT).order_by().values("pk")
     rows = (
         Placement.objects.filter(ranking__in=held_out)
@@ -95,14 +96,14 @@ def _matches(
 
 
 def between(matches: Iterable[Match], policy: int, opponent: int) -> list[Match]:
-    """Those of these two, as `policy` sees them."""
+    """Picks the matches of these two, as `policy` sees them."""
     two = {policy, opponent}
     met = [match for match in matches if {match.left, match.right} == two]
     return [match if match.left == policy else match.swap() for match in met]
 
 
 def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | None:
-    """None: they have never met."""
+    """Returns how often `policy` wins over `opponent`; None if they have never met."""
     met = between(matches, policy, opponent)
     return _rate_of(tuple(met)) if met else None
 
@@ -136,7 +137,8 @@ def _prompts(matches: Iterable[Match]) -> int:
 
 
 def at_equal_length(matches: Sequence[Match]) -> tuple[float, float, float] | None:
-    """The win rate if both answers were of one length, and its 95 % interval.
+    """Estimates the win rate if both answers were of one length: (rate, low, high) of the 95 %
+    interval.
 
     Logistic regression of the outcome on tanh(length difference / its spread), read where the
     difference is zero (Dubois et al. 2024, "Length-Controlled AlpacaEval", section 3). The interval

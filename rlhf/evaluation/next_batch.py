@@ -46,7 +46,7 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
 
 
 def speakers_after(round: Round) -> list[Policy]:
-    """Whom people should hear again after it, each once."""
+    """Returns the policies that people should hear again after a round, each once."""
     made = list(TrainedPolicy.objects.made_in(round).final())
     sft = [each for each in made if each.checkpoint.run.kind == Run.Kind.SFT]
     policies = round.project.policies
@@ -56,7 +56,7 @@ def speakers_after(round: Round) -> list[Policy]:
 
 
 def open_next_batch(run: Run, rows: Iterable[dict[str, Any]]) -> int:
-    """Ranking tasks of the least certain prompts, before other work. Returns how many."""
+    """Opens ranking tasks of the least certain prompts, before other work. Returns how many."""
     chosen = unsure_of(rows, run.config["next_batch"])
     return open_rank_tasks(
         run.project,

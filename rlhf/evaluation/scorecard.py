@@ -20,7 +20,7 @@ POLICIES_SHOWN = 5
 
 
 def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
-    """All active suites, for each of the policies. Raises NotReady."""
+    """Launches all active suites for each of the policies. Raises NotReady."""
     suites = Suite.active_in(project)
     findings = [finding for policy in policies for finding in check_base(policy)]
     if not policies:
@@ -35,7 +35,7 @@ def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy
 
 
 def questions_of(run: Run) -> list[dict[str, Any]]:
-    """The data rows of the sampler, numbered through."""
+    """Returns the data rows of the sampler, numbered through."""
     asked = [
         prompt
         for lines in run.config["suites"].values()
@@ -49,7 +49,7 @@ def questions_of(run: Run) -> list[dict[str, Any]]:
 
 
 def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
-    """`answers`: rows of completions.jsonl. Stores how each policy did."""
+    """Stores how each policy did in each suite of the run. `answers`: rows of completions.jsonl."""
     run = lease.run
     said = {(row["policy"], int(row["id"])): row["text"].replace("\x00", "") for row in answers}
     results = []

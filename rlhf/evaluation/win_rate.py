@@ -37,7 +37,8 @@ class Result:
 
 
 def compare(matches: Mapping[int, list[float]], *, seed: int) -> Result:
-    """`matches`: prompt → what each match there was worth to us (win 1, tie ½, loss 0)."""
+    """Sums up matches, with a 95 % interval that resamples prompts. `matches`: prompt → what each
+    match there was worth to us (win 1, tie ½, loss 0)."""
     flat = [worth for each in matches.values() for worth in each]
     points_P2 = np.array([(sum(worth), len(worth)) for worth in matches.values() if worth])
 
@@ -71,7 +72,8 @@ def match_up(
 
 
 def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> dict[str, Any]:
-    """Evaluation rows of each policy against those after it (the newest comes first)."""
+    """Stores how each policy did against those after it (the newest comes first), by the reward
+    model's scores. Returns the figures for the run's summary."""
     scores: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for completion in completions:
         if completion.score is not None:
@@ -137,5 +139,5 @@ def ask_people(run: Run, *, prompts_at_most: int) -> int:
 
 
 def batch_of(run: Run) -> str:
-    """The name of the ranking tasks in which the answers of `run` meet."""
+    """Names the ranking tasks in which the answers of `run` meet."""
     return f"comparison {run.pk}"

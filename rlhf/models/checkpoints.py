@@ -13,24 +13,25 @@ from rlhf.models.runs import LeasedRow, Run
 
 class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
     def published(self) -> CheckpointQuerySet:
-        """What a run was made for, as opposed to what it saved on the way."""
+        """Keeps what runs were made for, as opposed to what they saved on the way."""
         return self.filter(is_final=True)
 
     def final(self) -> CheckpointQuerySet:
-        """What it ended with, without what it published on the way."""
+        """Keeps what runs ended with, without what they published on the way."""
         return self.published().filter(epoch=None)
 
     def here(self, project: Project) -> CheckpointQuerySet:
-        """Published models whose files have not been removed."""
+        """Keeps a project's published models whose files have not been removed."""
         named = self.select_related("run__round__base", "trained_policy__policy", "reward_model")
         return named.published().filter(run__project=project, removed_at=None)
 
     def saves(self, project: Project) -> CheckpointQuerySet:
-        """What trainings saved on the way, to go on from."""
+        """Keeps what a project's trainings saved on the way, to go on from."""
         return self.filter(run__project=project, is_final=False).select_related("run")
 
     def behind(self, policy: Policy) -> Checkpoint | None:
-        """The published model with whose weights it speaks, be it with a prompt of its own."""
+        """Finds the published model with whose weights a policy speaks, be it with a prompt of its
+        own."""
         return self.published().filter(folder=policy.folder).first() if policy.folder else None
 
 
@@ -64,7 +65,7 @@ class Checkpoint(LeasedRow):
 
     @property
     def name(self) -> str:
-        """Of a published model."""
+        """Names a published model."""
         if hasattr(self, "trained_policy"):
             return str(self.trained_policy.policy)
         return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
@@ -74,7 +75,8 @@ class Checkpoint(LeasedRow):
         self.save(update_fields=["is_kept"])
 
     def give_up(self) -> None:
-        """From now on its files do not count; whoever spoke with them is known by their words."""
+        """Marks its files as removed; whoever spoke with them is known by their words from now
+        on."""
         Policy.objects.filter(folder=self.folder).update(folder="")
         self.removed_at = timezone.now()
         self.save(update_fields=["removed_at"])

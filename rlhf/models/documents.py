@@ -52,7 +52,8 @@ class Document(models.Model):
     @classmethod
     @transaction.atomic
     def add(cls, project: Project, texts: Iterable[str], *, source: str = "") -> int:
-        """All or nothing; a text that is there already is left alone. Returns how many are new."""
+        """Adds texts, all or none; one that is there already is left alone. Returns how many are
+        new."""
         before = cls.objects.of_project(project).count()
         batch: list[Document] = []
         for text in texts:
@@ -74,8 +75,8 @@ class Document(models.Model):
 
 
 def texts_in(file: BinaryIO, *, name: str) -> Iterator[str]:
-    """Of JSON Lines, the `text` of each; of any other file, the whole. Raises ValidationError with
-    the number of the line."""
+    """Yields, of JSON Lines, the `text` of each; of any other file, the whole. Raises
+    ValidationError with the number of the line."""
     if not name.lower().endswith((".jsonl", ".json")):
         yield _checked(_decoded(file.read(), where=name), where=name)
         return

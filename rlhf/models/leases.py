@@ -74,8 +74,8 @@ class Lease:
 
     @property
     def folder(self) -> str:
-        """Where this attempt writes, relative to DATA_DIR. Files cannot be fenced: nobody else's
-        attempt has this folder, and what lies in it counts once a row says so."""
+        """Names the folder where this attempt writes, relative to DATA_DIR. Files cannot be fenced:
+        nobody else's attempt has this folder, and what lies in it counts once a row says so."""
         return f"{self.run.folder}/t{self.token}"
 
     @property
@@ -84,11 +84,13 @@ class Lease:
 
     @contextmanager
     def fenced(self) -> Iterator[Run]:
-        """A transaction in which nobody can take the run over; its fresh row, locked."""
+        """Opens a transaction in which nobody can take the run over, and gives its fresh row,
+        locked. Raises LeaseLost."""
         with transaction.atomic():
             mine = Run.objects.filter(
                 pk=self.run.pk, lease_token=self.token, state=Run.State.RUNNING
             )
+            # With the key free, rows that refer to the run are still inserted meanwhile.
             run = mine.select_for_update(no_key=True).first()
             if run is None:
                 raise LeaseLost(f"{self.run} belongs to another worker")
@@ -121,6 +123,7 @@ def claim(run_id: int | None = None, *, slot: str = "") -> Lease | None:
     values = {"seconds": settings.LEASE_SECONDS, "worker": worker_name(), "run": run_id}
     with transaction.atomic(), connection.cursor() as cursor:
         if slot:
+            # Two workers of one slot that claimed at once would not see each other's row.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [slot])
         cursor.execute(CLAIM, {**values, "slot": slot})
         row = cursor.fetchone()

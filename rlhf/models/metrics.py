@@ -40,9 +40,9 @@ class MetricQuerySet(models.QuerySet["Metric"]):
     def thinned(
         self, run: Run, *, splits: Sequence[str], after: int = -1, most: int = MOST_POINTS
     ) -> MetricQuerySet:
-        """All rows of a short run. Of a long one, in each split the first row and the last of each
-        of `most` equal stretches, found by as many looks into the index: millions of rows cost no
-        more to draw than thousands."""
+        """Returns all rows of a short run. Of a long one, in each split the first row and the last
+        of each of `most` equal stretches, found by as many looks into the index: millions of rows
+        cost no more to draw than thousands."""
         if run.step - after <= most:
             return self.of(run, after=after)
         bounds = {"after": after, "last": run.step, "stretch": -(-(run.step - after) // most)}
@@ -51,7 +51,8 @@ class MetricQuerySet(models.QuerySet["Metric"]):
             return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
 
     def seconds_a_step(self, run: Run) -> float | None:
-        """Lately, and in the present attempt: what came before may have been on another machine."""
+        """Measures the pace of the last steps of the present attempt: what came before may have
+        been on another machine. None: too few steps."""
         steps = ("train", "final")  # of a training; of sampling
         mine = self.of(run).filter(split__in=steps, time__gte=run.taken_at).order_by("-step")
         rows = list(mine.values_list("step", "time")[:PACE])
@@ -61,13 +62,13 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         return (last - first).total_seconds() / max(last_step - first_step, 1)
 
     def steps_by_name(self) -> models.QuerySet[Metric, tuple[str, int, int]]:
-        """(name, first step, last step) of every figure. Reads all rows."""
+        """Lists (name, first step, last step) of every figure. Reads all rows."""
         name = Func("values", function="jsonb_object_keys", output_field=models.TextField())
         rows = self.order_by().annotate(name=name).values_list("name")
         return rows.annotate(models.Min("step"), models.Max("step"))
 
     def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
-        """(KL, score) of each step of PPO."""
+        """Lists (KL, score) of each step of PPO."""
         rows = self.filter(split="train", **{"values__objective/kl__isnull": False})
         names = ("objective/kl", "objective/scores")
         both = {f"n{i}": KeyTransform(name, "values") for i, name in enumerate(names)}

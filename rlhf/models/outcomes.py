@@ -18,7 +18,8 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
         return self.filter(project=project)
 
     def with_data_of(self, people: models.QuerySet[User]) -> SnapshotQuerySet:
-        """Those that hold a label of one of them, a prompt they asked, or a label on such a one."""
+        """Keeps snapshots that hold a label of one of these people, a prompt they asked, or a label
+        on such a prompt."""
         asked = prompts_of(people).values("pk")
         written = Q(demonstration__labeler__in=people) | Q(demonstration__prompt__in=asked)
         ranked = Q(ranking__labeler__in=people) | Q(ranking__prompt__in=asked)
@@ -70,7 +71,7 @@ class Snapshot(models.Model):
         return f"snapshot {self.sha256[:12]}"
 
     def remember_guests(self) -> None:
-        """Whose chats it was made of: it is still made of them once they are deleted."""
+        """Stores whose chats it was made of: it is still made of them once they are deleted."""
         held = (
             self.prompts.order_by().values("pk"),
             self.demonstrations.order_by().values("prompt"),
@@ -97,7 +98,8 @@ def snapshot_of(run: Run) -> Snapshot | None:
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
     def judge_of(self, round: Round) -> RewardModel | None:
-        """The round's own, or else the project's newest: it judges, and trains nothing."""
+        """Finds the round's own reward model, or else the project's newest: it judges, and trains
+        nothing."""
         models = self.filter(project=round.project, checkpoint__removed_at=None)
         models = models.select_related("checkpoint__run")
         return models.filter(checkpoint__run__round=round).first() or models.first()
@@ -128,24 +130,24 @@ class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
         return self.filter(policy__project=project).select_related("policy", "checkpoint__run")
 
     def made_in(self, round: Round) -> TrainedPolicyQuerySet:
-        """In the order of the round's stages."""
+        """Keeps what a round made, in the order of its stages."""
         made = self.filter(checkpoint__run__round=round)
         made = made.select_related("policy", "checkpoint__run")
         return made.order_by("checkpoint__run__position", "checkpoint__step")
 
     def final(self) -> TrainedPolicyQuerySet:
-        """Without those of epochs on the way, from which nothing goes on by itself."""
+        """Leaves out those of epochs on the way, from which nothing goes on by itself."""
         return self.filter(checkpoint__epoch=None)
 
     def before(self, position: int) -> TrainedPolicyQuerySet:
         return self.filter(checkpoint__run__position__lt=position)
 
     def policy_by(self, kind: str) -> Policy:
-        """That of the one run of the kind."""
+        """Returns the policy of the one run of the kind."""
         return self.get(checkpoint__run__kind=kind).policy
 
     def by_reward_model(self) -> TrainedPolicyQuerySet:
-        """Those that a reward model has taught."""
+        """Keeps those that a reward model has taught."""
         return self.filter(checkpoint__run__kind__in=Run.BY_REWARD_MODEL)
 
 

@@ -30,7 +30,7 @@ class Probe:
     words: tuple[str, ...] = ()
 
     def passes(self, answers: list[str]) -> bool:
-        """One answer a prompt."""
+        """Tells whether the answers pass, one a prompt."""
         if self.check == "same":
             one, other = (
                 " ".join(answer.replace(word, "{}").split())

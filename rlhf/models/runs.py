@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.models import Policy, Project, User
-from feedback_site.bell import ring
+from feedback_site.bell import enqueue_on_commit
 
 CANCELLED_BY_HAND = "cancelled"  # and no other reason
 
@@ -28,7 +28,8 @@ class RoundQuerySet(models.QuerySet["Round"]):
         return self.filter(project=project)
 
     def under_way(self) -> RoundQuerySet:
-        """Without those that ended early, whose later stages may wait for ever."""
+        """Keeps rounds that go on, without those that ended early, whose later stages may wait for
+        ever."""
         ended_early = Run.objects.over().exclude(state=Run.State.SUCCEEDED)
         return self.filter(
             Exists(Run.objects.not_over().filter(round=OuterRef("pk"))),
@@ -72,7 +73,7 @@ class Round(models.Model):
 
     @staticmethod
     def next_number(project: Project) -> int:
-        """The next free number. Call it with the project's row locked."""
+        """Returns the next free number. Call it with the project's row locked."""
         return Round.newest_number(project) + 1
 
     @staticmethod
@@ -91,13 +92,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.exclude(state__in=Run.ENDED)
 
     def waiting(self) -> RunQuerySet:
-        """What a free worker could start now, in the order in which it would."""
+        """Keeps what a free worker could start now, in the order in which it would."""
         earlier = Run.objects.filter(round=OuterRef("round"), position__lt=OuterRef("position"))
         held_up = Exists(earlier.exclude(state=Run.State.SUCCEEDED))
         return self.filter(~held_up, state=Run.State.QUEUED).order_by("-priority", "pk")
 
     def samplings(self) -> RunQuerySet:
-        """The newest first."""
+        """Keeps samplings, the newest first."""
         return self.filter(kind=Run.Kind.SAMPLE).order_by("-pk")
 
     def comparisons(self) -> RunQuerySet:
@@ -105,7 +106,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.samplings().filter(config__is_comparison=True)
 
     def next_of(self, round: Round) -> RunQuerySet:
-        """The run of a round that may start now, if one may."""
+        """Keeps the run of a round that may start now, if one may."""
         return self.filter(round=round).exclude(state=Run.State.SUCCEEDED).order_by("position")
 
 
@@ -199,7 +200,7 @@ class Run(models.Model):
 
     @property
     def folder(self) -> str:
-        """Relative to DATA_DIR."""
+        """Names its folder, relative to DATA_DIR."""
         return f"runs/{self.pk}"
 
     @property
@@ -208,12 +209,12 @@ class Run(models.Model):
 
     @property
     def stands_still(self) -> bool:
-        """Nothing happens any more unless somebody resumes it."""
+        """Tells whether nothing happens any more unless somebody resumes it."""
         return self.is_over or self.state == self.State.PAUSED
 
     @property
     def seconds(self) -> float | None:
-        """How long it has worked, or worked; while it waits or is paused, nothing passes."""
+        """Measures how long it has worked; while it waits or is paused, nothing passes."""
         if self.started_at is None:
             return None
         now = timezone.now() - self.taken_at if self.taken_at else timedelta()
@@ -221,13 +222,14 @@ class Run(models.Model):
 
     @property
     def why_paused(self) -> str:
-        """Also of a run that was cancelled while it was paused."""
+        """Gives the reason of a pause, also of a run that was cancelled while it was paused."""
         held = self.state in (self.State.PAUSED, self.State.CANCELLED)
         return self.reason if held and self.reason != CANCELLED_BY_HAND else ""
 
     @property
     def win_rates(self) -> list[tuple[str, list[float]]]:
-        """Of an evaluation, what the newest policy reached first: [(pair, [rate, low, high])]."""
+        """Lists win rates of an evaluation, what the newest policy reached first: [(pair, [rate,
+        low, high])]."""
         rates = self.summary.get("win_rates", {})
         return [(pair, rates[pair]) for pair in self.summary.get("pairs", rates)]
 
@@ -249,7 +251,7 @@ class Run(models.Model):
         if same := cls.objects.not_over().filter(**work).first():
             return same
         run = cls.objects.create(**work, launched_by=by)
-        ring("train", "rlhf.jobs.train", run.pk)
+        enqueue_on_commit("train", "rlhf.jobs.train", run.pk)
         return run
 
     def _move(
@@ -270,7 +272,7 @@ class Run(models.Model):
         return moved
 
     def place_in_queue(self) -> int | None:
-        """1 is next. Of a run whose turn in its own round has come."""
+        """Returns its place, 1 is next; None for a run whose turn in its own round has not come."""
         waiting = list(Run.objects.waiting().values_list("pk", flat=True))
         return waiting.index(self.pk) + 1 if self.pk in waiting else None
 
@@ -280,8 +282,8 @@ class Run(models.Model):
 
     @transaction.atomic
     def request_cancel(self) -> bool:
-        """A waiting run is cancelled at once; a running one is asked, and saves itself first. One
-        that was paused keeps the reason: that is why somebody gave it up."""
+        """Cancels a waiting run at once; asks a running one, which saves itself first. One that was
+        paused keeps the reason: that is why somebody gave it up."""
         Run.objects.select_for_update(no_key=True).get(pk=self.pk)  # no worker leaves or comes now
         cancelled = self.State.CANCELLED
         if self._move(to=cancelled, come_from=(self.State.PAUSED,)):

@@ -65,13 +65,14 @@ class Suite(models.Model):
 
     @staticmethod
     def all_of(project: Project) -> dict[str, str]:
-        """Name → lines of all there are, those that are off too."""
+        """Returns name → lines of all suites there are, those that are off too."""
         own = dict(project.suites.values_list("name", "lines"))
         return {**BUILT_IN, **own}
 
     @classmethod
     def named(cls, project: Project, name: str) -> Suite:
-        """The project's own; else a copy of the built-in one, not saved; else a new one."""
+        """Returns the project's own suite; else a copy of the built-in one, not saved; else a new
+        one."""
         own = project.suites.filter(name=name).first()
         is_built_in = name in BUILT_IN
         return own or cls(
@@ -85,11 +86,11 @@ class Suite(models.Model):
 
 class SuiteResultQuerySet(models.QuerySet["SuiteResult"]):
     def newest_of(self, policy: Policy) -> dict[str, SuiteResult]:
-        """By the name of the suite."""
+        """Returns the newest result of a policy by the name of the suite."""
         return {each.suite: each for each in self.filter(policy=policy).order_by("pk")}
 
     def newest_in(self, project: Project) -> dict[tuple[str, int], SuiteResult]:
-        """By suite and policy."""
+        """Returns the newest results of a project by suite and policy."""
         rows = self.filter(policy__project=project).order_by("pk")
         return {(each.suite, each.policy_id): each for each in rows}
 
@@ -126,7 +127,7 @@ class SuiteResult(LeasedRow):
         return self.passed == self.probes
 
     def is_comparable_to(self, other: SuiteResult) -> bool:
-        """Were both asked the same, or was the suite rewritten in between?"""
+        """Tells whether both were asked the same, or the suite was rewritten in between."""
         return self.suite_hash == other.suite_hash
 
     def is_worse_than(self, other: SuiteResult) -> bool:

@@ -18,7 +18,8 @@ Plain = dict[str, Any]
 
 
 def lineage_of(policy: Policy) -> list[Plain]:
-    """The policy, then its parent, and so on down to a base model."""
+    """Lists the policy, then its parent, and so on down to a base model, each with what it was
+    trained on."""
     steps: list[Plain] = []
     ancestor: Policy | None = policy
     while ancestor:
@@ -105,8 +106,8 @@ def _held_out(snapshot: Snapshot) -> int:
 
 
 def labelers_of(snapshot: Snapshot) -> list[Plain]:
-    """Whose labels are in it, the most first; and the guests who asked or judged in the chat, whose
-    part may be deleted by now."""
+    """Lists whose labels are in a snapshot, the most first; and the guests who asked or judged in
+    the chat, whose part may be deleted by now."""
     mine = Count("demonstrations", filter=Q(demonstrations__snapshots=snapshot), distinct=True)
     judged = Count("rankings", filter=Q(rankings__snapshots=snapshot), distinct=True)
     given = Count("feedback", filter=Q(feedback__snapshots=snapshot), distinct=True)
@@ -134,8 +135,8 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
 
 
 def reach_of(person: User, project: Project) -> Plain:
-    """What somebody's data went into: snapshots, the runs made of them, every policy that descends
-    from those, and what learnt from the answers of such a policy."""
+    """Lists what somebody's data went into: snapshots, the runs made of them, every policy that
+    descends from those, and what learnt from the answers of such a policy."""
     mine = Snapshot.objects.of_project(project).with_data_of(User.objects.filter(pk=person.pk))
     made = descendants_of(mine)
     snapshots = Snapshot.objects.filter(pk__in=made.snapshots).select_related("run__round")

@@ -47,7 +47,7 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
 
 
 def roll_back(project: Project, *, by: User, reason: str, to: int | None = None) -> Promotion:
-    """Back to the policy that was live before the one that is. `to`: the id of the policy that
+    """Goes back to the policy that was live before the one that is. `to`: the id of the policy that
     whoever decides expects that to be; another one is refused."""
     previous = previous_live(project)
     if previous and to not in (None, previous.pk):
@@ -80,7 +80,8 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
 
 @transaction.atomic
 def reject(policy: Policy, *, by: User, reason: str) -> Promotion:
-    """It speaks to no guest, as a challenger no more; it can still be promoted, with a reason."""
+    """Rejects a candidate or challenger: it speaks to no guest; it can still be promoted, with a
+    reason."""
     _check_reason(reason)
     _lock(policy)
     if policy.state not in (Policy.State.CANDIDATE, Policy.State.CHALLENGER):
@@ -106,7 +107,7 @@ def _decided(
 
 
 def previous_live(project: Project) -> Policy | None:
-    """Where a roll back leads. Rolling back twice goes two policies back, not to and fro."""
+    """Finds where a roll back leads. Rolling back twice goes two policies back, not to and fro."""
     line: list[Policy] = []
     changes = project.promotions.filter(act=Promotion.Act.PROMOTE)
     for promotion in changes.select_related("policy", "previous").order_by("pk"):

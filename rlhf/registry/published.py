@@ -23,7 +23,7 @@ class Gone(Exception):
 
 
 def published(project: Project) -> list[Checkpoint]:
-    """The newest first."""
+    """Lists a project's published models, the newest first."""
     return list(
         Checkpoint.objects.published()
         .filter(run__project=project)
@@ -33,7 +33,8 @@ def published(project: Project) -> list[Checkpoint]:
 
 
 def files_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """[{name, size, sha256}], as the manifest says, and the manifest itself last."""
+    """Lists [{name, size, sha256}], as the manifest says, and the manifest itself last. Raises
+    Gone."""
     manifest = _folder(checkpoint) / MANIFEST
     listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     files = [{"name": name, **facts} for name, facts in sorted(listed.items())]
@@ -42,7 +43,7 @@ def files_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
 
 
 def card_of(checkpoint: Checkpoint) -> str:
-    """The model card, without the metadata block that is for model hubs."""
+    """Reads the model card, without the metadata block that is for model hubs. Raises Gone."""
     card = _folder(checkpoint) / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     if text.startswith("---\n"):
@@ -51,7 +52,8 @@ def card_of(checkpoint: Checkpoint) -> str:
 
 
 def tar_of(checkpoint: Checkpoint, root: str) -> Iterator[bytes]:
-    """The folder as a tar file, piece by piece: a model need not fit into memory."""
+    """Yields the folder as a tar file, piece by piece: a model need not fit into memory. Raises
+    Gone."""
     folder = _folder(checkpoint)
     for each in files_of(checkpoint):
         path = folder / each["name"]

@@ -36,7 +36,7 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskUse:
     """What a project's models and saves take, and what of it could go."""
 
     holdings: list[Holding]  # the newest first
@@ -53,21 +53,21 @@ class Room:
         return models + sum(_size(_path(save)) for save in self.saves)
 
 
-def room_of(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> Room:
+def disk_use_of(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> DiskUse:
     models = list(Checkpoint.objects.here(project).order_by("-pk"))
     reasons = _reasons(project, models, keep_rounds)
     holdings = [Holding(each, _size(_path(each)), reasons[each.pk]) for each in models]
-    return Room(holdings, list(_useless_saves(project)))
+    return DiskUse(holdings, list(_useless_saves(project)))
 
 
-def free_room(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> int:
+def prune_models(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> int:
     """Removes what could go. Returns how many bytes that freed."""
     with transaction.atomic():
         lock_project(project)  # nothing is promoted meanwhile
-        room = room_of(project, keep_rounds=keep_rounds)
-        for model in room.models:
+        use = disk_use_of(project, keep_rounds=keep_rounds)
+        for model in use.models:
             model.give_up()
-        Checkpoint.objects.filter(pk__in=[each.pk for each in room.saves]).delete()
+        Checkpoint.objects.filter(pk__in=[each.pk for each in use.saves]).delete()
     return _sweep(project)
 
 

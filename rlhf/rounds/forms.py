@@ -87,7 +87,7 @@ class RoundForm(forms.Form):
         return next((base for base in self.bases if str(base.pk) == str(value)), None)
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
-        """The recipe's fields, stage by stage."""
+        """Groups the recipe's fields, stage by stage."""
         return [
             (
                 TRAININGS[kind].title,
@@ -117,7 +117,7 @@ class RoundForm(forms.Form):
         )
 
     def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """What was set by hand, posted or not yet, without what cannot be read."""
+        """Returns what was set by hand, posted or not yet, without what cannot be read."""
         chosen: dict[str, dict[str, dict[str, Any]]] = {}
         for name, field in self.fields.items():
             if "." not in name:
@@ -132,7 +132,7 @@ class RoundForm(forms.Form):
 
 
 def in_fields(overrides: Overrides) -> dict[str, Any]:
-    """What `RoundForm.overrides` gave, as the values of its fields."""
+    """Turns what `RoundForm.overrides` gave into the values of its fields."""
     words = {True: "yes", False: "no"}
     return {
         f"{kind}.{part}.{name}": words[value] if isinstance(value, bool) else value
@@ -212,7 +212,8 @@ class FiltersForm(forms.Form):
         }
 
     def filters(self) -> Filters:
-        """Of a form with mistakes in it: no filter at all, so that the page has counts to show."""
+        """Returns the chosen filters; of a form with mistakes in it none, so that the page has
+        counts to show."""
         if not self.is_valid():
             return EVERYTHING
         chosen = self.cleaned_data

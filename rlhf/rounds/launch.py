@@ -9,7 +9,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
-from feedback_site.bell import ring
+from feedback_site.bell import enqueue_on_commit
 from rlhf.data.checks import Finding, NotReady, check_base
 from rlhf.data.selection import held_out_prompts
 from rlhf.data.staleness import stale_in
@@ -71,14 +71,15 @@ def launch_round(
         )
         for position, (kind, config) in enumerate(configs.items())
     ]
-    ring("train", "rlhf.jobs.train", runs[0].pk)
+    enqueue_on_commit("train", "rlhf.jobs.train", runs[0].pk)
     return round
 
 
 def launch_comparison(
     project: Project, *, by: User | None, policies: list[Policy], prompts_at_most: int
 ) -> Run:
-    """One answer of each policy to held-out prompts, and then the work of comparing them, blind."""
+    """Samples one answer of each policy to held-out prompts, and then opens the work of comparing
+    them, blind. Raises NotReady."""
     if len(policies) < 2:
         message = "It takes two to compare: choose another policy."
         raise NotReady([Finding("one_policy", message, is_error=True)])
@@ -99,7 +100,8 @@ def launch_sampling(
     distil: bool = False,
     is_comparison: bool = False,
 ) -> Run:
-    """`k` completions of each prompt from each policy, and then the work of ranking them.
+    """Samples `k` completions of each prompt from each policy, and then opens the work of ranking
+    them. Raises NotReady.
 
     With `distil`, the finished answers become demonstrations instead: what a policy says with its
     prompt, another can learn to say without."""
@@ -115,18 +117,18 @@ def launch_sampling(
 
 
 def resume_round(round: Round) -> bool:
-    """Every stage that stopped early goes on, in order."""
+    """Resumes every stage that stopped early, in order. Returns whether there was one."""
     resumed = [run for run in round.runs.all() if run.resume()]
     for run in resumed[:1]:
-        ring("train", "rlhf.jobs.train", run.pk)
+        enqueue_on_commit("train", "rlhf.jobs.train", run.pk)
     return bool(resumed)
 
 
 @transaction.atomic
 def launch_again(round: Round, *, by: User) -> Round:
-    """The same recipe on the same filters, as of now, without what was withdrawn meanwhile: it
-    starts from the nearest ancestor of its base that owes nothing to that. While such a round is
-    under way there is no second one."""
+    """Launches the same recipe on the same filters, as of now, without what was withdrawn
+    meanwhile: it starts from the nearest ancestor of its base that owes nothing to that. While such
+    a round is under way there is no second one."""
     lock_project(round.project)
     note = f"{round} without what was withdrawn"
     if launched := Round.objects.of_project(round.project).under_way().with_note(note).first():
@@ -140,7 +142,7 @@ def launch_again(round: Round, *, by: User) -> Round:
 
 
 def prioritise_round(round: Round) -> bool:
-    """Before all that waits now."""
+    """Moves a round before all that waits now. Returns whether anything moved."""
     highest = Run.objects.waiting().exclude(round=round).aggregate(Max("priority"))
     priority = (highest["priority__max"] or 0) + 1
     moved = [run.prioritise(priority) for run in round.runs.all()]
@@ -148,7 +150,8 @@ def prioritise_round(round: Round) -> bool:
 
 
 def cancel_round(round: Round) -> bool:
-    """The later stages first, so that none starts while the earlier ones end."""
+    """Cancels a round's stages, the later first, so that none starts while the earlier ones end.
+    Returns whether there was one to cancel."""
     asked = [run.request_cancel() for run in round.runs.order_by("-position")]
     return any(asked)
 

@@ -40,17 +40,18 @@ class RoundReport:
 
     @property
     def current(self) -> Run:
-        """The stage that works, waits or stopped; the last one when all is done."""
+        """Picks the stage that works, waits or stopped; the last one when all is done."""
         return _current(self.runs)
 
     @property
     def evaluation(self) -> Run | None:
-        """None: the round makes no policy."""
+        """Picks the evaluation; None: the round makes no policy."""
         return next((run for run in self.runs if run.kind == Run.Kind.EVALUATE), None)
 
     @property
     def state(self) -> str:
-        """A round that has begun is running even while its next stage waits for a worker."""
+        """Sums up its runs: a round that has begun is running even while its next stage waits for a
+        worker."""
         state = self.current.state
         has_begun = self.runs[0].state == State.SUCCEEDED
         return State.RUNNING if state == State.QUEUED and has_begun else state
@@ -78,7 +79,8 @@ class RoundReport:
 
     @property
     def is_cancelling(self) -> bool:
-        """A guard may have paused the stage before it heard that it shall end."""
+        """Tells whether it was asked to end and has not yet: a guard may have paused the stage
+        before it heard that."""
         return self.current.cancel_requested and not self.is_over
 
     @property
@@ -96,7 +98,7 @@ class RoundReport:
 
     @property
     def output(self) -> str:
-        """The newest policy that came out of it."""
+        """Names the newest policy that came out of it."""
         made = [run.summary["policy"] for run in self.runs if "policy" in run.summary]
         return made[-1] if made else ""
 
@@ -124,7 +126,7 @@ class RoundReport:
 
     @property
     def is_to_be_cloned(self) -> bool:
-        """Rather than resumed."""
+        """Tells whether to clone it rather than resume it."""
         return meets_its_guard_again(self.current)
 
     @property
@@ -139,7 +141,7 @@ class RoundReport:
 
 
 def headline_of(run: Run) -> str:
-    """The one figure of a run that matters most."""
+    """Gives the one figure of a run that matters most."""
     summary = run.summary
     if run.win_rates:
         name, (rate, low, high) = run.win_rates[0]
@@ -154,7 +156,7 @@ def headline_of(run: Run) -> str:
 
 
 def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:
-    """`stale`: ids of runs made of data that was withdrawn since."""
+    """Reports on a round. `stale`: ids of runs made of data that was withdrawn since."""
     runs = list(round.runs.all())
     current = _current(runs)
     place = current.place_in_queue() if current.state == State.QUEUED else None
@@ -188,7 +190,7 @@ class SampleTable:
 
 
 def samples_of(runs: list[Run]) -> SampleTable | None:
-    """Of the latest run that has any."""
+    """Tabulates the samples of the latest run that has any."""
     for run in reversed(runs):
         steps = list(run.samples.order_by("step").values_list("step", flat=True).distinct())
         if steps:
@@ -211,14 +213,14 @@ def _spread(steps: list[int], count: int) -> list[int]:
 
 
 def log_of(run: Run) -> str:
-    """The end of what the trainer said in its latest attempt."""
+    """Reads the end of what the trainer said in its latest attempt."""
     if run.log_tail or not run.lease_token:
         return run.log_tail
     return last_lines(settings.DATA_DIR / run.folder / f"t{run.lease_token}")
 
 
 def policies_of(project: Project) -> list[Policy]:
-    """All there is to say of each, the live one first."""
+    """Lists a project's policies with all there is to say of each, the live one first."""
     judged = Evaluation.objects.select_related("opponent").order_by("pk")
     policies = (
         project.policies.select_related("parent", "training__checkpoint__run__round")

@@ -62,8 +62,8 @@ def _in_words(value: Any) -> str:
 
 
 def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
-    """A drawing for each chart that at least one of them has numbers for, a line a round: of the
-    held-out data where there is some, else of the training."""
+    """Draws each chart that at least one of them has numbers for, a line a round: of the held-out
+    data where there is some, else of the training."""
     runs: dict[str, list[tuple[RoundReport, Run]]] = {}
     for report in reports:
         for run in report.runs:

@@ -61,7 +61,7 @@ def _bytes_field(number: int, content: bytes) -> bytes:
 
 
 def event(time: float, step: int, values: dict[str, float]) -> bytes:
-    """Event {wall_time: 1, step: 2, summary: 5 {value: 1 {tag: 1, simple_value: 2}}}"""
+    """Encodes Event {wall_time: 1, step: 2, summary: 5 {value: 1 {tag: 1, simple_value: 2}}}."""
     summary = b"".join(
         _bytes_field(1, _bytes_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
         for tag, value in values.items()
@@ -83,7 +83,7 @@ def _is_number(value: Any) -> bool:
 
 
 def write_zip(round: Round, file: IO[bytes]) -> None:
-    """One folder a run and split, as TensorBoard names its curves by folder."""
+    """Writes one folder a run and split, as TensorBoard names its curves by folder."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for run in round.runs.all():
             for split in _splits(run):

@@ -83,7 +83,7 @@ class Alarm:
 
 
 def heard_in(rows: Iterable[dict[str, Any]], before: Steps) -> Steps:
-    """With what rings in these rows of metrics. To hear a row twice changes nothing."""
+    """Merges alarm steps from metric rows into those known before; idempotent."""
     steps = dict(before)
     for row in rows:
         for name in row:
@@ -95,7 +95,8 @@ def heard_in(rows: Iterable[dict[str, Any]], before: Steps) -> Steps:
 
 
 def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
-    """Of figures with the first and the last step at which a run has them."""
+    """Picks the alarms among figures given with the first and the last step at which a run has
+    them."""
     return {
         name.removeprefix(PREFIX): [first, last]
         for name, first, last in figures
@@ -104,12 +105,12 @@ def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
 
 
 def advice_on(run: Run) -> str:
-    """What to do about a run that was paused."""
+    """Says what to do about a run that was paused."""
     return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
 
 
 def meets_its_guard_again(run: Run) -> bool:
-    """Resumed with the settings it has, it would soon be paused once more."""
+    """Tells whether a run, resumed with the settings it has, would soon be paused once more."""
     return _paused_by(run) in GUARDS
 
 
@@ -118,7 +119,7 @@ def _paused_by(run: Run) -> str:
 
 
 def alarms_of(run: Run) -> list[Alarm]:
-    """The earliest first."""
+    """Lists a run's alarms in words, the earliest first."""
     found = []
     for name, (first, last) in run.alarms.items():
         what, advice = MEANING.get(name, (name.replace("_", " "), ""))

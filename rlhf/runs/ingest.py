@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 NOT_VALUES = ("step", "split", "time")
 
 
-class Tail:
+class Ingester:
     """Reads a run folder from where it stopped reading. Only whole lines count."""
 
     def __init__(self, lease: Lease, prompt_of: dict[str, int]) -> None:
@@ -35,7 +35,8 @@ class Tail:
         self._published: set[str] = set()
 
     def ingest(self) -> None:
-        """Idempotent: if the database refuses or is away, the next call reads the same lines."""
+        """Stores what is new; idempotent: if the database refuses or is away, the next call reads
+        the same lines."""
         metrics, metrics_end = self._new_rows("metrics.jsonl")
         samples, samples_end = self._new_rows("samples.jsonl")
         checkpoints = {n: digest for n, digest in self._finished() if n not in self._published}
@@ -129,7 +130,7 @@ class Tail:
 
 
 def last_checkpoint(run: Run) -> Checkpoint | None:
-    """The newest one that is still as it was published, to the last byte."""
+    """Finds the newest checkpoint that is still as it was published, to the last byte."""
     for checkpoint in run.checkpoints.filter(is_final=False).order_by("-step", "-pk"):
         try:
             ensure_whole(checkpoint)
@@ -141,7 +142,7 @@ def last_checkpoint(run: Run) -> Checkpoint | None:
 
 
 def forget_removed(run: Run) -> None:
-    """The trainer keeps its last few checkpoints only."""
+    """Deletes the rows of checkpoints whose files are gone: the trainer keeps its last few only."""
     for checkpoint in run.checkpoints.filter(is_final=False):
         if not (settings.DATA_DIR / checkpoint.folder / "manifest.json").exists():
             checkpoint.delete()

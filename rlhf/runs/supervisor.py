@@ -16,11 +16,11 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections
 
-from feedback_site.bell import ring
+from feedback_site.bell import enqueue_on_commit
 from rlhf.models.leases import DATABASE_AWAY, Heart, Lease, beating
 from rlhf.models.runs import LeaseLost, Run
 from rlhf.runs import trainer_process as launcher
-from rlhf.runs.ingest import Tail, last_checkpoint, rewind
+from rlhf.runs.ingest import Ingester, last_checkpoint, rewind
 from rlhf.stages.order import conclude, prepare
 from rlhf.stages.stage import NothingToDo, Unusable
 
@@ -41,7 +41,8 @@ SECOND_CHANCES = {"out_of_memory": 2, "not_finite": 1}
 
 
 def supervise(lease: Lease, leaving: Event) -> None:
-    """From the claim to the end of the run, or until `leaving` is set or the lease is lost."""
+    """Sees a run through, from the claim to its end, or until `leaving` is set or the lease is
+    lost."""
     try:
         with beating(lease) as heart:
             _carry_out(lease, heart, leaving)
@@ -79,23 +80,23 @@ def _carry_out(lease: Lease, heart: Heart, leaving: Event) -> None:
     resume = settings.DATA_DIR / checkpoint.folder if checkpoint else None
     trainer = launcher.start(lease.path, resume=resume)
     heart.when_lost = trainer.kill
-    tail = Tail(lease, _prompts_of(config["data"]))
+    ingester = Ingester(lease, _prompts_of(config["data"]))
     try:
-        code = _watch(trainer, tail, heart, leaving)
+        code = _watch(trainer, ingester, heart, leaving)
     finally:
         trainer.kill()
-    _patiently(tail.ingest, heart, leaving)
+    _patiently(ingester.ingest, heart, leaving)
     _patiently(lambda: _conclude(lease, code, heart, leaving), heart, leaving)
 
 
-def _watch(trainer: launcher.Trainer, tail: Tail, heart: Heart, leaving: Event) -> int:
+def _watch(trainer: launcher.Trainer, ingester: Ingester, heart: Heart, leaving: Event) -> int:
     """The trainer's exit code. Meanwhile its rows go to the database, and a wish to stop to it."""
     give_up_at: float | None = None
     while (code := trainer.wait(LOOK_EVERY)) is None:
         if heart.lost.is_set():
             raise LeaseLost("the heartbeat was refused")
         try:
-            tail.ingest()
+            ingester.ingest()
         except DATABASE_AWAY as error:
             logger.warning("cannot store what the trainer writes yet: %s", error)
             close_old_connections()
@@ -158,7 +159,7 @@ def _succeed(lease: Lease, outcome: dict[str, Any]) -> None:
         run.succeed(token=lease.token, summary=summary)
         following = Run.objects.next_of(run.round).first() if run.round else None
         if following:
-            ring("train", "rlhf.jobs.train", following.pk)
+            enqueue_on_commit("train", "rlhf.jobs.train", following.pk)
 
 
 def _quarantine(lease: Lease) -> None:

@@ -16,18 +16,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-# Run between fork and the trainer. A `preexec_fn` may deadlock under threads; a fresh interpreter
-# that asks for the signal and then becomes the trainer does not.
-DIE_WITH_PARENT = """
-import os, signal, sys
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    os._exit(1)
-os.environ["TRAINER_PID"] = str(os.getpid())
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
+from feedback_site.parent_death import ending_with_parent
 
 OUTPUT = "output.txt"
 
@@ -37,14 +26,14 @@ class Trainer:
         self.process = process
 
     def wait(self, seconds: float) -> int | None:
-        """The exit code, or None if it still works after so many seconds."""
+        """Returns the exit code, or None if it still works after so many seconds."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def ask_to_stop(self) -> None:
-        """It writes a checkpoint and leaves."""
+        """Asks it to write a checkpoint and leave."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -56,14 +45,14 @@ class Trainer:
 
 
 def start(folder: Path, *, resume: Path | None = None) -> Trainer:
-    """Start a trainer on a run folder. Its output lands in the folder too."""
+    """Starts a trainer on a run folder. Its output lands in the folder too."""
     command = [*_launcher(), "-m", "rlhf.learning", str(folder)]
     command += ["--data-dir", str(settings.DATA_DIR)]
     if resume:
         command += ["--resume", str(resume)]
     with (folder / OUTPUT).open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid()), *command],
+            ending_with_parent(command, stop_signal=signal.SIGKILL, pid_variable="TRAINER_PID"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -75,7 +64,7 @@ def start(folder: Path, *, resume: Path | None = None) -> Trainer:
 
 
 def last_lines(folder: Path, count: int = 50) -> str:
-    """The end of what a trainer said."""
+    """Reads the end of what a trainer said."""
     file = folder / OUTPUT
     if not file.exists():
         return ""

@@ -32,7 +32,7 @@ class Level:
 
 
 def trained_and_held_out(metric: str) -> tuple[Series, ...]:
-    """The metric in training, then on held-out data."""
+    """Returns two lines of a metric: in training, and on held-out data."""
     return Series("training", metric), Series("held out", metric, "test")
 
 

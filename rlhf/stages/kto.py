@@ -66,7 +66,8 @@ class Kto(Training):
         )
 
     def networks(self, config: Mapping[str, Any]) -> Networks:
-        """Beside the policy, its reference; of an adapter, that is the policy without it."""
+        """Counts, beside the policy, its reference; of an adapter, that is the policy without
+        it."""
         return Networks(staying=config["tune"]["mode"] not in ADAPTERS)
 
 

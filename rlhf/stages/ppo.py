@@ -30,7 +30,7 @@ class Ppo(Training):
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
-        """Beside the prompts: demonstrations, if its loss has a part for them (PPO-ptx)."""
+        """Reads the prompts; and demonstrations, if its loss has a part for them (PPO-ptx)."""
         to_learn = list(prompts(project, filters).in_split(*TRAIN))
         test = list(prompts(project, filters).in_split(*HELD_OUT))
         shown: list[Demonstration] = []

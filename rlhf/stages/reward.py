@@ -43,7 +43,7 @@ class Reward(Training):
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
-        """Beside the rankings: demonstrations, whose mean score becomes 0."""
+        """Reads the rankings; and demonstrations, whose mean score becomes 0."""
         frozen = freeze_rankings(project, filters)
         not_test = (Prompt.Split.TRAIN, Prompt.Split.VALIDATION)
         calibration = with_prompts(demonstrations(project, filters).in_split(*not_test))

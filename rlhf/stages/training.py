@@ -43,7 +43,7 @@ class Training(Stage):
 
     @property
     def by_reward_model(self) -> bool:
-        """Whether it learns from the round's reward model."""
+        """Tells whether it learns from the round's reward model."""
         return self.kind in Run.BY_REWARD_MODEL
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

@@ -60,7 +60,7 @@ def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse
 
 @require_http_methods(["GET", "POST"])
 def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    """What stands between a policy and the guests, and the form to let it pass."""
+    """Shows what stands between a policy and the guests, and the form to let it pass."""
     policy = policy_for(request.user, slug, policy_id)
     form = PromotionForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
@@ -86,7 +86,7 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
 
 @require_GET
 def policies_decisions(request: Request, slug: str) -> HttpResponse:
-    """Every promotion and roll back, with what the gate saw."""
+    """Lists every promotion and roll back, with what the gate saw."""
     project = project_for(request.user, slug, Role.OPERATOR)
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {"project": project, "promotions": list(decisions)}
@@ -156,7 +156,7 @@ def policies_lineage_json(request: Request, slug: str, policy_id: int) -> JsonRe
 
 @require_http_methods(["GET", "POST"])
 def policies_reach(request: Request, slug: str, username: str) -> HttpResponse:
-    """What a member's data went into, and taking it out of all that comes."""
+    """Shows what a member's data went into, and takes it out of all that comes."""
     project = project_for(request.user, slug, Role.OPERATOR)
     person = get_object_or_404(User, username=username, memberships__project=project)
     form = WithdrawalForm(request.POST or None)

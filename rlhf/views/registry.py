@@ -15,27 +15,27 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
-from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
+from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 from rlhf.rounds.forms import PruneForm
 from rlhf.rounds.settings import chosen_for
 
 
 @require_http_methods(["GET", "POST"])
 def policies_models(request: Request, slug: str) -> HttpResponse:
-    """The list; a POST makes room by removing the files that nothing needs."""
+    """Lists published models; a POST removes the files of those that nothing needs."""
     project = project_for(request.user, slug, Role.OPERATOR)
     form = PruneForm(request.POST or request.GET or None)
     keep_rounds = form.cleaned_data["keep_rounds"] if form.is_valid() else KEEP_ROUNDS
     if request.method == "POST" and form.is_valid():
-        freed = free_room(project, keep_rounds=keep_rounds)
+        freed = prune_models(project, keep_rounds=keep_rounds)
         messages.success(request, f"{filesizeformat(freed)} are free again.")
         return redirect("policies_models", slug=slug)
-    room = room_of(project, keep_rounds=keep_rounds)
+    use = disk_use_of(project, keep_rounds=keep_rounds)
     context = {
         "project": project,
         "models": published(project),
-        "room": room,
-        "held": {each.model.pk: each for each in room.holdings},
+        "use": use,
+        "held": {each.model.pk: each for each in use.holdings},
         "keep_rounds": keep_rounds,
     }
     return render(request, "rlhf/models.html", context)

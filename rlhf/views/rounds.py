@@ -157,7 +157,7 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_POST
 def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
-    """The same round anew, without what was withdrawn meanwhile."""
+    """Launches the same round anew, without what was withdrawn meanwhile."""
     round = round_for(request.user, slug, number)
     try:
         again = launch_again(round, by=request.user)
@@ -169,7 +169,7 @@ def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
-    """The part of the page that changes, if it has."""
+    """Renders the part of the page that changes, if it has."""
     round = round_for(request.user, slug, number)
     if request.GET.get("seen") == report_on(round).digest:
         return HttpResponse(status=204)

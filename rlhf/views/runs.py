@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request
-from feedback_site.bell import ring
+from feedback_site.bell import enqueue_on_commit
 from rlhf.access import run_for
 from rlhf.models.runs import Run
 from rlhf.rounds.charts import rows_of
@@ -19,7 +19,7 @@ from rlhf.stages.order import STAGES
 
 @require_http_methods(["GET", "POST"])
 def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
-    """Of a run that belongs to a round, the round's page says more."""
+    """Shows a run; of one that belongs to a round, the round's page says more."""
     run = run_for(request.user, slug, run_id)
     if run.round:
         return redirect("rounds_show", slug=slug, number=run.round.number)
@@ -64,4 +64,4 @@ def _act(request: Request, run: Run) -> None:
     if act is None or not act():
         messages.warning(request, f"{run} had moved on meanwhile; nothing was changed.")
     elif run.state == Run.State.QUEUED:
-        ring("train", "rlhf.jobs.train", run.pk)
+        enqueue_on_commit("train", "rlhf.jobs.train", run.pk)

@@ -33,7 +33,7 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def policies_suite(request: Request, slug: str) -> HttpResponse:
-    """The suite of `?name=`: a built-in one is copied into the project once it is saved."""
+    """Edits the suite of `?name=`: a built-in one is copied into the project once it is saved."""
     project = project_for(request.user, slug, Role.OPERATOR)
     suite = Suite.named(project, request.GET.get("name", ""))
     title = suite.name or "New suite"

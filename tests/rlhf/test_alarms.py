@@ -13,7 +13,7 @@ from rlhf.learning.run.run_folder import Paused
 from rlhf.models import Checkpoint, Run
 from rlhf.models.leases import claim
 from rlhf.runs.alarms import MEANING, alarms_of, heard_in
-from rlhf.runs.ingest import Tail, rewind
+from rlhf.runs.ingest import Ingester, rewind
 from rlhf.runs.supervisor import _why_paused, supervise
 
 GOOD = {
@@ -99,7 +99,7 @@ def test_an_attempt_that_begins_again_forgets_what_rang_past_its_checkpoint(roun
     rows = [{"step": n, **told, **({f"alarm/{rings[n]}": 1.0} if n in rings else {})}
             for n in range(1, 9)]  # fmt: skip
     (lease.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Tail(lease, {}).ingest()
+    Ingester(lease, {}).ingest()
     run = Run.objects.get(pk=lease.run.pk)
     assert run.alarms == {"eos_rate": [1, 8], "low_entropy": [6, 6]}
     assert [alarm.first for alarm in alarms_of(run)] == [1, 6]

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from annotate.exchange.exporting import lines
 from annotate.models import Completion, Membership, Ranking, Task
 from rlhf.demo import labelers
-from rlhf.demo.labelers import NOISE, Tally, gold_score, hire, noisy_places, rank_all
+from rlhf.demo.labelers import NOISE, NoiseCounts, gold_score, hire, noisy_places, rank_all
 from rlhf.demo.wheel import new_project, short_enough
 
 
@@ -32,11 +32,11 @@ def test_fewer_words_are_liked_and_what_is_cut_off_or_empty_is_not(text, finish_
 
 @pytest.mark.parametrize("k", range(2, 10))
 def test_the_share_of_pairs_turned_round_is_the_noise_aimed_at(k):
-    generator, tally = random.Random(k), Tally()
+    generator, counts = random.Random(k), NoiseCounts()
     for _ in range(3000):
         scores = [float(score) for score in generator.sample(range(100), k)]
-        tally.count(scores, noisy_places(scores, noise=NOISE, generator=generator))
-    assert tally.noise == pytest.approx(NOISE, abs=0.02)
+        counts.count(scores, noisy_places(scores, noise=NOISE, generator=generator))
+    assert counts.noise == pytest.approx(NOISE, abs=0.02)
 
 
 @pytest.mark.parametrize("scores", list(permutations([-3.0, -5.0, -5.0, labelers.WORST])))
@@ -45,11 +45,11 @@ def test_without_noise_the_order_is_the_liking_and_equals_share_a_place(scores):
     assert dict(zip(scores, places, strict=True)) == {-3.0: 1, -5.0: 2, labelers.WORST: 3}
 
 
-def test_a_tally_counts_pairs_with_a_difference_only():
-    tally = Tally()
-    tally.count([-1.0, -2.0, -2.0], [1, 2, 2])
-    tally.count([-2.0, -1.0, -2.0], [1, 2, 3])
-    assert (tally.rankings, tally.pairs, tally.flipped) == (2, 4, 1)
+def test_pairs_are_counted_pairs_with_a_difference_only():
+    counts = NoiseCounts()
+    counts.count([-1.0, -2.0, -2.0], [1, 2, 2])
+    counts.count([-2.0, -1.0, -2.0], [1, 2, 3])
+    assert (counts.rankings, counts.pairs, counts.flipped) == (2, 4, 1)
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def ranked(project, rank_task):
 
 
 def test_they_answer_every_task_through_the_queue(ranked, project):
-    people, tally = ranked
-    assert tally.rankings == Ranking.objects.count() == 60
-    assert tally.pairs == 360
+    people, counts = ranked
+    assert counts.rankings == Ranking.objects.count() == 60
+    assert counts.pairs == 360
     assert not Task.objects.open().of_kind(Task.Kind.RANK).exists()
     assert {ranking.labeler for ranking in Ranking.objects.all()} == set(people)
-    assert tally.noise == pytest.approx(NOISE, abs=0.1)
+    assert counts.noise == pytest.approx(NOISE, abs=0.1)
 
 
 def test_they_say_that_they_are_simulated(ranked, project):

@@ -13,7 +13,7 @@ from rlhf.evaluation.next_batch import speakers_after
 from rlhf.models import Checkpoint, Evaluation, Run, TrainedPolicy
 from rlhf.registry import promotion
 from rlhf.registry.lineage import lineage_of, reach_of
-from rlhf.registry.retention import free_room, room_of
+from rlhf.registry.retention import disk_use_of, prune_models
 from rlhf.rounds.launch import launch_round, launch_sampling, resume_round
 from rlhf.rounds.settings import Launch
 from tests.rlhf.conftest import work, work_until_idle
@@ -158,12 +158,12 @@ def test_one_goes_with_its_round_and_stays_where_it_answered_guests(ended, proje
     first, second = kept()
     ppo = Policy.objects.get(name="r1-ppo")
     promotion.promote(ppo, by=olga, reason="better", override="for the test")
-    assert {each.name for each in room_of(project, keep_rounds=1).models} == set()
-    assert {each.name for each in room_of(project, keep_rounds=0).models} == {*KEPT}, (
+    assert {each.name for each in disk_use_of(project, keep_rounds=1).models} == set()
+    assert {each.name for each in disk_use_of(project, keep_rounds=0).models} == {*KEPT}, (
         "PPO was made of the final policy, and of no other"
     )
     promotion.promote(first, by=olga, reason="better still", override="for the test")
-    assert free_room(project, keep_rounds=0) > 0
+    assert prune_models(project, keep_rounds=0) > 0
     assert (settings.DATA_DIR / first.folder).is_dir()
     assert not (settings.DATA_DIR / second.folder).exists()
     second.refresh_from_db()
@@ -177,11 +177,11 @@ def test_what_a_resume_will_take_over_stays_and_goes_when_the_run_has_ended(
     run = work()
     attempt = settings.DATA_DIR / run.folder / "t1"
     (attempt / "tmp-killed").mkdir()
-    free_room(project)
+    prune_models(project)
     assert (attempt / "epochs/1").is_dir() and not (attempt / "tmp-killed").exists()
     fake_trainer()
     resume_round(round)
     work()
-    free_room(project)
+    prune_models(project)
     assert not (attempt / "epochs/1").exists()
     assert all(weights(policy) for policy in kept())

@@ -11,7 +11,7 @@ from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.models import Checkpoint, RewardModel, Round, Run
 from rlhf.registry import promotion
 from rlhf.registry.lineage import lineage_of
-from rlhf.registry.retention import free_room, room_of
+from rlhf.registry.retention import disk_use_of, prune_models
 from rlhf.rounds.launch import launch_sampling
 
 pytestmark = pytest.mark.django_db
@@ -39,11 +39,13 @@ def new_round(project, base, olga, publish, publish_policy):
 
 
 def going(project, keep_rounds: int) -> set[str]:
-    return {each.name for each in room_of(project, keep_rounds=keep_rounds).models}
+    return {each.name for each in disk_use_of(project, keep_rounds=keep_rounds).models}
 
 
 def stays_because(project, policy: Policy, keep_rounds: int = 0) -> list[str]:
-    held = {each.model.folder: each for each in room_of(project, keep_rounds=keep_rounds).holdings}
+    held = {
+        each.model.folder: each for each in disk_use_of(project, keep_rounds=keep_rounds).holdings
+    }
     return held[policy.folder].reasons
 
 
@@ -56,11 +58,11 @@ def test_the_newest_rounds_stay_and_older_ones_go(project, new_round, data_dir):
     assert going(project, 2) == set()
     assert {"r1-sft", "r1-ppo"} < going(project, 1)
     before = here(data_dir)
-    freed = free_room(project, keep_rounds=1)
+    freed = prune_models(project, keep_rounds=1)
     assert freed == 3 * 10240 + 3 * size_beside_weights(data_dir, new)
     assert len(before) == 6 and len(here(data_dir)) == 3
     assert new.folder in here(data_dir) and old.folder not in here(data_dir)
-    assert free_room(project, keep_rounds=1) == 0, "once"
+    assert prune_models(project, keep_rounds=1) == 0, "once"
 
 
 def size_beside_weights(data_dir, policy: Policy) -> int:
@@ -106,7 +108,7 @@ def test_what_work_under_way_needs_stays(project, new_round, base, olga, prompts
     assert stays_because(project, first) == []
     launch_next_batch(first.training.checkpoint.run.round, by=olga, prompts_at_most=2)
     judge = RewardModel.objects.last()
-    reasons = {each.model: each.reasons for each in room_of(project, keep_rounds=0).holdings}
+    reasons = {each.model: each.reasons for each in disk_use_of(project, keep_rounds=0).holdings}
     assert "a run under way needs it" in reasons[judge.checkpoint]
     third = Round.objects.create(
         project=project, number=3, recipe="tiny", base=second, launched_by=olga
@@ -122,7 +124,7 @@ def test_the_record_stays_and_the_policy_is_known_by_its_words(
     model, manifest = policy.training.checkpoint, policy.training.checkpoint.manifest_sha256
     prompted = project.policies.create(name="polite", origin="prompted", folder=policy.folder)
     new_round(2)
-    free_room(project, keep_rounds=1)
+    prune_models(project, keep_rounds=1)
     for each in (policy, prompted):
         each.refresh_from_db()
         assert each not in project.policies.with_weights()
@@ -141,7 +143,7 @@ def test_a_policy_that_loses_its_files_while_it_is_being_promoted_does_not_go_li
 ):
     policy = new_round(1)
     new_round(2)
-    monkeypatch.setattr(promotion, "warm", lambda _: free_room(project, keep_rounds=1))
+    monkeypatch.setattr(promotion, "warm", lambda _: prune_models(project, keep_rounds=1))
     with pytest.raises(ValidationError, match="no weights and no endpoint"):
         promotion.promote(policy, by=olga, reason="better", override="for the test")
     assert not project.policies.live().exists()
@@ -179,7 +181,7 @@ def test_only_saves_that_a_run_may_go_on_from_stay(state, left, project, data_di
     run = Run.objects.create(project=project, kind=Run.Kind.SFT, state=state)
     for step in range(1, 6):
         save(run, step, data_dir, attempt=1 + step // 3)
-    free_room(project)
+    prune_models(project)
     assert saved(data_dir) == left
     assert sorted(run.checkpoints.values_list("step", flat=True)) == left
 
@@ -195,7 +197,7 @@ def test_what_a_dead_worker_left_behind_goes_and_a_living_ones_work_stays(
         (data_dir / run.folder / f"t{attempt}/checkpoints/{name}").mkdir(parents=True)
     (data_dir / run.folder / "t2/model").mkdir()
     (data_dir / run.folder / "t1/log.txt").write_text("kept")
-    free_room(project)
+    prune_models(project)
     left = {str(each.relative_to(data_dir / run.folder)) for each in data_dir.glob("runs/*/t*/*/*")}
     assert {each for each in left if "checkpoints" in each} == {"t3/checkpoints/tmp-5678"}
     assert here(data_dir) == {f"{run.folder}/t1/model"}
@@ -211,21 +213,22 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next(
         broken.setattr(
             "shutil.rmtree", lambda folder: (_ for _ in ()).throw(OSError(5, "Input/output"))
         )
-        free_room(project, keep_rounds=1)
+        prune_models(project, keep_rounds=1)
     assert len(here(data_dir)) == 6
-    assert room_of(project, keep_rounds=1).models == []
-    free_room(project, keep_rounds=1)
+    assert disk_use_of(project, keep_rounds=1).models == []
+    prune_models(project, keep_rounds=1)
     assert len(here(data_dir)) == 3
 
 
 # Where people do it
 
 
-def test_the_command_says_what_would_go_and_what_stays(project, new_round, data_dir):
+@pytest.mark.parametrize("name", ["prune_models", "free_room"])
+def test_the_command_says_what_would_go_and_what_stays(project, new_round, data_dir, name):
     new_round(1)
     new_round(2)
     told = io.StringIO()
-    command = ("free_room", "--project", "cooking", "--keep-rounds", "1")
+    command = (name, "--project", "cooking", "--keep-rounds", "1")
     call_command(*command, "--dry-run", stdout=told)
     assert "r1-ppo, 10.6\xa0KB: goes" in told.getvalue()
     assert "r2-ppo, 10.6\xa0KB: stays: its round is one of the newest 1" in told.getvalue()

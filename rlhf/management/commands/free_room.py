@@ -1,41 +1,5 @@
-"""`manage.py free_room --project SLUG`"""
+"""`manage.py free_room`, as crontabs call what is `prune_models` now."""
 
-from typing import Any
+from rlhf.management.commands.prune_models import Command
 
-from django.core.management.base import BaseCommand, CommandParser
-from django.template.defaultfilters import filesizeformat
-
-from annotate.command_line import project_named
-from rlhf.registry.retention import KEEP_ROUNDS, free_room, room_of
-
-
-class Command(BaseCommand):
-    help = (
-        "Removes the files of models that nothing needs any more, and saves of ended runs. Their "
-        "records stay. Safe to repeat, from cron too."
-    )
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--project", required=True, metavar="SLUG")
-        parser.add_argument(
-            "--keep-rounds",
-            type=int,
-            default=KEEP_ROUNDS,
-            metavar="N",
-            help=f"The models of the newest N rounds stay; {KEEP_ROUNDS} if not given.",
-        )
-        parser.add_argument("--dry-run", action="store_true", help="Only say what would go.")
-
-    def handle(self, **options: Any) -> None:
-        project, keep = project_named(options["project"]), max(options["keep_rounds"], 0)
-        room = room_of(project, keep_rounds=keep)
-        for each in room.holdings:
-            fate = f"stays: {', '.join(each.reasons)}" if each.reasons else "goes"
-            self.stdout.write(f"{each.model.name}, {filesizeformat(each.size)}: {fate}")
-        if room.saves:
-            self.stdout.write(f"saves of runs that stand still, {len(room.saves)}: go")
-        if options["dry_run"]:
-            self.stdout.write(f"{filesizeformat(room.spare)} could be freed.")
-        else:
-            freed = free_room(project, keep_rounds=keep)
-            self.stdout.write(f"{filesizeformat(freed)} are free again.")
+__all__ = ["Command"]
