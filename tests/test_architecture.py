@@ -132,19 +132,54 @@ def test_nobody_imports_the_jobs(name):
     assert not imports_of(name) & jobs
 
 
-def test_there_are_no_import_cycles():
-    graph = {n: imports_of(n, at_import_time_only=True) & set(MODULES) - {n} for n in MODULES}
+def first_cycle(graph: dict[str, set[str]]) -> str:
+    """The first cycle of a graph of names, as a line of arrows; "" where there is none."""
     done: set[str] = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " → ".join([*path[path.index(name) :], name])
+    def visit(name: str, path: tuple[str, ...]) -> str:
+        if name in path:
+            return " → ".join([*path[path.index(name) :], name])
+        found = ""
         if name not in done:
-            for imported in sorted(graph[name]):
-                visit(imported, (*path, name))
+            found = next(filter(None, (visit(each, (*path, name)) for each in graph[name])), "")
             done.add(name)
+        return found
 
-    for name in graph:
-        visit(name, ())
+    return next(filter(None, (visit(name, ()) for name in graph)), "")
+
+
+def test_there_are_no_import_cycles():
+    graph = {n: imports_of(n, at_import_time_only=True) & set(MODULES) - {n} for n in MODULES}
+    assert not first_cycle(graph)
+
+
+def test_learning_has_no_cycle_of_files_imports_for_types_and_in_functions_counted():
+    files = below("rlhf.learning")
+    assert not first_cycle({name: imports_of(name) & set(files) - {name} for name in files})
+
+
+# Each room of learning may know those before it, and no other.
+ROOMS = {
+    "contract": set(),
+    "models": {"contract"},
+    "run": {"contract", "models"},
+    "generation": {"contract", "models", "run"},
+    "algorithms": {"contract", "models", "run", "generation"},
+    "ppo": {"contract", "models", "run", "generation"},
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_learning_knows_only_the_rooms_before_it(room):
+    imported = {i for name in below(f"rlhf.learning.{room}") for i in imports_of(name)}
+    known = {i.split(".")[2] for i in imported if i.startswith("rlhf.learning.")}
+    assert known <= ROOMS[room] | {room}
+
+
+def test_learning_has_no_room_that_is_not_named_and_none_with_over_16_modules():
+    inside = [name.split(".")[2:] for name in below("rlhf.learning") if name != "rlhf.learning"]
+    assert {room for room, *_ in inside} == {*ROOMS, "__main__"}
+    assert all(len(list((ROOT / "rlhf/learning" / room).glob("*.py"))) <= 17 for room in ROOMS)
 
 
 BANNED_NAMES = {"utils", "helpers", "services", "common", "misc", "signals", "base_utils"}

@@ -5,7 +5,8 @@ import torch
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
 from rlhf.learning.contract.records import DataError, Prompt
-from rlhf.learning.generation.sampling import derive, draw, generate, uniforms
+from rlhf.learning.contract.seeds import derive
+from rlhf.learning.generation.sampling import draw, generate, uniforms
 from rlhf.learning.models import adapters, folders, networks
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.ppo.rollout import ActorCritic

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rlhf.learning.contract.hyperparameters import Reward
 from rlhf.learning.contract.records import Judged, read_demonstrations
-from rlhf.learning.generation.sampling import derive, generate, uniforms
+from rlhf.learning.contract.seeds import derive
+from rlhf.learning.generation.sampling import generate, uniforms
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import is_score, load_policy, load_score, publish_score, stop_ids
 from rlhf.learning.models.render import Encoded

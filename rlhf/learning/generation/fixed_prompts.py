@@ -9,11 +9,12 @@ from transformers import PreTrainedModel
 
 from rlhf.learning.contract.hyperparameters import Speaking
 from rlhf.learning.contract.records import Prompt
+from rlhf.learning.contract.seeds import derive
 from rlhf.learning.models.folders import stop_ids
 from rlhf.learning.models.render import Renderer
 from rlhf.learning.run.run_folder import RunFolder
 
-from .sampling import derive, generate, uniforms
+from .sampling import generate, uniforms
 
 
 class FixedPrompts:

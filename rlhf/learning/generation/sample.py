@@ -21,12 +21,13 @@ from rlhf.learning.contract.config import SampledPolicy
 from rlhf.learning.contract.hyperparameters import Sample
 from rlhf.learning.contract.manifest import sha256
 from rlhf.learning.contract.records import Message, Prompt, content_hash, read_prompts
+from rlhf.learning.contract.seeds import derive
 from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.scoring import RewardModel
 from rlhf.learning.run.provenance import folder_hash
 from rlhf.learning.run.run_folder import RunFolder, StopAsked
 
-from .sampling import derive, generate, uniforms
+from .sampling import generate, uniforms
 
 OUTPUT = "completions.jsonl"
 TOLD = "completions.told"  # hash of all that its answers follow from

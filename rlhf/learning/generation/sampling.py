@@ -7,7 +7,6 @@ B answers, P prompt tokens (left-padded), T answer tokens, V vocabulary.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,12 +30,6 @@ class Answer:
     logprobs_T: Tensor
     finished: bool
     values_T: Tensor | None = None
-
-
-def derive(*parts: object) -> int:
-    """A seed that follows from named parts: no generator whose state could be forgotten."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1
 
 
 def uniforms(seeds: Iterable[int], length: int) -> Tensor:

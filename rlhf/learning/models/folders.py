@@ -26,11 +26,11 @@ from transformers import (
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
 from rlhf.learning.contract.manifest import write_manifest
-from rlhf.learning.run.checkpoint import telling_of_a_full_disk
 
 from .attention import attend_short_rows
 from .networks import PolicyNetwork, ScoreNetwork, output_head
 from .render import Renderer
+from .tensors import telling_of_a_full_disk
 
 CALIBRATION, CALIBRATION_VERSION = "calibration.json", 2
 

@@ -18,7 +18,7 @@ from rlhf.learning.models.adapters import add_adapter, choose_weights
 from rlhf.learning.models.folders import is_score, load_score, publish_score, read_calibration
 from rlhf.learning.models.networks import PolicyNetwork
 from rlhf.learning.models.render import Renderer
-from rlhf.learning.run.checkpoint import write_tensors
+from rlhf.learning.models.tensors import write_tensors
 from rlhf.learning.run.run_folder import RunFolder
 
 from .rollout import CRITIC, ActorCritic

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from rlhf.learning.contract.hyperparameters import PPO, ConfigError
 from rlhf.learning.contract.records import Prompt, read_demonstrations, read_prompts
+from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
-from rlhf.learning.generation.sampling import derive
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer, stop_ids
 from rlhf.learning.models.losses import adapted_beta

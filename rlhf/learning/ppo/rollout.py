@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from rlhf.learning.contract.hyperparameters import PPO
 from rlhf.learning.contract.records import Prompt
+from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import Engine, importance
-from rlhf.learning.generation.sampling import derive
 from rlhf.learning.models.adapters import adapter_named, adapter_off
 from rlhf.learning.models.losses import gae, kl_k1, kl_k3, token_rewards
 from rlhf.learning.models.networks import Batch, PolicyNetwork, ScoreNetwork, collate, in_full

@@ -10,17 +10,16 @@ import errno
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rlhf.learning.contract.manifest import Corrupt, sync, verify, write_manifest
+from rlhf.learning.models.tensors import write_tensors
 
 KEEP = 3
 SPARE_BYTES = 16 << 20
@@ -106,20 +105,3 @@ def drop_later(folder: Path, step: int) -> None:
     for place in checkpoints(folder):
         if int(place.name.removeprefix("step-")) > step:
             shutil.rmtree(place)
-
-
-@contextmanager
-def telling_of_a_full_disk() -> Iterator[None]:
-    """safetensors has an error of its own for one; everybody else raises an OSError."""
-    try:
-        yield
-    except SafetensorError as error:
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with telling_of_a_full_disk():
-        save_file(plain, path)

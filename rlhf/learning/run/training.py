@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rlhf.learning.contract.hyperparameters import Optimisation
 from rlhf.learning.contract.manifest import Corrupt
-from rlhf.learning.generation.sampling import derive
+from rlhf.learning.contract.seeds import derive
 
 from . import checkpoint
 from .optimiser import Optimiser
