@@ -207,7 +207,7 @@ def beta(options: argparse.Namespace) -> None:
     for seed in range(options.seeds):
         world = World(options, seed)
         for price in (0.0, 0.05, 0.3):
-            for row in world.ppo(f"beta-{price}", beta=price):
+            for row in world.ppo(f"kl-{price}", kl_coef=price):
                 row.pop("seconds")
                 print(json.dumps({"experiment": "beta", "seed": seed, "beta": price, **row}))
 

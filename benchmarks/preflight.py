@@ -44,10 +44,10 @@ def build_project(rankings: int) -> tuple[Any, Any]:
 def measure(project: Any, base: Any) -> dict[str, Any]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
-    from rlhf.stages.order import DEFAULT_TRAININGS
 
     from rlhf.rounds.preflight import preflight
     from rlhf.rounds.settings import stage_configs
+    from rlhf.stages import DEFAULT_TRAININGS
 
     configs = stage_configs(DEFAULT_TRAININGS, "small", {})
     taken = []

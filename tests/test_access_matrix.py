@@ -12,12 +12,12 @@ from django.conf import settings
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
-from rlhf.stages.order import TRAININGS
 
 from annotate.labelling.queue import next_assignment
 from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
 from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
+from rlhf.stages import TRAININGS
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"

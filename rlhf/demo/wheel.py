@@ -50,7 +50,7 @@ from rlhf.registry.promotion import promote
 from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.preflight import preflight
 from rlhf.rounds.settings import Launch, stage_config, stage_configs
-from rlhf.stages.order import DEFAULT_TRAININGS
+from rlhf.stages import DEFAULT_TRAININGS
 
 K = 4
 MOST_PROMPTS_SAMPLED = 200

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds import KINDS
 from rlhf.learning.run import machine
 from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, RunFolder, StopAsked
 
@@ -134,7 +135,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     )
     config = folder.config
     data_hash = write_provenance(folder, accelerator)
-    if config.kind == "sample":
+    if not KINDS[config.kind].learner:
         return {**sample(folder, accelerator, stop), "model": None}
     check_vocabularies(folder)
     learner = _learner(config.kind)(folder, accelerator)
@@ -145,9 +146,8 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
 
 def _learner(kind: str) -> type[Learner]:
     """The algorithm, imported alone: each brings libraries that take seconds."""
-    names = {"pretrain": "Pretrain", "reward": "Reward"}
-    module = import_module(".ppo.learner" if kind == "ppo" else f".algorithms.{kind}", __package__)
-    learner: type[Learner] = getattr(module, f"{names.get(kind, kind.upper())}Learner")
+    module, _, name = KINDS[kind].learner.partition(":")
+    learner: type[Learner] = getattr(import_module(module), name)
     return learner
 
 

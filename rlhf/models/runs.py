@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project, User
 from feedback_site.bell import enqueue_on_commit
+from rlhf.learning.contract.config import current_names
 
 CANCELLED_BY_HAND = "cancelled"  # and no other reason
 
@@ -355,10 +356,13 @@ class Run(models.Model):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Its config as the operator launched it, whatever it was tried again with."""
+        """Its config as the operator launched it, whatever it was tried again with, under the names
+        that settings have today."""
         config = dict(self.config)
         launched = config.pop("launched", {})
-        return {**config, "train": {**config["train"], **launched}} if launched else config
+        if "train" in config:
+            config["train"] = current_names(self.kind, {**config["train"], **launched})
+        return config
 
     def release(self, *, token: int, **fields: Any) -> bool:
         """Gives the run back, so that another worker may take it at once."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from rlhf.models.metrics import Metric
 from rlhf.models.runs import Run
+from rlhf.stages import STAGES
 from rlhf.stages.chart import Chart, Level, Series
-from rlhf.stages.order import STAGES
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from django.utils.timezone import localtime
 from annotate.models import Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.config import recipe
-from rlhf.learning.contract.hyperparameters import TRAIN, Tune
+from rlhf.learning.contract.hyperparameters import Tune
+from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.probes import BUILT_IN
 from rlhf.models.suites import GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
-from rlhf.stages.order import DEFAULT_TRAININGS, TRAININGS, in_order
+from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
@@ -145,7 +146,7 @@ def in_fields(overrides: Overrides) -> dict[str, Any]:
 def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, forms.Field]]:
     for kind in stages:
         values = recipe(kind, size)
-        for part, cls in (("tune", Tune), ("train", TRAIN[kind])):
+        for part, cls in (("tune", Tune), ("train", KINDS[kind].settings)):
             for each in dataclasses.fields(cls):
                 field = _field(values[part][each.name], each.metadata)
                 field.label = each.name.replace("_", " ")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from annotate.models import Project
 from rlhf.rounds.settings import Launch
-from rlhf.stages.order import TRAININGS
+from rlhf.stages import TRAININGS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_len
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.stages.order import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
+from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Training
 
 Configs = Mapping[str, Mapping[str, Any]]

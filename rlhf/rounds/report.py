@@ -17,7 +17,7 @@ from rlhf.models.outcomes import Evaluation, snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.runs.alarms import Alarm, advice_on, alarms_of, meets_its_guard_again
 from rlhf.runs.trainer_process import last_lines
-from rlhf.stages.order import TRAININGS
+from rlhf.stages import TRAININGS
 
 State = Run.State
 CHIPS: dict[str, str] = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from annotate.models import Policy
 from rlhf.data.selection import EVERYTHING, Filters
-from rlhf.learning.contract.config import from_dict
+from rlhf.learning.contract.config import current_names, from_dict
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round, Run
+from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 from rlhf.stages.evaluate import EVALUATE
-from rlhf.stages.order import DEFAULT_TRAININGS, TRAININGS, in_order
 
 SIZES = ("tiny", "small", "large")
 
@@ -81,10 +81,11 @@ def stage_config(kind: str, recipe: str, overrides: Overrides) -> dict[str, Any]
     """Returns every field of the recipe, with the operator's changes, checked. Raises
     ConfigError."""
     chosen = recipe_of(kind, recipe)
-    changes = overrides.get(kind, {})
+    changes = {**overrides.get(kind, {})}
     for part in changes:
         if part not in chosen:
             raise ConfigError(f"{kind}: unknown part {part!r}; known are train, tune")
+    changes["train"] = current_names(kind, changes.get("train", {}))
     merged = {part: {**fields, **changes.get(part, {})} for part, fields in chosen.items()}
     # The paths are known only when the run starts; the rest is checked now.
     models = {"policy": "-", "reward": "-"}

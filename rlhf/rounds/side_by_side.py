@@ -10,7 +10,7 @@ from typing import Any
 from rlhf.models.runs import Round, Run
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
-from rlhf.stages.order import STAGES, TRAININGS
+from rlhf.stages import STAGES, TRAININGS
 
 MOST = 4  # as many as there are colours to tell them apart
 

@@ -39,7 +39,7 @@ MEANING = {
     "low_entropy": (
         "Entropy below a quarter of its start",
         "The policy says the same again and again: read its samples on this page. Clone the "
-        "settings with a higher beta or a lower learning_rate.",
+        "settings with a higher kl_coef or a lower learning_rate.",
     ),
     "eos_rate": (
         "20 points fewer answers come to an end than at the start",
@@ -49,25 +49,25 @@ MEANING = {
     "length_doubled": (
         "Answers more than twice as long as at the start",
         "The reward model may pay for length: read the samples on this page, and look at the win "
-        "rate at equal length before you promote. Clone the settings with a higher beta.",
+        "rate at equal length before you promote. Clone the settings with a higher kl_coef.",
     ),
     "over_optimised": (
         "The score rises while the held-out reward model's falls",
         "What is learnt now is the reward model's mistakes. Cancel, or clone the settings with "
-        "fewer updates or a higher beta; promote nothing of this without asking people.",
+        "fewer updates or a higher kl_coef; promote nothing of this without asking people.",
     ),
 }
 
 # What to do about a run that a guard has paused.
 GUARDS = {
-    "kl limit": "The policy is too far from where it began. Clone the settings with a higher beta, "
-    "fewer updates or a lower learning_rate; or with a higher kl_limit.",
+    "kl limit": "The policy is too far from where it began. Clone the settings with a higher "
+    "kl_coef, fewer updates or a lower learning_rate; or with a higher kl_limit.",
     "entropy collapse": "The policy says the same again and again. Clone the settings with a "
-    "higher beta or a lower learning_rate.",
+    "higher kl_coef or a lower learning_rate.",
     "length blowup": "The reward model may pay for length: read the samples below. Clone the "
-    "settings with a higher beta; or with a higher max_length, if long answers are welcome.",
-    "identical outputs": "Different prompts get one answer. Clone the settings with a higher beta "
-    "or a lower learning_rate.",
+    "settings with a higher kl_coef; or with a higher max_length, if long answers are welcome.",
+    "identical outputs": "Different prompts get one answer. Clone the settings with a higher "
+    "kl_coef or a lower learning_rate.",
     "not finite": "Clone the settings with a lower learning_rate.",
 }
 DISK_FULL = "Make room (Policies, Published models), then resume."

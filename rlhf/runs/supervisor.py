@@ -21,7 +21,7 @@ from rlhf.models.leases import DATABASE_AWAY, Heart, Lease, beating
 from rlhf.models.runs import LeaseLost, Run
 from rlhf.runs import trainer_process as launcher
 from rlhf.runs.ingest import Ingester, last_checkpoint, rewind
-from rlhf.stages.order import conclude, prepare
+from rlhf.stages import conclude, prepare
 from rlhf.stages.stage import NothingToDo, Unusable
 
 logger = logging.getLogger(__name__)

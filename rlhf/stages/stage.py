@@ -23,7 +23,7 @@ class Unusable(Exception):
 
 
 class Stage:
-    """A kind of run. One object for each, in a file of its own; see `rlhf.stages.order.STAGES`."""
+    """A kind of run. One object for each, in a file of its own; see `rlhf.stages.STAGES`."""
 
     kind: Run.Kind
     charts: tuple[Chart, ...] = ()

@@ -35,7 +35,7 @@ from rlhf.rounds.report import log_of, report_on, reports_of, samples_of
 from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import MOST, compare_rounds
 from rlhf.rounds.tensorboard import write_zip
-from rlhf.stages.order import DEFAULT_TRAININGS, STAGES
+from rlhf.stages import DEFAULT_TRAININGS, STAGES
 
 
 @require_GET

@@ -14,7 +14,7 @@ from rlhf.access import run_for
 from rlhf.models.runs import Run
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import CHIPS, headline_of, log_of
-from rlhf.stages.order import STAGES
+from rlhf.stages import STAGES
 
 
 @require_http_methods(["GET", "POST"])

@@ -7,7 +7,7 @@ import pytest
 from annotate.labelling.queue import next_assignment, rank_grid
 from annotate.models import Completion, Grid, Placement, Policy, Ranking, Task
 from annotate.playground.grids import Column
-from rlhf.learning.contract.config import SampledPolicy
+from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.records import Prompt as LearningPrompt
 from rlhf.learning.generation.sample import template
 

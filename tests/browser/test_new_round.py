@@ -29,24 +29,27 @@ def page(address, sign_in) -> Page:
 
 
 def test_what_is_unfolded_and_typed_outlives_a_change_of_stages(page):
-    beta, mode = page.locator("[name='ppo.train.beta']"), page.locator("[name='sft.tune.mode']")
+    kl_coef, mode = (
+        page.locator("[name='ppo.train.kl_coef']"),
+        page.locator("[name='sft.tune.mode']"),
+    )
     note, checks = page.get_by_label("Note"), page.locator("#checks")
-    beta.fill("0.3")
+    kl_coef.fill("0.3")
     note.fill("closer")
     mode.select_option("qlora")
     expect(checks).to_contain_text("CUDA")  # by the fields, before anything is pressed
-    expect(beta).to_have_value("0.3")
+    expect(kl_coef).to_have_value("0.3")
     page.get_by_label("PPO: practises").uncheck()
-    expect(beta).to_have_count(0)
+    expect(kl_coef).to_have_count(0)
     expect(mode).to_be_visible()
     expect(mode).to_have_value("qlora")
     page.get_by_label("PPO: practises").check()
-    expect(beta).to_have_value("0.3")
+    expect(kl_coef).to_have_value("0.3")
     expect(note).to_have_value("closer")
     page.get_by_text("Every field of the recipe").click()
     page.get_by_label("Small: 135 million").check()
     expect(page.get_by_text("Every field of the recipe “small”")).to_be_visible()
-    expect(beta).to_be_hidden()
+    expect(kl_coef).to_be_hidden()
 
 
 def test_what_comes_back_with_its_stage_is_looked_at_anew(page):

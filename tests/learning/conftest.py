@@ -167,7 +167,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def make_run(data_dir: Path, tmp_path: Path) -> Make:
-    """make_run("ppo", train={"beta": 0.1}) -> a run folder with its config."""
+    """make_run("ppo", train={"kl_coef": 0.1}) -> a run folder with its config."""
 
     def make(kind: str, name: str = "run", **more: Any) -> Path:
         folder = tmp_path / name / "t1"

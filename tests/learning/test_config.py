@@ -1,11 +1,13 @@
 """A config is right, or the message says which field is not."""
 
 import dataclasses
+import json
 
 import pytest
 
 from rlhf.learning.contract import config, hyperparameters
 from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds import KINDS
 
 MINIMAL = {
     "pretrain": {"models": {"policy": "m"}},
@@ -32,20 +34,23 @@ def test_every_recipe_is_a_config_and_survives_json(kind, size):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"train": {"betta": 1}}, r"unknown field train.betta; known are .*beta"),
+        ({"train": {"kl_cof": 1}}, r"unknown field train.kl_cof; known are .*kl_coef"),
         ({"tune": {"ranks": 1}}, r"unknown field tune.ranks; known are mode, layers, rank, alpha"),
         ({"colour": 1}, r"unknown field config.colour; known are kind"),
-        ({"train": {"beta": "much"}}, r"PPO.beta must be float, not 'much'"),
+        ({"train": {"kl_coef": "much"}}, r"PPO.kl_coef must be float, not 'much'"),
         ({"train": {"updates": 1.5}}, r"PPO.updates must be int"),
         ({"train": {"updates": True}}, r"PPO.updates must be int"),
         ({"train": {"updates": 0}}, r"PPO.updates must be at least 1"),
-        ({"train": {"beta": float("nan")}}, r"PPO.beta must be at least"),
+        ({"train": {"kl_coef": float("nan")}}, r"PPO.kl_coef must be at least"),
         (
             {"train": {"critic": "none"}},
             r"PPO.critic must be one of reward, policy, adapter, share",
         ),
         ({"train": {"critic": "adapter"}}, r"PPO.critic adapter needs Tune.mode lora or qlora"),
-        ({"train": {"top_p": 0.9}}, r"train.top_p is refused: PPO learns from the probabilities"),
+        (
+            {"train": {"top_p": 0.9}},
+            r"train.top_p is refused: the policy learns from",
+        ),
         ({"train": {"top_k": 50}}, r"train.top_k is refused"),
         ({"train": {"repetition_penalty": 1.2}}, r"train.repetition_penalty is refused"),
         (
@@ -62,8 +67,8 @@ def test_every_recipe_is_a_config_and_survives_json(kind, size):
             r"PPO.kl_target must be above 0 .* to aim at, in nats, e.g. 6",
         ),
         (
-            {"train": {"kl_control": "adaptive", "beta": 0}},
-            r"PPO.beta is 0, .* begin with more, e.g. 0.02, or choose PPO.kl_control fixed",
+            {"train": {"kl_control": "adaptive", "kl_coef": 0}},
+            r"PPO.kl_coef is 0, .* begin with more, e.g. 0.02, or choose PPO.kl_control fixed",
         ),
         (
             {"train": {"kl_control": "adaptive", "batch_size": 500, "kl_horizon": 100}},
@@ -85,7 +90,7 @@ def test_a_mistake_is_named(more, message):
 
 def test_what_only_just_keeps_beta_above_0_is_no_mistake():
     build("ppo", train={"kl_control": "adaptive", "batch_size": 500, "kl_horizon": 101})
-    build("ppo", train={"kl_target": 0, "beta": 0, "kl_horizon": 1})  # beta is fixed
+    build("ppo", train={"kl_target": 0, "kl_coef": 0, "kl_horizon": 1})  # it is fixed
 
 
 @pytest.mark.parametrize("kind", ["reward", "dpo"])
@@ -96,8 +101,8 @@ def test_not_every_prompt_can_be_held_out(kind):
 
 def test_what_reads_documents_is_asked_nothing_about_answers():
     speaking = {each.name for each in dataclasses.fields(hyperparameters.Speaking)}
-    assert speaking <= {each.name for each in dataclasses.fields(hyperparameters.SFT)}
-    assert not speaking & {each.name for each in dataclasses.fields(hyperparameters.Pretrain)}
+    assert speaking <= {each.name for each in dataclasses.fields(KINDS["sft"].settings)}
+    assert not speaking & {each.name for each in dataclasses.fields(KINDS["pretrain"].settings)}
 
 
 def test_a_sampled_policy_is_checked_too():
@@ -107,7 +112,7 @@ def test_a_sampled_policy_is_checked_too():
 
 def test_kinds_and_files_are_named(tmp_path):
     with pytest.raises(
-        ConfigError, match="kind must be one of pretrain, sft, reward, ppo, dpo, kto, sample"
+        ConfigError, match="kind must be one of dpo, kto, ppo, pretrain, reward, sample, sft"
     ):
         config.from_dict({"kind": "grpo"})
     (tmp_path / "config.json").write_text("{")
@@ -116,8 +121,38 @@ def test_kinds_and_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cls", [*hyperparameters.TRAIN.values(), hyperparameters.Tune, config.Models, config.Data]
+    "cls",
+    [
+        *(kind.settings for kind in KINDS.values()),
+        *(hyperparameters.Tune, hyperparameters.Models, hyperparameters.Data),
+    ],
 )
 def test_every_field_can_explain_itself_in_one_line(cls):
     for each in dataclasses.fields(cls):
         assert 10 < len(each.metadata["help"]) < 140, each.name
+
+
+EARLIER = {"beta": 0.3, "lam": 0.9, "clip": 0.1, "rest_frozen": False}
+TODAY = {"kl_coef": 0.3, "gae_lambda": 0.9, "clip_range": 0.1, "offload_frozen": False}
+
+
+def test_a_config_written_with_earlier_names_of_fields_loads_equal(tmp_path):
+    assert set(config.RENAMED["ppo"]) == set(EARLIER)
+    minimal = {"kind": "ppo", "data": {"train": "x"}, **MINIMAL["ppo"]}
+    (tmp_path / "config.json").write_text(json.dumps({**minimal, "train": EARLIER}))
+    assert config.load(tmp_path / "config.json") == build("ppo", train=TODAY)
+    assert build("ppo", train=TODAY) != build("ppo")
+
+
+@pytest.mark.parametrize("old", EARLIER)
+def test_a_field_by_both_its_names_is_refused(old):
+    today = config.RENAMED["ppo"][old]
+    with pytest.raises(ConfigError, match=f"train.{old} is train.{today} today: set one of them"):
+        build("ppo", train={old: EARLIER[old], today: TODAY[today]})
+
+
+def test_a_field_keeps_its_name_where_it_was_not_renamed():
+    assert build("dpo", train={"beta": 0.3}).train.beta == 0.3
+    for kind, renamed in config.RENAMED.items():
+        known = {each.name for each in dataclasses.fields(KINDS[kind].settings)}
+        assert set(renamed.values()) <= known and not known & set(renamed)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlhf.learning.contract import config, hyperparameters
-from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError, Engine
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.generation import engines
 from rlhf.learning.generation.engines import EngineError
 from rlhf.learning.generation.sampling import generate, uniforms
@@ -153,8 +153,8 @@ def test_log_probabilities_of_another_engine_are_weighed_and_the_weights_cut(ser
 
 
 def test_an_engine_says_which_tokens_are_whose(server, data_dir):
-    wanted = config.Engine("vllm", server.url, "toy")
-    settings = hyperparameters.PPO(max_new_tokens=12)
+    wanted = Engine("vllm", server.url, "toy")
+    settings = PPO(max_new_tokens=12)
     stops = list(range(0, 1024, 8))
     made = engines.VLLMEngine(wanted, settings, stops, None).generate([[5, 6, 7], [9]], [1, 2])
     own = engines.HFEngine(server.lm, settings, stops, 0).generate([[5, 6, 7], [9]], [1, 2])
@@ -165,9 +165,7 @@ def test_an_engine_says_which_tokens_are_whose(server, data_dir):
 
 def test_a_busy_server_is_asked_again_and_a_refusal_is_told(server, monkeypatch):
     monkeypatch.setattr(engines.time, "sleep", lambda seconds: None)
-    engine = engines.VLLMEngine(
-        config.Engine("vllm", server.url, "toy"), hyperparameters.PPO(max_new_tokens=3), [1], None
-    )
+    engine = engines.VLLMEngine(Engine("vllm", server.url, "toy"), PPO(max_new_tokens=3), [1], None)
     server.broken = [503, 500]
     assert engine.generate([[5]], [1]).mask_BT.any() and len(server.requests) == 3
     server.broken = [400]
@@ -192,9 +190,7 @@ def test_an_answer_that_breaks_the_agreement_is_refused(spoil, message, server, 
         return reply
 
     monkeypatch.setattr(server, "answer", broken)
-    engine = engines.VLLMEngine(
-        config.Engine("vllm", server.url, "toy"), hyperparameters.PPO(max_new_tokens=3), [1], None
-    )
+    engine = engines.VLLMEngine(Engine("vllm", server.url, "toy"), PPO(max_new_tokens=3), [1], None)
     with pytest.raises(EngineError, match=message):
         engine.generate([[5]], [1])
 

@@ -240,9 +240,10 @@ def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypat
 
     monkeypatch.setattr(RewardModel, "score", likes_e)
     train = {
-        "updates": 15, "batch_size": 64, "micro_batch_size": 64, "max_new_tokens": 12, "beta": 0.01,
-        "missing_eos": "none", "critic": "shared", "critic_learning_rate": 1e-2, "ppo_epochs": 4,
-        "minibatches": 1, "learning_rate": 1e-2, "target_kl": 0.0, "evaluate_every": 15,
+        "updates": 15, "batch_size": 64, "micro_batch_size": 64, "max_new_tokens": 12,
+        "kl_coef": 0.01, "missing_eos": "none", "critic": "shared", "critic_learning_rate": 1e-2,
+        "ppo_epochs": 4, "minibatches": 1, "learning_rate": 1e-2,
+        "target_kl": 0.0, "evaluate_every": 15,
         "schedule": "constant", "sample_every": 15, "checkpoint_every": 15,
     }  # fmt: skip
     folder = make_run("ppo", train=train)

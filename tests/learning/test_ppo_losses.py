@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 import torch
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.ppo.minibatch import policy_part, value_part
 from rlhf.learning.ppo.rollout import Rollout
 
@@ -44,7 +44,7 @@ def test_the_policy_is_charged_by_advantage_and_weight_unless_the_critic_warms_u
 
 def test_the_figures_of_the_ratio_are_of_the_tokens_that_moved(rollout):
     moved_N, sums = torch.tensor([0.5, 0.0, -0.1]), defaultdict(float)
-    policy_part(rollout, [0, 1], TOKENS, PPO(clip=0.2), False, sums, moved_N, torch.zeros(3))
+    policy_part(rollout, [0, 1], TOKENS, PPO(clip_range=0.2), False, sums, moved_N, torch.zeros(3))
     off_N = moved_N.exp() - 1
     assert sums["ratio/max"] == pytest.approx(float(off_N.max()) + 1)
     assert sums["ratio/deviation"] == pytest.approx(float(off_N.max()))

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rlhf.learning.algorithms.dpo import DPOLearner
 from rlhf.learning.algorithms.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.algorithms.reward import RewardLearner
-from rlhf.learning.contract.hyperparameters import KTO
+from rlhf.learning.contract.kinds.kto import KTO
 from rlhf.learning.models import folders, losses
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.run.run_folder import RunFolder

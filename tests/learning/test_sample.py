@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlhf.learning.contract.hyperparameters import Sample
+from rlhf.learning.contract.kinds.sample import Sample
 from rlhf.learning.generation import sample
 from rlhf.learning.run.run_folder import DONE, STOPPED
 from tests.learning.conftest import asking, learn, read_rows

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.ppo.monitor import Watch
 from rlhf.learning.run.run_folder import Paused
 

@@ -15,7 +15,6 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from redis import Redis
-from rlhf.stages.order import TRAININGS
 
 from annotate.models import (
     Completion,
@@ -36,6 +35,7 @@ from rlhf.models.leases import Lease, claim
 from rlhf.rounds.launch import launch_round
 from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
+from rlhf.stages import TRAININGS
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 CARD = (
@@ -146,7 +146,7 @@ def publish(project: Project, data_dir: Path) -> Callable[..., Checkpoint]:
     """Puts a model folder into DATA_DIR, and its row into the database."""
 
     def make(kind: str = Run.Kind.PPO, **fields: object) -> Checkpoint:
-        fields = {"state": Run.State.SUCCEEDED, "config": {"train": {"beta": 0.05}}, **fields}
+        fields = {"state": Run.State.SUCCEEDED, "config": {"train": {"kl_coef": 0.05}}, **fields}
         run = Run.objects.create(project=project, kind=kind, lease_token=1, **fields)
         folder = data_dir / run.folder / "t1/model"
         folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 from django.utils.html import escape
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.ppo.monitor import Watch
 from rlhf.learning.run.run_folder import Paused
 from rlhf.models import Checkpoint, Run

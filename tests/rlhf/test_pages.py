@@ -241,7 +241,9 @@ def test_a_round_that_a_guard_paused_is_given_up_and_says_why(round, running, br
     assert set(round.runs.values_list("state", flat=True)) == {"cancelled"}
     assert "SFT was cancelled." in page and why in page and "Saving, then cancelled" not in page
     assert 'value="cancel"' not in page and 'value="resume"' in page
-    assert "a higher beta" in page, "what to change, and to clone the settings rather than resume"
+    assert "a higher kl_coef" in page, (
+        "what to change, and to clone the settings rather than resume"
+    )
     assert '<a class="button primary" href="/p/cooking/rounds/new/?like=1">' in page
 
 

@@ -6,7 +6,6 @@ import pytest
 from django.core.management import call_command
 from django.db import transaction
 from django.urls import reverse
-from rlhf.stages.order import DEFAULT_TRAININGS
 
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from rlhf.data import resources
@@ -18,6 +17,7 @@ from rlhf.models import Round, Run
 from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.preflight import preflight, resources_of
 from rlhf.rounds.settings import Launch, stage_configs
+from rlhf.stages import DEFAULT_TRAININGS
 from tests.rlhf.conftest import rank
 
 BOTH = (Demonstration, Ranking)

@@ -9,7 +9,6 @@ from threading import Event
 
 import pytest
 from django.conf import settings
-from rlhf.stages.order import prepare
 
 from annotate.models import Completion, Feedback, Policy
 from rlhf.learning.generation import sample
@@ -20,6 +19,7 @@ from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
+from rlhf.stages import prepare
 from tests.learning.conftest import learn, make_base
 from tests.rlhf.conftest import trainers, wait_for
 from tests.rlhf.test_supervisor import hired, work

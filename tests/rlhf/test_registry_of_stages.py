@@ -4,7 +4,6 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from rlhf.stages.order import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 
 from rlhf.data.checks import check_rankings
 from rlhf.learning.contract.config import Data
@@ -12,6 +11,7 @@ from rlhf.learning.contract.hyperparameters import TRAIN
 from rlhf.models import Run
 from rlhf.rounds.preflight import resources_of
 from rlhf.rounds.settings import stage_configs
+from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages import order as stages
 from rlhf.stages.stage import Stage
 from rlhf.stages.training import Training

@@ -1,6 +1,7 @@
 """Rounds of other stages than SFT, reward model and PPO."""
 
 import io
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -19,7 +20,9 @@ from rlhf.models.documents import texts_in
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_again, launch_round
 from rlhf.rounds.preflight import preflight
+from rlhf.rounds.report import report_on
 from rlhf.rounds.settings import Launch
+from rlhf.rounds.side_by_side import differences
 from rlhf.runs.supervisor import supervise
 from tests.rlhf.conftest import collect
 
@@ -194,6 +197,21 @@ def test_the_settings_of_a_round_are_what_it_was_launched_with(project, labels, 
     assert Launch.like(round) == launch
     again = launch_again(round, by=olga)
     assert Launch.like(again) == launch
+
+
+def test_settings_stored_by_an_earlier_name_are_taken_over_by_todays(project, labels, base, olga):
+    overrides = {"ppo": {"train": {"kl_coef": 0.3}}}
+    launch = Launch(base=base, recipe="tiny", overrides=overrides)
+    round = launch_round(project, launch, by=olga)
+    run = round.runs.get(kind="ppo")
+    run.config["train"]["beta"] = run.config["train"].pop("kl_coef")
+    run.save()
+    assert Launch.like(round).overrides == overrides
+    earlier = {"ppo": {"train": {"beta": 0.3}}}
+    again = launch_round(project, replace(launch, overrides=earlier), by=olga)
+    assert again.runs.get(kind="ppo").config["train"]["kl_coef"] == 0.3
+    assert "beta" not in again.runs.get(kind="ppo").config["train"]
+    assert not differences([report_on(round), report_on(again)])
 
 
 def test_the_wizard_takes_over_the_settings_of_a_round(project, labels, base, olga, bob, browse):

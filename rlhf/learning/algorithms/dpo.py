@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import DPO
+from rlhf.learning.contract.kinds.dpo import DPO
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy

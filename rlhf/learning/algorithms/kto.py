@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import KTO
+from rlhf.learning.contract.kinds.kto import KTO
 from rlhf.learning.contract.records import Thumb, read_thumbs
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights

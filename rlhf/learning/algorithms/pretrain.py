@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from rlhf.learning.contract.hyperparameters import ConfigError, Pretrain
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds.pretrain import Pretrain
 from rlhf.learning.contract.records import DataError, read_documents
 from rlhf.learning.models.networks import Batch
 from rlhf.learning.models.render import Packed

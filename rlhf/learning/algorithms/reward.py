@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import Reward
+from rlhf.learning.contract.kinds.reward import Reward
 from rlhf.learning.contract.records import Judged, read_demonstrations
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.sampling import generate, uniforms

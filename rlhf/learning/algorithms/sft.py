@@ -19,7 +19,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import SFT, OnText
+from rlhf.learning.contract.hyperparameters import OnText
+from rlhf.learning.contract.kinds.sft import SFT
 from rlhf.learning.contract.records import Prompt, read_demonstrations
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights

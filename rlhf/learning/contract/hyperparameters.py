@@ -1,10 +1,14 @@
-"""What an algorithm is told: frozen dataclasses, with one help line a field."""
+"""The parts of a config: frozen dataclasses, with one help line a field.
+
+What several kinds of runs share is here; what one kind alone is told is in `kinds/`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -13,21 +17,43 @@ class ConfigError(ValueError):
     """The user's mistake in a config; the message says which field and what is allowed."""
 
 
-def knob(
+def setting(
     default: T,
     help: str,
     choices: tuple[str, ...] = (),
     least: float | None = None,
     below: float | None = None,
 ) -> T:
-    """`least` <= value < `below`."""
+    """Makes a dataclass field with one line of help; valid values are `choices`, or
+    `least` <= value < `below`."""
     said = {"help": help, "choices": choices, "least": least, "below": below}
     return field(default=default, metadata=said)
 
 
 @dataclass(frozen=True)
 class Checked:
+    """A part of a config whose fields are checked against their types and limits."""
+
+    # Fields of other software that would do harm here, and why.
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def read(cls, raw: Any, where: str) -> Self:
+        """Makes one of an object of JSON found at `where` in a config; null is the default.
+
+        Raises ConfigError on a field that is not known; values are checked by `validate`."""
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{where} must be an object, not {raw!r}")
+        known = [each.name for each in dataclasses.fields(cls)]
+        for name in raw:
+            if reason := cls.refused.get(name):
+                raise ConfigError(f"{where}.{name} is refused: {reason}")
+            if name not in known:
+                raise ConfigError(f"unknown field {where}.{name}; known are {', '.join(known)}")
+        return cls(**{name: value for name, value in raw.items() if value is not None})
+
     def validate(self) -> None:
+        """Raises ConfigError that names the first wrong field and what is allowed there."""
         hints = get_type_hints(type(self))
         for each in dataclasses.fields(self):
             value, name = getattr(self, each.name), f"{type(self).__name__}.{each.name}"
@@ -48,16 +74,18 @@ class Checked:
 
 @dataclass(frozen=True)
 class Tune(Checked):
-    mode: str = knob(
+    """Which weights of the model learn."""
+
+    mode: str = setting(
         "full",
         "Which weights learn; qlora: an adapter on a 4-bit model, on a CUDA GPU only.",
         ("full", "lora", "qlora", "last_layers", "head"),
     )
-    layers: int = knob(
+    layers: int = setting(
         0, "How many top layers learn (last_layers, lora, qlora); 0 = all of them.", least=0
     )
-    rank: int = knob(16, "Rank of the LoRA matrices.", least=1)
-    alpha: int = knob(32, "LoRA scale: updates are multiplied by alpha / rank.", least=1)
+    rank: int = setting(16, "Rank of the LoRA matrices.", least=1)
+    alpha: int = setting(32, "LoRA scale: updates are multiplied by alpha / rank.", least=1)
 
     @property
     def is_adapter(self) -> bool:
@@ -71,239 +99,242 @@ class Tune(Checked):
 
 
 @dataclass(frozen=True)
-class Optimisation(Checked):
-    learning_rate: float = knob(1e-5, "Peak learning rate of Adam.", least=0)
-    schedule: str = knob(
+class Models(Checked):
+    """Model folders of a run, relative to the data directory."""
+
+    policy: str = setting("", "Model folder to start from (reward: the SFT policy).")
+    reference: str = setting("", "PPO, DPO, KTO: what KL is measured against; empty = the policy.")
+    reward: str = setting("", "PPO and sample: the reward model's folder.")
+    reward_function: str = setting(
+        "", "PPO: module:function instead of a reward model; needs --allow-code."
+    )
+    held_out_reward: str = setting(
+        "", "PPO: a reward model that never trains the policy, and monitors it."
+    )
+    critic: str = setting("", "PPO: a reward model or the critic of another PPO to start from.")
+    policies: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Sample: name -> {path, system_prompt?, few_shot?, prompt_format?,"
+            " temperature?, max_new_tokens?}."
+        },
+    )
+
+    def sampled(self, name: str) -> SampledPolicy:
+        """Reads and checks the entry `name` of `policies`; raises ConfigError."""
+        policy = SampledPolicy.read(self.policies[name], f"models.policies.{name}")
+        policy.validate()
+        return policy
+
+
+@dataclass(frozen=True)
+class Data(Checked):
+    """Data files of a run, relative to the data directory."""
+
+    train: str = setting("", "JSONL file to learn from (sample: prompts).")
+    test: str = setting("", "JSONL file of held-out rows.")
+    held_out_labelers: str = setting(
+        "", "Reward: rankings by people whose judgement never trains it, on prompts it never saw."
+    )
+    calibration: str = setting("", "Reward: demonstrations whose mean score becomes 0.")
+    demonstrations: str = setting("", "PPO: demonstrations for the ptx term.")
+    sha256: str | dict[str, Any] = field(
+        default="", metadata={"help": "Hash of train, or {name: hash}; checked before training."}
+    )
+
+
+@dataclass(frozen=True)
+class Engine(Checked):
+    """Who answers PPO's prompts; no part of a recipe, as it names an address."""
+
+    name: str = setting("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
+    url: str = setting("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
+    model: str = setting("", "Name under which the server knows the policy it began with.")
+    importance_cap: float = setting(2.0, "Importance weights of its tokens are cut here.", least=1)
+    timeout: float = setting(600.0, "Seconds to wait for an answer.", least=1)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.name == "vllm" and not (self.url.startswith("http") and self.model):
+            raise ConfigError("engine.name is vllm, but engine.url or engine.model is missing")
+
+
+@dataclass(frozen=True)
+class SampledPolicy(Checked):
+    """One entry of `models.policies`: weights + prompt template + sampling parameters."""
+
+    path: str = setting("", "Model folder.")
+    system_prompt: str = setting("", "Put before every prompt.")
+    few_shot: list[Any] = field(
+        default_factory=list,
+        metadata={"help": "Example messages between the system prompt and the prompt."},
+    )
+    prompt_format: str = setting("", "Sent for the last message, with {prompt} in its place.")
+    temperature: float | None = setting(None, "Instead of train.temperature.")
+    max_new_tokens: int | None = setting(None, "Instead of train.max_new_tokens.")
+
+
+@dataclass(frozen=True)
+class Train(Checked):
+    """The settings of one kind of run."""
+
+    def check_inputs(self, models: Models, data: Data, tune: Tune) -> None:
+        """Raises ConfigError where the other parts of the config do not go with these settings."""
+        if not models.policy:
+            raise ConfigError("models.policy is missing")
+
+
+@dataclass(frozen=True)
+class Optimisation(Train):
+    """What every algorithm asks of Adam and of the training loop."""
+
+    learning_rate: float = setting(1e-5, "Peak learning rate of Adam.", least=0)
+    schedule: str = setting(
         "cosine", "Shape of the learning rate after warm-up.", ("constant", "linear", "cosine")
     )
-    warmup: float = knob(
+    warmup: float = setting(
         0.05, "Share of the steps over which the rate rises from zero.", least=0, below=1
     )
-    weight_decay: float = knob(0.0, "Decoupled weight decay.", least=0)
-    adam_beta2: float = knob(0.999, "Decay of Adam's second moment.", least=0)
-    adam_epsilon: float = knob(1e-8, "Added to the root of Adam's second moment.", least=0)
-    max_grad_norm: float = knob(
+    weight_decay: float = setting(0.0, "Decoupled weight decay.", least=0)
+    adam_beta2: float = setting(0.999, "Decay of Adam's second moment.", least=0)
+    adam_epsilon: float = setting(1e-8, "Added to the root of Adam's second moment.", least=0)
+    max_grad_norm: float = setting(
         1.0,
         "Gradients of networks that share weights are clipped to this norm; 0 = never.",
         least=0,
     )
-    micro_batch_size: int = knob(8, "Rows in memory at once (rankings: prompts).", least=1)
-    max_skipped: int = knob(3, "Pause after so many non-finite steps in a row.", least=1)
-    checkpoint_every: int = knob(20, "Steps between checkpoints.", least=1)
-    evaluate_every: int = knob(
+    micro_batch_size: int = setting(8, "Rows in memory at once (rankings: prompts).", least=1)
+    max_skipped: int = setting(3, "Pause after so many non-finite steps in a row.", least=1)
+    checkpoint_every: int = setting(20, "Steps between checkpoints.", least=1)
+    evaluate_every: int = setting(
         20, "Steps between looks at the held-out data; 0 = at the end.", least=0
     )
 
 
 @dataclass(frozen=True)
-class Speaking(Checked):
+class Speaking(Train):
     """A policy in training answers the same prompts now and then."""
 
-    sample_prompts: int = knob(8, "Fixed prompts answered at each evaluation.", least=0)
-    max_new_tokens: int = knob(64, "Longest sampled answer, in tokens.", least=1)
-    temperature: float = knob(1.0, "Sampling temperature of those answers.", least=0)
+    sample_prompts: int = setting(8, "Fixed prompts answered at each evaluation.", least=0)
+    max_new_tokens: int = setting(64, "Longest sampled answer, in tokens.", least=1)
+    temperature: float = setting(1.0, "Sampling temperature of those answers.", least=0)
 
 
 @dataclass(frozen=True)
 class OnText(Optimisation):
-    epochs: int = knob(1, "Times each row is seen.", least=1)
-    batch_size: int = knob(16, "Rows per optimizer step.", least=1)
+    """What learning from rows of text has in common."""
 
-
-@dataclass(frozen=True)
-class Pretrain(OnText):
-    row_tokens: int = knob(512, "Documents are packed into rows of this many tokens.", least=2)
-    min_tokens: int = knob(8, "Remains of documents shorter than this are dropped.", least=2)
-
-
-@dataclass(frozen=True)
-class SFT(Speaking, OnText):
-    epochs: int = knob(3, "Times each demonstration is seen.", least=1)
-    keep_epochs: bool = knob(
-        False, "Publish the policy of every epoch, to choose one by score or people."
-    )
-    batch_size: int = knob(16, "Demonstrations per optimizer step.", least=1)
-    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
+    epochs: int = setting(1, "Times each row is seen.", least=1)
+    batch_size: int = setting(16, "Rows per optimizer step.", least=1)
 
 
 @dataclass(frozen=True)
 class OnRankings(Optimisation):
-    epochs: int = knob(1, "Times each ranking is seen.", least=1)
-    batch_size: int = knob(8, "Ranked prompts per optimizer step.", least=1)
-    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
-    forward_rows: int = knob(8, "Completions of like length encoded together.", least=1)
-    ties: str = knob("skip", "A tie teaches nothing, or counts half each way.", ("skip", "half"))
-    reliability: str = knob(
+    """What learning from whole rankings has in common: the reward model and DPO."""
+
+    epochs: int = setting(1, "Times each ranking is seen.", least=1)
+    batch_size: int = setting(8, "Ranked prompts per optimizer step.", least=1)
+    max_completion_tokens: int = setting(256, "Longer completions are cut here.", least=1)
+    forward_rows: int = setting(8, "Completions of like length encoded together.", least=1)
+    ties: str = setting("skip", "A tie teaches nothing, or counts half each way.", ("skip", "half"))
+    reliability: str = setting(
         "given",
         "What a labeler's vote weighs: as the rows say (else 1), or by agreement with the others.",
         ("given", "agreement"),
     )
-    margin: float = knob(0.0, "Score distance asked for per unit of a ranking's strength.", least=0)
-    holdout: float = knob(
+    margin: float = setting(
+        0.0, "Score distance asked for per unit of a ranking's strength.", least=0
+    )
+    holdout: float = setting(
         0.15, "Share of the prompts held out when there is no test file.", least=0, below=1
     )
-    bootstrap: int = knob(1000, "Resamples behind the interval of the accuracy.", least=10)
+    bootstrap: int = setting(1000, "Resamples behind the interval of the accuracy.", least=10)
 
 
 @dataclass(frozen=True)
-class Reward(OnRankings):
-    margin: float = knob(0.1, "Score distance asked for per unit of a ranking's strength.", least=0)
-    heads: int = knob(
-        1, "Scalar heads, each taught by its own draw of the rankings; they may disagree.", least=1
-    )
-    calibration_samples: int = knob(
-        64, "Answers drawn from the policy it starts from, for the spread of scores.", least=0
-    )
-    calibration_tokens: int = knob(64, "Longest of those answers, in tokens.", least=1)
+class OnRollouts(Optimisation):
+    """What learning from the policy's own answers has in common: PPO and RLOO."""
 
-
-@dataclass(frozen=True)
-class DPO(Speaking, OnRankings):
-    learning_rate: float = knob(1e-6, "Peak learning rate of Adam.", least=0)
-    beta: float = knob(0.1, "Strength of the pull towards the reference policy.", least=0)
-
-
-@dataclass(frozen=True)
-class KTO(Speaking, Optimisation):
-    learning_rate: float = knob(1e-6, "Peak learning rate of Adam.", least=0)
-    epochs: int = knob(1, "Times each thumb is seen.", least=1)
-    batch_size: int = knob(16, "Thumbs per optimizer step; KL is estimated on them.", least=2)
-    max_completion_tokens: int = knob(256, "Longer completions are cut here.", least=1)
-    beta: float = knob(0.1, "Strength of the pull towards the reference policy.", least=0)
-    up_weight: float = knob(1.0, "Weight of a thumb up.", least=0)
-    down_weight: float = knob(1.0, "Weight of a thumb down.", least=0)
-    balance: bool = knob(True, "Weigh the rarer thumb up, so that both sides count the same.")
-
-
-@dataclass(frozen=True)
-class PPO(Optimisation):
-    adam_epsilon: float = knob(1e-5, "Added to the root of Adam's second moment.", least=0)
-    updates: int = knob(50, "Rollout-and-learn turns.", least=1)
-    batch_size: int = knob(32, "Episodes per update, over all processes.", least=1)
-    minibatches: int = knob(1, "Optimizer steps per epoch over the rollout.", least=1)
-    ppo_epochs: int = knob(4, "Passes over one rollout.", least=1)
-    max_new_tokens: int = knob(64, "Longest answer, in tokens.", least=1)
-    temperature: float = knob(
+    updates: int = setting(50, "Rollout-and-learn turns.", least=1)
+    batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
+    minibatches: int = setting(1, "Optimizer steps per epoch over the rollout.", least=1)
+    max_new_tokens: int = setting(64, "Longest answer, in tokens.", least=1)
+    temperature: float = setting(
         1.0, "Sampling temperature, in rollout and training alike.", least=1e-3
     )
-    beta: float = knob(0.02, "Price of one nat of KL to the reference, in units of score.", least=0)
-    kl_control: str = knob("fixed", "Whether beta follows the KL.", ("fixed", "adaptive"))
-    kl_target: float = knob(6.0, "KL per answer that adaptive control aims at, in nats.", least=0)
-    kl_horizon: int = knob(10000, "Episodes over which adaptive control acts.", least=1)
-    gamma: float = knob(1.0, "Discount of rewards per token.", least=0)
-    lam: float = knob(0.95, "Lambda of generalised advantage estimation.", least=0)
-    clip: float = knob(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
-    value_clip: float = knob(0.2, "New values are clipped to the old +/- this.", least=0)
-    value_weight: float = knob(
-        0.1,
-        "Weight of the value loss; it moves a critic of its own hardly at all, as Adam evens out"
-        " its scale.",
-        least=0,
+    kl_coef: float = setting(
+        0.02, "Price of one nat of KL to the reference, in units of score.", least=0
     )
-    whiten_advantages: bool = knob(True, "Shift and scale advantages over the batch.")
-    critic: str = knob(
-        "reward",
-        "Source of values: a network that starts from the reward model or the policy, a second"
-        " adapter, a head on the policy.",
-        ("reward", "policy", "adapter", "shared"),
-    )
-    save_critic: bool = knob(False, "Keep the critic beside the policy, for the next PPO.")
-    critic_learning_rate: float = knob(1e-5, "Peak learning rate of the critic.", least=0)
-    critic_warmup: int = knob(0, "First updates in which only the critic learns.", least=0)
-    normalise_score: bool = knob(
+    clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
+    normalise_score: bool = setting(
         True, "Divide scores by their spread on samples of the SFT policy."
     )
-    missing_eos: str = knob(
+    missing_eos: str = setting(
         "subtract",
         "What happens to the score of an unfinished answer.",
         ("none", "subtract", "replace"),
     )
-    missing_eos_penalty: float = knob(1.0, "Size of that penalty, in units of score.", least=0)
-    target_kl: float = knob(
-        0.1, "Leave the epochs once approx_kl passes 1.5 x this; 0 = never.", least=0
-    )
-    rest_frozen: bool = knob(
+    missing_eos_penalty: float = setting(1.0, "Size of that penalty, in units of score.", least=0)
+    offload_frozen: bool = setting(
         True, "Reference and reward model leave memory while the policy learns."
     )
-    ptx_weight: float = knob(
-        0.0,
-        "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor);"
-        " they are cut at 4 x max_new_tokens.",
-        least=0,
-    )
-    ptx_batch_size: int = knob(
-        8, "Demonstrations of that loss per optimizer step, over all processes.", least=1
-    )
-    sample_every: int = knob(5, "Updates between samples on the fixed prompts.", least=1)
-    sample_prompts: int = knob(8, "How many fixed prompts.", least=0)
-    evaluate_prompts: int = knob(32, "Held-out prompts answered at each evaluation.", least=1)
-    kl_limit: float = knob(
+    sample_every: int = setting(5, "Updates between samples on the fixed prompts.", least=1)
+    sample_prompts: int = setting(8, "How many fixed prompts.", least=0)
+    evaluate_prompts: int = setting(32, "Held-out prompts answered at each evaluation.", least=1)
+    kl_limit: float = setting(
         0.0, "Pause when KL per answer passes this, in nats; 0 = never.", least=0
     )
-    min_entropy: float = knob(
+    min_entropy: float = setting(
         0.0, "Pause below this share of the first entropy; 0 = never.", least=0
     )
-    max_length: float = knob(
+    max_length: float = setting(
         0.0, "Pause above this multiple of the first length; 0 = never.", least=0
     )
-    max_identical: float = knob(
+    max_identical: float = setting(
         0.0,
         "Pause when more than this share of different prompts get the same answer; 0 = never.",
         least=0,
     )
 
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("top_p", "top_k", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size"),
+        "the policy learns from the probabilities it sampled with, and answers drawn in another way"
+        " would have the wrong ones; use train.temperature",
+    )
+
     def validate(self) -> None:
         super().validate()
         if self.batch_size % self.minibatches:
+            name = type(self).__name__
             raise ConfigError(
-                f"PPO.batch_size {self.batch_size} is not a multiple of"
-                f" PPO.minibatches {self.minibatches}"
+                f"{name}.batch_size {self.batch_size} is not a multiple of"
+                f" {name}.minibatches {self.minibatches}"
             )
-        if self.kl_control == "adaptive":
-            self._validate_adaptive()
 
-    def _validate_adaptive(self) -> None:
-        """An update multiplies beta by 1 +/- at most a fifth of batch_size / kl_horizon."""
-        if not self.beta:
-            raise ConfigError(
-                "PPO.beta is 0, and adaptive control can only multiply it: begin with more, e.g."
-                " 0.02, or choose PPO.kl_control fixed"
-            )
-        if not self.kl_target:
-            raise ConfigError(
-                "PPO.kl_target must be above 0 where PPO.kl_control is adaptive: the KL per answer"
-                " to aim at, in nats, e.g. 6"
-            )
-        if self.kl_horizon <= self.batch_size / 5:
-            raise ConfigError(
-                f"PPO.kl_horizon {self.kl_horizon} is too short for PPO.batch_size"
-                f" {self.batch_size}: one update could take beta below 0; choose {self.batch_size}"
-                " or more"
-            )
+    def check_inputs(self, models: Models, data: Data, tune: Tune) -> None:
+        super().check_inputs(models, data, tune)
+        if not models.reward and not models.reward_function:
+            raise ConfigError("models.reward is missing")
+        if models.reward and models.reward_function:
+            raise ConfigError("models.reward and models.reward_function cannot both score")
 
 
 @dataclass(frozen=True)
-class Sample(Checked):
-    k: int = knob(4, "Completions per prompt and policy.", least=1)
-    temperature: float = knob(1.0, "Sampling temperature; 0 = greedy.", least=0)
-    max_new_tokens: int = knob(64, "Longest answer, in tokens.", least=1)
-    batch_size: int = knob(32, "Answers written at once.", least=1)
+class Kind:
+    """One kind of run: all that is known of it without torch.
 
+    `recipes` are by size, tiny, small and large: {"train": {field: value}, "tune": {...}}; what
+    they leave out is the default of `settings`. `learner` is "module:class", "" where nothing is
+    learnt. `card` opens the README of a model made this way."""
 
-Train = Pretrain | SFT | Reward | PPO | DPO | KTO | Sample
-TRAIN: dict[str, type[Train]] = {
-    "pretrain": Pretrain,
-    "sft": SFT,
-    "reward": Reward,
-    "ppo": PPO,
-    "dpo": DPO,
-    "kto": KTO,
-    "sample": Sample,
-}
+    settings: type[Train]
+    recipes: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    learner: str = ""
+    card: str = ""
 
 
 def _plain_types(hint: Any) -> tuple[type, ...]:
-    """The classes isinstance understands: str | dict[str, Any] -> (str, dict)."""
+    """Classes that isinstance understands: str | dict[str, Any] -> (str, dict)."""
     if get_origin(hint) is not None and get_origin(hint) not in (dict, list):
         return tuple(each for part in get_args(hint) for each in _plain_types(part))
     return (get_origin(hint) or hint,)

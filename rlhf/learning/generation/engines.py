@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from rlhf.learning.contract import config
-from rlhf.learning.contract.hyperparameters import PPO, ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import Engine as EngineConfig
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.records import content_hash
 from rlhf.learning.models.adapters import merged
 
@@ -96,7 +97,7 @@ class VLLMEngine:
 
     def __init__(
         self,
-        engine: config.Engine,
+        engine: EngineConfig,
         settings: PPO,
         stops: Sequence[int],
         weights: AdapterSync | NCCLSync,
@@ -154,7 +155,7 @@ class AdapterSync:
     files.
     """
 
-    def __init__(self, wrapper: Any, engine: config.Engine, folder: Path) -> None:
+    def __init__(self, wrapper: Any, engine: EngineConfig, folder: Path) -> None:
         self.wrapper, self.engine, self.folder = wrapper, engine, folder.absolute()
         # Runs that share a server must not answer with each other's weights.
         self.name = f"{engine.model}-{content_hash(str(self.folder))[:12]}"
@@ -181,7 +182,7 @@ class NCCLSync:
     '{"backend": "nccl"}'`; vllm is installed here too.
     """
 
-    def __init__(self, lm: PreTrainedModel, engine: config.Engine) -> None:
+    def __init__(self, lm: PreTrainedModel, engine: EngineConfig) -> None:
         if lm.device.type != "cuda":
             raise ConfigError(
                 "engine.name vllm takes the weights of a whole model from a CUDA GPU only:"

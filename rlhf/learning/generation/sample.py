@@ -17,8 +17,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from rlhf.learning.contract.config import SampledPolicy
-from rlhf.learning.contract.hyperparameters import Sample
+from rlhf.learning.contract.hyperparameters import SampledPolicy
+from rlhf.learning.contract.kinds.sample import Sample
 from rlhf.learning.contract.manifest import sha256
 from rlhf.learning.contract.records import Message, Prompt, content_hash, read_prompts
 from rlhf.learning.contract.seeds import derive
@@ -116,7 +116,7 @@ def _answers(
     reward: RewardModel | None,
     accelerator: Accelerator,
 ) -> Iterator[Rows]:
-    settings, policy = folder.config.train, folder.config.sampled_policy(name)
+    settings, policy = folder.config.train, folder.config.models.sampled(name)
     assert isinstance(settings, Sample)
     place = folder.resolve(policy.path)
     render = renderer(place)

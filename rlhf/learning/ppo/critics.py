@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from rlhf.learning.contract.hyperparameters import PPO, ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.manifest import write_manifest
 from rlhf.learning.models.adapters import add_adapter, choose_weights
 from rlhf.learning.models.folders import is_score, load_score, publish_score, read_calibration

@@ -21,7 +21,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import PPO, ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.records import Prompt, read_demonstrations, read_prompts
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
@@ -64,7 +65,7 @@ class PPOLearner(Learner):
         for prompt in self.prompts + self.test_prompts:
             self.render.prompt(prompt, settings.max_new_tokens)
         torch.manual_seed(self.seed)
-        scratch = folder.path if settings.rest_frozen else None
+        scratch = folder.path if settings.offload_frozen else None
         reward = self._scorer(scratch)
         self.held_out_reward = None
         if models.held_out_reward:
@@ -101,7 +102,7 @@ class PPOLearner(Learner):
             apart="" if settings.critic == "shared" else POLICY,
         )
         self.total_steps = settings.updates
-        self.beta = settings.beta
+        self.beta = settings.kl_coef
         self.watch = Watch(settings, is_exact=self.is_exact)
 
     @property

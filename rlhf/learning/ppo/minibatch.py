@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.models.losses import policy_loss, value_loss
 
 from .rollout import Rollout
@@ -46,7 +46,7 @@ def policy_part(
         for each in (rollout.logprobs_BT, rollout.advantages_BT, rollout.weights_BT)
     )
     surrogate, ratio_N, clipped_N = policy_loss(
-        logprobs_N, old_logprobs_N, advantages_N * weights_N, settings.clip
+        logprobs_N, old_logprobs_N, advantages_N * weights_N, settings.clip_range
     )
     loss: Tensor = (0.0 if warming else 1.0) * surrogate / tokens
     with torch.no_grad():

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.run.run_folder import Paused
 
 NEGATIVE_KL_RUN, YOUNG, CLIPPED, LOW_ENTROPY, EOS_DROP = 5, 20, 0.3, 0.25, 0.2

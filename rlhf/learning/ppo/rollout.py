@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf.learning.contract.hyperparameters import PPO
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.records import Prompt
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import Engine, importance
@@ -192,7 +192,7 @@ class Explorer:
         kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
         rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
         rollout.advantages_BT, rollout.returns_BT = gae(
-            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.lam
+            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.gae_lambda
         )
 
     def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:

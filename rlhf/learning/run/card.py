@@ -8,17 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf.learning.contract.config import Config
-
-MADE = {
-    "pretrain": "Supplemental pre-training on documents.",
-    "sft": "Supervised fine-tuning on demonstrations (InstructGPT, arXiv 2203.02155, step 1).",
-    "reward": "A reward model learnt from whole rankings (InstructGPT, step 2). It scores answers"
-    " and does not write any.",
-    "ppo": "PPO against a reward model, held to its reference by a KL penalty (InstructGPT,"
-    " step 3).",
-    "dpo": "Direct preference optimisation (arXiv 2305.18290).",
-    "kto": "Kahneman-Tversky optimisation on thumbs (arXiv 2402.01306).",
-}
+from rlhf.learning.contract.kinds import KINDS
 
 
 def model_card(config: Config, title: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -43,7 +33,7 @@ def model_card(config: Config, title: str, measured: Mapping[str, Mapping[str, A
             "",
             f"# {title}",
             "",
-            MADE[config.kind],
+            KINDS[config.kind].card,
             "",
             "| | |",
             "|---|---|",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from rlhf.learning.contract.hyperparameters import PPO, ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.manifest import sha256
 from rlhf.learning.models.folders import check_folder
 

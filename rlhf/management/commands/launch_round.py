@@ -15,7 +15,7 @@ from rlhf.rounds.launch import launch_round
 from rlhf.rounds.plan import plan_round
 from rlhf.rounds.preflight import preflight
 from rlhf.rounds.settings import SIZES, Launch
-from rlhf.stages.order import DEFAULT_TRAININGS, TRAININGS
+from rlhf.stages import DEFAULT_TRAININGS, TRAININGS
 
 
 class Command(BaseCommand):
