@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -64,7 +65,7 @@ class Descendants:
 def descendants_of(snapshots: Iterable[Snapshot]) -> Descendants:
     found: dict[str, list[int]] = {"snapshot": [], "run": [], "policy": []}
     with connection.cursor() as cursor:
-        values = {
+        values: dict[str, Any] = {
             "snapshots": [each.pk for each in snapshots],
             "by_reward_model": list(Run.BY_REWARD_MODEL),
         }

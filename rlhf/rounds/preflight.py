@@ -17,15 +17,18 @@ from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
-from rlhf.stages.training import Training
+from rlhf.stages.training import Shown, Training
 
 Configs = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Preflight:
+    """What a round would learn from, and what speaks against launching it."""
+
     counts: dict[str, int]
     findings: list[Finding]
+    shown: list[tuple[Shown, int]]  # the counts of its stages' own
 
     @property
     def errors(self) -> list[Finding]:
@@ -67,7 +70,8 @@ def preflight(
                 "cannot be evaluated. Import more prompts.",
             )
         )
-    return Preflight(counts=counts, findings=findings)
+    shown = [(each, counts[each.name]) for stage in trainings for each in stage.shows]
+    return Preflight(counts=counts, findings=findings, shown=shown)
 
 
 def _check_base_against(

@@ -12,7 +12,7 @@ from rlhf.data.selection import HELD_OUT, TRAIN, Filters, thumbs, thumbs_to_look
 from rlhf.data.snapshot import Frozen, thumb_row
 from rlhf.models.runs import Run
 from rlhf.stages.chart import ACCURACY, Chart, Series
-from rlhf.stages.training import Training
+from rlhf.stages.training import Shown, Training
 
 
 def check_thumbs(labels: Labels) -> Iterator[Finding]:
@@ -49,6 +49,7 @@ class Kto(Training):
     learnt_from = "thumbs"
     without_data = "There are no thumbs to learn from. Let guests chat, then resume the run."
     label_checks = (check_thumbs,)
+    shows = (Shown("Thumbs up", "thumbs_up"), Shown("Thumbs down", "thumbs_down"))
     charts = (
         Chart("KTO accuracy", "share of thumbs", ACCURACY),
         Chart("KTO: distance to where it began", "nats an answer", (Series("KL", "objective/kl"),)),

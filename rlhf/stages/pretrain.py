@@ -11,7 +11,7 @@ from rlhf.data.selection import HELD_OUT, TRAIN, Filters, documents
 from rlhf.data.snapshot import Frozen, Rows, document_row
 from rlhf.models.runs import Run
 from rlhf.stages.chart import LOSS, Chart
-from rlhf.stages.training import Training
+from rlhf.stages.training import Shown, Training
 
 
 def check_documents(labels: Labels) -> Iterator[Finding]:
@@ -27,6 +27,7 @@ class Pretrain(Training):
     learnt_from = "documents"
     without_data = "There are no documents to read. Import some, then resume the run."
     label_checks = (check_documents,)
+    shows = (Shown("Documents", "documents", page="rounds_documents"),)
     charts = (Chart("Pre-training loss", "nats a token", LOSS),)
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from math import ceil
 from typing import Any
@@ -22,6 +23,15 @@ from rlhf.stages.weights import publish_model, weights_of
 LabelCheck = Callable[[Labels], Iterable[Finding]]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A count that the page of a new round shows when the stage is chosen."""
+
+    label: str
+    name: str  # in rlhf.data.counts.count
+    page: str = ""  # the URL name of the page where there are more of these
+
+
 class Training(Stage):
     """A stage a round may be made of."""
 
@@ -30,6 +40,7 @@ class Training(Stage):
     without_data: str  # why it cannot start when there are none, and what to do
     data_files: tuple[str, ...] = ("train", "test")  # of its snapshot, those its trainer reads
     label_checks: tuple[LabelCheck, ...] = ()
+    shows: tuple[Shown, ...] = ()  # beside the counts that every round is shown
     makes_policy = True
     reads_rankings = False
 

@@ -1,6 +1,7 @@
 """Every kind of run is a stage, and a stage has all that the rooms ask of it."""
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,21 @@ def test_every_training_says_all_that_pages_and_trainers_ask_of_it(kind):
     assert stage.makes_policy != stage.makes_reward_model
     assert stage.reads_rankings == (check_rankings in stage.label_checks)
     assert kind in TRAIN, "it has hyperparameters"
+
+
+@pytest.mark.parametrize("kind", TRAININGS)
+def test_the_page_of_a_new_round_shows_what_the_stage_counts(
+    kind, project, base, olga, browse, labels
+):
+    page = browse(olga).get(f"/p/{project.slug}/rounds/new/", {"base": base.pk, "stages": [kind]})
+    shown = re.findall(r"<dt>(?:<a [^>]*>)?([^<]+)(?:</a>)?</dt>", page.text)
+    for each in TRAININGS[kind].shows:
+        assert each.name in page.context["checks"].counts
+    assert shown == [
+        *("Demonstrations", "Rankings", "Comparisons", "Prompts"),
+        *(each.label for each in TRAININGS[kind].shows),
+        "Held out",
+    ]
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
