@@ -1,18 +1,37 @@
 """The bell: tells a worker that something waits in PostgreSQL.
 
 A ring may get lost: workers look in PostgreSQL by themselves, the bell only saves them the wait.
-So a ring never raises, never blocks for long, and carries an id and nothing else."""
+So a ring never raises, never blocks for long, and carries an id and nothing else.
+
+Whoever may write to Redis can make a worker do what a ring can, and no more: a ring is JSON, never
+unpickled; of RQ's entry only its function and its ids are read; the worker has a list of the
+functions it knows."""
 
 import logging
+import zlib
 from functools import cache
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 logger = logging.getLogger(__name__)
+
+LONGEST_RING = 1000  # bytes
+
+
+class NotARing(ValueError):
+    """Something else was in the queue."""
+
+
+class Ring(NamedTuple):
+    function: str
+    ids: tuple[int, ...]
 
 
 @cache
@@ -29,8 +48,33 @@ def _enqueue(queue: str, function: str, *ids: int) -> None:
     if not settings.REDIS_URL:
         return
     try:
-        Queue(queue, connection=connection()).enqueue(
+        Queue(queue, connection=connection(), serializer=JSONSerializer).enqueue(
             function, args=ids, job_timeout=-1, result_ttl=0, failure_ttl=0
         )
     except (RedisError, OSError) as error:
         logger.warning("the bell for %s%r was not heard: %s", function, ids, error)
+
+
+def hear(queue: str, redis: Redis, *, seconds: int) -> Ring | None:
+    """Take the next ring out of the queue; `NotARing` where it is none.
+
+    RQ would restore the whole entry, with its callbacks and webhooks."""
+    popped = redis.blpop([Queue(queue, connection=redis).key], timeout=seconds)
+    if popped is None:
+        return None
+    key = Job.key_for(popped[1].decode(errors="replace"))
+    packed = redis.hget(key, "data")
+    redis.delete(key)
+    return None if packed is None else _read(packed)
+
+
+def _read(packed: bytes) -> Ring:
+    try:
+        written = zlib.decompressobj().decompress(packed, LONGEST_RING)
+        function, instance, ids, named = JSONSerializer.loads(written)
+    except (zlib.error, ValueError, TypeError, RecursionError) as error:
+        raise NotARing(f"{packed[:80]!r}: {error}") from error
+    whole = isinstance(ids, list) and all(type(each) is int for each in ids)
+    if not isinstance(function, str) or not whole or instance or named:
+        raise NotARing(f"{written[:80]!r}")
+    return Ring(function, tuple(ids))

@@ -143,7 +143,7 @@ def redis(sockets: Path, *, logs: Path) -> Iterator[Service]:
     options = {
         "--port": "0",
         "--unixsocket": str(socket),
-        "--unixsocketperm": "700",
+        "--unixsocketperm": "600",
         "--save": "",
         "--appendonly": "no",
         "--dir": str(sockets),

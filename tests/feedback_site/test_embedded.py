@@ -114,6 +114,7 @@ def test_redis_answers_on_its_socket_and_keeps_nothing(data_dir):
         for _ in range(2):
             with embedded.redis(sockets, logs=data_dir / "logs") as service:
                 client = Redis.from_url(service.url)
+                assert stat.S_IMODE((sockets / "redis.sock").stat().st_mode) == 0o600
                 assert client.get("word") is None
                 client.set("word", "kept")
             assert not service.process.is_running()

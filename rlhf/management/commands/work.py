@@ -20,9 +20,10 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils.module_loading import import_string
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 
+from feedback_site import bell
 from rlhf.models.leases import worker_name
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ LOOK_EVERY = 15.0
 PRESENCE_EVERY = 10.0
 BELL_AWAY = (RedisError, OSError)
 LOOKS = {"label": "annotate.jobs.harvest_waiting", "train": "rlhf.jobs.look"}
+# All that a ring can start, whatever name it carries.
+JOBS = {"label": {"annotate.jobs.harvest"}, "train": {"rlhf.jobs.train"}}
 
 
 class Command(BaseCommand):
@@ -84,30 +87,36 @@ class Ear:
             except BELL_AWAY as error:
                 self._say_once(error)
                 self.leaving.wait(1.0)
+            except bell.NotARing as error:
+                logger.warning("left alone what is no ring: %s", error)
             except Exception:
-                logger.exception("a ring on %s could not be understood", self.queue)
+                logger.exception("a job rung for on %s ended with an error", self.queue)
+                close_old_connections()
 
     def _hear(self) -> bool:
         if not settings.REDIS_URL:
             self.leaving.wait(1.0)
             return False
-        worker = self._worker()
-        try:
-            rung = Queue.dequeue_any(worker.queues, timeout=1, connection=worker.connection)
-        except DequeueTimeout:
+        ring = bell.hear(self.queue, self._worker().connection, seconds=1)
+        if ring is None:
             return False
-        if rung:
-            close_old_connections()
-            worker.execute_job(*rung)
-            close_old_connections()
-        return rung is not None
+        if ring.function not in JOBS[self.queue]:
+            raise bell.NotARing(f"{ring.function} is no job of the queue {self.queue}")
+        close_old_connections()
+        import_string(ring.function)(*ring.ids)
+        close_old_connections()
+        return True
 
     def _worker(self) -> SimpleWorker:
         with self._making:
             if self._made is None:
-                bell = Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1.0)
-                name = f"{worker_name()}:{self.queue}"
-                self._made = SimpleWorker([self.queue], name=name, connection=bell, worker_ttl=20)
+                self._made = SimpleWorker(
+                    [self.queue],
+                    name=f"{worker_name()}:{self.queue}",
+                    connection=Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1.0),
+                    worker_ttl=20,
+                    serializer=JSONSerializer,
+                )
             return self._made
 
     def _be_present(self) -> None:
