@@ -21,7 +21,7 @@ from rlhf.models.leases import DATABASE_AWAY, Heart, Lease, beating
 from rlhf.models.runs import LeaseLost, Run
 from rlhf.runs import trainer_process as launcher
 from rlhf.runs.ingest import Ingester, last_checkpoint, rewind
-from rlhf.stages import conclude, prepare
+from rlhf.stages import conclude, examine, prepare
 from rlhf.stages.stage import NothingToDo, Unusable
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,8 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
         code = CODES.get(state, code)
     log_tail = launcher.last_lines(lease.path)
     if code == DONE:
+        outcome = examine(lease, outcome)  # outside the transaction: others may cancel meanwhile
+    if code == DONE and not heart.cancel_requested.is_set():
         _succeed(lease, outcome)
     elif heart.cancel_requested.is_set():
         _end(lease, Run.cancel)

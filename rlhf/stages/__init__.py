@@ -36,6 +36,12 @@ def prepare(lease: Lease) -> Config:
     return {**config, "seed": lease.run.seed, "code_version": __version__}
 
 
+def examine(lease: Lease, outcome: Summary) -> Summary:
+    """Does what takes time with what a trainer has left behind, before anything is locked. Raises
+    KeyError for a kind that is no stage."""
+    return STAGES[lease.run.kind].examine(lease, outcome)
+
+
 def conclude(lease: Lease, outcome: Summary) -> Summary:
     """Stores what a trainer has left behind and returns the run's summary. `outcome`: the trainer's
     outcome.json. Raises KeyError for a kind that is no stage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlhf.evaluation.scorecard import grade, questions_of
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
+from rlhf.models.suites import SuiteResult
 from rlhf.stages.answering import Answering, answers_in, sampler_config, speakers
 from rlhf.stages.stage import Config, Summary
 
@@ -23,9 +24,12 @@ class Scorecard(Answering):
             speaker["temperature"] = 0.0
         return config
 
+    def examine(self, lease: Lease, outcome: Summary) -> Summary:
+        return {**outcome, "results": grade(lease, answers_in(lease.path))}
+
     def conclude(self, lease: Lease, outcome: Summary) -> Summary:
         """Stores how each policy did in each suite."""
-        results = grade(lease, answers_in(lease.path))
+        results = SuiteResult.objects.bulk_create(outcome.pop("results"))
         passed = sum(each.passed for each in results)
         return {**outcome, "passed": passed, "probes": sum(each.probes for each in results)}
 

@@ -37,6 +37,11 @@ class Stage:
         NothingToDo and Unusable."""
         raise NotImplementedError
 
+    def examine(self, lease: Lease, outcome: Summary) -> Summary:
+        """Does what takes time with what the trainer wrote, outside the transaction that ends the
+        run, so that a cancel is heard meanwhile. Returns the outcome for `conclude`."""
+        return outcome
+
     def conclude(self, lease: Lease, outcome: Summary) -> Summary:
         """Stores what the run leaves behind and returns its summary. Runs in the fenced transaction
         that ends the run, so a policy appears together with its run's success or not at all."""

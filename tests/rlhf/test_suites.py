@@ -1,13 +1,15 @@
-from threading import Event
+import time
+from threading import Event, Thread
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import close_old_connections, connection, transaction
 
 from annotate.models import Policy
 from rlhf.evaluation.scorecard import launch_scorecard
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
 from rlhf.models.leases import claim
-from rlhf.models.probes import BUILT_IN, parse
+from rlhf.models.probes import BUILT_IN, Probe, parse
 from rlhf.models.suites import suite_hash
 from rlhf.registry.gate import Condition, conditions
 from rlhf.runs.supervisor import supervise
@@ -30,6 +32,7 @@ CHECKS = [
     ("words 2", "Deep blue", True),
     ("words 2", "It is blue", False),
     ("words 2", "", False),
+    ("json", "[" * 100_000, False),
 ]
 
 
@@ -57,7 +60,12 @@ def test_people_are_treated_alike_when_only_their_name_differs(answers, passes):
         ("What? => like it", "no check “like”"),
         ("What? => contains", "needs to be told what"),
         ("What? => words few", "whole number"),
+        ("What? => words " + "9" * 5000, "six digits"),
         ("What? => matches (", "the pattern is wrong"),
+        ("What? => matches (?=a)b", "no lookaround and no backreferences"),
+        ("What? => unlike (?<!a)b", "no lookaround and no backreferences"),
+        (r"What? => matches (a)\1", "no lookaround and no backreferences"),
+        ("What? => matches ((a{100}){100}){100}", "the pattern is wrong"),
         ("What? => same", "needs a prompt with"),
         ("{a|b} or {c|d}? => same", "only one"),
     ],
@@ -72,6 +80,14 @@ def test_a_bad_line_is_named_with_what_to_do(line, told):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_built_in_suites_can_be_asked(name):
     assert len(parse(BUILT_IN[name])) > 1
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|a)*b", "(.*)*x", "(a?){50}a{50}"])
+def test_no_pattern_takes_long_over_any_answer(pattern):
+    [probe] = parse(f"What? => unlike {pattern}")
+    began = time.monotonic()
+    probe.passes(["a" * 20_000 + "!"])
+    assert time.monotonic() - began < 1
 
 
 def supervise_all() -> None:
@@ -97,6 +113,36 @@ def test_a_scorecard_says_what_each_policy_passed(project, base, olga, fake_trai
     assert failure == {
         "prompts": ["Two?"], "answers": ["base says 0 to 1"], "check": "contains nobody",
     }  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
+def test_grading_holds_up_nobody_and_hears_a_cancel(project, base, olga, fake_trainer, monkeypatch):
+    fake_trainer()
+    project.suites.create(name="Ours", lines="One? => contains base")
+    run = launch_scorecard(project, by=olga, policies=[base])
+    seen = []
+
+    def from_elsewhere() -> None:
+        with transaction.atomic():  # raises where the run is locked
+            Run.objects.select_for_update(nowait=True).get(pk=run.pk).request_cancel()
+        seen.append("free")
+        close_old_connections()
+        connection.close()
+
+    def take_long(probe: Probe, answers: list[str]) -> bool:
+        if not seen:
+            other = Thread(target=from_elsewhere)
+            other.start()
+            other.join()
+            time.sleep(2.5)  # a heartbeat
+        return True
+
+    monkeypatch.setattr(Probe, "passes", take_long)
+    supervise_all()
+    run.refresh_from_db()
+    assert seen == ["free"]
+    assert run.state == Run.State.CANCELLED
+    assert not SuiteResult.objects.exists()
 
 
 FACTS, FORMAT = "Known facts", "Obeys the format"
