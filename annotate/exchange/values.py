@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow as BadRow
 from annotate.labels.label import LONGEST_ANSWER
 
 Raw = dict[str, Any]
-
-
-class BadRow(ValueError):
-    """What is wrong with a line: a sentence for the person who wrote it."""
 
 
 def text(

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from annotate.exchange.importing import ImportFailed
+from annotate.exchange.readers import IN_THIS_PROCESS, READERS
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -42,6 +43,7 @@ def test_every_shape_comes_as_parquet_and_as_one_json_list_too(line, brought, fo
 
 def test_a_list_is_read_element_by_element_however_it_is_cut(bring, monkeypatch):
     monkeypatch.setattr("annotate.exchange.readers.CHUNK_CHARACTERS", 7)
+    monkeypatch.setitem(READERS, "jsonl", IN_THIS_PROCESS["jsonl"])
     lines = [{"prompt": f'Frage „{n}“, [{{]}} \\ " ?'} for n in range(20)]
     bring(json.dumps(lines, indent=1, ensure_ascii=False).encode())
     assert Prompt.objects.count() == 20
@@ -78,6 +80,7 @@ def test_bad_parquet_is_told_so_and_a_bad_row_is_numbered(bring):
 
 def test_parquet_that_swells_is_refused(bring, monkeypatch):
     monkeypatch.setattr("annotate.exchange.readers.LARGEST_ROW_GROUP", 1000)
+    monkeypatch.setitem(READERS, "parquet", IN_THIS_PROCESS["parquet"])
     with pytest.raises(ImportFailed, match="smaller row groups"):
         bring(parquet([{"prompt": "x" * 5000}]), format="parquet")
 
