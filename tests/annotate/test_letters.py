@@ -2,8 +2,10 @@
 
 import json
 import re
+from importlib import import_module
 
 import pytest
+from django.db import connection
 
 from annotate.exchange.exporting import lines
 from annotate.labelling.queue import next_assignment
@@ -135,6 +137,25 @@ def earlier(project, alice, bob, rank_task):
     own = Ranking.record(assignment=work, placements=placed, reason="A rambles.")
     rank(bob, project, [2, 1, 0])
     return own
+
+
+def test_the_migration_gives_what_was_begun_the_letters_of_its_places(
+    project, alice, bob, rank_task, write_task
+):
+    rank_task(k=4, overlap=2)
+    write_task()
+    begun = next_assignment(alice, project)
+    own = rank(bob, project, [0, 1, 2, 3])
+    written = next_assignment(bob, project)
+    migration = import_module("annotate.migrations.0020_give_a_completion_one_letter")
+    with connection.cursor() as cursor:
+        for table in ("assignment", "ranking"):
+            cursor.execute(migration.KEEP.format(table=table))
+    for each in (begun, own, written):
+        each.refresh_from_db()
+    assert "".join(begun.letters[pk] for pk in begun.shown_order) == "ABCD"
+    assert "".join(own.letters[pk] for pk in own.shown_order) == "ABCD"
+    assert written.letter_order is None
 
 
 def test_who_has_begun_keeps_the_letters_and_others_are_told_which_is_which(
