@@ -23,8 +23,8 @@ from annotate.chat.feedback import Feedback
 from annotate.exchange import values
 from annotate.exchange.values import BadRow, Raw
 from annotate.labels.kinds.ranking import Placement, Ranking
-from annotate.labels.letters import letter_of
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
+from annotate.work.letters import letter_of
 
 MAX_COMPLETIONS = 9  # as many as a ranking page names, A to I
 HASH = re.compile("[0-9a-f]{64}")

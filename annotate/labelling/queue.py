@@ -21,11 +21,11 @@ from django.db.models.functions import Now, RowNumber
 from annotate.access import MAY_ACT_AS
 from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.letters import letters_of
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import Completion, CompletionQuerySet
+from annotate.work.letters import letters_of
 from annotate.work.querysets import TaskQuerySet
 from annotate.work.tasks import Assignment, Task
 from feedback_site.prepared import prepared

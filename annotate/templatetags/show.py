@@ -9,8 +9,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from annotate.labels.letters import unlike
 from annotate.text import markdown as render
+from annotate.work.letters import unlike
 
 register = template.Library()
 

@@ -13,10 +13,10 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from annotate.labels.letters import letters_in, letters_of
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion
+from annotate.work.letters import letters_in, letters_of
 from annotate.work.querysets import AssignmentQuerySet, TaskQuerySet
 from feedback_site.prepared import prepared, prepared_update
 

@@ -9,8 +9,8 @@ from django.db import connection
 
 from annotate.exchange.exporting import lines
 from annotate.labelling.queue import next_assignment
-from annotate.labels.letters import letters_of, unlike
 from annotate.models import Assignment, Membership, Placement, Ranking, Review, Task
+from annotate.work.letters import letters_of, unlike
 from tests.annotate.answering import rank
 from tests.annotate.conftest import ranking
 

@@ -11,8 +11,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from annotate.labels.label import Label, check_values
-from annotate.labels.letters import letters_in, letters_of
 from annotate.prompts.policies import Completion
+from annotate.work.letters import letters_in, letters_of
 from annotate.work.tasks import Assignment
 
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlhf.learning.contract.kinds.sft import SFT
+
 from . import kinds
 from .hyperparameters import Checked, ConfigError, Data, Engine, Models, Train, Tune, setting
-from .kinds.sft import SFT
 
 KINDS = tuple(kinds.KINDS)
 
