@@ -23,7 +23,8 @@ from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Policy
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 Role = Membership.Role

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from django.db import models, transaction
 from django.db.models import Case, Q, Value, When
@@ -15,10 +15,6 @@ from annotate.prompts.models import Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
 from annotate.work.tasks import Task
 
-if TYPE_CHECKING:
-    from annotate.chat.conversations import ConversationQuerySet
-    from annotate.chat.feedback import Feedback
-
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
 HARVEST_LIMIT = 200  # answers that one guest may put into a project's data
@@ -26,7 +22,7 @@ PROMPT_SOURCE = "chat"
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    def answers_in(self, conversations: ConversationQuerySet) -> Self:
+    def answers_in(self, conversations: models.QuerySet[Any]) -> Self:
         """With all that showing, writing or judging an answer asks for."""
         answers = self.filter(conversation__in=conversations, role=Message.Role.ASSISTANT)
         return answers.select_related(
@@ -134,8 +130,8 @@ class Message(models.Model):
         return self.failure if self.state == self.State.FAILED else ""
 
     @property
-    def thumb(self) -> Feedback | None:
-        """The guest's own, in a message of `Conversation.turns`."""
+    def thumb(self) -> Any:
+        """The guest's own feedback or None, in a message of `Conversation.turns`."""
         return next(iter(self.feedback.all()), None)
 
     @property

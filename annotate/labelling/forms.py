@@ -19,7 +19,8 @@ from annotate.labels.kinds.ranking import Placement, Ranking, arranged
 from annotate.labels.label import LONGEST_ANSWER
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.policies import Completion
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 LONGEST_DAY = 24 * 3600

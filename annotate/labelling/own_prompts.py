@@ -15,7 +15,8 @@ from django.db.models.functions import Now
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.people.models import Membership, Project
 from annotate.prompts.models import Messages, Prompt, content_hash
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 SOURCE = "labelers"
 Asked = tuple[Messages, str]  # a prompt and the answer of its author, which may be empty

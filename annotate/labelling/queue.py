@@ -25,9 +25,9 @@ from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import Completion, CompletionQuerySet
+from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_of
-from annotate.work.querysets import TaskQuerySet
-from annotate.work.tasks import Assignment, Task
+from annotate.work.tasks import Task, TaskQuerySet
 from feedback_site.prepared import prepared
 
 Kind = Task.Kind

@@ -15,7 +15,8 @@ from annotate.labels.kinds.ranking import Placement, Ranking, arranged
 from annotate.labels.label import LONGEST_ANSWER, Label
 from annotate.labels.reviews import Review
 from annotate.prompts.policies import Completion
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 Verdict = Review.Verdict
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -15,12 +15,9 @@ from django.db.models.functions import Now
 
 from annotate.labels.agreement import concordance
 from annotate.people.models import MOST_TO_QUALIFY, Membership
-from annotate.work.querysets import TaskQuerySet
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task, TaskQuerySet
 from feedback_site.prepared import prepared
-
-if TYPE_CHECKING:
-    from annotate.labels.kinds.ranking import Ranking
 
 Trial = Assignment.Trial
 # Everybody may answer a gold task: as many places as the column holds.
@@ -28,7 +25,7 @@ FOR_EVERYBODY = 32_767
 
 
 @transaction.atomic
-def make_gold(ranking: Ranking) -> Task:
+def make_gold(ranking: Any) -> Task:
     """The gold task whose right answer is this ranking; the same one if it is made twice."""
     order = ranking.places
     if concordance(order, order).compared == 0:

@@ -18,10 +18,11 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q, Subquery
 
 from annotate.chat.withdrawals import prompts_of, withdrawn_from
-from annotate.labels.review_triggers import look_over, withdraw_review
+from annotate.labels.review_triggers import open_review_if_needed, withdraw_review
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
-from annotate.work.tasks import UNDO_WINDOW, Assignment, Task
+from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
@@ -157,16 +158,9 @@ def _one_submit_a_key() -> Iterator[None]:
         raise Conflict("This page was already submitted for another task.", None) from error
 
 
-class Label(models.Model):
+class Label(Answer):
     """What every revision of every kind of label carries."""
 
-    assignment = models.ForeignKey(
-        Assignment,
-        models.PROTECT,
-        null=True,
-        related_name="%(class)ss",
-        help_text="Null: imported.",
-    )
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="%(class)ss")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="%(class)ss")
     supersedes = models.OneToOneField(
@@ -223,18 +217,22 @@ class Label(models.Model):
         """A snapshot froze it, or a reviewer judged it."""
         return self.snapshots.exists() or self.reviews.exists()
 
+    def doubts(self, project: Project) -> Iterator[str]:
+        """Why a reviewer should see it, by what it says: of `Task.Doubt`."""
+        yield from ()
+
     def send_back(self, review: Any) -> None:
         """Gives the work back to its labeler, to be done better. Call it in a transaction."""
-        assignment = self._lock()
-        _refuse_if_final(assignment)
-        assignment.take_back(draft={}, sent_back=review)
+        held = self._lock()
+        _refuse_if_final(held.assignment)
+        held.take_back(draft={}, sent_back=review)
 
     def record_as_answer(self, assignment: Assignment) -> Self:
         """Saves this new label as the answer of `assignment`, or returns the one the same submit
         has saved before."""
         check_values(self)
         with _one_submit_a_key(), transaction.atomic():
-            assignment.lock()
+            held = assignment.lock()
             revisions = self._revisions(assignment)
             if sent := self._sent_before(revisions):
                 return sent
@@ -243,16 +241,16 @@ class Label(models.Model):
                 raise Conflict("You have already submitted an answer to this task.", last)
             if assignment.is_final and assignment.state == Assignment.State.SKIPPED:
                 raise ValidationError(f"You have skipped this task, and {FINAL}.")
-            self.late = not assignment.submit(active_seconds=self.active_seconds)
+            self.late = not held.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
-            look_over(assignment, type(self))
+            open_review_if_needed(assignment, type(self))
         return self
 
     def _revise(self, revision: Self, revision_no: int) -> Self:
         """Saves `revision` over this label, if this is still the version its author has seen."""
         check_values(revision)
         with _one_submit_a_key(), transaction.atomic():
-            assignment = self._lock()
+            assignment = self._lock().assignment
             revisions = self._revisions(assignment)
             if sent := revision._sent_before(revisions):
                 return sent
@@ -267,33 +265,32 @@ class Label(models.Model):
                 )
             revision.late = self.late
             revision._insert(assignment, after=self)
-            look_over(assignment, type(self))
+            open_review_if_needed(assignment, type(self))
         return revision
 
     def retract(self, *, draft: dict[str, Any]) -> None:
         """Takes a submit back within 30 seconds; the work is open again, with `draft` in it."""
         with transaction.atomic():
-            assignment = self._lock()
+            held = self._lock()
             if self.retracted or self._rows().filter(supersedes=self).exists():
                 raise Conflict("This label has changed since you opened it.", self)
-            _refuse_if_final(assignment)
+            _refuse_if_final(held.assignment)
             if not self._submitted_within(UNDO_WINDOW) or self.is_settled:
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )
-            if assignment.task.kind == Task.Kind.REVIEW:
+            if held.task.kind == Task.Kind.REVIEW:
                 raise ValidationError("A review cannot be undone: its verdicts are in force.")
             retraction = self._copy()
             retraction.retracted = True
-            retraction._insert(assignment, after=self)
-            assignment.take_back(draft=draft)
-            withdraw_review(assignment, type(self))
+            retraction._insert(held.assignment, after=self)
+            held.take_back(draft=draft)
+            withdraw_review(held.assignment, type(self))
 
-    def _lock(self) -> Assignment:
+    def _lock(self) -> Held:
         if self.assignment is None:
             raise ValidationError("An imported label is changed by a new import.")
-        self.assignment.lock()
-        return self.assignment
+        return self.assignment.lock()
 
     def _submitted_within(self, window: timedelta) -> bool:
         mine = Assignment.objects.filter(pk=self.assignment_id or 0)

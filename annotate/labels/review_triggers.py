@@ -6,24 +6,21 @@ import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import QuerySet
 
 from annotate.labels.agreement import share_agreed
 from annotate.labels.gold import failed_while_hidden, settle_trial
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Answer, Assignment
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
-
-if TYPE_CHECKING:
-    from annotate.labels.label import Label
 
 Doubt = Task.Doubt
 FEWEST_TIMES, MOST_TIMES = 20, 200
-PASSING_SCORE = 6
 
 
-def look_over(answered: Assignment, kind: type[Label]) -> None:
+def open_review_if_needed(answered: Assignment, kind: type[Answer]) -> None:
     """Opens a review if what was answered, in labels of this kind, raises doubts: of an ordinary
     task once all wanted answers are in. Call it under the lock of the task's row."""
     task = answered.task
@@ -40,7 +37,7 @@ def look_over(answered: Assignment, kind: type[Label]) -> None:
         task.ask_for_review(doubts)
 
 
-def withdraw_review(taken_back: Assignment, kind: type[Label]) -> None:
+def withdraw_review(taken_back: Assignment, kind: type[Answer]) -> None:
     """Takes the review of the task away if an undo has left it without what it was opened for, and
     nobody has opened it yet. The answer given anew is looked over anew. Call it under the lock of
     the task's row."""
@@ -53,7 +50,7 @@ def withdraw_review(taken_back: Assignment, kind: type[Label]) -> None:
 
 
 @cache
-def _unreviewed(kind: type[Label]) -> prepared[Any]:
+def _unreviewed(kind: type[Answer]) -> prepared[Any]:
     def build(task: Any) -> QuerySet[Any]:
         return kind.objects.current().of_task(task).unreviewed().with_placements()
 
@@ -63,8 +60,7 @@ def _unreviewed(kind: type[Label]) -> prepared[Any]:
 def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
     if random.Random(f"review/{task.pk}").random() * 100 < task.project.random_review_percent:
         yield Doubt.RANDOM
-    is_ranked = task.kind == Task.Kind.RANK
-    share = share_agreed([label.places for label in labels]) if is_ranked else None
+    share = share_agreed([label.places for label in labels])
     if share is not None and share * 100 < task.project.low_agreement_percent:
         yield Doubt.LOW_AGREEMENT
 
@@ -72,22 +68,9 @@ def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
 def _about(task: Task, label: Any, too_fast: float) -> Iterator[str]:
     if label.supersedes_id and label.supersedes.reviews.exists():
         yield Doubt.CORRECTED
-    if task.kind == Task.Kind.WRITE and _is_new_writer(task, label):
-        yield Doubt.NEW_WRITER
     if 0 < label.active_seconds < too_fast:
         yield Doubt.TOO_FAST
-    if task.kind == Task.Kind.RANK and task.project.review_flags:
-        if any(placement.flags for placement in label.placed):
-            yield Doubt.FLAGGED
-        if label.outcome == label.Outcome.ALL_BAD:
-            yield Doubt.ALL_BAD
-
-
-def _is_new_writer(task: Task, label: Any) -> bool:
-    """Until enough demonstrations score 6 or more on average (InstructGPT, appendix B.1)."""
-    wanted = task.project.new_writer_reviews
-    scores = label.labeler.demonstrations.of_project(task.project).scores()[:wanted]
-    return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
+    yield from label.doubts(task.project)
 
 
 def _too_fast_for(task: Task) -> float:

@@ -15,7 +15,8 @@ from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Ranking
 from annotate.labels.label import Conflict, Label, LabelQuerySet, check_values
 from annotate.people.models import User
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 
 class Review(models.Model):
@@ -72,7 +73,7 @@ class Review(models.Model):
         # Whoever answers a task holds its row before that of its review: so must we.
         assert assignment.task.subject_id
         Task.objects.select_for_update(no_key=True).get(pk=assignment.task.subject_id)
-        assignment.lock()
+        held = assignment.lock()
         if assignment.is_submitted:
             raise Conflict("You have already ended this review.", None)
         labels = {label.pk: label for label in labels_under_review(assignment.task)}
@@ -82,7 +83,7 @@ class Review(models.Model):
             own.record_as_answer(assignment)
             if as_gold and isinstance(own, Ranking):
                 make_gold(own)
-        elif not assignment.submit(active_seconds=0):
+        elif not held.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else reviews this task now.", None)
         reviews = [
             Review._of(label, assignment, verdict=verdicts[pk], **said)

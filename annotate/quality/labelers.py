@@ -27,7 +27,8 @@ from annotate.labels.gold import compare_with_gold
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Membership, Project
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 LATEST = 500
 Clusters = list[tuple[int, int]]

@@ -10,7 +10,7 @@ from annotate.labels.agreement import Ranked, by_prompt
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.prompts.policies import Completion
 from annotate.quality.labelers import with_peers
-from annotate.work.tasks import Assignment
+from annotate.work.assignments import Assignment
 
 MOST_BESIDE = 6
 Met = tuple[int, int]

@@ -16,8 +16,8 @@ from annotate.labels.reviews import Review
 from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
-from annotate.work.querysets import AssignmentQuerySet
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment, AssignmentQuerySet
+from annotate.work.tasks import Task
 
 State = Assignment.State
 PACE_DAYS = 7

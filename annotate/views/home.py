@@ -10,7 +10,8 @@ from annotate.labelling.queue import count_waiting
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
 from annotate.paging import counted
 from annotate.people.models import Membership, Project
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 AT_MOST = 500
 

@@ -24,7 +24,8 @@ from annotate.labels.label import Conflict
 from annotate.paging import page_of
 from annotate.people.models import Project, User
 from annotate.prompts.flags import PromptFlag
-from annotate.work.tasks import UNDO_WINDOW, Assignment, Task
+from annotate.work.assignments import UNDO_WINDOW, Assignment
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 PAGE_OF: dict[str, str] = {

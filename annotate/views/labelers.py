@@ -18,7 +18,8 @@ from annotate.paging import page_of
 from annotate.people.models import Membership
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 ANSWERS = 20
 LABELLING = (Task.Kind.WRITE, Task.Kind.RANK)

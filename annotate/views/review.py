@@ -21,7 +21,8 @@ from annotate.labels.label import Conflict
 from annotate.labels.reviews import Review, labels_under_review
 from annotate.prompts.policies import Completion
 from annotate.text.diff import changes
-from annotate.work.tasks import Assignment, Task
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
 
 PAGE_SIZE = 25
 

@@ -1,32 +1,111 @@
-"""Pieces of human work, and who holds them now. Who gets which is decided in `labelling.queue`."""
+"""Pieces of human work. Who holds them is said in `assignments`, who gets which in
+`labelling.queue`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import Any, Self
 
+from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
-from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db import models
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion
-from annotate.work.letters import letters_in, letters_of
-from annotate.work.querysets import AssignmentQuerySet, TaskQuerySet
-from feedback_site.prepared import prepared, prepared_update
+from feedback_site.prepared import prepared_update
 
-if TYPE_CHECKING:
-    from annotate.labels.kinds.demonstration import Demonstration
-    from annotate.labels.kinds.ranking import Ranking
-    from annotate.labels.reviews import Review
 
-UNDO_WINDOW = timedelta(seconds=30)
-SENT_BACK_LEASE = timedelta(days=3)
+class TaskQuerySet(models.QuerySet["Task"]):
+    @property
+    def _assignments(self) -> Any:
+        # By name: an assignment knows its task, and this module not the assignments.
+        return apps.get_model("annotate", "Assignment").objects.all()
+
+    def of_project(self, project: Project) -> Self:
+        return self.filter(project=project)
+
+    def open(self) -> Self:
+        return self.filter(closed_at=None)
+
+    def closed(self) -> Self:
+        return self.exclude(closed_at=None)
+
+    def with_answers(self) -> Self:
+        """Adds `answers`: how many have come in."""
+        state = self._assignments.model.State.SUBMITTED
+        return self.annotate(answers=Count("assignments", filter=Q(assignments__state=state)))
+
+    def with_subjects(self) -> Self:
+        """Reviews with the prompt, and `answers`: how many answers they are of."""
+        answers = Count(
+            "subject__assignments",
+            filter=Q(subject__assignments__state=self._assignments.model.State.SUBMITTED),
+        )
+        return self.select_related("prompt", "subject").annotate(answers=answers)
+
+    def with_decisions(self) -> Self:
+        """Reviews with `decisions`: how they were ended, by whom, with what verdicts."""
+        ended = self._assignments.submitted().select_related("labeler")
+        ended = ended.prefetch_related("reviews")
+        return self.prefetch_related(Prefetch("assignments", ended, to_attr="decisions"))
+
+    def of_kind(self, *kinds: str) -> Self:
+        return self.filter(kind__in=kinds)
+
+    def of_batch(self, batch: str) -> Self:
+        return self.filter(batch=batch)
+
+    def with_a_place_for(self, labeler: User) -> Self:
+        """Tasks that want one answer more than the others have given or hold a lease to give."""
+        taken = (
+            self._assignments.filter(task=OuterRef("pk"))
+            .exclude(labeler=labeler)
+            .holding_a_place()
+            .order_by()
+            .values("task")
+            .annotate(n=Count("pk"))
+            .values("n")
+        )
+        return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
+
+    def answered(self) -> Self:
+        """Tasks that have all the answers they want."""
+        answers = self._assignments.filter(task=OuterRef("pk")).submitted().order_by()
+        counted = answers.values("task").annotate(n=Count("pk")).values("n")
+        return self.alias(answers_in=Subquery(counted)).filter(answers_in__gte=F("overlap"))
+
+    def ordinary(self) -> Self:
+        return self.filter(gold=None)
+
+    def gold(self) -> Self:
+        """Open tasks with a known answer that people are measured by."""
+        return self.open().filter(gold__isnull=False, is_practice=False)
+
+    def practice(self) -> Self:
+        return self.open().filter(gold__isnull=False, is_practice=True)
+
+    def without_labels_by(self, labeler: User) -> Self:
+        """Without the prompts to which this labeler gave a label."""
+        return self.exclude(Exists(_prompts_labelled_by(labeler)))
+
+    def new_to(self, labeler: User) -> Self:
+        """Without what this labeler answered, skipped or holds; an expired lease may come back."""
+        met = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).without_expired()
+        return self.filter(~Exists(met))
+
+    def not_reviewing(self, labeler: User) -> Self:
+        """Without the reviews of prompts to which this labeler gave a label."""
+        return self.exclude(Q(kind=self.model.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))
+
+
+def _prompts_labelled_by(labeler: User) -> models.QuerySet[Prompt]:
+    has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
+    return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
 
 class Task(models.Model):
@@ -161,205 +240,6 @@ class Task(models.Model):
             review.delete()
 
 
-class Assignment(models.Model):
-    """A task leased to one labeler. Expiry frees the place; the draft stays."""
-
-    class State(models.TextChoices):
-        LEASED = "leased"
-        SUBMITTED = "submitted"
-        SKIPPED = "skipped"
-
-    class SkipReason(models.TextChoices):
-        UNCLEAR = "unclear", "The prompt is unclear"
-        KNOWLEDGE = "knowledge", "Outside my knowledge"
-        UNSAFE = "unsafe", "Unsafe to answer"
-        PERSONAL = "personal", "Contains personal data"
-        CANNOT_JUDGE = "cannot_judge", "I cannot judge these"
-        OTHER = "other", "Something else"
-
-    class Trial(models.TextChoices):
-        """What an answer to a gold task is for."""
-
-        PRACTICE = "practice"
-        QUALIFICATION = "qualification"
-        HIDDEN = "hidden"
-
-    task = models.ForeignKey(Task, models.CASCADE, related_name="assignments")
-    labeler = models.ForeignKey(User, models.PROTECT, related_name="assignments")
-    state = models.CharField(max_length=10, choices=State, default=State.LEASED)
-    leased_until = models.DateTimeField()
-    shown_order = models.JSONField(
-        default=list, help_text="Completion ids in the order this labeler sees them."
-    )
-    letter_order = models.JSONField(
-        null=True,
-        help_text="Completion ids in the order of their letters, where this labeler sees others "
-        "than everybody.",
-    )
-    guideline_version = models.PositiveIntegerField(null=True)
-    draft = models.JSONField(default=dict)
-    drafted_at = models.DateTimeField(null=True)
-    trial = models.CharField(max_length=15, choices=Trial, blank=True, db_default="")
-    sent_back = models.ForeignKey(
-        "annotate.Review",
-        models.PROTECT,
-        null=True,
-        related_name="+",
-        help_text="Who wants the answer done anew, while it is not.",
-    )
-    active_seconds = models.PositiveIntegerField(default=0)
-    skip_reason = models.CharField(max_length=20, choices=SkipReason, blank=True)
-    skip_note = models.CharField(max_length=500, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    ended_at = models.DateTimeField(null=True)
-
-    objects = AssignmentQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [
-            models.UniqueConstraint(fields=["task", "labeler"], name="one_assignment_a_labeler")
-        ]
-        indexes = [
-            models.Index(fields=["labeler", "state", "leased_until"]),
-            models.Index(fields=["labeler", "-id"]),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.task} for {self.labeler}"
-
-    @property
-    def is_submitted(self) -> bool:
-        return self.state == self.State.SUBMITTED
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the first answer stands: it shows what the labeler could do unaided."""
-        return self.trial in (self.Trial.PRACTICE, self.Trial.QUALIFICATION)
-
-    @property
-    def letters(self) -> dict[int, str]:
-        """Completion id → the letter under which this labeler sees it."""
-        return letters_in(self.letter_order) if self.letter_order else letters_of(self.shown_order)
-
-    @property
-    def undo_until(self) -> datetime | None:
-        return self.ended_at + UNDO_WINDOW if self.ended_at else None
-
-    @property
-    def label(self) -> Demonstration | Ranking | None:
-        """The newest revision of the answer, a retracted one included."""
-        revisions = self._revisions
-        return revisions[-1] if revisions else None
-
-    @property
-    def measured(self) -> Demonstration | Ranking | None:
-        """The answer a trial is measured by: the first one, whatever was made of it later; of one
-        taken back within the seconds for it, the one given instead."""
-        since_taken_back = list(takewhile(lambda each: not each.retracted, self._revisions[::-1]))
-        return since_taken_back[-1] if since_taken_back else None
-
-    @property
-    def _revisions(self) -> list[Demonstration | Ranking]:
-        return [*self.demonstrations.all(), *self.rankings.all()]
-
-    def lock(self) -> None:
-        """Holds the task's row till the transaction ends, and rereads this assignment under it.
-
-        Whoever takes a place must hold that row: two people never take the same one."""
-        [held] = _held_with_task(pk=self.pk)
-        self.task = held.task
-        for name in ("state", "leased_until", "draft", "ended_at"):
-            setattr(self, name, getattr(held, name))
-
-    def has_place(self) -> bool:
-        """Whether an answer now counts as one of the wanted ones. Call it under the lock."""
-        mine = Assignment.objects.filter(pk=self.pk)
-        places = Task.objects.filter(pk=self.task_id)
-        return mine.leased().exists() or places.with_a_place_for(self.labeler).exists()
-
-    @transaction.atomic
-    def save_draft(self, *, draft: dict[str, Any], active_seconds: int) -> bool:
-        """Keeps unfinished work and renews the lease. False: the place has gone to somebody else,
-        though the draft is kept; a finished assignment stays as it is."""
-        self.lock()
-        if self.state != self.State.LEASED:
-            return False
-        has_place = self.has_place()
-        fields: dict[str, Any] = {"leased_until": Now() + self.task.lease} if has_place else {}
-        self._change(draft=draft, drafted_at=Now(), active_seconds=active_seconds, **fields)
-        return has_place
-
-    def submit(self, *, active_seconds: int) -> bool:
-        """Ends the lease with an answer. True: the answer comes in time; False: it is an extra
-        one, because the place has gone. Call it under the lock, with the label in the same
-        transaction."""
-        in_time = bool(_submit_leased(pk=self.pk, active_seconds=active_seconds))
-        if not in_time:
-            in_time = self.has_place()
-            Assignment.objects.filter(pk=self.pk).update(**_answered(active_seconds))
-        self._take_over(_answered(active_seconds))
-        self.task.close_if_answered()
-        return in_time
-
-    def take_back(self, *, draft: dict[str, Any], sent_back: Review | None = None) -> None:
-        """Makes an answered assignment this labeler's open work again: with a lease, unless the
-        answer was an extra one and has no place to hold. Call it under the lock."""
-        lease = SENT_BACK_LEASE if sent_back else self.task.lease
-        place = Task.objects.filter(pk=self.task_id).with_a_place_for(self.labeler)
-        self._change(
-            state=self.State.LEASED,
-            leased_until=Now() + lease if place.exists() else Now(),
-            draft=draft,
-            drafted_at=None if sent_back else Now(),
-            ended_at=None,
-            sent_back=sent_back,
-        )
-        self.task.reopen_if_wanting()
-
-    def skip(self, *, reason: str, note: str = "") -> bool:
-        """Gives the place back for good. False: the answer had already been submitted."""
-        left = Assignment.objects.filter(pk=self.pk).exclude(state=self.State.SUBMITTED)
-        return bool(
-            left.update(
-                state=self.State.SKIPPED, skip_reason=reason, skip_note=note, ended_at=Now()
-            )
-        )
-
-    def _change(self, **fields: Any) -> None:
-        Assignment.objects.filter(pk=self.pk).update(**fields)
-        self._take_over(fields)
-
-    def _take_over(self, fields: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            if hasattr(value, "resolve_expression"):
-                self.__dict__.pop(name, None)  # Django reads it when somebody asks for it
-            else:
-                setattr(self, name, value)
-
-
-def _answered(active_seconds: Any) -> dict[str, Any]:
-    return {
-        "state": Assignment.State.SUBMITTED,
-        "ended_at": Now(),
-        "active_seconds": active_seconds,
-        "draft": {},
-        "sent_back": None,
-    }
-
-
-@prepared_update
-def _submit_leased(pk: Any, active_seconds: Any) -> tuple[AssignmentQuerySet, dict[str, Any]]:
-    return Assignment.objects.leased().filter(pk=pk), _answered(active_seconds)
-
-
 @prepared_update
 def _close_answered(task: Any, now: Any) -> tuple[TaskQuerySet, dict[str, Any]]:
     return Task.objects.answered().filter(pk=task), {"closed_at": now}
-
-
-@prepared
-def _held_with_task(pk: Any) -> models.QuerySet[Assignment]:
-    # Its own row too: of the rows it does not lock, a statement that waited returns old ones.
-    assignments = Assignment.objects.select_related("task__project", "task__gold")
-    return assignments.select_for_update(no_key=True, of=("task", "self")).filter(pk=pk)

@@ -28,7 +28,7 @@ from annotate.models import (
     Review,
     Task,
 )
-from annotate.work.querysets import TaskQuerySet
+from annotate.work.tasks import TaskQuerySet
 from tests.faults.conftest import IS_LONG, sized
 
 Kind = Task.Kind

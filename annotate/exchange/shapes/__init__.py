@@ -6,6 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from annotate.exchange.shapes import (
+    alpaca,
+    alpaca_eval,
+    arena,
+    argilla,
+    dolly,
+    helpsteer,
+    hh_rlhf,
+    label_studio,
+    oasst,
+    openai_preferences,
+    ours,
+    pku_saferlhf,
+    sharegpt,
+    shp,
+)
 from annotate.exchange.shapes.shape import Shape
 
 # A file that may be several of them is the first.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.db import models
 
 from annotate.labels.label import Label
+from annotate.people.models import Project
 from annotate.prompts.policies import Policy
-from annotate.work.tasks import Assignment
+from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task
+
+PASSING_SCORE = 6
 
 
 class Demonstration(Label):
@@ -30,6 +35,16 @@ class Demonstration(Label):
     @property
     def content(self) -> dict[str, Any]:
         return {**super().content, "text": self.text}
+
+    def doubts(self, project: Project) -> Iterator[str]:
+        if self._is_of_a_new_writer(project):
+            yield Task.Doubt.NEW_WRITER
+
+    def _is_of_a_new_writer(self, project: Project) -> bool:
+        """Until enough demonstrations score 6 or more on average (InstructGPT, appendix B.1)."""
+        wanted = project.new_writer_reviews
+        scores = self.labeler.demonstrations.of_project(project).scores()[:wanted]
+        return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
 
     @classmethod
     def record(cls, *, assignment: Assignment, text: str, **effort: Any) -> Demonstration:

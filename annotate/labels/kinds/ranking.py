@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -11,9 +11,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from annotate.labels.label import Label, check_values
+from annotate.people.models import Project
 from annotate.prompts.policies import Completion
+from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_in, letters_of
-from annotate.work.tasks import Assignment
+from annotate.work.tasks import Task
 
 
 class Ranking(Label):
@@ -37,6 +39,7 @@ class Ranking(Label):
         "everybody.",
     )
 
+    PARTS = ("placements",)
     _unsaved: list[Placement]
 
     class Meta(Label.Meta):
@@ -78,6 +81,14 @@ class Ranking(Label):
         for completion, place in self.places.items():
             tiers.setdefault(place, []).append(letters[completion])
         return [sorted(tiers[place]) for place in sorted(tiers)]
+
+    def doubts(self, project: Project) -> Iterator[str]:
+        if not project.review_flags:
+            return
+        if any(placement.flags for placement in self.placed):
+            yield Task.Doubt.FLAGGED
+        if self.outcome == self.Outcome.ALL_BAD:
+            yield Task.Doubt.ALL_BAD
 
     @classmethod
     def record(
