@@ -18,6 +18,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
+from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking import Ranking
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
@@ -127,7 +128,7 @@ def ended_work_for(user: User, slug: str, membership_id: int, assignment_id: int
     """What somebody answered or skipped, for a lead who looks at it."""
     member = member_for(user, slug, membership_id)
     ended = Assignment.objects.by(member.user).of_project(member.project).ended()
-    labelling = ended.of_kind(Task.Kind.WRITE, Task.Kind.RANK)
+    labelling = ended.of_kind(*KINDS)
     with_all = labelling.select_related("task__prompt", "task__project", "task__gold", "labeler")
     return _found(with_all.filter(pk=assignment_id).first())
 

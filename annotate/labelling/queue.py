@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet, Window
-from django.db.models.functions import Now, RowNumber
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from annotate.access import MAY_ACT_AS
 from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
-from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds import KINDS, kind_of
+from annotate.labels.kinds.ranking import open_ranking
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
-from annotate.prompts.models import PromptQuerySet
-from annotate.prompts.policies import Completion, CompletionQuerySet
+from annotate.prompts.policies import Completion
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_of
 from annotate.work.tasks import Task, TaskQuerySet
@@ -68,12 +67,9 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
 
 def tasks_for(labeler: User, project: Project, kinds: Iterable[str]) -> TaskQuerySet:
     """Open tasks with a place for this labeler, in the order in which they are handed out."""
-    tasks = Task.objects.of_project(project).open().ordinary().of_kind(*kinds)
+    tasks = Task.objects.of_project(project).open().ordinary().in_working_order(*kinds)
     tasks = tasks.new_to(labeler).with_a_place_for(labeler)
-    if Kind.REVIEW in kinds:
-        tasks = tasks.not_reviewing(labeler)
-    # rank < review < write: the alphabet happens to be the order of work, and of the index.
-    return tasks.order_by("kind", F("priority").desc(), "id")
+    return tasks.not_reviewing(labeler) if Kind.REVIEW in kinds else tasks
 
 
 def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
@@ -115,7 +111,7 @@ def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
     row, and chosen by lot so that nobody can count on it."""
     every = member.project.gold_every
     is_due = every and random.Random(f"gold/{member.pk}/{task.pk}").random() < 1 / every
-    if not is_due or task.kind != Kind.RANK or member.role != Role.LABELER:
+    if not is_due or not kind_of(task).compares or member.role != Role.LABELER:
         return None
     own = Assignment.objects.by(member.user).of_project(member.project)
     last = own.order_by("-id").first()
@@ -123,9 +119,9 @@ def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
 
 
 def _kinds_of(role: str) -> list[str]:
-    if role in MAY_ACT_AS[Role.REVIEWER]:
-        return [Kind.RANK, Kind.REVIEW, Kind.WRITE]
-    return [Kind.RANK, Kind.WRITE] if role in MAY_ACT_AS[Role.LABELER] else []
+    reviewing = [Kind.REVIEW] if role in MAY_ACT_AS[Role.REVIEWER] else []
+    labelling = list(KINDS) if role in MAY_ACT_AS[Role.LABELER] else []
+    return [*labelling, *reviewing]
 
 
 @cache
@@ -194,31 +190,11 @@ def _said_in(task: Any) -> QuerySet[Completion, tuple[str, int]]:
 
 
 @transaction.atomic
-def open_rank_tasks(
-    project: Project,
-    prompts: PromptQuerySet,
-    k: int,
-    overlap: int,
-    batch: str,
-    among: CompletionQuerySet | None = None,
-    at_most: int | None = None,
-    priority: int = 0,
-) -> int:
-    """Makes a ranking task of up to `k` different completions, `among` these if given, for each
-    prompt that has two or more, and none in this batch yet. Returns how many were made."""
-    _one_at_a_time(project)
-    ranked = Task.objects.of_kind(Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
-    fresh = prompts.filter(~Exists(ranked), project=project)
-    candidates = _different_completions(fresh, k, among)
-    return _open_ranking(project, candidates, overlap, batch, at_most=at_most, priority=priority)
-
-
-@transaction.atomic
 def rank_grid(grid: Grid) -> int:
     """Has people rank the answers of a playground grid. Returns how many tasks were made: of the
     prompts with answers that nobody was asked to rank before, together with those that were there
     then. Raises ValidationError for a grid that cannot be ranked yet."""
-    _one_at_a_time(grid.project)
+    grid.project.hold()
     batch = f"grid {grid.pk}"
     asked: dict[int, dict[Task, set[int]]] = {}
     for task in grid.project.tasks.of_batch(batch).prefetch_related("completions"):
@@ -233,80 +209,4 @@ def rank_grid(grid: Grid) -> int:
         for task, shown in earlier.items():
             if shown.issubset(completions):
                 task.retire()  # the larger one asks the same, and more
-    return _open_ranking(grid.project, fresh, grid.project.overlap, batch)
-
-
-def _open_ranking(
-    project: Project,
-    candidates: Iterable[tuple[int, list[int]]],
-    overlap: int,
-    batch: str,
-    *,
-    at_most: int | None = None,
-    priority: int = 0,
-) -> int:
-    """A task for each (prompt, completions) with at least two completions."""
-    tasks: list[Task] = []
-    shown: list[list[int]] = []
-    for prompt_id, completions in candidates:
-        if len(tasks) == at_most:
-            break
-        if len(completions) >= 2:
-            task = Task(project=project, prompt_id=prompt_id, kind=Kind.RANK, batch=batch)
-            task.overlap, task.priority = overlap, priority
-            tasks.append(task)
-            shown.append(completions)
-    Task.objects.bulk_create(tasks, batch_size=BATCH_SIZE)
-    link = Task.completions.through
-    link.objects.bulk_create(
-        (
-            link(task_id=task.pk, completion_id=completion)
-            for task, completions in zip(tasks, shown, strict=True)
-            for completion in completions
-        ),
-        batch_size=BATCH_SIZE,
-    )
-    return len(tasks)
-
-
-@transaction.atomic
-def open_write_tasks(project: Project, prompts: PromptQuerySet, overlap: int, batch: str) -> int:
-    """Makes a writing task for each prompt that has no demonstration, no open writing task and
-    none in this batch yet. Returns how many were made."""
-    _one_at_a_time(project)
-    writing = Task.objects.of_kind(Kind.WRITE).filter(prompt=OuterRef("pk"))
-    written = Demonstration.objects.current().filter(prompt=OuterRef("pk"))
-    bare = prompts.filter(
-        ~Exists(written), ~Exists(writing.open()), ~Exists(writing.of_batch(batch)), project=project
-    )
-    tasks = [
-        Task(project=project, prompt_id=pk, kind=Kind.WRITE, overlap=overlap, batch=batch)
-        for pk in bare.order_by("pk").values_list("pk", flat=True)
-    ]
-    Task.objects.bulk_create(tasks, batch_size=BATCH_SIZE)
-    return len(tasks)
-
-
-def _one_at_a_time(project: Project) -> None:
-    """Two people who open the same batch at once do not open it twice."""
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-
-
-def _different_completions(
-    prompts: PromptQuerySet, k: int, among: CompletionQuerySet | None
-) -> Iterator[tuple[int, list[int]]]:
-    """Up to `k` completions of each prompt: identical texts once, policies taking turns, the newest
-    of each first."""
-    turn = Window(RowNumber(), partition_by=["prompt_id", "policy_id"], order_by=F("id").desc())
-    rows = (
-        (Completion.objects.all() if among is None else among)
-        .filter(prompt__in=prompts)
-        .annotate(turn=turn)
-        .order_by("prompt_id", "turn", "-id")
-        .values_list("prompt_id", "text_hash", "pk")
-    )
-    for prompt_id, group in groupby(rows.iterator(), key=lambda row: row[0]):
-        different: dict[str, int] = {}
-        for _, text_hash, pk in group:
-            different.setdefault(text_hash, pk)
-        yield prompt_id, list(different.values())[:k]
+    return open_ranking(grid.project, fresh, grid.project.overlap, batch)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypedDict
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -27,6 +28,16 @@ from feedback_site.prepared import prepared
 
 LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
 FINAL = "in practice and qualification the first answer counts"
+
+
+class Effort(TypedDict, total=False):
+    """What comes with every label: which page sent it, how long it took, how much of it was pasted
+    (0 to 1), and what its author has to say to the lead."""
+
+    idempotency_key: UUID
+    active_seconds: int
+    pasted_share: float
+    comment: str
 
 
 class Conflict(Exception):
@@ -51,6 +62,11 @@ class LabelQuerySet(models.QuerySet[Any]):
     def current(self, at: datetime | None = None) -> Self:
         """The newest revision of each label, without the retracted ones."""
         return self.newest(at).filter(retracted=False)
+
+    def of_no_other_kind(self) -> Self:
+        """Without the rows on which a row of another table builds."""
+        links = [each for each in self.model._meta.related_objects if each.parent_link]
+        return self.filter(**{each.get_accessor_name(): None for each in links})
 
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
@@ -181,6 +197,8 @@ class Label(Answer):
     source = models.CharField(max_length=100, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    template: ClassVar[str]  # shows the label as a whole
+
     # The frozen sets this label is in, rlhf's side of the relation, and what reviewers said of it.
     snapshots: Any
     reviews: Any
@@ -203,6 +221,11 @@ class Label(Answer):
     def content(self) -> dict[str, Any]:
         """What the person said, without when and how."""
         return {"comment": self.comment}
+
+    @property
+    def in_short(self) -> str:
+        """What the person said, in a line of a list."""
+        raise NotImplementedError
 
     @property
     def is_editable(self) -> bool:

@@ -10,26 +10,20 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from annotate.labels import verdicts
 from annotate.labels.gold import failed_while_hidden, make_gold
+from annotate.labels.kinds import kind_of
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Ranking
-from annotate.labels.label import Conflict, Label, LabelQuerySet, check_values
+from annotate.labels.label import Conflict, Label, check_values
 from annotate.people.models import User
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
 
 class Review(models.Model):
-    class Verdict(models.TextChoices):
-        ACCEPTED = "accepted"
-        SENT_BACK = "sent_back", "sent back"
-        EXCLUDED = "excluded"
-
-    class Cause(models.TextChoices):
-        AMBIGUOUS_PROMPT = "ambiguous_prompt", "ambiguous prompt"
-        GUIDELINE_GAP = "guideline_gap", "guideline gap"
-        LABELER_ERROR = "labeler_error", "labeler error"
-        SUBJECTIVE = "subjective", "truly subjective"
+    Verdict = verdicts.Verdict
+    Cause = verdicts.Cause
 
     assignment = models.ForeignKey(Assignment, models.PROTECT, null=True, related_name="reviews")
     demonstration = models.ForeignKey(
@@ -81,7 +75,7 @@ class Review(models.Model):
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
             own.record_as_answer(assignment)
-            if as_gold and isinstance(own, Ranking):
+            if as_gold:
                 make_gold(own)
         elif not held.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else reviews this task now.", None)
@@ -98,22 +92,39 @@ class Review(models.Model):
     @classmethod
     def _of(cls, label: Label, assignment: Assignment, **said: Any) -> Review:
         review = cls(assignment=assignment, reviewer=assignment.labeler, **said)
-        setattr(review, str(label._meta.model_name), label)
+        setattr(review, _relation_to(type(label)), label)
         check_values(review)
         if review.verdict == cls.Verdict.SENT_BACK and not review.comment.strip():
             raise ValidationError("Say in the comment what the labeler should change.")
         return review
 
+    @classmethod
+    def ending(cls, assignment: Assignment) -> list[Review]:
+        """The verdicts with which a review was ended, with what they are of."""
+        names = LABELS.values()
+        parts = (f"{name}__{part}" for model, name in LABELS.items() for part in model.PARTS)
+        reviews = assignment.reviews.select_related(*(f"{name}__labeler" for name in names))
+        return list(reviews.prefetch_related(*parts))
+
     @property
     def label(self) -> Any:
-        return self.demonstration or self.ranking
+        """What it is of."""
+        given = (getattr(self, name) for name in LABELS.values())
+        return next(label for label in given if label is not None)
+
+
+# Table of labels → the field that points there, of which a review has exactly one.
+LABELS: dict[type[Label], str] = {Demonstration: "demonstration", Ranking: "ranking"}
+
+
+def _relation_to(model: type[Label]) -> str:
+    return next(name for table, name in LABELS.items() if issubclass(model, table))
 
 
 def labels_under_review(review: Task) -> list[Any]:
     """The answers a review is of: those in force that no reviewer has judged, the oldest first; of
     a gold task, those that failed it while it was hidden."""
     assert review.subject
-    kind = Demonstration if review.subject.kind == Task.Kind.WRITE else Ranking
-    answers = LabelQuerySet(kind).current().of_task(review.subject).unreviewed().order_by("pk")
+    answers = kind_of(review).labels.current().of_task(review.subject).unreviewed().order_by("pk")
     shown = answers.select_related("labeler", "assignment__task__gold", "supersedes")
     return failed_while_hidden(shown) if review.subject.gold_id else list(shown)

@@ -170,6 +170,11 @@ class Project(models.Model):
         """The guideline in force: the newest version."""
         return _guidelines.first(project=self.pk)
 
+    def hold(self) -> None:
+        """Holds its row till the transaction ends: two people who open the same work at once do
+        not open it twice."""
+        Project.objects.select_for_update(no_key=True).get(pk=self.pk)
+
     @transaction.atomic
     def admit(self, *, name: str, role: str) -> User:
         """Makes `name` a member. A new person has no password, and comes in by a sign-in link."""

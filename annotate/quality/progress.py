@@ -10,8 +10,7 @@ from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds import KINDS
 from annotate.labels.reviews import Review
 from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
@@ -132,8 +131,9 @@ def remarks(project: Project) -> list[Remark]:
     """The newest comments on answers in force, notes on skipped tasks and flags on prompts, the
     newest first."""
     found = []
-    for model, about in ((Demonstration, "a demonstration"), (Ranking, "a ranking")):
-        said = model.objects.of_project(project).current().with_comment().order_by("-pk")
+    for kind in KINDS.values():
+        about = f"a {kind.words.one}"
+        said = kind.labels.of_project(project).current().with_comment().order_by("-pk")
         for label in said.select_related("prompt", "labeler")[:SHOWN_REMARKS]:
             who, prompt = label.labeler.display_name, label.prompt
             found.append(Remark(label.created_at, who, about, label.comment, prompt))

@@ -9,8 +9,10 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from annotate.labels.kinds import kind_of
 from annotate.text import markdown as render
 from annotate.work.letters import unlike
+from annotate.work.tasks import Task
 
 register = template.Library()
 
@@ -54,6 +56,12 @@ def letters_unlike(author: Any, here: Any) -> list[tuple[str, str]]:
     """(the letter in what `author` wrote, the one on this page) of each completion with two. Both
     are rankings or assignments; `author` may be none."""
     return unlike(author.letters, here.letters) if author else []
+
+
+@register.filter
+def label_kind(task: Task) -> str:
+    """demonstration, ranking …: what the task asks for, or the review is of."""
+    return kind_of(task).words.one
 
 
 @register.filter

@@ -19,7 +19,7 @@ from annotate.chat import streaming as writing
 from annotate.chat.conversations import Conversation, NoLivePolicy, StillAnswering
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
-from annotate.labelling.forms import Text
+from annotate.labels.forms import Text
 from annotate.people.models import Project
 
 SHOWN_CHATS = 50

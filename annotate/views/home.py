@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.queue import count_waiting
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
+from annotate.labels.kinds import KINDS
 from annotate.paging import counted
 from annotate.people.models import Membership, Project
 from annotate.work.assignments import Assignment
-from annotate.work.tasks import Task
+from annotate.work.tasks import WORK_ORDER, Task
 
 AT_MOST = 500
 
@@ -53,24 +54,25 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("label", "Mend what was sent back", detail, _figure(sent_back), "?only=returned")
     if is_open := own.leased().exists():
         yield ToDo("label", "Go on", "You have begun a task; it is yours until its time runs out.")
-    if rank := waiting[Task.Kind.RANK]:
-        yield ToDo(
-            "label", "Rank answers", "Say which answers are better.", _figure(rank), "?only=rank"
-        )
-    if review := waiting.get(Task.Kind.REVIEW, 0):
-        detail = "Settle what people disagree about, and look at new people's work."
-        yield ToDo("reviews", "Review answers", detail, _figure(review))
-    if write := waiting[Task.Kind.WRITE]:
-        detail = "Show the model what a good answer is."
-        yield ToDo("label", "Write answers", detail, _figure(write), "?only=write")
+    for task in WORK_ORDER:
+        if waiting.get(task):
+            yield _waiting(task, _figure(waiting[task]))
     if drafts := own.expired().with_draft().count():
         detail = "Your time ran out, your drafts are kept. Finish them while they are free."
         yield ToDo("label", "Finish drafts", detail, _figure(drafts), "?only=drafts")
     if membership.project.takes_own_prompts:
         detail = "Ask what nobody has asked yet, and show how you would answer."
         yield ToDo("own_prompts", "Write a prompt", detail)
-    if not (is_open or rank or review or write):
+    if not (is_open or any(waiting.values())):
         yield ToDo("my_work", "Nothing waits for you", "See what you have done so far.")
+
+
+def _waiting(task: str, figure: str) -> ToDo:
+    if task == Task.Kind.REVIEW:
+        detail = "Settle what people disagree about, and look at new people's work."
+        return ToDo("reviews", "Review answers", detail, figure)
+    words = KINDS[task].words
+    return ToDo("label", words.to_do, words.to_do_detail, figure, f"?only={task}")
 
 
 def _qualifying(qualification: Qualification, practice: int) -> ToDo:

@@ -14,12 +14,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
-from annotate.labelling.forms import FlagForm, SkipForm, WorkForm, form_class_for
+from annotate.labelling.forms import FlagForm, SkipForm
 from annotate.labelling.queue import next_assignment
 from annotate.labels.agreement import concordance
+from annotate.labels.forms import WorkForm
 from annotate.labels.gold import Qualification, qualification_of
-from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds import KINDS, kind_of
 from annotate.labels.label import Conflict
 from annotate.paging import page_of
 from annotate.people.models import Project, User
@@ -28,20 +28,9 @@ from annotate.work.assignments import UNDO_WINDOW, Assignment
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
-PAGE_OF: dict[str, str] = {
-    Task.Kind.WRITE: "annotate/write.html",
-    Task.Kind.RANK: "annotate/rank.html",
-}
-LABEL_OF: dict[str, type[Demonstration] | type[Ranking]] = {
-    Task.Kind.WRITE: Demonstration,
-    Task.Kind.RANK: Ranking,
-}
-
-
 # What somebody may ask for alone, and what to say when there is none of it any more.
 GONE: dict[str, str] = {
-    Task.Kind.WRITE: "Nothing waits to be written.",
-    Task.Kind.RANK: "Nothing waits to be ranked.",
+    **{task: f"Nothing waits to be {kind.words.done}." for task, kind in KINDS.items()},
     "returned": "Nothing is left that was sent back.",
     "drafts": "No draft is left.",
 }
@@ -72,7 +61,7 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request.user, slug, assignment_id)
     if work.task.kind == Task.Kind.REVIEW:
         return redirect("review_one", slug, work.pk)
-    form_class = form_class_for(work)
+    form_class = _form_class(work)
     if request.method == "POST":
         form = form_class(work, request.POST)
         if not form.is_valid():
@@ -92,18 +81,22 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     return _page(request, work, form_class(work, initial=initial))
 
 
+def _form_class(work: Assignment) -> type[WorkForm]:
+    return kind_of(work.task).form_class(work)
+
+
 def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
     revision_no = form.cleaned_data["revision_no"]
     stored = work.label if revision_no is not None else None
     try:
         if revision_no is None or stored is None:
-            LABEL_OF[work.task.kind].record(assignment=work, **form.said())
+            kind_of(work.task).model.record(assignment=work, **form.as_kwargs())
             if work.trial == Assignment.Trial.PRACTICE:
                 return redirect("practice", work.task.project.slug, work.pk)
             if work.trial == Assignment.Trial.QUALIFICATION:
                 _tell_of_passing(request, work.task.project)
             return _to_next(request, work.task.project)
-        stored.revise(revision_no=revision_no, **form.said())
+        stored.revise(revision_no=revision_no, **form.as_kwargs())
     except (Conflict, ValidationError) as error:
         if work.is_final and work.ended_at:
             messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
@@ -161,6 +154,7 @@ def _page(
         "work": work,
         "project": project,
         "prompt": work.task.prompt,
+        "kind": kind_of(work.task),
         "form": form,
         "skip_form": SkipForm(),
         "flag_form": FlagForm(),
@@ -171,7 +165,7 @@ def _page(
         "only": _only(request),
         **more,
     }
-    return render(request, PAGE_OF[work.task.kind], context, status=status)
+    return render(request, kind_of(work.task).template, context, status=status)
 
 
 def _qualification(request: Request, work: Assignment) -> Qualification | None:
@@ -188,7 +182,7 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
     stored = conflict.stored
     if stored and stored.assignment_id == work.pk and not stored.retracted:
         data["revision_no"] = str(stored.revision_no)
-    return _page(request, work, form_class_for(work)(work, data), status=409, conflict=conflict)
+    return _page(request, work, _form_class(work)(work, data), status=409, conflict=conflict)
 
 
 @require_GET
@@ -206,7 +200,7 @@ def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 def draft(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """Keeps unfinished work and renews the lease."""
     work = assignment_for(request.user, slug, assignment_id)
-    form = form_class_for(work)(work, request.POST)
+    form = _form_class(work)(work, request.POST)
     form.is_valid()  # for the active seconds; a draft may be anything
     seconds = form.cleaned_data.get("active_seconds", work.active_seconds)
     has_place = work.save_draft(draft=form.draft(), active_seconds=seconds)
@@ -220,7 +214,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request.user, slug, assignment_id)
     form = SkipForm(request.POST)
     if not form.is_valid():
-        page = form_class_for(work)(work, initial=dict(work.draft))
+        page = _form_class(work)(work, initial=dict(work.draft))
         return _page(request, work, page, status=422, skip_form=form)
     if not work.skip(**form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
@@ -244,9 +238,9 @@ def flag(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         context = {"work": work, "project": work.task.project, "flag_form": form}
         context["own_flag"] = _own_flag(request, work)
         return render(request, "annotate/_flag.html", context, status=status)
-    if work.task.kind not in PAGE_OF:
+    if work.task.kind not in KINDS:
         return redirect("assignment", slug, work.pk)
-    form_class = form_class_for(work)
+    form_class = _form_class(work)
     sent = form_class(work, request.POST)
     typed = {**sent.draft(), "revision_no": request.POST.get("revision_no", "")}
     page = form_class(work, initial=typed)
@@ -265,7 +259,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if stored is None or not work.is_submitted:
         return redirect("assignment", slug, work.pk)
     try:
-        stored.retract(draft=form_class_for(work).initial_of(stored))
+        stored.retract(draft=_form_class(work).initial_of(stored))
     except (Conflict, ValidationError) as error:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
@@ -287,10 +281,10 @@ def my_work(request: Request, slug: str) -> HttpResponse:
     kind = request.GET.get("kind", "")
     own = Assignment.objects.by(request.user).of_project(project)
     work = own.with_answers(project.edit_window)
-    if kind in PAGE_OF:
+    if kind in KINDS:
         work = work.of_kind(kind)
     page = page_of(work, request.GET, size=25, newest_first=True)
-    kinds = [(Task.Kind.WRITE, "written"), (Task.Kind.RANK, "ranked")]
+    kinds = [(task, each.words.done) for task, each in KINDS.items()]
     context = {"project": project, "page": page, "kind": kind, "kinds": kinds}
     context["sent_back"] = own.sent_back().count()
     return render(request, "annotate/my_work.html", context)
@@ -304,5 +298,5 @@ def _just_saved(labeler: User, project: Project) -> Assignment | None:
 @prepared
 def _latest_submits(labeler: Any, project: Any) -> QuerySet[Assignment]:
     own = Assignment.objects.by(labeler).of_project(project).select_related("task__prompt")
-    own = own.of_kind(*PAGE_OF)
+    own = own.of_kind(*KINDS)
     return own.submitted_within(UNDO_WINDOW).order_by("-ended_at")[:1]

@@ -13,16 +13,14 @@ from annotate.access import MAY_ACT_AS, Request, Role, ended_work_for, member_fo
 from annotate.ids import id_in
 from annotate.labels.agreement import agreement
 from annotate.labels.gold import qualification_of
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds import KINDS, kind_of
 from annotate.paging import page_of
 from annotate.people.models import Membership
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
 from annotate.work.assignments import Assignment
-from annotate.work.tasks import Task
 
 ANSWERS = 20
-LABELLING = (Task.Kind.WRITE, Task.Kind.RANK)
 
 DONE = {
     "pause": "is paused and gets no work.",
@@ -63,7 +61,7 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
     met = met_on(rankings, member.user_id)
     is_at_odds = request.GET.get("show") == "at-odds"
     answers = Assignment.objects.by(member.user).of_project(member.project).ended()
-    answers = answers.of_kind(*LABELLING).with_answers(member.project.edit_window)
+    answers = answers.of_kind(*KINDS).with_answers(member.project.edit_window)
     if is_at_odds:
         answers = answers.about(at_odds(met))
     figures = {each.member.pk: each for each in quality.labelers(member.project, rankings)}
@@ -93,7 +91,7 @@ def answer(request: Request, slug: str, membership_id: int, assignment_id: int) 
         "membership_id": membership_id,
         "work": work,
         "label": label,
-        "sheet": side_by_side(work, label) if isinstance(label, Ranking) else None,
+        "sheet": side_by_side(work, label) if label and kind_of(work.task).compares else None,
     }
     return render(request, "annotate/labeler_answer.html", context)
 

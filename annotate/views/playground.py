@@ -18,8 +18,8 @@ from annotate.access import Request, Role, grid_for, policy_for, project_for
 from annotate.chat import inference
 from annotate.chat.inference import InferenceError
 from annotate.ids import id_in
-from annotate.labelling.forms import Text
 from annotate.labelling.queue import rank_grid
+from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, Column, Grid
 from annotate.prompts.models import Messages, validate_prompt_format

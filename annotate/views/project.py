@@ -20,7 +20,7 @@ from annotate.access import (
     membership_for,
     project_for,
 )
-from annotate.labelling.forms import Text
+from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.projects import begin_project
 

@@ -20,7 +20,7 @@ from annotate.access import Request, Role, project_for, prompt_for
 from annotate.chat.feedback import Feedback
 from annotate.exchange import exporting
 from annotate.ids import id_in
-from annotate.labelling.queue import open_rank_tasks, open_write_tasks
+from annotate.labels.kinds import KINDS
 from annotate.paging import counted, page_of
 from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
@@ -99,6 +99,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
         "page": page,
         "count": counted(found),
         "export_kinds": exporting.KINDS,
+        "label_kinds": KINDS,
         "reasons": dict(PromptFlag.Reason.choices),
         "is_filtered": any(asked.data.get(name) for name in asked.fields),
         "query": urlencode({name: asked.data.get(name, "") for name in asked.fields}),
@@ -127,6 +128,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
         "said": said.in_words().order_by("-pk")[:MOST_SAID],
         "open_tasks": prompt.tasks.open().with_answers(),
         "flags": prompt.flags.open().select_related("labeler"),
+        "label_kinds": KINDS,
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),
     }
     return render(request, "annotate/prompts_one.html", context)
@@ -134,21 +136,19 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
 
 @require_POST
 def tasks(request: Request, slug: str) -> HttpResponse:
-    """Asks labelers to write demonstrations for the prompts shown, or to rank their completions."""
+    """Asks labelers for labels of one kind on the prompts shown, or on those ticked."""
     project = project_for(request.user, slug, Role.OPERATOR)
     found = _selection(project, request.POST).active()
     batch = f"opened {timezone.now():%Y-%m-%d}"
-    if request.POST.get("kind") == Task.Kind.RANK:
-        made = open_rank_tasks(project, found, project.ranking_size, project.overlap, batch)
-        lacking = "none of these prompts has two different completions that were not opened today"
-    else:
-        made = open_write_tasks(project, found, project.overlap, batch)
-        lacking = "each of these prompts has a demonstration or is open for writing"
+    kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
+    if kind is None:
+        raise Http404("Nobody can be asked for this kind of label.")
+    made = kind.open_tasks(project, found, batch)
     if made:
         opened = f"{made:,} tasks are" if made > 1 else "One task is"
         messages.success(request, f"{opened} open. Labelers find them under Label.")
     else:
-        messages.info(request, f"No task was opened: {lacking}.")
+        messages.info(request, f"No task was opened: {kind.words.lacking}.")
     return _back(request, slug)
 
 

@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, membership_for, project_for
-from annotate.labelling.forms import Text, without_nul
 from annotate.labelling.own_prompts import Asked, PromptDraft, few_shot, plain, write_prompts
+from annotate.labels.forms import Text, without_nul
 from annotate.labels.gold import qualification_of
 from annotate.labels.label import LONGEST_ANSWER
 from annotate.paging import page_of

@@ -306,7 +306,7 @@ class Answer(models.Model):
     )
 
     PARTS: ClassVar[tuple[str, ...]] = ()  # relations to rows that are a part of it
-    objects: ClassVar[Any]
+    objects: Any
 
     class Meta:
         abstract = True

@@ -1,0 +1,25 @@
+"""The kinds of label. Whatever is done to labels of all kinds is done by way of this registry; a
+kind of its own is one file here, a template for its page, and a migration for its table."""
+
+from __future__ import annotations
+
+from annotate.labels.kinds.demonstration import DemonstrationKind
+from annotate.labels.kinds.kind import LabelKind
+from annotate.labels.kinds.ranking import RankingKind
+from annotate.work.tasks import Task
+
+# In the order in which people are offered the work.
+KINDS: dict[str, LabelKind] = {kind.task: kind for kind in (RankingKind(), DemonstrationKind())}
+
+
+class NoLabelKind(LookupError):
+    """No kind of label answers tasks of this kind."""
+
+
+def kind_of(task: Task) -> LabelKind:
+    """The kind of label that answers a task, or that a review is of. Raises NoLabelKind."""
+    asked = task.subject if task.kind == Task.Kind.REVIEW else task
+    if asked is None or asked.kind not in KINDS:
+        unknown = asked.kind if asked else task.kind
+        raise NoLabelKind(f"No kind of label answers tasks of the kind {unknown!r}.")
+    return KINDS[asked.kind]

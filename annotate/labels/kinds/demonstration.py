@@ -1,17 +1,24 @@
-"""What a person would have said."""
+"""What a person would have said: the model, the forms, and how it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
-from django.db import models
+from django import forms
+from django.db import models, transaction
+from django.db.models import Exists, OuterRef
 
-from annotate.labels.label import Label
+from annotate.labels.forms import Text, WorkForm
+from annotate.labels.kinds.kind import LabelKind, Words
+from annotate.labels.label import LONGEST_ANSWER, Effort, Label
+from annotate.labels.review_forms import ReviewForm
 from annotate.people.models import Project
+from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import Policy
+from annotate.text.diff import changes
 from annotate.work.assignments import Assignment
-from annotate.work.tasks import Task
+from annotate.work.tasks import TASKS_AT_ONCE, Task
 
 PASSING_SCORE = 6
 
@@ -26,6 +33,8 @@ class Demonstration(Label):
         help_text="The policy whose answer this is: it owes something to all who taught that one.",
     )
 
+    template = "annotate/_demonstration.html"
+
     class Meta(Label.Meta):
         abstract = False
 
@@ -35,6 +44,10 @@ class Demonstration(Label):
     @property
     def content(self) -> dict[str, Any]:
         return {**super().content, "text": self.text}
+
+    @property
+    def in_short(self) -> str:
+        return self.text
 
     def doubts(self, project: Project) -> Iterator[str]:
         if self._is_of_a_new_writer(project):
@@ -47,15 +60,126 @@ class Demonstration(Label):
         return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
 
     @classmethod
-    def record(cls, *, assignment: Assignment, text: str, **effort: Any) -> Demonstration:
-        """Answers a writing task, once. `effort`: idempotency_key, comment, active_seconds,
-        pasted_share."""
+    def record(
+        cls, *, assignment: Assignment, text: str, **effort: Unpack[Effort]
+    ) -> Demonstration:
+        """Answers a writing task, once."""
         return cls(text=text, **effort).record_as_answer(assignment)
 
-    def revise(self, *, revision_no: int, text: str, **effort: Any) -> Demonstration:
+    def revise(self, *, revision_no: int, text: str, **effort: Unpack[Effort]) -> Demonstration:
         return self._revise(Demonstration(text=text, **effort), revision_no)
 
     def _copy(self) -> Demonstration:
         copy = super()._copy()
         copy.text = self.text
         return copy
+
+
+class WriteForm(WorkForm):
+    text = Text(
+        rows=16,
+        attrs={"autofocus": True},
+        label="Your answer",
+        max_length=LONGEST_ANSWER,
+        error_messages={"required": "Write an answer first, or skip the task."},
+    )
+
+    @staticmethod
+    def initial_of(label: Any) -> dict[str, Any]:
+        return {"text": label.text, "comment": label.comment}
+
+    def as_kwargs(self) -> dict[str, Any]:
+        return {**super().as_kwargs(), "text": self.cleaned_data["text"]}
+
+
+class DemonstrationReviewForm(ReviewForm):
+    """With the text to edit, and a score."""
+
+    score = forms.TypedChoiceField(
+        choices=[(n, str(n)) for n in range(1, 8)],
+        coerce=int,
+        empty_value=None,
+        required=False,
+        widget=forms.RadioSelect,
+        label="Score",
+    )
+    text = Text(
+        rows=12,
+        required=False,
+        max_length=LONGEST_ANSWER,
+        label="The answer as you would have it",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.labels:
+            self.initial.setdefault("text", self.labels[0].text)
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean()
+        if self.labels and said.get("score") is None and "verdict" in said:
+            self.add_error("score", "Score the answer, from 1 to 7.")
+        if self._act()[0] == "own" and not said.get("text", "").strip():
+            self.add_error("text", "Write the answer as you would have it.")
+        return said
+
+    def own(self) -> Label | None:
+        if self._act()[0] != "own":
+            return None
+        return Demonstration(text=self.cleaned_data["text"])
+
+    def page(self) -> dict[str, Any]:
+        if not self.labels:
+            return {}
+        label, shown = self.labels[0], {}
+        if label.supersedes:
+            shown["correction"] = changes(label.supersedes.text, label.text)
+            shown["asked"] = label.supersedes.reviews.last()
+        if self.is_bound:
+            shown["edit"] = changes(label.text, self["text"].value() or "")
+        return shown
+
+    def as_kwargs(self) -> dict[str, Any]:
+        return {**super().as_kwargs(), "score": self.cleaned_data["score"]}
+
+
+@transaction.atomic
+def open_write_tasks(project: Project, prompts: PromptQuerySet, overlap: int, batch: str) -> int:
+    """Makes a writing task for each prompt that has no demonstration, no open writing task and
+    none in this batch yet. Returns how many were made."""
+    project.hold()
+    writing = Task.objects.of_kind(Task.Kind.WRITE).filter(prompt=OuterRef("pk"))
+    written = Demonstration.objects.current().filter(prompt=OuterRef("pk"))
+    bare = prompts.filter(
+        ~Exists(written), ~Exists(writing.open()), ~Exists(writing.of_batch(batch)), project=project
+    )
+    tasks = [
+        Task(project=project, prompt_id=pk, kind=Task.Kind.WRITE, overlap=overlap, batch=batch)
+        for pk in bare.order_by("pk").values_list("pk", flat=True)
+    ]
+    Task.objects.bulk_create(tasks, batch_size=TASKS_AT_ONCE)
+    return len(tasks)
+
+
+class DemonstrationKind(LabelKind):
+    task = Task.Kind.WRITE
+    model = Demonstration
+    template = "annotate/write.html"
+    review_form = DemonstrationReviewForm
+    review_template = "annotate/review_demonstration.html"
+    words = Words(
+        one="demonstration",
+        many="demonstrations",
+        done="written",
+        to_do="Write answers",
+        to_do_detail="Show the model what a good answer is.",
+        ask="Ask for demonstrations",
+        icon="pencil",
+        lacking="each of these prompts has a demonstration or is open for writing",
+    )
+
+    def form_class(self, assignment: Assignment) -> type[WorkForm]:
+        return WriteForm
+
+    def open_tasks(self, project: Project, prompts: PromptQuerySet, batch: str) -> int:
+        return open_write_tasks(project, prompts, project.overlap, batch)

@@ -1,21 +1,43 @@
-"""How completions compare, as one person sees it."""
+"""How completions compare, as one person sees it: the model, the forms, and how it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any, NamedTuple, Self, Unpack, cast
 
+from django import forms
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Exists, F, OuterRef, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.http import QueryDict
+from django.utils.functional import cached_property
 
-from annotate.labels.label import Label, check_values
+from annotate.ids import id_in
+from annotate.labels.forms import WorkForm
+from annotate.labels.kinds.kind import LabelKind, Words
+from annotate.labels.label import Effort, Label, check_values
+from annotate.labels.review_forms import ReviewForm
 from annotate.people.models import Project
-from annotate.prompts.policies import Completion
+from annotate.prompts.models import PromptQuerySet
+from annotate.prompts.policies import Completion, CompletionQuerySet
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_in, letters_of
-from annotate.work.tasks import Task
+from annotate.work.tasks import TASKS_AT_ONCE, Task
+from feedback_site.prepared import prepared
+
+
+class Judgement(Effort, total=False):
+    """What is said of the completions beside their places."""
+
+    outcome: str
+    strength: int | None
+    reason: str
 
 
 class Ranking(Label):
@@ -40,6 +62,7 @@ class Ranking(Label):
     )
 
     PARTS = ("placements",)
+    template = "annotate/_ranking.html"
     _unsaved: list[Placement]
 
     class Meta(Label.Meta):
@@ -82,6 +105,12 @@ class Ranking(Label):
             tiers.setdefault(place, []).append(letters[completion])
         return [sorted(tiers[place]) for place in sorted(tiers)]
 
+    @property
+    def in_short(self) -> str:
+        if self.outcome == self.Outcome.ALL_BAD:
+            return "all bad"
+        return " > ".join(" = ".join(tier) for tier in self.tiers)
+
     def doubts(self, project: Project) -> Iterator[str]:
         if not project.review_flags:
             return
@@ -92,20 +121,22 @@ class Ranking(Label):
 
     @classmethod
     def record(
-        cls, *, assignment: Assignment, placements: Sequence[Placement], **said: Any
+        cls, *, assignment: Assignment, placements: Sequence[Placement], **said: Unpack[Judgement]
     ) -> Ranking:
-        """Answers a ranking task, once. `placements` are unsaved rows, one for each completion;
-        `said`: outcome, strength, reason, and what `Demonstration.record` takes as effort."""
+        """Answers a ranking task, once. `placements` are unsaved rows, one for each
+        completion."""
         return cls.of_places(assignment.shown_order, placements, **said).record_as_answer(
             assignment
         )
 
-    def revise(self, *, revision_no: int, placements: Sequence[Placement], **said: Any) -> Ranking:
+    def revise(
+        self, *, revision_no: int, placements: Sequence[Placement], **said: Unpack[Judgement]
+    ) -> Ranking:
         return self._revise(self.of_places(self.shown_order, placements, **said), revision_no)
 
     @classmethod
     def of_places(
-        cls, shown_order: list[int], placements: Sequence[Placement], **said: Any
+        cls, shown_order: list[int], placements: Sequence[Placement], **said: Unpack[Judgement]
     ) -> Ranking:
         """A ranking not saved yet. Raises ValidationError where the places do not make one."""
         ranking = cls(shown_order=shown_order, **said)
@@ -198,3 +229,404 @@ def arranged(
         placement.place = tiers.index(placement.place) + 1
     last = [Placement(completion_id=pk, place=len(tiers) + 1) for pk in missing]
     return sorted([*placements, *last], key=lambda p: p.place)
+
+
+# The page
+
+Flag = Placement.Flag
+FLAG_GROUPS = {
+    "Task": (
+        Flag.FAILS_INSTRUCTION,
+        Flag.HALLUCINATION,
+        Flag.VIOLATES_CONSTRAINT,
+        Flag.INAPPROPRIATE,
+    ),
+    "Harm": (
+        Flag.SEXUAL,
+        Flag.VIOLENT,
+        Flag.ENCOURAGES_HARM,
+        Flag.DENIGRATES,
+        Flag.HARMFUL_ADVICE,
+    ),
+    "Tone": (Flag.OPINION, Flag.MORAL_JUDGEMENT),
+}
+
+
+class Option(NamedTuple):
+    value: str
+    label: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """One completion on the board, under the letter that hides where it comes from.
+
+    Options instead of widgets: a page of nine cards has 250 of them, and each widget is a template
+    of its own."""
+
+    letter: str
+    completion: Completion
+    marks: list[Option]
+    flags: list[tuple[str, list[Option]]]
+    tiers: list[Option]
+
+    @property
+    def flag_count(self) -> int:
+        return sum(option.is_chosen for _, options in self.flags for option in options)
+
+
+# One field under many names: a field keeps nothing of the form it is in.
+RATING = forms.TypedChoiceField(
+    choices=[(n, str(n)) for n in range(1, 8)],
+    coerce=int,
+    empty_value=None,
+    required=False,
+    widget=forms.RadioSelect,
+)
+FLAGS = forms.MultipleChoiceField(
+    choices=Flag.choices, required=False, widget=forms.CheckboxSelectMultiple
+)
+
+
+@cache
+def _tiers(count: int) -> forms.ChoiceField:
+    tiers = [(n, f"Tier {n}") for n in range(1, count + 1)]
+    return forms.ChoiceField(choices=[("", "no tier yet"), *tiers], required=False)
+
+
+class RatingForm(WorkForm):
+    """What rankings of two and of many share: ratings, flags, the reason."""
+
+    outcome = forms.ChoiceField(
+        choices=Ranking.Outcome, required=False, initial=Ranking.Outcome.RANKED
+    )
+    reason = forms.CharField(
+        required=False, max_length=500, label="Why this order? In one line, if you like"
+    )
+
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
+        super().__init__(assignment, *args, **kwargs)
+        for pk in assignment.shown_order:
+            self._add_fields(pk)
+
+    @cached_property
+    def completions(self) -> list[Completion]:
+        """In the order in which they are shown. A form that is sent needs only their ids."""
+        completions = {each.pk: each for each in _completions_of(task=self.assignment.task_id)}
+        return [completions[pk] for pk in self.assignment.shown_order]
+
+    def _add_fields(self, pk: int) -> None:
+        self.fields[f"rating_{pk}"] = RATING
+        self.fields[f"flags_{pk}"] = FLAGS
+
+    @property
+    def cards(self) -> Iterator[Card]:
+        letters = self.assignment.letters
+        for completion in self.completions:
+            pk = completion.pk
+            tiers = self._options(f"place_{pk}") if f"place_{pk}" in self.fields else []
+            flags = {option.value: option for option in self._options(f"flags_{pk}")}
+            groups = [
+                (name, [flags[each] for each in group]) for name, group in FLAG_GROUPS.items()
+            ]
+            yield Card(letters[pk], completion, self._options(f"rating_{pk}"), groups, tiers)
+
+    def _options(self, name: str) -> list[Option]:
+        """The choices of a field, with what is chosen now: sent, drafted or stored."""
+        value = self[name].value()
+        chosen = {str(each) for each in (value if isinstance(value, list) else [value])}
+        field = cast(forms.ChoiceField, self.fields[name])
+        choices = cast("list[tuple[Any, str]]", field.choices)
+        return [Option(str(key), label, str(key) in chosen) for key, label in choices]
+
+    def places(self) -> list[tuple[int, int]]:
+        """(completion id, place) as it was sent, whole or not."""
+        raise NotImplementedError
+
+    def clean(self) -> dict[str, Any]:
+        outcome = self.cleaned_data.get("outcome") or Ranking.Outcome.RANKED
+        self.cleaned_data["outcome"] = outcome
+        if not self.errors:
+            sent = [Placement(completion_id=pk, place=place) for pk, place in self.places()]
+            placements = arranged(sent, self.assignment.letters, outcome)
+            for placement in placements:
+                placement.rating = self.cleaned_data[f"rating_{placement.completion_id}"]
+                placement.flags = self.cleaned_data[f"flags_{placement.completion_id}"]
+            self.cleaned_data["placements"] = placements
+        return self.cleaned_data
+
+    def as_kwargs(self) -> dict[str, Any]:
+        names = ("placements", "outcome", "reason")
+        return {**super().as_kwargs(), **{name: self.cleaned_data[name] for name in names}}
+
+    @staticmethod
+    def initial_of(label: Any) -> dict[str, Any]:
+        initial: dict[str, Any] = {"reason": label.reason, "comment": label.comment}
+        for placement in label.placed:
+            initial[f"rating_{placement.completion_id}"] = placement.rating
+            initial[f"flags_{placement.completion_id}"] = placement.flags
+        return initial
+
+
+@prepared
+def _completions_of(task: Any) -> QuerySet[Completion]:
+    return Completion.objects.filter(tasks=task)
+
+
+class RankForm(RatingForm):
+    """Three to nine completions, each in a tier."""
+
+    def _add_fields(self, pk: int) -> None:
+        super()._add_fields(pk)
+        self.fields[f"place_{pk}"] = _tiers(len(self.assignment.shown_order))
+
+    def places(self) -> list[tuple[int, int]]:
+        sent = cast(QueryDict, self.data)
+        # Read from all that was sent, so that a completion sent twice or from elsewhere is refused.
+        return [
+            (_number(name.removeprefix("place_")), _number(value))
+            for name, values in sent.lists()
+            if name.startswith("place_")
+            for value in values
+            if value
+        ]
+
+    @staticmethod
+    def initial_of(label: Any) -> dict[str, Any]:
+        placed = {f"place_{pk}": place for pk, place in label.places.items()}
+        return {**RatingForm.initial_of(label), **placed}
+
+
+class PairForm(RatingForm):
+    """Two completions: which is better, and by how much."""
+
+    # The first shown and the second: their letters may stand the other way round.
+    CHOICES = (("a", "{} is better"), ("tie", "Equally good"), ("b", "{} is better"))
+    PLACES = {"a": (1, 2), "b": (2, 1), "tie": (1, 1)}
+    STRENGTHS = ((4, "significantly"), (3, "clearly"), (2, "slightly"), (1, "negligibly"))
+
+    choice = forms.ChoiceField(
+        choices=CHOICES, required=False, widget=forms.RadioSelect, label="Which is better?"
+    )
+    strength = forms.TypedChoiceField(
+        choices=STRENGTHS,
+        coerce=int,
+        empty_value=None,
+        required=False,
+        widget=forms.RadioSelect,
+        label="How much better?",
+    )
+
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
+        super().__init__(assignment, *args, **kwargs)
+        first, second = (assignment.letters[pk] for pk in assignment.shown_order)
+        names = {"a": first, "b": second}
+        choice = cast(forms.ChoiceField, self.fields["choice"])
+        choice.choices = [(key, text.format(names.get(key))) for key, text in self.CHOICES]
+
+    def places(self) -> list[tuple[int, int]]:
+        choice = self.cleaned_data.get("choice")
+        if not choice and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED:
+            raise ValidationError("Choose which one is better, or that they are equally good.")
+        return list(zip(self.assignment.shown_order, self.PLACES[choice or "tie"], strict=True))
+
+    def as_kwargs(self) -> dict[str, Any]:
+        is_clear = (
+            self.cleaned_data["choice"] in ("a", "b")
+            and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
+        )
+        strength = self.cleaned_data["strength"] if is_clear else None
+        return {**super().as_kwargs(), "strength": strength}
+
+    @staticmethod
+    def initial_of(label: Any) -> dict[str, Any]:
+        a, b = label.shown_order
+        choices = {places: choice for choice, places in PairForm.PLACES.items()}
+        pair = {"choice": choices[label.places[a], label.places[b]], "strength": label.strength}
+        return {**RatingForm.initial_of(label), **pair}
+
+
+def _number(text: str) -> int:
+    number = id_in(text)
+    if number is None:
+        raise ValidationError(f"{text[:20]!r} is not a number.")
+    return number
+
+
+# The review
+
+
+class RankingReviewForm(ReviewForm):
+    """With a tier of the reviewer's own for each completion."""
+
+    as_gold = forms.BooleanField(required=False, label="Also use as gold")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        found = self.assignment.task.completions.in_bulk(self.assignment.shown_order)
+        self.completions: list[Completion] = [found[pk] for pk in self.assignment.shown_order]
+        tiers = [(n, f"Tier {n}") for n in range(1, len(self.completions) + 1)]
+        for completion in self.completions:
+            self.fields[f"place_{completion.pk}"] = forms.TypedChoiceField(
+                choices=[("", "–"), *tiers], coerce=int, empty_value=None, required=False
+            )
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean()
+        if self._act()[0] == "own":
+            chosen = {pk: said.get(f"place_{pk}") for pk in self.assignment.shown_order}
+            sent = [Placement(completion_id=pk, place=n) for pk, n in chosen.items() if n]
+            said["placements"] = arranged(sent, self.assignment.letters, "ranked")
+        elif self._act()[0] and said.get("as_gold"):
+            self.add_error("as_gold", "Gold is your own ranking: use that, or uncheck this.")
+        return said
+
+    def own(self) -> Label | None:
+        if "placements" not in self.cleaned_data:
+            return None
+        return Ranking.of_places(self.assignment.shown_order, self.cleaned_data["placements"])
+
+    def as_kwargs(self) -> dict[str, Any]:
+        return {**super().as_kwargs(), "as_gold": self.cleaned_data["as_gold"]}
+
+    def page(self) -> dict[str, Any]:
+        subject = self.assignment.task.subject
+        return {"rows": _matrix(self), "gold": subject and subject.gold}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One completion, and the place each labeler gave it."""
+
+    letter: str
+    completion: Completion
+    placed: list[Placement]
+    flags: list[list[str]]
+    own: forms.BoundField
+    gold: int | None
+    spread: int  # 0 all agree … 4 first for one and last for another
+
+    @property
+    def cells(self) -> list[tuple[Placement, list[str]]]:
+        return list(zip(self.placed, self.flags, strict=True))
+
+
+def _matrix(form: RankingReviewForm) -> list[Row]:
+    rankings: list[Ranking] = list(form.labels)
+    places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
+    subject = form.assignment.task.subject
+    gold = subject.gold.places if subject and subject.gold else {}
+    letters = form.assignment.letters
+    rows = []
+    for completion in form.completions:
+        placed = [of_one[completion.pk] for of_one in places]
+        flags = [each.flag_labels for each in placed]
+        at_gold = gold.get(completion.pk)
+        reach = [each.place for each in placed] + ([at_gold] if at_gold else []) or [1]
+        apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)
+        own = form[f"place_{completion.pk}"]
+        spread = round(4 * apart)
+        rows.append(Row(letters[completion.pk], completion, placed, flags, own, at_gold, spread))
+    return rows
+
+
+# The tasks
+
+
+@transaction.atomic
+def open_rank_tasks(
+    project: Project,
+    prompts: PromptQuerySet,
+    k: int,
+    overlap: int,
+    batch: str,
+    among: CompletionQuerySet | None = None,
+    at_most: int | None = None,
+    priority: int = 0,
+) -> int:
+    """Makes a ranking task of up to `k` different completions, `among` these if given, for each
+    prompt that has two or more, and none in this batch yet. Returns how many were made."""
+    project.hold()
+    ranked = Task.objects.of_kind(Task.Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
+    fresh = prompts.filter(~Exists(ranked), project=project)
+    candidates = _different_completions(fresh, k, among)
+    return open_ranking(project, candidates, overlap, batch, at_most=at_most, priority=priority)
+
+
+def open_ranking(
+    project: Project,
+    candidates: Iterable[tuple[int, list[int]]],
+    overlap: int,
+    batch: str,
+    *,
+    at_most: int | None = None,
+    priority: int = 0,
+) -> int:
+    """A task for each (prompt, completions) with at least two completions."""
+    tasks: list[Task] = []
+    shown: list[list[int]] = []
+    for prompt_id, completions in candidates:
+        if len(tasks) == at_most:
+            break
+        if len(completions) >= 2:
+            task = Task(project=project, prompt_id=prompt_id, kind=Task.Kind.RANK, batch=batch)
+            task.overlap, task.priority = overlap, priority
+            tasks.append(task)
+            shown.append(completions)
+    Task.objects.bulk_create(tasks, batch_size=TASKS_AT_ONCE)
+    link = Task.completions.through
+    link.objects.bulk_create(
+        (
+            link(task_id=task.pk, completion_id=completion)
+            for task, completions in zip(tasks, shown, strict=True)
+            for completion in completions
+        ),
+        batch_size=TASKS_AT_ONCE,
+    )
+    return len(tasks)
+
+
+def _different_completions(
+    prompts: PromptQuerySet, k: int, among: CompletionQuerySet | None
+) -> Iterator[tuple[int, list[int]]]:
+    """Up to `k` completions of each prompt: identical texts once, policies taking turns, the newest
+    of each first."""
+    turn = Window(RowNumber(), partition_by=["prompt_id", "policy_id"], order_by=F("id").desc())
+    rows = (
+        (Completion.objects.all() if among is None else among)
+        .filter(prompt__in=prompts)
+        .annotate(turn=turn)
+        .order_by("prompt_id", "turn", "-id")
+        .values_list("prompt_id", "text_hash", "pk")
+    )
+    for prompt_id, group in groupby(rows.iterator(), key=lambda row: row[0]):
+        different: dict[str, int] = {}
+        for _, text_hash, pk in group:
+            different.setdefault(text_hash, pk)
+        yield prompt_id, list(different.values())[:k]
+
+
+class RankingKind(LabelKind):
+    task = Task.Kind.RANK
+    model = Ranking
+    template = "annotate/rank.html"
+    review_form = RankingReviewForm
+    review_template = "annotate/review_ranking.html"
+    compares = True
+    words = Words(
+        one="ranking",
+        many="rankings",
+        done="ranked",
+        to_do="Rank answers",
+        to_do_detail="Say which answers are better.",
+        ask="Ask for rankings",
+        icon="list",
+        lacking="none of these prompts has two different completions that were not opened today",
+    )
+
+    def form_class(self, assignment: Assignment) -> type[WorkForm]:
+        return PairForm if len(assignment.shown_order) == 2 else RankForm
+
+    def open_tasks(self, project: Project, prompts: PromptQuerySet, batch: str) -> int:
+        return open_rank_tasks(project, prompts, project.ranking_size, project.overlap, batch)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from annotate.exchange.importing import import_labels
-from annotate.labelling.queue import open_write_tasks
+from annotate.labels.kinds.demonstration import open_write_tasks
 from annotate.people.models import Membership, Project, User
 from annotate.people.sign_in import login_link
 from annotate.projects import base_policy

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0019_keep_withdrawals_beside_people"),
+        ("annotate", "0020_give_a_completion_one_letter"),
     ]
 
     operations = [

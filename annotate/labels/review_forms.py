@@ -1,0 +1,94 @@
+"""What reviewers send: a verdict on each answer, why, and what they would have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from annotate.ids import id_in
+from annotate.labels.forms import Text
+from annotate.labels.label import Label
+from annotate.labels.verdicts import Cause, Verdict
+from annotate.work.assignments import Assignment
+
+
+class ReviewForm(forms.Form):
+    """The button pressed says what is decided: accept, own, or pick:2, send_back:2, exclude:2,
+    where 2 stands for L2. Without a number it is about all."""
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    cause = forms.ChoiceField(
+        required=False,
+        choices=[("", "none"), *Cause.choices],
+        label="Cause of the trouble",
+    )
+    comment = Text(
+        rows=2,
+        required=False,
+        max_length=2000,
+        label="Comment to the labeler",
+    )
+    verdict = forms.RegexField(
+        r"^(accept|own|(pick|send_back|exclude)(:\d{1,2})?)$",
+        widget=forms.HiddenInput,
+        error_messages={
+            "required": "Press one of the buttons to decide.",
+            "invalid": "Press one of the buttons to decide.",
+        },
+    )
+
+    def __init__(
+        self, assignment: Assignment, labels: Sequence[Any], *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.assignment, self.labels = assignment, labels
+        self.initial.setdefault("seen", " ".join(str(label.pk) for label in labels))
+
+    def clean(self) -> dict[str, Any]:
+        said = self.cleaned_data
+        act, number = self._act()
+        if number > len(self.labels):
+            raise ValidationError(f"There is no L{number} any more. Look at the answers again.")
+        if act not in ("", "accept") and self.labels and not said.get("cause"):
+            self.add_error("cause", "Say what the trouble was caused by.")
+        if act == "send_back" and not said.get("comment", "").strip():
+            self.add_error("comment", "Say what the labeler should change.")
+        return said
+
+    def _act(self) -> tuple[str, int]:
+        act, _, number = self.cleaned_data.get("verdict", "").partition(":")
+        return act, int(number or 0)
+
+    def verdicts(self) -> dict[int, str]:
+        """Label id → verdict, for the labels that the page has shown.
+
+        Sending one back or excluding one accepts the others; picking one excludes them."""
+        act, number = self._act()
+        chosen = {"accept": Verdict.ACCEPTED, "own": Verdict.EXCLUDED, "pick": Verdict.ACCEPTED}
+        chosen |= {"send_back": Verdict.SENT_BACK, "exclude": Verdict.EXCLUDED}
+        others = Verdict.EXCLUDED if act == "pick" else Verdict.ACCEPTED
+        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
+        return {
+            pk: chosen[act] if number in (0, slot) else others
+            for slot, pk in enumerate(seen, start=1)
+        }
+
+    def own(self) -> Label | None:
+        """What the reviewer would have answered, if that is the decision."""
+        return None
+
+    def page(self) -> dict[str, Any]:
+        """What the page shows beside the form and the labels."""
+        return {}
+
+    def as_kwargs(self) -> dict[str, Any]:
+        """What `Review.record` takes."""
+        return {
+            "verdicts": self.verdicts(),
+            "own": self.own(),
+            "cause": self.cleaned_data["cause"],
+            "comment": self.cleaned_data["comment"],
+        }
