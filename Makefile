@@ -1,7 +1,7 @@
 # make run [PORT=8000] [DATA_DIR=.data]   everything on this machine, until Ctrl-C
 # make test [ARGS="-k ranking"]           all tests, browser included
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
-# make mutants [ARGS="models.losses.gae"]        break the formulas one by one; do the tests notice?
+# make mutants [ARGS="ppo.advantages.gae"]        break the formulas one by one; do the tests notice?
 # make lint                               style, types, templates, migrations
 # make house                              the tree in figures: cycles, rooms, lengths
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results

@@ -1,6 +1,6 @@
 """Break the formulas on purpose, one small change at a time, and count what the tests notice.
 
-    make mutants [ARGS="models.losses.gae"]        a few minutes
+    make mutants [ARGS="ppo.advantages.gae"]        a few minutes
 
 A mutant is one function with one operator, comparison, number or name changed. It takes the
 original's place in the running process, so that the tests need no new start.
@@ -24,20 +24,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "models.losses": (
-        *("pairwise_loss", "thumb_losses", "kl_k1", "kl_k3", "token_rewards", "gae"),
-        *("policy_loss", "value_loss", "adapted_beta", "token_logprobs", "_logprobs"),
+        *("pairwise_loss", "kto_losses", "kl_k1", "kl_k3"),
+        *("policy_loss", "value_loss", "adapted_kl_coef", "token_logprobs", "_logprobs"),
         *("greedy_hits", "_TargetLogprobs.forward", "_TargetLogprobs.backward"),
     ),
     "algorithms.preference": ("element_loss",),
     "models.networks": ("positions", "last_valid", "collate"),
-    "ppo.figures": ("whiten",),
+    "ppo.advantages": ("token_rewards", "gae", "whiten"),
     "contract.figures": (
         *("clustered_mean", "correct", "correlation", "calibration_error"),
         *("reliability_diagram", "_sigmoid", "_softplus"),
     ),
 }
 TESTS = {
-    "contract.figures": ("test_evaluate.py",),
+    "contract.figures": ("test_figures.py",),
     "models.networks": (
         "test_trl_agreement.py",
         "test_networks.py::test_positions_count_real_tokens_whatever_the_padding",

@@ -133,14 +133,14 @@ def test_runs_that_share_a_server_keep_their_adapters_apart(server, make_learner
         for learner in (one, other):
             learner.update(step)
     assert len(server.adapters) == 2
-    models = {learner.explorer.engine.model for learner in (one, other)}
+    models = {learner.sampler.engine.model for learner in (one, other)}
     assert models == set(server.adapters)
 
 
 def test_log_probabilities_of_another_engine_are_weighed_and_the_weights_cut(server, make_learner):
     server.off_by = -1.0  # it believes each token e times less likely than we do
     learner = make_learner("run", engine=at(server, importance_cap=2.0))
-    rollout = learner.explorer.explore(learner.prompts, range(8))
+    rollout = learner.sampler.rollout(learner.prompts, range(8))
     weights = rollout.weights_BT[rollout.mask_BT]
     torch.testing.assert_close(weights, torch.full_like(weights, 2.0))
     numbers = learner.update(0)

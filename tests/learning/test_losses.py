@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rlhf.learning.algorithms.preference import element_loss
 from rlhf.learning.contract.records import Prompt, Ranking, aggregate
 from rlhf.learning.models import losses
+from rlhf.learning.ppo.advantages import gae, token_rewards
 
 PROMPT = Prompt("p", ({"role": "user", "content": "hi"},))
 
@@ -20,7 +21,7 @@ def test_gae_of_four_tokens_is_what_a_pencil_says_and_padding_stays_out_of_it():
     values = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 77.0, 77.0]])
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
 
-    advantages, returns = losses.gae(rewards, values, mask, gamma=0.5, lam=0.5)
+    advantages, returns = gae(rewards, values, mask, gamma=0.5, gae_lambda=0.5)
 
     # Row one, deltas from the end: 8-4 = 4, 2-3 = -1, 1.5-2 = -0.5, 1-1 = 0; a quarter of each
     # advantage comes down to the one before.
@@ -32,14 +33,14 @@ def test_gae_of_four_tokens_is_what_a_pencil_says_and_padding_stays_out_of_it():
 
 def test_an_answer_of_one_token_has_the_advantage_of_its_reward_over_its_value():
     one = torch.tensor([[3.0]])
-    advantages, returns = losses.gae(one, torch.tensor([[1.0]]), one > 0, gamma=1.0, lam=0.95)
+    advantages, returns = gae(one, torch.tensor([[1.0]]), one > 0, gamma=1.0, gae_lambda=0.95)
     assert advantages.item() == 2.0 and returns.item() == 3.0
 
 
 def test_the_score_lands_on_the_last_valid_token():
     mask = torch.tensor([[True, True, True], [True, False, False]])
     kl = torch.tensor([[1.0, 2.0, 3.0], [4.0, 50.0, 60.0]])
-    rewards = losses.token_rewards(torch.tensor([10.0, 20.0]), kl, mask, beta=0.1)
+    rewards = token_rewards(torch.tensor([10.0, 20.0]), kl, mask, kl_coef=0.1)
     torch.testing.assert_close(rewards, torch.tensor([[-0.1, -0.2, 9.7], [19.6, 0.0, 0.0]]))
 
 
@@ -94,7 +95,7 @@ def test_ratios_and_kl_stop_growing_at_a_log_ratio_of_20():
 
 def test_a_thumb_is_worth_its_weight_times_how_far_it_was_from_agreeing():
     ratios, up = torch.tensor([2.0, 2.0]), torch.tensor([True, False])
-    found = losses.thumb_losses(ratios, up, kl=0.5, beta=0.4, up_weight=3.0, down_weight=5.0)
+    found = losses.kto_losses(ratios, up, kl=0.5, beta=0.4, up_weight=3.0, down_weight=5.0)
     # the gain is 1.5 nats one way and -1.5 the other, times beta: 0.6
     expected = [3 * (1 - 1 / (1 + math.exp(-0.6))), 5 * (1 - 1 / (1 + math.exp(0.6)))]
     assert found.tolist() == pytest.approx(expected)
@@ -251,8 +252,10 @@ def test_strength_asks_for_a_wider_margin():
 
 
 def test_beta_follows_the_kl_within_its_clip():
-    assert losses.adapted_beta(1.0, kl=6, target=6, horizon=100, episodes=10) == 1.0
-    assert losses.adapted_beta(1.0, kl=60, target=6, horizon=100, episodes=10) == pytest.approx(
+    assert losses.adapted_kl_coef(1.0, kl=6, target=6, horizon=100, episodes=10) == 1.0
+    assert losses.adapted_kl_coef(1.0, kl=60, target=6, horizon=100, episodes=10) == pytest.approx(
         1.02
     )
-    assert losses.adapted_beta(1.0, kl=0, target=6, horizon=100, episodes=10) == pytest.approx(0.98)
+    assert losses.adapted_kl_coef(1.0, kl=0, target=6, horizon=100, episodes=10) == pytest.approx(
+        0.98
+    )

@@ -10,7 +10,8 @@ from accelerate.state import AcceleratorState
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.models import scoring
 from rlhf.learning.models.networks import collate
-from rlhf.learning.ppo.figures import distinct, whiten
+from rlhf.learning.ppo.advantages import estimate_advantages, whiten
+from rlhf.learning.ppo.figures import distinct
 from rlhf.learning.ppo.learner import PPOLearner
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.run_folder import RunFolder
@@ -55,14 +56,14 @@ def test_in_mixed_precision_rounding_rings_no_alarm_and_a_mistake_does(
     changed, rings, mixed_precision, make_learner, monkeypatch
 ):
     learner = make_learner()
-    explore = learner.explorer.explore
+    explore = learner.sampler.rollout
 
     def explore_and_change(*asked):
         rollout = explore(*asked)
         rollout.logprobs_BT = changed(rollout.logprobs_BT)
         return rollout
 
-    monkeypatch.setattr(learner.explorer, "explore", explore_and_change)
+    monkeypatch.setattr(learner.sampler, "rollout", explore_and_change)
     numbers = learner.update(0)
     assert ("alarm/first_ratio" in numbers) == rings
     assert numbers["policy/first_ratio_deviation"] > 2e-3  # of a single token, in either case
@@ -86,10 +87,10 @@ def test_in_mixed_precision_old_and_new_are_computed_alike(critic, make_learner,
 def test_a_value_head_on_the_policy_is_listened_to_while_sampling(make_learner):
     learner = make_learner(train={"critic": "shared"})
     torch.nn.init.normal_(learner.model.value_head.weight)
-    rollout = learner.explorer.explore(learner.prompts[:3], [0, 1, 2])
+    rollout = learner.sampler.rollout(learner.prompts[:3], [0, 1, 2])
     heard = rollout.values_BT.clone()
     rollout.values_BT = torch.zeros(0)
-    learner.explorer.judge(rollout, beta=0.0)
+    learner.sampler.estimate_values(rollout)
     assert heard[rollout.mask_BT].abs().min() > 0
     torch.testing.assert_close(
         heard[rollout.mask_BT], rollout.values_BT[rollout.mask_BT], atol=1e-4, rtol=1e-4
@@ -107,10 +108,10 @@ def test_a_critic_with_an_adapter_of_its_own_leaves_the_policy_alone(make_learne
     moved = {n for n in before if not torch.equal(before[n], learner.optimiser.weights[n])}
     assert moved and all(".critic." in name or "value_head" in name for name in moved)
     assert learner.model.critic_weights().keys() >= moved
-    assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.abs().max() < 1e-6
+    assert learner.sampler.rollout(learner.prompts, range(8)).kl_k3_B.abs().max() < 1e-6
     learner.optimiser.set_rate(1, learner.total_steps)
     learner.update(1)
-    assert learner.explorer.explore(learner.prompts, range(8)).kl_k3_B.max() > 1e-4
+    assert learner.sampler.rollout(learner.prompts, range(8)).kl_k3_B.max() > 1e-4
     weights = learner.optimiser.weights
     critics = {n for n in before if ".critic." in n and not torch.equal(before[n], weights[n])}
     assert critics == {n for n in before if ".critic." in n}  # rollouts left all of it learning
@@ -165,7 +166,7 @@ def test_critics_that_cannot_learn_apart_learn_with_the_policy(make_learner):
 
 def test_the_reference_stays_what_the_policy_was(make_learner):
     learner = make_learner(train={"learning_rate": 1e-2})
-    reference = learner.explorer.reference.network.state_dict()
+    reference = learner.sampler.reference.network.state_dict()
     before = {name: weight.clone() for name, weight in reference.items()}
     learner.update(0)
     assert all(torch.equal(before[name], weight) for name, weight in reference.items())
@@ -174,7 +175,7 @@ def test_the_reference_stays_what_the_policy_was(make_learner):
 def test_an_adapter_in_training_is_measured_against_the_policy_without_it(make_learner, policy):
     learner = make_learner(tune={"mode": "lora", "rank": 4}, train={"learning_rate": 1e-2})
     learner.update(0)
-    rollout = learner.explorer.explore(learner.prompts, range(8))
+    rollout = learner.sampler.rollout(learner.prompts, range(8))
     assert rollout.kl_k3_B.mean() > 1e-3
     expected_N = policy(collate(rollout.episodes, 0))[0].detach()
     ref_N = rollout.flat(rollout.ref_logprobs_BT, range(8))
@@ -208,15 +209,16 @@ def test_epochs_end_early_when_the_policy_has_moved_enough(make_learner):
 
 def test_an_unfinished_answer_pays(make_learner):
     learner = make_learner(train={"missing_eos": "replace", "missing_eos_penalty": 7.0})
-    rollout = learner.explorer.explore(learner.prompts, range(8))
+    rollout = learner.sampler.rollout(learner.prompts, range(8))
     assert not rollout.finished_B.all()
     assert (rollout.scores_B[~rollout.finished_B] == -7.0).all()
 
 
 def test_whitened_advantages_have_mean_zero_and_spread_one_over_valid_tokens(make_learner):
     learner = make_learner()
-    rollout = learner.explorer.explore(learner.prompts, range(8))
-    learner.explorer.judge(rollout, 0.1)
+    rollout = learner.sampler.rollout(learner.prompts, range(8))
+    learner.sampler.estimate_values(rollout)
+    estimate_advantages(rollout, 0.1, learner.settings)
     whiten(learner, rollout)
     valid = rollout.advantages_BT[rollout.mask_BT]
     assert valid.mean().item() == pytest.approx(0, abs=1e-5)
@@ -254,7 +256,7 @@ def test_a_simulated_taste_for_one_token_is_learnt(make_run, data_dir, monkeypat
 
 
 def batch_of(learner):
-    return collate(learner.explorer.explore(learner.prompts, range(8)).episodes, 0)
+    return collate(learner.sampler.rollout(learner.prompts, range(8)).episodes, 0)
 
 
 @pytest.mark.parametrize("critic", ["reward", "shared", "adapter"])
@@ -303,7 +305,7 @@ def test_a_function_may_score_if_the_command_line_says_so(make_run, data_dir):
     with pytest.raises(ConfigError, match="--allow-code"):
         PPOLearner(RunFolder(folder, data_dir), Accelerator(cpu=True))
     learner = PPOLearner(RunFolder(folder, data_dir, allows_code=True), Accelerator(cpu=True))
-    rollout = learner.explorer.explore(learner.prompts, range(8))
+    rollout = learner.sampler.rollout(learner.prompts, range(8))
     expected = torch.tensor([float(text.count("e")) for text in rollout.texts])
     unfinished = (~rollout.finished_B).float()
     torch.testing.assert_close(rollout.scores_B, expected - unfinished)
@@ -314,7 +316,7 @@ def test_a_function_may_score_if_the_command_line_says_so(make_run, data_dir):
 def test_an_answer_that_is_cut_pays_by_subtraction_too(make_learner):
     plain = make_learner("plain", train={"missing_eos": "none"})
     paying = make_learner("paying", train={"missing_eos": "subtract", "missing_eos_penalty": 2.0})
-    one, other = (each.explorer.explore(each.prompts, range(8)) for each in (plain, paying))
+    one, other = (each.sampler.rollout(each.prompts, range(8)) for each in (plain, paying))
     assert not one.finished_B.all()
     torch.testing.assert_close(one.scores_B - 2.0 * ~one.finished_B, other.scores_B)
 
@@ -322,10 +324,10 @@ def test_an_answer_that_is_cut_pays_by_subtraction_too(make_learner):
 def test_beta_moves_with_the_kl_and_survives_a_restart(make_learner):
     learner = make_learner(train={"kl_horizon": 80})
     learner.update(0)
-    assert learner.beta == pytest.approx(0.02 * (1 - 0.2 * 8 / 80))
+    assert learner.kl_coef == pytest.approx(0.02 * (1 - 0.2 * 8 / 80))
     other = make_learner("other", train={"kl_horizon": 80})
     other.restore(learner.state())
-    assert other.beta == learner.beta and other.watch.first == learner.watch.first
+    assert other.kl_coef == learner.kl_coef and other.monitor.first == learner.monitor.first
 
 
 def test_every_figure_of_a_rollout_is_logged(make_run, data_dir):
@@ -336,7 +338,7 @@ def test_every_figure_of_a_rollout_is_logged(make_run, data_dir):
     rows = read_rows(folder / "metrics.jsonl")
     train = next(row for row in rows if row["split"] == "train")
     names = """
-        objective/kl objective/kl_k3 objective/sqrt_kl objective/beta objective/scores
+        objective/kl objective/kl_k3 objective/sqrt_kl objective/kl_coef objective/scores
         objective/scores_std objective/scores_q05 objective/scores_q50 objective/scores_q95
         objective/rlhf_reward objective/advantage_mean objective/advantage_std policy/entropy
         policy/approx_kl policy/clipfrac policy/ratio_max policy/first_ratio_deviation policy/loss
@@ -357,3 +359,10 @@ def test_distinct_counts_different_n_grams():
     assert distinct([[1, 2, 1], [1]], 1) == 2 / 4
     assert distinct([[1, 2, 1], [1, 2]], 2) == 2 / 3
     assert distinct([[1]], 2) == 0
+
+
+def test_a_checkpoint_with_earlier_names_goes_on(make_learner):
+    learner = make_learner()
+    state = learner.state()
+    learner.restore({"beta": 0.5, "watch": {**state["monitor"], "negative_kl": 3}})
+    assert learner.kl_coef == 0.5 and learner.monitor.negative_kl == 3

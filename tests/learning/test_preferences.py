@@ -164,7 +164,7 @@ def test_the_policy_begins_at_its_reference(kind, cls, mode, make_learner):
 
 def test_the_value_of_a_thumb_is_the_papers():
     ratios, up = torch.tensor([1.0, 2.0, -1.0]), torch.tensor([True, False, False])
-    found = losses.thumb_losses(ratios, up, kl=0.5, beta=2.0, up_weight=3.0, down_weight=1.0)
+    found = losses.kto_losses(ratios, up, kl=0.5, beta=2.0, up_weight=3.0, down_weight=1.0)
 
     def missing(gain):
         return 1 - 1 / (1 + math.exp(-2.0 * gain))

@@ -37,7 +37,7 @@ WAYS = {
 
 SAME = {
     *("loss", "gradient/norm", "gradient/critic_norm", "policy/loss", "val/loss"),
-    *("objective/kl", "objective/scores", "objective/beta", "reward/accuracy", "reward/margin"),
+    *("objective/kl", "objective/scores", "objective/kl_coef", "reward/accuracy", "reward/margin"),
     "val/explained_variance",
 }
 

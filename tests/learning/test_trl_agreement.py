@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from rlhf.learning.models import losses
 from rlhf.learning.models.networks import PolicyNetwork, ScoreNetwork, collate
 from rlhf.learning.models.render import Encoded
-from rlhf.learning.ppo.figures import whiten
+from rlhf.learning.ppo.advantages import gae, token_rewards, whiten
 from tests.learning.conftest import learn, read_rows
 from tests.learning.record_trl_ppo import (
     EOS,
@@ -67,11 +67,11 @@ def epoch_of_trl(number):
 
 
 def our_rewards():
-    return losses.token_rewards(SCORES, KL, MASK, SETTINGS["kl_coef"])
+    return token_rewards(SCORES, KL, MASK, SETTINGS["kl_coef"])
 
 
 def our_advantages(rewards, mask):
-    return losses.gae(rewards, table("values"), mask, SETTINGS["gamma"], SETTINGS["lam"])
+    return gae(rewards, table("values"), mask, SETTINGS["gamma"], SETTINGS["lam"])
 
 
 # Where TRL is right.

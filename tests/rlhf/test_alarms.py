@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from rlhf.learning.contract.kinds.ppo import PPO
-from rlhf.learning.ppo.monitor import Watch
+from rlhf.learning.ppo.monitor import Monitor
 from rlhf.learning.run.run_folder import Paused
 from rlhf.models import Checkpoint, Run
 from rlhf.models.leases import claim
@@ -38,7 +38,7 @@ BAD = {
 
 
 def test_every_alarm_has_its_words():
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     watch.alarms(1, GOOD)
     rung: dict[str, float] = {}
     for update in range(21, 26):
@@ -60,7 +60,7 @@ def test_every_alarm_has_its_words():
     ],
 )
 def test_every_guard_says_what_to_do(round, browse, olga, limits, numbers, says):
-    watch = Watch(PPO(**limits))
+    watch = Monitor(PPO(**limits))
     watch.alarms(1, GOOD)
     with pytest.raises(Paused) as paused:
         watch.guard({**GOOD, **numbers})

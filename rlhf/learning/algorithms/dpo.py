@@ -18,7 +18,7 @@ from rlhf.learning.contract.kinds.dpo import DPO
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy
-from rlhf.learning.models.networks import Likelihood
+from rlhf.learning.models.networks import SequenceLogprob
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.models.scoring import score_rows
 from rlhf.learning.run.optimiser import Optimiser
@@ -28,6 +28,8 @@ from .preference import RankingLearner
 
 
 class DPOLearner(RankingLearner):
+    settings: DPO
+
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, DPO)
@@ -38,20 +40,20 @@ class DPOLearner(RankingLearner):
         reference = policy
         if models.reference not in ("", models.policy):
             reference = load_policy(folder.resolve(models.reference), self.device)
-        self.network = Likelihood(policy)
-        self.reference = self._by_reference(Likelihood(reference))
+        self.network = SequenceLogprob(policy)
+        self.reference = self._by_reference(SequenceLogprob(reference))
         self.wrapper = choose_weights(policy.lm, self.config.tune)
         elements = self.test_elements or self.elements
-        self.shown = FixedPrompts(
+        self.fixed_prompts = FixedPrompts(
             folder, policy.lm, self.render, [each.judged.prompt for each in elements]
         )
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings
         )
 
-    def _by_reference(self, network: Likelihood) -> dict[tuple[int, ...], float]:
+    def _by_reference(self, network: SequenceLogprob) -> dict[tuple[int, ...], float]:
         """Log-probability of every answer under the reference; each process does its part."""
-        elements = self.elements + self.test_elements + self.stranger_elements
+        elements = self.elements + self.test_elements + self.unseen_elements
         rows = list({_key(row): row for element in elements for row in element.rows}.items())
         mine = self.share(range(len(rows)))
         found = [0.0] * len(rows)
@@ -60,7 +62,7 @@ class DPOLearner(RankingLearner):
             found[i] = logprob
         return {key: each for (key, _), each in zip(rows, self.total(*found), strict=True)}
 
-    def _evaluate(self, network: Likelihood, rows: Sequence[Encoded]) -> list[float]:
+    def _evaluate(self, network: SequenceLogprob, rows: Sequence[Encoded]) -> list[float]:
         with self.accelerator.autocast():
             logprobs_R = score_rows(
                 network, rows, self.render.pad, self.device, self.settings.forward_rows
@@ -82,7 +84,7 @@ class DPOLearner(RankingLearner):
 
     def evaluate(self, step: int) -> None:
         super().evaluate(step)
-        self.shown.show(step)
+        self.fixed_prompts.show(step)
 
     def finish(self, step: int) -> dict[str, Any]:
         measured = self.final_figures(step)

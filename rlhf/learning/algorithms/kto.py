@@ -7,7 +7,6 @@ gradient and never below 0.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ from rlhf.learning.contract.records import Thumb, read_thumbs
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer
-from rlhf.learning.models.losses import thumb_losses
-from rlhf.learning.models.networks import Likelihood, collate
+from rlhf.learning.models.losses import kto_losses
+from rlhf.learning.models.networks import SequenceLogprob, collate
 from rlhf.learning.models.render import Encoded, cut_share
 from rlhf.learning.models.scoring import score_rows
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
-from rlhf.learning.run.training import Learner, by_length, epoch_batches
+from rlhf.learning.run.training import Epochs, Learner, by_length
 
 Judgement = tuple[Encoded, bool]
 
@@ -44,10 +43,10 @@ class KTOLearner(Learner):
         self.render = renderer(base)
         torch.manual_seed(self.seed)
         policy = load_policy(base, self.device, self.config.tune)
-        self.network, self.reference = Likelihood(policy), None
+        self.network, self.reference = SequenceLogprob(policy), None
         if not self.config.tune.is_adapter or models.reference not in ("", models.policy):
             reference = load_policy(folder.resolve(models.reference or models.policy), self.device)
-            self.reference = Likelihood(reference).requires_grad_(False)
+            self.reference = SequenceLogprob(reference).requires_grad_(False)
         self.wrapper = choose_weights(policy.lm, self.config.tune)
         thumbs = read_thumbs(folder.data("train"))
         held_out = read_thumbs(folder.data("test")) if self.config.data.test else []
@@ -57,30 +56,22 @@ class KTOLearner(Learner):
             [row for row, _ in self.rows], self.settings.max_completion_tokens
         )
         self.weights = balanced(settings, sum(up for _, up in self.rows), len(self.rows))
-        self.shown = FixedPrompts(
+        self.fixed_prompts = FixedPrompts(
             folder, policy.lm, self.render, [each.prompt for each in held_out or thumbs]
         )
-        self.steps_per_epoch = math.ceil(len(self.rows) / settings.batch_size)
-        self.total_steps = settings.epochs * self.steps_per_epoch
+        self.epochs = Epochs([len(row.ids) for row, _ in self.rows], settings.batch_size, self.seed)
+        self.total_steps = settings.epochs * self.epochs.steps_per_epoch
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings
         )
-        self._plan: tuple[int, list[list[int]]] = (-1, [])
 
     def _encode(self, thumb: Thumb) -> Judgement:
         room = self.settings.max_completion_tokens
         return self.render.encode(thumb.prompt, thumb.text, room, thumb.finished), thumb.up
 
-    def _batch(self, step: int) -> list[Judgement]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._plan[0] != epoch:
-            lengths = [len(row.ids) for row, _ in self.rows]
-            self._plan = epoch, epoch_batches(lengths, self.settings.batch_size, self.seed, epoch)
-        return [self.rows[i] for i in self._plan[1][place]]
-
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
-        batch = self._batch(step)
+        batch = [self.rows[i] for i in self.epochs.rows(step)]
         parts = by_length(
             self.share(batch), lambda row: len(row[0].ids), self.settings.micro_batch_size
         )
@@ -99,7 +90,7 @@ class KTOLearner(Learner):
         return {
             **self._figures(sums, kl),
             "gradient/norm": norm,
-            "epoch": (step + 1) / self.steps_per_epoch,
+            "epoch": (step + 1) / self.epochs.steps_per_epoch,
             "data/tokens": tokens,
             "data/truncated": self.truncated,
             "speed/tokens_per_s": tokens / (time.perf_counter() - started),
@@ -112,14 +103,14 @@ class KTOLearner(Learner):
         ratios = self._log_ratios(pairs, self.network)
         return max(self.total(float(ratios.sum()))[0] / len(batch), 0.0)
 
-    def _log_ratios(self, rows: Sequence[Encoded], network: Likelihood) -> Tensor:
+    def _log_ratios(self, rows: Sequence[Encoded], network: SequenceLogprob) -> Tensor:
         return self._evaluate(network, rows) - self._by_reference(rows)
 
     def _by_reference(self, rows: Sequence[Encoded]) -> Tensor:
         with adapter_off(self.network):
             return self._evaluate(self.reference or self.network, rows)
 
-    def _evaluate(self, network: Likelihood, rows: Sequence[Encoded]) -> Tensor:
+    def _evaluate(self, network: SequenceLogprob, rows: Sequence[Encoded]) -> Tensor:
         size = self.settings.micro_batch_size
         with self.accelerator.autocast():
             return score_rows(network, rows, self.render.pad, self.device, size)
@@ -150,7 +141,7 @@ class KTOLearner(Learner):
         kl: float,
         sums: dict[str, float],
     ) -> Tensor:
-        losses_B = thumb_losses(log_ratios_B, up_B, kl, self.settings.beta, *self.weights)
+        losses_B = kto_losses(log_ratios_B, up_B, kl, self.settings.beta, *self.weights)
         loss = losses_B.sum() / count
         scores_B = self.settings.beta * log_ratios_B.detach()
         right_B = (log_ratios_B > kl) == up_B
@@ -182,7 +173,7 @@ class KTOLearner(Learner):
             up_B = torch.tensor([up for _, up in mine], dtype=torch.bool, device=self.device)
             self._add_up(log_ratios_B, up_B, len(self.test_rows), kl, sums)
             self.folder.metrics(step, "test", self._figures(sums, kl))
-        self.shown.show(step)
+        self.fixed_prompts.show(step)
 
     def finish(self, step: int) -> dict[str, Any]:
         title = f"Policy trained by KTO on {len(self.rows)} thumbs"

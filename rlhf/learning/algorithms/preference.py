@@ -8,7 +8,6 @@ twice.
 
 from __future__ import annotations
 
-import math
 import time
 from abc import abstractmethod
 from collections import defaultdict
@@ -36,7 +35,7 @@ from rlhf.learning.models.networks import collate
 from rlhf.learning.models.render import Encoded, cut_share
 from rlhf.learning.models.scoring import in_order
 from rlhf.learning.run.run_folder import RunFolder
-from rlhf.learning.run.training import Learner, by_length, epoch_batches
+from rlhf.learning.run.training import Epochs, Learner, by_length
 
 
 @dataclass(frozen=True)
@@ -54,39 +53,42 @@ class Element:
 class RankingLearner(Learner):
     """Subclasses make `self.optimiser` over a network that gives one number a row."""
 
+    settings: OnRankings
+
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, OnRankings)
-        self.rules = rules = self.config.train
+        self.settings = settings = self.config.train
         self.render = renderer(folder.resolve(self.config.models.policy))
         rankings = self._weigh(read_rankings(folder.data("train")))
-        everything = aggregate(rankings, rules.ties)
+        everything = aggregate(rankings, settings.ties)
         if self.config.data.test:
             held_out = aggregate(read_rankings(folder.data("test")))
             kept = everything
         else:
-            kept, held = hold_out(everything, rules.holdout)
+            kept, held = hold_out(everything, settings.holdout)
             # Half a vote each way may teach; as a question it would have no right answer.
             held_out = aggregate(ranking for each in held for ranking in each.rankings)
         if not kept:
             raise DataError("no ranking tells its completions apart")
         self.elements = [self._encode(each) for each in kept]
         self.test_elements = [self._encode(each) for each in held_out]
-        strangers = self.config.data.held_out_labelers
-        unseen = read_rankings(folder.data("held_out_labelers")) if strangers else []
-        self.stranger_elements = [self._encode(each) for each in aggregate(unseen)]
+        held_out_labelers = self.config.data.held_out_labelers
+        unseen = read_rankings(folder.data("held_out_labelers")) if held_out_labelers else []
+        self.unseen_elements = [self._encode(each) for each in aggregate(unseen)]
         taught = [row for element in self.elements for row in element.rows]
-        self.truncated = cut_share(taught, rules.max_completion_tokens)
+        self.truncated = cut_share(taught, settings.max_completion_tokens)
         self.labelers = {each.labeler for one in kept for each in one.rankings}
-        self.steps_per_epoch = math.ceil(len(self.elements) / rules.batch_size)
-        self.total_steps = rules.epochs * self.steps_per_epoch
-        self._plan: tuple[int, list[list[int]]] = (-1, [])
+        self.epochs = Epochs(
+            [element.length for element in self.elements], settings.batch_size, self.seed
+        )
+        self.total_steps = settings.epochs * self.epochs.steps_per_epoch
 
     def _weigh(self, rankings: list[Ranking]) -> list[Ranking]:
-        return agreement_weights(rankings) if self.rules.reliability == "agreement" else rankings
+        return agreement_weights(rankings) if self.settings.reliability == "agreement" else rankings
 
     def _encode(self, judged: Judged) -> Element:
-        room = self.rules.max_completion_tokens
+        room = self.settings.max_completion_tokens
         return Element(
             judged,
             [
@@ -107,21 +109,14 @@ class RankingLearner(Learner):
     def raw(self, rows: Sequence[Encoded]) -> list[float]:
         """Scores of rows, for looking only."""
 
-    def _batch(self, step: int) -> list[Element]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._plan[0] != epoch:
-            lengths = [element.length for element in self.elements]
-            self._plan = epoch, epoch_batches(lengths, self.rules.batch_size, self.seed, epoch)
-        return [self.elements[i] for i in self._plan[1][place]]
-
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
-        batch = self._batch(step)
+        batch = [self.elements[i] for i in self.epochs.rows(step)]
         sums: dict[str, float] = defaultdict(float)
         losses = [
             partial(self._loss, elements, len(batch), sums)
             for elements in by_length(
-                self.share(batch), lambda element: element.length, self.rules.micro_batch_size
+                self.share(batch), lambda element: element.length, self.settings.micro_batch_size
             )
         ]
         [norm] = self.optimiser.step([losses], lambda: self.forward(batch[0].rows[:1]))
@@ -138,7 +133,7 @@ class RankingLearner(Learner):
             "reward/chosen": better / weight,
             "reward/rejected": (better - margin) / weight,
             "gradient/norm": norm,
-            "epoch": (step + 1) / self.steps_per_epoch,
+            "epoch": (step + 1) / self.epochs.steps_per_epoch,
             "data/tokens": tokens,
             "data/truncated": self.truncated,
             "speed/comparisons_per_s": comparisons / seconds,
@@ -164,12 +159,12 @@ class RankingLearner(Learner):
         return loss
 
     def element_loss(self, scores_K: Tensor, judged: Judged) -> Tensor:
-        return element_loss(scores_K, judged, self.rules.margin)
+        return element_loss(scores_K, judged, self.settings.margin)
 
     def forward(self, rows: Sequence[Encoded]) -> Tensor:
         """The network's number for each row, rows of like length together to spare padding."""
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-        size = len(order) if self.accelerator.num_processes > 1 else self.rules.forward_rows
+        size = len(order) if self.accelerator.num_processes > 1 else self.settings.forward_rows
         pieces = []
         for start in range(0, len(order), size):
             chosen = [rows[i] for i in order[start : start + size]]
@@ -182,8 +177,8 @@ class RankingLearner(Learner):
     def evaluate(self, step: int) -> None:
         if self.test_elements:
             self.folder.metrics(step, "test", self.measure(self.test_elements)[0])
-        if self.stranger_elements:
-            self.folder.metrics(step, "labelers", self.measure(self.stranger_elements)[0])
+        if self.unseen_elements:
+            self.folder.metrics(step, "labelers", self.measure(self.unseen_elements)[0])
 
     def measure(self, elements: Sequence[Element]) -> tuple[dict[str, float], dict[str, float]]:
         """(the figures of a step, the finer ones of the end)."""
@@ -191,7 +186,7 @@ class RankingLearner(Learner):
         scores = [[next(flat) for _ in element.rows] for element in elements]
         lengths = [[len(row.completion) for row in element.rows] for element in elements]
         judged = [element.judged for element in elements]
-        resamples = self.rules.bootstrap
+        resamples = self.settings.bootstrap
         return (
             ranking_figures(judged, scores, lengths, resamples),
             agreement_figures(judged, scores, resamples, self.labelers),
@@ -205,11 +200,11 @@ class RankingLearner(Learner):
             plain, finer = self.measure(self.test_elements)
             self.folder.metrics(step, "final", plain | finer)
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins")
-        strangers = self.measure(self.stranger_elements)[0] if self.stranger_elements else {}
+        held_out_labelers = self.measure(self.unseen_elements)[0] if self.unseen_elements else {}
         return {
             "held_out": bool(self.test_elements),
             **{name: plain.get(f"reward/{name}") for name in names},
-            "held_out_labelers_accuracy": strangers.get("reward/accuracy"),
+            "held_out_labelers_accuracy": held_out_labelers.get("reward/accuracy"),
         }
 
 

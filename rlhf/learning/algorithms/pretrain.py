@@ -24,6 +24,7 @@ from .sft import LanguageLearner
 
 
 class PretrainLearner(LanguageLearner):
+    settings: Pretrain
     rows: list[Packed]
 
     def read(self) -> None:

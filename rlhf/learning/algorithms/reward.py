@@ -27,6 +27,8 @@ SAMPLED_TOGETHER = 32
 
 
 class RewardLearner(RankingLearner):
+    settings: Reward
+
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, Reward)

@@ -30,7 +30,7 @@ from rlhf.learning.models.networks import Batch, collate, output_head
 from rlhf.learning.models.render import Encoded, Packed, cut_share
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
-from rlhf.learning.run.training import Learner, by_length, epoch_batches
+from rlhf.learning.run.training import Epochs, Learner, by_length
 
 Row = Encoded | Packed
 
@@ -38,6 +38,7 @@ Row = Encoded | Packed
 class LanguageLearner(Learner):
     """Learns to predict the kept tokens of its rows. Subclasses say what a row is."""
 
+    settings: OnText
     rows: Sequence[Row]
     test_rows: Sequence[Row]
     prompts: Sequence[Prompt] = ()
@@ -45,20 +46,21 @@ class LanguageLearner(Learner):
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, OnText)
-        self.rules = rules = self.config.train
+        self.settings = settings = self.config.train
         base = folder.resolve(self.config.models.policy)
         self.render = renderer(base)
         self.read()
         torch.manual_seed(self.seed)
         self.policy = load_policy(base, self.device, self.config.tune)
         self.wrapper = choose_weights(self.policy.lm, self.config.tune)
-        self.shown = None
+        self.fixed_prompts = None
         if self.prompts:
-            self.shown = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
-        self.steps_per_epoch = math.ceil(len(self.rows) / rules.batch_size)
-        self.total_steps = rules.epochs * self.steps_per_epoch
-        self.optimiser = Optimiser(accelerator, self.policy, [("", rules.learning_rate)], rules)
-        self._plan: tuple[int, list[list[int]]] = (-1, [])
+            self.fixed_prompts = FixedPrompts(folder, self.policy.lm, self.render, self.prompts)
+        self.epochs = Epochs([len(row.ids) for row in self.rows], settings.batch_size, self.seed)
+        self.total_steps = settings.epochs * self.epochs.steps_per_epoch
+        self.optimiser = Optimiser(
+            accelerator, self.policy, [("", settings.learning_rate)], settings
+        )
 
     @abstractmethod
     def read(self) -> None:
@@ -71,22 +73,15 @@ class LanguageLearner(Learner):
         """What every training row says of the data."""
         return {}
 
-    def _batch(self, step: int) -> list[Row]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._plan[0] != epoch:
-            lengths = [len(row.ids) for row in self.rows]
-            self._plan = epoch, epoch_batches(lengths, self.rules.batch_size, self.seed, epoch)
-        return [self.rows[i] for i in self._plan[1][place]]
-
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
-        batch = self._batch(step)
+        batch = [self.rows[i] for i in self.epochs.rows(step)]
         tokens = sum(row.targets for row in batch)
         sums: list[float] = []
         mine = self.share(batch)
         losses = [
             partial(self._loss, rows, tokens, sums)
-            for rows in by_length(mine, lambda row: len(row.ids), self.rules.micro_batch_size)
+            for rows in by_length(mine, lambda row: len(row.ids), self.settings.micro_batch_size)
         ]
         [norm] = self.optimiser.step(
             [losses], lambda: self.optimiser.module(self.collate(batch[:1]), entropy=False)
@@ -97,7 +92,7 @@ class LanguageLearner(Learner):
             "loss": loss,
             "perplexity": math.exp(min(loss, 50.0)),
             "gradient/norm": norm,
-            "epoch": (step + 1) / self.steps_per_epoch,
+            "epoch": (step + 1) / self.epochs.steps_per_epoch,
             "data/tokens": tokens,
             **self.figures(),
             "speed/tokens_per_s": sum(len(row.ids) for row in batch) / seconds,
@@ -115,7 +110,7 @@ class LanguageLearner(Learner):
         if self.test_rows:
             loss, hits = 0.0, 0
             for rows in by_length(
-                self.share(self.test_rows), lambda row: len(row.ids), self.rules.micro_batch_size
+                self.share(self.test_rows), lambda row: len(row.ids), self.settings.micro_batch_size
             ):
                 batch = self.collate(rows)
                 logprobs_N, _, hidden_NH = self.policy(batch, entropy=False)
@@ -135,8 +130,8 @@ class LanguageLearner(Learner):
                     "data/tokens": tokens,
                 },
             )
-        if self.shown:
-            self.shown.show(step)
+        if self.fixed_prompts:
+            self.fixed_prompts.show(step)
 
     @abstractmethod
     def summary(self) -> tuple[str, dict[str, Any]]:
@@ -153,13 +148,13 @@ class LanguageLearner(Learner):
 
 
 class SFTLearner(LanguageLearner):
-    rules: SFT
+    settings: SFT
     rows: list[Encoded]
 
     def read(self) -> None:
         demonstrations = read_demonstrations(self.folder.data("train"))
         held_out = read_demonstrations(self.folder.data("test")) if self.config.data.test else []
-        room = self.rules.max_completion_tokens
+        room = self.settings.max_completion_tokens
         self.rows, self.test_rows = (
             [self.render.encode(each.prompt, each.text, room) for each in some]
             for some in (demonstrations, held_out)
@@ -176,14 +171,14 @@ class SFTLearner(LanguageLearner):
     def kept(self, step: int) -> str:
         """InstructGPT (3.5) chose among its epochs by reward-model score: the held-out loss was
         least after one, and more of them pleased people better. The last one is the final model."""
-        epoch, inside = divmod(step, self.steps_per_epoch)
-        is_kept = self.rules.keep_epochs and not inside and 0 < epoch < self.rules.epochs
+        epoch, inside = divmod(step, self.epochs.steps_per_epoch)
+        is_kept = self.settings.keep_epochs and not inside and 0 < epoch < self.settings.epochs
         return f"epochs/{epoch}" if is_kept else ""
 
     def keep(self, step: int) -> None:
         title, _ = self.summary()
-        epoch = step // self.steps_per_epoch
-        title = f"{title}, after epoch {epoch} of {self.rules.epochs}"
+        epoch = step // self.epochs.steps_per_epoch
+        title = f"{title}, after epoch {epoch} of {self.settings.epochs}"
         self.folder.publish(partial(self.write, title, learns_on=True), self.kept(step))
 
     def summary(self) -> tuple[str, dict[str, Any]]:
@@ -193,7 +188,7 @@ class SFTLearner(LanguageLearner):
     def finish(self, step: int) -> dict[str, Any]:
         """With the step at which each epoch that is kept had ended."""
         epochs = {
-            end // self.steps_per_epoch: end
+            end // self.epochs.steps_per_epoch: end
             for end in range(1, step)
             if (place := self.kept(end)) and (self.folder.path / place).is_dir()
         }

@@ -99,7 +99,7 @@ def pairwise_loss(
     return -(weight_P * F.logsigmoid(difference_P)).sum()
 
 
-def thumb_losses(
+def kto_losses(
     log_ratios_B: Tensor, up_B: Tensor, kl: float, beta: float, up_weight: float, down_weight: float
 ) -> Tensor:
     """losses_B = weight - value: KTO, arXiv 2402.01306 eq. 8, with `kl` as its reference point z0.
@@ -123,28 +123,6 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return log_ratio.expm1() - log_ratio
 
 
-def token_rewards(scores_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, beta: float) -> Tensor:
-    """-beta * KL on every token, plus the score on the last valid one (InstructGPT eq. 2)."""
-    rewards_BT = -beta * kl_BT * mask_BT
-    last_B = mask_BT.long().sum(-1) - 1
-    return rewards_BT.scatter_add(1, last_B[:, None], scores_B[:, None].to(rewards_BT))
-
-
-def gae(
-    rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float
-) -> tuple[Tensor, Tensor]:
-    """(advantages_BT, returns_BT), arXiv 1506.02438 eq. 16; nothing beyond the last valid token."""
-    valid_BT = mask_BT.to(values_BT)
-    advantages_BT = torch.zeros_like(values_BT)
-    next_value_B = next_advantage_B = torch.zeros_like(values_BT[:, 0])
-    for t in reversed(range(values_BT.shape[1])):
-        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
-        next_advantage_B = (delta_B + gamma * lam * next_advantage_B) * valid_BT[:, t]
-        next_value_B = values_BT[:, t] * valid_BT[:, t]
-        advantages_BT[:, t] = next_advantage_B
-    return advantages_BT, (advantages_BT + values_BT) * valid_BT
-
-
 def policy_loss(
     logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, clip: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,7 +142,7 @@ def value_loss(
     return 0.5 * torch.maximum(plain_N, clipped_N).sum(), (clipped_N > plain_N).detach()
 
 
-def adapted_beta(beta: float, kl: float, target: float, horizon: int, episodes: int) -> float:
-    """Proportional control in log space (arXiv 1909.08593, section 2.2)."""
+def adapted_kl_coef(kl_coef: float, kl: float, target: float, horizon: int, episodes: int) -> float:
+    """Next price of KL, by proportional control in log space (arXiv 1909.08593, section 2.2)."""
     error = max(-0.2, min(0.2, kl / target - 1))
-    return beta * (1 + error * episodes / horizon)
+    return kl_coef * (1 + error * episodes / horizon)

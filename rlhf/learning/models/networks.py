@@ -104,7 +104,7 @@ class PolicyNetwork(nn.Module):
         return logprobs_N, entropy_N, hidden_NH
 
 
-class Likelihood(nn.Module):
+class SequenceLogprob(nn.Module):
     """logprobs_B: how likely a policy gives each whole answer, in nats."""
 
     def __init__(self, policy: PolicyNetwork) -> None:

@@ -23,34 +23,35 @@ ALIGNMENT = 64  # bytes; what vector instructions like
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Resting(Generic[Network]):
-    """A frozen network; use it inside `with resting.awake() as network:`."""
+class Offloaded(Generic[Network]):
+    """A frozen network; use it inside `with offloaded.loaded() as network:`."""
 
     def __init__(
         self, network: Network, device: torch.device | str = "cpu", scratch: Path | None = None
     ) -> None:
-        """`scratch` is a folder on a disk; None: the network never rests."""
+        """`scratch` is a folder on a disk; None: it stays in memory."""
         self.network = network
         self.network.requires_grad_(False)
-        self.device, self.rests = torch.device(device), scratch is not None
+        self.device, self.offloads = torch.device(device), scratch is not None
         self.pages: mmap.mmap | None = None
         if scratch is not None and self.device.type == "cpu":
             self.pages = _move_to_file(network, scratch)
-        self._rest()
+        self._offload()
 
     @contextmanager
-    def awake(self) -> Iterator[Network]:
-        if self.rests and self.pages is None:
+    def loaded(self) -> Iterator[Network]:
+        """Brings the network to its device for the time of the context."""
+        if self.offloads and self.pages is None:
             self.network.to(self.device)
         try:
             yield self.network
         finally:
-            self._rest()
+            self._offload()
 
-    def _rest(self) -> None:
+    def _offload(self) -> None:
         if self.pages is not None:
             self.pages.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the file keeps them
-        elif self.rests:
+        elif self.offloads:
             self.network.to("cpu")
 
 

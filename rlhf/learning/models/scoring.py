@@ -15,7 +15,7 @@ from rlhf.learning.contract.records import DataError, Prompt
 
 from .folders import load_score, read_calibration, renderer
 from .networks import collate
-from .offload import Resting
+from .offload import Offloaded
 from .render import Encoded
 
 ROWS = 16
@@ -65,7 +65,7 @@ class RewardModel:
         """With `scratch` it takes no memory while nobody asks (see offload.py)."""
         self.name, self.calibration = folder.name, read_calibration(folder)
         self.render = renderer(folder)
-        self.resting = Resting(load_score(folder, device), device, scratch)
+        self.offloaded = Offloaded(load_score(folder, device), device, scratch)
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:
@@ -104,7 +104,7 @@ class RewardModel:
     ) -> tuple[Tensor, Tensor]:
         """(scores_B, disagreement_B): the mean of the heads, and their standard deviation."""
         rows = [self.encode(*each) for each in zip(prompts, texts, finished, strict=True)]
-        with self.resting.awake() as network:
+        with self.offloaded.loaded() as network:
             scores_BE = score_rows(network, rows, self.render.pad, self.device).cpu()
         unit = self.calibration.std if normalise else 1.0
         scores_B = (scores_BE.mean(1) + self.calibration.bias) / unit

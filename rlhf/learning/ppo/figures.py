@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from rlhf.learning.contract.figures import correlation
 from rlhf.learning.models.losses import kl_k3
@@ -18,7 +17,7 @@ from .rollout import Rollout
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def rollout_figures(learner: Learner, rollout: Rollout, beta: float) -> dict[str, float]:
+def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[str, float]:
     episodes_BX = torch.stack(
         [
             rollout.scores_B,
@@ -40,7 +39,7 @@ def rollout_figures(learner: Learner, rollout: Rollout, beta: float) -> dict[str
         "objective/kl": kl,
         "objective/kl_k3": float(k3_B.mean()),
         "objective/sqrt_kl": math.sqrt(max(kl, 0.0)),
-        "objective/rlhf_reward": float(scores_B.mean()) - beta * kl,
+        "objective/rlhf_reward": float(scores_B.mean()) - kl_coef * kl,
         "response/length": float(lengths_B.mean()),
         "response/length_p95": float(lengths_B.quantile(0.95)),
         "response/eos_rate": float(finished_B.mean()),
@@ -117,13 +116,3 @@ def _engine_figures(learner: Learner, rollout: Rollout) -> dict[str, float]:
         "engine/importance_mean": weight / tokens,
         "engine/importance_capped": capped / tokens,
     }
-
-
-def whiten(learner: Learner, rollout: Rollout) -> None:
-    """Advantages of mean 0 and spread 1 over the valid tokens of all processes."""
-    valid_N: Tensor = rollout.advantages_BT[rollout.mask_BT].double()
-    total, count = learner.total(float(valid_N.sum()), float(len(valid_N)))
-    mean = total / count
-    squares = learner.total(float(((valid_N - mean) ** 2).sum()))[0]
-    spread = math.sqrt(squares / count) + 1e-8
-    rollout.advantages_BT = (rollout.advantages_BT - mean) / spread * rollout.mask_BT

@@ -1,6 +1,6 @@
 """PPO against the reward model (InstructGPT step 3).
 
-reward = score of the whole answer on its last token - beta * KL to the reference on every token.
+reward = score of the whole answer on its last token - kl_coef * KL to the reference on every token.
 A *score* is what the reward model says; a *reward* is what a token gets. Details and their sources:
 the masks, the place of the score and the missing-EOS penalty follow arXiv 2403.17031, the clipped
 losses arXiv 1707.06347, the KL controller arXiv 1909.08593.
@@ -9,10 +9,8 @@ losses arXiv 1707.06347, the KL controller arXiv 1909.08593.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +26,29 @@ from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer, stop_ids
-from rlhf.learning.models.losses import adapted_beta
+from rlhf.learning.models.losses import adapted_kl_coef
 from rlhf.learning.models.networks import PolicyNetwork, collate
-from rlhf.learning.models.offload import Resting
+from rlhf.learning.models.offload import Offloaded
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.models.scoring import RewardFunction, RewardModel, Scorer
 from rlhf.learning.run.optimiser import Loss, Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 from rlhf.learning.run.training import Learner, by_length, endless
 
+from .advantages import estimate_advantages, whiten
 from .critics import load_critic, publish_critic
-from .figures import rollout_figures, whiten
-from .minibatch import Sums, mean_norms, no_sums, policy_part, value_part
-from .monitor import Watch
-from .rollout import Explorer, Rollout
+from .figures import rollout_figures
+from .minibatch import (
+    EXTREMES,
+    Stats,
+    Step,
+    add_up,
+    clipped_policy_loss,
+    clipped_value_loss,
+    step_figures,
+)
+from .monitor import Monitor
+from .rollout import Rollout, Sampler
 
 POLICY = "policy."  # what the names of its weights begin with
 
@@ -78,10 +85,10 @@ class PPOLearner(Learner):
         reference = None
         if not tune.is_adapter or models.reference not in ("", models.policy):
             copy = load_policy(folder.resolve(models.reference or models.policy), self.device)
-            reference = Resting(copy, self.device, scratch)
+            reference = Offloaded(copy, self.device, scratch)
         self.wrapper = choose_weights(policy.lm, tune)
         self.model, self.critic_wrapper = load_critic(folder, policy, self.wrapper, self.device)
-        self.explorer = Explorer(
+        self.sampler = Sampler(
             self.model,
             reference,
             reward,
@@ -102,8 +109,8 @@ class PPOLearner(Learner):
             apart="" if settings.critic == "shared" else POLICY,
         )
         self.total_steps = settings.updates
-        self.beta = settings.kl_coef
-        self.watch = Watch(settings, is_exact=self.is_exact)
+        self.kl_coef = settings.kl_coef
+        self.monitor = Monitor(settings, is_exact=self.is_exact)
 
     @property
     def is_exact(self) -> bool:
@@ -129,7 +136,7 @@ class PPOLearner(Learner):
     def _refresh(self) -> None:
         """Everybody answers with the weights as they are now."""
         pushes = self.accelerator.is_main_process
-        self.explorer.engine.refresh(self.optimiser.steps, pushes=pushes)
+        self.sampler.engine.refresh(self.optimiser.steps, pushes=pushes)
         self.accelerator.wait_for_everyone()
 
     def _scorer(self, scratch: Path | None) -> Scorer:
@@ -152,115 +159,121 @@ class PPOLearner(Learner):
         ]
 
     def state(self) -> dict[str, Any]:
-        return {"beta": self.beta, "watch": self.watch.state()}
+        return {"kl_coef": self.kl_coef, "monitor": self.monitor.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.beta = state["beta"]
-        self.watch.restore(state["watch"])
+        # Runs under way may have checkpoints with the earlier names.
+        self.kl_coef = state["kl_coef"] if "kl_coef" in state else state["beta"]
+        self.monitor.restore(state["monitor"] if "monitor" in state else state["watch"])
 
     def update(self, step: int) -> dict[str, float]:
         settings = self.settings
         started = time.perf_counter()
-        start, count = step * settings.batch_size, settings.batch_size
-        chosen = self.share(endless(len(self.prompts), self.seed, start, count))
-        places = self.share(range(start, start + count))
+        # 1. Answer a batch of prompts with the policy as it is, and score the answers.
         with self.optimiser.whole():
-            # 1. Answer a batch of prompts with the policy as it is.
             self._refresh()
-            rollout = self.explorer.explore([self.prompts[i] for i in chosen], places)
-            explored = time.perf_counter()
-            # 2. Say what the answers were worth.
-            self.explorer.judge(rollout, self.beta)
-        numbers = rollout_figures(self, rollout, self.beta)
+            rollout = self._rollout(step)
+            sampled = time.perf_counter()
+            self.sampler.estimate_values(rollout)
+        # 2. What each token was better than expected.
+        estimate_advantages(rollout, self.kl_coef, settings)
+        numbers = rollout_figures(self, rollout, self.kl_coef)
         if settings.whiten_advantages:
             whiten(self, rollout)
         judged = time.perf_counter()
         # 3. Learn from them, several times over; the critic alone while it warms up.
-        warms_up = step < settings.critic_warmup
-        self.optimiser.hold(POLICY if warms_up else None)
-        numbers |= self._learn(rollout, step) | ({"lr": 0.0} if warms_up else {})
+        numbers |= self._learn(rollout, step)
         learnt = time.perf_counter()
-        # 4. Let beta follow the KL.
-        numbers["objective/beta"] = self.beta
-        if settings.kl_control == "adaptive":
-            self.beta = adapted_beta(
-                self.beta,
-                numbers["objective/kl"],
-                settings.kl_target,
-                settings.kl_horizon,
-                settings.batch_size,
-            )
+        # 4. Let the price of KL follow the KL.
+        numbers["objective/kl_coef"] = self.kl_coef
+        self._adapt_kl_coef(numbers["objective/kl"])
         if (step + 1) % settings.sample_every == 0:
             with self.optimiser.whole():
                 self._refresh()
                 self._show(step + 1)
-        alarms = self.watch.alarms(step + 1, numbers)
+        alarms = self.monitor.alarms(step + 1, numbers)
         self._say(step + 1, alarms)
         seconds = time.perf_counter() - started
         tokens = numbers["response/length"] * settings.batch_size
         return {
             **numbers,
             **alarms,
-            "seconds/rollout": explored - started,
-            "seconds/judge": judged - explored,
+            "seconds/rollout": sampled - started,
+            "seconds/judge": judged - sampled,
             "seconds/learn": learnt - judged,
             "speed/episodes_per_s": settings.batch_size / seconds,
             "speed/tokens_per_s": tokens / seconds,
         }
+
+    def _rollout(self, step: int) -> Rollout:
+        start, count = step * self.settings.batch_size, self.settings.batch_size
+        chosen = self.share(endless(len(self.prompts), self.seed, start, count))
+        numbers = self.share(range(start, start + count))
+        return self.sampler.rollout([self.prompts[i] for i in chosen], numbers)
+
+    def _adapt_kl_coef(self, kl: float) -> None:
+        settings = self.settings
+        if settings.kl_control == "adaptive":
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef, kl, settings.kl_target, settings.kl_horizon, settings.batch_size
+            )
 
     def _say(self, step: int, alarms: dict[str, float]) -> None:
         for name in alarms:
             self.folder.say(f"update {step}: {name.removeprefix('alarm/').replace('_', ' ')}")
 
     def _learn(self, rollout: Rollout, step: int) -> dict[str, float]:
+        """Several passes over the rollout, until the policy has moved too far from it."""
+        warms_up = step < self.settings.critic_warmup
+        self.optimiser.hold(POLICY if warms_up else None)
+        stop_at = 1.5 * self.settings.target_kl or math.inf
+        steps: list[Step] = []
+        for rows in self._minibatches(step):
+            steps.append(self._step(rollout, rows, step, len(steps)))
+            if steps[-1].stats["policy/approx_kl"] > stop_at:
+                break
+        first = steps[0].stats
+        is_number = math.isfinite(first["ratio/off"])  # else the step was skipped
+        first_ratio, first_mean = (
+            (first["ratio/deviation"], first["ratio/off"]) if is_number else (0.0, 0.0)
+        )
+        largest = max([0.0, *(each.stats["ratio/max"] for each in steps)])
+        extremes = self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
+        return {
+            **step_figures(steps),
+            "policy/first_ratio_deviation": extremes[0],
+            "policy/first_ratio_mean": first_mean,
+            "policy/ratio_max": extremes[1],
+            **({"lr": 0.0} if warms_up else {}),
+        }
+
+    def _minibatches(self, step: int) -> Iterator[list[int]]:
+        """Episodes of this process for each optimizer step of an update, shuffled every epoch."""
         settings = self.settings
-        count = settings.batch_size
-        seen: dict[str, list[float]] = defaultdict(list)
-        norms: list[list[float]] = []
-        stop_at = 1.5 * settings.target_kl or math.inf
-        approx_kl, first_ratio, first_mean, largest = 0.0, 0.0, 0.0, 0.0
+        size = settings.batch_size // settings.minibatches
         for epoch in range(settings.ppo_epochs):
             generator = torch.Generator().manual_seed(derive(self.seed, "minibatch", step, epoch))
-            order = torch.randperm(count, generator=generator).tolist()
-            size = count // settings.minibatches
-            for start in range(0, count, size):
-                rows = self.places(order[start : start + size])
-                tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
-                sums = no_sums()
-                parts = by_length(
-                    rows, lambda i: len(rollout.episodes[i].ids), settings.micro_batch_size
-                )
-                losses = [self._losses(rollout, part, tokens, step, sums) for part in parts]
-                turns = [list(turn) for turn in zip(*losses, strict=True)] or [[]]
-                turns[0] = self._ptx_losses(step, len(norms), sums) + turns[0]
-                idle = partial(self._forward, rollout, rows[:1] or [0])
-                norms.append(self.optimiser.step(turns, idle))
-                deviation, ratio = sums.pop("ratio/deviation"), sums.pop("ratio/max")
-                largest = max(largest, ratio)
-                names = sorted(sums)
-                sums = dict(zip(names, self.total(*(sums[name] for name in names)), strict=True))
-                off = sums.pop("ratio/off")
-                for name, value in sums.items():
-                    if math.isfinite(value):  # else the step was skipped
-                        seen[name].append(value)
-                approx_kl = sums["policy/approx_kl"]
-                if len(norms) == 1 and math.isfinite(off):
-                    first_ratio, first_mean = deviation, off
-                if approx_kl > stop_at:
-                    break
-            if approx_kl > stop_at:
-                break
-        first_ratio, largest = (
-            self.everyone(torch.tensor([[first_ratio, largest]])).amax(0).tolist()
+            order = torch.randperm(settings.batch_size, generator=generator).tolist()
+            for start in range(0, settings.batch_size, size):
+                yield self.places(order[start : start + size])
+
+    def _step(self, rollout: Rollout, rows: list[int], step: int, number: int) -> Step:
+        """Optimizer step `number` of an update, on a mini-batch in micro-batches of like length."""
+        tokens = self.total(float(rollout.lengths_B[rows].sum()))[0]
+        parts = by_length(
+            rows, lambda i: len(rollout.episodes[i].ids), self.settings.micro_batch_size
         )
-        return {
-            **{name: statistics.fmean(values) for name, values in seen.items()},
-            **mean_norms(norms),
-            "policy/optimizer_steps": len(norms),
-            "policy/first_ratio_deviation": first_ratio,
-            "policy/first_ratio_mean": first_mean,
-            "policy/ratio_max": largest,
-        }
+        heard: list[Stats] = []
+        losses = [self._losses(rollout, part, tokens, step, heard.append) for part in parts]
+        turns = [list(turn) for turn in zip(*losses, strict=True)] or [[]]
+        has_anchor = self.demonstrations and step >= self.settings.critic_warmup
+        if has_anchor:
+            turns[0] = self._ptx_losses(step, number, heard.append) + turns[0]
+        norms = self.optimiser.step(turns, partial(self._forward, rollout, rows[:1] or [0]))
+        stats = add_up(heard, ["ptx/loss"] if has_anchor else [])
+        names = sorted(stats.keys() - set(EXTREMES))
+        sums = self.total(*(stats[name] for name in names))
+        return Step(norms, stats | dict(zip(names, sums, strict=True)))
 
     @property
     def learns_apart(self) -> bool:
@@ -269,28 +282,44 @@ class PPOLearner(Learner):
         return self.settings.critic != "shared" and self.optimiser.module is self.model
 
     def _losses(
-        self, rollout: Rollout, rows: Sequence[int], tokens: float, step: int, sums: Sums
+        self,
+        rollout: Rollout,
+        rows: Sequence[int],
+        tokens: float,
+        step: int,
+        tell: Callable[[Stats], None],
     ) -> list[Loss]:
         """Of a micro-batch, already divided by the tokens of the global mini-batch: the policy's
         and the critic's, or one of both. While the critic warms up, the policy is only heard."""
-        temperature = self.settings.temperature
-        warming = step < self.settings.critic_warmup
-        policy = partial(policy_part, rollout, rows, tokens, self.settings, warming, sums)
-        values = partial(value_part, rollout, rows, tokens, self.settings, sums)
+        settings = self.settings
+        warms_up = step < settings.critic_warmup
+
+        def policy_loss(logprobs_N: Tensor, entropy_N: Tensor) -> Tensor:
+            loss, stats = clipped_policy_loss(
+                rollout, rows, logprobs_N, entropy_N, tokens, settings.clip_range
+            )
+            tell({**stats, "loss": 0.0 * stats["loss"]} if warms_up else stats)
+            return 0.0 * loss if warms_up else loss
+
+        def value_loss(values_N: Tensor) -> Tensor:
+            loss, stats = clipped_value_loss(rollout, rows, values_N, tokens, settings)
+            tell(stats)
+            return loss
 
         def of_policy() -> Tensor:
-            return policy(*self._heard(self.model.policy, rollout, rows, temperature)[:2])
+            heard = self._heard(self.model.policy, rollout, rows, settings.temperature)
+            return policy_loss(*heard[:2])
 
         def of_critic() -> Tensor:
-            return values(self._heard(self.model.values, rollout, rows))
+            return value_loss(self._heard(self.model.values, rollout, rows))
 
         def of_both() -> Tensor:
             logprobs_N, entropy_N, values_N = self._forward(rollout, rows)
-            return policy(logprobs_N, entropy_N) + values(values_N)
+            return policy_loss(logprobs_N, entropy_N) + value_loss(values_N)
 
         if not self.learns_apart:
             return [of_both]
-        if not warming:
+        if not warms_up:
             return [of_policy, of_critic]
         with torch.no_grad():
             of_policy()
@@ -310,13 +339,12 @@ class PPOLearner(Learner):
         with self.accelerator.autocast():
             return network(batch, *more)
 
-    def _ptx_losses(self, step: int, place: int, sums: Sums) -> list[Loss]:
-        """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term)."""
+    def _ptx_losses(self, step: int, number: int, tell: Callable[[Stats], None]) -> list[Loss]:
+        """gamma x language-modelling loss on demonstrations (InstructGPT eq. 2, last term), for
+        optimizer step `number` of an update."""
         settings = self.settings
-        if not self.demonstrations or step < settings.critic_warmup:
-            return []
         size = settings.ptx_batch_size
-        cursor = (step * settings.ppo_epochs * settings.minibatches + place) * size
+        cursor = (step * settings.ppo_epochs * settings.minibatches + number) * size
         chosen = endless(len(self.demonstrations), self.seed, cursor, size)
         rows = [self.demonstrations[i] for i in chosen]
         tokens = sum(len(row.completion) for row in rows)
@@ -327,16 +355,15 @@ class PPOLearner(Learner):
             with self.accelerator.autocast():
                 logprobs_N, *others_N = network(batch, 1.0)
             value: Tensor = -logprobs_N.sum() / tokens
-            sums["ptx/loss"] += float(value.detach())
+            tell({"ptx/loss": float(value.detach())})
             anchored: Tensor = settings.ptx_weight * value + 0.0 * others_N[-1].sum()
             return anchored
 
-        sums["ptx/loss"] = 0.0  # of a process without rows, too
         parts = by_length(self.share(rows), lambda row: len(row.ids), settings.micro_batch_size)
         return [partial(loss, part) for part in parts]
 
     def guard(self, numbers: dict[str, float]) -> None:
-        self.watch.guard(numbers)
+        self.monitor.guard(numbers)
 
     def evaluate(self, step: int) -> None:
         self._refresh()
@@ -359,7 +386,7 @@ class PPOLearner(Learner):
         if self.held_out_reward:
             mean = held_out / episodes
             error = math.sqrt(max(squares / episodes - mean**2, 0.0) / episodes)
-            alarms = self.watch.over_optimised(score / episodes, mean, error)
+            alarms = self.monitor.over_optimised(score / episodes, mean, error)
             self._say(step, alarms)
             numbers |= {"objective/held_out_scores": mean, **alarms}
         self.folder.metrics(step, "test", numbers)
@@ -367,7 +394,7 @@ class PPOLearner(Learner):
     def _answer(self, chosen: Sequence[tuple[int, Prompt]]) -> list[float]:
         """Sums over held-out prompts: their number, score, KL, length, ends, and what a reward
         model that never trained the policy says, and its square."""
-        rollout = self.explorer.explore(
+        rollout = self.sampler.rollout(
             [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
         )
         held_out_B = torch.zeros(len(chosen))
@@ -381,12 +408,12 @@ class PPOLearner(Learner):
         return [len(chosen), *(float(each_B.sum()) for each_B in sums)]
 
     def _show(self, step: int) -> None:
-        shown: list[Prompt] = (self.test_prompts or self.prompts)[: self.settings.sample_prompts]
-        if not shown or not self.accelerator.is_main_process:
+        fixed: list[Prompt] = (self.test_prompts or self.prompts)[: self.settings.sample_prompts]
+        if not fixed or not self.accelerator.is_main_process:
             return
-        rollout = self.explorer.explore(shown, [f"shown {i}" for i in range(len(shown))])
+        rollout = self.sampler.rollout(fixed, [f"shown {i}" for i in range(len(fixed))])
         for prompt, text, score, kl in zip(
-            shown, rollout.texts, rollout.scores_B.tolist(), rollout.kl_B.tolist(), strict=True
+            fixed, rollout.texts, rollout.scores_B.tolist(), rollout.kl_B.tolist(), strict=True
         ):
             self.folder.sample(step, prompt.id, text, score, kl)
 
@@ -399,4 +426,4 @@ class PPOLearner(Learner):
             publish_policy(self.model.policy, self.wrapper, self.render, place, card)
 
         self.folder.publish(write)
-        return {"steps": step, "beta": self.beta}
+        return {"steps": step, "kl_coef": self.kl_coef}

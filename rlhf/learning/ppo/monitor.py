@@ -20,7 +20,7 @@ LENGTH_GROWN = 2.0
 FIRST_RATIO_OF_ANY, FIRST_RATIO_MEAN = 1e-3, 0.05
 
 
-class Watch:
+class Monitor:
     """Remembers how a run began, and what its last evaluations were like."""
 
     def __init__(self, settings: PPO, *, is_exact: bool = True) -> None:

@@ -20,9 +20,9 @@ from rlhf.learning.contract.records import Prompt
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import Engine, importance
 from rlhf.learning.models.adapters import adapter_named, adapter_off
-from rlhf.learning.models.losses import gae, kl_k1, kl_k3, token_rewards
+from rlhf.learning.models.losses import kl_k1, kl_k3
 from rlhf.learning.models.networks import Batch, PolicyNetwork, ScoreNetwork, collate, in_full
-from rlhf.learning.models.offload import Resting
+from rlhf.learning.models.offload import Offloaded
 from rlhf.learning.models.render import Encoded, Renderer
 from rlhf.learning.models.scoring import Scorer
 
@@ -73,6 +73,11 @@ class ActorCritic(nn.Module):
 
 @dataclass
 class Rollout:
+    """Answers of this process to a batch of prompts, and all that is known of their tokens.
+
+    Log-probabilities are in nats at the sampling temperature; `weights_BT` correct for an engine
+    whose own `engine_logprobs_BT` differ from them."""
+
     prompts: list[Prompt]
     episodes: list[Encoded]
     texts: list[str]
@@ -115,13 +120,13 @@ class Rollout:
         return most / prompts if prompts > 1 else 0.0
 
 
-class Explorer:
+class Sampler:
     """Makes rollouts with the policy as it is now."""
 
     def __init__(
         self,
         model: ActorCritic,
-        reference: Resting[PolicyNetwork] | None,
+        reference: Offloaded[PolicyNetwork] | None,
         reward: Scorer,
         render: Renderer,
         engine: Engine,
@@ -136,8 +141,8 @@ class Explorer:
         self.autocast, self.importance_cap = autocast, importance_cap
 
     @torch.no_grad()
-    def explore(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
-        """Answer the prompts; `names` give each answer its own randomness."""
+    def rollout(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
+        """Answers the prompts and scores the answers; `names` give each its own randomness."""
         settings, lm = self.settings, self.model.policy.lm
         # 1. Sample.
         ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
@@ -155,7 +160,7 @@ class Explorer:
             weights_BT = importance(logprobs_BT, drawn.logprobs_BT, self.importance_cap)
         # 2. The same tokens under the reference, at the same temperature.
         own = nullcontext(self.model.policy)
-        with self.reference.awake() if self.reference else own as network, adapter_off(lm):
+        with self.reference.loaded() if self.reference else own as network, adapter_off(lm):
             ref_logprobs_BT = self._per_token(
                 episodes, mask_BT, lambda batch: self._logprobs(network, batch)
             )
@@ -184,16 +189,12 @@ class Explorer:
         return logprobs_N
 
     @torch.no_grad()
-    def judge(self, rollout: Rollout, beta: float) -> None:
-        """4. Values, rewards, advantages and returns of the answers."""
-        settings, model = self.settings, self.model
-        if not rollout.values_BT.numel():  # the sampler had no value head to listen to
-            rollout.values_BT = self._per_token(rollout.episodes, rollout.mask_BT, model.values)
-        kl_BT = kl_k1(rollout.logprobs_BT, rollout.ref_logprobs_BT)
-        rewards_BT = token_rewards(rollout.scores_B, kl_BT, rollout.mask_BT, beta)
-        rollout.advantages_BT, rollout.returns_BT = gae(
-            rewards_BT, rollout.values_BT, rollout.mask_BT, settings.gamma, settings.gae_lambda
-        )
+    def estimate_values(self, rollout: Rollout) -> None:
+        """Sets the values of a rollout, where no value head spoke while it was sampled."""
+        if not rollout.values_BT.numel():
+            rollout.values_BT = self._per_token(
+                rollout.episodes, rollout.mask_BT, self.model.values
+            )
 
     def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:
         """Something for every answer token, computed in micro-batches of like length."""

@@ -7,6 +7,7 @@ of the data from (seed, epoch), so a cursor is enough to go on as if nothing had
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from abc import ABC, abstractmethod
@@ -229,6 +230,22 @@ def restore_random(state: dict[str, Any]) -> None:
 
 def _bytes_tensor(text: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+
+
+class Epochs:
+    """Batches of a data set, epoch after epoch; which rows a step sees follows from the seed."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
+
+    def rows(self, step: int) -> list[int]:
+        """Indices of the rows of a step, counted from 0."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if self._planned[0] != epoch:
+            self._planned = epoch, epoch_batches(self.lengths, self.batch_size, self.seed, epoch)
+        return self._planned[1][number]
 
 
 def epoch_batches(

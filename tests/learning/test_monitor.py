@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf.learning.contract.kinds.ppo import PPO
-from rlhf.learning.ppo.monitor import Watch
+from rlhf.learning.ppo.monitor import Monitor
 from rlhf.learning.run.run_folder import Paused
 
 WELL = {
@@ -25,7 +25,7 @@ def rings(watch, update, **numbers):
 
 
 def test_a_run_that_goes_well_rings_nothing():
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     assert not any(rings(watch, update) for update in range(1, 40))
 
 
@@ -41,27 +41,27 @@ def test_a_run_that_goes_well_rings_nothing():
     ],
 )
 def test_an_alarm_rings_by_name(name, numbers):
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     assert rings(watch, 1) == set()
     assert rings(watch, 21, **numbers) == {name}
     assert rings(watch, 22) == set()
 
 
 def test_in_mixed_precision_the_mean_of_the_first_ratios_counts_not_a_single_one():
-    watch = Watch(PPO(), is_exact=False)
+    watch = Monitor(PPO(), is_exact=False)
     rounding = {"policy__first_ratio_deviation": 0.2, "policy__first_ratio_mean": 0.04}
     assert rings(watch, 1, **rounding) == set()
     assert rings(watch, 2, **{**rounding, "policy__first_ratio_mean": 0.06}) == {"first_ratio"}
 
 
 def test_a_young_critic_may_explain_nothing():
-    assert rings(Watch(PPO()), 20, val__explained_variance=-0.1) == set()
+    assert rings(Monitor(PPO()), 20, val__explained_variance=-0.1) == set()
 
 
 def test_kl_below_zero_rings_at_the_fifth_time_running_even_across_a_restart():
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     assert not any(rings(watch, update, objective__kl=-0.1) for update in range(1, 5))
-    again = Watch(PPO())
+    again = Monitor(PPO())
     again.restore(watch.state())
     assert rings(again, 5, objective__kl=-0.1) == {"negative_kl"}
     assert rings(watch, 5) == set()
@@ -69,7 +69,7 @@ def test_kl_below_zero_rings_at_the_fifth_time_running_even_across_a_restart():
 
 
 def test_a_score_that_rises_while_another_model_sees_less_is_over_optimisation():
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     assert watch.over_optimised(0.0, held_out=1.0, error=0.1) == {}
     assert watch.over_optimised(1.0, held_out=2.0, error=0.1) == {}
     assert watch.over_optimised(2.0, held_out=1.95, error=0.1) == {}  # within the noise
@@ -78,7 +78,7 @@ def test_a_score_that_rises_while_another_model_sees_less_is_over_optimisation()
 
 
 def test_a_number_that_is_none_stops_the_run():
-    watch = Watch(PPO())
+    watch = Monitor(PPO())
     watch.alarms(1, WELL)
     watch.guard(WELL)
     with pytest.raises(Paused, match=r"not_finite: policy/entropy is not a number"):
