@@ -28,6 +28,8 @@ from .preference import RankingLearner
 
 
 class DPOLearner(RankingLearner):
+    """DPO: the score of an answer is beta x log(policy / reference)."""
+
     settings: DPO
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:

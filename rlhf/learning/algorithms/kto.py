@@ -34,6 +34,8 @@ Judgement = tuple[Encoded, bool]
 
 
 class KTOLearner(Learner):
+    """KTO: a step is one batch of thumbs."""
+
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, KTO)

@@ -209,6 +209,7 @@ class RankingLearner(Learner):
 
 
 def element_loss(scores_K: Tensor, judged: Judged, margin: float) -> Tensor:
+    """Pairwise loss of one ranked prompt, over all its comparisons; their weights sum to 1."""
     pairs = judged.comparisons
     index = torch.tensor([[pair.better, pair.worse] for pair in pairs], device=scores_K.device)
     numbers = torch.tensor(

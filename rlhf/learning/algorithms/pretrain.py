@@ -24,6 +24,8 @@ from .sft import LanguageLearner
 
 
 class PretrainLearner(LanguageLearner):
+    """Next-token prediction on rows packed with documents."""
+
     settings: Pretrain
     rows: list[Packed]
 
@@ -87,6 +89,7 @@ def pack(pieces: Sequence[list[int]], size: int) -> list[Packed]:
 
 
 def collate_packed(rows: Sequence[Packed], pad: int, device: torch.device | str = "cpu") -> Batch:
+    """Makes right-padded tensors of packed rows, with the number of the text of each token."""
     shape = len(rows), max(len(row.ids) for row in rows)
     ids_BL = torch.full(shape, pad)
     segments_BL = torch.zeros(shape, dtype=torch.long)

@@ -27,6 +27,8 @@ SAMPLED_TOGETHER = 32
 
 
 class RewardLearner(RankingLearner):
+    """Reward model: one scalar head, or several that may disagree."""
+
     settings: Reward
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:

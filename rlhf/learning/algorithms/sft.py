@@ -148,6 +148,8 @@ class LanguageLearner(Learner):
 
 
 class SFTLearner(LanguageLearner):
+    """Supervised fine-tuning: predicts the completions of demonstrations."""
+
     settings: SFT
     rows: list[Encoded]
 

@@ -16,6 +16,8 @@ from .records import Judged
 
 @dataclass(frozen=True)
 class Estimate:
+    """A mean with its 95 % interval."""
+
     value: float
     low: float
     high: float
@@ -49,6 +51,7 @@ def correct(difference: float) -> float:
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Pearson's correlation; 0 where it is not defined."""
     if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])

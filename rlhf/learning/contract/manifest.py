@@ -30,6 +30,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
+    """Raises Corrupt unless every file listed in the folder's manifest has its size and hash."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         for name, expected in files.items():
@@ -41,11 +42,13 @@ def verify(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
+    """Flushes a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

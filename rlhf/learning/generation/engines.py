@@ -41,6 +41,8 @@ class EngineError(RuntimeError):
 
 
 class Generation(NamedTuple):
+    """Answers of an engine, padded to the longest: ids, mask, log-probabilities in nats."""
+
     ids_BT: Tensor
     mask_BT: Tensor
     logprobs_BT: Tensor
@@ -49,6 +51,8 @@ class Generation(NamedTuple):
 
 
 class Engine(Protocol):
+    """Whatever answers the prompts of a rollout."""
+
     is_exact: bool  # its log-probabilities are those of training
 
     def refresh(self, version: int, *, pushes: bool) -> None:
@@ -93,6 +97,8 @@ class HFEngine:
 
 
 class VLLMEngine:
+    """A vLLM server, spoken to over HTTP; raises EngineError where it does not answer as agreed."""
+
     is_exact = False
 
     def __init__(
@@ -226,6 +232,8 @@ def post(url: str, path: str, body: dict[str, Any], timeout: float) -> dict[str,
 
 
 def padded(answers: Sequence[Answer]) -> Generation:
+    """Puts answers into one table, on the CPU, with zeros after their ends."""
+
     def by_row(rows: list[Tensor]) -> Tensor:
         together: Tensor = pad_sequence(rows, batch_first=True)
         return together.cpu()

@@ -18,6 +18,8 @@ from .sampling import generate, uniforms
 
 
 class FixedPrompts:
+    """The prompts that a run answers at each evaluation, those that leave room for an answer."""
+
     def __init__(
         self, folder: RunFolder, lm: PreTrainedModel, render: Renderer, prompts: Sequence[Prompt]
     ) -> None:

@@ -39,6 +39,9 @@ Batch = list[tuple[Prompt, int]]
 def sample(
     folder: RunFolder, accelerator: Accelerator, stop_asked: Callable[[], bool]
 ) -> dict[str, Any]:
+    """Writes the completions of a sampling run; returns what its outcome says.
+
+    Raises StopAsked between two batches; a later call keeps the batches that are whole."""
     settings, models = folder.config.train, folder.config.models
     assert isinstance(settings, Sample)
     prompts = read_prompts(folder.data("train"))

@@ -65,6 +65,10 @@ def generate(
     pad: int,
     value_head: nn.Linear | None = None,
 ) -> list[Answer]:
+    """Answers the prompts with one batched decode; a row that ends leaves the batch.
+
+    `uniforms_BT` holds one number in [0, 1) for each answer and token; T is the longest answer.
+    Temperature 0 is greedy. With a `value_head`, its values are kept as well."""
     device = lm.device
     count, length = uniforms_BT.shape
     head = product(output_head(lm), count)

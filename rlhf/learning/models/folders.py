@@ -65,6 +65,7 @@ def check_folder(folder: Path) -> None:
 
 
 def renderer(folder: Path) -> Renderer:
+    """Opens the tokenizer of a model folder; raises ConfigError where it cannot hold a chat."""
     check_folder(folder)
     context = AutoConfig.from_pretrained(folder, trust_remote_code=False).max_position_embeddings
     made = Renderer(folder, int(context))
@@ -83,6 +84,9 @@ def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
 def load_policy(
     folder: Path, device: torch.device | str = "cpu", tune: Tune | None = None
 ) -> PolicyNetwork:
+    """Loads a model folder as a policy in fp32 (in four bits with qlora), dropout off.
+
+    Raises ConfigError where the folder is none, or the model is of a sort that is not supported."""
     check_folder(folder)
     quantized = in_four_bits(tune, device)
     lm = AutoModelForCausalLM.from_pretrained(
@@ -146,6 +150,7 @@ def load_score(
 
 
 def read_calibration(folder: Path) -> Calibration:
+    """Reads what a reward model's scores mean; raises ConfigError where the folder does not say."""
     path = folder / CALIBRATION
     if not path.is_file():
         raise ConfigError(f"{folder} is not a reward model: it has no {CALIBRATION}")
@@ -226,6 +231,7 @@ def publish_score(
     card: str,
     calibration: dict[str, Any],
 ) -> None:
+    """Writes a reward model or critic as a plain folder: merged weights, tokenizer, calibration."""
     model = network.model
     if wrapper is not None:
         head = network.head.state_dict()

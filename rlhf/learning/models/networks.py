@@ -54,6 +54,7 @@ def positions(mask_BL: Tensor) -> Tensor:
 
 
 def collate(rows: Sequence[Encoded], pad: int, device: torch.device | str = "cpu") -> Batch:
+    """Makes right-padded tensors of rows, on the device: ids_BL, mask_BL and keep_BL."""
     longest = max(len(row.ids) for row in rows)
     ids_BL = torch.full((len(rows), longest), pad)
     mask_BL = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -161,6 +162,7 @@ def in_full(head: nn.Linear, hidden: Tensor) -> Tensor:
 
 
 def output_head(lm: PreTrainedModel) -> nn.Linear:
+    """The LM head of a causal language model, H hidden units to V logits."""
     head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     assert isinstance(head, nn.Linear)
     return head

@@ -59,6 +59,8 @@ class RewardFunction:
 
 
 class RewardModel:
+    """A trained reward model that scores texts with its own tokenizer and calibration."""
+
     def __init__(
         self, folder: Path, device: torch.device | str = "cpu", scratch: Path | None = None
     ) -> None:

@@ -25,6 +25,7 @@ def telling_of_a_full_disk() -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file; raises OSError where the disk is full."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with telling_of_a_full_disk():
         save_file(plain, path)

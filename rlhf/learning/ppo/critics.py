@@ -67,6 +67,7 @@ def _restore(model: ActorCritic, folder: Path) -> None:
 
 
 def publish_critic(model: ActorCritic, wrapper: Any, render: Renderer, folder: Path) -> None:
+    """Writes the critic as a folder from which another PPO can start."""
     folder.mkdir()
     if model.critic is None:
         write_tensors(folder / WEIGHTS, model.critic_weights())

@@ -18,6 +18,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[str, float]:
+    """Figures of a rollout over the episodes of all processes: scores, KL in nats, lengths, ends,
+    repetition, values, and how far an engine was off."""
     episodes_BX = torch.stack(
         [
             rollout.scores_B,

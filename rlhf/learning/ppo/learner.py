@@ -54,6 +54,8 @@ POLICY = "policy."  # what the names of its weights begin with
 
 
 class PPOLearner(Learner):
+    """PPO: an update is one rollout and several passes over it."""
+
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, PPO)

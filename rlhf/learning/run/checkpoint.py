@@ -34,6 +34,8 @@ class DiskFull(OSError):
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """One checkpoint read back: its step, tensors by file, and the JSON state."""
+
     step: int
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
@@ -97,6 +99,7 @@ def latest_good(folder: Path, before: str = "") -> tuple[Checkpoint, list[str]] 
 
 
 def checkpoints(folder: Path) -> list[Path]:
+    """Folders of the checkpoints, the oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
 
 

@@ -207,6 +207,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | N
 
 
 def random_state() -> dict[str, Any]:
+    """State of all random generators of the process, as plain JSON."""
     name, keys, *rest = np.random.get_state()
     version, internal, gauss = random.getstate()
     state = {
@@ -220,6 +221,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random(state: dict[str, Any]) -> None:
+    """Puts back what `random_state` gave."""
     torch.set_rng_state(_bytes_tensor(state["torch"]))
     np.random.set_state(tuple(state["numpy"]))
     version, internal, gauss = state["python"]

@@ -22,6 +22,7 @@ TOKENIZER = "tokenizer.json"
 
 
 def check_vocabularies(folder: RunFolder) -> None:
+    """Raises ConfigError where a reader of the policy's token ids has another tokenizer."""
     policy = folder.resolve(folder.config.models.policy)
     for field, name, advice in _readers(folder):
         place = folder.resolve(name)

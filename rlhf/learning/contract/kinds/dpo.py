@@ -9,6 +9,8 @@ from rlhf.learning.contract.hyperparameters import Kind, OnRankings, Speaking, s
 
 @dataclass(frozen=True)
 class DPO(Speaking, OnRankings):
+    """Settings of direct preference optimisation (arXiv 2305.18290)."""
+
     learning_rate: float = setting(1e-6, "Peak learning rate of Adam.", least=0)
     beta: float = setting(0.1, "Strength of the pull towards the reference policy.", least=0)
 

@@ -9,6 +9,8 @@ from rlhf.learning.contract.hyperparameters import Kind, Optimisation, Speaking,
 
 @dataclass(frozen=True)
 class KTO(Speaking, Optimisation):
+    """Settings of Kahneman-Tversky optimisation (arXiv 2402.01306)."""
+
     learning_rate: float = setting(1e-6, "Peak learning rate of Adam.", least=0)
     epochs: int = setting(1, "Times each thumb is seen.", least=1)
     batch_size: int = setting(16, "Thumbs per optimizer step; KL is estimated on them.", least=2)

@@ -9,6 +9,8 @@ from rlhf.learning.contract.hyperparameters import Kind, OnText, setting
 
 @dataclass(frozen=True)
 class Pretrain(OnText):
+    """Settings of supplemental pre-training on documents."""
+
     row_tokens: int = setting(512, "Documents are packed into rows of this many tokens.", least=2)
     min_tokens: int = setting(8, "Remains of documents shorter than this are dropped.", least=2)
 

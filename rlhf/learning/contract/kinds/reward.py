@@ -9,6 +9,8 @@ from rlhf.learning.contract.hyperparameters import Kind, OnRankings, setting
 
 @dataclass(frozen=True)
 class Reward(OnRankings):
+    """Settings of the training of a reward model on rankings."""
+
     margin: float = setting(
         0.1, "Score distance asked for per unit of a ranking's strength.", least=0
     )

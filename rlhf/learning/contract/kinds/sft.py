@@ -9,6 +9,8 @@ from rlhf.learning.contract.hyperparameters import Kind, OnText, Speaking, setti
 
 @dataclass(frozen=True)
 class SFT(Speaking, OnText):
+    """Settings of supervised fine-tuning on demonstrations."""
+
     epochs: int = setting(3, "Times each demonstration is seen.", least=1)
     keep_epochs: bool = setting(
         False, "Publish the policy of every epoch, to choose one by score or people."
