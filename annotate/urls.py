@@ -64,6 +64,11 @@ urlpatterns = [
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", imports.choose, name="prompts_import"),
     path("p/<slug:slug>/prompts/import/<int:upload_id>/", imports.one, name="prompts_import_one"),
+    path(
+        "p/<slug:slug>/prompts/import/<int:upload_id>/problems.csv",
+        imports.bad_lines,
+        name="prompts_import_bad_lines",
+    ),
     path("p/<slug:slug>/prompts/tasks/", prompts.tasks, name="prompts_tasks"),
     path("p/<slug:slug>/prompts/mark/", prompts.mark, name="prompts_mark"),
     path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),

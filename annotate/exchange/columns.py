@@ -6,17 +6,18 @@ as it is. Several columns may make one prompt, or the list of completions of a r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from annotate.exchange.other_tools import is_foreign
-from annotate.exchange.parsing import kind_of
+from annotate.exchange.parsing import READ, kind_of
 from annotate.exchange.values import BadRow
 
 Raw = dict[str, Any]
 
 FIELDS = {
     "prompt": "prompt",
+    "system": "system message before the prompt (system)",
     "messages": "whole conversation (messages)",
     "completion": "answer (completion)",
     "chosen": "better answer (chosen)",
@@ -24,6 +25,8 @@ FIELDS = {
     "completions": "ranked answers (completions)",
     "ranks": "their ranks, 1 is best",
     "ratings": "their ratings, 1 to 7",
+    "winner": "which of them won: letter, name, or number from 1",
+    "winner_from_0": "which of them won: number from 0",
     "policies": "who gave them (policies)",
     "label": "thumb, true or false (label)",
     "margin": "how much better, 1 to 4 (margin)",
@@ -60,19 +63,55 @@ OTHER_NAMES = {
 KNOWN_AS = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 
-def guess(row: Any) -> dict[str, str]:
-    """Fields for the columns of a row of no known shape; nothing where there is no need."""
-    if not isinstance(row, dict) or is_foreign(row):
-        return {}
+LEFT_OUT = ""
+ANSWERS = ("completion", "chosen", "rejected", "label", "system")
+JUDGES = re.compile(
+    r"(^|_)(label|labels|weights?|ratings?|rated|winners?|won|scores?|ranks?|ranking|preferences?|"
+    r"preferred|prefers?|votes?|upvotes|downvotes|likes?|dislikes?|liked|thumbs?|thumbs_up|stars?|"
+    r"grades?|rewards?|feedback|better|best|worse|worst|safer?|unsafe|is_safe|correct|incorrect|"
+    r"correctness|helpful|helpfulness|harmless|harmlessness|harmful|honesty|truthfulness|coherence|"
+    r"quality|verdict|judgements?|judgments?|annotations?|margin|strength|outcome|agreement|"
+    r"chosen|rejected|accepted|approved|good|bad|toxicity|toxic|is_good|selected)(_|\d|$)"
+)
+
+
+def judges(name: str) -> bool:
+    """Whether a column of this name may well say how good an answer is."""
+    spelled = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^0-9A-Za-z]+", "_", name).lower()
+    return bool(JUDGES.search(spelled))
+
+
+def guess(rows: Sequence[Any]) -> dict[str, str]:
+    """Fields for the columns of rows under other names than ours; nothing where there is no need.
+    What judges is never left out by itself."""
+    columns = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+    named = {column: re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns}
+    chosen = {c: n if n in FIELDS else KNOWN_AS.get(n, LEFT_OUT) for c, n in named.items()}
+    if "chosen" in chosen.values() or "rejected" in chosen.values():
+        chosen = {c: f for c, f in chosen.items() if f != "completion"}
+    chosen = {c: f for c, f in chosen.items() if c == f or c in _first_of(chosen, f)}
     try:
-        kind_of(row)
+        kind = kind_of(dict.fromkeys(columns))
     except BadRow:
-        named = {column: column.strip().lower().replace(" ", "_") for column in row}
-        chosen = {c: n if n in FIELDS else KNOWN_AS.get(n, "") for c, n in named.items()}
-        if "chosen" in chosen.values() or "rejected" in chosen.values():
-            return {c: f for c, f in chosen.items() if f != "completion"}
-        return chosen
-    return {}
+        return {c: f for c, f in chosen.items() if f or not judges(c)}
+    if kind == "prompts" and "prompt" in columns:  # perhaps the answers have other names
+        return {c: f for c, f in chosen.items() if f in ANSWERS and c not in READ[kind]}
+    if {"prompt", "messages"} & columns.keys() or any(_is_implicit(row) for row in rows):
+        return {}
+    return {c: f for c, f in chosen.items() if f == "prompt" and c != f}
+
+
+def _is_implicit(row: Any) -> bool:
+    """Whether the prompt stands at the beginning of what was chosen."""
+    return isinstance(row, dict) and isinstance(row.get("chosen"), list)
+
+
+def _first_of(chosen: Mapping[str, str], field: str) -> list[str]:
+    """The columns that may be this field together; the first alone, if it has room for one."""
+    columns = [column for column, name in chosen.items() if name == field]
+    if field in LISTS or field in ("prompt", LEFT_OUT):
+        return columns
+    return [] if field in columns else columns[:1]
 
 
 def problems(fields: Iterable[str]) -> list[str]:
@@ -89,6 +128,8 @@ def renamed(row: Any, choice: Mapping[str, str]) -> Any:
         return row
     made: Raw = {column: value for column, value in row.items() if column not in choice}
     for name in dict.fromkeys(filter(None, choice.values())):
+        if name == "completions" and {"winner", "winner_from_0"} & {*choice.values()}:
+            made["winner_names"] = [column for column in row if choice.get(column) == name]
         columns = [column for column in row if choice.get(column) == name]  # in the file's order
         values = [row[each] for each in columns if row[each] not in (None, "")]
         if name in LISTS and (len(columns) > 1 or name == "tags"):

@@ -1,4 +1,5 @@
-"""Import of prompts and labels: all or nothing, whatever the size of the file.
+"""Import of prompts and labels: all or nothing, whatever the size of the file; or, if asked for,
+all but the lines that have a problem.
 
 A file is read line by line and written in batches inside one transaction. From the first bad line
 on nothing is written any more, only read, so that one try shows every mistake."""
@@ -7,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, BinaryIO
 
 from django.db import transaction
 
-from annotate.exchange.columns import of_cells, renamed
-from annotate.exchange.other_tools import translated
+from annotate.exchange.choices import Choices
+from annotate.exchange.columns import LEFT_OUT, guess, judges, of_cells, renamed
 from annotate.exchange.outcome import Imported, ImportFailed, Problem
-from annotate.exchange.parsing import PARSERS, Row, parse, parse_prompt
-from annotate.exchange.readers import READERS, objects_in
+from annotate.exchange.parsing import PARSERS, READ, Row, parse, parse_prompt
+from annotate.exchange.readers import objects_in, rows_in
+from annotate.exchange.shapes import BY_NAME, OURS, shape_of
+from annotate.exchange.shapes.shape import Reading, Shape, Skip
 from annotate.exchange.values import BadRow
 from annotate.exchange.writer import Entry, Writer
 from annotate.people.models import Project, User
@@ -25,7 +28,21 @@ KINDS = tuple(PARSERS)
 BATCH = 2000
 PREVIEWED_LINES = 50
 SHOWN_ROWS = 5
-MOST_COLUMNS = 30
+MOST_COLUMNS = 60
+
+
+def guessed(file: BinaryIO, format: str, *, shape: Shape | None = None) -> Choices:
+    """How a file is read if nobody says it, by its first rows; or those of it that are known to be
+    of this shape."""
+    rows = [of_cells(row) if format == "csv" else row for row in _first_objects(file, format)]
+    shape = shape or shape_of(rows) or OURS
+    return Choices(shape=shape.name, columns=guess(rows) if shape is OURS else {})
+
+
+def _first_objects(file: BinaryIO, format: str) -> list[dict[str, Any]]:
+    found = list(islice(objects_in(file, format), PREVIEWED_LINES))
+    file.seek(0)
+    return found
 
 
 def import_labels(
@@ -36,28 +53,41 @@ def import_labels(
     kind: str | None = None,
     format: str = "jsonl",
     source: str = "",
+    shape: str | None = None,
     columns: Mapping[str, str] | None = None,
+    each_answer: bool = False,
     references: bool = False,
+    leave_out_bad: bool = False,
     dry_run: bool = False,
 ) -> Imported:
     """Imports a file, or raises ImportFailed and leaves everything as it was.
 
     Asked for prompts, it takes those of a file of any kind; else the first line gives the kind.
-    `columns` says which column is which field, where the names are others; see `columns`.
-    `source` is for lines that name none; `references` makes demonstrations of the reference answers
-    in a file of completions. A dry run does everything and takes it back."""
+    `shape` and `columns` are guessed if None; see `Choices`. `source` is for lines that name none;
+    `references` makes demonstrations of the reference answers in a file of completions.
+    `leave_out_bad` imports what is without a problem. A dry run does everything and takes it
+    back."""
+    found = guessed(file, format) if shape is None or columns is None else Choices()
+    choices = Choices(
+        kind=kind or "",
+        shape=found.shape if shape is None else shape,
+        columns=found.columns if columns is None else columns,
+        each_answer=each_answer,
+    )
     failed = ImportFailed()
     with transaction.atomic():
         writer = Writer(project=project, by=by, source=source, references=references)
         writer.wait_for_turn()
-        lines = _lines(file, format, columns or {})
-        rows = _rows(lines, kind, writer.done, failed)
-        while batch := [Entry(line, row) for line, row in islice(rows, BATCH)]:
-            if not failed.count:
+        rows = _Rows(choices, format, writer.done, failed)
+        entries = rows.of(rows_in(file, format))
+        while batch := list(islice(entries, BATCH)):
+            if not failed.stops(leave_out_bad=leave_out_bad):
                 writer.write(batch, failed)
         failed.lines = writer.done.lines
-        if failed.count or not failed.lines:
+        if failed.stops(leave_out_bad=leave_out_bad) or not writer.done.brought:
+            failed.tell_of_skipped(writer.done)
             raise failed
+        writer.done.left_out = failed.count
         writer.done.is_dry_run = dry_run
         if dry_run:
             transaction.set_rollback(True)
@@ -68,54 +98,152 @@ def import_labels(
 class Preview:
     """The first rows of a file as they would be stored, and its columns, each with a value."""
 
-    kind: str
+    done: Imported
+    shape_label: str
     rows: list[tuple[int, Row]]
     problems: list[Problem]
     columns: dict[str, Any]
 
+    @property
+    def kind(self) -> str:
+        return self.done.kind
 
-def preview(
-    file: BinaryIO, *, kind: str | None, format: str, columns: Mapping[str, str]
-) -> Preview:
+
+def preview(file: BinaryIO, *, format: str, choices: Choices) -> Preview:
     """Reads the first lines only, and asks nothing of the database."""
     done, failed = Imported(), ImportFailed()
-    first = islice(_lines(file, format, columns), PREVIEWED_LINES)
-    rows = list(islice(_rows(first, kind, done, failed), SHOWN_ROWS))
+    first = islice(rows_in(file, format), PREVIEWED_LINES)
+    entries = list(_Rows(choices, format, done, failed).of(first))
     file.seek(0)
-    return Preview(done.kind, rows, failed.problems, columns_of(file, format))
+    rows = [(entry.line, entry.row) for entry in entries[:SHOWN_ROWS]]
+    columns = columns_of(_first_objects(file, format))
+    columns |= {name: "" for name in done.unread if name not in columns}
+    shape = BY_NAME.get(choices.shape, OURS)
+    return Preview(done, shape.label, rows, failed.problems, columns)
 
 
-def columns_of(file: BinaryIO, format: str) -> dict[str, Any]:
-    """The names on the first lines of a file, each with the first value that says something."""
+def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The names in these rows, each with the first value that says something."""
     found: dict[str, Any] = {}
-    for row in islice(objects_in(file, format), PREVIEWED_LINES):
+    for row in rows:
         for name, value in row.items():
             found[name] = found.get(name) or value
     return dict(islice(found.items(), MOST_COLUMNS))
 
 
-def _lines(file: BinaryIO, format: str, columns: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
-    for number, line in READERS[format](file):
-        row = renamed(line, columns)
-        yield number, of_cells(row) if format == "csv" else row
+Line = tuple[int, Any]
+NOTHING = (None, "", [], {})  # values that say nothing
+MOST_TOGETHER = 5000  # rows
+QUESTION = (
+    "“{0}” seems to judge, and is not read. Say which field it is, or leave it out "
+    "(on the command line: --column '{0}=')."
+)
+ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-def _rows(
-    lines: Iterable[tuple[int, Any]], kind: str | None, done: Imported, failed: ImportFailed
-) -> Iterator[tuple[int, Row]]:
-    done.kind = kind or ""
-    for number, line in lines:
-        done.lines += 1
-        try:
-            if isinstance(line, BadRow):
-                raise line
-            for raw in translated(line):
-                if kind == "prompts":
-                    row = parse_prompt(raw)
-                else:
-                    done.kind, row = parse(raw, done.kind or None)
-                yield number, row
-        except BadRow as error:
-            failed.add(number, str(error))
-        except RecursionError:
-            failed.add(number, "Nested too deeply.")
+@dataclass
+class _Rows:
+    """Makes rows of lines, and notes what came of each line."""
+
+    choices: Choices
+    format: str
+    done: Imported
+    failed: ImportFailed
+
+    def __post_init__(self) -> None:
+        self.shape: Shape | None = BY_NAME.get(self.choices.shape)
+        self.reading = Reading(each_answer=self.choices.each_answer)
+        self.kind = self.choices.kind
+        self.left_out = {n for n, chosen in self.choices.columns.items() if chosen == LEFT_OUT}
+        self.names_seen: set[str] = set()
+
+    def of(self, lines: Iterable[Line]) -> Iterator[Entry]:
+        for number, row in self._joined(map(self._named, lines)):
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                for raw in self._read(row):
+                    if isinstance(raw, Skip):
+                        self.done.skip(str(raw), number)
+                    else:
+                        yield Entry(number, *self._parsed(raw, number))
+            except Skip as skip:
+                self.done.skip(str(skip), number)
+            except BadRow as error:
+                self.failed.add(number, str(error))
+            except RecursionError:
+                self.failed.add(number, "Nested too deeply.")
+            except ODD:
+                self.failed.add(number, "This row is not as others of its shape are.")
+            self._tell_of_unread(number)
+
+    def _named(self, line: Line) -> Line:
+        """The line under the names that were chosen."""
+        number, row = line
+        self.done.lines += 1
+        if not isinstance(row, dict):
+            return line
+        for name in self.left_out & row.keys():
+            if row[name] not in NOTHING:
+                self.done.unread.setdefault(name)
+        row = renamed(row, self.choices.columns)
+        if self.format == "csv":
+            row = of_cells(row)
+        if self.shape is not None and self.shape is not OURS:
+            self._note_unread(row, self.shape.unread_of(row))
+        return number, row
+
+    def _joined(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """Rows in succession as one, if the shape says so."""
+        name = self.shape.together if self.shape else ""
+        if not name:
+            yield from lines
+            return
+
+        def key(line: Line) -> Any:
+            row = line[1]
+            return str(row[name]) if isinstance(row, dict) and name in row else line[0]
+
+        for _, group in groupby(lines, key):
+            rows = list(islice(group, MOST_TOGETHER))
+            first, row = rows[0]
+            yield (first, {name: [r for _, r in rows]}) if isinstance(row, dict) else rows[0]
+
+    def _read(self, row: Any) -> Iterable[Any]:
+        if not isinstance(row, dict):
+            return [row]
+        return (self.shape or OURS).read(row, self.reading)
+
+    def _parsed(self, raw: Any, number: int) -> tuple[str, Row]:
+        is_ours = self.shape is None or self.shape is OURS
+        if self.choices.kind == "prompts":
+            kind, row = "prompts", parse_prompt(raw)
+        elif is_ours:
+            kind, row = parse(raw, self.kind or None)
+            self.kind = kind
+        else:
+            kind, row = parse(raw, None)
+            if self.kind and kind != self.kind:
+                raise Skip(f"{kind}, and only {self.kind} were asked for")
+        self.done.kinds.setdefault(kind)
+        if is_ours:
+            self._note_unread(raw, raw.keys() - READ[kind])
+        return kind, row
+
+    def _note_unread(self, row: dict[str, Any], names: Iterable[str]) -> None:
+        for name in names:
+            if row[name] not in NOTHING:
+                implied = self.shape is not None and name in self.shape.implied
+                self.reading.note(name, judges=not implied and judges(name))
+
+    def _tell_of_unread(self, number: int) -> None:
+        """Each name once; of one that judges, that the import needs to know what it is."""
+        unread = self.reading.unread
+        if len(unread) == len(self.names_seen):
+            return
+        for name in sorted(unread.keys() - self.names_seen):
+            self.names_seen.add(name)
+            self.done.unread.setdefault(name)
+            asked = self.choices.kind != "prompts" and name not in self.left_out
+            if asked and unread[name]:
+                self.failed.ask(number, QUESTION.format(name))

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 SHOWN_PROBLEMS = 20
+KEPT_PROBLEMS = 100_000
+SHOWN_UNREAD = 20
 LONG_PREFIX = 200  # characters
 
 
@@ -20,27 +22,56 @@ class Problem:
 
 @dataclass
 class ImportFailed(Exception):
-    """Nothing was imported. Holds the first problems, and how many there are."""
+    """Nothing was imported. Holds the problems, the first to show and more to keep, and how many
+    there are; and what must be answered before anything can be imported."""
 
     lines: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    kept: list[Problem] = field(default_factory=list)
     count: int = 0
+    questions: list[Problem] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, line: int, sentence: str) -> None:
         self.count += 1
-        if self.count <= SHOWN_PROBLEMS:
-            self.problems.append(Problem(line, sentence))
+        if self.count <= KEPT_PROBLEMS:
+            self.kept.append(Problem(line, sentence))
+
+    def ask(self, line: int, sentence: str) -> None:
+        self.questions.append(Problem(line, sentence))
+
+    def stops(self, *, leave_out_bad: bool) -> bool:
+        return bool(self.questions) or (bool(self.count) and not leave_out_bad)
+
+    def tell_of_skipped(self, done: Imported) -> None:
+        """Where nothing else is wrong with a file that brings nothing, this is why."""
+        self.skipped = done.skipped
+        if not self.count and not self.questions:
+            for reason, line in done.first_skipped.items():
+                self.ask(line, f"Skipped: {reason}.")
+
+    @property
+    def problems(self) -> list[Problem]:
+        return (self.questions + self.kept)[:SHOWN_PROBLEMS]
 
     @property
     def unshown(self) -> int:
-        return self.count - len(self.problems)
+        return len(self.questions) + self.count - len(self.problems)
+
+    @property
+    def can_leave_out(self) -> bool:
+        """Whether the other lines could be imported without the bad ones."""
+        return bool(self.count) and not self.questions and self.count < self.lines
 
     @property
     def reason(self) -> str:
         if not self.lines:
             return "the file is empty."
-        have = "line has a problem" if self.count == 1 else "lines have problems"
-        return f"{self.count:,} of {self.lines:,} {have}."
+        if self.count:
+            have = "line has a problem" if self.count == 1 else "lines have problems"
+            return f"{self.count:,} of {self.lines:,} {have}."
+        if self.skipped and sum(self.skipped.values()) >= self.lines:
+            return "no line holds anything to import."
+        return "something must be said first."
 
     @property
     def summary(self) -> str:
@@ -55,12 +86,40 @@ class ImportFailed(Exception):
 class Imported:
     """What an import brought, or in a dry run would bring."""
 
-    kind: str = ""
+    kinds: dict[str, None] = field(default_factory=dict)
     lines: int = 0
     is_dry_run: bool = False
+    left_out: int = 0  # lines that have a problem
+    skipped: Counter[str] = field(default_factory=Counter)
+    first_skipped: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, None] = field(default_factory=dict)
     new: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
     beginnings: Counter[bytes] = field(default_factory=Counter)
+
+    def skip(self, reason: str, line: int) -> None:
+        self.skipped[reason] += 1
+        self.first_skipped.setdefault(reason, line)
+
+    @property
+    def kind(self) -> str:
+        return " and ".join(self.kinds)
+
+    @property
+    def brought(self) -> bool:
+        """Whether there was anything in the file, new or known."""
+        return bool(self.new.total() or self.known.total())
+
+    @property
+    def skips(self) -> list[tuple[str, int]]:
+        """(why, how many rows), the most frequent first."""
+        return self.skipped.most_common()
+
+    @property
+    def unread_names(self) -> str:
+        names = sorted(self.unread)
+        more = f" and {len(names) - SHOWN_UNREAD} more" if len(names) > SHOWN_UNREAD else ""
+        return ", ".join(names[:SHOWN_UNREAD]) + more
 
     @property
     def alike(self) -> int:
@@ -85,6 +144,12 @@ class Imported:
         ]
         lines = f"{self.lines:,} lines" if self.lines != 1 else "1 line"
         said = f"{lines} of {self.kind} {verb} {', '.join(parts)}."
+        if self.left_out:
+            said += f" Left out: {self.left_out:,} with problems."
+        for reason, count in self.skips:
+            said += f" Skipped {count:,}: {reason}."
+        if self.unread:
+            said += f" Not read: {self.unread_names}."
         if self.alike:
             said += f" {self.alike:,} of the new prompts begin alike for {LONG_PREFIX} characters."
         return said

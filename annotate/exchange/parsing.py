@@ -114,10 +114,10 @@ def _object(raw: Any) -> Raw:
 
 
 def _demonstrations(raw: Raw) -> Row:
-    if "messages" in raw:
-        prompt, answer = raw["messages"][:-1], raw["messages"][-1:]
-    else:
+    if "completion" in raw:
         prompt, answer = raw.get("prompt"), raw["completion"]
+    else:
+        prompt, answer = raw["messages"][:-1], raw["messages"][-1:]
     label = {"text": _answer(answer, "completion"), **_effort(raw)}
     return _row(raw, prompt, label=label)
 
@@ -222,6 +222,20 @@ PARSERS: dict[str, Callable[[Raw], Row]] = {
     "thumbs": _thumbs,
     "completions": _completions_of_policies,
 }
+
+# What is read of each, by its name.
+_ALL = frozenset(("prompt", "source", "tags", "labeler", "simulated"))
+_EFFORT = frozenset(("guideline_version", "active_seconds", "pasted_share", "comment"))
+_SAID = frozenset(("policies", "finish_reasons"))
+READ: dict[str, frozenset[str]] = {
+    "prompts": _ALL | {"messages", "split_key", "written", "archived"},
+    "demonstrations": _ALL | _EFFORT | {"messages", "completion"},
+    "rankings": _ALL | _EFFORT | _SAID
+    | {"completions", "ranks", "outcome", "ratings", "flags", "strength", "shown_order", "reason"},
+    "preferences": _ALL | _EFFORT | _SAID | {"chosen", "rejected", "margin"},
+    "thumbs": _ALL | _SAID | {"completion", "label", "reasons", "note", "wanted_answer"},
+    "completions": _ALL | {"completions", "reference"},
+}  # fmt: skip
 
 
 def _row(raw: Raw, prompt: Any, **parts: Any) -> Row:

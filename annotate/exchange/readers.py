@@ -32,6 +32,9 @@ FOREIGN = {
     b"%PDF": "This is a PDF. Save its texts as CSV or JSON Lines.",
 }
 
+MOST_HEADERS = 1000
+UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
 csv.field_size_limit(MAX_LINE_BYTES)
 
 
@@ -100,7 +103,10 @@ def _json_array(file: BinaryIO) -> Iterator[tuple[int, Any]]:
                 why = f"Longer than {MAX_LINE_BYTES // 2**20} MB" if too_long else str(error)
                 yield number, BadRow(f"Not valid JSON: {why}.")
                 return
-            yield number, element
+            try:
+                yield number, _storable(element, buffer[:end])
+            except BadRow as error:
+                yield number, error
             number += buffer.count("\n", 0, end)
             buffer = buffer[end:]
         if buffer.startswith("]"):
@@ -134,7 +140,7 @@ def _parquet_objects(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
+        return _storable(json.loads(line, parse_constant=_refuse_constant), line)
     except BadRow as error:
         return error
     except RecursionError:
@@ -143,6 +149,20 @@ def _json(line: str) -> Any:
         return BadRow(f"Not valid JSON: {error.msg} at column {error.colno}.")
     except ValueError as error:
         return BadRow(f"Not valid JSON: {error}.")
+
+
+def _storable(value: Any, text: str) -> Any:
+    """The value of this JSON text, unless it holds what no database can."""
+    if not UNSTORABLE.search(text):
+        return value
+    written = json.dumps(value, ensure_ascii=False)
+    if "\\u0000" in written.replace("\\\\", ""):
+        raise BadRow("It contains a NUL character (\\u0000), which cannot be stored. Remove it.")
+    try:
+        written.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow("It contains half a character (a lone surrogate). Remove it.") from error
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -217,9 +237,21 @@ READERS: dict[str, Callable[[BinaryIO], Iterator[tuple[int, Any]]]] = {
 }
 
 
+def rows_in(file: BinaryIO, format: str) -> Iterator[tuple[int, Any]]:
+    """(number, row or BadRow) of the file. The names of columns can be shown and stored."""
+    fine: set[tuple[str, ...]] = set()
+    for number, row in READERS[format](file):
+        if isinstance(row, dict) and (names := tuple(row)) not in fine:
+            if "\0" in "".join(names):
+                row = BadRow("The name of a column contains a NUL character. Remove it.")
+            elif len(fine) < MOST_HEADERS:
+                fine.add(names)
+        yield number, row
+
+
 def objects_in(file: BinaryIO, format: str) -> Iterator[dict[str, Any]]:
     """The rows that are objects, whatever is wrong with the others."""
-    return (row for _, row in READERS[format](file) if isinstance(row, dict))
+    return (row for _, row in rows_in(file, format) if isinstance(row, dict))
 
 
 def format_of(name: str) -> str:

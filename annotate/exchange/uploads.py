@@ -11,6 +11,7 @@ from typing import IO, BinaryIO, Self
 from django.db import models, transaction
 from django.db.models.functions import Now
 
+from annotate.exchange.choices import Choices
 from annotate.ids import id_in
 from annotate.people.models import Project, User
 
@@ -40,6 +41,8 @@ class Upload(models.Model):
     columns = models.JSONField(
         default=dict, help_text="Which column is which field, if not named so."
     )
+    shape = models.CharField(max_length=40, blank=True, default="", db_default="")
+    each_answer = models.BooleanField(default=False, db_default=False)
     references = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -80,9 +83,16 @@ class Upload(models.Model):
         file.seek(0)
         return file
 
-    def choose(self, *, kind: str, columns: dict[str, str], references: bool) -> None:
-        self.kind, self.columns, self.references = kind, columns, references
-        self.save(update_fields=["kind", "columns", "references"])
+    @property
+    def choices(self) -> Choices:
+        return Choices(
+            kind=self.kind, shape=self.shape, columns=self.columns, each_answer=self.each_answer
+        )
+
+    def choose(self, choices: Choices, *, references: bool = False) -> None:
+        self.kind, self.shape, self.columns = choices.kind, choices.shape, dict(choices.columns)
+        self.each_answer, self.references = choices.each_answer, references
+        self.save(update_fields=["kind", "shape", "columns", "each_answer", "references"])
 
 
 class UploadPart(models.Model):

@@ -3,6 +3,7 @@ recognised by its content, so the same file may come twice."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -28,6 +29,7 @@ class Entry:
     """A row on its way into the database."""
 
     line: int
+    kind: str
     row: Row
     labeler: User | None = None
     prompt_hash: str = ""
@@ -54,40 +56,41 @@ class Writer:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", key)
 
     def write(self, batch: list[Entry], failed: ImportFailed) -> None:
-        self._find_labelers(batch, failed)
-        if failed.count:
-            return
+        batch = [entry for entry in batch if self._finds_labeler(entry, failed)]
         self._write_prompts(batch)
         self._write_completions(batch)
-        match self.done.kind:
-            case "demonstrations":
-                self._write_demonstrations([(entry, entry.row.label) for entry in batch])
-            case "completions" if self.references:
-                answered = [entry for entry in batch if entry.row.reference]
-                self._write_demonstrations([(e, {"text": e.row.reference}) for e in answered])
-            case "rankings" | "preferences":
-                self._write_rankings(batch)
-            case "thumbs":
-                self._write_thumbs(batch, failed)
-
-    def _find_labelers(self, batch: list[Entry], failed: ImportFailed) -> None:
+        of_kind: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in batch:
-            name, is_simulated = entry.row.labeler, entry.row.is_simulated
-            if not name:
-                entry.labeler = self.by
-                continue
-            if name not in self.labelers:
-                self.labelers[name] = self.project.labeler_named(name, simulated=is_simulated)
-            entry.labeler = self.labelers[name]
-            if entry.labeler.is_simulated != is_simulated:
-                here, there = (
-                    ("simulated", "a person") if is_simulated else ("a person", "simulated")
-                )
-                failed.add(
-                    entry.line,
-                    f"The labeler “{name}” is {here} in this line and {there} in the project. "
-                    "Rename one of the two.",
-                )
+            of_kind[entry.kind].append(entry)
+        for kind, entries in of_kind.items():
+            match kind:
+                case "demonstrations":
+                    self._write_demonstrations([(entry, entry.row.label) for entry in entries])
+                case "completions" if self.references:
+                    answered = [entry for entry in entries if entry.row.reference]
+                    self._write_demonstrations([(e, {"text": e.row.reference}) for e in answered])
+                case "rankings" | "preferences":
+                    self._write_rankings(entries)
+                case "thumbs":
+                    self._write_thumbs(entries, failed)
+
+    def _finds_labeler(self, entry: Entry, failed: ImportFailed) -> bool:
+        name, is_simulated = entry.row.labeler, entry.row.is_simulated
+        if not name:
+            entry.labeler = self.by
+            return True
+        if name not in self.labelers:
+            self.labelers[name] = self.project.labeler_named(name, simulated=is_simulated)
+        entry.labeler = self.labelers[name]
+        if entry.labeler.is_simulated == is_simulated:
+            return True
+        here, there = ("simulated", "a person") if is_simulated else ("a person", "simulated")
+        failed.add(
+            entry.line,
+            f"The labeler “{name}” is {here} in this line and {there} in the project. "
+            "Rename one of the two.",
+        )
+        return False
 
     def _write_prompts(self, batch: list[Entry]) -> None:
         wanted: dict[str, Prompt] = {}

@@ -3,25 +3,37 @@ then it is stored as a whole or not at all."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from dataclasses import replace
 from typing import IO, Any
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import Request, Role, project_for, upload_for
 from annotate.exchange import importing
-from annotate.exchange.columns import FIELDS, guess, problems
-from annotate.exchange.importing import Imported, ImportFailed, Preview, import_labels, preview
-from annotate.exchange.readers import SEPARATORS, foreign_to, format_of, objects_in, separator_of
+from annotate.exchange.choices import Choices
+from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
+from annotate.exchange.importing import (
+    Imported,
+    ImportFailed,
+    Preview,
+    guessed,
+    import_labels,
+    preview,
+)
+from annotate.exchange.readers import SEPARATORS, escaped, foreign_to, format_of, separator_of
+from annotate.exchange.shapes import OURS, SHAPES
 from annotate.exchange.uploads import Upload
 
 LARGEST_UPLOAD = 200 * 2**20
-AS_IT_IS, LEFT_OUT = "=", ""
+AS_IT_IS = "="
+WITHOUT_BAD = "without_bad"
 
 
 class FileForm(forms.Form):
@@ -64,6 +76,19 @@ class FileForm(forms.Form):
 class ChoicesForm(forms.Form):
     """How a file is to be read: its kind, and which of its columns is what."""
 
+    shape = forms.ChoiceField(
+        required=False,
+        label="Taken for",
+        choices=[(shape.name, shape.label) for shape in SHAPES],
+        help_text="Found by looking at the first rows.",
+    )
+    each_answer = forms.TypedChoiceField(
+        required=False,
+        label="Demonstrations of a conversation",
+        choices=[("", "its last answer"), ("yes", "each of its answers")],
+        coerce=bool,
+        empty_value=False,
+    )
     kind = forms.ChoiceField(
         required=False,
         label="Kind",
@@ -75,7 +100,12 @@ class ChoicesForm(forms.Form):
     )
 
     def __init__(self, upload: Upload, seen: Preview, sent: QueryDict | None = None) -> None:
-        initial = {"kind": upload.kind, "references": upload.references}
+        initial = {
+            "shape": upload.shape,
+            "each_answer": "yes" if upload.each_answer else "",
+            "kind": upload.kind,
+            "references": upload.references,
+        }
         super().__init__(sent, initial=initial)
         self.seen, self.columns = seen, upload.columns
         for number, column in enumerate(seen.columns):
@@ -92,11 +122,6 @@ class ChoicesForm(forms.Form):
         """Each column with a value of it, cut short."""
         samples = self.seen.columns.values()
         return [(self[f"column_{n}"], _short(value)) for n, value in enumerate(samples)]
-
-    @property
-    def left_out(self) -> list[str]:
-        """Columns that nobody knows what to make of."""
-        return [name for name in self.seen.columns if self.columns.get(name) == LEFT_OUT]
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or self.cleaned_data
@@ -118,8 +143,16 @@ class ChoicesForm(forms.Form):
         is_sent = name in self.data
         return str(self.cleaned_data.get(name, "") if is_sent else self.fields[name].initial)
 
-    def choices(self) -> dict[str, Any]:
-        return {name: self.cleaned_data[name] for name in ("kind", "columns", "references")}
+    @property
+    def choices(self) -> Choices:
+        """What was chosen; of what was not sent, what was chosen before."""
+        said = self.cleaned_data
+        return Choices(
+            kind=said["kind"],
+            shape=said["shape"] or self.initial["shape"],
+            columns=said["columns"],
+            each_answer=said["each_answer"],
+        )
 
 
 @require_http_methods(["GET", "POST"])
@@ -138,8 +171,7 @@ def choose(request: Request, slug: str) -> HttpResponse:
         file, name, format = form.content()
         kept = Upload.keep(project=project, by=request.user, file=file, name=name, format=format)
         with kept.open() as content:
-            columns = guess(next(objects_in(content, format), None))
-        kept.choose(kind="", columns=columns, references=False)
+            kept.choose(guessed(content, format))
         if before:
             before.delete()
         return redirect("prompts_import_one", slug, kept.pk)
@@ -160,12 +192,13 @@ def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
     form = ChoicesForm(upload, _seen(upload), sent)
     if not form.is_valid():
         return _page(request, upload, form)
-    upload.choose(**form.choices())
+    upload.choose(_as_shaped(upload, form.choices), references=form.cleaned_data["references"])
     if "look" in request.POST:
         return redirect("prompts_import_one", slug, upload.pk)
     is_check = "import" not in request.POST
     try:
-        done = _bring(upload, dry_run=is_check)
+        leave_out_bad = request.POST.get("import") == WITHOUT_BAD
+        done = _bring(upload, dry_run=is_check, leave_out_bad=leave_out_bad)
     except ImportFailed as failed:
         return _page(request, upload, form, failed=failed, status=200 if is_check else 422)
     if is_check:
@@ -175,9 +208,34 @@ def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
     return redirect("prompts", slug)
 
 
+@require_safe
+def bad_lines(request: Request, slug: str, upload_id: int) -> HttpResponse:
+    """What is wrong with the lines of the file, as CSV."""
+    upload = upload_for(request.user, slug, upload_id)
+    reply = HttpResponse(
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="problems.csv"'},
+    )
+    rows = csv.writer(reply)
+    rows.writerow(("line", "problem"))
+    try:
+        _bring(upload, dry_run=True)
+    except ImportFailed as failed:
+        rows.writerows((each.line, escaped(each.sentence)) for each in failed.kept)
+    return reply
+
+
+def _as_shaped(upload: Upload, choices: Choices) -> Choices:
+    """Rows taken for our own from now on have their columns guessed, if none was chosen."""
+    if choices.shape == upload.shape or choices.shape != OURS.name or choices.columns:
+        return choices
+    with upload.open() as file:
+        return replace(choices, columns=guessed(file, upload.format, shape=OURS).columns)
+
+
 def _seen(upload: Upload) -> Preview:
     with upload.open() as file:
-        return preview(file, kind=upload.kind or None, format=upload.format, columns=upload.columns)
+        return preview(file, format=upload.format, choices=upload.choices)
 
 
 def _separator(upload: Upload) -> str:
@@ -189,7 +247,7 @@ def _separator(upload: Upload) -> str:
     return "" if separator == "," else SEPARATORS[separator]
 
 
-def _bring(upload: Upload, *, dry_run: bool) -> Imported:
+def _bring(upload: Upload, *, dry_run: bool, leave_out_bad: bool = False) -> Imported:
     with upload.open() as file:
         return import_labels(
             file,
@@ -198,8 +256,11 @@ def _bring(upload: Upload, *, dry_run: bool) -> Imported:
             kind=upload.kind or None,
             format=upload.format,
             source=upload.name,
+            shape=upload.shape,
             columns=upload.columns,
+            each_answer=upload.each_answer,
             references=upload.references,
+            leave_out_bad=leave_out_bad,
             dry_run=dry_run,
         )
 

@@ -105,32 +105,32 @@ def test_an_import_of_nothing_is_told_what_to_choose(sent, at):
 
 # --- columns of other names
 
-ALPACA = [
-    {"instruction": "Name the mood.", "input": "I won!", "output": "Joy", "stars": 5},
-    {"instruction": "Say hello.", "input": "", "output": "Hello", "stars": 4},
+MOODS = [
+    {"question": "Name the mood.", "context": "I won!", "response": "Joy", "difficulty": 5},
+    {"question": "Say hello.", "context": "", "response": "Hello", "difficulty": 4},
 ]
 
 
 def of_rows(rows: list[dict], format: str) -> tuple[bytes, str]:
     if format == "parquet":
-        return parquet(rows), "alpaca.parquet"
+        return parquet(rows), "moods.parquet"
     if format == "jsonl":
-        return "\n".join(map(json.dumps, rows)).encode(), "alpaca.jsonl"
+        return "\n".join(map(json.dumps, rows)).encode(), "moods.jsonl"
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-    return "\n".join(lines).encode(), "alpaca.csv"
+    return "\n".join(lines).encode(), "moods.csv"
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
 def test_names_in_wide_use_are_guessed(format, at, come_with):
-    address = come_with(*of_rows(ALPACA, format))
+    address = come_with(*of_rows(MOODS, format))
     page = at.get(address)
     assert "The first demonstrations" in page.content.decode()
     at.post(address, {"import": ""} | dict.fromkeys(columns(at, address).values(), "="))
     assert not Prompt.objects.exists()  # as they are, the columns say nothing
-    address = come_with(*of_rows(ALPACA, format))
+    address = come_with(*of_rows(MOODS, format))
     names = columns(at, address)
     chosen = {field.html_name: field.value() for field, _ in at.get(address).context["form"].rows}
-    assert chosen[names["stars"]] == "" and chosen[names["input"]] == "prompt"
+    assert chosen[names["difficulty"]] == "" and chosen[names["context"]] == "prompt"
     at.post(address, chosen | {"import": ""})
     said = dict(Demonstration.objects.values_list("prompt__text", "text"))
     assert said == {"Name the mood.\n\nI won!": "Joy", "Say hello.": "Hello"}
@@ -154,10 +154,10 @@ def test_columns_nobody_could_guess_are_chosen_by_hand_and_the_choice_is_kept(at
 
 def test_what_nobody_knows_what_to_make_of_is_named(at, come_with):
     page = at.get(come_with(b"question,antwort\nWarum?,Darum.\n", "x.csv")).content.decode()
-    assert "The first prompts" in page and "Left out: <strong>antwort</strong>" in page
+    assert "The first prompts" in page and "Not read: <strong>antwort</strong>" in page
     assert '<details class="card" open>' in page
     page = at.get(come_with(b"question,answer\nWarum?,Darum.\n", "x.csv")).content.decode()
-    assert "Left out" not in page and '<details class="card">' in page
+    assert "Not read" not in page and '<details class="card">' in page
 
 
 def test_columns_of_answers_and_ranks_make_a_ranking(at, come_with):

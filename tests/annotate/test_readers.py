@@ -88,7 +88,7 @@ def test_parquet_that_swells_is_refused(bring, monkeypatch):
         (b'prompt\n"open', "Not valid CSV"),
         (b"prompt\na,b\n", "More cells"),
         (b"prompt\n\xff\n", "UTF-8"),
-        (b"question\na\n", "known shapes"),
+        (b"frage\na\n", "known shapes"),
     ],
 )
 def test_bad_csv_is_told_so(content, sentence, bring):
@@ -167,7 +167,7 @@ def test_an_argilla_text_becomes_a_demonstration_and_a_discarded_one_nothing(bri
     bring([{"fields": {"prompt": "Why?"}, "responses": {"answer": given}}])
     assert Demonstration.objects.get().text == "Because."
     discarded = {"answer": [{**given[0], "status": "discarded"}]}
-    with pytest.raises(ImportFailed, match="no submitted"):
+    with pytest.raises(ImportFailed, match="without a submitted answer"):
         bring([{"fields": {"prompt": "Who?"}, "responses": discarded}])
 
 

@@ -8,15 +8,16 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
-from annotate.exchange.columns import FIELDS, problems
-from annotate.exchange.importing import KINDS, ImportFailed, import_labels
+from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
+from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
 from annotate.exchange.readers import format_of
+from annotate.exchange.shapes import BY_NAME, SHAPES
 
-SHAPES = (rows.__doc__ or "").strip()
+OUR_ROWS = (rows.__doc__ or "").strip()
 
 
 class Command(BaseCommand):
-    help = f"Imports prompts or labels from a file, all or nothing.\n\n{SHAPES}"
+    help = f"Imports prompts or labels from a file, all or nothing.\n\n{OUR_ROWS}"
 
     def create_parser(self, *args: Any, **kwargs: Any) -> Any:
         return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)
@@ -33,7 +34,24 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=FIELD",
-            help="The column NAME is this field, e.g. question=prompt; repeat it for others.",
+            help="The column NAME is this field, e.g. question=prompt, or is left out: NAME=; "
+            "repeat it for others.",
+        )
+        parser.add_argument(
+            "--shape",
+            choices=BY_NAME,
+            help="What the rows are; found by looking at the first ones if not given. "
+            + "; ".join(f"{shape.name}: {shape.label}" for shape in SHAPES),
+        )
+        parser.add_argument(
+            "--each-answer",
+            action="store_true",
+            help="Make demonstrations of each answer of a conversation, not only of the last.",
+        )
+        parser.add_argument(
+            "--leave-out-bad",
+            action="store_true",
+            help="Import the lines without a problem, and list the others.",
         )
         parser.add_argument(
             "--references",
@@ -46,15 +64,22 @@ class Command(BaseCommand):
         path: Path = options["file"]
         project, by = project_named(options["project"]), options["by"]
         try:
+            given = _columns(options["column"])
             with path.open("rb") as file:
+                format = format_of(path.name)
+                found = guessed(file, format, shape=BY_NAME.get(options["shape"]))
+                self.stdout.write(f"Taken for {BY_NAME[found.shape].label}.")
                 done = import_labels(
                     file,
                     project=project,
                     by=member_named(project, by) if by else operator_of(project),
                     kind=options["kind"],
-                    format=format_of(path.name),
+                    format=format,
                     source=path.name[:100],
-                    columns=_columns(options["column"]),
+                    shape=found.shape,
+                    columns={**found.columns, **given},
+                    each_answer=options["each_answer"],
+                    leave_out_bad=options["leave_out_bad"],
                     references=options["references"],
                     dry_run=options["dry_run"],
                 )
@@ -67,7 +92,8 @@ class Command(BaseCommand):
 
 def _columns(given: list[str]) -> dict[str, str]:
     columns = dict(each.rpartition("=")[::2] for each in given)
-    unknown = [field for name, field in columns.items() if not name or field not in FIELDS]
+    known_fields = {*FIELDS, LEFT_OUT}
+    unknown = [field for name, field in columns.items() if not name or field not in known_fields]
     if unknown:
         known = ", ".join(FIELDS)
         raise CommandError(f"There is no field “{unknown[0]}”: NAME=FIELD, one of {known}.")

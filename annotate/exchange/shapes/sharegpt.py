@@ -1,0 +1,49 @@
+"""ShareGPT: `conversations` of {from, value}, and what LLaMA-Factory adds: `system`, a pair of
+`chosen` and `rejected` last turns, or a `label` for the last turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, Skip, about, text
+from annotate.exchange.shapes.turns import (
+    demonstrations,
+    is_conversation,
+    preference,
+    thumb,
+    turns_of,
+)
+
+NAMES = ("conversations", "conversation")
+
+
+def _recognises(row: Raw) -> bool:
+    return any(is_conversation(row.get(name)) for name in NAMES)
+
+
+def _read(row: Raw, reading: Reading) -> Iterator[Raw | Skip]:
+    name = next((name for name in NAMES if row.get(name)), NAMES[0])
+    messages, weights = turns_of(row.get(name), reading)
+    if (system := text(row, "system")).strip() and messages[:1] != (
+        start := [{"role": "system", "content": system}]
+    ):
+        messages, weights = start + messages, [None, *weights]
+    if row.get("chosen") and row.get("rejected"):
+        answers = [row["chosen"], row["rejected"]]
+        one, other = (
+            turns_of(each if isinstance(each, list) else [each], reading)[0] for each in answers
+        )
+        yield preference([], messages + one, messages + other, about(row))
+    elif row.get("label") is not None:
+        yield thumb(messages, row["label"], about(row))
+    else:
+        yield from demonstrations(messages, weights, reading, about(row))
+
+
+SHAPE = Shape(
+    name="sharegpt",
+    label="ShareGPT conversations",
+    recognises=_recognises,
+    read=_read,
+    reads=ABOUT | {*NAMES, "system", "chosen", "rejected", "label"},
+)
