@@ -26,7 +26,7 @@ from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
 from annotate.chat.withdrawals import kept_back, withdrawn_from
-from annotate.exchange.readers import escaped, format_of
+from annotate.exchange.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Placement, Ranking
@@ -96,15 +96,16 @@ def lines(
 
 
 def as_csv(lines: Iterable[str]) -> Iterator[str]:
-    """The same for a spreadsheet: a header, then a row a line, lists as JSON."""
+    """The same for a spreadsheet: a header, then a row a line, lists as JSON. The last column says
+    that texts which look like formulas are escaped, for an import to undo it."""
     out = io.StringIO()
     writer = None
     for line in lines:
         cells = {name: _cell(value) for name, value in json.loads(line).items()}
         if writer is None:
-            writer = csv.DictWriter(out, _columns(cells), restval="")
+            writer = csv.DictWriter(out, [*_columns(cells), ESCAPED], restval="")
             writer.writeheader()
-        writer.writerow(cells)
+        writer.writerow({**cells, ESCAPED: "true"})
         yield out.getvalue()
         out.seek(0)
         out.truncate()

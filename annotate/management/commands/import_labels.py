@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
+from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
 from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
 from annotate.exchange.readers import format_of
@@ -24,7 +25,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "file", type=Path, help="JSON Lines or JSON; CSV, Parquet by the ending."
+            "file",
+            type=Path,
+            help="JSON Lines or JSON; by the ending CSV (.csv, .tsv), Parquet; also .gz, .zst.",
         )
         parser.add_argument("--project", required=True, metavar="SLUG")
         parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
@@ -42,6 +45,12 @@ class Command(BaseCommand):
             choices=BY_NAME,
             help="What the rows are; found by looking at the first ones if not given. "
             + "; ".join(f"{shape.name}: {shape.label}" for shape in SHAPES),
+        )
+        parser.add_argument(
+            "--encoding", default="", help="Of a text in neither UTF-8 nor UTF-16: shift_jis, …"
+        )
+        parser.add_argument(
+            "--key", default="", help="Where the rows stand in an object wrapped round them."
         )
         parser.add_argument(
             "--each-answer",
@@ -67,18 +76,23 @@ class Command(BaseCommand):
             given = _columns(options["column"])
             with path.open("rb") as file:
                 format = format_of(path.name)
-                found = guessed(file, format, shape=BY_NAME.get(options["shape"]))
-                self.stdout.write(f"Taken for {BY_NAME[found.shape].label}.")
+                said = Choices(
+                    kind=options["kind"] or "",
+                    shape=options["shape"] or "",
+                    columns=given,
+                    each_answer=options["each_answer"],
+                    encoding=options["encoding"],
+                    key=options["key"],
+                )
+                choices = guessed(file, format, said)
+                self.stdout.write(f"Taken for: {BY_NAME[choices.shape].label}.")
                 done = import_labels(
                     file,
                     project=project,
                     by=member_named(project, by) if by else operator_of(project),
-                    kind=options["kind"],
                     format=format,
+                    choices=choices,
                     source=path.name[:100],
-                    shape=found.shape,
-                    columns={**found.columns, **given},
-                    each_answer=options["each_answer"],
                     leave_out_bad=options["leave_out_bad"],
                     references=options["references"],
                     dry_run=options["dry_run"],
