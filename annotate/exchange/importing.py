@@ -131,7 +131,7 @@ def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 Line = tuple[int, Any]
-NOTHING = (None, "", [], {})  # values that say nothing
+NOTHING: tuple[Any, ...] = (None, "", [], {})  # values that say nothing
 MOST_TOGETHER = 5000  # rows
 QUESTION = (
     "“{0}” seems to judge, and is not read. Say which field it is, or leave it out "

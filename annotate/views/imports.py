@@ -96,7 +96,6 @@ class ChoicesForm(forms.Form):
         label="Demonstrations of a conversation",
         choices=[("", "its last answer"), ("yes", "each of its answers")],
         coerce=bool,
-        empty_value=False,
     )
     kind = forms.ChoiceField(
         required=False,
@@ -171,7 +170,7 @@ class ChoicesForm(forms.Form):
             kind=said["kind"],
             shape=said["shape"] or self.initial["shape"],
             columns=said["columns"],
-            each_answer=said["each_answer"],
+            each_answer=bool(said["each_answer"]),
             encoding=said["encoding"],
             key=said["key"],
         )
@@ -192,8 +191,8 @@ def choose(request: Request, slug: str) -> HttpResponse:
     if form.is_valid():
         file, name, format = form.content()
         with file:
-            about = {"project": project, "by": request.user, "name": name, "format": format}
-            kept = Upload.keep(file=file, **about)
+            by = request.user
+            kept = Upload.keep(project=project, by=by, file=file, name=name, format=format)
         with kept.open() as content:
             kept.choose(guessed(content, format))
         if before:

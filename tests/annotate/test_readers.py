@@ -8,6 +8,8 @@ import re
 import pyarrow
 import pyarrow.parquet
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from annotate.exchange.choices import Choices
 from annotate.exchange.importing import ImportFailed, guessed
@@ -310,3 +312,28 @@ def test_an_escaped_backslash_is_no_nul(bring):
 )
 def test_a_name_tells_the_format(name, format):
     assert format_of(name) == format
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    for split in ("train", "test"):
+        lines = [json.dumps(each | {"split_name": split}) for each in THREE]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
+    pytest.importorskip("datasets")
+    said = io.StringIO()
+    about = ("--project", project.slug)
+    with pytest.raises(CommandError, match="the splits train, test: choose one by --split"):
+        call_command("import_labels", str(data_set), *about)
+    with pytest.raises(CommandError, match="the splits train, test"):
+        call_command("import_labels", str(data_set), *about, "--split", "dev")
+    call_command("import_labels", str(data_set), *about, "--split", "test", stdout=said)
+    assert Prompt.objects.count() == 3 and "Not read: split_name" in said.getvalue()
+
+
+def test_a_folder_that_is_no_data_set_is_told_so(tmp_path, project, olga):
+    with pytest.raises(CommandError, match="cannot be read|pip install datasets"):
+        call_command("import_labels", str(tmp_path), "--project", project.slug)

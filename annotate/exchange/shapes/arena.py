@@ -41,7 +41,7 @@ def _read(row: Raw, reading: Reading) -> Iterator[Raw]:
         raise Skip(PARTS_EARLIER)
     policies = [text(row, "model_a") or "model_a", text(row, "model_b") or "model_b"]
     judge = str(row.get("judge") or "")
-    by = {"labeler": judge} if judge else {}
+    by: Raw = {"labeler": judge} if judge else {}
     if judge.lower().startswith("gpt"):
         by["simulated"] = True
     known = ranked({"completions": [0, 1], "winner": _winner(row)})

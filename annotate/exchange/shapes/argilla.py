@@ -80,7 +80,7 @@ def _rows(fields: Raw, given: list[Given], reading: Reading) -> Iterator[Raw]:
         reason = "\n".join(texts) if orders else ""
         if len(reason) > 500:
             raise BadRow("The text beside the ranking is longer than 500 characters.")
-        extra = {"labeler": who} | ({"reason": reason} if reason else {})
+        extra: Raw = {"labeler": who} | ({"reason": reason} if reason else {})
         for order in orders:
             yield ranking(prompt, **order, **extra)
         for said in [] if orders else texts:

@@ -129,7 +129,7 @@ def joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part.strip())
 
 
-def ranking(prompt: Any, texts: list[str], ranks: list[Any], **more: Any) -> Raw:
+def ranking(prompt: Any, texts: list[Any], ranks: list[Any], **more: Any) -> Raw:
     """A ranking, unless there is nothing to compare."""
     for value in texts:
         if not isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -10,9 +10,11 @@ from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
+from annotate.exchange.data_sets import is_data_set, lines_of_data_set
 from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
 from annotate.exchange.readers import format_of
 from annotate.exchange.shapes import BY_NAME, SHAPES
+from annotate.exchange.values import Unreadable
 
 OUR_ROWS = (rows.__doc__ or "").strip()
 
@@ -47,6 +49,12 @@ class Command(BaseCommand):
             + "; ".join(f"{shape.name}: {shape.label}" for shape in SHAPES),
         )
         parser.add_argument(
+            "--split", default="", help="Of a data set of Hugging Face, if it has several."
+        )
+        parser.add_argument(
+            "--config", default="", help="Of a data set of Hugging Face, if it has several."
+        )
+        parser.add_argument(
             "--encoding", default="", help="Of a text in neither UTF-8 nor UTF-16: shift_jis, …"
         )
         parser.add_argument(
@@ -74,7 +82,7 @@ class Command(BaseCommand):
         project, by = project_named(options["project"]), options["by"]
         try:
             given = _columns(options["column"])
-            with path.open("rb") as file:
+            with _opened(options) as file:
                 format = format_of(path.name)
                 said = Choices(
                     kind=options["kind"] or "",
@@ -99,9 +107,18 @@ class Command(BaseCommand):
                 )
         except OSError as error:
             raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+        except Unreadable as error:
+            raise CommandError(str(error)) from error
         except ImportFailed as error:
             raise CommandError(str(error)) from error
         self.stdout.write(str(done))
+
+
+def _opened(options: dict[str, Any]) -> BinaryIO:
+    source: Path = options["file"]
+    if is_data_set(str(source)):
+        return lines_of_data_set(str(source), split=options["split"], config=options["config"])
+    return source.open("rb")
 
 
 def _columns(given: list[str]) -> dict[str, str]:
