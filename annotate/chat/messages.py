@@ -11,7 +11,7 @@ from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from annotate.prompts.models import Prompt, content_hash
+from annotate.prompts.models import Prompt, prompt_key
 from annotate.prompts.policies import Completion, Policy
 from annotate.work.tasks import Task
 
@@ -174,7 +174,7 @@ class Message(models.Model):
             return self.completion
         prompt, _ = Prompt.objects.get_or_create(
             project=conversation.project,
-            content_hash=content_hash(self.asked),
+            content_hash=prompt_key(self.asked),
             defaults={
                 "messages": self.asked,
                 "source": PROMPT_SOURCE,

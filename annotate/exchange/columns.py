@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.parsing import READ, kind_of
-from annotate.exchange.values import BadRow
 
 Raw = dict[str, Any]
 

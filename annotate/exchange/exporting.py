@@ -1,10 +1,13 @@
 """Export of prompts and labels, line by line, in the shapes that `importing` reads.
 
-Nothing in a line depends on where it was stored: what is exported, imported into an empty project
-and exported again is the same, byte by byte, in each format. An import does not read `split`, which
-follows from the prompt. Nothing leaves that guests have taken back or that is of people who have
-withdrawn. Labels are raw, one line a labeler; comparisons are derived from rankings, and so is the
-consensus of all who ranked the same completions. A simulated labeler's lines say so.
+Every line of a kind has the same names, each with values of one type, or null where there is none:
+a trainer reads them as one table. `margin` is there only if all pairs have one, for TRL takes no
+null. Nothing in a line depends on where it was stored: what is exported, imported into an empty
+project and exported again is the same, byte by byte, in each format. An import does not read
+`split`, which follows from the prompt and its `split_key`. Nothing leaves that guests have taken
+back or that is of people who have withdrawn. Labels are raw, one line a labeler; preferences are
+derived from rankings, and so is the consensus of all who ranked the same completions. A simulated
+labeler's lines say so.
 """
 
 from __future__ import annotations
@@ -26,17 +29,25 @@ from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
 from annotate.chat.withdrawals import kept_back, withdrawn_from
-from annotate.exchange.readers import escaped, format_of
+from annotate.exchange.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Project, User
-from annotate.prompts.models import Messages, PromptQuerySet, content_hash
+from annotate.prompts.models import (
+    Messages,
+    Prompt,
+    PromptQuerySet,
+    content_hash,
+    prompt_key,
+    split_of,
+)
 from annotate.prompts.policies import Policy
 
 Line = dict[str, Any]
 Name = Callable[[User], Line]
+NOBODY: Line = {"labeler": "", "simulated": False}
 CHUNK = 1000
 ROW_GROUP = 16 * 2**20  # characters
 FORMATS = {
@@ -44,11 +55,6 @@ FORMATS = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-# Not on every line.
-SOMETIMES = (
-    *("simulated", "shown_order", "letters", "margin", "written", "labeler", "split_key"),
-    "archived",
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,13 @@ class Export:
         thumbs = thumbs.exclude(user__in=withdrawn_from(self.project))
         on_prompts = Q(completion__prompt__in=self.prompts())
         in_chats = Q(completion=None) if self.chosen is None else Q(pk__in=[])
-        related = ("user", "message__policy", "completion__prompt", "completion__policy")
+        related = (
+            "user",
+            "message__policy",
+            "message__conversation",
+            "completion__prompt",
+            "completion__policy",
+        )
         return thumbs.filter(on_prompts | in_chats).select_related(*related).order_by("pk")
 
 
@@ -90,7 +102,7 @@ def lines(
     `anonymous` replaces names by pseudonyms that stay the same from export to export, and leaves
     out what people wrote to the lead and what was asked by the same guest."""
     export = Export(project, _pseudonym if anonymous else _name, prompts)
-    for line in EXPORTS[kind](export):
+    for line in EXPORTS[canonical(kind)](export):
         if anonymous:
             line.pop("comment", None)
             line.pop("note", None)
@@ -99,15 +111,16 @@ def lines(
 
 
 def as_csv(lines: Iterable[str]) -> Iterator[str]:
-    """The same for a spreadsheet: a header, then a row a line, lists as JSON."""
+    """The same for a spreadsheet: a header, then a row a line, lists as JSON. The last column says
+    that texts which look like formulas are escaped, for an import to undo it."""
     out = io.StringIO()
     writer = None
     for line in lines:
         cells = {name: _cell(value) for name, value in json.loads(line).items()}
         if writer is None:
-            writer = csv.DictWriter(out, _columns(cells), restval="")
+            writer = csv.DictWriter(out, [*cells, ESCAPED], restval="")
             writer.writeheader()
-        writer.writerow(cells)
+        writer.writerow({**cells, ESCAPED: "true"})
         yield out.getvalue()
         out.seek(0)
         out.truncate()
@@ -117,11 +130,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return escaped(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _columns(first: Iterable[str]) -> list[str]:
-    """The columns of a table whose first line has these names."""
-    return list(dict.fromkeys([*first, *SOMETIMES]))
 
 
 def write(file: IO[bytes], lines: Iterable[str], format: str) -> None:
@@ -151,7 +159,7 @@ def _write_parquet(file: IO[bytes], lines: Iterable[str]) -> None:
     groups = row_groups()
     first = next(groups)
     types = _parquet_types()
-    names = _columns(first[0]) if first else []
+    names = list(first[0]) if first else []
     schema = pyarrow.schema([(name, types[name]) for name in names])
     with parquet.ParquetWriter(file, schema) as writer:
         for rows in (first, *groups):
@@ -207,19 +215,16 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
 
 def _prompts(export: Export) -> Iterator[Line]:
     for prompt in export.prompts().select_related("author").order_by("pk").iterator(CHUNK):
-        line: Line = {
+        is_written = prompt.kind and prompt.author
+        yield {
             "prompt": prompt.messages,
             "source": prompt.source,
             "tags": prompt.tags,
-            "split": prompt.split,
+            "written": prompt.kind if is_written else "",
+            **(export.name(prompt.author) if prompt.kind and prompt.author else NOBODY),
+            "archived": bool(prompt.archived_at),
+            **_split(prompt),
         }
-        if prompt.kind and prompt.author:
-            line |= {"written": prompt.kind, **export.name(prompt.author)}
-        if prompt.split_key:
-            line["split_key"] = prompt.split_key
-        if prompt.archived_at:
-            line["archived"] = True
-        yield line
 
 
 def _demonstrations(export: Export) -> Iterator[Line]:
@@ -233,7 +238,8 @@ def _demonstrations(export: Export) -> Iterator[Line]:
 
 def _rankings(export: Export) -> Iterator[Line]:
     for label, placed in _placed(export):
-        line: Line = {
+        position = {each.completion_id: i for i, each in enumerate(placed)}
+        yield {
             "prompt": label.prompt.messages,
             "completions": [each.completion.text for each in placed],
             "ranks": [each.place for each in placed],
@@ -244,13 +250,10 @@ def _rankings(export: Export) -> Iterator[Line]:
             "outcome": label.outcome,
             "strength": label.strength,
             "reason": label.reason,
+            "shown_order": [position[pk] for pk in label.shown_order],
+            "letters": [label.letters[each.completion_id] for each in placed],
             **_about(label, export.name),
         }
-        if label.shown_order:
-            position = {each.completion_id: i for i, each in enumerate(placed)}
-            line["shown_order"] = [position[pk] for pk in label.shown_order]
-            line["letters"] = [label.letters[each.completion_id] for each in placed]
-        yield line
 
 
 def _consensus(export: Export) -> Iterator[Line]:
@@ -283,12 +286,15 @@ def _agreed(labels: list[Ranking]) -> Line:
         "agreement": share_agreed(orders),
         "source": prompt.source,
         "tags": prompt.tags,
+        **_split(prompt),
     }
 
 
-def _comparisons(export: Export) -> Iterator[Line]:
+def _preferences(export: Export) -> Iterator[Line]:
     """Each pair of a ranking in which one completion is better. `ranking` is the same for those of
     one: they are to be learnt from together (InstructGPT, section 3.5)."""
+    ranked = export.labels(Ranking).filter(outcome=Ranking.Outcome.RANKED)
+    all_have_margin = not ranked.filter(strength=None, placements__place__gt=1).exists()
     for label, placed in _placed(export):
         if label.outcome != Ranking.Outcome.RANKED:
             continue
@@ -297,21 +303,20 @@ def _comparisons(export: Export) -> Iterator[Line]:
             better, worse = sorted(pair, key=lambda each: each.place)
             if better.place == worse.place:
                 continue
-            line: Line = {
+            yield {
                 "ranking": _name_of(label, placed, about),
                 "prompt": label.prompt.messages,
                 "chosen": _message(better.completion.text),
                 "rejected": _message(worse.completion.text),
                 "policies": [better.completion.policy.name, worse.completion.policy.name],
                 "finish_reasons": [each.completion.finish_reason for each in (better, worse)],
+                "strength": label.strength,
+                **({"margin": label.strength} if all_have_margin else {}),
                 **about,
             }
-            if label.strength:
-                line["margin"] = label.strength
-            yield line
 
 
-def _feedback(export: Export) -> Iterator[Line]:
+def _thumbs(export: Export) -> Iterator[Line]:
     for thumb in export.thumbs().iterator(CHUNK):
         prompt, policy, text, ended_by = _judged(thumb)
         yield {
@@ -324,6 +329,7 @@ def _feedback(export: Export) -> Iterator[Line]:
             "note": thumb.note,
             "wanted_answer": thumb.wanted_answer,
             **export.name(thumb.user),
+            **_split_of_thumb(thumb),
         }
 
 
@@ -332,10 +338,28 @@ EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
     "demonstrations": _demonstrations,
     "rankings": _rankings,
     "consensus": _consensus,
-    "comparisons": _comparisons,
-    "feedback": _feedback,
+    "preferences": _preferences,
+    "thumbs": _thumbs,
 }
 KINDS = tuple(EXPORTS)
+ALIASES = {"comparisons": "preferences", "feedback": "thumbs"}
+
+
+def canonical(kind: str) -> str:
+    """The name of the kind, which an import knows too."""
+    return ALIASES.get(kind, kind)
+
+
+def _split(prompt: Prompt) -> Line:
+    return {"split": prompt.split, "split_key": prompt.split_key}
+
+
+def _split_of_thumb(thumb: Feedback) -> Line:
+    if said := thumb.completion:
+        return _split(said.prompt)
+    assert thumb.message
+    key = thumb.message.conversation.split_key
+    return {"split": str(split_of(key or prompt_key(thumb.message.asked))), "split_key": key}
 
 
 def _name_of(label: Ranking, placed: list[Placement], about: Line) -> str:
@@ -368,6 +392,7 @@ def _about(label: Demonstration | Ranking, name: Name) -> Line:
         "active_seconds": label.active_seconds,
         "pasted_share": label.pasted_share,
         "comment": label.comment,
+        **_split(label.prompt),
     }
 
 
@@ -385,4 +410,4 @@ def _pseudonym(user: User) -> Line:
 
 
 def _labeler(user: User, name: str) -> Line:
-    return {"labeler": name, "simulated": True} if user.is_simulated else {"labeler": name}
+    return {"labeler": name, "simulated": user.is_simulated}

@@ -7,20 +7,20 @@ on nothing is written any more, only read, so that one try shows every mistake."
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any, BinaryIO
 
 from django.db import transaction
 
+from annotate.exchange.bad_row import BadRow, Note, Unreadable
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import LEFT_OUT, guess, judges, of_cells, renamed
 from annotate.exchange.outcome import Imported, ImportFailed, Problem
 from annotate.exchange.parsing import PARSERS, READ, Row, parse, parse_prompt
-from annotate.exchange.readers import objects_in, rows_in
+from annotate.exchange.readers import rows_in
 from annotate.exchange.shapes import BY_NAME, OURS, shape_of
 from annotate.exchange.shapes.shape import Reading, Shape, Skip
-from annotate.exchange.values import BadRow
 from annotate.exchange.writer import Entry, Writer
 from annotate.people.models import Project, User
 
@@ -29,20 +29,24 @@ BATCH = 2000
 PREVIEWED_LINES = 50
 SHOWN_ROWS = 5
 MOST_COLUMNS = 60
+NOTHING_SAID = Choices()
 
 
-def guessed(file: BinaryIO, format: str, *, shape: Shape | None = None) -> Choices:
-    """How a file is read if nobody says it, by its first rows; or those of it that are known to be
-    of this shape."""
-    rows = [of_cells(row) if format == "csv" else row for row in _first_objects(file, format)]
-    shape = shape or shape_of(rows) or OURS
-    return Choices(shape=shape.name, columns=guess(rows) if shape is OURS else {})
+def guessed(file: BinaryIO, format: str, said: Choices = NOTHING_SAID) -> Choices:
+    """How a file is read, by its first rows, where nobody has said it."""
+    rows = _first_rows(file, format, said)
+    if format == "csv":
+        rows = [of_cells(row) for row in rows]
+    shape = BY_NAME.get(said.shape) or shape_of(rows) or OURS
+    columns = guess(rows) if shape is OURS else {}
+    taken = {name for name in said.columns.values() if name}
+    columns = {column: name for column, name in columns.items() if name not in taken}
+    return replace(said, shape=shape.name, columns={**columns, **said.columns})
 
 
-def _first_objects(file: BinaryIO, format: str) -> list[dict[str, Any]]:
-    found = list(islice(objects_in(file, format), PREVIEWED_LINES))
-    file.seek(0)
-    return found
+def _first_rows(file: BinaryIO, format: str, choices: Choices) -> list[dict[str, Any]]:
+    rows = (row for _, row in rows_in(file, format, **choices.of_file) if isinstance(row, dict))
+    return list(islice(rows, PREVIEWED_LINES))
 
 
 def import_labels(
@@ -51,11 +55,10 @@ def import_labels(
     project: Project,
     by: User,
     kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    choices: Choices | None = None,
     format: str = "jsonl",
     source: str = "",
-    shape: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    each_answer: bool = False,
     references: bool = False,
     leave_out_bad: bool = False,
     dry_run: bool = False,
@@ -63,23 +66,20 @@ def import_labels(
     """Imports a file, or raises ImportFailed and leaves everything as it was.
 
     Asked for prompts, it takes those of a file of any kind; else the first line gives the kind.
-    `shape` and `columns` are guessed if None; see `Choices`. `source` is for lines that name none;
+    Without `choices`, the shape of the rows is guessed, and without `columns` the names of them.
+    `source` is for lines that name none;
     `references` makes demonstrations of the reference answers in a file of completions.
     `leave_out_bad` imports what is without a problem. A dry run does everything and takes it
     back."""
-    found = guessed(file, format) if shape is None or columns is None else Choices()
-    choices = Choices(
-        kind=kind or "",
-        shape=found.shape if shape is None else shape,
-        columns=found.columns if columns is None else columns,
-        each_answer=each_answer,
-    )
+    if choices is None:
+        choices = guessed(file, format, Choices(kind=kind or ""))
+        choices = choices if columns is None else replace(choices, columns=columns)
     failed = ImportFailed()
     with transaction.atomic():
         writer = Writer(project=project, by=by, source=source, references=references)
         writer.wait_for_turn()
         rows = _Rows(choices, format, writer.done, failed)
-        entries = rows.of(rows_in(file, format))
+        entries = rows.of(rows_in(file, format, **choices.of_file))
         while batch := list(islice(entries, BATCH)):
             if not failed.stops(leave_out_bad=leave_out_bad):
                 writer.write(batch, failed)
@@ -112,11 +112,10 @@ class Preview:
 def preview(file: BinaryIO, *, format: str, choices: Choices) -> Preview:
     """Reads the first lines only, and asks nothing of the database."""
     done, failed = Imported(), ImportFailed()
-    first = islice(rows_in(file, format), PREVIEWED_LINES)
+    first = islice(rows_in(file, format, **choices.of_file), PREVIEWED_LINES)
     entries = list(_Rows(choices, format, done, failed).of(first))
-    file.seek(0)
     rows = [(entry.line, entry.row) for entry in entries[:SHOWN_ROWS]]
-    columns = columns_of(_first_objects(file, format))
+    columns = columns_of(_first_rows(file, format, choices))
     columns |= {name: "" for name in done.unread if name not in columns}
     shape = BY_NAME.get(choices.shape, OURS)
     return Preview(done, shape.label, rows, failed.problems, columns)
@@ -132,7 +131,7 @@ def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 Line = tuple[int, Any]
-NOTHING = (None, "", [], {})  # values that say nothing
+NOTHING: tuple[Any, ...] = (None, "", [], {})  # values that say nothing
 MOST_TOGETHER = 5000  # rows
 QUESTION = (
     "“{0}” seems to judge, and is not read. Say which field it is, or leave it out "
@@ -160,7 +159,10 @@ class _Rows:
     def of(self, lines: Iterable[Line]) -> Iterator[Entry]:
         for number, row in self._joined(map(self._named, lines)):
             try:
+                if isinstance(row, Note):
+                    continue
                 if isinstance(row, BadRow):
+                    self.failed.is_broken |= isinstance(row, Unreadable)
                     raise row
                 for raw in self._read(row):
                     if isinstance(raw, Skip):
@@ -180,6 +182,9 @@ class _Rows:
     def _named(self, line: Line) -> Line:
         """The line under the names that were chosen."""
         number, row = line
+        if isinstance(row, Note):
+            self.done.notes.append(str(row))
+            return line
         self.done.lines += 1
         if not isinstance(row, dict):
             return line

@@ -30,6 +30,7 @@ class ImportFailed(Exception):
     count: int = 0
     questions: list[Problem] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    is_broken: bool = False  # from the last problem on, nothing could be read
 
     def add(self, line: int, sentence: str) -> None:
         self.count += 1
@@ -40,7 +41,8 @@ class ImportFailed(Exception):
         self.questions.append(Problem(line, sentence))
 
     def stops(self, *, leave_out_bad: bool) -> bool:
-        return bool(self.questions) or (bool(self.count) and not leave_out_bad)
+        must_stop = bool(self.questions) or self.is_broken
+        return must_stop or (bool(self.count) and not leave_out_bad)
 
     def tell_of_skipped(self, done: Imported) -> None:
         """Where nothing else is wrong with a file that brings nothing, this is why."""
@@ -60,7 +62,8 @@ class ImportFailed(Exception):
     @property
     def can_leave_out(self) -> bool:
         """Whether the other lines could be imported without the bad ones."""
-        return bool(self.count) and not self.questions and self.count < self.lines
+        is_readable = not self.questions and not self.is_broken
+        return is_readable and 0 < self.count < self.lines
 
     @property
     def reason(self) -> str:
@@ -93,6 +96,7 @@ class Imported:
     skipped: Counter[str] = field(default_factory=Counter)
     first_skipped: dict[str, int] = field(default_factory=dict)
     unread: dict[str, None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # on the file
     new: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
     beginnings: Counter[bytes] = field(default_factory=Counter)
@@ -144,6 +148,7 @@ class Imported:
         ]
         lines = f"{self.lines:,} lines" if self.lines != 1 else "1 line"
         said = f"{lines} of {self.kind} {verb} {', '.join(parts)}."
+        said = " ".join([said, *self.notes])
         if self.left_out:
             said += f" Left out: {self.left_out:,} with problems."
         for reason, count in self.skips:

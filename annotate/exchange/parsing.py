@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
 from annotate.exchange import values
-from annotate.exchange.values import BadRow, Raw
+from annotate.exchange.bad_row import BadRow
+from annotate.exchange.values import Raw
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
 from annotate.work.letters import letter_of
@@ -101,12 +102,16 @@ def parse_prompt(raw: Any) -> Row:
 def _written(raw: Raw) -> Raw:
     """How a labeler came to write the prompt, what decides its split if not its content, and
     whether it is in use."""
+    kind = values.choice(raw, "written", Prompt.Kind) if raw.get("written") else ""
+    archived_at = timezone.now() if values.optional(raw, "archived", bool, False) else None
+    return {"kind": kind, "archived_at": archived_at, **_split_key(raw)}
+
+
+def _split_key(raw: Raw) -> Raw:
     key = values.text(raw.get("split_key") or "", "split_key", may_be_empty=True)
     if key and not HASH.fullmatch(key):
         raise BadRow("“split_key” must be a sha256 in hex, as the export writes it.")
-    kind = "" if raw.get("written") is None else values.choice(raw, "written", Prompt.Kind)
-    archived_at = timezone.now() if values.optional(raw, "archived", bool, False) else None
-    return {"kind": kind, "split_key": key, "archived_at": archived_at}
+    return {"split_key": key}
 
 
 def _object(raw: Any) -> Raw:
@@ -176,7 +181,10 @@ def _preferences(raw: Raw) -> Row:
         prompt,
         completions=_completions(raw, texts),
         placements=[{"place": 1}, {"place": 2}],
-        label={"strength": _strength(raw, "margin"), **_effort(raw)},
+        label={
+            "strength": _strength(raw, "strength" if raw.get("margin") is None else "margin"),
+            **_effort(raw),
+        },
     )
 
 
@@ -227,15 +235,16 @@ PARSERS: dict[str, Callable[[Raw], Row]] = {
 }
 
 # What is read of each, by its name.
-_ALL = frozenset(("prompt", "source", "tags", "labeler", "simulated"))
+_ALL = frozenset(("prompt", "source", "tags", "labeler", "simulated", "split_key"))
 _EFFORT = frozenset(("guideline_version", "active_seconds", "pasted_share", "comment"))
 _SAID = frozenset(("policies", "finish_reasons"))
 READ: dict[str, frozenset[str]] = {
-    "prompts": _ALL | {"messages", "split_key", "written", "archived"},
+    "prompts": _ALL | {"messages", "written", "archived"},
     "demonstrations": _ALL | _EFFORT | {"messages", "completion"},
     "rankings": _ALL | _EFFORT | _SAID
-    | {"completions", "ranks", "outcome", "ratings", "flags", "strength", "shown_order", "reason"},
-    "preferences": _ALL | _EFFORT | _SAID | {"chosen", "rejected", "margin"},
+    | {"completions", "ranks", "outcome", "ratings", "flags", "strength"}
+    | {"shown_order", "letters", "reason"},
+    "preferences": _ALL | _EFFORT | _SAID | {"chosen", "rejected", "margin", "strength"},
     "thumbs": _ALL | _SAID | {"completion", "label", "reasons", "note", "wanted_answer"},
     "completions": _ALL | {"completions", "reference"},
 }  # fmt: skip
@@ -251,7 +260,7 @@ def _row(raw: Raw, prompt: Any, **parts: Any) -> Row:
         tags=[values.text(tag, "tags", limit=50) for tag in values.optional(raw, "tags", list, [])],
         labeler=values.text(raw.get("labeler") or "", "labeler", limit=90, may_be_empty=True),
         is_simulated=values.optional(raw, "simulated", bool, False),
-        **parts,
+        **({"written": _split_key(raw)} if raw.get("split_key") else {}) | parts,
     )
 
 

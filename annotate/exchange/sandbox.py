@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.bad_row import BadRow, Note, Unreadable
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 384 * 2**20  # bytes that the child may ask for
@@ -33,25 +33,28 @@ DEEPEST = 64
 TOO_MUCH = "Reading this file takes too much {}. Split it, or save it again as JSON Lines or CSV."
 
 
-def rows(file: BinaryIO, format: str) -> Iterator[tuple[int, Any]]:
-    """(number, row or BadRow) of the whole file, wherever it was read to before. The child ends
-    with the generator."""
+SENTENCES = {each.__name__: each for each in (BadRow, Unreadable, Note)}
+
+
+def rows(file: BinaryIO, format: str, key: str = "") -> Iterator[tuple[int, Any]]:
+    """(number, row, or BadRow, or Note) of the whole file, wherever it was read to before. The
+    child ends with the generator. For `key` see `json_rows`."""
     number = 0
     with _on_disk(file) as there:
         size = os.fstat(there.fileno()).st_size
         left = max(LARGEST_UNPACKED, SWELLING * size)
-        child = _start(there, format, size)
+        child = _start(there, format, key, size)
         try:
             for line in _lines_of(child):
                 left -= max(len(line), LEAST_A_ROW)
                 if left < 0:
                     raise _TooMuch("room once it is unpacked")
                 number, row, sentence = json.loads(line)
-                yield number, BadRow(sentence) if sentence else row
+                yield number, SENTENCES[sentence](row) if sentence else row
             if child.wait():
                 raise _TooMuch("memory or time")
         except _TooMuch as why:
-            yield number + 1, BadRow(TOO_MUCH.format(why))
+            yield number + 1, Unreadable(TOO_MUCH.format(why))
         finally:
             child.kill()
             child.wait()
@@ -77,9 +80,9 @@ def _on_disk(file: BinaryIO) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _start(file: IO[bytes], format: str, size: int) -> subprocess.Popen[bytes]:
+def _start(file: IO[bytes], format: str, key: str, size: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        _command(format, MEMORY, PROCESSOR_SECONDS + size // 2**20),
+        _command(format, key, MEMORY, PROCESSOR_SECONDS + size // 2**20),
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -88,8 +91,9 @@ def _start(file: IO[bytes], format: str, size: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _command(format: str, memory: int, seconds: int) -> list[str]:
-    return [sys.executable, "-m", "annotate.exchange.sandbox", format, str(memory), str(seconds)]
+def _command(format: str, key: str, memory: int, seconds: int) -> list[str]:
+    told = [format, key, str(memory), str(seconds)]
+    return [sys.executable, "-m", "annotate.exchange.sandbox", *told]
 
 
 def _lines_of(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -107,9 +111,9 @@ def _lines_of(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
     raise _TooMuch("time")
 
 
-def _main(format: str, memory: int, seconds: int) -> None:
+def _main(format: str, key: str, memory: int, seconds: int) -> None:
     """The child."""
-    from annotate.exchange.readers import IN_THIS_PROCESS
+    from annotate.exchange.readers import rows_here
 
     if format == "parquet":
         import pyarrow.parquet  # noqa: F401 - its libraries are larger than many a limit
@@ -122,15 +126,15 @@ def _main(format: str, memory: int, seconds: int) -> None:
         resource.setrlimit(limit, (most, most))
     # Opened anew: a position of its own, whoever else reads the file.
     with open("/dev/stdin", "rb") as file:
-        for number, row in IN_THIS_PROCESS[format](file):
+        for number, row in rows_here(file, format, key):
             print(_written(number, row))
 
 
 def _written(number: int, row: Any) -> str:
-    if not isinstance(row, BadRow):
+    if not isinstance(row, BadRow | Note):
         row = _within_limits(row)
-    if isinstance(row, BadRow):
-        return json.dumps([number, None, str(row)])
+    if isinstance(row, BadRow | Note):
+        return json.dumps([number, str(row), type(row).__name__])
     line = json.dumps([number, row, ""], default=str)
     if len(line) > LARGEST_ROW:
         return _written(number, BadRow(f"Longer than {LARGEST_ROW // 2**20} MB."))
@@ -158,4 +162,4 @@ def _inside(value: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

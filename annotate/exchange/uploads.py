@@ -5,6 +5,7 @@ In the database, because the hosts that serve pages need not share a disk."""
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import IO, BinaryIO, Self
 
@@ -44,6 +45,8 @@ class Upload(models.Model):
     shape = models.CharField(max_length=40, blank=True, default="", db_default="")
     each_answer = models.BooleanField(default=False, db_default=False)
     references = models.BooleanField(default=False)
+    encoding = models.CharField(max_length=40, blank=True, default="", db_default="")
+    key = models.CharField(max_length=100, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = UploadQuerySet.as_manager()
@@ -85,14 +88,14 @@ class Upload(models.Model):
 
     @property
     def choices(self) -> Choices:
-        return Choices(
-            kind=self.kind, shape=self.shape, columns=self.columns, each_answer=self.each_answer
-        )
+        names = (each.name for each in fields(Choices))
+        return Choices(**{name: getattr(self, name) for name in names})
 
     def choose(self, choices: Choices, *, references: bool = False) -> None:
-        self.kind, self.shape, self.columns = choices.kind, choices.shape, dict(choices.columns)
-        self.each_answer, self.references = choices.each_answer, references
-        self.save(update_fields=["kind", "shape", "columns", "each_answer", "references"])
+        for name, value in asdict(choices).items():
+            setattr(self, name, value)
+        self.references = references
+        self.save(update_fields=[*asdict(choices), "references"])
 
 
 class UploadPart(models.Model):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from annotate.exchange.values import BadRow, Raw, short
+from annotate.exchange.bad_row import BadRow
+from annotate.exchange.values import Raw, short
 
 TIES = {"tie", "tied", "draw", "both", "equal", "same", "both_good", "neither_better"}
 ALL_BAD = {"both_bad", "bothbad", "tie_bothbad", "all_bad", "neither", "none"}

@@ -18,7 +18,7 @@ from annotate.exchange.parsing import Row
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.people.models import Project, User
-from annotate.prompts.models import Prompt, content_hash
+from annotate.prompts.models import Prompt, prompt_key
 from annotate.prompts.policies import Completion, Policy
 
 IMPORTED = Completion.Source.IMPORTED.value
@@ -217,7 +217,7 @@ class Writer:
             message__conversation__project=self.project,
         ).select_related("message__policy")
         return {
-            (thumb.user_id, m.policy.name, m.text, content_hash(m.asked))
+            (thumb.user_id, m.policy.name, m.text, prompt_key(m.asked))
             for thumb in thumbs
             if (m := thumb.message) and m.policy
         }

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.people.models import Membership, Project
-from annotate.prompts.models import Messages, Prompt, content_hash
+from annotate.prompts.models import Messages, Prompt, content_hash, prompt_key
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -87,7 +87,7 @@ def write_prompts(
     for messages, answer in asked:
         prompt, is_new = Prompt.objects.get_or_create(
             project=project,
-            content_hash=content_hash(messages),
+            content_hash=prompt_key(messages),
             defaults={
                 "messages": messages,
                 "kind": kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -71,6 +72,18 @@ CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(","
 def content_hash(value: Any) -> str:
     """The sha256, in hex, of the canonical JSON of `value`."""
     return hashlib.sha256(CANONICAL.encode(value).encode()).hexdigest()
+
+
+def prompt_key(messages: Messages) -> str:
+    """The same for the same conversation, whatever ends its lines and however its accents are
+    composed (Unicode NFC): it is one prompt, in one split."""
+    return content_hash([each | {"content": _spelled(each["content"])} for each in messages])
+
+
+def _spelled(text: str) -> str:
+    if text.isascii() and "\r" not in text:
+        return text
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def split_of(digest: str) -> str:
@@ -344,9 +357,16 @@ class Prompt(models.Model):
     def derive(self) -> Prompt:
         """Sets what follows from the messages. `bulk_create` skips save(): call this before it."""
         self.text = self.messages[-1]["content"]
-        self.content_hash = content_hash(self.messages)
-        self.split = split_of(self.split_key or self.content_hash)
+        key = prompt_key(self.messages)
+        if not self._is_twin:
+            self.content_hash = key
+        self.split = split_of(self.split_key or key)
         return self
+
+    @property
+    def _is_twin(self) -> bool:
+        """Whether it was stored beside a prompt of the same key, which has the hash of the key."""
+        return bool(self.pk) and self.content_hash == content_hash(self.messages)
 
 
 CURRENT = {"superseded_by": None, "retracted": False}

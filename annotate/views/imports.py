@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import Request, Role, project_for, upload_for
 from annotate.exchange import importing
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
 from annotate.exchange.importing import (
@@ -27,7 +28,8 @@ from annotate.exchange.importing import (
     import_labels,
     preview,
 )
-from annotate.exchange.readers import SEPARATORS, escaped, foreign_to, format_of, separator_of
+from annotate.exchange.opening import ENCODINGS, foreign_to, unpacked
+from annotate.exchange.readers import escaped, format_of, unusual_separator
 from annotate.exchange.shapes import OURS, SHAPES
 from annotate.exchange.uploads import Upload
 
@@ -40,7 +42,8 @@ class FileForm(forms.Form):
     file = forms.FileField(
         required=False,
         label="File",
-        help_text="JSON Lines, JSON, CSV (.csv) or Parquet (.parquet).",
+        help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also packed by "
+        "gzip or Zstandard.",
     )
     text = forms.CharField(
         required=False,
@@ -56,7 +59,13 @@ class FileForm(forms.Form):
                 f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
                 "Split it, or use the command import_labels."
             )
-        if file and (what_to_do := foreign_to(file.file, format_of(file.name))):
+        if not file:
+            return file
+        try:
+            self.unpacked = unpacked(file.file, limit=LARGEST_UPLOAD)
+        except BadRow as error:
+            raise forms.ValidationError(str(error)) from error
+        if what_to_do := foreign_to(self.unpacked, format_of(file.name)):
             raise forms.ValidationError(what_to_do)
         return file
 
@@ -69,7 +78,7 @@ class FileForm(forms.Form):
     def content(self) -> tuple[IO[bytes], str, str]:
         """(what was sent, name, format)"""
         if file := self.cleaned_data["file"]:
-            return file.file, file.name, format_of(file.name)
+            return self.unpacked, file.name, format_of(file.name)
         return io.BytesIO(self.cleaned_data["text"].encode()), "", "jsonl"
 
 
@@ -87,13 +96,21 @@ class ChoicesForm(forms.Form):
         label="Demonstrations of a conversation",
         choices=[("", "its last answer"), ("yes", "each of its answers")],
         coerce=bool,
-        empty_value=False,
     )
     kind = forms.ChoiceField(
         required=False,
         label="Kind",
         choices=[("", "found from the first line"), *((kind, kind) for kind in importing.KINDS)],
         help_text="“prompts” takes only the prompts, from a file of any kind.",
+    )
+    encoding = forms.ChoiceField(
+        required=False, label="Encoding", choices=[*ENCODINGS.items()], help_text="Of a text."
+    )
+    key = forms.CharField(
+        required=False,
+        label="Key of the rows",
+        max_length=100,
+        help_text="Where they stand in a JSON object wrapped round them, if that is not found.",
     )
     references = forms.BooleanField(
         required=False, label="Make demonstrations of the reference answers"
@@ -104,6 +121,8 @@ class ChoicesForm(forms.Form):
             "shape": upload.shape,
             "each_answer": "yes" if upload.each_answer else "",
             "kind": upload.kind,
+            "encoding": upload.encoding,
+            "key": upload.key,
             "references": upload.references,
         }
         super().__init__(sent, initial=initial)
@@ -151,7 +170,9 @@ class ChoicesForm(forms.Form):
             kind=said["kind"],
             shape=said["shape"] or self.initial["shape"],
             columns=said["columns"],
-            each_answer=said["each_answer"],
+            each_answer=bool(said["each_answer"]),
+            encoding=said["encoding"],
+            key=said["key"],
         )
 
 
@@ -169,7 +190,9 @@ def choose(request: Request, slug: str) -> HttpResponse:
     )
     if form.is_valid():
         file, name, format = form.content()
-        kept = Upload.keep(project=project, by=request.user, file=file, name=name, format=format)
+        with file:
+            by = request.user
+            kept = Upload.keep(project=project, by=by, file=file, name=name, format=format)
         with kept.open() as content:
             kept.choose(guessed(content, format))
         if before:
@@ -226,11 +249,14 @@ def bad_lines(request: Request, slug: str, upload_id: int) -> HttpResponse:
 
 
 def _as_shaped(upload: Upload, choices: Choices) -> Choices:
-    """Rows taken for our own from now on have their columns guessed, if none was chosen."""
-    if choices.shape == upload.shape or choices.shape != OURS.name or choices.columns:
-        return choices
+    """Of a file that is read in another way, shape and columns are guessed anew; of rows taken for
+    our own from now on the columns, if none was chosen."""
     with upload.open() as file:
-        return replace(choices, columns=guessed(file, upload.format, shape=OURS).columns)
+        if choices.of_file != upload.choices.of_file:
+            return guessed(file, upload.format, replace(choices, shape="", columns={}))
+        if choices.shape == upload.shape or choices.shape != OURS.name or choices.columns:
+            return choices
+        return guessed(file, upload.format, choices)
 
 
 def _seen(upload: Upload) -> Preview:
@@ -243,8 +269,7 @@ def _separator(upload: Upload) -> str:
     if upload.format != "csv":
         return ""
     with upload.open() as file:
-        separator = separator_of(file)
-    return "" if separator == "," else SEPARATORS[separator]
+        return unusual_separator(file, upload.encoding)
 
 
 def _bring(upload: Upload, *, dry_run: bool, leave_out_bad: bool = False) -> Imported:
@@ -253,12 +278,9 @@ def _bring(upload: Upload, *, dry_run: bool, leave_out_bad: bool = False) -> Imp
             file,
             project=upload.project,
             by=upload.by,
-            kind=upload.kind or None,
+            choices=upload.choices,
             format=upload.format,
             source=upload.name,
-            shape=upload.shape,
-            columns=upload.columns,
-            each_answer=upload.each_answer,
             references=upload.references,
             leave_out_bad=leave_out_bad,
             dry_run=dry_run,

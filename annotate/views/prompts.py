@@ -201,6 +201,7 @@ def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
 def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     """A whole file or an error, never half of one: it is written before the first byte leaves."""
     project = project_for(request.user, slug, Role.OPERATOR)
+    kind = exporting.canonical(kind)
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")
     is_anonymous = "anonymous" in request.GET

@@ -59,7 +59,7 @@ def test_csv_is_known_by_its_name(alpha, tmp_path):
     [
         (["FILE", "--project", "beta"], "The projects are: alpha, empty"),
         (["FILE.gone", "--project", "alpha"], "No such file"),
-        (["FOLDER", "--project", "alpha"], "Is a directory"),
+        (["FOLDER", "--project", "alpha"], "cannot be read"),
         (["FILE", "--project", "empty"], "no operator. Give somebody that role"),
         (["FILE", "--project", "alpha", "--by", "mallory"], "There is no mallory in Alpha"),
         (["FILE", "--project", "alpha", "--kind", "rankings"], "Line 1: This line holds"),
@@ -68,7 +68,8 @@ def test_csv_is_known_by_its_name(alpha, tmp_path):
     ],
 )
 def test_import_says_what_is_wrong(arguments, sentence, alpha, file):
-    paths = {"FILE": file, "FILE.gone": f"{file}.gone", "FOLDER": file.parent}
+    paths = {"FILE": file, "FILE.gone": f"{file}.gone", "FOLDER": file.parent / "none"}
+    paths["FOLDER"].mkdir()
     with pytest.raises(CommandError, match=sentence):
         run("import_labels", *[paths.get(each, each) for each in arguments])
     assert not Prompt.objects.exists()

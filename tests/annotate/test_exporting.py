@@ -28,8 +28,7 @@ from annotate.models import (
 
 pytestmark = pytest.mark.django_db
 
-IMPORTED_AS = {"comparisons": "preferences", "feedback": "thumbs"}
-RAW = [kind for kind in KINDS if kind not in ("comparisons", "consensus")]  # not derived
+RAW = [kind for kind in KINDS if kind not in ("preferences", "consensus")]  # not derived
 
 
 @pytest.fixture
@@ -100,6 +99,11 @@ def exported(project: Project, kind: str, **options) -> list[dict]:
     return [json.loads(line) for line in lines(project, kind, **options)]
 
 
+def without_margin(lines: list[dict]) -> list[dict]:
+    """A margin is there only if all pairs of the export have one."""
+    return [{name: line[name] for name in line if name != "margin"} for line in lines]
+
+
 def bring(text: str, project: Project, olga: User, kind: str) -> None:
     import_labels(io.BytesIO(text.encode()), project=project, by=olga, kind=kind)
 
@@ -107,7 +111,7 @@ def bring(text: str, project: Project, olga: User, kind: str) -> None:
 def test_what_goes_out_comes_in_again_and_goes_out_the_same(alpha, olga):
     beta = new_project("beta", olga)
     for kind in RAW:
-        bring("".join(lines(alpha, kind)), beta, olga, IMPORTED_AS.get(kind, kind))
+        bring("".join(lines(alpha, kind)), beta, olga, kind)
     for kind in KINDS:
         assert list(lines(beta, kind)) == list(lines(alpha, kind))
         assert exported(beta, kind)
@@ -115,11 +119,11 @@ def test_what_goes_out_comes_in_again_and_goes_out_the_same(alpha, olga):
 
 def test_comparisons_come_in_again_as_preferences(alpha, olga):
     beta = new_project("beta", olga)
-    bring("".join(lines(alpha, "comparisons")), beta, olga, "preferences")
+    bring("".join(lines(alpha, "preferences")), beta, olga, "preferences")
 
     def pairs(project: Project) -> list[dict]:
         # Each becomes a ranking of two, whatever the ranking it comes from.
-        return [line | {"ranking": ""} for line in exported(project, "comparisons")]
+        return [line | {"ranking": ""} for line in exported(project, "preferences")]
 
     assert pairs(beta) == pairs(alpha)
 
@@ -130,14 +134,14 @@ def test_a_project_knows_its_own_export_again(alpha, olga):
 
     before = rows()
     for kind in RAW:
-        bring("".join(lines(alpha, kind)), alpha, olga, IMPORTED_AS.get(kind, kind))
+        bring("".join(lines(alpha, kind)), alpha, olga, kind)
     assert rows() == before
 
 
 def test_comparisons_are_the_pairs_in_which_one_is_better(alpha):
     pairs = [
         (line["labeler"], line["chosen"][0]["content"], line["rejected"][0]["content"])
-        for line in exported(alpha, "comparisons")
+        for line in exported(alpha, "preferences")
     ]
     assert sorted(pairs) == [
         ("alice", "Hello!", ""),
@@ -161,9 +165,8 @@ def test_a_selection_goes_out_alone(alpha):
     why = alpha.prompts.filter(text="Why?")
     for kind in KINDS:
         chosen = exported(alpha, kind, prompts=why)
-        assert chosen == [
-            line for line in exported(alpha, kind) if line["prompt"] == why[0].messages
-        ]
+        of_all = [line for line in exported(alpha, kind) if line["prompt"] == why[0].messages]
+        assert without_margin(chosen) == of_all
 
 
 def test_the_page_exports_what_its_filter_finds(alpha, olga, browse):
@@ -180,7 +183,7 @@ def _read(answer) -> list[bytes]:
 
 
 def test_each_line_of_a_simulated_labeler_says_so(alpha):
-    for kind in ("rankings", "comparisons"):
+    for kind in ("rankings", "preferences"):
         for line in exported(alpha, kind):
             assert line.get("simulated", False) == (line["labeler"] == "sim-anna")
 
@@ -221,7 +224,7 @@ def chat_thumb(alpha, olga):
 
 def test_a_thumb_in_a_chat_goes_out_with_what_was_asked(alpha, olga, chat_thumb):
     chat_thumb(improves_model=True)
-    line = exported(alpha, "feedback")[-1]
+    line = exported(alpha, "thumbs")[-1]
     assert line["prompt"] == [{"role": "user", "content": "What is it?"}]
     assert (line["completion"][0]["content"], line["label"], line["labeler"]) == (
         "42",
@@ -230,7 +233,7 @@ def test_a_thumb_in_a_chat_goes_out_with_what_was_asked(alpha, olga, chat_thumb)
     )
 
     bring(json.dumps(line), alpha, olga, "thumbs")
-    assert len(exported(alpha, "feedback")) == 2  # it was known
+    assert len(exported(alpha, "thumbs")) == 2  # it was known
 
 
 @pytest.mark.parametrize(
@@ -245,21 +248,21 @@ def test_a_thumb_in_a_chat_goes_out_with_what_was_asked(alpha, olga, chat_thumb)
 def test_a_thumb_goes_out_with_what_ended_the_answer(how, ended_by, alpha, chat_thumb):
     thumb = chat_thumb(improves_model=True)
     Message.objects.filter(pk=thumb.message_id).update(**how)
-    assert exported(alpha, "feedback")[-1]["finish_reasons"] == [ended_by]
+    assert exported(alpha, "thumbs")[-1]["finish_reasons"] == [ended_by]
 
 
 def test_a_pair_goes_out_with_what_ended_each_answer(alpha):
     reasons = {
         (line["rejected"][0]["content"], *line["finish_reasons"])
-        for line in exported(alpha, "comparisons")
+        for line in exported(alpha, "preferences")
     }
     assert reasons >= {("", "stop", "length"), ("Because.", "", "stop")}
 
 
 def test_a_chat_whose_guest_said_no_stays_where_it_is(alpha, chat_thumb):
-    before = exported(alpha, "feedback")
+    before = exported(alpha, "thumbs")
     chat_thumb(improves_model=False)
-    assert exported(alpha, "feedback") == before
+    assert exported(alpha, "thumbs") == before
 
 
 def hello_asked_by(guest: User, project: Project) -> Conversation:
@@ -285,7 +288,7 @@ def test_what_a_guest_took_back_goes_out_in_no_kind(given_up_by, alpha, olga, ch
             Withdrawal.withdraw(alpha, person=guest, by=olga)
     for kind in KINDS:
         left = [line for line in before[kind] if len(line["prompt"]) == 1]
-        assert exported(alpha, kind) == left != before[kind]
+        assert without_margin(exported(alpha, kind)) == left != before[kind]
         assert exported(alpha, kind, prompts=alpha.prompts.filter(text__startswith="Hi")) == []
 
 
@@ -299,7 +302,7 @@ def test_what_people_said_who_have_withdrawn_goes_out_in_no_kind(alpha, olga, ch
     assert [line["source"] for line in left["prompts"]] == ["chat"]
     assert [line["labeler"] for line in left["rankings"]] == ["sim-anna"]
     assert [line["labelers"] for line in left["consensus"]] == [1]
-    assert left["demonstrations"] == left["feedback"] == []
+    assert left["demonstrations"] == left["thumbs"] == []
 
 
 def test_a_withdrawal_from_another_project_keeps_nothing_back(alpha, olga):
@@ -338,6 +341,33 @@ def test_a_spreadsheet_holds_a_row_a_line_and_every_name(alpha, kind):
     for row, line in zip(rows, raw, strict=True):
         assert set(line) <= set(row)
         assert json.loads(row["prompt"]) == line["prompt"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_line_has_every_name_and_a_split(alpha, chat_thumb, kind):
+    chat_thumb(improves_model=True)
+    found = exported(alpha, kind)
+    assert len({tuple(line) for line in found}) == 1
+    assert {line["split"] for line in found} <= set(Prompt.Split.values)
+
+
+def test_a_margin_is_there_only_if_all_pairs_have_one(alpha):
+    assert not any("margin" in line for line in exported(alpha, "preferences"))
+    why = alpha.prompts.filter(text="Why?")
+    assert [line["margin"] for line in exported(alpha, "preferences", prompts=why)] == [4]
+
+
+def test_labels_take_along_what_decides_their_split(alpha, olga):
+    key = "f" * 64
+    alpha.prompts.filter(text="Why?").update(split_key=key)
+    beta = new_project("beta", olga)
+    bring("".join(lines(alpha, "demonstrations")), beta, olga, "demonstrations")
+    assert beta.prompts.get(text="Why?").split_key == key
+
+
+def test_kinds_are_called_as_they_were_too(alpha):
+    assert list(lines(alpha, "comparisons")) == list(lines(alpha, "preferences"))
+    assert list(lines(alpha, "feedback")) == list(lines(alpha, "thumbs"))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])

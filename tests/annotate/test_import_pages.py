@@ -259,11 +259,11 @@ def test_the_separator_of_a_csv_is_found_and_told(at, come_with, separator, name
     ("start", "name", "advice"),
     [
         (b"PK\x03\x04...", "answers.xlsx", "CSV UTF-8"),
-        (b"PK\x03\x04...", "answers.zip", "unpack the archive"),
+        (b"PK\x03\x04...", "answers.zip", "Or unpack the archive"),
         (b"\xd0\xcf\x11\xe0...", "old.xls", "CSV UTF-8"),
-        (b"\x1f\x8b\x08...", "x.jsonl.gz", "Unpack it"),
+        (b"\x1f\x8b\x08...", "x.jsonl.gz", "cannot be unpacked"),
         (b"PAR1...", "x.csv", "ends in .parquet"),
-        ("prompt\n".encode("utf-16"), "x.csv", "UTF-8"),
+        (b"\0\0\0\1" * 9, "x.csv", "UTF-8"),
         (b"prompt\nx\n", "x.parquet", "no Parquet file"),
     ],
 )

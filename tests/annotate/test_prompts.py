@@ -2,8 +2,10 @@
 
 import json
 import re
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 
 from annotate.labelling.queue import next_assignment
 from annotate.models import (
@@ -17,6 +19,7 @@ from annotate.models import (
     Ranking,
     Task,
 )
+from annotate.prompts.models import content_hash, prompt_key, split_of
 
 pytestmark = pytest.mark.django_db
 LINE = '{"prompt": "Why is the sky blue?"}'
@@ -290,3 +293,46 @@ def test_a_policy_sends_one_system_message_at_most(instructions, own, expected):
     sent = Policy(system_prompt=instructions).messages_for(conversation)
     assert [turn["content"] for turn in sent if turn["role"] == "system"] == expected
     assert sent[-1:] == asked
+
+
+COMPOSED, DECOMPOSED = "Où est le café ?\nLà.", "Où est le cafe\u0301 ?\r\nLa\u0300."
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.mark.parametrize(
+    "twin", [DECOMPOSED, COMPOSED.replace("\n", "\r\n"), COMPOSED.replace("\n", "\r")]
+)
+def test_a_prompt_is_one_whatever_ends_its_lines_and_composes_its_accents(twin, project, bring):
+    bring([{"prompt": twin}, {"prompt": COMPOSED}, {"prompt": COMPOSED + "!"}])
+    assert project.prompts.count() == 2
+    first = project.prompts.first()
+    assert first.messages == asked(twin)  # as it came
+    assert first.split == split_of(prompt_key(asked(COMPOSED)))
+
+
+def test_the_key_of_plain_text_is_its_hash():
+    assert prompt_key(asked("Why?\nSo.")) == content_hash(asked("Why?\nSo."))
+
+
+def test_prompts_that_were_twins_before_stay_and_fall_into_one_split(project):
+    migration = import_module("annotate.migrations.0021_know_prompts_by_their_spelling")
+    texts = [DECOMPOSED, COMPOSED, COMPOSED.replace("\n", "\r\n"), "lone\r\n", "plain"]
+    rows = [Prompt(project=project, messages=asked(text)).derive() for text in texts]
+    for row in rows:
+        row.content_hash = content_hash(row.messages)
+        row.split = split_of(row.content_hash)
+    Prompt.objects.bulk_create(rows)
+    migration.know_by_spelling(apps, None)
+    *twins, lone, plain = project.prompts.order_by("pk")
+    key = prompt_key(twins[0].messages)
+    assert [twin.content_hash == key for twin in twins].count(True) == 1
+    assert {twin.split for twin in twins} == {split_of(key)}
+    assert lone.content_hash == prompt_key(lone.messages)
+    assert plain.content_hash == content_hash(plain.messages)
+    for prompt in project.prompts.all():
+        prompt.save()  # each can still be stored
+    migration.know_by_spelling(apps, None)
+    assert project.prompts.count() == 5

@@ -1,5 +1,6 @@
 """Files: how each format is read, and what other tools export."""
 
+import gzip
 import io
 import json
 import re
@@ -7,9 +8,12 @@ import re
 import pyarrow
 import pyarrow.parquet
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 
-from annotate.exchange.importing import ImportFailed
-from annotate.exchange.readers import IN_THIS_PROCESS, READERS
+from annotate.exchange.choices import Choices
+from annotate.exchange.importing import ImportFailed, guessed
+from annotate.exchange.readers import format_of, rows_here
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -42,8 +46,8 @@ def test_every_shape_comes_as_parquet_and_as_one_json_list_too(line, brought, fo
 
 
 def test_a_list_is_read_element_by_element_however_it_is_cut(bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.readers.CHUNK_CHARACTERS", 7)
-    monkeypatch.setitem(READERS, "jsonl", IN_THIS_PROCESS["jsonl"])
+    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", 7)
     lines = [{"prompt": f'Frage „{n}“, [{{]}} \\ " ?'} for n in range(20)]
     bring(json.dumps(lines, indent=1, ensure_ascii=False).encode())
     assert Prompt.objects.count() == 20
@@ -79,8 +83,8 @@ def test_bad_parquet_is_told_so_and_a_bad_row_is_numbered(bring):
 
 
 def test_parquet_that_swells_is_refused(bring, monkeypatch):
+    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
     monkeypatch.setattr("annotate.exchange.readers.LARGEST_ROW_GROUP", 1000)
-    monkeypatch.setitem(READERS, "parquet", IN_THIS_PROCESS["parquet"])
     with pytest.raises(ImportFailed, match="smaller row groups"):
         bring(parquet([{"prompt": "x" * 5000}]), format="parquet")
 
@@ -177,3 +181,163 @@ def test_an_argilla_text_becomes_a_demonstration_and_a_discarded_one_nothing(bri
 def test_an_unknown_answer_of_another_tool_is_named(bring):
     with pytest.raises(ImportFailed, match="names “q”"):
         bring([studio({"ranker": {"rank": ["q"]}}, {"prompt": "Why?", "items": ITEMS})])
+
+
+THREE = [{"prompt": f"{n}?"} for n in ("One", "Two", "Three")]
+A, B, C = (json.dumps(each) for each in THREE)
+ROWS_OF_JSON = {
+    "a list a line": f"[{A}]\n[{B}]\n[{C}]\n",
+    "two lists": f"[{A}, {B}]\n\n[{C}]",
+    "a list and a line": f"[{A}, {B}]\n{C}\n",
+    "lines and a list": f"{A}\n[{B}, {C}]\n",
+    "objects over lines": "\n".join(json.dumps(each, indent=2) for each in THREE),
+    "wrapped on a line": f'{{"version": 1, "rows": [{A}, {B}, {C}]}}',
+    "wrapped over lines": json.dumps({"n": {"of": [3]}, "data": THREE, "tags": ["x"]}, indent=1),
+    "lines that end with CR": f"{A}\r{B}\r{C}\r",
+    "lines that end with CR and LF": f"{A}\r\n{B}\r\n{C}",
+}
+
+
+@pytest.mark.parametrize("chunk", [5, 2**18])
+@pytest.mark.parametrize("text", ROWS_OF_JSON.values(), ids=ROWS_OF_JSON)
+def test_json_is_read_to_its_end_however_it_is_laid_out(text, chunk, bring, monkeypatch):
+    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", chunk)
+    done = bring(text.encode())
+    assert (done.lines, Prompt.objects.count()) == (3, 3)
+    assert ("stand under" in str(done)) == ("rows" in text or "data" in text)
+
+
+def test_an_object_too_large_to_hold_is_still_read_through(bring, monkeypatch):
+    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.json_rows.MAX_LINE_BYTES", 60)
+    monkeypatch.setattr("annotate.exchange.lines.MAX_LINE_BYTES", 60)
+    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", 20)
+    bring(json.dumps({"version": 1, "data": THREE}).encode())
+    assert Prompt.objects.count() == 3
+
+
+def test_of_two_lists_in_an_object_one_must_be_named(bring):
+    text = json.dumps({"train": THREE[:2], "test": THREE[2:]}).encode()
+    with pytest.raises(ImportFailed, match="under “train” and “test”.*--key") as failed:
+        bring(text, choices=guessed(io.BytesIO(text), "json"))
+    assert not failed.value.can_leave_out
+    bring(text, choices=Choices(key="train"))
+    assert Prompt.objects.count() == 2
+
+
+TABLES = {
+    "UTF-16": "prompt,completion\nWhy?,Größe\n".encode("utf-16"),
+    "UTF-16 without a mark": "prompt,completion\nWhy?,Größe\n".encode("utf-16-le"),
+    "UTF-8 with a mark": "\ufeffprompt,completion\nWhy?,Größe\n".encode(),
+    "CR": "prompt,completion\rWhy?,Größe\r".encode(),
+    "tabs": "prompt\tcompletion\nWhy?\tGröße\n".encode(),
+    "bars": "prompt|completion\nWhy?|Größe\n".encode(),
+    "a line for Excel": "sep=;\nprompt;completion\nWhy?;Größe\n".encode(),
+    "a separator of its own": "sep=^\r\nprompt^completion\r\nWhy?^Größe\r\n".encode(),
+    "gzip": gzip.compress("prompt,completion\nWhy?,Größe\n".encode()),
+    "zstd": bytes(
+        pyarrow.compress("prompt,completion\nWhy?,Größe\n".encode(), "zstd", asbytes=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_table_is_read_however_it_was_saved(table, bring):
+    bring(table, format="csv")
+    assert [(d.prompt.text, d.text) for d in Demonstration.objects.all()] == [("Why?", "Größe")]
+
+
+def test_a_text_of_another_encoding_is_refused_until_that_is_said(bring):
+    table = "prompt,completion\nWhy?,Größe\n".encode("windows-1252")
+    with pytest.raises(ImportFailed, match="Say the encoding"):
+        bring(table, format="csv")
+    bring(table, format="csv", choices=Choices(encoding="windows-1252", shape="ours"))
+    assert Demonstration.objects.get().text == "Größe"
+    for wrong in ("ascii", "rot13", "nonsense"):
+        with pytest.raises(ImportFailed):
+            bring(table, format="csv", choices=Choices(encoding=wrong))
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_two_columns_of_one_name_are_refused_by_name(format, bring):
+    table = b"prompt,completion,completion\nWhy?,a,b\n"
+    if format == "parquet":
+        file = io.BytesIO()
+        columns = [pyarrow.array(["Why?"]), *[pyarrow.array(["a"])] * 2]
+        names = ["prompt", "completion", "completion"]
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names), file)
+        table = file.getvalue()
+    with pytest.raises(ImportFailed, match="Two columns are named “completion”"):
+        bring(table, format=format, leave_out_bad=True)
+    assert not Prompt.objects.exists()
+
+
+def test_a_packed_file_is_unpacked_up_to_a_limit(bring, monkeypatch):
+    monkeypatch.setattr("annotate.exchange.opening.LARGEST_UNPACKED", 1000)
+    with pytest.raises(ImportFailed, match="larger than 0 MB"):
+        bring(gzip.compress(b" " * 2000))
+    with pytest.raises(ImportFailed, match="cannot be unpacked"):
+        bring(gzip.compress(A.encode())[:-9])
+
+
+def test_the_apostrophe_of_others_stays(bring):
+    bring(b"prompt,completion\n'+' or '-'?,'=' it is\n", format="csv")
+    assert [(d.prompt.text, d.text) for d in Demonstration.objects.all()] == [
+        ("'+' or '-'?", "'=' it is")
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"question": "Why?", "\\ud83d": "x"}', '{"question": "a\\u0000", "x": 1}', '{"\\u0000": 1}'],
+)
+def test_what_no_database_can_hold_is_told_and_can_be_left_out(line, bring):
+    with pytest.raises(ImportFailed, match="half a character|NUL character"):
+        bring(line.encode())
+    bring([line.encode(), {"prompt": "Why?"}], leave_out_bad=True)
+    assert Prompt.objects.count() == 1
+
+
+def test_an_escaped_backslash_is_no_nul(bring):
+    bring(rb'{"prompt": "\\u0000 is how one writes it"}')
+    assert Prompt.objects.get().text.startswith("\\u0000")
+
+
+@pytest.mark.parametrize(
+    "name, format",
+    [
+        ("a.TSV", "csv"),
+        ("a.csv.gz", "csv"),
+        ("a.jsonl.zst", "jsonl"),
+        ("a", "jsonl"),
+        ("a.json", "json"),
+    ],
+)
+def test_a_name_tells_the_format(name, format):
+    assert format_of(name) == format
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    for split in ("train", "test"):
+        lines = [json.dumps(each | {"split_name": split}) for each in THREE]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
+    pytest.importorskip("datasets")
+    said = io.StringIO()
+    about = ("--project", project.slug)
+    with pytest.raises(CommandError, match="the splits train, test: choose one by --split"):
+        call_command("import_labels", str(data_set), *about)
+    with pytest.raises(CommandError, match="the splits train, test"):
+        call_command("import_labels", str(data_set), *about, "--split", "dev")
+    call_command("import_labels", str(data_set), *about, "--split", "test", stdout=said)
+    assert Prompt.objects.count() == 3 and "Not read: split_name" in said.getvalue()
+
+
+def test_a_folder_that_is_no_data_set_is_told_so(tmp_path, project, olga):
+    with pytest.raises(CommandError, match="cannot be read|pip install datasets"):
+        call_command("import_labels", str(tmp_path), "--project", project.slug)

@@ -24,8 +24,7 @@ from annotate.models import (
 )
 
 pytestmark = pytest.mark.django_db
-IMPORTED_AS = {"feedback": "thumbs"}
-KINDS = ("prompts", "demonstrations", "rankings", "feedback")
+KINDS = ("prompts", "demonstrations", "rankings", "thumbs")
 AWKWARD = [
     *("", " ", "\n", "a\r\nb", "a\rb", "one\n\n\ntwo", "\ttab", "end\n", " edge "),
     *('"', '""', "'", "a,b;c", '","', "[]", "[{", '[{"role": "user"}]', "{}", "null", "true", "1"),
@@ -169,12 +168,11 @@ def test_what_goes_out_comes_in_and_goes_out_the_same(format, did, olga):
             there = new_project(olga)
             out = exported(here, kind, format)
             if not (kind == "demonstrations" and not did["said"]):
-                kind_there = IMPORTED_AS.get(kind, kind)
                 import_labels(
                     io.BytesIO(out),
                     project=there,
                     by=olga,
-                    kind=kind_there,
+                    kind=kind,
                     format=format,
                     source=f"x.{format}",
                 )

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from annotate.exchange import sandbox
 from annotate.exchange.bad_row import BadRow
-from annotate.exchange.readers import IN_THIS_PROCESS, READERS
+from annotate.exchange.readers import rows_here
 
 
 def parquet(column: pyarrow.Array) -> bytes:
@@ -65,7 +65,7 @@ def test_a_small_file_that_swells_is_refused_with_what_to_do(name, monkeypatch):
     assert len(bomb) < 50_000
     own = psutil.Process().memory_info().rss
     peak.start()
-    for _number, row in READERS["parquet"](io.BytesIO(bomb)):  # noqa: B007
+    for _number, row in sandbox.rows(io.BytesIO(bomb), "parquet"):  # noqa: B007
         pass
     peak.over.set()
     peak.join()
@@ -123,7 +123,7 @@ def test_a_child_has_neither_secrets_nor_the_database(monkeypatch):
 @pytest.mark.parametrize("format", ["jsonl", "json"])
 def test_many_names_and_deep_nesting_are_refused_with_words(row, told, format):
     content = json.dumps([row] if format == "json" else row).encode()
-    [(_, read)] = READERS[format](io.BytesIO(content))
+    [(_, read)] = sandbox.rows(io.BytesIO(content), format)
     assert told in str(read) if told else read == row
 
 
@@ -132,8 +132,8 @@ def test_the_child_reads_what_would_be_read_here(format):
     content = b'prompt,note\n"a, \xc3\xa4",1\n\xff,2\nb,\n'
     if format == "jsonl":
         content = b'{"prompt": "\\ud800 \xc3\xa4"}\n[1, 2.5e300, null]\nno\n{"n": 1e999}\n'
-    here = [(n, str(row)) for n, row in IN_THIS_PROCESS[format](io.BytesIO(content))]
-    assert [(n, str(row)) for n, row in READERS[format](io.BytesIO(content))] == here
+    here = [(n, str(row)) for n, row in rows_here(io.BytesIO(content), format)]
+    assert [(n, str(row)) for n, row in sandbox.rows(io.BytesIO(content), format)] == here
 
 
 @pytest.mark.django_db

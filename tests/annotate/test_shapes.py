@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from annotate.exchange.choices import Choices
 from annotate.exchange.importing import ImportFailed
 from annotate.exchange.shapes import BY_NAME, shape_of
 from annotate.models import Completion, Demonstration, Feedback, Prompt, Ranking
@@ -414,7 +415,7 @@ def test_a_conversation_is_its_last_answer_or_each(bring):
     line["messages"].append(assistant("c"))
     bring([line])
     assert [d.text for d in Demonstration.objects.all()] == ["c"]
-    done = bring([line], each_answer=True)
+    done = bring([line], choices=Choices(shape="ours", each_answer=True))
     assert {d.text for d in Demonstration.objects.all()} == {"b", "c"}
     assert "Skipped 1: its answer has weight 0" in str(done)
 

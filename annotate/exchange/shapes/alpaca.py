@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     ABOUT,
     Raw,
@@ -17,7 +18,6 @@ from annotate.exchange.shapes.shape import (
     text,
 )
 from annotate.exchange.shapes.turns import demonstrations, preference, thumb
-from annotate.exchange.values import BadRow
 from annotate.prompts.models import Messages
 
 

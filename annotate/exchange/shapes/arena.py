@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     ABOUT,
     Raw,
@@ -19,7 +20,6 @@ from annotate.exchange.shapes.shape import (
     truth,
 )
 from annotate.exchange.shapes.turns import NO_ANSWER, PARTS_EARLIER, is_conversation, turns_of
-from annotate.exchange.values import BadRow
 from annotate.exchange.winners import ranked
 from annotate.prompts.models import Messages
 
@@ -41,7 +41,7 @@ def _read(row: Raw, reading: Reading) -> Iterator[Raw]:
         raise Skip(PARTS_EARLIER)
     policies = [text(row, "model_a") or "model_a", text(row, "model_b") or "model_b"]
     judge = str(row.get("judge") or "")
-    by = {"labeler": judge} if judge else {}
+    by: Raw = {"labeler": judge} if judge else {}
     if judge.lower().startswith("gpt"):
         by["simulated"] = True
     known = ranked({"completions": [0, 1], "winner": _winner(row)})

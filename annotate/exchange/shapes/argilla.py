@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     Raw,
     Reading,
@@ -19,7 +20,7 @@ from annotate.exchange.shapes.shape import (
     prompt_name,
     ranking,
 )
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.values import short
 
 UNFINISHED = "a record without a submitted answer"
 UNDECIDED = ("discarded", "draft")  # not handed in
@@ -80,7 +81,7 @@ def _rows(fields: Raw, given: list[Given], reading: Reading) -> Iterator[Raw]:
         reason = "\n".join(texts) if orders else ""
         if len(reason) > 500:
             raise BadRow("The text beside the ranking is longer than 500 characters.")
-        extra = {"labeler": who} | ({"reason": reason} if reason else {})
+        extra: Raw = {"labeler": who} | ({"reason": reason} if reason else {})
         for order in orders:
             yield ranking(prompt, **order, **extra)
         for said in [] if orders else texts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     ABOUT,
     Raw,
@@ -19,7 +20,7 @@ from annotate.exchange.shapes.shape import (
     text,
 )
 from annotate.exchange.shapes.turns import is_conversation, turns_of
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.values import short
 
 OTHERS = ("correctness", "coherence", "complexity", "verbosity")
 MOST = 9

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, about
 from annotate.exchange.shapes.turns import preference
-from annotate.exchange.values import BadRow
 from annotate.prompts.models import Messages
 
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):(?: |(?=\n)|\Z)?")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     ABOUT,
     Raw,
@@ -22,7 +23,7 @@ from annotate.exchange.shapes.shape import (
     prompt_name,
     ranking,
 )
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.values import short
 
 UNFINISHED = "a task without a finished annotation"
 LONGEST_REASON = 500
@@ -69,18 +70,20 @@ def _rows(data: Raw, results: list[Raw], by: Raw, reading: Reading) -> Iterator[
         elif "pairwise" in value or isinstance(value.get("selected"), str):
             rankings.append(_pairwise(data, result))
         elif "text" in value:
-            said = value["text"]
-            texts.append("\n".join(map(str, said)) if isinstance(said, list) else str(said))
+            written = value["text"]
+            is_list = isinstance(written, list)
+            texts.append("\n".join(map(str, written)) if is_list else str(written))
         else:
             name = result.get("from_name") or result.get("type") or next(iter(value), "")
             reading.note(f"{name} (a result)", judges=True)
     reason = "\n".join(texts) if rankings else ""
     if len(reason) > LONGEST_REASON:
         raise BadRow(f"The text beside the ranking is longer than {LONGEST_REASON} characters.")
+    more = by | ({"reason": reason} if reason else {})
     for each in rankings:
-        yield ranking(prompt, **each, **by, **({"reason": reason} if reason else {}))
-    for each in [] if rankings else texts:
-        yield {"prompt": prompt, "completion": each, **by}
+        yield ranking(prompt, **each, **more)
+    for said in [] if rankings else texts:
+        yield {"prompt": prompt, "completion": said, **by}
 
 
 def _seconds(said: Any) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import Raw, Reading, Shape, Skip, listed, ranking
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.values import short
 from annotate.prompts.models import Messages
 
 ROLE = {"prompter": "user", "assistant": "assistant", "system": "system"}

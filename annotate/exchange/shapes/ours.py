@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.parsing import kind_of
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, listed
 from annotate.exchange.shapes.turns import (
@@ -17,7 +18,6 @@ from annotate.exchange.shapes.turns import (
     thumb,
     turns_of,
 )
-from annotate.exchange.values import BadRow
 from annotate.exchange.winners import ranked
 
 CONVERSATIONS = ("prompt", "completion", "chosen", "rejected", "reference")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from annotate.exchange.bad_row import BadRow
 from annotate.exchange.shapes.shape import (
     ABOUT,
     Raw,
@@ -16,7 +17,7 @@ from annotate.exchange.shapes.shape import (
     ranking,
     text,
 )
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.values import short
 
 BETTER, SAFER = "better_response_id", "safer_response_id"
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotate.exchange.values import BadRow, short
+from annotate.exchange.bad_row import BadRow
+from annotate.exchange.values import short
 
 Raw = dict[str, Any]
 ABOUT = frozenset(("source", "tags", "labeler"))  # of ours: read beside any shape
@@ -129,7 +130,7 @@ def joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part.strip())
 
 
-def ranking(prompt: Any, texts: list[str], ranks: list[Any], **more: Any) -> Raw:
+def ranking(prompt: Any, texts: list[Any], ranks: list[Any], **more: Any) -> Raw:
     """A ranking, unless there is nothing to compare."""
     for value in texts:
         if not isinstance(value, str):

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("out", type=Path, help="The file to write.")
         parser.add_argument("--project", required=True, metavar="SLUG")
-        parser.add_argument("--kind", required=True, choices=exporting.KINDS)
+        parser.add_argument("--kind", required=True, choices=[*exporting.KINDS, *exporting.ALIASES])
         parser.add_argument(
             "--anonymous",
             action="store_true",

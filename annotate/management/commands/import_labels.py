@@ -2,13 +2,16 @@
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
+from annotate.exchange.bad_row import Unreadable
+from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
+from annotate.exchange.data_sets import is_data_set, lines_of_data_set
 from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
 from annotate.exchange.readers import format_of
 from annotate.exchange.shapes import BY_NAME, SHAPES
@@ -24,7 +27,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "file", type=Path, help="JSON Lines or JSON; CSV, Parquet by the ending."
+            "file",
+            type=Path,
+            help="JSON Lines or JSON; by the ending CSV (.csv, .tsv), Parquet; also .gz, .zst.",
         )
         parser.add_argument("--project", required=True, metavar="SLUG")
         parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
@@ -42,6 +47,18 @@ class Command(BaseCommand):
             choices=BY_NAME,
             help="What the rows are; found by looking at the first ones if not given. "
             + "; ".join(f"{shape.name}: {shape.label}" for shape in SHAPES),
+        )
+        parser.add_argument(
+            "--split", default="", help="Of a data set of Hugging Face, if it has several."
+        )
+        parser.add_argument(
+            "--config", default="", help="Of a data set of Hugging Face, if it has several."
+        )
+        parser.add_argument(
+            "--encoding", default="", help="Of a text in neither UTF-8 nor UTF-16: shift_jis, …"
+        )
+        parser.add_argument(
+            "--key", default="", help="Where the rows stand in an object wrapped round them."
         )
         parser.add_argument(
             "--each-answer",
@@ -65,29 +82,43 @@ class Command(BaseCommand):
         project, by = project_named(options["project"]), options["by"]
         try:
             given = _columns(options["column"])
-            with path.open("rb") as file:
+            with _opened(options) as file:
                 format = format_of(path.name)
-                found = guessed(file, format, shape=BY_NAME.get(options["shape"]))
-                self.stdout.write(f"Taken for {BY_NAME[found.shape].label}.")
+                said = Choices(
+                    kind=options["kind"] or "",
+                    shape=options["shape"] or "",
+                    columns=given,
+                    each_answer=options["each_answer"],
+                    encoding=options["encoding"],
+                    key=options["key"],
+                )
+                choices = guessed(file, format, said)
+                self.stdout.write(f"Taken for: {BY_NAME[choices.shape].label}.")
                 done = import_labels(
                     file,
                     project=project,
                     by=member_named(project, by) if by else operator_of(project),
-                    kind=options["kind"],
                     format=format,
+                    choices=choices,
                     source=path.name[:100],
-                    shape=found.shape,
-                    columns={**found.columns, **given},
-                    each_answer=options["each_answer"],
                     leave_out_bad=options["leave_out_bad"],
                     references=options["references"],
                     dry_run=options["dry_run"],
                 )
         except OSError as error:
             raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+        except Unreadable as error:
+            raise CommandError(str(error)) from error
         except ImportFailed as error:
             raise CommandError(str(error)) from error
         self.stdout.write(str(done))
+
+
+def _opened(options: dict[str, Any]) -> BinaryIO:
+    source: Path = options["file"]
+    if is_data_set(str(source)):
+        return lines_of_data_set(str(source), split=options["split"], config=options["config"])
+    return source.open("rb")
 
 
 def _columns(given: list[str]) -> dict[str, str]:
