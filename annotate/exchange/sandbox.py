@@ -134,7 +134,8 @@ def _written(number: int, row: Any) -> str:
     if not isinstance(row, BadRow | Note):
         row = _within_limits(row)
     if isinstance(row, BadRow | Note):
-        return json.dumps([number, str(row), type(row).__name__])
+        name = next(name for name, sort in reversed(SENTENCES.items()) if isinstance(row, sort))
+        return json.dumps([number, str(row), name])
     line = json.dumps([number, row, ""], default=str)
     if len(line) > LARGEST_ROW:
         return _written(number, BadRow(f"Longer than {LARGEST_ROW // 2**20} MB."))
