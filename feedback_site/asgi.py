@@ -2,14 +2,22 @@
 
 import os
 from threading import Thread
+from typing import Any
 
 import django
 from asgiref.sync import sync_to_async
 from django.apps import apps
+from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase
 
+from feedback_site.refusals import too_large
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "feedback_site.settings")
+
+
+class BodyTooLarge(Exception):
+    pass
 
 
 class Application(ASGIHandler):
@@ -20,6 +28,26 @@ class Application(ASGIHandler):
 
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Refuses a body that is larger than any form takes, before it fills the disk."""
+        headers = dict(scope["headers"])
+        is_form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        most = settings.LARGEST_UPLOAD if is_form else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        said, come = headers.get(b"content-length", b"0"), 0
+
+        async def counted() -> Any:
+            nonlocal come
+            message = await receive()
+            come += len(message.get("body", b""))
+            if come > most or (said.isdigit() and int(said[:15]) > most):
+                raise BodyTooLarge
+            return message
+
+        try:
+            await super().handle(scope, counted, send)
+        except BodyTooLarge:
+            await self.send_response(too_large(), send)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         return await sync_to_async(self.get_response, thread_sensitive=True)(request)

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -48,6 +49,9 @@ PORT = env.int("PORT", default=8000)
 _site_url = f"http://127.0.0.1:{PORT}" if "PORT" in os.environ else _embedded.get("site_url", "")
 SITE_URL = env.str("SITE_URL", default=_site_url or f"http://127.0.0.1:{PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+for _each in TRUSTED_PROXIES:
+    ip_network(_each, strict=False)  # ValueError says which is none
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -66,6 +70,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "feedback_site.forwarded.ForwardedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -74,6 +79,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "annotate.limits.LimitsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -135,6 +141,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "annotate.people.sign_in.Backend",
 ]
+PASSWORD_HASHERS = ["feedback_site.passwords.Argon2", "feedback_site.passwords.PBKDF2"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -165,6 +172,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "annotate").exists()
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
+LARGEST_UPLOAD = 201 * 2**20  # the body of a form with the largest file, and what is around it
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

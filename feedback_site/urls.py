@@ -2,6 +2,8 @@ from django.urls import include, path
 
 from feedback_site.health import healthz
 
+handler400 = "feedback_site.refusals.refused"
+
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("", include("annotate.urls")),

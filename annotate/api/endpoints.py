@@ -6,6 +6,7 @@ API token; the project it belongs to is the only one that exists for it."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -24,7 +25,7 @@ from rest_framework.decorators import (
     parser_classes,
     permission_classes,
 )
-from rest_framework.exceptions import APIException, NotFound
+from rest_framework.exceptions import APIException, NotFound, Throttled
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -43,11 +44,14 @@ from annotate.chat import streaming as chat
 from annotate.chat.conversations import Conversation, NoLivePolicy
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
+from annotate.limits import seconds_to_wait
 from annotate.people.tokens import ApiToken
 from annotate.prompts.models import LONGEST_PROMPT, validate_messages
 from annotate.prompts.policies import Policy
+from feedback_site.pool import release_connections
 
 LIVE = "live"
+RETRACTED = "The thumb was taken back."
 
 
 class NobodyAnswers(APIException):
@@ -86,7 +90,12 @@ class ChatRequest(StrictSerializer):
     temperature = serializers.FloatField(required=False, min_value=0, max_value=2)
     top_p = serializers.FloatField(required=False, min_value=0.01, max_value=1)
     n = serializers.IntegerField(default=1, min_value=1, max_value=1)
-    user = serializers.CharField(required=False, max_length=200, help_text="Not stored.")
+    user = serializers.CharField(
+        required=False,
+        max_length=200,
+        help_text="Whom you ask for, in your words: only a keyed digest of it is stored. "
+        "Limits, and how many thumbs of a day count, are by end user.",
+    )
     store = serializers.BooleanField(
         default=True, help_text="False: the exchange never leaves the chat tables."
     )
@@ -150,6 +159,8 @@ class FeedbackAnswer(serializers.Serializer):
     thumb = serializers.ChoiceField(["up", "down"], allow_null=True)
     reasons = serializers.ListField(child=serializers.CharField())
     note = serializers.CharField(allow_blank=True)
+    counts = serializers.BooleanField(help_text="Whether it becomes data of the project.")
+    why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
 
 
 class PolicyAnswer(serializers.ModelSerializer[Policy]):
@@ -178,6 +189,7 @@ class Pages(LimitOffsetPagination):
 def chat_completions(request: Request) -> HttpResponseBase:
     """Asks the live policy, and logs the exchange. The id is what a thumb refers to."""
     asked = _valid(ChatRequest, request)
+    _count(token_of(request), asked.get("user", ""))
     answer = _begin(token_of(request), asked)
     if asked["stream"]:
         return StreamingHttpResponse(
@@ -209,10 +221,11 @@ def feedback(request: Request) -> Response:
     answer = answers.filter(public_id=sent["completion_id"]).first()
     if answer is None:
         raise NotFound("No such completion.")
+    why = RETRACTED
     if sent["thumb"] is None:
         Feedback.take_back(message=answer, user=token_of(request).user)
     else:
-        Feedback.give(
+        given = Feedback.give(
             message=answer,
             user=token_of(request).user,
             thumb_up=sent["thumb"] == "up",
@@ -220,7 +233,8 @@ def feedback(request: Request) -> Response:
             note=sent["note"],
             wanted_answer=sent["wanted_answer"],
         )
-    return Response(FeedbackAnswer(sent).data)
+        why = given.why_it_does_not_count
+    return Response(FeedbackAnswer({**sent, "counts": not why, "why": why}).data)
 
 
 @extend_schema(
@@ -244,6 +258,13 @@ def _valid(serializer: type[serializers.Serializer], request: Request) -> dict[s
     return checked.validated_data
 
 
+def _count(token: ApiToken, end_user: str) -> None:
+    if end_user:
+        who = f"{token.project_id}/{end_user}"
+        if wait := seconds_to_wait("API of an end user", end_user=who):
+            raise Throttled(wait=math.ceil(wait))
+
+
 def _begin(token: ApiToken, asked: dict[str, Any]) -> Message:
     live = token.project.policies.live().first()
     if live is None:
@@ -259,6 +280,7 @@ def _begin(token: ApiToken, asked: dict[str, Any]) -> Message:
             project=token.project,
             user=token.user,
             messages=asked["messages"],
+            end_user=asked.get("user", ""),
             improves_model=asked["store"],
             max_tokens=min(wished, live.max_new_tokens),
             **sampling,
@@ -268,7 +290,7 @@ def _begin(token: ApiToken, asked: dict[str, Any]) -> Message:
 
 
 async def _chunks(answer: Message) -> AsyncIterator[str]:
-    await sync_to_async(chat.release_connections)()
+    await sync_to_async(release_connections)()
     await chat.in_database(answer.begin)
     yield _chunk(answer, {"role": "assistant", "content": ""})
     async with aclosing(chat.write(answer)) as pieces:

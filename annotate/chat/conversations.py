@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from django.db import models, transaction
+from django.utils.crypto import salted_hmac
 
 from annotate.chat.messages import PROMPT_SOURCE, Message
 from annotate.people.models import Project, User
@@ -17,6 +18,11 @@ from annotate.prompts.policies import Completion, Policy
 
 def _title(text: str) -> str:
     return textwrap.shorten(text, 60, placeholder="…")
+
+
+def _digest(project: Project, end_user: str) -> str:
+    whose = f"{project.pk}/{end_user}"
+    return salted_hmac("annotate.end_user", whose, algorithm="sha256").hexdigest()
 
 
 class NoLivePolicy(Exception):
@@ -42,6 +48,13 @@ class Conversation(models.Model):
     guest = models.ForeignKey(User, models.CASCADE, related_name="conversations")
     title = models.CharField(max_length=100, blank=True)
     via_api = models.BooleanField(default=False, help_text="An exchange of a product outside.")
+    end_user = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of an exchange of a product: a keyed digest of what it calls its user.",
+    )
     improves_model = models.BooleanField(
         default=True,
         help_text="The guest's switch “use this chat to improve the model”. "
@@ -95,14 +108,17 @@ class Conversation(models.Model):
         user: User,
         messages: Messages,
         improves_model: bool = True,
+        end_user: str = "",
         **sampling: Any,
     ) -> Message:
-        """The exchange of a product outside: it brings its history along."""
+        """The exchange of a product outside: it brings its history along. Of `end_user`, as the
+        product calls them, only a digest is kept."""
         text = messages[-1]["content"]
         conversation = cls.objects.create(
             project=project,
             guest=user,
             via_api=True,
+            end_user=_digest(project, end_user) if end_user else "",
             improves_model=improves_model,
             title=_title(text),
         )

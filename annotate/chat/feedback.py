@@ -54,6 +54,11 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         """On answers that have become data of the project."""
         return self.exclude(message__completion=None, completion=None)
 
+    def left_out(self, *, since: datetime) -> Self:
+        """On answers of the chat that were looked at and did not become data."""
+        seen = self.current().filter(harvested_at__isnull=False, created_at__gte=since)
+        return seen.filter(message__isnull=False, message__completion=None)
+
     def in_words(self) -> Self:
         """Those that say more than the thumb."""
         return self.exclude(note="", wanted_answer="", reasons=[])
@@ -145,6 +150,20 @@ class Feedback(models.Model):
     def answer(self) -> Completion | None:
         """What it is about, once that is part of the project's data."""
         return self.message.completion if self.message else self.completion
+
+    @property
+    def why_it_does_not_count(self) -> str:
+        """Empty where the answer is data of the project, or will be, and may train."""
+        if self.retracted_at:
+            return "The thumb was taken back."
+        this = Feedback.objects.filter(pk=self.pk)
+        if self.message and self.message.completion is None and self.message.why_no_data:
+            return self.message.why_no_data
+        if this.of_newcomers().exists():
+            return "This account is new: a reviewer looks at its thumbs before they train."
+        if not this.of_trusted().exists():
+            return "What this account says is left out of the training data."
+        return ""
 
     @property
     def reason_labels(self) -> list[str]:

@@ -22,6 +22,7 @@ from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
+from feedback_site.pool import release_connections
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ async def stream(
 
 
 def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
-    """The whole answer at once."""
+    """The whole answer at once. Meanwhile the caller's thread holds no database connection."""
+    release_connections()
     url, request = _request(policy, messages, stream=False, **sampling)
     with (
         _errors_in_words(policy),

@@ -17,7 +17,11 @@ from annotate.work.tasks import Task
 
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
-HARVEST_LIMIT = 200  # answers that one guest may put into a project's data
+COUNTED_A_DAY = 200  # rated answers of one person that become data: of those of a day, the first
+NOT_ALLOWED = "It was asked not to use this exchange to improve the model."
+NOT_WHOLE = "The answer is not whole, or empty."
+TOO_MANY = f"Of one person's answers of a day only the first {COUNTED_A_DAY} that are rated count."
+TOO_MANY_UNNAMED = f"{TOO_MANY} Send `user` with each chat, so that people are told apart."
 PROMPT_SOURCE = "chat"
 
 
@@ -169,8 +173,9 @@ class Message(models.Model):
         """This answer and its prompt in the project's data, if its guest allows that."""
         conversation = self.conversation.held()
         self.refresh_from_db()
+        self.conversation = conversation
         assert self.policy is not None
-        if self.completion or not conversation.improves_model or not self._may_become_data():
+        if self.completion or self.why_no_data:
             return self.completion
         prompt, _ = Prompt.objects.get_or_create(
             project=conversation.project,
@@ -193,15 +198,38 @@ class Message(models.Model):
         self.save(update_fields=["completion"])
         return self.completion
 
-    def _may_become_data(self) -> bool:
-        """A whole answer, of a guest who has not filled the data with their own already."""
-        harvested = Message.objects.exclude(completion=None)
-        of_guest = harvested.filter(
-            conversation__guest=self.conversation.guest,
-            conversation__project=self.conversation.project,
+    @property
+    def why_no_data(self) -> str:
+        """Why a thumb on it does not count; empty where it does."""
+        conversation = self.conversation
+        if not conversation.improves_model:
+            return NOT_ALLOWED
+        if self.state != self.State.DONE or not self.text.strip():
+            return NOT_WHOLE
+        if self._rated_before().count() >= COUNTED_A_DAY:
+            unnamed = conversation.via_api and not conversation.end_user
+            return TOO_MANY_UNNAMED if unnamed else TOO_MANY
+        return ""
+
+    def _rated_before(self) -> MessageQuerySet:
+        """The other answers that the same person got on the same day, and rated earlier."""
+        conversation = self.conversation
+        mine = self.feedback.current().first()
+        rated = Q(feedback__retracted_at=None) & Q(feedback__isnull=False)
+        if mine:
+            rated &= Q(feedback__pk__lt=mine.pk)
+        day = self.created_at.replace(hour=0, minute=0, second=0, microsecond=0)
+        of_person = Message.objects.filter(
+            conversation__project=conversation.project_id,
+            conversation__guest=conversation.guest_id,
+            conversation__via_api=conversation.via_api,
+            conversation__end_user=conversation.end_user,
+            conversation__improves_model=True,
+            state=self.State.DONE,
+            created_at__gte=day,
+            created_at__lt=day + timedelta(days=1),
         )
-        is_whole = self.state == self.State.DONE and bool(self.text.strip())
-        return is_whole and of_guest.count() < HARVEST_LIMIT
+        return of_person.filter(rated).exclude(pk=self.pk).distinct()
 
     def open_write_task(self) -> Task:
         """Asks labelers what they would have said here; once, however often it is wished."""

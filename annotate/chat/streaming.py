@@ -12,10 +12,10 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 
 from annotate.chat import inference
 from annotate.chat.messages import Message
+from feedback_site.pool import release_connections
 
 BEAT = 0.5  # seconds between two savings of what has come
 
@@ -23,13 +23,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _writing: set[asyncio.Task[None]] = set()
-
-
-def release_connections() -> None:
-    """Gives the thread's connections back to the pool, where others wait for them."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
 
 
 async def in_database(work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:

@@ -11,8 +11,10 @@ from typing import Any
 
 from django.db.models import Aggregate, Count, Exists, FloatField, OuterRef, Q, Sum
 from django.db.models.functions import Length
+from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
+from annotate.chat.messages import NOT_ALLOWED, NOT_WHOLE, TOO_MANY, Message
 from annotate.labels.agreement import (
     Agreement,
     Ranked,
@@ -29,6 +31,8 @@ from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Membership, Project
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
+
+LOOKED_BACK = timedelta(days=30)  # for thumbs that do not count
 
 LATEST = 500
 Clusters = list[tuple[int, int]]
@@ -236,6 +240,20 @@ def newcomers(project: Project) -> list[Newcomer]:
     members = project.memberships.filter(user__in=by_guest).select_related("user")
     found = [Newcomer(member, by_guest[member.user_id]) for member in members]
     return sorted(found, key=lambda each: -len(each.thumbs))
+
+
+def left_out(project: Project) -> list[tuple[str, int]]:
+    """(why, how many) of the thumbs of the last thirty days that do not count."""
+    given = Feedback.objects.of_project(project).left_out(since=timezone.now() - LOOKED_BACK)
+    private = Q(message__conversation__improves_model=False)
+    whole = Q(message__state=Message.State.DONE) & Q(message__text__regex=r"\S")
+    counts = given.aggregate(
+        private=Count("pk", filter=private),
+        broken=Count("pk", filter=~private & ~whole),
+        many=Count("pk", filter=~private & whole),
+    )
+    why = {NOT_ALLOWED: "private", NOT_WHOLE: "broken", TOO_MANY: "many"}
+    return [(sentence, counts[name]) for sentence, name in why.items() if counts[name]]
 
 
 # Over time and by guideline

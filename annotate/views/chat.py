@@ -21,6 +21,7 @@ from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
 from annotate.labels.forms import Text
 from annotate.people.models import Project
+from feedback_site.pool import release_connections
 
 SHOWN_CHATS = 50
 NOBODY_ANSWERS = "No model is live in this project, so nobody would answer."
@@ -142,7 +143,7 @@ async def chat_stream(request: Request, slug: str, message_id: int) -> HttpRespo
 
 async def _server_sent_events(answer: Message) -> AsyncIterator[str]:
     # A stream is long, and connections are few: what the middleware took goes back first.
-    await sync_to_async(writing.release_connections)()
+    await sync_to_async(release_connections)()
     async for event, text in writing.watch(answer):
         yield f"event: {event}\ndata: {json.dumps(text)}\n\n" if text else f": {event}\n\n"
     yield "event: done\ndata: {}\n\n"

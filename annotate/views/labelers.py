@@ -48,6 +48,7 @@ def guests(request: Request, slug: str) -> HttpResponse:
         _act(request, member_for(request.user, slug, id_in(request.POST.get("member")) or 0))
         return redirect("labelers_guests", slug)
     context = {"project": project, "newcomers": quality.newcomers(project)}
+    context["left_out"] = quality.left_out(project)
     return render(request, "annotate/guests.html", context)
 
 

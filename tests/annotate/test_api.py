@@ -4,13 +4,17 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
+from django.utils import timezone
 
-from annotate.models import Conversation, Feedback, Message, Policy, User
+from annotate import jobs
+from annotate.chat import messages
+from annotate.models import Conversation, Feedback, Membership, Message, Policy, Project, User
 from tests.model_server import ModelServer
 
 CHAT = "/v1/chat/completions"
@@ -202,7 +206,7 @@ def test_a_thumb_comes_changes_and_goes(call: Call, completion_id: str, gus: Use
     for thumb, reasons in (("up", ["helpful"]), ("down", ["too_long", "other"]), ("down", [])):
         sent = {"completion_id": completion_id, "thumb": thumb, "reasons": reasons, "note": "So."}
         reply = call(FEEDBACK, sent)
-        assert (reply.status_code, reply.json()) == (200, sent)
+        assert (reply.status_code, reply.json()) == (200, {**sent, "counts": True, "why": ""})
         given = Feedback.objects.current().get()
         assert (given.thumb_up, given.reasons, given.note) == (thumb == "up", reasons, "So.")
         assert given.user == gus
@@ -274,3 +278,42 @@ def test_the_schema_is_for_those_who_may_call(client: Client, call: Call, gus: U
         assert f"  {address}:" in described.content.decode()
     client.force_login(gus)
     assert client.get("/api/schema/").status_code == 200
+
+
+def _chat_and_rate(call: Call, user: str | None) -> dict[str, Any]:
+    sent = {"messages": MESSAGES, **({"user": user} if user else {})}
+    answer = call(CHAT, sent).json()
+    return call(FEEDBACK, {"completion_id": answer["id"], "thumb": "up"}).json()
+
+
+def test_no_end_user_takes_the_place_of_another_and_what_does_not_count_is_told(
+    live: Policy, call: Call, olga: User, browse: Callable[..., Client], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(messages, "COUNTED_A_DAY", 2)
+    Membership.objects.update(vouched_at=timezone.now())
+    for user in ("ann", "ben", None):
+        said = [_chat_and_rate(call, user) for _ in range(3)]
+        assert [each["counts"] for each in said] == [True, True, False]
+        assert [bool(each["why"]) for each in said] == [False, False, True]
+        assert ("Send `user`" in said[2]["why"]) is (user is None)
+    Feedback.objects.update(updated_at=timezone.now() - timedelta(minutes=2))
+    jobs.harvest_waiting()
+    assert Message.objects.exclude(completion=None).count() == 6
+    page = browse(olga).get("/p/cooking/labelers/guests/").content.decode()
+    assert f"3: {messages.TOO_MANY}".replace("'", "&#x27;") in page
+    digests = set(Conversation.objects.values_list("end_user", flat=True))
+    assert len(digests) == 3 and not digests & {"ann", "ben"}
+
+
+def test_a_thumb_that_does_not_count_says_why(live: Policy, call: Call) -> None:
+    Membership.objects.update(vouched_at=timezone.now())
+    private = call(CHAT, {"messages": MESSAGES, "store": False}).json()["id"]
+    said = call(FEEDBACK, {"completion_id": private, "thumb": "up"}).json()
+    assert (said["counts"], said["why"]) == (False, messages.NOT_ALLOWED)
+    said = call(FEEDBACK, {"completion_id": private, "thumb": None}).json()
+    assert (said["counts"], "taken back" in said["why"]) == (False, True)
+    Membership.objects.update(vouched_at=None)
+    Project.objects.update(new_guest_days=7)
+    plain = call(CHAT, {"messages": MESSAGES}).json()["id"]
+    said = call(FEEDBACK, {"completion_id": plain, "thumb": "up"}).json()
+    assert not said["counts"] and "a reviewer looks" in said["why"]

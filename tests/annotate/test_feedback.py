@@ -273,11 +273,17 @@ def test_what_may_not_or_is_not_whole_stays_in_the_chat(
 def test_one_guest_does_not_fill_the_data(
     new_answer: Callable[..., Message], gus: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_models, "HARVEST_LIMIT", 2)
+    monkeypatch.setattr(message_models, "COUNTED_A_DAY", 2)
     for number in range(3):
         message = new_answer(gus, f"Question {number}")
-        jobs.harvest(Feedback.give(message=message, user=gus, thumb_up=True).pk)
+        given = Feedback.give(message=message, user=gus, thumb_up=True)
+        jobs.harvest(given.pk)
+        assert bool(given.why_it_does_not_count) is (number == 2)
     assert Completion.objects.count() == 2
+    Message.objects.update(created_at=timezone.now() - timedelta(days=1))
+    given = Feedback.give(message=new_answer(gus, "Tomorrow?"), user=gus, thumb_up=True)
+    jobs.harvest(given.pk)
+    assert Completion.objects.count() == 3
 
 
 def test_an_operator_reads_what_guests_said_of_an_answer(
