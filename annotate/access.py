@@ -112,15 +112,18 @@ def may_begin_projects(user: User) -> bool:
     return user.memberships.operating().exists()
 
 
-def may_make_links_for(user: User, people: Iterable[User]) -> set[int]:
+def may_make_links_for(user: User, people: Iterable[User], project: Project) -> set[int]:
     """Of these people, the ids of those whose sign-in links are `user`'s to hand out: who have no
-    password, and are at home in projects that `user` operates and nowhere else."""
+    password, and are in no other project. The accounts of others are theirs alone."""
+    if not user.memberships.operating().filter(project=project).exists():
+        return set()
     without = [p for p in people if p.is_active and not p.is_staff and not p.has_usable_password()]
     theirs = Membership.objects.filter(user__in=without)
-    elsewhere = theirs.exclude(project__in=user.memberships.operating().values("project"))
+    elsewhere = theirs.exclude(project=project)
     barred = set(elsewhere.values_list("user", flat=True))
     operators = set(theirs.operating().values_list("user", flat=True))
-    at_home = [p for p in without if p.pk not in barred]
+    here = set(theirs.here().filter(project=project).values_list("user", flat=True))
+    at_home = [p for p in without if p.pk in here - barred]
     return {p.pk for p in at_home if p.last_login is None or p.pk not in operators}
 
 

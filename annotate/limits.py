@@ -36,6 +36,7 @@ LIMITS: Mapping[str, Mapping[str, Rate]] = {
 POSTS = {
     "sign_in": "sign-in",
     "sign_in_by_link": "link",
+    "invitation": "link",
     "account": "password",
     "chat_new": "chat",
     "chat_send": "chat",

@@ -5,6 +5,7 @@ from annotate.api import endpoints as api
 from annotate.views import (
     chat,
     imports,
+    invitations,
     label,
     labelers,
     members,
@@ -21,6 +22,7 @@ urlpatterns = [
     path("", people.home, name="home"),
     path("sign-in/", LoginView.as_view(template_name="annotate/sign_in.html"), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
+    path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
     path("projects/new/", project.project_new, name="project_new"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),

@@ -26,7 +26,7 @@ NO_REVIEW, NO_PRACTICE = "no review", "no practice"
 GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
-    **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "sign_out"], OPEN),
+    **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
@@ -114,6 +114,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "username": "alice",
         "uid": "x",
         "token": "x-x",
+        "secret": "x",
         "kind": "prompts",
         "assignment_id": next_assignment(cast["alice"], project).pk,
         "prompt_id": task.prompt_id,

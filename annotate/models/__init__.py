@@ -9,6 +9,7 @@ from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.labels.reviews import Review
+from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
 from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Cell, Grid
@@ -28,6 +29,7 @@ __all__ = [
     "Feedback",
     "Grid",
     "Guideline",
+    "Invitation",
     "Membership",
     "Message",
     "Placement",
@@ -38,6 +40,7 @@ __all__ = [
     "PromptFlag",
     "Ranking",
     "Review",
+    "SignInLink",
     "Task",
     "Upload",
     "User",

@@ -177,11 +177,14 @@ class Project(models.Model):
 
     @transaction.atomic
     def admit(self, *, name: str, role: str) -> User:
-        """Makes `name` a member. A new person has no password, and comes in by a sign-in link."""
+        """Makes `name` a member, without asking: for whoever runs the site. Operators invite. A new
+        person has no password, and comes in by a sign-in link."""
         person, _ = User.objects.get_or_create(
             username=name, defaults={"password": make_password(None)}
         )
-        self.memberships.update_or_create(user=person, defaults={"role": role})
+        membership, is_new = self.memberships.update_or_create(user=person, defaults={"role": role})
+        if not is_new and membership.state == Membership.State.LEFT:
+            membership.come_back(role=role)
         return person
 
     @transaction.atomic
@@ -222,6 +225,10 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def in_role(self, role: str) -> MembershipQuerySet:
         return self.filter(role=role)
 
+    def here(self) -> MembershipQuerySet:
+        """Without those who have left."""
+        return self.exclude(state=Membership.State.LEFT)
+
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""
         return self.filter(user__is_active=True)
@@ -255,6 +262,7 @@ class Membership(models.Model):
     class State(models.TextChoices):
         ACTIVE = "active"
         PAUSED = "paused"
+        LEFT = "left"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
@@ -292,15 +300,31 @@ class Membership(models.Model):
 
     @transaction.atomic
     def pause(self) -> None:
+        self._be_here()
         self._leave_an_operator()
         self._set(state=self.State.PAUSED)
 
     @transaction.atomic
     def act_as(self, role: str) -> None:
         """Changes what this member may do here. What they have done stays theirs."""
+        self._be_here()
         if role != self.Role.OPERATOR:
             self._leave_an_operator()
         self._set(role=self.Role(role))
+
+    @transaction.atomic
+    def leave(self) -> None:
+        """Ends the membership, by its owner's wish or an operator's. Labels stay, and so does what
+        was said of them; only an invitation leads back."""
+        self._leave_an_operator()
+        self._set(state=self.State.LEFT)
+
+    def come_back(self, *, role: str) -> None:
+        self._set(state=self.State.ACTIVE, role=self.Role(role))
+
+    def _be_here(self) -> None:
+        if self.state == self.State.LEFT:
+            raise ValidationError(f"{self.user.display_name} has left: invite them again.")
 
     def _leave_an_operator(self) -> None:
         """Somebody else must be able to let people in again."""
@@ -314,6 +338,7 @@ class Membership(models.Model):
             )
 
     def resume(self) -> None:
+        self._be_here()
         self._set(state=self.State.ACTIVE)
 
     def exclude(self) -> None:

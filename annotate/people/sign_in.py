@@ -33,6 +33,11 @@ class LoginLinkTokens(PasswordResetTokenGenerator):
 
     key_salt = "annotate.sign_in.LoginLinkTokens"
 
+    def _make_hash_value(self, user: Any, timestamp: int) -> str:
+        """A link also dies when its person joins another project: it was not made for that one."""
+        projects = user.memberships.order_by("project").values_list("project", flat=True)
+        return f"{super()._make_hash_value(user, timestamp)}{list(projects)}"
+
 
 tokens = LoginLinkTokens()
 

@@ -14,8 +14,8 @@ from django.views.decorators.http import require_http_methods
 from annotate.access import Request, Role, may_make_links_for, member_for, project_for
 from annotate.ids import id_in
 from annotate.paging import counted, page_of
+from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Membership, Project, User
-from annotate.people.sign_in import login_link
 
 MOST_AT_ONCE = 50
 
@@ -37,7 +37,8 @@ class InviteForm(forms.Form):
         names = list(dict.fromkeys(filter(None, lines)))
         if len(names) > MOST_AT_ONCE:
             raise ValidationError(f"These are {len(names)} names; {MOST_AT_ONCE} fit at once.")
-        members = set(self.project.memberships.values_list("user__username", flat=True))
+        here = self.project.memberships.here()
+        members = set(here.values_list("user__username", flat=True))
         for name in names:
             if name in members:
                 raise ValidationError(f"“{name}” is a member already: see below.")
@@ -53,9 +54,9 @@ class InviteForm(forms.Form):
 
 @dataclass(frozen=True)
 class Invited:
-    """`link` signs the person in once. None: they have an account, and sign in as ever."""
+    """`link` is for one person, once. None: there is none for an operator to make."""
 
-    person: User
+    name: str
     link: str | None
 
 
@@ -67,15 +68,24 @@ def members(request: Request, slug: str) -> HttpResponse:
     invited: list[Invited] = []
     if act == "invite" and form.is_valid():
         role = form.cleaned_data["role"]
-        admitted = [project.admit(name=name, role=role) for name in form.cleaned_data["names"]]
-        invited = _invited(request.user, admitted)
+        invited = [
+            Invited(name, Invitation.issue(project=project, name=name, role=role, by=request.user))
+            for name in form.cleaned_data["names"]
+        ]
         form = InviteForm(project)
     elif act == "link":
-        invited = _invited(request.user, [_member(request, slug).user])
+        invited = [_sign_in_link(request.user, _member(request, slug))]
     elif act == "role":
         _change_role(request, _member(request, slug))
         return redirect("labelers_members", slug)
-    shown = project.memberships.of_real_people().select_related("user")
+    elif act == "remove":
+        _remove(request, _member(request, slug))
+        return redirect("labelers_members", slug)
+    elif act == "withdraw":
+        for each in project.invitations.open().filter(pk=id_in(request.POST.get("member")) or 0):
+            each.end()
+        return redirect("labelers_members", slug)
+    shown = project.memberships.here().of_real_people().select_related("user")
     role = request.GET.get("role", "")
     if role in Role.values:
         shown = shown.in_role(role)
@@ -84,19 +94,32 @@ def members(request: Request, slug: str) -> HttpResponse:
         "project": project,
         "form": form,
         "invited": invited,
+        "is_sign_in": act == "link",
+        "invitations": project.invitations.open(),
         "roles": Role.choices,
         "role": role,
         "count": counted(shown),
         "page": page,
-        "linkable": may_make_links_for(request.user, [each.user for each in page.rows]),
+        "linkable": may_make_links_for(request.user, [each.user for each in page.rows], project),
     }
     status = 422 if form.errors else 200
     return render(request, "annotate/members.html", context, status=status)
 
 
-def _invited(operator: User, people: list[User]) -> list[Invited]:
-    linkable = may_make_links_for(operator, people)
-    return [Invited(each, login_link(each) if each.pk in linkable else None) for each in people]
+def _sign_in_link(operator: User, member: Membership) -> Invited:
+    person, project = member.user, member.project
+    if not may_make_links_for(operator, [person], project):
+        return Invited(person.display_name, None)
+    return Invited(person.display_name, SignInLink.hand_out(person, by=operator, project=project))
+
+
+def _remove(request: Request, member: Membership) -> None:
+    try:
+        member.leave()
+    except ValidationError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, f"{member.user.display_name} is no member any more.")
 
 
 def _member(request: Request, slug: str) -> Membership:

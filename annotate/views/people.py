@@ -5,14 +5,19 @@ from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, may_begin_projects, membership_for
+from annotate.ids import id_in
+from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
 from annotate.people.sign_in import user_of_link
 from annotate.views.home import to_do
+
+SHOWN_LINKS = 20
 
 
 @login_not_required
@@ -51,17 +56,53 @@ def account(request: Request) -> HttpResponse:
         update_session_auth_hash(request, person)
         messages.success(request, "Your password is set. Sign in with it wherever you are.")
         return redirect("account")
-    context = {"name": name, "password": password}
+    if act == "leave":
+        _leave(request, person)
+        return redirect("account")
+    context = {
+        "name": name,
+        "password": password,
+        "memberships": person.memberships.active(),
+        "links": person.sign_in_links.select_related("by", "project")[:SHOWN_LINKS],
+    }
     status = 422 if name.errors or password.errors else 200
     return render(request, "annotate/account.html", context, status=status)
 
 
-@require_GET
+def _leave(request: Request, person: User) -> None:
+    member = person.memberships.active().filter(pk=id_in(request.POST.get("member")) or 0).first()
+    if member is None:
+        raise Http404
+    try:
+        member.leave()
+    except ValidationError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, f"You have left {member.project}. Your labels stay there.")
+
+
+@require_http_methods(["GET", "POST"])
 def home(request: Request) -> HttpResponse:
+    """The projects one is in, and those to which people one knows invite."""
+    invitations = Invitation.objects.known_to(request.user)
+    if request.method == "POST":
+        number = id_in(request.POST.get("invitation")) or 0
+        invitation = invitations.filter(pk=number).first()
+        if invitation is None:
+            raise Http404
+        if request.POST.get("act") == "accept":
+            invitation.accept(request.user)
+        else:
+            invitation.end()
+        return redirect("home")
     memberships = list(request.user.memberships.active())
-    if len(memberships) == 1:
+    if len(memberships) == 1 and not invitations:
         return redirect("project", slug=memberships[0].project.slug)
-    context = {"memberships": memberships, "may_begin": may_begin_projects(request.user)}
+    context = {
+        "memberships": memberships,
+        "invitations": invitations,
+        "may_begin": may_begin_projects(request.user),
+    }
     return render(request, "annotate/home.html", context)
 
 
