@@ -44,7 +44,7 @@ def main() -> None:
                   "micro_batch_size": options.micro, "holdout": 0.0},
     })  # fmt: skip
     learner = RewardLearner(folder, Accelerator(cpu=True))
-    steps = learner.steps_per_epoch
+    steps = learner.epochs.steps_per_epoch
 
     def epoch(number: int) -> None:
         for step in range(number * steps, (number + 1) * steps):

@@ -97,7 +97,8 @@ def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp
         KTOLearner, "kto", models={"policy": "base", "reference": str(reference)},
         data={"train": thumbs, "test": thumbs}, train={"beta": 0.3, "batch_size": 4},
     )  # fmt: skip
-    monkeypatch.setattr(learner, "_batch", lambda step: learner.rows)  # the wrong prompts of TRL
+    # TRL's wrong prompts are those of the rows in order.
+    monkeypatch.setattr(learner.epochs, "rows", lambda step: range(len(learner.rows)))
     ours = learner.update(0)
     loss, theirs = from_trl("KTO", reference, data_dir, tmp_path, rows)
     assert ours["objective/kl"] == pytest.approx(theirs["kl"], abs=1e-5) and theirs["kl"] > 0.01
@@ -154,7 +155,8 @@ def test_the_policy_begins_at_its_reference(kind, cls, mode, make_learner):
     if kind == "dpo":
         expected = math.log(2)
     else:
-        weights = [learner.weights[0 if up else 1] for _, up in learner._batch(0)]
+        batch = [learner.rows[i] for i in learner.epochs.rows(0)]
+        weights = [learner.weights[0 if up else 1] for _, up in batch]
         expected = 0.5 * sum(weights) / len(weights)
     assert first["loss"] == pytest.approx(expected, abs=1e-5)
     still = first["reward/margin" if kind == "dpo" else "objective/kl"]
