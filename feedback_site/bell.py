@@ -62,10 +62,15 @@ def hear(queue: str, redis: Redis, *, seconds: int) -> Ring | None:
     popped = redis.blpop([Queue(queue, connection=redis).key], timeout=seconds)
     if popped is None:
         return None
-    key = Job.key_for(popped[1].decode(errors="replace"))
+    key = Job.key_for(_bytes(popped[1]).decode(errors="replace"))
     packed = redis.hget(key, "data")
     redis.delete(key)
-    return None if packed is None else _read(packed)
+    return None if packed is None else _read(_bytes(packed))
+
+
+def _bytes(answer: bytes | str) -> bytes:
+    """Redis answers in texts where its address asks for them (`decode_responses`)."""
+    return answer if isinstance(answer, bytes) else answer.encode()
 
 
 def _read(packed: bytes) -> Ring:
