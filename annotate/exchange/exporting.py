@@ -29,6 +29,7 @@ from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
 from annotate.chat.withdrawals import kept_back, withdrawn_from
+from annotate.exchange.columnar import write_parquet
 from annotate.exchange.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds.demonstration import Demonstration
@@ -49,7 +50,6 @@ Line = dict[str, Any]
 Name = Callable[[User], Line]
 NOBODY: Line = {"labeler": "", "simulated": False}
 CHUNK = 1000
-ROW_GROUP = 16 * 2**20  # characters
 FORMATS = {
     "jsonl": "application/jsonl",
     "csv": "text/csv; charset=utf-8",
@@ -135,58 +135,10 @@ def _cell(value: Any) -> str:
 def write(file: IO[bytes], lines: Iterable[str], format: str) -> None:
     """Writes the export as JSON Lines, CSV or Parquet."""
     if format == "parquet":
-        _write_parquet(file, lines)
+        write_parquet(file, lines)
         return
     for text in as_csv(lines) if format == "csv" else lines:
         file.write(text.encode())
-
-
-def _write_parquet(file: IO[bytes], lines: Iterable[str]) -> None:
-    """In row groups of a few megabytes: neither writer nor reader holds more at once."""
-    import pyarrow
-    from pyarrow import parquet
-
-    def row_groups() -> Iterator[list[Line]]:
-        group, size = [], 0
-        for line in lines:
-            group.append(json.loads(line))
-            size += len(line)
-            if size > ROW_GROUP:
-                yield group
-                group, size = [], 0
-        yield group
-
-    groups = row_groups()
-    first = next(groups)
-    types = _parquet_types()
-    names = list(first[0]) if first else []
-    schema = pyarrow.schema([(name, types[name]) for name in names])
-    with parquet.ParquetWriter(file, schema) as writer:
-        for rows in (first, *groups):
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-
-
-def _parquet_types() -> dict[str, Any]:
-    import pyarrow
-
-    text, whole, share = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-    messages = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
-    of_type: dict[Any, tuple[str, ...]] = {
-        messages: ("prompt", "completion", "chosen", "rejected"),
-        pyarrow.list_(text): (
-            *("completions", "policies", "finish_reasons", "letters", "tags", "reasons"),
-        ),
-        pyarrow.list_(whole): ("ranks", "ratings", "shown_order"),
-        pyarrow.list_(pyarrow.list_(text)): ("flags",),
-        pyarrow.bool_(): ("label", "simulated", "archived"),
-        whole: ("strength", "margin", "guideline_version", "active_seconds", "labelers"),
-        share: ("pasted_share", "agreement"),
-        text: (
-            *("source", "split", "written", "labeler", "split_key", "comment", "outcome", "reason"),
-            *("note", "wanted_answer", "ranking"),
-        ),
-    }
-    return {name: kind for kind, names in of_type.items() for name in names}
 
 
 def write_file(path: Path, lines: Iterable[str]) -> int:

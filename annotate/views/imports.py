@@ -198,7 +198,8 @@ def choose(request: Request, slug: str) -> HttpResponse:
         if before:
             before.delete()
         return redirect("prompts_import_one", slug, kept.pk)
-    context = {"project": project, "form": form, "uploads": uploads}
+    shapes = [shape.label for shape in SHAPES if shape is not OURS]
+    context = {"project": project, "form": form, "uploads": uploads, "shapes": shapes}
     status = 422 if form.errors else 200
     return render(request, "annotate/prompts_import.html", context, status=status)
 

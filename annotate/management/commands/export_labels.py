@@ -8,6 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import project_named
 from annotate.exchange import exporting
+from annotate.exchange.folders import OF_TABLE, write_folder
+from annotate.exchange.layouts import LAYOUTS, Arranged
+from annotate.exchange.readers import format_of
 
 
 class Command(BaseCommand):
@@ -27,11 +30,40 @@ class Command(BaseCommand):
             help="Stable pseudonyms instead of names, and no comments or notes.",
         )
 
+        parser.add_argument(
+            "--layout",
+            choices=LAYOUTS,
+            default="conversational",
+            help="How conversations are written: conversational or standard as TRL has them, as "
+            "messages, or as ShareGPT.",
+        )
+        parser.add_argument(
+            "--data-set",
+            choices=exporting.FORMATS,
+            metavar="FORMAT",
+            help="Write OUT as a folder that `datasets` loads, with a card and files of this "
+            "format for each split: parquet, jsonl or csv.",
+        )
+
     def handle(self, **options: Any) -> None:
-        project = project_named(options["project"])
-        lines = exporting.lines(project, options["kind"], anonymous=options["anonymous"])
+        project, out, format = (
+            project_named(options["project"]),
+            options["out"],
+            options["data_set"],
+        )
+        kind = exporting.canonical(options["kind"])
+        raw = exporting.lines(project, kind, anonymous=options["anonymous"])
+        lines = Arranged(raw, options["layout"])
         try:
-            count = exporting.write_file(options["out"], lines)
+            if format:
+                title, write_file = f"{project.name}: {kind}", exporting.write_file
+                count = write_folder(out, lines, title=title, write_file=write_file, format=format)
+            else:
+                count = exporting.write_file(out, lines)
         except OSError as error:
-            raise CommandError(f"Cannot write {options['out']}: {error.strerror}.") from error
-        self.stdout.write(f"{count:,} lines of {options['kind']} written to {options['out']}")
+            raise CommandError(f"Cannot write {out}: {error.strerror}.") from error
+        self.stdout.write(f"{count:,} lines of {kind} written to {out}")
+        if lines.left_out:
+            self.stdout.write(f"Left out: {lines.left_out:,} of several turns; no standard row.")
+        if "csv" in (format, format_of(out.name)) and options["layout"] != "standard":
+            self.stderr.write(OF_TABLE)
