@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 
 from django.db import transaction
 
-from annotate.exchange.bad_row import BadRow, Note, Unreadable
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import LEFT_OUT, guess, judges, of_cells, renamed
+from annotate.exchange.files.bad_row import BadRow, Note, Unreadable
+from annotate.exchange.files.readers import rows_in
 from annotate.exchange.outcome import Imported, ImportFailed, Problem
 from annotate.exchange.parsing import PARSERS, READ, Row, parse, parse_prompt
-from annotate.exchange.readers import rows_in
 from annotate.exchange.shapes import BY_NAME, OURS, shape_of
 from annotate.exchange.shapes.shape import Reading, Shape, Skip
 from annotate.exchange.writer import Entry, Writer

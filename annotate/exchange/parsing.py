@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
 from annotate.exchange import values
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import Raw
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.labels.label import LONGEST_ANSWER
 
 Raw = dict[str, Any]

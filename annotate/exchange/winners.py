@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import Raw, short
 
 TIES = {"tie", "tied", "draw", "both", "equal", "same", "both_good", "neither_better"}

@@ -17,9 +17,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import Request, Role, project_for, upload_for
 from annotate.exchange import importing
-from annotate.exchange.bad_row import BadRow
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
+from annotate.exchange.files.bad_row import BadRow
+from annotate.exchange.files.opening import ENCODINGS, foreign_to, unpacked
+from annotate.exchange.files.readers import escaped, format_of, unusual_separator
 from annotate.exchange.importing import (
     Imported,
     ImportFailed,
@@ -28,8 +30,6 @@ from annotate.exchange.importing import (
     import_labels,
     preview,
 )
-from annotate.exchange.opening import ENCODINGS, foreign_to, unpacked
-from annotate.exchange.readers import escaped, format_of, unusual_separator
 from annotate.exchange.shapes import OURS, SHAPES
 from annotate.exchange.uploads import Upload
 

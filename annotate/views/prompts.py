@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import Request, Role, project_for, prompt_for
 from annotate.chat.feedback import Feedback
-from annotate.exchange import exporting
+from annotate.exchange.exports import exporting
 from annotate.ids import id_in
 from annotate.labels.kinds import KINDS
 from annotate.paging import counted, page_of

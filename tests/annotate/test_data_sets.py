@@ -6,10 +6,10 @@ import json
 import pytest
 from django.core.management import call_command
 
-from annotate.exchange.exporting import KINDS, lines, write_file
-from annotate.exchange.folders import write_folder
+from annotate.exchange.exports.exporting import KINDS, lines, write_file
+from annotate.exchange.exports.folders import write_folder
+from annotate.exchange.exports.layouts import LAYOUTS, Arranged
 from annotate.exchange.importing import import_labels
-from annotate.exchange.layouts import LAYOUTS, Arranged
 from annotate.models import Demonstration, Feedback, Prompt, Ranking
 from tests.annotate.test_exporting import alpha, new_project, olga
 
@@ -55,7 +55,7 @@ def test_what_comes_late_does_not_break_the_types(format, alpha, tmp_path):
 
 
 def test_a_large_split_comes_in_several_files(alpha, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.folders.SHARD", 10)
+    monkeypatch.setattr("annotate.exchange.exports.folders.SHARD", 10)
     export(alpha, tmp_path / "out", "--kind", "rankings", "--data-set", "parquet")
     assert len(list((tmp_path / "out" / "data").iterdir())) == 4
 

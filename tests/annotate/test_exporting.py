@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from asgiref.sync import async_to_sync
 
-from annotate.exchange.exporting import KINDS, as_csv, lines, write_file
+from annotate.exchange.exports.exporting import KINDS, as_csv, lines, write_file
+from annotate.exchange.files.readers import unescaped
 from annotate.exchange.importing import import_labels
-from annotate.exchange.readers import unescaped
 from annotate.models import (
     Conversation,
     Demonstration,

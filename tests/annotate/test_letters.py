@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 from django.db import connection
 
-from annotate.exchange.exporting import lines
+from annotate.exchange.exports.exporting import lines
 from annotate.labelling.queue import next_assignment
 from annotate.models import Assignment, Membership, Placement, Ranking, Review, Task
 from annotate.work.letters import letters_of, unlike

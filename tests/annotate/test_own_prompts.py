@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from annotate.exchange.exporting import lines
+from annotate.exchange.exports.exporting import lines
 from annotate.exchange.importing import import_labels
 from annotate.labelling.own_prompts import few_shot
 from annotate.models import Demonstration, Project, Prompt, PromptDraft, Task

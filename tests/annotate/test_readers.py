@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from annotate.exchange.choices import Choices
+from annotate.exchange.files.readers import format_of, rows_here
 from annotate.exchange.importing import ImportFailed, guessed
-from annotate.exchange.readers import format_of, rows_here
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -46,8 +46,8 @@ def test_every_shape_comes_as_parquet_and_as_one_json_list_too(line, brought, fo
 
 
 def test_a_list_is_read_element_by_element_however_it_is_cut(bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
-    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", 7)
+    monkeypatch.setattr("annotate.exchange.files.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.files.json_rows.CHUNK_CHARACTERS", 7)
     lines = [{"prompt": f'Frage „{n}“, [{{]}} \\ " ?'} for n in range(20)]
     bring(json.dumps(lines, indent=1, ensure_ascii=False).encode())
     assert Prompt.objects.count() == 20
@@ -83,8 +83,8 @@ def test_bad_parquet_is_told_so_and_a_bad_row_is_numbered(bring):
 
 
 def test_parquet_that_swells_is_refused(bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
-    monkeypatch.setattr("annotate.exchange.readers.LARGEST_ROW_GROUP", 1000)
+    monkeypatch.setattr("annotate.exchange.files.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.files.readers.LARGEST_ROW_GROUP", 1000)
     with pytest.raises(ImportFailed, match="smaller row groups"):
         bring(parquet([{"prompt": "x" * 5000}]), format="parquet")
 
@@ -201,18 +201,18 @@ ROWS_OF_JSON = {
 @pytest.mark.parametrize("chunk", [5, 2**18])
 @pytest.mark.parametrize("text", ROWS_OF_JSON.values(), ids=ROWS_OF_JSON)
 def test_json_is_read_to_its_end_however_it_is_laid_out(text, chunk, bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
-    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", chunk)
+    monkeypatch.setattr("annotate.exchange.files.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.files.json_rows.CHUNK_CHARACTERS", chunk)
     done = bring(text.encode())
     assert (done.lines, Prompt.objects.count()) == (3, 3)
     assert ("stand under" in str(done)) == ("rows" in text or "data" in text)
 
 
 def test_an_object_too_large_to_hold_is_still_read_through(bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.sandbox.rows", rows_here)
-    monkeypatch.setattr("annotate.exchange.json_rows.MAX_LINE_BYTES", 60)
-    monkeypatch.setattr("annotate.exchange.lines.MAX_LINE_BYTES", 60)
-    monkeypatch.setattr("annotate.exchange.json_rows.CHUNK_CHARACTERS", 20)
+    monkeypatch.setattr("annotate.exchange.files.sandbox.rows", rows_here)
+    monkeypatch.setattr("annotate.exchange.files.json_rows.MAX_LINE_BYTES", 60)
+    monkeypatch.setattr("annotate.exchange.files.lines.MAX_LINE_BYTES", 60)
+    monkeypatch.setattr("annotate.exchange.files.json_rows.CHUNK_CHARACTERS", 20)
     bring(json.dumps({"version": 1, "data": THREE}).encode())
     assert Prompt.objects.count() == 3
 
@@ -274,7 +274,7 @@ def test_two_columns_of_one_name_are_refused_by_name(format, bring):
 
 
 def test_a_packed_file_is_unpacked_up_to_a_limit(bring, monkeypatch):
-    monkeypatch.setattr("annotate.exchange.opening.LARGEST_UNPACKED", 1000)
+    monkeypatch.setattr("annotate.exchange.files.opening.LARGEST_UNPACKED", 1000)
     with pytest.raises(ImportFailed, match="larger than 0 MB"):
         bring(gzip.compress(b" " * 2000))
     with pytest.raises(ImportFailed, match="cannot be unpacked"):

@@ -9,9 +9,9 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate.exchange.exporting import FORMATS, lines, write
+from annotate.exchange.exports.exporting import FORMATS, lines, write
+from annotate.exchange.files.readers import escaped, unescaped
 from annotate.exchange.importing import ImportFailed, import_labels
-from annotate.exchange.readers import escaped, unescaped
 from annotate.models import (
     Demonstration,
     Feedback,
@@ -217,7 +217,7 @@ def test_an_export_of_nothing_is_a_file_too(project):
 def test_a_large_parquet_comes_in_several_row_groups(project, olga, new_prompt, monkeypatch):
     from pyarrow import parquet
 
-    monkeypatch.setattr("annotate.exchange.columnar.ROW_GROUP", 200)
+    monkeypatch.setattr("annotate.exchange.exports.columnar.ROW_GROUP", 200)
     for number in range(9):
         new_prompt(f"Question {number}?")
     out = exported(project, "prompts", "parquet")

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 from django.urls import reverse
 
-from annotate.exchange import sandbox
-from annotate.exchange.bad_row import BadRow
-from annotate.exchange.readers import rows_here
+from annotate.exchange.files import sandbox
+from annotate.exchange.files.bad_row import BadRow
+from annotate.exchange.files.readers import rows_here
 
 
 def parquet(column: pyarrow.Array) -> bytes:
@@ -53,7 +53,7 @@ class Peak(threading.Thread):
                 sizes = [
                     child.memory_info().rss
                     for child in psutil.Process().children()
-                    if "annotate.exchange.sandbox" in child.cmdline()
+                    if "annotate.exchange.files.sandbox" in child.cmdline()
                 ]
                 self.bytes = max([self.bytes, *sizes])
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 from django.core.management import CommandError, call_command
 
-from annotate.exchange.exporting import lines
+from annotate.exchange.exports.exporting import lines
 from annotate.models import Completion, Membership, Ranking, Task
 from rlhf.demo import labelers
 from rlhf.demo.labelers import NOISE, NoiseCounts, gold_score, hire, noisy_places, rank_all

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, about
 from annotate.exchange.shapes.turns import preference
 from annotate.prompts.models import Messages

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import short
 
 Raw = dict[str, Any]

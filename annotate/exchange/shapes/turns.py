@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.shapes.shape import Raw, Reading, Skip, listed
 from annotate.exchange.values import short
 from annotate.prompts.models import Messages

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import project_named
-from annotate.exchange import exporting
-from annotate.exchange.folders import OF_TABLE, write_folder
-from annotate.exchange.layouts import LAYOUTS, Arranged
-from annotate.exchange.readers import format_of
+from annotate.exchange.exports import exporting
+from annotate.exchange.exports.folders import OF_TABLE, write_folder
+from annotate.exchange.exports.layouts import LAYOUTS, Arranged
+from annotate.exchange.files.readers import format_of
 
 
 class Command(BaseCommand):

@@ -8,12 +8,12 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
-from annotate.exchange.bad_row import Unreadable
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
-from annotate.exchange.data_sets import is_data_set, lines_of_data_set
+from annotate.exchange.files.bad_row import Unreadable
+from annotate.exchange.files.data_sets import is_data_set, lines_of_data_set
+from annotate.exchange.files.readers import format_of
 from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
-from annotate.exchange.readers import format_of
 from annotate.exchange.shapes import BY_NAME, SHAPES
 
 OUR_ROWS = (rows.__doc__ or "").strip()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO, NoReturn
 
-from annotate.exchange.bad_row import BadRow, Note, Unreadable
-from annotate.exchange.lines import MAX_LINE_BYTES, lines_of
+from annotate.exchange.files.bad_row import BadRow, Note, Unreadable
+from annotate.exchange.files.lines import MAX_LINE_BYTES, lines_of
 
 CHUNK_CHARACTERS = 2**18
 MEGABYTES = MAX_LINE_BYTES // 2**20

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from annotate.exchange.bad_row import Unreadable
+from annotate.exchange.files.bad_row import Unreadable
 
 NAME_ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -29,8 +29,8 @@ from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
 from annotate.chat.withdrawals import kept_back, withdrawn_from
-from annotate.exchange.columnar import write_parquet
-from annotate.exchange.readers import ESCAPED, escaped, format_of
+from annotate.exchange.exports.columnar import write_parquet
+from annotate.exchange.files.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking import Placement, Ranking

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from annotate.exchange import sandbox
-from annotate.exchange.bad_row import BadRow, Unreadable
-from annotate.exchange.json_rows import json_rows
-from annotate.exchange.lines import MAX_LINE_BYTES, lines_of
-from annotate.exchange.opening import COMPRESSED, prepared
+from annotate.exchange.files import sandbox
+from annotate.exchange.files.bad_row import BadRow, Unreadable
+from annotate.exchange.files.json_rows import json_rows
+from annotate.exchange.files.lines import MAX_LINE_BYTES, lines_of
+from annotate.exchange.files.opening import COMPRESSED, prepared
 
 PARQUET_ROWS = 64
 LARGEST_ROW_GROUP = 128 * 2**20

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from annotate.exchange.bad_row import BadRow
+from annotate.exchange.files.bad_row import BadRow
 
 MAX_LINE_BYTES = 4 * 2**20
 QUOTED = re.compile(rb'"[^"]*"?')

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from annotate.exchange.columnar import features_of
-from annotate.exchange.readers import ESCAPED
+from annotate.exchange.exports.columnar import features_of
+from annotate.exchange.files.readers import ESCAPED
 
 SHARD = 256 * 2**20  # bytes
 SPLITS = ("train", "validation", "test")

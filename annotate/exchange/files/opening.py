@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
-from annotate.exchange.bad_row import Unreadable
+from annotate.exchange.files.bad_row import Unreadable
 
 PART = 2**20
 LARGEST_UNPACKED = 4 * 2**30

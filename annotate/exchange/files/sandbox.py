@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from annotate.exchange.bad_row import BadRow, Note, Unreadable
+from annotate.exchange.files.bad_row import BadRow, Note, Unreadable
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MEMORY = 384 * 2**20  # bytes that the child may ask for
 PROCESSOR_SECONDS = 60  # and one more for each megabyte of the file
 SILENT_SECONDS = 60.0
@@ -93,7 +93,7 @@ def _start(file: IO[bytes], format: str, key: str, size: int) -> subprocess.Pope
 
 def _command(format: str, key: str, memory: int, seconds: int) -> list[str]:
     told = [format, key, str(memory), str(seconds)]
-    return [sys.executable, "-m", "annotate.exchange.sandbox", *told]
+    return [sys.executable, "-m", "annotate.exchange.files.sandbox", *told]
 
 
 def _lines_of(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def _lines_of(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
 
 def _main(format: str, key: str, memory: int, seconds: int) -> None:
     """The child."""
-    from annotate.exchange.readers import rows_here
+    from annotate.exchange.files.readers import rows_here
 
     if format == "parquet":
         import pyarrow.parquet  # noqa: F401 - its libraries are larger than many a limit
