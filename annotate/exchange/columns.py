@@ -12,6 +12,7 @@ from typing import Any
 
 from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.parsing import READ, kind_of
+from annotate.labels.kinds import BEATEN
 
 Raw = dict[str, Any]
 
@@ -40,7 +41,7 @@ FIELDS = {
 }
 LISTS = {"completions", "ranks", "ratings", "policies", "tags"}
 
-CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", "reference"}
+CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", "reference", *BEATEN}
 NOT_TEXT = {
     *CONVERSATIONS,
     *("completions", "ranks", "ratings", "flags", "policies", "finish_reasons", "shown_order"),

@@ -7,7 +7,8 @@
     thumbs           {prompt, completion, label: true|false}
     completions      {prompt, completions: [{model, content}], reference?}
 
-All may carry `source`, `tags` and `labeler`, and what the export of the same kind writes."""
+A kind of label that corrects a completion has lines of its own: {prompt, original, completion} for
+edits. All may carry `source`, `tags` and `labeler`, and what the export of the same kind writes."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ from annotate.chat.feedback import Feedback
 from annotate.exchange import values
 from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import Raw
+from annotate.labels.kinds import KINDS
+from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
 from annotate.work.letters import letter_of
@@ -70,6 +73,9 @@ def kind_of(raw: Raw) -> str:
         return "preferences"
     if "completions" in raw:
         return "completions"
+    for kind in KINDS.values():
+        if kind.beats and kind.beats in raw and "completion" in raw:
+            return kind.words.many
     if "completion" in raw:
         return "thumbs" if "label" in raw else "demonstrations"
     if "messages" in raw:
@@ -225,6 +231,19 @@ def _completions_of_policies(raw: Raw) -> Row:
     )
 
 
+def _corrections(kind: LabelKind) -> Callable[[Raw], Row]:
+    """Reads the lines of a kind whose text is better than a completion."""
+
+    def read(raw: Raw) -> Row:
+        texts = [_said(raw[kind.beats], kind.beats)]
+        label = {"text": _answer(raw["completion"], "completion"), **_effort(raw)}
+        if label["text"] == texts[0]:
+            raise BadRow(f"“completion” is the same text as “{kind.beats}”: nothing is corrected.")
+        return _row(raw, raw.get("prompt"), completions=_completions(raw, texts), label=label)
+
+    return read
+
+
 PARSERS: dict[str, Callable[[Raw], Row]] = {
     "prompts": parse_prompt,
     "demonstrations": _demonstrations,
@@ -232,6 +251,7 @@ PARSERS: dict[str, Callable[[Raw], Row]] = {
     "preferences": _preferences,
     "thumbs": _thumbs,
     "completions": _completions_of_policies,
+    **{kind.words.many: _corrections(kind) for kind in KINDS.values() if kind.beats},
 }
 
 # What is read of each, by its name.

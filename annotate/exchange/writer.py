@@ -15,7 +15,9 @@ from annotate.chat.feedback import Feedback
 from annotate.exchange.bulk import copy_in, copy_values
 from annotate.exchange.outcome import LONG_PREFIX, Imported, ImportFailed
 from annotate.exchange.parsing import Row
+from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt, prompt_key
@@ -73,6 +75,10 @@ class Writer:
                     self._write_rankings(entries)
                 case "thumbs":
                     self._write_thumbs(entries, failed)
+                case _:
+                    for each in KINDS.values():
+                        if each.beats and each.words.many == kind:
+                            self._write_corrections(each, entries)
 
     def _finds_labeler(self, entry: Entry, failed: ImportFailed) -> bool:
         name, is_simulated = entry.row.labeler, entry.row.is_simulated
@@ -159,6 +165,22 @@ class Writer:
                 new.append(Demonstration(**self._label(entry), **label))
         copy_in(new)
         self._count("demonstrations", new, len(entries))
+
+    def _write_corrections(self, kind: LabelKind, batch: list[Entry]) -> None:
+        beaten = f"{kind.beats}_id"
+        stored = kind.labels.about({entry.prompt_id for entry in batch})
+        there = set(stored.values_list("prompt", "labeler", "text", beaten).order_by())
+        new = []
+        for entry in batch:
+            assert entry.labeler
+            [said] = entry.completion_ids
+            key = (entry.prompt_id, entry.labeler.pk, entry.row.label["text"], said)
+            if key not in there:
+                there.add(key)
+                new.append(kind.model(**self._label(entry), **entry.row.label, **{beaten: said}))
+        for label in new:  # in two tables: COPY fills one
+            label.save()
+        self._count(kind.words.many, new, len(batch))
 
     def _write_rankings(self, batch: list[Entry]) -> None:
         there = _orders_there({entry.prompt_id for entry in batch})

@@ -6,7 +6,7 @@ the old one; a revision can be superseded once only, so the slower of two editor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -88,6 +88,9 @@ class LabelQuerySet(models.QuerySet[Any]):
     def of_prompts(self, prompts: models.QuerySet[Prompt]) -> Self:
         return self.filter(prompt__in=prompts)
 
+    def about(self, prompts: Iterable[int]) -> Self:
+        return self.filter(prompt__in=list(prompts))
+
     def of_task(self, task: Task) -> Self:
         return self.filter(assignment__task=task)
 
@@ -112,7 +115,8 @@ class LabelQuerySet(models.QuerySet[Any]):
         Adds `last_verdict`, of the newest review."""
         withdrawn = withdrawn_from(project)
         review = self.model._meta.get_field("reviews").related_model
-        reviews = review.objects.filter(**{self.model._meta.model_name: OuterRef("pk")})
+        table = next(iter(self.model._meta.parents), self.model)  # one may build on another's
+        reviews = review.objects.filter(**{table._meta.model_name: OuterRef("pk")})
         if at:
             reviews = reviews.filter(created_at__lte=at)
         refused = (review.Verdict.EXCLUDED, review.Verdict.SENT_BACK)

@@ -92,7 +92,7 @@ class Review(models.Model):
     @classmethod
     def _of(cls, label: Label, assignment: Assignment, **said: Any) -> Review:
         review = cls(assignment=assignment, reviewer=assignment.labeler, **said)
-        setattr(review, _relation_to(type(label)), label)
+        setattr(review, relation_to(type(label)), label)
         check_values(review)
         if review.verdict == cls.Verdict.SENT_BACK and not review.comment.strip():
             raise ValidationError("Say in the comment what the labeler should change.")
@@ -117,7 +117,8 @@ class Review(models.Model):
 LABELS: dict[type[Label], str] = {Demonstration: "demonstration", Ranking: "ranking"}
 
 
-def _relation_to(model: type[Label]) -> str:
+def relation_to(model: type[Any]) -> str:
+    """The field of a review that points to labels of this table."""
     return next(name for table, name in LABELS.items() if issubclass(model, table))
 
 

@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from annotate.ids import id_in
 from annotate.people.models import Project
 from annotate.prompts.models import (
     PLACE_OF_PROMPT,
@@ -157,6 +158,10 @@ class Policy(models.Model):
 
 
 class CompletionQuerySet(models.QuerySet["Completion"]):
+    def chosen(self, ids: Iterable[str]) -> CompletionQuerySet:
+        """Those of these ids."""
+        return self.filter(pk__in={id_in(each) for each in ids} - {None})
+
     def with_thumbs(self) -> CompletionQuerySet:
         """Adds `ups` and `downs`, of imported thumbs and of those given in the chat."""
 

@@ -64,6 +64,8 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     form_class = _form_class(work)
     if request.method == "POST":
         form = form_class(work, request.POST)
+        if "preview" in request.POST:
+            return _page(request, work, form)
         if not form.is_valid():
             return _page(request, work, form, status=422)
         return _submit(request, work, form)

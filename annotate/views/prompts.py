@@ -25,6 +25,7 @@ from annotate.paging import counted, page_of
 from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt, PromptQuerySet
+from annotate.prompts.policies import Completion
 from annotate.work.tasks import Task
 
 BLOCK = 2**16
@@ -136,14 +137,17 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
 
 @require_POST
 def tasks(request: Request, slug: str) -> HttpResponse:
-    """Asks labelers for labels of one kind on the prompts shown, or on those ticked."""
+    """Asks labelers for labels of one kind on the prompts shown, or on those ticked: about their
+    completions, or those of them that are ticked."""
     project = project_for(request.user, slug, Role.OPERATOR)
     found = _selection(project, request.POST).active()
     batch = f"opened {timezone.now():%Y-%m-%d}"
     kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
         raise Http404("Nobody can be asked for this kind of label.")
-    made = kind.open_tasks(project, found, batch)
+    ticked = request.POST.getlist("completion")
+    among = Completion.objects.chosen(ticked) if ticked else None
+    made = kind.open_tasks(project, found, batch, among)
     if made:
         opened = f"{made:,} tasks are" if made > 1 else "One task is"
         messages.success(request, f"{opened} open. Labelers find them under Label.")

@@ -22,6 +22,7 @@ from rlhf.data.selection import (
     all_rankings,
     demonstrations,
     documents,
+    pairs,
     prompts,
     thumbs,
 )
@@ -113,6 +114,9 @@ def count_rankings(project: Project, filters: Filters) -> RankingCounts:
     found = list(all_rankings(project, filters).order_by("pk").values_list(*names))
     comparisons = _comparisons(pk for pk, *_ in found)
     rows = [Row._make((*facts, comparisons.get(facts[0], 0))) for facts in found]
+    for _, labels in pairs(project, filters):
+        # Each is a ranking of two. Its id is negative, to be that of no ranking.
+        rows += [Row._make((-pk, *facts, 1)) for pk, *facts in labels.values_list(*names)]
     return RankingCounts(rows, filters.held_out_labelers)
 
 

@@ -14,6 +14,8 @@ from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
 from annotate.chat.withdrawals import prompts_of, withdrawn_from
+from annotate.labels.kinds import KINDS
+from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
 from annotate.models import (
     Completion,
@@ -104,6 +106,27 @@ def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
     return all_rankings(project, filters).filter(Exists(better))
 
 
+Pairs = list[tuple[LabelKind, LabelQuerySet]]
+
+
+def pairs(project: Project, filters: Filters = EVERYTHING) -> Pairs:
+    """The labels whose text says that it is better than a given completion, by their kinds."""
+    found = []
+    for kind in KINDS.values():
+        if kind.beats:
+            labels = _passing(kind.labels.of_project(project), project, filters)
+            if since := filters.policies_since:
+                labels = labels.exclude(**{f"{kind.beats}__policy__created_at__lt": since})
+            found.append((kind, labels))
+    return found
+
+
+def training_pairs(project: Project, filters: Filters) -> Pairs:
+    """Without those of held-out labelers, as with rankings."""
+    held_out = filters.held_out_labelers
+    return [(kind, each.exclude(labeler__in=held_out)) for kind, each in pairs(project, filters)]
+
+
 def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
     chosen = PromptQuerySet(Prompt).filter(project=project).active(filters.until)
     chosen = chosen.exclude(pk__in=prompts_of(withdrawn_from(project)).values("pk"))
@@ -164,6 +187,8 @@ def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
         return rankings(project, filters).none()
     trained = training_rankings(project, filters).in_split(*TRAIN).values("prompt")
     theirs = rankings(project, filters).filter(labeler__in=filters.held_out_labelers)
+    for _, labels in training_pairs(project, filters):
+        theirs = theirs.exclude(prompt__in=labels.in_split(*TRAIN).order_by().values("prompt"))
     return theirs.exclude(prompt__in=trained)
 
 

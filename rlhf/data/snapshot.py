@@ -18,6 +18,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from annotate.labels.agreement import Ranked, agreement
+from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
 from annotate.models import Demonstration, Feedback, Project, Prompt, Ranking, User
 from rlhf.data.selection import (
@@ -25,7 +26,9 @@ from rlhf.data.selection import (
     HELD_OUT,
     TRAIN,
     Filters,
+    Pairs,
     held_out_rankings,
+    training_pairs,
     training_rankings,
 )
 from rlhf.models.documents import Document
@@ -161,6 +164,21 @@ def ranking_row(ranking: Ranking) -> dict[str, Any]:
     return {**row, "strength": ranking.strength} if ranking.strength else row
 
 
+def pair_row(kind: LabelKind, label: Any) -> dict[str, Any]:
+    """A text and the completion it is better than, as a ranking of two."""
+    beaten = getattr(label, kind.beats)
+    return {
+        "id": f"{kind.words.one} {label.pk}",
+        "prompt_id": label.prompt_id,
+        "prompt": label.prompt.messages,
+        "completions": [beaten.text, label.text],
+        "ranks": [2, 1],
+        "finish_reasons": [beaten.finish_reason, "stop"],
+        "policies": [str(beaten.policy_id), ""],
+        "labeler": pseudonym(label.labeler),
+    }
+
+
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
 
@@ -183,17 +201,20 @@ def document_row(document: Document) -> dict[str, Any]:
 
 
 def freeze_rankings(project: Project, filters: Filters) -> Frozen:
-    """Reads the rankings to learn from, those held out, and those of held-out labelers."""
+    """Reads the rankings to learn from, those held out, and those of held-out labelers; and the
+    labels whose text beats a completion, each like a ranking of two."""
     to_learn = training_rankings(project, filters)
     train = _with_completions(to_learn.in_split(*TRAIN))
     test = _with_completions(to_learn.in_split(*HELD_OUT))
     held_out = _with_completions(held_out_rankings(project, filters))
+    pairs = training_pairs(project, filters)
     return Frozen(
         files={
-            "train": [ranking_row(each) for each in train],
-            "test": [ranking_row(each) for each in test],
+            "train": [*(ranking_row(each) for each in train), *_pair_rows(pairs, TRAIN)],
+            "test": [*(ranking_row(each) for each in test), *_pair_rows(pairs, HELD_OUT)],
             "held_out_labelers": [ranking_row(each) for each in held_out],
         },
+        demonstrations=[label for _, labels in pairs for label in labels],
         rankings=[*train, *test, *held_out],
     )
 
@@ -201,6 +222,14 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
 def compared_answers(rows: Rows) -> int:
     """Counts the sets of completions in rankings: those of the same set are one example."""
     return len({(row["prompt_id"], tuple(row["completions"])) for row in rows})
+
+
+def _pair_rows(pairs: Pairs, splits: Iterable[str]) -> Rows:
+    return [
+        pair_row(kind, label)
+        for kind, labels in pairs
+        for label in labels.in_split(*splits).select_related("prompt", "labeler", kind.beats)
+    ]
 
 
 def with_prompts(labels: LabelQuerySet) -> list[Demonstration]:

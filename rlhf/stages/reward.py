@@ -48,7 +48,7 @@ class Reward(Training):
         not_test = (Prompt.Split.TRAIN, Prompt.Split.VALIDATION)
         calibration = with_prompts(demonstrations(project, filters).in_split(*not_test))
         frozen.files["calibration"] = [demonstration_row(each) for each in calibration]
-        frozen.demonstrations = calibration
+        frozen.demonstrations += calibration
         return frozen
 
     def examples(self, rows: Rows) -> int:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+from annotate.labels.kinds import BEATEN
+
 Line = dict[str, Any]
 ROW_GROUP = 16 * 2**20  # characters
 TEXTS = ("completions", "policies", "finish_reasons", "letters", "tags", "reasons")
@@ -27,7 +29,7 @@ def _type_of(name: str, value: Any) -> Any:
     turn = pyarrow.struct([("from", text), ("value", text)])
     if name == "conversations":
         return pyarrow.list_(turn)
-    if name in ("prompt", "messages", "completion", "chosen", "rejected"):
+    if name in ("prompt", "messages", "completion", "chosen", "rejected", *BEATEN):
         if isinstance(value, str):
             return text
         message = pyarrow.struct([("role", text), ("content", text)])

@@ -32,7 +32,9 @@ from annotate.chat.withdrawals import kept_back, withdrawn_from
 from annotate.exchange.exports.columnar import write_parquet
 from annotate.exchange.files.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
+from annotate.labels.kinds import KINDS as LABEL_KINDS
 from annotate.labels.kinds.demonstration import Demonstration
+from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.kinds.ranking import Placement, Ranking
 from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Project, User
@@ -69,8 +71,8 @@ class Export:
         chosen = self.project.prompts.accepted() if self.chosen is None else self.chosen
         return chosen.exclude(pk__in=kept_back(self.project).values("pk"))
 
-    def labels(self, model: type[Demonstration] | type[Ranking]) -> LabelQuerySet:
-        labels = model.objects.current().of_prompts(self.prompts())
+    def labels(self, model: type[Any]) -> LabelQuerySet:
+        labels = model.objects.of_no_other_kind().current().of_prompts(self.prompts())
         labels = labels.exclude(labeler__in=withdrawn_from(self.project))
         return labels.select_related("prompt", "labeler").order_by("pk")
 
@@ -285,6 +287,26 @@ def _thumbs(export: Export) -> Iterator[Line]:
         }
 
 
+def _corrections(kind: LabelKind) -> Callable[[Export], Iterator[Line]]:
+    """The lines of labels whose text is better than a completion, which is in a field that the kind
+    names."""
+
+    def lines_of(export: Export) -> Iterator[Line]:
+        labels = export.labels(kind.model).select_related(f"{kind.beats}__policy")
+        for label in labels.select_related("prompt", "labeler").iterator(CHUNK):
+            beaten = getattr(label, kind.beats)
+            yield {
+                "prompt": label.prompt.messages,
+                kind.beats: _message(beaten.text),
+                "completion": _message(label.text),
+                "policies": [beaten.policy.name],
+                "finish_reasons": [beaten.finish_reason],
+                **_about(label, export.name),
+            }
+
+    return lines_of
+
+
 EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
     "prompts": _prompts,
     "demonstrations": _demonstrations,
@@ -292,6 +314,7 @@ EXPORTS: dict[str, Callable[[Export], Iterator[Line]]] = {
     "consensus": _consensus,
     "preferences": _preferences,
     "thumbs": _thumbs,
+    **{kind.words.many: _corrections(kind) for kind in LABEL_KINDS.values() if kind.beats},
 }
 KINDS = tuple(EXPORTS)
 ALIASES = {"comparisons": "preferences", "feedback": "thumbs"}

@@ -12,6 +12,10 @@ from annotate.work.tasks import Task
 KINDS: dict[str, LabelKind] = {kind.task: kind for kind in (RankingKind(), DemonstrationKind())}
 
 
+# The names of the fields of completions that a label is better than.
+BEATEN = tuple(kind.beats for kind in KINDS.values() if kind.beats)
+
+
 class NoLabelKind(LookupError):
     """No kind of label answers tasks of this kind."""
 

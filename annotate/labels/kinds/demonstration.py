@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 from django import forms
 from django.db import models, transaction
@@ -15,7 +15,7 @@ from annotate.labels.label import LONGEST_ANSWER, Effort, Label
 from annotate.labels.review_forms import ReviewForm
 from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
-from annotate.prompts.policies import Policy
+from annotate.prompts.policies import CompletionQuerySet, Policy
 from annotate.text.diff import changes
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
@@ -49,6 +49,11 @@ class Demonstration(Label):
     def in_short(self) -> str:
         return self.text
 
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """What it changed in a text it began from, as `text.diff` has it; nothing if in none."""
+        return []
+
     def doubts(self, project: Project) -> Iterator[str]:
         if self._is_of_a_new_writer(project):
             yield Task.Doubt.NEW_WRITER
@@ -67,9 +72,9 @@ class Demonstration(Label):
         return cls(text=text, **effort).record_as_answer(assignment)
 
     def revise(self, *, revision_no: int, text: str, **effort: Unpack[Effort]) -> Demonstration:
-        return self._revise(Demonstration(text=text, **effort), revision_no)
+        return self._revise(type(self)(text=text, **effort), revision_no)
 
-    def _copy(self) -> Demonstration:
+    def _copy(self) -> Self:
         copy = super()._copy()
         copy.text = self.text
         return copy
@@ -181,5 +186,11 @@ class DemonstrationKind(LabelKind):
     def form_class(self, assignment: Assignment) -> type[WorkForm]:
         return WriteForm
 
-    def open_tasks(self, project: Project, prompts: PromptQuerySet, batch: str) -> int:
+    def open_tasks(
+        self,
+        project: Project,
+        prompts: PromptQuerySet,
+        batch: str,
+        among: CompletionQuerySet | None = None,
+    ) -> int:
         return open_write_tasks(project, prompts, project.overlap, batch)

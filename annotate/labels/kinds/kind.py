@@ -10,6 +10,7 @@ from annotate.labels.label import LabelQuerySet
 from annotate.labels.review_forms import ReviewForm
 from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
+from annotate.prompts.policies import CompletionQuerySet
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -38,6 +39,9 @@ class LabelKind:
     review_form: ClassVar[type[ReviewForm]]
     review_template: ClassVar[str]
     compares: ClassVar[bool] = False  # an answer puts all completions of its task in an order
+    # Of a kind whose text says that it is better than a given completion: the field that holds that
+    # completion. Such a pair teaches like a ranking of two, and a file calls it by the same name.
+    beats: ClassVar[str] = ""
 
     @property
     def labels(self) -> LabelQuerySet:
@@ -48,7 +52,13 @@ class LabelKind:
         """The form of the page on which the assignment is answered."""
         raise NotImplementedError
 
-    def open_tasks(self, project: Project, prompts: PromptQuerySet, batch: str) -> int:
-        """Asks for labels on these prompts, where there is something to ask. Returns how many
-        tasks were made."""
+    def open_tasks(
+        self,
+        project: Project,
+        prompts: PromptQuerySet,
+        batch: str,
+        among: CompletionQuerySet | None = None,
+    ) -> int:
+        """Asks for labels on these prompts, about these completions `among` theirs if any are
+        given, where there is something to ask. Returns how many tasks were made."""
         raise NotImplementedError

@@ -628,5 +628,12 @@ class RankingKind(LabelKind):
     def form_class(self, assignment: Assignment) -> type[WorkForm]:
         return PairForm if len(assignment.shown_order) == 2 else RankForm
 
-    def open_tasks(self, project: Project, prompts: PromptQuerySet, batch: str) -> int:
-        return open_rank_tasks(project, prompts, project.ranking_size, project.overlap, batch)
+    def open_tasks(
+        self,
+        project: Project,
+        prompts: PromptQuerySet,
+        batch: str,
+        among: CompletionQuerySet | None = None,
+    ) -> int:
+        size, overlap = project.ranking_size, project.overlap
+        return open_rank_tasks(project, prompts, size, overlap, batch, among)
