@@ -20,7 +20,7 @@ from annotate.prompts.policies import Completion
 from feedback_site.prepared import prepared_update
 
 # What is handed out before what, whatever its priority.
-WORK_ORDER = ("rank", "review", "write")
+WORK_ORDER = ("rank", "review", "edit", "write")
 # The place of a task's kind in that order. The constants stand in the statement itself: as values
 # sent apart from it they would hide from the planner that the index below has this very order.
 TURN = Func(
@@ -133,6 +133,7 @@ class Task(models.Model):
         WRITE = "write"
         RANK = "rank"
         REVIEW = "review"
+        EDIT = "edit"
 
     class Doubt(models.TextChoices):
         """Why the answers to a task are to be reviewed."""
@@ -269,4 +270,5 @@ LEASE_OF = {
     Task.Kind.WRITE: "write_lease_minutes",
     Task.Kind.RANK: "rank_lease_minutes",
     Task.Kind.REVIEW: "rank_lease_minutes",
+    Task.Kind.EDIT: "write_lease_minutes",
 }

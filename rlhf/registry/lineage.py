@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Q
 
+from annotate.labels.kinds.edit import Edit
 from annotate.models import Policy, Project, User
 from rlhf.data.selection import HELD_OUT
 from rlhf.data.staleness import descendants_of
@@ -84,12 +85,22 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
         "distilled_from": _teachers(snapshot),
         "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
+        "edits": _edits(snapshot),
         "held_out": _held_out(snapshot),
         "prompts": snapshot.prompts.count(),
         "thumbs": snapshot.feedback.count(),
         "documents": snapshot.documents.count(),
         "labelers": labelers_of(snapshot),
     }
+
+
+def _edits(snapshot: Snapshot) -> list[Plain]:
+    """The demonstrations in it that correct a completion, with the policy that had said it."""
+    edits = Edit.objects.filter(snapshots=snapshot).select_related("original__policy")
+    return [
+        {"id": each.pk, "completion": each.original_id, "policy": each.original.policy.name}
+        for each in edits.order_by("pk")
+    ]
 
 
 def _teachers(snapshot: Snapshot) -> list[Plain]:

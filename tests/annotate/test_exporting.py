@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from annotate.exchange.exports.exporting import KINDS, as_csv, lines, write_file
 from annotate.exchange.files.readers import unescaped
 from annotate.exchange.importing import import_labels
+from annotate.labels.kinds.edit import Edit
 from annotate.models import (
     Conversation,
     Demonstration,
@@ -75,6 +76,10 @@ def alpha(olga: User) -> Project:
     )
     old = Demonstration.objects.create(prompt=why, labeler=people["bob"], text="Old")
     Demonstration.objects.create(prompt=why, labeler=people["bob"], text="New", supersedes=old)
+    for original, person in ((answers[1], "alice"), (answers[3], "bob")):
+        Edit.objects.create(
+            prompt=original.prompt, labeler=people[person], original=original, text="Better 😀"
+        )
     rank(
         people["alice"], hello, answers[:3], [1, 1, 2], shown=[2, 0, 1], rating=5, flags=["opinion"]
     )

@@ -22,7 +22,8 @@ policy = Policy.objects.said_by(project, "m")
 for k in {sizes}:
     asked = f"Why do we have leap years? {{project.prompts.count()}}"
     prompt = Prompt.objects.create(project=project, messages=[{{"role": "user", "content": asked}}])
-    task = Task.objects.create(project=project, prompt=prompt, kind="rank" if k else "write")
+    kind = ["write", "edit", "rank"][min(k, 2)]
+    task = Task.objects.create(project=project, prompt=prompt, kind=kind)
     for n in range(k):
         text = f"Answer {{n}} of {{k}}, and because of that a rather long sentence follows. " * 6
         task.completions.add(Completion.objects.create(prompt=prompt, policy=policy, text=text))
@@ -43,7 +44,7 @@ for model in (Ranking, Demonstration):
 
 @pytest.fixture
 def desk(site: Site) -> Callable[[list[int]], None]:
-    """Work of these sizes and no other: K for a ranking of K, 0 for writing."""
+    """Work of these sizes and no other: K for a ranking of K, 0 for writing, 1 for an edit."""
     return lambda sizes: print(site.shell(PREPARE.format(sizes=sizes)))
 
 
@@ -117,6 +118,25 @@ def test_an_answer_is_sent_by_keyboard_from_its_preview_too(site: Site, sign_in,
     # Back and forth again: nothing breaks on the console.
     page.go_back()
     expect(page.locator("#main")).to_be_visible()
+
+
+def test_an_answer_is_corrected_by_keyboard_and_what_changed_is_shown(site: Site, sign_in, desk):
+    desk([1])
+    page = sign_in("alice").page
+    open_next(page, site)
+    editor = page.locator("#id_text")
+    expect(editor).to_have_value(re.compile("^Answer 0 of 1"))
+    editor.fill("Answer 0 of 2")
+    page.locator("h1").click()  # out of the editor
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("p")
+    expect(page.locator("#preview ins")).to_have_text("2")
+    expect(editor).to_be_hidden()
+    page.keyboard.press("p")
+    expect(editor).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    expect_done(page)
+    assert newest(site, "edit").startswith("Answer 0 of 2")
 
 
 def centre(place: Locator) -> tuple[float, float]:

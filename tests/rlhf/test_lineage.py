@@ -2,8 +2,9 @@ from threading import Event
 
 import pytest
 
+from annotate.labels.kinds.edit import Edit
 from annotate.models import Policy
-from rlhf.models import Snapshot
+from rlhf.models import Snapshot, TrainedPolicy
 from rlhf.models.leases import claim
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.runs.supervisor import supervise
@@ -53,3 +54,15 @@ def test_from_a_person_to_every_policy_that_descends_from_their_labels(ppo, proj
 
 def test_who_labelled_nothing_reaches_nothing(ppo, project, rita):
     assert reach_of(rita, project)["snapshots"] == []
+
+
+def test_it_names_the_edits_and_whose_answers_they_correct(publish_policy, alice, policy):
+    taught = publish_policy()
+    prompt = taught.project.prompts.create(messages=[{"role": "user", "content": "Why eggs?"}])
+    wrong = prompt.completions.create(policy=policy, text="No.", source="sampled")
+    edit = Edit.objects.create(prompt=prompt, labeler=alice, original=wrong, text="Yes.")
+    run = TrainedPolicy.objects.of(taught).checkpoint.run
+    snapshot = Snapshot.objects.create(project=taught.project, run=run, sha256="0" * 64, counts={})
+    snapshot.demonstrations.set([edit])
+    said = lineage_of(taught)[0]["training"]["run"]["snapshot"]["edits"]
+    assert said == [{"id": edit.pk, "completion": wrong.pk, "policy": policy.name}]

@@ -4,14 +4,15 @@ kind of its own is one file here, a template for its page, and a migration for i
 from __future__ import annotations
 
 from annotate.labels.kinds.demonstration import DemonstrationKind
+from annotate.labels.kinds.edit import EditKind
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.kinds.ranking import RankingKind
 from annotate.work.tasks import Task
 
 # In the order in which people are offered the work.
-KINDS: dict[str, LabelKind] = {kind.task: kind for kind in (RankingKind(), DemonstrationKind())}
-
-
+KINDS: dict[str, LabelKind] = {
+    kind.task: kind for kind in (RankingKind(), EditKind(), DemonstrationKind())
+}
 # The names of the fields of completions that a label is better than.
 BEATEN = tuple(kind.beats for kind in KINDS.values() if kind.beats)
 
