@@ -78,7 +78,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "feedback_site.signed_in.SignedInMiddleware",
     "annotate.limits.LimitsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -136,6 +136,7 @@ AUTH_USER_MODEL = "annotate.User"
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign_in"
+CSRF_FAILURE_VIEW = "feedback_site.signed_in.csrf_failure"
 PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600  # also the life of a one-time sign-in link
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",

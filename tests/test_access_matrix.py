@@ -149,10 +149,10 @@ def owner(name: str) -> str:
     return "gus" if name.startswith("chat_") else "alice"
 
 
-def expected(actor: str, role: str, name: str) -> set[int] | str:
+def expected(actor: str, role: str, name: str, method: str) -> set[int] | str:
     """The statuses an actor must get, or `served`."""
     if actor == "nobody":
-        return {302}
+        return {302} if method == "GET" else {401}
     if role == OPERATOR_SOMEWHERE:
         return "served" if actor in ("olga", "mallory") else {403}
     if actor == "mallory":
@@ -182,7 +182,7 @@ def test_every_address_answers_each_actor_as_it_should(world, name, kwargs):
                 continue
             if status == 405 and actor != "nobody":  # said before anybody is asked for
                 continue
-            allowed = expected(actor, role, name)
+            allowed = expected(actor, role, name, method)
             if allowed == "served":
                 # An empty form on these pages names no ranking, or no guest.
                 names_nothing = method == "POST" and name in ("gold", "labelers_guests")
@@ -222,8 +222,30 @@ def test_an_api_token_opens_no_page(world, name, kwargs):
     )[1]
     address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
     bearer = {"Authorization": f"Bearer {secret}"}
+    assert ask(world.clients["nobody"], "GET", address, **bearer) == 302
+    assert ask(world.clients["nobody"], "POST", address, **bearer) == 401
+
+
+SCRIPTS = {
+    "htmx": {"HX-Request": "true"},
+    "fetch": {"Sec-Fetch-Dest": "empty"},
+    "an event source": {"Accept": "text/event-stream"},
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(("name", "kwargs"), IN_A_PROJECT, ids=[n for n, _ in IN_A_PROJECT])
+def test_a_script_gets_no_sign_in_page_to_paste(world, name, kwargs, script):
+    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+    somebody_else = SCRIPTS[script] | {"X-Person": str(world.cast["bob"].pk)}
     for method in METHODS:
-        assert ask(world.clients["nobody"], method, address, **bearer) == 302
+        for actor, headers in (("nobody", SCRIPTS[script]), ("olga", somebody_else)):
+            with transaction.atomic():
+                reply = world.clients[actor].generic(method, address, headers=headers)
+                transaction.set_rollback(True)
+            if reply.status_code != 405:
+                assert reply.status_code == 401
+                assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize(("name", "kwargs"), [r for r in ROUTES if least_role(r[0]) == TOKEN])

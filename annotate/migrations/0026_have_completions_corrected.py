@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text='Pieces of both texts: ["same" | "gone" | "new", text].',
+                        help_text='The pieces of both texts: ["same" | "gone" | "new", piece].',
                     ),
                 ),
             ],

@@ -1,4 +1,4 @@
-"""Whatever a labeler decides, and however it is entered: the database holds what was shown."""
+"""Whatever a labeler decides, however it is entered: the database holds what the page showed."""
 
 from collections.abc import Callable
 

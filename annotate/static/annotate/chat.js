@@ -1,5 +1,7 @@
 // The chat: answers appear while they are written, and the newest line stays in view.
 
+const REFUSED_MS = 3_000;
+
 const composer = () => document.getElementById("composer");
 const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 120;
 const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
@@ -15,11 +17,16 @@ function follow(answer) {
   // While it streams, text is text. The page asks for the rendered answer once it is whole.
   source.addEventListener("whole", (event) => keepingUp(() => (text.textContent = JSON.parse(event.data))));
   source.addEventListener("more", (event) => keepingUp(() => text.append(JSON.parse(event.data))));
-  source.addEventListener("done", async () => {
+  const finish = async () => {
     source.close();
     const follows = atTheEnd();
     await htmx.ajax("GET", answer.dataset.turn, { target: answer.closest(".turn"), swap: "outerHTML" });
     if (follows) toTheEnd();
+  };
+  source.addEventListener("done", finish);
+  // The browser takes a lost stream up again by itself, but not one that was refused.
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) setTimeout(finish, REFUSED_MS);
   });
 }
 

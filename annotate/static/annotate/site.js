@@ -1,4 +1,4 @@
-// What every page does: theme, time zone, errors of htmx requests, copy buttons.
+// What every page does: theme, time zone, requests, copy buttons.
 
 import "./requests.js";
 
@@ -14,30 +14,12 @@ document.getElementById("theme")?.addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("themechange"));
 });
 
-export function say(text, kind = "error") {
-  const message = document.createElement("p");
-  message.className = `message ${kind}`;
-  message.textContent = text;
-  document.getElementById("messages")?.replaceChildren(message);
-}
-
-document.addEventListener("htmx:sendError", () => {
-  say("The site could not be reached. Nothing is lost: try again in a moment.");
-});
-
 document.addEventListener("htmx:beforeSwap", (event) => {
   // A refused form comes back with its errors: show it in place.
   if ([409, 422].includes(event.detail.xhr.status)) {
     event.detail.shouldSwap = true;
     event.detail.isError = false;
   }
-});
-
-document.addEventListener("htmx:responseError", (event) => {
-  const status = event.detail.xhr.status;
-  if (status === 403) say("You may not do that here. Sign in again if you were signed out.");
-  else if (status === 404) say("That is gone. Reload the page to see what is there now.");
-  else say(`The site answered with an error (${status}). Try again in a moment.`);
 });
 
 // Each block of code gets a button of its own.

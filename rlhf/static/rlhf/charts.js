@@ -130,16 +130,16 @@ async function follow(source, charts) {
   let after = -1;
   for (;;) {
     try {
-      const answer = await fetch(`${source}?after=${after}`);
+      const answer = await fetch(`${source}?after=${after}`, { headers: { Accept: "application/json" } });
       if (answer.ok) {
         const { rows, over } = await answer.json();
         charts.forEach((chart) => chart.take(rows));
         // Held-out rows of a step come after its training row: ask for the last step once more.
         if (rows.length) after = Math.max(...rows.map((row) => row.step)) - 1;
         if (over) return;
-      } else if (answer.status < 500) return;
+      } else if (answer.status < 500 && answer.status !== 401) return;
     } catch {
-      // The site is away: try again in a moment.
+      // The site is away, or the person signed out: try again in a moment.
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
