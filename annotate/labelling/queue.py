@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from annotate.access import MAY_ACT_AS
 from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
-from annotate.labels.kinds import KINDS, kind_of
+from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking import open_ranking
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
@@ -111,7 +111,8 @@ def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
     row, and chosen by lot so that nobody can count on it."""
     every = member.project.gold_every
     is_due = every and random.Random(f"gold/{member.pk}/{task.pk}").random() < 1 / every
-    if not is_due or not kind_of(task).compares or member.role != Role.LABELER:
+    is_ranking = task.kind in KINDS and KINDS[task.kind].compares
+    if not is_due or not is_ranking or member.role != Role.LABELER:
         return None
     own = Assignment.objects.by(member.user).of_project(member.project)
     last = own.order_by("-id").first()

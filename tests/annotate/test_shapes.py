@@ -311,6 +311,24 @@ SHAPES = {
         {},
         SAID,
     ),
+    "LLaMA-Factory's messages": (
+        "ours",
+        [
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "value": "Why?"}]},
+                    assistant("Because.", loss_weight=1.0),
+                ]
+            }
+        ],
+        {},
+        SAID,
+    ),
+    "LLaMA-Factory's pairs": (
+        "ours",
+        [{"chosen_messages": [ASKED, BETTER], "rejected_messages": [ASKED, WORSE]}],
+        RANKED,
+    ),
     "ShareGPT": ("sharegpt", [{"conversations": [HUMAN, GPT], "id": "x"}], {}, SAID),
     "Alpaca": ("alpaca", [{"instruction": "Why?", "input": "", "output": "Because."}], {}, SAID),
     "Dolly": (
@@ -359,7 +377,7 @@ def rankings() -> dict:
 @pytest.mark.parametrize("given", SHAPES.values(), ids=SHAPES)
 def test_a_shape_is_recognised_and_says_the_same_as_our_own_rows(given, bring):
     name, lines, ranked, said, thumbs = (*given, *[{}] * (5 - len(given)))
-    assert shape_of(lines) is BY_NAME[name] or "question" in lines[0]
+    assert shape_of(lines) is BY_NAME[name] or {"question", "chosen_messages"} & lines[0].keys()
     bring(lines)
     assert rankings() == ranked
     assert dict(Demonstration.objects.values_list("prompt__text", "text")) == said

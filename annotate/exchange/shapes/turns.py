@@ -64,7 +64,7 @@ def turns_of(value: Any, reading: Reading) -> tuple[Messages, list[Any]]:
         if role == "system" and not content.strip():
             continue
         messages.append({"role": role, "content": content})
-        weights.append(each.get("weight"))
+        weights.append(each.get("weight", each.get("loss_weight")))
     return messages, weights
 
 
@@ -80,7 +80,7 @@ def _turn(message: Any, reading: Reading) -> tuple[str, str]:
         raise BadRow(f"A message's {by} must be one of {known}, not {short(message.get(by))}.")
     name = next((name for name in TEXT_NAMES if message.get(name) is not None), "content")
     for other, extra in message.items():
-        if other not in (by, name, "weight") and extra not in (None, "", [], {}):
+        if other not in (by, name, "weight", "loss_weight") and extra not in (None, "", [], {}):
             reading.note(f"{other} of messages")
     return ROLES[said], _text(message.get(name))
 
@@ -95,7 +95,7 @@ def _text(content: Any) -> str:
     texts = []
     for part in parts:
         if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text"):
-            part = part.get("text")
+            part = part.get("text", part.get("value"))
         if isinstance(part, dict):
             raise Skip("a message holds an image or another thing that is no text")
         if not isinstance(part, str):
