@@ -16,7 +16,7 @@ from django.db import transaction
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import LEFT_OUT, guess, judges, of_cells, renamed
 from annotate.exchange.files.bad_row import BadRow, Note, Unreadable
-from annotate.exchange.files.readers import rows_in
+from annotate.exchange.files.rows import rows_in
 from annotate.exchange.outcome import Imported, ImportFailed, Problem
 from annotate.exchange.parsing import PARSERS, READ, Row, parse, parse_prompt
 from annotate.exchange.shapes import BY_NAME, OURS, shape_of

@@ -39,7 +39,7 @@ def questions_of(run: Run) -> list[dict[str, Any]]:
     asked = [
         prompt
         for lines in run.config["suites"].values()
-        for probe in parse(lines)
+        for probe in parse(lines, is_stored=True)
         for prompt in probe.prompts
     ]
     return [
@@ -57,7 +57,7 @@ def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
     for policy in run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"):
         number = 0
         for suite, lines in run.config["suites"].items():
-            probes, failures = parse(lines), []
+            probes, failures = parse(lines, is_stored=True), []
             for probe in probes:
                 texts = [said[policy.name, number + i] for i in range(len(probe.prompts))]
                 number += len(texts)
@@ -95,7 +95,7 @@ def scorecard_of(project: Project) -> dict[str, Any]:
     shown = [each for each in project.policies.order_by("-pk") if each.pk in measured]
     live = [each for each in shown if each.state == Policy.State.LIVE]
     columns = [*live, *[each for each in shown if each not in live]][:POLICIES_SHOWN]
-    suites = {name: parse(lines) for name, lines in Suite.all_of(project).items()}
+    suites = {name: parse(lines, is_stored=True) for name, lines in Suite.all_of(project).items()}
     return {
         "columns": columns,
         "lines": [

@@ -81,7 +81,11 @@ class Suite(models.Model):
 
     @classmethod
     def active_in(cls, project: Project) -> dict[str, str]:
-        return {name: lines for name, lines in cls.all_of(project).items() if parse(lines)}
+        return {
+            name: lines
+            for name, lines in cls.all_of(project).items()
+            if parse(lines, is_stored=True)
+        }
 
 
 class SuiteResultQuerySet(models.QuerySet["SuiteResult"]):

@@ -77,9 +77,9 @@ def test_a_small_file_that_swells_is_refused_with_what_to_do(name, monkeypatch):
 def test_a_child_that_works_without_end_is_ended_by_the_kernel(monkeypatch):
     monkeypatch.setattr(sandbox, "PROCESSOR_SECONDS", 1)
     monkeypatch.setattr(sandbox, "LARGEST_UNPACKED", 2**40)
-    lines = b"{}\n" * 3_000_000
+    lines = b"{}\n" * 300_000
     rows = list(sandbox.rows(io.BytesIO(lines), "jsonl"))
-    assert len(rows) < 3_000_000
+    assert len(rows) < 300_000
     assert "memory or time" in str(rows[-1][1])
 
 

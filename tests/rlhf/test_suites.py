@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import close_old_connections, connection, transaction
 
 from annotate.models import Policy
-from rlhf.evaluation.scorecard import launch_scorecard
+from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
 from rlhf.models.leases import claim
 from rlhf.models.probes import BUILT_IN, Probe, parse
@@ -88,6 +88,17 @@ def test_no_pattern_takes_long_over_any_answer(pattern):
     began = time.monotonic()
     probe.passes(["a" * 20_000 + "!"])
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.django_db
+def test_a_stored_pattern_that_re2_does_not_know_is_passed_by_nobody(project, base):
+    for check in ("matches", "unlike"):
+        [probe] = parse(f"What? => {check} (?=a)b", is_stored=True)
+        assert not probe.passes(["ab"]) and not probe.passes(["x"])
+    project.suites.create(name="Ours", lines="What? => unlike (?!a)b")
+    assert "Ours" in Suite.active_in(project)
+    [line] = [each for each in scorecard_of(project)["lines"] if each.suite == "Ours"]
+    assert line.is_on
 
 
 def supervise_all() -> None:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from annotate.exchange.files import sandbox
 from annotate.exchange.files.bad_row import BadRow, Unreadable
 from annotate.exchange.files.json_rows import json_rows
 from annotate.exchange.files.lines import MAX_LINE_BYTES, lines_of
@@ -24,28 +23,8 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SEPARATOR_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # for Excel
 TOO_MANY_CELLS = "More cells than the header names. A text with a {} in it needs quotes."
 ONLY_A_HEADER = "Only the names of columns stand here. Add a row for each thing to import."
-MOST_HEADERS = 1000
 
 csv.field_size_limit(MAX_LINE_BYTES)
-
-
-def rows_in(
-    file: BinaryIO, format: str, *, encoding: str = "", key: str = ""
-) -> Iterator[tuple[int, Any]]:
-    """(number, row, or BadRow, or a Note on the file). The names of columns can be shown and
-    stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for `key` see `json_rows`."""
-    fine: set[tuple[str, ...]] = set()
-    try:
-        with prepared(file, format, encoding) as text:
-            for number, row in sandbox.rows(text, format, key):
-                if isinstance(row, dict) and (names := tuple(row)) not in fine:
-                    if "\0" in "".join(names):
-                        row = BadRow("The name of a column contains a NUL character. Remove it.")
-                    elif len(fine) < MOST_HEADERS:
-                        fine.add(names)
-                yield number, row
-    except Unreadable as error:
-        yield 1, error
 
 
 def rows_here(file: BinaryIO, format: str, key: str = "") -> Iterator[tuple[int, Any]]:

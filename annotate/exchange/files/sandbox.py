@@ -113,7 +113,7 @@ def _lines_of(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
 
 def _main(format: str, key: str, memory: int, seconds: int) -> None:
     """The child."""
-    from annotate.exchange.files.readers import rows_here
+    from annotate.exchange.files.readers import rows_here  # the parent has no use for it
 
     if format == "parquet":
         import pyarrow.parquet  # noqa: F401 - its libraries are larger than many a limit

@@ -1,0 +1,31 @@
+"""The rows of a file that a stranger may have written: unpacked here, taken to pieces in a child."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from annotate.exchange.files import sandbox
+from annotate.exchange.files.bad_row import BadRow, Unreadable
+from annotate.exchange.files.opening import prepared
+
+MOST_HEADERS = 1000
+
+
+def rows_in(
+    file: BinaryIO, format: str, *, encoding: str = "", key: str = ""
+) -> Iterator[tuple[int, Any]]:
+    """(number, row, or BadRow, or a Note on the file). The names of columns can be shown and
+    stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for `key` see `json_rows`."""
+    fine: set[tuple[str, ...]] = set()
+    try:
+        with prepared(file, format, encoding) as text:
+            for number, row in sandbox.rows(text, format, key):
+                if isinstance(row, dict) and (names := tuple(row)) not in fine:
+                    if "\0" in "".join(names):
+                        row = BadRow("The name of a column contains a NUL character. Remove it.")
+                    elif len(fine) < MOST_HEADERS:
+                        fine.add(names)
+                yield number, row
+    except Unreadable as error:
+        yield 1, error
