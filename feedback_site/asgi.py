@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponseBase
 
-from feedback_site.refusals import too_large
+from feedback_site.web.refusals import too_large
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "feedback_site.settings")
 

@@ -70,7 +70,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "feedback_site.forwarded.ForwardedMiddleware",
+    "feedback_site.web.forwarded.ForwardedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -78,12 +78,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "feedback_site.signed_in.SignedInMiddleware",
+    "feedback_site.web.signed_in.SignedInMiddleware",
     "annotate.limits.LimitsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "feedback_site.timezones.ViewerTimezoneMiddleware",
+    "feedback_site.web.timezones.ViewerTimezoneMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 
@@ -136,7 +136,7 @@ AUTH_USER_MODEL = "annotate.User"
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign_in"
-CSRF_FAILURE_VIEW = "feedback_site.signed_in.csrf_failure"
+CSRF_FAILURE_VIEW = "feedback_site.web.signed_in.csrf_failure"
 PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600  # also the life of a one-time sign-in link
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
@@ -190,7 +190,7 @@ CONTENT_SECURITY_POLICY = {
 }
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_ENGINE = "feedback_site.sessions"
+SESSION_ENGINE = "feedback_site.web.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_AGE = 30 * 24 * 3600
 SECURE_SSL_REDIRECT = False  # the proxy in front ends TLS
@@ -200,7 +200,7 @@ CSRF_TRUSTED_ORIGINS = [SITE_URL] if HTTPS else []
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["feedback_site.permissions.Denied"],
+    "DEFAULT_PERMISSION_CLASSES": ["feedback_site.web.permissions.Denied"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }

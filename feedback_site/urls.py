@@ -1,8 +1,8 @@
 from django.urls import include, path
 
-from feedback_site.health import healthz
+from feedback_site.web.health import healthz
 
-handler400 = "feedback_site.refusals.refused"
+handler400 = "feedback_site.web.refusals.refused"
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),

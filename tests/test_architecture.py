@@ -107,7 +107,7 @@ def test_the_frame_knows_no_domain(name):
 MAY_TOUCH_REDIS = {
     "feedback_site.bell",
     "feedback_site.embedded",
-    "feedback_site.health",
+    "feedback_site.web.health",
     "rlhf.management.commands.work",
 }
 

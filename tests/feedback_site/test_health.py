@@ -16,7 +16,7 @@ from rq import Queue, Worker
 from rq.utils import utcformat
 
 from feedback_site import bell, embedded
-from feedback_site.health import healthz
+from feedback_site.web.health import healthz
 
 
 @pytest.fixture
