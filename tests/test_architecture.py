@@ -3,14 +3,13 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("feedback_site", "annotate", "rlhf")
+from tests import house
+from tests.house import MODULES, PACKAGES, ROOT, imports_of, parsed
+
 STDLIB = sys.stdlib_module_names
 LEARNING_MAY_IMPORT = {
     *("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers"),
@@ -18,57 +17,11 @@ LEARNING_MAY_IMPORT = {
 }
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the three packages: dotted name → file."""
-    found = {}
-    for package in PACKAGES:
-        for file in (ROOT / package).rglob("*.py"):
-            parts = file.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            if "migrations" not in parts:
-                found[name] = file
-    return found
-
-
-MODULES = modules()
-
-
-@cache
-def imports_of(name: str, *, at_import_time_only: bool = False) -> set[str]:
-    """The dotted names a module imports; `from a import b` counts as a.b where that is a module."""
-    tree = ast.parse(MODULES[name].read_text())
-    nodes = top_level(tree) if at_import_time_only else ast.walk(tree)
-    names = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                is_package = MODULES[name].name == "__init__.py"
-                base = name.split(".")[: None if is_package and node.level == 1 else -node.level]
-                source = ".".join([*base, source] if source else base)
-            for alias in node.names:
-                dotted = f"{source}.{alias.name}"
-                names.add(dotted if dotted in MODULES else source)
-    return names
-
-
-def top_level(tree: ast.Module) -> Iterator[ast.AST]:
-    """Statements that run when the module is imported, leaving out `if TYPE_CHECKING` blocks."""
-    for node in tree.body:
-        if isinstance(node, ast.If):
-            if "TYPE_CHECKING" not in ast.unparse(node.test):
-                yield from ast.walk(node)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from ast.walk(node)
-
-
 def below(*roots: str) -> list[str]:
     return [n for n in MODULES if any(n == root or n.startswith(root + ".") for root in roots)]
 
 
-def outside(names: set[str], *allowed_roots: str) -> set[str]:
+def outside(names: Iterable[str], *allowed_roots: str) -> set[str]:
     allowed = STDLIB | set(allowed_roots)
     return {name for name in names if name.split(".")[0] not in allowed}
 
@@ -132,53 +85,39 @@ def test_nobody_imports_the_jobs(name):
     assert not imports_of(name) & jobs
 
 
-RE_EXPORTS = {"annotate.models", "rlhf.models"}  # Django looks for models there
-
-
-def rooms_of_annotate() -> dict[str, set[str]]:
-    """Room → the rooms it knows. A room is the second part of a dotted name."""
-    rooms: dict[str, set[str]] = {}
-    files = set(below("annotate")) - {"annotate"} - RE_EXPORTS
-    for name in files:
-        room, *known = (".".join(each.split(".")[:2]) for each in (name, *imports_of(name) & files))
-        rooms.setdefault(room, set()).update({*known} - {room})
-    return rooms
-
-
-def test_no_two_files_of_annotate_know_each_other():
+def test_no_two_files_know_each_other():
     """Not by way of others either; what is imported for types or within functions counts."""
-    files = set(below("annotate")) - RE_EXPORTS
-    assert not first_cycle({name: imports_of(name) & files - {name} for name in files})
+    assert not house.cycles(house.file_graph())
 
 
-def test_no_two_rooms_of_annotate_know_each_other():
-    assert not first_cycle(rooms_of_annotate())
+def test_no_two_rooms_know_each_other():
+    assert not house.cycles(house.room_graph())
 
 
-def first_cycle(graph: dict[str, set[str]]) -> str:
-    """The first cycle of a graph of names, as a line of arrows; "" where there is none."""
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...]) -> str:
-        if name in path:
-            return " → ".join([*path[path.index(name) :], name])
-        found = ""
-        if name not in done:
-            found = next(filter(None, (visit(each, (*path, name)) for each in graph[name])), "")
-            done.add(name)
-        return found
-
-    return next(filter(None, (visit(name, ()) for name in graph)), "")
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}, [["a", "b", "c"]]),
+        ({"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"c"}}, [["a", "b"], ["c", "d"]]),
+    ],
+)
+def test_a_cycle_is_found_wherever_it_is(graph, found):
+    assert house.cycles(graph) == found
 
 
-def test_there_are_no_import_cycles():
-    graph = {n: imports_of(n, at_import_time_only=True) & set(MODULES) - {n} for n in MODULES}
-    assert not first_cycle(graph)
+def test_an_import_for_types_or_in_a_function_counts():
+    assert "annotate.exchange.files.readers" in imports_of("annotate.exchange.files.sandbox")
 
 
-def test_learning_has_no_cycle_of_files_imports_for_types_and_in_functions_counted():
-    files = below("rlhf.learning")
-    assert not first_cycle({name: imports_of(name) & set(files) - {name} for name in files})
+def test_no_folder_holds_more_modules_than_one_can_look_over():
+    assert {folder: n for folder, n in house.folders().items() if n > 16} == {}
+
+
+@pytest.mark.parametrize("name", below("rlhf.learning"))
+def test_no_function_of_learning_has_more_than_15_branches(name):
+    functions = [n for n in ast.walk(parsed(name)) if isinstance(n, ast.FunctionDef)]
+    assert {f.name: n for f in functions if (n := house.branches(f)) > 15} == {}
 
 
 # Each room of learning may know those before it, and no other.
@@ -199,10 +138,9 @@ def test_a_room_of_learning_knows_only_the_rooms_before_it(room):
     assert known <= ROOMS[room] | {room}
 
 
-def test_learning_has_no_room_that_is_not_named_and_none_with_over_16_modules():
+def test_learning_has_no_room_that_is_not_named():
     inside = [name.split(".")[2:] for name in below("rlhf.learning") if name != "rlhf.learning"]
     assert {room for room, *_ in inside} == {*ROOMS, "__main__"}
-    assert all(len(list((ROOT / "rlhf/learning" / room).glob("*.py"))) <= 17 for room in ROOMS)
 
 
 BANNED_NAMES = {"utils", "helpers", "services", "common", "misc", "signals", "base_utils"}

@@ -1,4 +1,4 @@
-"""The rows of a file that a stranger may have written: unpacked here, taken to pieces in a child."""
+"""The rows of a file that a stranger may have written: unpacked here, and read in a child."""
 
 from __future__ import annotations
 
