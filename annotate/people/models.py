@@ -219,6 +219,9 @@ class Project(models.Model):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
+    def numbered(self, pk: int) -> MembershipQuerySet:
+        return self.filter(pk=pk)
+
     def operating(self) -> MembershipQuerySet:
         return self.active().in_role(Membership.Role.OPERATOR)
 
