@@ -143,8 +143,7 @@ def _read_flat(row: Raw, reading: Reading) -> Iterator[Raw]:
     for name, value in row.items():
         value = listed(value)
         if name.endswith(RESPONSES) and isinstance(value, list):
-            people = listed(row.get(f"{name}.users")) or []
-            states = listed(row.get(f"{name}.status")) or []
+            people, states = (_listed(row.get(f"{name}.{each}")) for each in ("users", "status"))
             for i, each in enumerate(value):
                 if i >= len(states) or states[i] not in UNDECIDED:
                     question = name.removesuffix(RESPONSES)
@@ -159,6 +158,11 @@ def _read_flat(row: Raw, reading: Reading) -> Iterator[Raw]:
             ]
     fields = {n: v for n, v in row.items() if _is_field(n, v)}
     yield from _rows(fields, given, reading)
+
+
+def _listed(value: Any) -> list[Any]:
+    value = listed(value)
+    return value if isinstance(value, list) else []
 
 
 def _is_field(name: str, value: Any) -> bool:

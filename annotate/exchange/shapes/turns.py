@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from annotate.exchange.files.bad_row import BadRow
-from annotate.exchange.shapes.shape import Raw, Reading, Skip, listed
+from annotate.exchange.shapes.shape import Raw, Reading, Skip, listed, number
 from annotate.exchange.values import short
 from annotate.prompts.models import Messages
 
@@ -112,7 +112,7 @@ def demonstrations(
     if not answers:
         raise Skip(NO_ANSWER)
     for i in answers if reading.each_answer else answers[-1:]:
-        if weights[i] is not None and float(weights[i]) == 0:
+        if weights[i] is not None and number(weights[i], "weight") == 0:
             yield Skip(WEIGHT_0)
         elif not i or messages[i - 1]["role"] != "user":
             yield Skip("its answer follows no message of the user")
