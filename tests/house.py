@@ -122,9 +122,11 @@ def functions() -> Iterator[tuple[str, int]]:
 
 
 def branches(function: ast.AST) -> int:
-    """Ways through a function (McCabe 1976): one, and one more for every statement that decides."""
-    kinds = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
-    return 1 + sum(isinstance(node, kinds) for node in ast.walk(function))
+    """Ways to go on, as McCabe counts them: one, and one more for every decision."""
+    kinds = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension)
+    decisions = sum(isinstance(node, kinds) for node in ast.walk(function))
+    bools = (node for node in ast.walk(function) if isinstance(node, ast.BoolOp))
+    return 1 + decisions + sum(len(node.values) - 1 for node in bools)
 
 
 def folders() -> Counter[str]:

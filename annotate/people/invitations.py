@@ -24,9 +24,6 @@ LASTS = timedelta(days=7)
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
-    def numbered(self, pk: int) -> Self:
-        return self.filter(pk=pk)
-
     def open(self) -> Self:
         """Neither answered, withdrawn nor expired, of somebody who still operates the project."""
         return self.filter(

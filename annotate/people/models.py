@@ -219,9 +219,6 @@ class Project(models.Model):
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
-    def numbered(self, pk: int) -> MembershipQuerySet:
-        return self.filter(pk=pk)
-
     def operating(self) -> MembershipQuerySet:
         return self.active().in_role(Membership.Role.OPERATOR)
 

@@ -34,7 +34,7 @@ class InviteForm(forms.Form):
 
     def clean_names(self) -> list[str]:
         lines = (line.strip() for line in self.cleaned_data["names"].splitlines())
-        names = list(dict.fromkeys(line for line in lines if line))
+        names = list(dict.fromkeys(filter(None, lines)))
         if len(names) > MOST_AT_ONCE:
             raise ValidationError(f"These are {len(names)} names; {MOST_AT_ONCE} fit at once.")
         here = self.project.memberships.here()
@@ -82,7 +82,7 @@ def members(request: Request, slug: str) -> HttpResponse:
         _remove(request, _member(request, slug))
         return redirect("labelers_members", slug)
     elif act == "withdraw":
-        for each in project.invitations.open().numbered(id_in(request.POST.get("member")) or 0):
+        for each in project.invitations.open().filter(pk=id_in(request.POST.get("member")) or 0):
             each.end()
         return redirect("labelers_members", slug)
     shown = project.memberships.here().of_real_people().select_related("user")

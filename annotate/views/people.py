@@ -70,8 +70,7 @@ def account(request: Request) -> HttpResponse:
 
 
 def _leave(request: Request, person: User) -> None:
-    number = id_in(request.POST.get("member")) or 0
-    member = person.memberships.active().numbered(number).first()
+    member = person.memberships.active().filter(pk=id_in(request.POST.get("member")) or 0).first()
     if member is None:
         raise Http404
     try:
@@ -88,7 +87,7 @@ def home(request: Request) -> HttpResponse:
     invitations = Invitation.objects.known_to(request.user)
     if request.method == "POST":
         number = id_in(request.POST.get("invitation")) or 0
-        invitation = invitations.numbered(number).first()
+        invitation = invitations.filter(pk=number).first()
         if invitation is None:
             raise Http404
         if request.POST.get("act") == "accept":
