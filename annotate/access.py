@@ -20,6 +20,7 @@ from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking import Ranking
+from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Prompt
@@ -105,6 +106,22 @@ def member_for(user: User, slug: str, membership_id: int) -> Membership:
     return _found(
         project.memberships.select_related("project", "user").filter(pk=membership_id).first()
     )
+
+
+def own_membership_for(user: User, number: str) -> Membership:
+    """One of this person's own."""
+    return _found(user.memberships.active().filter(pk=id_in(number) or 0).first())
+
+
+def invitation_for(user: User, number: str) -> Invitation:
+    """One that this person may answer without its link."""
+    return _found(Invitation.objects.known_to(user).filter(pk=id_in(number) or 0).first())
+
+
+def open_invitation_for(user: User, slug: str, number: str) -> Invitation:
+    """One that this operator may withdraw."""
+    project = project_for(user, slug, Role.OPERATOR)
+    return _found(project.invitations.open().filter(pk=id_in(number) or 0).first())
 
 
 def may_begin_projects(user: User) -> bool:

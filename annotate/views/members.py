@@ -11,7 +11,14 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import Request, Role, may_make_links_for, member_for, project_for
+from annotate.access import (
+    Request,
+    Role,
+    may_make_links_for,
+    member_for,
+    open_invitation_for,
+    project_for,
+)
 from annotate.ids import id_in
 from annotate.paging import counted, page_of
 from annotate.people.invitations import Invitation, SignInLink
@@ -82,8 +89,7 @@ def members(request: Request, slug: str) -> HttpResponse:
         _remove(request, _member(request, slug))
         return redirect("labelers_members", slug)
     elif act == "withdraw":
-        for each in project.invitations.open().filter(pk=id_in(request.POST.get("member")) or 0):
-            each.end()
+        open_invitation_for(request.user, slug, request.POST.get("member", "")).end()
         return redirect("labelers_members", slug)
     shown = project.memberships.here().of_real_people().select_related("user")
     role = request.GET.get("role", "")

@@ -6,12 +6,17 @@ from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import Request, may_begin_projects, membership_for
-from annotate.ids import id_in
+from annotate.access import (
+    Request,
+    invitation_for,
+    may_begin_projects,
+    membership_for,
+    own_membership_for,
+)
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
 from annotate.people.sign_in import user_of_link
@@ -70,9 +75,7 @@ def account(request: Request) -> HttpResponse:
 
 
 def _leave(request: Request, person: User) -> None:
-    member = person.memberships.active().filter(pk=id_in(request.POST.get("member")) or 0).first()
-    if member is None:
-        raise Http404
+    member = own_membership_for(person, request.POST.get("member", ""))
     try:
         member.leave()
     except ValidationError as error:
@@ -86,10 +89,7 @@ def home(request: Request) -> HttpResponse:
     """The projects one is in, and those to which people one knows invite."""
     invitations = Invitation.objects.known_to(request.user)
     if request.method == "POST":
-        number = id_in(request.POST.get("invitation")) or 0
-        invitation = invitations.filter(pk=number).first()
-        if invitation is None:
-            raise Http404
+        invitation = invitation_for(request.user, request.POST.get("invitation", ""))
         if request.POST.get("act") == "accept":
             invitation.accept(request.user)
         else:
