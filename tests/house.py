@@ -121,14 +121,6 @@ def functions() -> Iterator[tuple[str, int]]:
                 yield f"{name}.{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-def branches(function: ast.AST) -> int:
-    """Ways to go on, as McCabe counts them: one, and one more for every decision."""
-    kinds = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension)
-    decisions = sum(isinstance(node, kinds) for node in ast.walk(function))
-    bools = (node for node in ast.walk(function) if isinstance(node, ast.BoolOp))
-    return 1 + decisions + sum(len(node.values) - 1 for node in bools)
-
-
 def folders() -> Counter[str]:
     """Modules in each folder, its own `__init__` left out."""
     files = (file for file in MODULES.values() if file.name != "__init__.py")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests import house
-from tests.house import MODULES, PACKAGES, ROOT, imports_of, parsed
+from tests.house import MODULES, PACKAGES, ROOT, imports_of
 
 STDLIB = sys.stdlib_module_names
 LEARNING_MAY_IMPORT = {
@@ -112,12 +112,6 @@ def test_an_import_for_types_or_in_a_function_counts():
 
 def test_no_folder_holds_more_modules_than_one_can_look_over():
     assert {folder: n for folder, n in house.folders().items() if n > 16} == {}
-
-
-@pytest.mark.parametrize("name", below("rlhf.learning"))
-def test_no_function_of_learning_has_more_than_15_branches(name):
-    functions = [n for n in ast.walk(parsed(name)) if isinstance(n, ast.FunctionDef)]
-    assert {f.name: n for f in functions if (n := house.branches(f)) > 15} == {}
 
 
 # Each room of learning may know those before it, and no other.
