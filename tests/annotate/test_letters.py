@@ -147,7 +147,7 @@ def test_the_migration_gives_what_was_begun_the_letters_of_its_places(
     begun = next_assignment(alice, project)
     own = rank(bob, project, [0, 1, 2, 3])
     written = next_assignment(bob, project)
-    migration = import_module("annotate.migrations.0020_give_a_completion_one_letter")
+    migration = import_module("annotate.migrations.0002_give_a_completion_one_letter")
     with connection.cursor() as cursor:
         for table in ("assignment", "ranking"):
             cursor.execute(migration.KEEP.format(table=table))

@@ -318,7 +318,7 @@ def test_the_key_of_plain_text_is_its_hash():
 
 
 def test_prompts_that_were_twins_before_stay_and_fall_into_one_split(project):
-    migration = import_module("annotate.migrations.0022_know_prompts_by_their_spelling")
+    migration = import_module("annotate.migrations.0004_know_prompts_by_their_spelling")
     texts = [DECOMPOSED, COMPOSED, COMPOSED.replace("\n", "\r\n"), "lone\r\n", "plain"]
     rows = [Prompt(project=project, messages=asked(text)).derive() for text in texts]
     for row in rows:

@@ -9,7 +9,7 @@ UPDATE annotate_{table} SET letter_order = shown_order WHERE jsonb_array_length(
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0019_keep_withdrawals_beside_people"),
+        ('annotate', '0001_first_release'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0020_give_a_completion_one_letter'),
+        ('annotate', '0002_give_a_completion_one_letter'),
     ]
 
     operations = [

@@ -11,7 +11,7 @@ ROLES = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0024_tell_end_users_of_products_apart")]
+    dependencies = [("annotate", "0006_tell_end_users_of_products_apart")]
 
     operations = [
         migrations.AlterField(

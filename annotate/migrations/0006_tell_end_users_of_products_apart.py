@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0023_give_out_work_in_an_order_of_kinds")]
+    dependencies = [("annotate", "0005_give_out_work_in_an_order_of_kinds")]
 
     operations = [
         migrations.AddField(

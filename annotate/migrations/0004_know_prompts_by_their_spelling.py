@@ -47,6 +47,6 @@ def know_by_spelling(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0021_choose_how_a_file_is_read")]
+    dependencies = [("annotate", "0003_choose_how_a_file_is_read")]
 
     operations = [migrations.RunPython(know_by_spelling, migrations.RunPython.noop)]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0025_invite_people_and_record_sign_in_links"),
+        ("annotate", "0007_invite_people_and_record_sign_in_links"),
     ]
 
     operations = [

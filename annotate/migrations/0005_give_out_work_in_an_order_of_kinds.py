@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0022_know_prompts_by_their_spelling"),
+        ("annotate", "0004_know_prompts_by_their_spelling"),
     ]
 
     operations = [
