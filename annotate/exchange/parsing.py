@@ -267,6 +267,11 @@ READ: dict[str, frozenset[str]] = {
     "preferences": _ALL | _EFFORT | _SAID | {"chosen", "rejected", "margin", "strength"},
     "thumbs": _ALL | _SAID | {"completion", "label", "reasons", "note", "wanted_answer"},
     "completions": _ALL | {"completions", "reference"},
+    **{
+        kind.words.many: _ALL | _EFFORT | _SAID | {kind.beats, "completion"}
+        for kind in KINDS.values()
+        if kind.beats
+    },
 }  # fmt: skip
 
 

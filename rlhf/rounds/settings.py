@@ -98,7 +98,7 @@ def _changes(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
     """Where a run's fields differ from its recipe's."""
     changed = {
         part: {name: config[part][name] for name, value in fields.items()
-               if config[part].get(name, value) != value}
+               if config.get(part, {}).get(name, value) != value}
         for part, fields in recipe.items()
     }  # fmt: skip
     return {part: fields for part, fields in changed.items() if fields}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.core.exceptions import ValidationError
 
-from annotate.exchange import exporting
+from annotate.exchange.exports import exporting
 from annotate.exchange.importing import ImportFailed, import_labels
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.edit import Edit, open_edit_tasks
@@ -16,7 +16,8 @@ from annotate.models import Completion, Demonstration, Project, Prompt, Review, 
 from annotate.views.home import to_do
 from rlhf.data.counts import count
 from rlhf.data.selection import EVERYTHING, Filters
-from rlhf.data.snapshot import collect_for, pseudonym
+from rlhf.data.snapshot import pseudonym
+from rlhf.stages import TRAININGS
 
 ORIGINAL = "Boil it for sixty minutes."
 CORRECTED = "Boil it for six minutes."
@@ -235,13 +236,13 @@ def learnt(project, alice, completion):
 
 
 def test_the_text_teaches_as_a_demonstration(project, learnt):
-    frozen = collect_for("sft", project, EVERYTHING, train={})
+    frozen = TRAININGS["sft"].collect(project, EVERYTHING, train={})
     assert [row["completion"][0]["content"] for row in frozen.files["train"]] == [CORRECTED]
 
 
 @pytest.mark.parametrize("kind", ["reward", "dpo"])
 def test_the_pair_teaches_like_a_ranking_of_two(project, alice, policy, learnt, kind):
-    frozen = collect_for(kind, project, EVERYTHING, train={})
+    frozen = TRAININGS[kind].collect(project, EVERYTHING, train={})
     assert frozen.files["train"] == [
         {
             "id": f"edit {learnt.edit.pk}",
@@ -263,10 +264,10 @@ def test_what_reviewers_exclude_and_whom_nobody_trains_on_teaches_no_pair(
     project, alice, rita, learnt
 ):
     held_out = Filters(held_out_labelers=(alice.pk,))
-    assert not collect_for("reward", project, held_out, train={}).files["train"]
+    assert not TRAININGS["reward"].collect(project, held_out, train={}).files["train"]
     Review.objects.create(demonstration=learnt.edit, reviewer=rita, verdict="excluded")
-    assert not collect_for("reward", project, EVERYTHING, train={}).files["train"]
-    assert not collect_for("sft", project, EVERYTHING, train={}).files["train"]
+    assert not TRAININGS["reward"].collect(project, EVERYTHING, train={}).files["train"]
+    assert not TRAININGS["sft"].collect(project, EVERYTHING, train={}).files["train"]
 
 
 def test_an_edit_needs_its_change_said_to_the_model_too(work):

@@ -33,8 +33,8 @@ def retried(round, fake_trainer, why):
 def test_a_clone_gets_the_launched_values(
     project, labels, base, olga, browse, fake_trainer, why, overrides
 ):
-    round = launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
-    twin = launch_round(project, by=olga, base=base, recipe="tiny", overrides=overrides)
+    round = launch_round(project, Launch(base=base, recipe="tiny", overrides=overrides), by=olga)
+    twin = launch_round(project, Launch(base=base, recipe="tiny", overrides=overrides), by=olga)
     launched = [run.config for run in round.runs.all()]
     run = retried(round, fake_trainer, why)
     assert Launch.like(round).overrides == overrides
@@ -54,7 +54,7 @@ def test_a_clone_gets_the_launched_values(
 def test_what_the_operator_chose_lists_only_what_differs_from_the_recipe(
     project, labels, base, olga, browse, fake_trainer, why
 ):
-    round = launch_round(project, by=olga, base=base, recipe="tiny", overrides=CHOSEN)
+    round = launch_round(project, Launch(base=base, recipe="tiny", overrides=CHOSEN), by=olga)
     run = retried(round, fake_trainer, why)
     model = run.checkpoints.published().get()
     page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
@@ -65,7 +65,7 @@ def test_what_the_operator_chose_lists_only_what_differs_from_the_recipe(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_recipe_that_nobody_changed_says_so(project, labels, base, olga, browse, fake_trainer):
-    round = launch_round(project, by=olga, base=base, recipe="tiny")
+    round = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     model = retried(round, fake_trainer, "memory").checkpoints.published().get()
     page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
     assert "The recipe “tiny”, with nothing changed in it." in page

@@ -9,6 +9,7 @@ from annotate.models import Demonstration, Membership, Ranking, Review, Withdraw
 from annotate.views.home import to_do
 from rlhf.rounds.launch import launch_round
 from rlhf.rounds.report import reports_of
+from rlhf.rounds.settings import Launch
 from tests.rlhf.conftest import work
 
 NEW_ROUND, ROUNDS = "/p/cooking/rounds/new/", "/p/cooking/rounds/"
@@ -96,7 +97,7 @@ def test_home_new_round_and_rounds_count_the_same_labels(
         change(project, olga, alice, bob, prompts)
     assert of_home(olga) == (counts, "rounds_new")
     assert of_new_round(browse, olga) == counts
-    launch_round(project, by=olga, base=base, recipe="tiny", stages=("sft", "reward"))
+    launch_round(project, Launch(base=base, recipe="tiny", stages=("sft", "reward")), by=olga)
     fake_trainer(steps=2)
     assert [work().state for _ in range(2)] == ["succeeded", "succeeded"]
     learns_from = f"{counts[0]} demonstrations · {counts[1]} rankings"
