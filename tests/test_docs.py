@@ -44,21 +44,37 @@ def test_the_version_is_the_first_of_the_changelog():
     assert first and first.group(1) == feedback_site.__version__
 
 
-def test_every_file_of_the_annotated_tree_exists():
+def paths_of_the_annotated_tree() -> list[Path]:
     """Each line of the tree: names, then three spaces or more, then what they are."""
     tree = README.split("## The house")[1].split("```")[1]
     folders: list[tuple[int, Path]] = [(-1, ROOT)]
-    missing = []
+    found = []
     for line in filter(str.strip, tree.splitlines()):
         indent = len(line) - len(line.lstrip())
         while folders[-1][0] >= indent:
             folders.pop()
         parent = folders[-1][1]
         names = re.split(r"\s{3,}", line.strip())[0].split()
-        missing += [name for name in names if not (parent / name).exists()]
+        found += [parent / name for name in names]
         if names[0].endswith("/"):
             folders.append((indent, parent / names[0]))
-    assert not missing
+    return found
+
+
+def test_everything_in_the_annotated_tree_exists():
+    assert not [path for path in paths_of_the_annotated_tree() if not path.exists()]
+
+
+def test_every_room_is_in_the_annotated_tree():
+    rooms = {
+        file.parent
+        for package in ("feedback_site", "annotate", "rlhf")
+        for file in (ROOT / package).rglob("__init__.py")
+        if not {"migrations", "management"} & set(file.parts)
+    }
+    assert len(rooms) > 30
+    missing = rooms - set(paths_of_the_annotated_tree())
+    assert not sorted(str(room.relative_to(ROOT)) for room in missing)
 
 
 def test_every_link_into_the_repository_leads_somewhere():
