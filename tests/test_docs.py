@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import get_commands, load_command_class
 
 import feedback_site
@@ -75,6 +76,33 @@ def test_every_room_is_in_the_annotated_tree():
     assert len(rooms) > 30
     missing = rooms - set(paths_of_the_annotated_tree())
     assert not sorted(str(room.relative_to(ROOT)) for room in missing)
+
+
+def test_every_page_of_the_site_exists_and_every_page_is_in_its_menu():
+    """The Markdown files at the root are pages beside those of docs/: see docs/site_pages.py."""
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    pages = [page for entry in menu for page in entry.values()]
+    at_the_root = {page for page in pages if (ROOT / page).is_file()}
+    assert {"README.md", "CONTRIBUTING.md"} <= at_the_root
+    assert sorted(at_the_root) == sorted(file.name for file in ROOT.glob("*.md"))
+    assert set(pages) - at_the_root == {file.name for file in (ROOT / "docs").glob("*.md")}
+    assert len(pages) == len(set(pages))
+
+
+@pytest.mark.parametrize("file", DOCS, ids=lambda file: file.name)
+def test_every_file_that_a_page_names_exists(file):
+    packages = "annotate|rlhf|feedback_site|templates|tests|benchmarks|docs|deploy"
+    named = re.findall(rf"`((?:{packages})/[\w./@-]*)`", file.read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_formula_stands_where_the_page_of_algorithms_says():
+    page = (ROOT / "docs" / "algorithms.md").read_text()
+    said = re.findall(r"`(\w+)` in `([\w/]+\.py)`", page)
+    assert len(said) > 20
+    for name, path in said:
+        defined = rf"^(?:def|class) {name}\b"
+        assert re.search(defined, (ROOT / path).read_text(), re.MULTILINE), f"{name} in {path}"
 
 
 def test_every_link_into_the_repository_leads_somewhere():
