@@ -4,6 +4,7 @@
 # make mutants [ARGS="ppo.advantages.gae"]        break the formulas one by one; do the tests notice?
 # make lint                               style, types, templates, migrations
 # make house                              the tree in figures: cycles, rooms, lengths
+# make docs                              these pages as a site, in site/
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
@@ -14,7 +15,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults mutants bench lint house demo chromium
+.PHONY: run test faults mutants bench lint house docs demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -41,6 +42,17 @@ lint: .venv/.installed
 
 house: .venv/.installed
 	@$(VENV)/python tests/house.py
+
+docs: .venv-docs/.installed
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo "open site/index.html"
+
+# Apart from .venv: the site is built in seconds, without torch.
+.venv-docs/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' \
+	  | xargs .venv-docs/bin/pip install --quiet --no-compile
+	@touch $@
 
 # The data of a demo stays apart: look at it with `make run DATA_DIR=.data/demo-tiny`.
 demo: export BASE_MODEL = $(MODEL)

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import get_commands, load_command_class
 
 import feedback_site
@@ -44,21 +45,64 @@ def test_the_version_is_the_first_of_the_changelog():
     assert first and first.group(1) == feedback_site.__version__
 
 
-def test_every_file_of_the_annotated_tree_exists():
+def paths_of_the_annotated_tree() -> list[Path]:
     """Each line of the tree: names, then three spaces or more, then what they are."""
     tree = README.split("## The house")[1].split("```")[1]
     folders: list[tuple[int, Path]] = [(-1, ROOT)]
-    missing = []
+    found = []
     for line in filter(str.strip, tree.splitlines()):
         indent = len(line) - len(line.lstrip())
         while folders[-1][0] >= indent:
             folders.pop()
         parent = folders[-1][1]
         names = re.split(r"\s{3,}", line.strip())[0].split()
-        missing += [name for name in names if not (parent / name).exists()]
+        found += [parent / name for name in names]
         if names[0].endswith("/"):
             folders.append((indent, parent / names[0]))
-    assert not missing
+    return found
+
+
+def test_everything_in_the_annotated_tree_exists():
+    assert not [path for path in paths_of_the_annotated_tree() if not path.exists()]
+
+
+def test_every_room_is_in_the_annotated_tree():
+    rooms = {
+        file.parent
+        for package in ("feedback_site", "annotate", "rlhf")
+        for file in (ROOT / package).rglob("__init__.py")
+        if not {"migrations", "management"} & set(file.parts)
+    }
+    assert len(rooms) > 30
+    missing = rooms - set(paths_of_the_annotated_tree())
+    assert not sorted(str(room.relative_to(ROOT)) for room in missing)
+
+
+def test_every_page_of_the_site_exists_and_every_page_is_in_its_menu():
+    """The Markdown files at the root are pages beside those of docs/: see docs/site_pages.py."""
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    pages = [page for entry in menu for page in entry.values()]
+    at_the_root = {page for page in pages if (ROOT / page).is_file()}
+    assert {"README.md", "CONTRIBUTING.md"} <= at_the_root
+    assert sorted(at_the_root) == sorted(file.name for file in ROOT.glob("*.md"))
+    assert set(pages) - at_the_root == {file.name for file in (ROOT / "docs").glob("*.md")}
+    assert len(pages) == len(set(pages))
+
+
+@pytest.mark.parametrize("file", DOCS, ids=lambda file: file.name)
+def test_every_file_that_a_page_names_exists(file):
+    packages = "annotate|rlhf|feedback_site|templates|tests|benchmarks|docs|deploy"
+    named = re.findall(rf"`((?:{packages})/[\w./@-]*)`", file.read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_formula_stands_where_the_page_of_algorithms_says():
+    page = (ROOT / "docs" / "algorithms.md").read_text()
+    said = re.findall(r"`(\w+)` in `([\w/]+\.py)`", page)
+    assert len(said) > 20
+    for name, path in said:
+        defined = rf"^(?:def|class) {name}\b"
+        assert re.search(defined, (ROOT / path).read_text(), re.MULTILINE), f"{name} in {path}"
 
 
 def test_every_link_into_the_repository_leads_somewhere():
