@@ -87,7 +87,7 @@ class ChoicesForm(forms.Form):
 
     shape = forms.ChoiceField(
         required=False,
-        label="Taken for",
+        label="Format",
         choices=[(shape.name, shape.label) for shape in SHAPES],
         help_text="Found by looking at the first rows.",
     )

@@ -71,7 +71,7 @@ class ColumnForm(forms.Form):
     )
     temperature = forms.FloatField(min_value=0, max_value=2, initial=0.7)
     max_new_tokens = forms.IntegerField(
-        min_value=1, max_value=4096, initial=256, label="Longest answer, in tokens"
+        min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:

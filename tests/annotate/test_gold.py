@@ -460,7 +460,7 @@ def test_the_first_ten_minutes_of_a_labeler_explain_themselves(
     assert "Read the guideline" in page.get("/p/cooking/").content.decode()
     shown = page.post("/p/cooking/guideline/", {"version": "1"}, follow=True).content.decode()
     assert "counts for nothing" in shown
-    assert "How did the reviewers see it?" in rank_next()
+    assert "How the reviewers ranked it" in rank_next()
     shown = page.get("/p/cooking/label/", follow=True).content.decode()
     assert "Qualification, task 1 of 2." in shown and "75% agreement" in shown
     assert "Qualification, task 2 of 2." in rank_next()

@@ -72,7 +72,7 @@ def test_each_state_is_named(browse, alice, bob, project, write_task, rank_task)
         "revision 2",
         "skipped: Unsafe to answer",
         "used in a round",
-        "late, kept as an extra",
+        "late, kept as extra",
         "time ran out, draft kept",
         "taken back",
         "open now",

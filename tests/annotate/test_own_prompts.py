@@ -63,7 +63,7 @@ def test_a_prompt_of_each_kind_is_in_use_as_the_project_has_it(
     assert project.prompts.waiting().count() == (0 if mode == "direct" else count)
     assert not project.prompts.archived().exists()
     shown = page.content.decode()
-    assert shown.count("waits for an operator") == (0 if mode == "direct" else count)
+    assert shown.count("waiting for an operator") == (0 if mode == "direct" else count)
     answers = Demonstration.objects.current()
     assert {a.prompt_id for a in answers} == {p.pk for p in written}
     assert {(a.guideline_version, a.assignment.task.closed_at is None) for a in answers} == {

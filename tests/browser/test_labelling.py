@@ -255,7 +255,7 @@ def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_
 
 def write_few_shot(page: Page) -> None:
     page.get_by_label("The instruction").fill("Name the colour.")
-    page.get_by_role("button", name="One more pair").click()
+    page.get_by_role("button", name="Add a pair").click()
     for number in range(1, 5):
         page.get_by_label(f"Query {number}").fill(f"thing {number}")
         page.get_by_label(f"Response {number}").fill(f"colour {number}")
@@ -285,6 +285,6 @@ def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
     elsewhere.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
     expect(elsewhere.get_by_text("is back")).to_be_visible()
     expect(elsewhere.get_by_label("Response 4")).to_have_value("colour four")
-    elsewhere.get_by_role("button", name="Save the prompt").click()
+    elsewhere.get_by_role("button", name="Save prompt").click()
     expect(elsewhere.get_by_text("saved and in use")).to_be_visible()
     expect(elsewhere.get_by_label("The instruction")).to_have_value("")

@@ -175,7 +175,7 @@ def test_a_grid_is_ranked_again_when_more_of_it_is_answered(site, sums, sign_in)
 def test_a_clone_carries_what_the_operator_chose(sums, sign_in):
     page = sign_in("olga").page
     page.goto(f"{sums}rounds/1/")
-    expect(page.get_by_text("Tried again after gradients that were not finite")).to_be_visible()
+    expect(page.get_by_text("Tried again after non-finite gradients")).to_be_visible()
     page.get_by_role("link", name="Clone settings").click()
     expect(page.locator('[name="sft.train.epochs"]')).to_have_value("9")
     expect(page.locator('[name="sft.train.learning_rate"]')).to_have_value("")

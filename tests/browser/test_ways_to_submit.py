@@ -126,8 +126,8 @@ def by_key(page: Page, letter: str, tier: str) -> None:
 
 
 def by_click(page: Page, letter: str, tier: str) -> None:
-    worse = page.get_by_role("button", name=f"{letter} one tier worse")
-    page.get_by_role("button", name=f"{letter} one tier better").click()
+    worse = page.get_by_role("button", name=f"Move {letter} down")
+    page.get_by_role("button", name=f"Move {letter} up").click()
     for _ in range(int(tier) - 1):
         worse.click()
 

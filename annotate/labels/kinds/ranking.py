@@ -302,7 +302,7 @@ class RatingForm(WorkForm):
         choices=Ranking.Outcome, required=False, initial=Ranking.Outcome.RANKED
     )
     reason = forms.CharField(
-        required=False, max_length=500, label="Why this order? In one line, if you like"
+        required=False, max_length=500, label="Why this order? One line, optional"
     )
 
     def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):

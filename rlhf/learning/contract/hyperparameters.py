@@ -258,7 +258,7 @@ class OnRollouts(Optimisation):
     updates: int = setting(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
     minibatches: int = setting(1, "Optimizer steps per epoch over the rollout.", least=1)
-    max_new_tokens: int = setting(64, "Longest answer, in tokens.", least=1)
+    max_new_tokens: int = setting(64, "Maximum length, in tokens.", least=1)
     temperature: float = setting(
         1.0, "Sampling temperature, in rollout and training alike.", least=1e-3
     )
