@@ -21,12 +21,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='low_agreement_percent',
-            field=models.PositiveSmallIntegerField(default=60, help_text='A task whose labelers agree less than this is reviewed.', validators=[django.core.validators.MaxValueValidator(100)]),
+            field=models.PositiveSmallIntegerField(default=60, help_text='Tasks whose labelers agree less than this are reviewed.', validators=[django.core.validators.MaxValueValidator(100)]),
         ),
         migrations.AddField(
             model_name='project',
             name='random_review_percent',
-            field=models.PositiveSmallIntegerField(default=5, help_text='Of the answered tasks, so many are reviewed without a reason.', validators=[django.core.validators.MaxValueValidator(100)]),
+            field=models.PositiveSmallIntegerField(default=5, help_text='Share of answered tasks that is reviewed at random.', validators=[django.core.validators.MaxValueValidator(100)]),
         ),
         migrations.AddField(
             model_name='project',

@@ -31,22 +31,22 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='gold_every',
-            field=models.PositiveSmallIntegerField(default=20, help_text='One ranking task in so many is hidden gold; 0: none.'),
+            field=models.PositiveSmallIntegerField(default=20, help_text='One ranking task in this many is hidden gold. 0: none.'),
         ),
         migrations.AddField(
             model_name='project',
             name='new_writer_reviews',
-            field=models.PositiveSmallIntegerField(default=3, help_text="A writer's answers are reviewed until so many score 6 or more on average.", validators=[django.core.validators.MaxValueValidator(20)]),
+            field=models.PositiveSmallIntegerField(default=3, help_text="A writer's answers are reviewed until this many score 6 or more on average.", validators=[django.core.validators.MaxValueValidator(20)]),
         ),
         migrations.AddField(
             model_name='project',
             name='qualification_percent',
-            field=models.PositiveSmallIntegerField(default=75, help_text='Agreement with the gold at which a labeler qualifies.', validators=[django.core.validators.MaxValueValidator(100)]),
+            field=models.PositiveSmallIntegerField(default=75, help_text='Agreement with gold that a labeler needs to qualify.', validators=[django.core.validators.MaxValueValidator(100)]),
         ),
         migrations.AddField(
             model_name='project',
             name='qualification_tasks',
-            field=models.PositiveSmallIntegerField(default=10, help_text="Gold tasks before a new labeler's work, once there are so many; 0: none.", validators=[django.core.validators.MaxValueValidator(20)]),
+            field=models.PositiveSmallIntegerField(default=10, help_text="Gold tasks a new labeler's work starts with, once there are that many. 0: none.", validators=[django.core.validators.MaxValueValidator(20)]),
         ),
         migrations.AddField(
             model_name='task',

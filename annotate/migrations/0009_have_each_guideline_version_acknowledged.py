@@ -19,11 +19,11 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='project',
             name='rank_lease_minutes',
-            field=models.PositiveSmallIntegerField(default=15, help_text='How long a ranking or review task stays with one person; likewise.', validators=[django.core.validators.MinValueValidator(1)]),
+            field=models.PositiveSmallIntegerField(default=15, help_text='How long a ranking or review task is reserved for one person.', validators=[django.core.validators.MinValueValidator(1)]),
         ),
         migrations.AlterField(
             model_name='project',
             name='write_lease_minutes',
-            field=models.PositiveSmallIntegerField(default=30, help_text='How long a writing task stays with one person; a draft saved renews it.', validators=[django.core.validators.MinValueValidator(1)]),
+            field=models.PositiveSmallIntegerField(default=30, help_text='How long a writing task is reserved for one person. Saving a draft extends it.', validators=[django.core.validators.MinValueValidator(1)]),
         ),
     ]

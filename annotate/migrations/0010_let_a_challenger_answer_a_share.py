@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='challenger_percent',
-            field=models.PositiveSmallIntegerField(default=10, help_text='Of the chats, so many are answered by the challenger, if there is one.', validators=[django.core.validators.MaxValueValidator(100)]),
+            field=models.PositiveSmallIntegerField(default=10, help_text='Share of chats that the challenger answers, if there is one.', validators=[django.core.validators.MaxValueValidator(100)]),
         ),
         migrations.AlterField(
             model_name='policy',

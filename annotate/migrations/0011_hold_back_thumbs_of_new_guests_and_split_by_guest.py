@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='new_guest_days',
-            field=models.PositiveSmallIntegerField(default=7, help_text='Thumbs of guests whose account is younger train only once a reviewer has looked at them; 0: all train.'),
+            field=models.PositiveSmallIntegerField(default=7, help_text='Thumbs from guests with newer accounts are used for training only once a reviewer approves them. 0: all are used.'),
         ),
         migrations.AddField(
             model_name='prompt',

@@ -13,12 +13,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='own_prompts',
-            field=models.CharField(choices=[('none', 'nobody writes any'), ('reviewed', 'an operator accepts them first'), ('direct', 'they are in use at once')], db_default='none', default='none', help_text='What becomes of prompts that labelers think of themselves.', max_length=10),
+            field=models.CharField(choices=[('none', 'not allowed'), ('reviewed', 'used once an operator accepts them'), ('direct', 'used at once')], db_default='none', default='none', help_text='What happens to prompts that labelers write.', max_length=10),
         ),
         migrations.AddField(
             model_name='project',
             name='use_cases',
-            field=models.TextField(blank=True, db_default='', default='', help_text='What labelers write prompts for, one a line; a prompt gets its line as a tag.', max_length=5000),
+            field=models.TextField(blank=True, db_default='', default='', help_text='What labelers write prompts for, one per line. A prompt gets its line as a tag.', max_length=5000),
         ),
         migrations.AddField(
             model_name='prompt',

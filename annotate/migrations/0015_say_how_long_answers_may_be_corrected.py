@@ -14,6 +14,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='edit_minutes',
-            field=models.PositiveSmallIntegerField(db_default=120, default=120, help_text='How long an answer may be corrected once it is submitted; 0: not at all.', validators=[django.core.validators.MaxValueValidator(10080)]),
+            field=models.PositiveSmallIntegerField(db_default=120, default=120, help_text='How long an answer can be edited after it is submitted. 0: not at all.', validators=[django.core.validators.MaxValueValidator(10080)]),
         ),
     ]

@@ -24,8 +24,8 @@ from annotate.people.models import Project
 from feedback_site.pool import release_connections
 
 SHOWN_CHATS = 50
-NOBODY_ANSWERS = "No model is live in this project, so nobody would answer."
-ONE_AT_A_TIME = "The last answer is still being written. Wait for its end, or stop it."
+NOBODY_ANSWERS = "No model is live in this project, so there is nothing to answer you."
+ONE_AT_A_TIME = "The last answer is still being written. Wait until it is finished, or stop it."
 
 
 class MessageForm(forms.Form):

@@ -23,11 +23,11 @@ from annotate.work.assignments import Assignment
 ANSWERS = 20
 
 DONE = {
-    "pause": "is paused and gets no work.",
-    "resume": "may work again.",
-    "requalify": "ranks gold tasks before the next ordinary work.",
-    "exclude": "stays out of the next snapshots.",
-    "include": "is part of the next snapshots again.",
+    "pause": "is paused and gets no tasks.",
+    "resume": "can work again.",
+    "requalify": "has to qualify again before the next task.",
+    "exclude": "is excluded from new snapshots.",
+    "include": "is included in new snapshots again.",
     "vouch": "is a guest whose thumbs train from now on.",
 }
 

@@ -24,7 +24,7 @@ class InviteForm(forms.Form):
     names = forms.CharField(
         label="Names",
         widget=forms.Textarea({"rows": 3}),
-        help_text="One a line: letters, digits and @ . + - _, without spaces.",
+        help_text="One per line: letters, digits and @ . + - _, no spaces.",
     )
     role = forms.ChoiceField(choices=Role.choices, initial=Role.LABELER)
 
@@ -36,12 +36,14 @@ class InviteForm(forms.Form):
         lines = (line.strip() for line in self.cleaned_data["names"].splitlines())
         names = list(dict.fromkeys(filter(None, lines)))
         if len(names) > MOST_AT_ONCE:
-            raise ValidationError(f"These are {len(names)} names; {MOST_AT_ONCE} fit at once.")
+            raise ValidationError(
+                f"That is {len(names)} names. Invite at most {MOST_AT_ONCE} at once."
+            )
         here = self.project.memberships.here()
         members = set(here.values_list("user__username", flat=True))
         for name in names:
             if name in members:
-                raise ValidationError(f"“{name}” is a member already: see below.")
+                raise ValidationError(f"“{name}” is already a member.")
             try:
                 User._meta.get_field("username").clean(name, None)
             except ValidationError:
@@ -119,7 +121,7 @@ def _remove(request: Request, member: Membership) -> None:
     except ValidationError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"{member.user.display_name} is no member any more.")
+        messages.success(request, f"{member.user.display_name} is no longer a member.")
 
 
 def _member(request: Request, slug: str) -> Membership:
@@ -135,4 +137,4 @@ def _change_role(request: Request, member: Membership) -> None:
     except ValidationError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"{member.user.display_name} is {role} now.")
+        messages.success(request, f"{member.user.display_name} is now {role}.")

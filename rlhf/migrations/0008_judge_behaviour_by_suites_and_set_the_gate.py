@@ -23,9 +23,9 @@ class Migration(migrations.Migration):
             name='GateLimits',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kl', models.FloatField(default=25.0, help_text='Nats an answer that PPO may have gone from where it began.', validators=[django.core.validators.MinValueValidator(0.0)], verbose_name='KL')),
-                ('length', models.FloatField(default=1.5, help_text="Times the live policy's mean answer.", validators=[django.core.validators.MinValueValidator(0.1)], verbose_name='Length')),
-                ('prompts', models.PositiveSmallIntegerField(default=5, help_text='On which people have compared it with the live policy.', validators=[django.core.validators.MinValueValidator(5)], verbose_name='Fewest prompts')),
+                ('kl', models.FloatField(default=25.0, help_text='Nats per answer that PPO may move away from its start.', validators=[django.core.validators.MinValueValidator(0.0)], verbose_name='KL')),
+                ('length', models.FloatField(default=1.5, help_text="As a multiple of the live policy's mean answer length.", validators=[django.core.validators.MinValueValidator(0.1)], verbose_name='Length')),
+                ('prompts', models.PositiveSmallIntegerField(default=5, help_text='On which people have to compare it with the live policy.', validators=[django.core.validators.MinValueValidator(5)], verbose_name='Minimum prompts')),
                 ('project', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='gate_limits', to='annotate.project')),
             ],
         ),

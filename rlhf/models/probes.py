@@ -77,7 +77,7 @@ CHECKS: dict[str, Callable[[str, str], bool]] = {
     "same": lambda answer, argument: True,  # compared by Probe
 }
 MEANING = {
-    "contains a|b": "one of these, in capitals or not",
+    "contains a|b": "one of these, in upper or lower case",
     "lacks a|b": "none of these",
     "matches REGEX": "the pattern (RE2) occurs",
     "unlike REGEX": "the pattern does not occur",
@@ -113,7 +113,7 @@ def _probe(line: str) -> Probe:
     if check not in CHECKS:
         raise ValueError(f"there is no check “{check}”; known are {', '.join(CHECKS)}.")
     if not argument and check not in WITHOUT_ARGUMENT:
-        raise ValueError(f"“{check}” needs to be told what.")
+        raise ValueError(f"“{check}” needs a value.")
     if check == "words" and not (argument.isdecimal() and len(argument) < 7):
         raise ValueError("“words” needs a whole number, of six digits at most.")
     if check in ("matches", "unlike"):

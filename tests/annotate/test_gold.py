@@ -413,7 +413,7 @@ def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
     for _ in range(10):
         answer(alice, project, WRONG)
     page = browse(alice).get("/p/cooking/label/").content.decode()
-    assert "You did not qualify yet" in page and "75%" in page
+    assert "You haven't qualified yet" in page and "75%" in page
     assert ">0%" not in page and " 0%" not in page
 
 
@@ -437,7 +437,7 @@ def test_the_first_page_says_how_far_the_qualification_is(browse, project, alice
     assert (first_card().title, first_card().count) == ("Qualify first", "9")
     for _ in range(9):
         answer(alice, project, WRONG)
-    assert first_card().title == "You did not qualify yet"
+    assert first_card().title == "You haven't qualified yet"
 
 
 def test_the_first_ten_minutes_of_a_labeler_explain_themselves(

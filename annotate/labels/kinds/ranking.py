@@ -142,7 +142,7 @@ class Ranking(Label):
         ranking = cls(shown_order=shown_order, **said)
         ranking._unsaved = arranged(placements, letters_of(shown_order), ranking.outcome)
         if ranking.strength is not None and not ranking.is_clear_choice:
-            raise ValidationError("A strength is said of two completions, one of them better.")
+            raise ValidationError("A strength is only for two completions of which one is better.")
         return ranking
 
     @property
@@ -292,7 +292,7 @@ FLAGS = forms.MultipleChoiceField(
 @cache
 def _tiers(count: int) -> forms.ChoiceField:
     tiers = [(n, f"Tier {n}") for n in range(1, count + 1)]
-    return forms.ChoiceField(choices=[("", "no tier yet"), *tiers], required=False)
+    return forms.ChoiceField(choices=[("", "Unranked"), *tiers], required=False)
 
 
 class RatingForm(WorkForm):
@@ -479,7 +479,9 @@ class RankingReviewForm(ReviewForm):
             sent = [Placement(completion_id=pk, place=n) for pk, n in chosen.items() if n]
             said["placements"] = arranged(sent, self.assignment.letters, "ranked")
         elif self._act()[0] and said.get("as_gold"):
-            self.add_error("as_gold", "Gold is your own ranking: use that, or uncheck this.")
+            self.add_error(
+                "as_gold", "Only your own ranking can become gold: use that, or uncheck this."
+            )
         return said
 
     def own(self) -> Label | None:

@@ -45,7 +45,7 @@ class Command(BaseCommand):
             expires_at=expires_at or None,
         )
         self.stdout.write(secret)
-        self.stderr.write("Keep it well: it cannot be shown again.")
+        self.stderr.write("Keep it safe: it cannot be shown again.")
 
     def _revoke(self, project: Project, prefix: str) -> None:
         tokens = list(project.api_tokens.beginning(prefix))
