@@ -31,7 +31,6 @@ ONE_AT_A_TIME = "The last answer is still being written. Wait until it is finish
 class MessageForm(forms.Form):
     text = Text(
         rows=2,
-        attrs={"placeholder": "Ask something"},
         label="Your message",
         max_length=8000,
         error_messages={"required": "Write something first."},
@@ -194,6 +193,7 @@ def chat_delete(request: Request, slug: str, conversation_id: int) -> HttpRespon
 def _page(
     request: Request, project: Project, form: forms.Form, conversation: Conversation | None = None
 ) -> HttpResponse:
+    form.fields["text"].widget.attrs["placeholder"] = f"Message {project}…"
     context: dict[str, Any] = {
         "project": project,
         "conversation": conversation,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from django.utils.timezone import localtime
+
 from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.queue import count_waiting
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
@@ -52,10 +54,10 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     if sent_back := own.sent_back().count():
         detail = "A reviewer explains what to change. You start from your first answer."
         yield ToDo("label", "Fix returned answers", detail, _figure(sent_back), "?only=returned")
-    if is_open := own.leased().exists():
-        yield ToDo(
-            "label", "Continue", "You have begun a task; it is yours until its time runs out."
-        )
+    if begun := own.leased().order_by("leased_until").last():
+        until = localtime(begun.leased_until)
+        detail = f"You have started a task. It is reserved for you until {until:%H:%M}."
+        yield ToDo("label", "Continue", detail)
     for task in WORK_ORDER:
         if waiting.get(task):
             yield _waiting(task, _figure(waiting[task]))
@@ -68,7 +70,7 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     if membership.project.takes_own_prompts:
         detail = "Write a new prompt, and show how you would answer it."
         yield ToDo("own_prompts", "Write a prompt", detail)
-    if not (is_open or any(waiting.values())):
+    if not (begun or any(waiting.values())):
         yield ToDo("my_work", "All done", "See your work so far.")
 
 

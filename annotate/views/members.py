@@ -47,11 +47,14 @@ class InviteForm(forms.Form):
             try:
                 User._meta.get_field("username").clean(name, None)
             except ValidationError:
-                raise ValidationError(
-                    f"“{name[:80]}” is no name: use letters, digits and @ . + - _ alone, "
-                    "150 at most."
-                )
+                raise ValidationError(_why_no_name(name))
         return names
+
+
+def _why_no_name(name: str) -> str:
+    if " " in name:
+        return f"Names cannot contain spaces: “{name[:80]}”."
+    return f"“{name[:80]}” is not a valid name: use 150 letters, digits and @ . + - _ at most."
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class Assignment(models.Model):
 
     @property
     def measured(self) -> Any:
-        """The answer a trial is measured by: the first one, whatever was made from it later; of one
+        """The answer a trial is measured by: the first one, whatever was made of it later; of one
         taken back within the seconds for it, the one given instead."""
         since_taken_back = list(takewhile(lambda each: not each.retracted, self._revisions[::-1]))
         return since_taken_back[-1].specific if since_taken_back else None

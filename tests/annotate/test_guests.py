@@ -75,7 +75,7 @@ def test_a_reviewer_looks_and_lets_them_train(give, gus, guarded, rita, browse):
     assert "What is rice?" in html and "A grain." in html and "Too &lt;b&gt;short" in html
     member = gus.memberships.get()
     done = client.post(page, {"member": member.pk, "act": "vouch"}, follow=True)
-    assert "thumbs train from now on" in done.text and "No new guests" in done.text
+    assert "thumbs now count for training" in done.text and "No new guests" in done.text
     assert known(guarded)
 
 

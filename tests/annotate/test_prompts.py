@@ -207,7 +207,7 @@ def test_what_is_to_be_done_with_a_prompt_is_done_on_its_page(at, alice, rank_ta
     at.post(url("tasks/"), {**this, "kind": "write"})
     assert "write, 0 of 1 answer." in shown()
     at.post(url("mark/"), {**this, "act": "archive"})
-    assert "Restore" in shown() and "Ask for rankings" not in shown()
+    assert 'value="restore"' in shown() and "Ask for rankings" not in shown()
     at.post(url("mark/"), {**this, "archived": "on", "act": "restore"})
     assert "Ask for rankings" in shown()
 
