@@ -217,7 +217,7 @@ def test_the_page_of_a_qualification_says_that_it_is_final_and_offers_no_undo(
     make_golds(10)
     answer(alice, project, RIGHT)
     page = browse(alice).get("/p/cooking/label/", follow=True).content.decode()
-    assert "What you submit is final." in page and "Saved at" in page and "Undo" not in page
+    assert "once you submit it." in page and "Saved at" in page and "Undo" not in page
 
 
 def test_what_was_skipped_while_qualifying_is_not_answered_later(

@@ -68,14 +68,14 @@ def test_each_state_is_named(browse, alice, bob, project, write_task, rank_task)
     answer(retracted).retract(draft={})
     html = browse(alice).get(MY_WORK).content.decode()
     for state in (
-        "in force",
+        "saved",
         "revision 2",
         "skipped: Unsafe to answer",
         "used in a round",
         "late, kept as extra",
-        "time ran out, draft kept",
-        "taken back",
-        "open now",
+        "expired, draft saved",
+        "undone",
+        "in progress",
     ):
         assert state in html, state
 

@@ -249,7 +249,7 @@ DRAFT = PAGE + "draft/"
 def test_what_is_being_written_is_there_again_till_it_is_saved(mode, kind, typed, browse, alice):
     assert browse(alice).post(f"{DRAFT}?kind={kind}", typed).status_code == 302
     page = browse(alice).get(f"{PAGE}?kind={kind}")
-    assert "is back" in page.content.decode()
+    assert "Draft restored" in page.content.decode()
     assert {name: page.context["form"][name].value() for name in typed} == typed
     other = "plain" if kind != "plain" else "few_shot"
     assert not browse(alice).get(f"{PAGE}?kind={other}").context["draft"]

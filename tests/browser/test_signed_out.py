@@ -70,7 +70,7 @@ def rows(site: Site, name: str) -> list[str]:
 
 
 def expect_row(page: Page, site: Site, name: str, row: str) -> None:
-    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
     assert rows(site, name) == [row]
     expect(page.locator("#failed")).to_have_count(0)
 

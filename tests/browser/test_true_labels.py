@@ -46,13 +46,13 @@ def test_who_failed_to_qualify_finds_no_way_to_pass_by_editing(site: Site, sign_
     page = nora.page
     page.goto(f"{site.url}/p/{slug}/guideline/")
     page.get_by_role("button", name="I have read it").click()
-    expect(page.get_by_text("This counts for nothing")).to_be_visible()
+    expect(page.get_by_text("It doesn't count")).to_be_visible()
     rank_against_length(page)
     page.get_by_role("link", name="Next").click()
     answered = {}
     for number in (1, 2):
         expect(page.get_by_text(f"Qualification, task {number} of 2")).to_be_visible()
-        expect(page.get_by_text("What you submit is final.")).to_be_visible()
+        expect(page.get_by_text("once you submit it.")).to_be_visible()
         answered[page.url] = shortest_first(page)
         rank_against_length(page)
     expect(page.get_by_role("heading", name="You haven't qualified yet")).to_be_visible()
@@ -172,7 +172,7 @@ def test_a_reviewers_own_ranking_is_gold_where_that_is_chosen(
     page.get_by_label("Cause").select_option("labeler error")
     box = page.get_by_label("Also use as gold")
     expect(box).not_to_be_checked()
-    expect(page.get_by_text("Gold is the right answer to its prompt")).to_be_visible()
+    expect(page.get_by_text("Gold is the known right answer")).to_be_visible()
     if chosen:
         box.check()
     page.get_by_role("button", name="Use my own ranking").click()

@@ -126,7 +126,7 @@ def test_a_returned_answer_is_opened_from_page_3_of_my_work(sums, sign_in):
     expect(page.get_by_text("Say how long.").first).to_be_visible()
     expect(page.locator("textarea[name=text]")).to_have_value("An answer.")
     page.goto(f"{sums}my-work/")
-    page.get_by_role("link", name="An answer was sent back by a reviewer: mend it").click()
+    page.get_by_role("link", name="An answer was returned by a reviewer: fix it").click()
     expect(page.get_by_text("Say how long.").first).to_be_visible()
 
 
@@ -166,7 +166,7 @@ def test_a_grid_is_ranked_again_when_more_of_it_is_answered(site, sums, sign_in)
     send.click()
     expect(page.get_by_text("1 ranking task opened.")).to_be_visible()
     send.click()
-    expect(page.get_by_text("is with the labelers already")).to_be_visible()
+    expect(page.get_by_text("Labelers already have")).to_be_visible()
     site.shell(ANSWER_THE_REST)
     send.click()
     expect(page.get_by_text("1 ranking task opened.")).to_be_visible()

@@ -172,7 +172,7 @@ def promote(olga: Page, site: Site) -> None:
     )
     policy.get_by_role("link", name="Promote…").click()
     expect(olga.get_by_text("compared it with base-tiny on 0 prompts")).to_be_visible()
-    olga.get_by_label("Reason").fill("Turns")
+    olga.get_by_label("Reason", exact=True).fill("Turns")
     olga.get_by_label("Reason for overriding the gate").fill("Nobody is there to ask")
     olga.get_by_role("button", name="Make r1-ppo live").click()
     expect(olga.get_by_role("heading", name=re.compile("r1-ppo.*live", re.I))).to_be_visible(
@@ -236,7 +236,7 @@ def roll_back(olga: Page, site: Site) -> None:
     olga.goto(f"{site.url}/p/wheel/policies/")
     olga.get_by_text("Roll back…").click()
     olga.get_by_label("Reason").first.fill("Too short")
-    olga.get_by_role("button", name="Back to base-tiny").click()
+    olga.get_by_role("button", name="Roll back to base-tiny").click()
     expect(olga.get_by_role("heading", name=re.compile("base-tiny.*live", re.I))).to_be_visible(
         timeout=MINUTES
     )
