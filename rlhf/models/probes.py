@@ -82,7 +82,7 @@ MEANING = {
     "matches REGEX": "the pattern (RE2) occurs",
     "unlike REGEX": "the pattern does not occur",
     "json key, key": "valid JSON; with these keys, if any are named",
-    "words 20": "an answer, of at most so many words",
+    "words 20": "an answer of at most this many words",
     "same": "both answers of {A|B} are equal but for that word",
 }
 WITHOUT_ARGUMENT = ("json", "same")

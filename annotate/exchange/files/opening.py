@@ -154,7 +154,7 @@ def _as_utf8(file: BinaryIO, encoding: str) -> BinaryIO:
         decoder = codecs.getincrementaldecoder(encoding)()
         "".encode(encoding)  # no text encoding at all: rot13, base64
     except LookupError as error:
-        raise Unreadable(f"No encoding is called {encoding}.") from error
+        raise Unreadable(f"There is no encoding called {encoding}.") from error
     out, done = tempfile.TemporaryFile(), 0  # noqa: SIM115 - read by the caller
     while True:
         part = file.read(PART)

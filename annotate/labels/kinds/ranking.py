@@ -428,7 +428,7 @@ class PairForm(RatingForm):
     def places(self) -> list[tuple[int, int]]:
         choice = self.cleaned_data.get("choice")
         if not choice and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED:
-            raise ValidationError("Choose which one is better, or that they are equally good.")
+            raise ValidationError("Choose the better one, or “Equally good”.")
         return list(zip(self.assignment.shown_order, self.PLACES[choice or "tie"], strict=True))
 
     def as_kwargs(self) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Optimisation(Train):
         least=0,
     )
     micro_batch_size: int = setting(8, "Rows in memory at once (rankings: prompts).", least=1)
-    max_skipped: int = setting(3, "Pause after so many non-finite steps in a row.", least=1)
+    max_skipped: int = setting(3, "Pause after this many non-finite steps in a row.", least=1)
     checkpoint_every: int = setting(20, "Steps between checkpoints.", least=1)
     evaluate_every: int = setting(
         20, "Steps between looks at the held-out data; 0 = at the end.", least=0
