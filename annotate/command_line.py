@@ -32,7 +32,7 @@ def operator_of(project: Project, name: str | None = None) -> User:
     chosen = operators.filter(username=name) if name else operators
     operator = chosen.order_by("pk").first()
     if operator is None and name:
-        raise CommandError(f"{name} is no operator of {project}.")
+        raise CommandError(f"{name} is not an operator of {project}.")
     if operator is None:
         raise CommandError(f"{project} has no operator. Give somebody that role first.")
     return operator

@@ -28,7 +28,7 @@ def base_policy(project: Project, model: str) -> Policy:
         defaults={
             "origin": Policy.Origin.BASE,
             "folder": f"models/{name}",
-            "description": "The model everything here is learnt from.",
+            "description": "The model that training starts from.",
         },
     )
     if not project.policies.live().exists():

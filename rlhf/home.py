@@ -17,5 +17,5 @@ def next_round(project: Project) -> Iterator[ToDo]:
         for labels in (demonstrations, training_rankings)
     )
     if "0" not in (written, ranked):
-        detail = f"{written} demonstrations and {ranked} rankings are there to learn from."
+        detail = f"{written} demonstrations and {ranked} rankings are available to learn from."
         yield ToDo("rounds_new", "Launch a round", detail)

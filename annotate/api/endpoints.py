@@ -51,7 +51,7 @@ from annotate.prompts.policies import Policy
 from feedback_site.pool import release_connections
 
 LIVE = "live"
-RETRACTED = "The thumb was taken back."
+RETRACTED = "The thumb was removed."
 
 
 class NobodyAnswers(APIException):

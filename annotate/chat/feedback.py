@@ -102,7 +102,7 @@ class Feedback(models.Model):
         WELL_WRITTEN = "well_written", "Well written"
         NOT_CORRECT = "not_correct", "Not correct"
         NOT_FOLLOWED = "not_followed", "Didn't follow the instructions"
-        REFUSED = "refused", "Refused wrongly"
+        REFUSED = "refused", "Shouldn't have refused"
         HARMFUL = "harmful", "Harmful"
         TOO_LONG = "too_long", "Too long"
         TOO_SHORT = "too_short", "Too short"
@@ -155,14 +155,17 @@ class Feedback(models.Model):
     def why_it_does_not_count(self) -> str:
         """Empty where the answer is data of the project, or will be, and may train."""
         if self.retracted_at:
-            return "The thumb was taken back."
+            return "The thumb was removed."
         this = Feedback.objects.filter(pk=self.pk)
         if self.message and self.message.completion is None and self.message.why_no_data:
             return self.message.why_no_data
         if this.of_newcomers().exists():
-            return "This account is new: a reviewer looks at its thumbs before they train."
+            return (
+                "This account is new: a reviewer has to approve its thumbs before they are"
+                " used for training."
+            )
         if not this.of_trusted().exists():
-            return "What this account says is left out of the training data."
+            return "Feedback from this account is not used for training."
         return ""
 
     @property

@@ -18,10 +18,12 @@ from annotate.work.tasks import Task
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
 COUNTED_A_DAY = 200  # rated answers of one person that become data: of those of a day, the first
-NOT_ALLOWED = "It was asked not to use this exchange to improve the model."
-NOT_WHOLE = "The answer is not whole, or empty."
-TOO_MANY = f"Of one person's answers of a day only the first {COUNTED_A_DAY} that are rated count."
-TOO_MANY_UNNAMED = f"{TOO_MANY} Send `user` with each chat, so that people are told apart."
+NOT_ALLOWED = "This exchange was opted out of improving the model."
+NOT_WHOLE = "The answer is incomplete or empty."
+TOO_MANY = f"Only the first {COUNTED_A_DAY} answers a person rates in a day count."
+TOO_MANY_UNNAMED = (
+    f"{TOO_MANY} Send `user` with each chat, so that each person is counted separately."
+)
 PROMPT_SOURCE = "chat"
 
 
@@ -59,7 +61,7 @@ class Message(models.Model):
         STOPPED = "stopped", "stopped by the guest"
         FAILED = "failed"
 
-    BROKE_OFF = "The answer broke off. What had come is kept."
+    BROKE_OFF = "The answer was interrupted. The text so far is kept."
 
     conversation = models.ForeignKey(
         "annotate.Conversation", models.CASCADE, related_name="messages"

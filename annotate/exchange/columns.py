@@ -34,7 +34,7 @@ FIELDS = {
     "labeler": "who judged (labeler)",
     "source": "source",
     "tags": "tags",
-    "reason": "reason of the order",
+    "reason": "reason for the order",
     "note": "note on the thumb",
     "comment": "comment to the lead",
     "reference": "reference answer",

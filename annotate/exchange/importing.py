@@ -134,7 +134,7 @@ Line = tuple[int, Any]
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # values that say nothing
 MOST_TOGETHER = 5000  # rows
 QUESTION = (
-    "“{0}” seems to judge, and is not read. Say which field it is, or leave it out "
+    "“{0}” looks like a judgement, but is not imported. Choose which field it is, or leave it out "
     "(on the command line: --column '{0}=')."
 )
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -176,7 +176,7 @@ class _Rows:
             except RecursionError:
                 self.failed.add(number, "Nested too deeply.")
             except ODD:
-                self.failed.add(number, "This row is not as others of its shape are.")
+                self.failed.add(number, "This row does not fit the chosen format.")
             self._tell_of_unread(number)
 
     def _named(self, line: Line) -> Line:

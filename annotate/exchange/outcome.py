@@ -74,7 +74,7 @@ class ImportFailed(Exception):
             return f"{self.count:,} of {self.lines:,} {have}."
         if self.skipped and sum(self.skipped.values()) >= self.lines:
             return "no line holds anything to import."
-        return "something must be said first."
+        return "a choice is needed first."
 
     @property
     def summary(self) -> str:
@@ -154,7 +154,9 @@ class Imported:
         for reason, count in self.skips:
             said += f" Skipped {count:,}: {reason}."
         if self.unread:
-            said += f" Not read: {self.unread_names}."
+            said += f" Not imported: {self.unread_names}."
         if self.alike:
-            said += f" {self.alike:,} of the new prompts begin alike for {LONG_PREFIX} characters."
+            said += (
+                f" {self.alike:,} of the new prompts start with the same {LONG_PREFIX} characters."
+            )
         return said

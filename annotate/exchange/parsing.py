@@ -84,7 +84,7 @@ def kind_of(raw: Raw) -> str:
         return "demonstrations" if is_answered else "prompts"
     if "prompt" in raw:
         return "prompts"
-    raise BadRow("None of the known shapes: a line needs at least a “prompt” or “messages”.")
+    raise BadRow("Unknown format: a line needs at least a “prompt” or “messages”.")
 
 
 def parse(raw: Any, kind: str | None) -> tuple[str, Row]:
@@ -139,7 +139,7 @@ def _rankings(raw: Raw) -> Row:
     texts = [_said(each, "completions") for each in values.listed(raw, "completions")]
     count = len(texts)
     if not 2 <= count <= MAX_COMPLETIONS:
-        raise BadRow(f"A ranking is of 2 to {MAX_COMPLETIONS} completions; this one has {count}.")
+        raise BadRow(f"A ranking has 2 to {MAX_COMPLETIONS} completions; this one has {count}.")
     outcome = values.choice(raw, "outcome", Ranking.Outcome, default=Ranking.Outcome.RANKED)
     places = _places(raw, count, outcome)
     ratings = values.each(raw, "ratings", count)
@@ -156,7 +156,7 @@ def _rankings(raw: Raw) -> Row:
     ]
     strength = _strength(raw, "strength")
     if strength and sorted(places) != [1, 2]:
-        raise BadRow("“strength” is said of two completions, one of them better. Leave it out.")
+        raise BadRow("“strength” is only for two completions of which one is better. Leave it out.")
     return _row(
         raw,
         raw.get("prompt"),

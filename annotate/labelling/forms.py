@@ -14,7 +14,7 @@ class SkipForm(forms.Form):
     reason = forms.ChoiceField(
         choices=Assignment.SkipReason,
         widget=forms.RadioSelect,
-        error_messages={"required": "Say why you skip this task."},
+        error_messages={"required": "Choose why you are skipping this task."},
     )
     note = forms.CharField(required=False, max_length=500, label="Note")
 
@@ -27,7 +27,7 @@ class FlagForm(forms.Form):
     reason = forms.ChoiceField(
         choices=PromptFlag.Reason,
         widget=forms.RadioSelect(attrs={"form": "work"}),
-        error_messages={"required": "Say what is wrong with the prompt."},
+        error_messages={"required": "Choose what is wrong with the prompt."},
     )
     # Of two lines: Enter in a field of one would submit the work.
     note = Text(

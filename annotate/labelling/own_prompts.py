@@ -100,7 +100,7 @@ def write_prompts(
             },
         )
         if not is_new and (prompt.author_id != membership.user_id or not prompt.kind):
-            raise ValidationError(f"This prompt is here already: “{prompt}”. Ask something else.")
+            raise ValidationError(f"This prompt already exists: “{prompt}”. Write a different one.")
         if answer:
             _answer(prompt, membership, answer)
         prompts.append(prompt)
@@ -117,7 +117,8 @@ def _answer(prompt: Prompt, membership: Any, answer: str) -> None:
         return
     if given:
         raise ValidationError(
-            "You have written this prompt already, with another answer. Change that one in My work."
+            "You have already written this prompt with a different answer. Edit that one in My"
+            " work."
         )
     task = Task.objects.create(
         project=membership.project, prompt=prompt, kind=Task.Kind.WRITE, batch=SOURCE

@@ -29,7 +29,7 @@ def make_gold(ranking: Any) -> Task:
     """The gold task whose right answer is this ranking; the same one if it is made twice."""
     order = ranking.places
     if concordance(order, order).compared == 0:
-        raise ValidationError("This ranking prefers nothing to anything, so it cannot be gold.")
+        raise ValidationError("This ranking has only ties, so it cannot be gold.")
     task, is_new = Task.objects.get_or_create(
         gold=ranking,
         defaults={

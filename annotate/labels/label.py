@@ -307,7 +307,7 @@ class Label(Answer):
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )
             if held.task.kind == Task.Kind.REVIEW:
-                raise ValidationError("A review cannot be undone: its verdicts are in force.")
+                raise ValidationError("A review cannot be undone: its verdicts already apply.")
             retraction = self._copy()
             retraction.retracted = True
             retraction._insert(held.assignment, after=self)
@@ -337,7 +337,7 @@ class Label(Answer):
         for sent in revisions:
             if sent.idempotency_key == self.idempotency_key:
                 if sent.content != self.content:
-                    message = "This page was already submitted, with something else in it."
+                    message = "This page was already submitted with different content."
                     raise Conflict(message, sent)
                 return sent
         return None

@@ -23,7 +23,7 @@ class ReviewForm(forms.Form):
     cause = forms.ChoiceField(
         required=False,
         choices=[("", "none"), *Cause.choices],
-        label="Cause of the trouble",
+        label="Cause",
     )
     comment = Text(
         rows=2,
@@ -53,9 +53,9 @@ class ReviewForm(forms.Form):
         if number > len(self.labels):
             raise ValidationError(f"There is no L{number} any more. Look at the answers again.")
         if act not in ("", "accept") and self.labels and not said.get("cause"):
-            self.add_error("cause", "Say what the trouble was caused by.")
+            self.add_error("cause", "Choose a cause.")
         if act == "send_back" and not said.get("comment", "").strip():
-            self.add_error("comment", "Say what the labeler should change.")
+            self.add_error("comment", "Tell the labeler what to change.")
         return said
 
     def _act(self) -> tuple[str, int]:

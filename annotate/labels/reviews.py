@@ -69,7 +69,7 @@ class Review(models.Model):
         Task.objects.select_for_update(no_key=True).get(pk=assignment.task.subject_id)
         held = assignment.lock()
         if assignment.is_submitted:
-            raise Conflict("You have already ended this review.", None)
+            raise Conflict("You have already finished this review.", None)
         labels = {label.pk: label for label in labels_under_review(assignment.task)}
         if labels.keys() != verdicts.keys():
             raise Conflict("The answers have changed since you opened this review.", None)
@@ -78,7 +78,7 @@ class Review(models.Model):
             if as_gold:
                 make_gold(own)
         elif not held.submit(active_seconds=0):
-            raise Conflict("Your time ran out, and somebody else reviews this task now.", None)
+            raise Conflict("Your time ran out, and somebody else is reviewing this task now.", None)
         reviews = [
             Review._of(label, assignment, verdict=verdicts[pk], **said)
             for pk, label in labels.items()
@@ -95,7 +95,7 @@ class Review(models.Model):
         setattr(review, relation_to(type(label)), label)
         check_values(review)
         if review.verdict == cls.Verdict.SENT_BACK and not review.comment.strip():
-            raise ValidationError("Say in the comment what the labeler should change.")
+            raise ValidationError("Tell the labeler in the comment what to change.")
         return review
 
     @classmethod

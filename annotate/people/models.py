@@ -46,11 +46,11 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
 class Project(models.Model):
     class OwnPrompts(models.TextChoices):
-        """What becomes of prompts that labelers think of themselves."""
+        """What happens to prompts that labelers write."""
 
-        NONE = "none", "nobody writes any"
-        REVIEWED = "reviewed", "an operator accepts them first"
-        DIRECT = "direct", "they are in use at once"
+        NONE = "none", "not allowed"
+        REVIEWED = "reviewed", "used once an operator accepts them"
+        DIRECT = "direct", "used at once"
 
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
@@ -65,33 +65,33 @@ class Project(models.Model):
         help_text="How many people answer each task.",
     )
     rate_before_ranking = models.BooleanField(
-        default=True, help_text="Ask for a rating from 1 to 7 beside the order."
+        default=True, help_text="Also ask for a rating from 1 to 7."
     )
     write_lease_minutes = models.PositiveSmallIntegerField(
         default=30,
         validators=[MinValueValidator(1)],
-        help_text="How long a writing task stays with one person; a draft saved renews it.",
+        help_text="How long a writing task is reserved for one person. Saving a draft extends it.",
     )
     rank_lease_minutes = models.PositiveSmallIntegerField(
         default=15,
         validators=[MinValueValidator(1)],
-        help_text="How long a ranking or review task stays with one person; likewise.",
+        help_text="How long a ranking or review task is reserved for one person.",
     )
     edit_minutes = models.PositiveSmallIntegerField(
         default=120,
         db_default=120,
         validators=[MaxValueValidator(7 * 24 * 60)],
-        help_text="How long an answer may be corrected once it is submitted; 0: not at all.",
+        help_text="How long an answer can be edited after it is submitted. 0: not at all.",
     )
     random_review_percent = models.PositiveSmallIntegerField(
         default=5,
         validators=[MaxValueValidator(100)],
-        help_text="Of the answered tasks, so many are reviewed without a reason.",
+        help_text="Share of answered tasks that is reviewed at random.",
     )
     low_agreement_percent = models.PositiveSmallIntegerField(
         default=60,
         validators=[MaxValueValidator(100)],
-        help_text="A task whose labelers agree less than this is reviewed.",
+        help_text="Tasks whose labelers agree less than this are reviewed.",
     )
     too_fast_percent = models.PositiveSmallIntegerField(
         default=25,
@@ -104,44 +104,44 @@ class Project(models.Model):
     new_writer_reviews = models.PositiveSmallIntegerField(
         default=3,
         validators=[MaxValueValidator(20)],
-        help_text="A writer's answers are reviewed until so many score 6 or more on average.",
+        help_text="A writer's answers are reviewed until this many score 6 or more on average.",
     )
     qualification_tasks = models.PositiveSmallIntegerField(
         default=10,
         validators=[MaxValueValidator(MOST_TO_QUALIFY)],
-        help_text="Gold tasks before a new labeler's work, once there are so many; 0: none.",
+        help_text="Gold tasks a new labeler's work starts with, once there are that many. 0: none.",
     )
     qualification_percent = models.PositiveSmallIntegerField(
         default=75,
         validators=[MaxValueValidator(100)],
-        help_text="Agreement with the gold at which a labeler qualifies.",
+        help_text="Agreement with gold that a labeler needs to qualify.",
     )
     gold_every = models.PositiveSmallIntegerField(
-        default=20, help_text="One ranking task in so many is hidden gold; 0: none."
+        default=20, help_text="One ranking task in this many is hidden gold. 0: none."
     )
     own_prompts = models.CharField(
         max_length=10,
         choices=OwnPrompts,
         default=OwnPrompts.NONE,
         db_default=OwnPrompts.NONE,
-        help_text="What becomes of prompts that labelers think of themselves.",
+        help_text="What happens to prompts that labelers write.",
     )
     use_cases = models.TextField(
         blank=True,
         default="",
         db_default="",
         max_length=5000,
-        help_text="What labelers write prompts for, one a line; a prompt gets its line as a tag.",
+        help_text="What labelers write prompts for, one per line. A prompt gets its line as a tag.",
     )
     challenger_percent = models.PositiveSmallIntegerField(
         default=10,
         validators=[MaxValueValidator(100)],
-        help_text="Of the chats, so many are answered by the challenger, if there is one.",
+        help_text="Share of chats that the challenger answers, if there is one.",
     )
     new_guest_days = models.PositiveSmallIntegerField(
         default=7,
-        help_text="Thumbs of guests whose account is younger train only once a reviewer has "
-        "looked at them; 0: all train.",
+        help_text="Thumbs from guests with newer accounts are used for training only once a"
+        " reviewer approves them. 0: all are used.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -69,7 +69,7 @@ class Policy(models.Model):
         BASE = "base", "base model"
         PROMPTED = "prompted"
         TRAINED = "trained"
-        EXTERNAL = "external", "outputs imported from elsewhere"
+        EXTERNAL = "external", "imported outputs"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="policies")
     name = models.CharField(max_length=100)

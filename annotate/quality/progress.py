@@ -95,8 +95,8 @@ def queue_health(project: Project) -> dict[str, int]:
     work = Assignment.objects.of_project(project).order_by()
     return {
         "open tasks": project.tasks.ordinary().open().count(),
-        "leased now": work.leased().count(),
-        "expired, free again": work.expired().count(),
+        "in progress": work.leased().count(),
+        "expired, open again": work.expired().count(),
         "skipped": work.filter(state=State.SKIPPED).count(),
         "reviews waiting": project.tasks.of_kind(Task.Kind.REVIEW).open().count(),
     }

@@ -24,14 +24,13 @@ from annotate.people.models import Project
 from feedback_site.pool import release_connections
 
 SHOWN_CHATS = 50
-NOBODY_ANSWERS = "No model is live in this project, so nobody would answer."
-ONE_AT_A_TIME = "The last answer is still being written. Wait for its end, or stop it."
+NOBODY_ANSWERS = "No model is live in this project, so there is nothing to answer you."
+ONE_AT_A_TIME = "The last answer is still being written. Wait until it is finished, or stop it."
 
 
 class MessageForm(forms.Form):
     text = Text(
         rows=2,
-        attrs={"placeholder": "Ask something"},
         label="Your message",
         max_length=8000,
         error_messages={"required": "Write something first."},
@@ -194,6 +193,7 @@ def chat_delete(request: Request, slug: str, conversation_id: int) -> HttpRespon
 def _page(
     request: Request, project: Project, form: forms.Form, conversation: Conversation | None = None
 ) -> HttpResponse:
+    form.fields["text"].widget.attrs["placeholder"] = f"Message {project}…"
     context: dict[str, Any] = {
         "project": project,
         "conversation": conversation,

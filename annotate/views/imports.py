@@ -87,9 +87,9 @@ class ChoicesForm(forms.Form):
 
     shape = forms.ChoiceField(
         required=False,
-        label="Taken for",
+        label="Format",
         choices=[(shape.name, shape.label) for shape in SHAPES],
-        help_text="Found by looking at the first rows.",
+        help_text="Detected from the first rows.",
     )
     each_answer = forms.TypedChoiceField(
         required=False,
@@ -100,20 +100,20 @@ class ChoicesForm(forms.Form):
     kind = forms.ChoiceField(
         required=False,
         label="Kind",
-        choices=[("", "found from the first line"), *((kind, kind) for kind in importing.KINDS)],
-        help_text="“prompts” takes only the prompts, from a file of any kind.",
+        choices=[("", "detected from the first line"), *((kind, kind) for kind in importing.KINDS)],
+        help_text="“prompts” imports only the prompts, from a file of any kind.",
     )
     encoding = forms.ChoiceField(
-        required=False, label="Encoding", choices=[*ENCODINGS.items()], help_text="Of a text."
+        required=False, label="Encoding", choices=[*ENCODINGS.items()], help_text="Of a text file."
     )
     key = forms.CharField(
         required=False,
         label="Key of the rows",
         max_length=100,
-        help_text="Where they stand in a JSON object wrapped round them, if that is not found.",
+        help_text="Where the rows are in the JSON object around them, if not detected.",
     )
     references = forms.BooleanField(
-        required=False, label="Make demonstrations of the reference answers"
+        required=False, label="Use the reference answers as demonstrations"
     )
 
     def __init__(self, upload: Upload, seen: Preview, sent: QueryDict | None = None) -> None:

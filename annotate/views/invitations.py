@@ -29,11 +29,11 @@ class AccountForm(forms.ModelForm):
     class Meta:
         model = User
         fields = ("username",)
-        help_texts = {"username": "Letters, digits and @ . + - _ alone."}
+        help_texts = {"username": "Letters, digits and @ . + - _ only."}
         error_messages = {
             "username": {
-                "unique": "Somebody has this name. If it is you, sign in first; "
-                "else choose another name."
+                "unique": "This name is taken. If it is you, sign in first; otherwise choose"
+                " another name."
             }
         }
 

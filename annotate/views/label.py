@@ -30,9 +30,9 @@ from feedback_site.prepared import prepared
 
 # What somebody may ask for alone, and what to say when there is none of it any more.
 GONE: dict[str, str] = {
-    **{task: f"Nothing waits to be {kind.words.done}." for task, kind in KINDS.items()},
-    "returned": "Nothing is left that was sent back.",
-    "drafts": "No draft is left.",
+    **{task: f"Nothing is left to be {kind.words.done}." for task, kind in KINDS.items()},
+    "returned": "No returned answers left.",
+    "drafts": "No drafts left.",
 }
 
 
@@ -46,7 +46,7 @@ def label(request: Request, slug: str) -> HttpResponse:
     if work := _next_of(request.user, project, only):
         return _open(work, only)
     if only:
-        messages.info(request, f"{GONE[only]} Here is what else waits.")
+        messages.info(request, f"{GONE[only]} Here is your next task.")
         return redirect("label", slug)
     context = {
         "project": project,
@@ -107,13 +107,13 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
             return _both_versions(request, work, error)
         form.add_error(None, error)
         return _page(request, work, form, status=422)
-    messages.success(request, "Your change is saved as a new revision.")
+    messages.success(request, "Changes saved as a new revision.")
     return redirect("my_work", work.task.project.slug)
 
 
 def _tell_of_passing(request: Request, project: Project) -> None:
     if membership_for(request.user, project.slug).qualified_at:
-        messages.success(request, "You have qualified. From here on your answers count.")
+        messages.success(request, "You have qualified. Your answers count from now on.")
 
 
 def _to_next(request: Request, project: Project) -> HttpResponse:
@@ -221,7 +221,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if not work.skip(**form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
     else:
-        messages.info(request, "Skipped. It does not come back to you.")
+        messages.info(request, "Skipped.")
     return _to_label(slug, _only(request))
 
 
@@ -265,7 +265,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     except (Conflict, ValidationError) as error:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
-    messages.info(request, "Taken back. Here it is, as you sent it.")
+    messages.info(request, "Submission undone.")
     return redirect("assignment", slug, work.pk)
 
 

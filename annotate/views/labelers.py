@@ -23,12 +23,12 @@ from annotate.work.assignments import Assignment
 ANSWERS = 20
 
 DONE = {
-    "pause": "is paused and gets no work.",
-    "resume": "may work again.",
-    "requalify": "ranks gold tasks before the next ordinary work.",
-    "exclude": "stays out of the next snapshots.",
-    "include": "is part of the next snapshots again.",
-    "vouch": "is a guest whose thumbs train from now on.",
+    "pause": "{} is paused and gets no tasks.",
+    "resume": "{} can work again.",
+    "requalify": "{} has to qualify again before the next task.",
+    "exclude": "{} is excluded from new snapshots.",
+    "include": "{} is included in new snapshots again.",
+    "vouch": "{}'s thumbs now count for training.",
 }
 
 
@@ -114,4 +114,4 @@ def _act(request: Request, member: Membership) -> None:
     except ValidationError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"{member.user.display_name} {DONE[act]}")
+        messages.success(request, DONE[act].format(member.user.display_name))

@@ -31,7 +31,7 @@ class InviteForm(forms.Form):
     names = forms.CharField(
         label="Names",
         widget=forms.Textarea({"rows": 3}),
-        help_text="One a line: letters, digits and @ . + - _, without spaces.",
+        help_text="One per line: letters, digits and @ . + - _, no spaces.",
     )
     role = forms.ChoiceField(choices=Role.choices, initial=Role.LABELER)
 
@@ -43,20 +43,25 @@ class InviteForm(forms.Form):
         lines = (line.strip() for line in self.cleaned_data["names"].splitlines())
         names = list(dict.fromkeys(filter(None, lines)))
         if len(names) > MOST_AT_ONCE:
-            raise ValidationError(f"These are {len(names)} names; {MOST_AT_ONCE} fit at once.")
+            raise ValidationError(
+                f"That is {len(names)} names. Invite at most {MOST_AT_ONCE} at once."
+            )
         here = self.project.memberships.here()
         members = set(here.values_list("user__username", flat=True))
         for name in names:
             if name in members:
-                raise ValidationError(f"“{name}” is a member already: see below.")
+                raise ValidationError(f"“{name}” is already a member.")
             try:
                 User._meta.get_field("username").clean(name, None)
             except ValidationError:
-                raise ValidationError(
-                    f"“{name[:80]}” is no name: use letters, digits and @ . + - _ alone, "
-                    "150 at most."
-                )
+                raise ValidationError(_why_no_name(name))
         return names
+
+
+def _why_no_name(name: str) -> str:
+    if " " in name:
+        return f"Names cannot contain spaces: “{name[:80]}”."
+    return f"“{name[:80]}” is not a valid name: use 150 letters, digits and @ . + - _ at most."
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def _remove(request: Request, member: Membership) -> None:
     except ValidationError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"{member.user.display_name} is no member any more.")
+        messages.success(request, f"{member.user.display_name} is no longer a member.")
 
 
 def _member(request: Request, slug: str) -> Membership:
@@ -141,4 +146,4 @@ def _change_role(request: Request, member: Membership) -> None:
     except ValidationError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, f"{member.user.display_name} is {role} now.")
+        messages.success(request, f"{member.user.display_name} is now {role}.")

@@ -54,12 +54,12 @@ def account(request: Request) -> HttpResponse:
     password = kind(person, request.POST if act == "password" else None)
     if name.is_valid():
         name.save()
-        messages.success(request, f"You are {person.display_name} from now on.")
+        messages.success(request, f"Your name is now {person.display_name}.")
         return redirect("account")
     if password.is_valid():
         password.save()
         update_session_auth_hash(request, person)
-        messages.success(request, "Your password is set. Sign in with it wherever you are.")
+        messages.success(request, "Password set. You can sign in with it from now on.")
         return redirect("account")
     if act == "leave":
         _leave(request, person)

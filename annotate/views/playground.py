@@ -34,7 +34,7 @@ class PromptsForm(forms.Form):
         rows=6,
         label="Prompts",
         max_length=MOST_PROMPTS * LONGEST_WORDS,
-        help_text=f"Up to {MOST_PROMPTS}, with an empty line between one and the next.",
+        help_text=f"Up to {MOST_PROMPTS}, separated by empty lines.",
         error_messages={"required": "Write at least one prompt."},
     )
 
@@ -42,13 +42,13 @@ class PromptsForm(forms.Form):
         prompts = [each.strip() for each in re.split(r"\n\s*\n", self.cleaned_data["prompts"])]
         prompts = [each for each in prompts if each]
         if len(prompts) > MOST_PROMPTS:
-            raise ValidationError(f"These are {len(prompts)} prompts, and {MOST_PROMPTS} fit.")
+            raise ValidationError(f"That is {len(prompts)} prompts. Use at most {MOST_PROMPTS}.")
         return prompts
 
 
 class ColumnForm(forms.Form):
     weights = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, label="Model of", empty_label="no column"
+        Policy.objects.none(), required=False, label="Model", empty_label="none"
     )
     system_prompt = Text(
         rows=3,
@@ -71,7 +71,7 @@ class ColumnForm(forms.Form):
     )
     temperature = forms.FloatField(min_value=0, max_value=2, initial=0.7)
     max_new_tokens = forms.IntegerField(
-        min_value=1, max_value=4096, initial=256, label="Longest answer, in tokens"
+        min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
@@ -100,7 +100,7 @@ def turns_of(text: str) -> Messages:
     if before.strip() or roles != ["user", "assistant"] * (len(roles) // 2):
         raise ValidationError("Begin each turn with “User:” or “Assistant:”, one after the other.")
     if not all(turn["content"] for turn in turns):
-        raise ValidationError("An example without words shows nothing.")
+        raise ValidationError("An example cannot be empty.")
     return turns
 
 
@@ -233,7 +233,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
         policy = grid.save_column(column, name=request.POST.get("name", ""))
     except ValidationError as error:
         return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
-    messages.success(request, f"{policy} is a policy now.")
+    messages.success(request, f"{policy} is now a policy.")
     return redirect("playground_grid", slug, grid.pk)
 
 
@@ -248,7 +248,7 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     if made:
         messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
     else:
-        messages.info(request, "All that is answered in this grid is with the labelers already.")
+        messages.info(request, "Labelers already have all answers of this grid.")
     return redirect("playground_grid", slug, grid.pk)
 
 

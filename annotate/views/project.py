@@ -32,7 +32,7 @@ GROUPS = {
         *("name", "overlap", "ranking_size", "rate_before_ranking"),
         *("write_lease_minutes", "rank_lease_minutes", "edit_minutes"),
     ),
-    "Prompts of labelers": ("own_prompts", "use_cases"),
+    "Prompts by labelers": ("own_prompts", "use_cases"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
@@ -47,23 +47,23 @@ class SettingsForm(forms.ModelForm):
     class Meta:
         model = Project
         labels = {
-            "overlap": "Answers a task",
-            "ranking_size": "Completions in a ranking",
+            "overlap": "People per task",
+            "ranking_size": "Completions per ranking",
             "rate_before_ranking": "Ratings",
             "write_lease_minutes": "Minutes to write",
             "rank_lease_minutes": "Minutes to rank or review",
             "edit_minutes": "Minutes to correct an answer",
-            "own_prompts": "Prompts of their own",
+            "own_prompts": "Prompts by labelers",
             "use_cases": "Use cases",
             "qualification_tasks": "Tasks to qualify",
             "qualification_percent": "Percent needed to qualify",
             "gold_every": "Hidden gold: one task in",
             "random_review_percent": "Percent reviewed at random",
-            "low_agreement_percent": "Percent of agreement that is low",
-            "too_fast_percent": "Percent of the usual time that is too fast",
+            "low_agreement_percent": "Review when agreement is below (percent)",
+            "too_fast_percent": "Review when time is below (percent of median)",
             "review_flags": "Review flags",
-            "new_writer_reviews": "Reviews of a new writer",
-            "new_guest_days": "Days for which a guest is new",
+            "new_writer_reviews": "Reviews of new writers",
+            "new_guest_days": "Days a guest counts as new",
         }
         fields = tuple(name for names in GROUPS.values() for name in names)
         widgets: ClassVar = {"use_cases": forms.Textarea(attrs={"rows": 4})}
@@ -87,7 +87,7 @@ class GuidelineForm(forms.Form):
         rows=18,
         label="Guideline",
         max_length=LONGEST_GUIDELINE,
-        help_text="Markdown. Everybody reads and acknowledges a new version before the next task.",
+        help_text="Markdown. Everyone has to confirm a new version before the next task.",
     )
 
 
@@ -95,13 +95,15 @@ class NewProjectForm(forms.ModelForm):
     class Meta:
         model = Project
         fields = ("name",)
-        help_texts: ClassVar = {"name": "You operate it. It begins without prompts and guideline."}
+        help_texts: ClassVar = {
+            "name": "You will be its operator. It starts without prompts or a guideline."
+        }
 
 
 @require_http_methods(["GET", "POST"])
 def project_new(request: Request) -> HttpResponse:
     if not may_begin_projects(request.user):
-        raise PermissionDenied("Those who operate a project may begin another one.")
+        raise PermissionDenied("Only operators of a project can create another one.")
     form = NewProjectForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         new = begin_project(
@@ -120,7 +122,7 @@ def settings(request: Request, slug: str) -> HttpResponse:
     form = SettingsForm(request.POST or None, instance=project)
     if request.method == "POST" and form.is_valid():
         form.save()
-        messages.success(request, "Saved. The settings hold for what is opened from now on.")
+        messages.success(request, "Saved. The settings apply to tasks opened from now on.")
         return redirect("project_settings", slug)
     context = {"project": project, "form": form}
     status = 422 if form.errors else 200

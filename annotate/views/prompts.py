@@ -44,7 +44,7 @@ class PromptFilter(forms.Form):
     flag = forms.ChoiceField(
         required=False,
         label="Flagged",
-        choices=[("", "or not"), ("any", "for any reason"), *PromptFlag.Reason.choices],
+        choices=[("", "any"), ("any", "for any reason"), *PromptFlag.Reason.choices],
     )
     waiting = forms.BooleanField(required=False)
     archived = forms.BooleanField(required=False)
@@ -144,7 +144,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     batch = f"opened {timezone.now():%Y-%m-%d}"
     kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
-        raise Http404("Nobody can be asked for this kind of label.")
+        raise Http404("There is no such kind of label.")
     ticked = request.POST.getlist("completion")
     among = Completion.objects.chosen(ticked) if ticked else None
     made = kind.open_tasks(project, found, batch, among)
@@ -164,9 +164,11 @@ def mark(request: Request, slug: str) -> HttpResponse:
     tag = TagForm(request.POST)
     match request.POST.get("act"):
         case "archive":
-            said = f"{selection.archive():,} archived. Their labels stay; nobody is asked any more."
+            said = (
+                f"{selection.archive():,} archived. Their labels stay, but they get no new tasks."
+            )
         case "settle":
-            said = f"{PromptFlag.settle(selection):,} flags settled."
+            said = f"{PromptFlag.settle(selection):,} flags resolved."
         case "accept":
             said = f"{selection.accept():,} accepted and in use."
         case "decline":
@@ -196,7 +198,7 @@ def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
     makes no sense finds all on a page, which is no reason to do something to all."""
     form = PromptFilter(project, asked)
     if not form.is_valid():
-        raise Http404("The filter asks for something that is not there.")
+        raise Http404("The filter has an unknown value.")
     ticked = asked.getlist("chosen")
     return form.prompts().chosen(ticked) if ticked else form.prompts()
 

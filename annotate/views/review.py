@@ -41,7 +41,10 @@ def review_next(request: Request, slug: str) -> HttpResponse:
     project = project_for(request.user, slug, Role.REVIEWER)
     work = next_assignment(request.user, project, only=Task.Kind.REVIEW)
     if work is None:
-        messages.info(request, "No review waits for you. Prompts you answered yourself stay out.")
+        messages.info(
+            request,
+            "No reviews are waiting for you. You don't review prompts you answered yourself.",
+        )
         return redirect("reviews", slug)
     return redirect("review_one", slug, work.pk)
 
@@ -82,7 +85,7 @@ def _as_it_is_now(request: Request, slug: str, pk: int, conflict: Conflict) -> H
     data["seen"] = form_class(work, labels).initial["seen"]
     form = form_class(work, labels, data)
     form.full_clean()
-    form.add_error(None, f"{conflict} This is how they are now; what you filled in is kept.")
+    form.add_error(None, f"{conflict} Here are the current answers; what you filled in is kept.")
     return _page(request, work, form, status=409)
 
 

@@ -37,7 +37,7 @@ class PlainForm(forms.Form):
         label="What you would answer",
         required=False,
         max_length=LONGEST_ANSWER,
-        help_text="If you like. It becomes a demonstration, to be found in My work.",
+        help_text="Optional. It becomes a demonstration, which you find in My work.",
     )
 
     def __init__(self, project: Project, *args: Any, **options: Any) -> None:
@@ -67,7 +67,7 @@ class FewShotForm(forms.Form):
         rows=3,
         label="The instruction",
         max_length=4000,
-        help_text="What is to be done with each query, such as “Name the mood of the sentence.”",
+        help_text="What to do with each query, such as “Name the mood of the sentence.”",
         error_messages={"required": "Write the instruction that all the queries share."},
     )
 
@@ -107,10 +107,10 @@ class FewShotForm(forms.Form):
         for number, (query, response) in enumerate(pairs, start=1):
             if bool(query) != bool(response):
                 missing = "response" if query else "query"
-                self.add_error(f"{missing}_{number}", "Each query needs its response.")
+                self.add_error(f"{missing}_{number}", "Each query needs a response.")
         said["pairs"] = [pair for pair in pairs if all(pair)]
         if len({query for query, _ in said["pairs"]}) < 2 and not self.errors:
-            raise ValidationError("Write two different queries at least, each with its response.")
+            raise ValidationError("Write at least two different queries, each with a response.")
         size = len(said.get("instruction", "")) + sum(len(q) + len(r) for q, r in said["pairs"])
         if size > LONGEST_PROMPT:
             raise ValidationError(
@@ -171,7 +171,7 @@ def own_prompts_draft(request: Request, slug: str) -> HttpResponse:
 def _project_for(request: Request, slug: str) -> Project:
     project = project_for(request.user, slug, Role.LABELER)
     if not project.takes_own_prompts:
-        raise Http404("This project takes no prompts of labelers.")
+        raise Http404("This project doesn't take prompts from labelers.")
     return project
 
 
@@ -196,5 +196,5 @@ def _write(request: Request, member: Membership, kind: str, form: Any) -> bool:
 def _thanks(written: list[Prompt], project: Project) -> str:
     what = f"{len(written)} prompts are" if len(written) > 1 else "Your prompt is"
     if project.own_prompts == Project.OwnPrompts.REVIEWED:
-        return f"{what} saved. An operator looks at what you wrote before it is used."
+        return f"{what} saved. An operator reviews what you wrote before it is used."
     return f"{what} saved and in use."

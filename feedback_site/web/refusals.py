@@ -6,7 +6,7 @@ from django.views.defaults import bad_request
 
 
 def too_large() -> HttpResponse:
-    said = "This is more than one request may carry. Send less at once, or choose a file."
+    said = "This is too much for one request. Send less at once, or upload a file."
     return HttpResponse(said, status=413, content_type="text/plain")
 
 

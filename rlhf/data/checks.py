@@ -189,8 +189,8 @@ def check_contradictions(rankings: RankingCounts) -> Iterator[Finding]:
         yield Finding("chosen_is_rejected", message)
     if empty:
         message = (
-            f"{empty} rankings hold an empty completion. The reward model will learn what silence "
-            "is worth: exclude them if the policy did not mean it."
+            f"{empty} rankings hold an empty completion. The reward model will learn to score"
+            f" empty answers: exclude them if that is not what you want."
         )
         yield Finding("empty_ranked_completion", message)
 
@@ -202,7 +202,7 @@ def check_labelers(rankings: RankingCounts) -> Iterator[Finding]:
     first, count = by_labeler[0]
     name = User.objects.get(pk=first).display_name
     share = count / sum(n for _, n in by_labeler)
-    advice = "The policy will please that person: have others rank, too."
+    advice = "The policy will learn the taste of that person: have others rank, too."
     if len(by_labeler) == 1:
         message = f"All rankings come from one person, {name}. {advice}"
         yield Finding("one_labeler", message)
@@ -230,7 +230,8 @@ def check_leaks(prompts: PromptQuerySet) -> Iterator[Finding]:
     leaked = alike.filter(tests__gt=0, tests__lt=F("n")).count()
     if leaked:
         message = (
-            f"{leaked} held-out prompts also train, but for blanks, capitals or punctuation. They "
+            f"{leaked} held-out prompts are also used for training, apart from blanks, capitals"
+            f" or punctuation. They "
             "flatter the evaluation: archive one of the two (Prompts)."
         )
         yield Finding("leaked_test_prompt", message)

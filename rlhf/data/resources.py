@@ -84,7 +84,7 @@ def check_resources(needed: Resources) -> Iterator[Finding]:
         yield Finding("too_little_disk", message, is_error=True)
     if needed.memory > memory:
         message = (
-            f"The greediest stage takes about {needed.memory / GB:.1f} GB of memory without its "
+            f"The largest stage needs about {needed.memory / GB:.1f} GB of memory without its "
             f"activations; this machine has {memory / GB:.1f} GB. Choose an adapter (mode lora), "
             "a smaller base, or a worker on a larger machine."
         )

@@ -97,7 +97,7 @@ OVER_OPTIMISATION: dict[str, Any] = {
     "title": "Over-optimisation",
     "unit": "score of the reward model",
     "x": "√KL to the SFT policy, √nats",
-    "right": "wins over SFT, says people",
+    "right": "wins over SFT, by people",
     "series": [
         {"label": "score", "metric": "score", "split": "train", "dots": True},
         {"label": "people", "metric": "people", "split": "train", "dots": True, "right": True},

@@ -28,7 +28,7 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
     problems = {
         "no_policy": "" if policies else "None of its policies has a model folder.",
-        "no_reward_model": "" if judge else "There is no reward model yet that could be unsure.",
+        "no_reward_model": "" if judge else "There is no reward model yet.",
         "no_prompts": "" if asked else "There is no prompt to train on.",
     }
     found = [Finding(name, message, is_error=True) for name, message in problems.items() if message]

@@ -124,7 +124,9 @@ def ask_people(run: Run, *, prompts_at_most: int) -> int:
     said = Completion.objects.sampled_by(run.pk)
     policies = set(said.values_list("policy", flat=True))
     if len(policies) < 2:
-        raise ValidationError("There are no answers to compare yet: the evaluation has not ended.")
+        raise ValidationError(
+            "There are no answers to compare yet: the evaluation has not finished."
+        )
     asked = run.project.tasks.of_batch(batch_of(run)).count()
     return open_rank_tasks(
         run.project,

@@ -81,12 +81,12 @@ CHECKS: dict[str, Callable[[str, str], bool]] = {
     "same": lambda answer, argument: True,  # compared by Probe
 }
 MEANING = {
-    "contains a|b": "one of these, in capitals or not",
+    "contains a|b": "one of these, in upper or lower case",
     "lacks a|b": "none of these",
     "matches REGEX": "the pattern (RE2) occurs",
     "unlike REGEX": "the pattern does not occur",
     "json key, key": "valid JSON; with these keys, if any are named",
-    "words 20": "an answer, of at most so many words",
+    "words 20": "an answer of at most this many words",
     "same": "both answers of {A|B} are equal but for that word",
 }
 WITHOUT_ARGUMENT = ("json", "same")
@@ -118,7 +118,7 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
     if check not in CHECKS:
         raise ValueError(f"there is no check “{check}”; known are {', '.join(CHECKS)}.")
     if not argument and check not in WITHOUT_ARGUMENT:
-        raise ValueError(f"“{check}” needs to be told what.")
+        raise ValueError(f"“{check}” needs a value.")
     if check == "words" and not (argument.isdecimal() and len(argument) < 7):
         raise ValueError("“words” needs a whole number, of six digits at most.")
     if check in ("matches", "unlike") and not is_stored:

@@ -20,19 +20,19 @@ class GateLimits(models.Model):
         "KL",
         default=25.0,
         validators=[MinValueValidator(0.0)],
-        help_text="Nats an answer that PPO may have gone from where it began.",
+        help_text="Nats per answer that PPO may move away from its start.",
     )
     length = models.FloatField(
         "Length",
         default=1.5,
         validators=[MinValueValidator(0.1)],
-        help_text="Times the live policy's mean answer.",
+        help_text="As a multiple of the live policy's mean answer length.",
     )
     prompts = models.PositiveSmallIntegerField(
-        "Fewest prompts",
+        "Minimum prompts",
         default=5,
         validators=[MinValueValidator(5)],
-        help_text="On which people have compared it with the live policy.",
+        help_text="On which people have to compare it with the live policy.",
     )
 
     def __str__(self) -> str:

@@ -32,7 +32,8 @@ class Refused(ValidationError):
         self.conditions = failed
         reasons = " ".join(f"{each.title}: {each.said}" for each in failed)
         super().__init__(
-            f"{policy} was not promoted. {reasons} Promote it all the same by saying why."
+            f"{policy} was not promoted. {reasons} To promote it anyway, give a reason for"
+            f" overriding the gate."
         )
 
 
@@ -54,7 +55,9 @@ def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterato
     seen = win_rate(matches_of(policy.project), policy.pk, live.pk)
     if seen is None or seen.prompts < fewest:
         met = seen.prompts if seen else 0
-        said = f"people have compared it with {live} on {met} prompts; {fewest} are the fewest."
+        said = (
+            f"people have compared it with {live} on {met} prompts; at least {fewest} are needed."
+        )
         yield Condition(name, title, passed=False, said=said)
         return
     rate = seen.overall
@@ -77,7 +80,7 @@ def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
     kl = float(last[0])
     is_itself = TrainedPolicy.objects.of(policy) is not None
     measured = "" if is_itself else ", by its weights alone, without its prompt"
-    said = f"{kl:.1f} nats an answer from the SFT policy{measured}; the limit is {limit:g}."
+    said = f"{kl:.1f} nats per answer from the SFT policy{measured}; the limit is {limit:g}."
     yield Condition("kl", "KL", passed=kl <= limit, said=said)
 
 
@@ -103,11 +106,11 @@ def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
     theirs = {suite: found[suite] for suite in suites if suite in found}
     unasked = ", ".join(f"“{suite}”" for suite in suites if suite not in theirs)
     if not theirs:
-        said = f"nothing is compared: {live} was never asked one."
+        said = f"nothing to compare: none was run on {live}."
         yield Condition(name, title, passed=True, said=said)
         return
     if not ours:
-        said = f"asked of {live}, but not of {policy} yet."
+        said = f"run on {live}, but not on {policy} yet."
         yield Condition(name, title, passed=False, said=said)
         return
     worse = [
@@ -123,9 +126,9 @@ def _suites(policy: Policy, live: Policy | None) -> Iterator[Condition]:
     said = "; ".join(
         [
             *([f"worse in {', '.join(worse)}"] if worse else []),
-            *([f"not comparable in {', '.join(unlike)}: ask both again"] if unlike else []),
-            *([] if worse or unlike else [f"in none worse than {live}"]),
-            *([f"not compared, for {live} was never asked them: {unasked}"] if unasked else []),
+            *([f"not comparable in {', '.join(unlike)}: run them on both again"] if unlike else []),
+            *([] if worse or unlike else [f"not worse than {live} in any"]),
+            *([f"not compared, because they were not run on {live}: {unasked}"] if unasked else []),
         ]
     )
     yield Condition(name, title, passed=not (worse or unlike), said=f"{said}.")

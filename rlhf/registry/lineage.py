@@ -14,6 +14,7 @@ from rlhf.data.selection import HELD_OUT
 from rlhf.data.staleness import descendants_of
 from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy, snapshot_of
 from rlhf.models.runs import Run
+from rlhf.stages import TRAININGS
 
 Plain = dict[str, Any]
 
@@ -81,6 +82,7 @@ def _snapshot(snapshot: Snapshot) -> Plain:
     return {
         "id": snapshot.pk,
         "sha256": snapshot.sha256,
+        "reads": TRAININGS[snapshot.run.kind].reads(snapshot.counts),
         "frozen_at": snapshot.frozen_at.isoformat(),
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
         "distilled_from": _teachers(snapshot),

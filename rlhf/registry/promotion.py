@@ -20,7 +20,10 @@ from rlhf.registry.gate import Refused, conditions
 
 logger = logging.getLogger(__name__)
 
-MOVED_ON = "Somebody has changed the live policy meanwhile; nothing was changed. Look again."
+MOVED_ON = (
+    "Somebody else changed the live policy in the meantime. Nothing was changed. Check and"
+    " try again."
+)
 
 
 def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
@@ -28,7 +31,7 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
     The server loads it first, so that no guest waits for that; should another policy go live
     meanwhile, which the gate has not seen, nothing is changed. Raises gate.Refused."""
     if policy.state == Policy.State.LIVE:
-        raise ValidationError(f"{policy} is live already.")
+        raise ValidationError(f"{policy} is already live.")
     _check_reason(reason)
     over = _live_in(policy.project)
     seen = conditions(policy)
@@ -73,7 +76,7 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
         _lock(policy)
         _check_speaks(policy)
         if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
-            raise ValidationError(f"{policy} is {policy.get_state_display().lower()} already.")
+            raise ValidationError(f"{policy} is already {policy.get_state_display().lower()}.")
         previous = policy.go_challenge()
         return _decided(policy, Promotion.Act.CHALLENGE, by=by, reason=reason, previous=previous)
 
@@ -122,12 +125,12 @@ def previous_live(project: Project) -> Policy | None:
 
 def _check_reason(reason: str) -> None:
     if not reason.strip():
-        raise ValidationError("Say why, for those who will ask later.")
+        raise ValidationError("Enter a reason.")
 
 
 def _check_speaks(policy: Policy) -> None:
     if not policy.folder and not policy.endpoint:
-        raise ValidationError(f"{policy} has no weights and no endpoint: nothing could answer.")
+        raise ValidationError(f"{policy} has no weights and no endpoint, so it cannot answer.")
 
 
 def _check_whole(policy: Policy) -> None:
@@ -170,7 +173,7 @@ def _switch(
         _lock(policy)
         _check_speaks(policy)
         if policy.state == Policy.State.LIVE:
-            raise ValidationError(f"{policy} is live already.")
+            raise ValidationError(f"{policy} is already live.")
         if not still():
             raise ValidationError(MOVED_ON)
         return _decided(

@@ -84,18 +84,18 @@ def _reasons(
     found: defaultdict[int, list[str]] = defaultdict(list)
     for model in models:
         why = {
-            "kept by hand": model.is_kept,
+            "kept by an operator": model.is_kept,
             "has answered guests": model.folder in spoke,
             f"its round is one of the newest {keep_rounds}": model.run.round_id in newest,
-            "its round is under way": model.run.round_id in busy,
-            "a run under way needs it": model.folder in needed,
+            "its round is not finished": model.run.round_id in busy,
+            "a current run needs it": model.folder in needed,
             "the newest reward model": judge is not None and judge.checkpoint_id == model.pk,
         }
         found[model.pk] += [reason for reason, holds in why.items() if holds]
     for model in sorted(models, key=lambda each: -each.pk):
         for ancestor in models if found[model.pk] else ():
             if _is_made_of(model, ancestor):
-                found[ancestor.pk].append(f"{model.name} was made of it")
+                found[ancestor.pk].append(f"{model.name} was made from it")
     return found
 
 

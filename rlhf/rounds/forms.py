@@ -37,7 +37,7 @@ class RoundForm(forms.Form):
     base = forms.ModelChoiceField(
         Policy.objects.none(),
         label="Base policy",
-        help_text="Its weights are where the first stage starts.",
+        help_text="The first stage starts from its weights.",
     )
     stages = forms.MultipleChoiceField(
         choices=[(str(kind), f"{each.title}: {each.hint}") for kind, each in TRAININGS.items()],
@@ -45,24 +45,22 @@ class RoundForm(forms.Form):
         error_messages={"required": "Choose what to train: at least one stage."},
     )
     recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
-    note = forms.CharField(
-        max_length=300, required=False, help_text="For those who look at the round later."
-    )
+    note = forms.CharField(max_length=300, required=False, help_text="Shown with the round.")
     follows = forms.IntegerField(min_value=0, required=False, widget=forms.HiddenInput)
     ask_people = forms.IntegerField(
-        label="People compare",
+        label="Blind comparison (prompts)",
         min_value=0,
         max_value=2000,
         required=False,
-        help_text="On so many held-out prompts they judge the result afterwards, blind.",
+        help_text="Number of held-out prompts people compare blind.",
     )
     next_batch = forms.IntegerField(
-        label="Next batch",
+        label="Next labelling batch (prompts)",
         min_value=0,
         max_value=2000,
         required=False,
-        help_text="Afterwards they rank fresh answers to so many prompts, those of which the reward"
-        " model is least sure.",
+        help_text="Number of prompts with new answers that people rank: those the reward model is"
+        " least sure about.",
     )
     seed = forms.IntegerField(
         min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
@@ -248,14 +246,14 @@ class SamplingForm(forms.Form):
         min_value=1,
         max_value=16,
         initial=4,
-        help_text="Of each prompt, by each policy.",
+        help_text="Per prompt and policy.",
     )
     split = forms.ChoiceField(label="Prompts", choices=SPLITS, required=False)
     distil = forms.BooleanField(
         required=False,
         label="Make demonstrations of the answers, instead of ranking tasks",
-        help_text="Distil: SFT then learns to say without a system prompt what this policy says "
-        "with it. One policy, one completion.",
+        help_text="Distils a system prompt: SFT then learns to answer without it as this policy"
+        " does with it. Choose one policy and one completion.",
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
@@ -291,7 +289,7 @@ class ComparisonForm(forms.Form):
 class DocumentsForm(forms.Form):
     file = forms.FileField(
         help_text='JSON Lines of {"text": "…"}, or a plain text file, which is one document. '
-        "What is there already is not imported twice."
+        "What is already here is not imported twice."
     )
 
 
@@ -330,7 +328,9 @@ class SuiteForm(forms.ModelForm):
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if name != self.initial["name"] and name in Suite.all_of(self.instance.project):
-            raise forms.ValidationError("There is a suite of this name. Choose another one.")
+            raise forms.ValidationError(
+                "A suite with this name already exists. Choose another name."
+            )
         return name
 
 
@@ -345,9 +345,7 @@ class ScorecardForm(forms.Form):
 
 
 class DecisionForm(forms.Form):
-    reason = forms.CharField(
-        max_length=500, error_messages={"required": "Say why, for those who will ask later."}
-    )
+    reason = forms.CharField(max_length=500, error_messages={"required": "Enter a reason."})
 
 
 class PromotionForm(DecisionForm):
@@ -357,6 +355,6 @@ class PromotionForm(DecisionForm):
 class WithdrawalForm(forms.Form):
     reason = forms.CharField(max_length=500, required=False)
     confirmed = forms.BooleanField(
-        label="Nothing of theirs shall train a model of this project, or leave it, any more.",
+        label="Stop using their data for training and exports in this project.",
         error_messages={"required": "Tick the box to confirm."},
     )

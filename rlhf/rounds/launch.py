@@ -25,7 +25,9 @@ class LaunchedMeanwhile(Exception):
     """Somebody has launched `round` since the page was shown from which this launch was sent."""
 
     def __init__(self, round: Round) -> None:
-        super().__init__(f"{round} was launched meanwhile, by {round.launched_by.display_name}.")
+        super().__init__(
+            f"{round} was launched in the meantime by {round.launched_by.display_name}."
+        )
         self.round = round
 
 
@@ -81,7 +83,7 @@ def launch_comparison(
     """Samples one answer of each policy to held-out prompts, and then opens the work of comparing
     them, blind. Raises NotReady."""
     if len(policies) < 2:
-        message = "It takes two to compare: choose another policy."
+        message = "Choose at least two policies to compare."
         raise NotReady([Finding("one_policy", message, is_error=True)])
     prompts = held_out_prompts(project, prompts_at_most)
     return launch_sampling(

@@ -17,6 +17,7 @@ class Planned:
     name: str
     starts_from: str
     lines: dict[str, int]  # of each data file
+    reads: str  # the same in words
     steps: int | None  # None: it depends on the tokenizer
     mode: str
 
@@ -35,6 +36,6 @@ def _plan(project: Project, launch: Launch) -> Iterator[Planned]:
         frozen = stage.collect(project, launch.filters, train=train)
         steps = stage.steps(train, frozen.files["train"])
         lines = {name: count for name, count in frozen.counts.items() if count}
-        yield Planned(stage.label, start, lines, steps, config["tune"]["mode"])
+        yield Planned(stage.label, start, lines, stage.reads(lines), steps, config["tune"]["mode"])
         if stage.makes_policy:
             start = f"the policy of {stage.label}"

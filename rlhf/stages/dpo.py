@@ -17,14 +17,14 @@ from rlhf.stages.training import Training
 class Dpo(Training):
     kind = Run.Kind.DPO
     hint = "learns from rankings without a reward model"
-    learnt_from = "rankings for DPO"
+    learnt_from = "rankings"
     without_data = "There are no rankings to learn from. Rank completions, then resume the run."
     data_files = ("train", "test", "held_out_labelers")
     label_checks = (check_rankings,)
     reads_rankings = True
     charts = (
         Chart("DPO accuracy", COMPARISONS, ACCURACY),
-        Chart("DPO loss", "nats a comparison", (Series("training", "loss"),)),
+        Chart("DPO loss", "nats per comparison", (Series("training", "loss"),)),
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

@@ -21,8 +21,8 @@ def check_thumbs(labels: Labels) -> Iterator[Finding]:
     waiting = thumbs_to_look_at(labels.project, labels.filters).count()
     if waiting:
         message = (
-            f"{waiting} thumbs of new guests are left out until a reviewer has looked at them "
-            "(Labelers, New guests)."
+            f"{waiting} thumbs of new guests are left out until a reviewer approves them"
+            f" (Labelers, New guests)."
         )
         yield Finding("thumbs_of_new_guests", message)
 
@@ -52,7 +52,7 @@ class Kto(Training):
     shows = (Shown("Thumbs up", "thumbs_up"), Shown("Thumbs down", "thumbs_down"))
     charts = (
         Chart("KTO accuracy", "share of thumbs", ACCURACY),
-        Chart("KTO: distance to where it began", "nats an answer", (Series("KL", "objective/kl"),)),
+        Chart("KTO: distance from its start", "nats per answer", (Series("KL", "objective/kl"),)),
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

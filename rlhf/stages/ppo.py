@@ -18,15 +18,15 @@ from rlhf.stages.weights import verified, weights_of
 
 class Ppo(Training):
     kind = Run.Kind.PPO
-    hint = "practises against the reward model"
+    hint = "optimises against the reward model"
     learnt_from = "prompts"
-    without_data = "There are no prompts to practise on. Import prompts, then resume the run."
+    without_data = "There are no prompts to train on. Import prompts, then resume the run."
     data_files = ("train", "test", "demonstrations")
     charts = (
         Chart("PPO score", "score", trained_and_held_out("objective/scores")),
-        Chart("KL to the SFT policy", "nats an answer", (Series("KL", "objective/kl"),)),
-        Chart("Entropy", "nats a token", (Series("entropy", "policy/entropy"),)),
-        Chart("Length", "tokens an answer", (Series("length", "response/length"),)),
+        Chart("KL to the SFT policy", "nats per answer", (Series("KL", "objective/kl"),)),
+        Chart("Entropy", "nats per token", (Series("entropy", "policy/entropy"),)),
+        Chart("Length", "tokens per answer", (Series("length", "response/length"),)),
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

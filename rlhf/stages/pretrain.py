@@ -28,7 +28,7 @@ class Pretrain(Training):
     without_data = "There are no documents to read. Import some, then resume the run."
     label_checks = (check_documents,)
     shows = (Shown("Documents", "documents", page="rounds_documents"),)
-    charts = (Chart("Pre-training loss", "nats a token", LOSS),)
+    charts = (Chart("Pre-training loss", "nats per token", LOSS),)
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
         to_learn = list(documents(project, filters).in_split(*TRAIN))

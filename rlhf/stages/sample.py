@@ -29,7 +29,7 @@ class Sampling(Answering):
         asked = prompts(run.project).filter(pk__in=run.config["prompts"])
         rows = [prompt_row(prompt) for prompt in asked]
         if not rows:
-            raise NothingToDo("All its prompts were archived or taken back meanwhile.")
+            raise NothingToDo("All its prompts have been archived or withdrawn.")
         config = sampler_config(lease, policies, rows, own_lengths=True)
         judges = run.project.reward_models.select_related("checkpoint__run")
         return scored_by(judges.filter(pk=run.config.get("reward_model")).first(), config)

@@ -26,7 +26,7 @@ def check_demonstrations(labels: Labels) -> Iterator[Finding]:
     if len(written) < len(texts):
         message = (
             f"{len(texts) - len(written)} demonstrations are empty and are left out. "
-            "Retract them, or write them anew."
+            "Retract them, or rewrite them."
         )
         yield Finding("empty_completion", message)
     yield from check_duplicates(demonstrations(project, filters).in_split(*TRAIN))
@@ -47,17 +47,17 @@ def _check_enough(written: int, *, are_held_out: bool) -> Iterator[Finding]:
         message = "There is one demonstration only. A policy cannot learn from one: write more."
         yield Finding("one_demonstration", message, is_error=True)
     elif written < FEW_DEMONSTRATIONS:
-        message = f"Only {written} demonstrations: the policy will learn them by heart."
+        message = f"Only {written} demonstrations: the policy will memorise them."
         yield Finding("few_demonstrations", message)
 
 
 class Sft(Training):
     kind = Run.Kind.SFT
-    hint = "learns the demonstrations"
+    hint = "learns from demonstrations"
     learnt_from = "demonstrations"
     without_data = "There are no demonstrations to learn from. Write some, then resume the run."
     label_checks = (check_demonstrations,)
-    charts = (Chart("SFT loss", "nats a token", LOSS),)
+    charts = (Chart("SFT loss", "nats per token", LOSS),)
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
         to_learn = with_prompts(demonstrations(project, filters).in_split(*TRAIN))

@@ -20,6 +20,14 @@ from rlhf.models.runs import Round, Run
 from rlhf.stages.stage import Config, Stage, Summary, Unusable, round_of
 from rlhf.stages.weights import publish_model, weights_of
 
+# What the rows of a data file beside "train" are for.
+USES = {
+    "test": "held out",
+    "held_out_labelers": "by held-out labelers",
+    "calibration": "demonstrations to calibrate",
+    "demonstrations": "demonstrations mixed in",
+}
+
 LabelCheck = Callable[[Labels], Iterable[Finding]]
 
 
@@ -61,6 +69,12 @@ class Training(Stage):
         """Reads what it would learn from now: the rows of each data file and where they came from.
         `train`: the fields of its recipe."""
         raise NotImplementedError
+
+    def reads(self, counts: Mapping[str, int]) -> str:
+        """Returns what its data files hold, such as "245 rankings to learn from, 55 held out".
+        `counts`: the rows of each file."""
+        uses = {"train": f"{self.learnt_from} to learn from", **USES}
+        return ", ".join(f"{counts[name]} {uses[name]}" for name in uses if counts.get(name))
 
     def steps(self, train: Mapping[str, Any], rows: Rows) -> int | None:
         """Counts the optimiser's steps over these training rows; None if that depends on the

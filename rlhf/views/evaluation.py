@@ -44,7 +44,7 @@ def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request.user, slug, number)
     form = AskPeopleForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "Say on how many prompts people shall compare: 1 to 2000.")
+        messages.error(request, "Enter how many prompts people should compare: 1 to 2000.")
         return redirect("rounds_show", slug=slug, number=number)
     evaluation = report_on(round).evaluation
     if evaluation is None:
@@ -64,7 +64,7 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request.user, slug, number)
     form = AskPeopleForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "Say of how many prompts people shall rank answers: 1 to 2000.")
+        messages.error(request, "Enter how many prompts people should rank answers to: 1 to 2000.")
         return redirect("rounds_show", slug=slug, number=number)
     try:
         run = launch_next_batch(
@@ -79,6 +79,7 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
 def _said(asked: int) -> str:
     if not asked:
         return (
-            "So many wait for people already, or all on which the answers differ. Ask about more."
+            "That many are already waiting for people, or no other prompts have different"
+            " answers. Enter a larger number."
         )
-    return f"{asked} more prompts wait for people to compare the answers, blind."
+    return f"{asked} more prompts are waiting for a blind comparison."

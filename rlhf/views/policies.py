@@ -67,7 +67,9 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
         try:
             promote(policy, by=request.user, **form.cleaned_data)
         except Refused:  # the page says what failed
-            form.add_error("override", "It is held up. Say why it should pass all the same.")
+            form.add_error(
+                "override", "The conditions are not met. Give a reason for overriding the gate."
+            )
         except ValidationError as error:
             form.add_error(None, error)
         else:

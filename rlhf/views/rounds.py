@@ -64,11 +64,11 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
         except LaunchedMeanwhile as error:
             if error.round.launched_by == request.user:  # who pressed the button twice
                 return redirect("rounds_show", slug=slug, number=error.round.number)
-            form.add_error(None, f"{error} Launch again if you want another round beside it.")
+            form.add_error(None, f"{error} Launch again if you want another round as well.")
         except ConfigError as error:
             form.add_error(None, str(error))
         except NotReady:
-            form.add_error(None, "The round was not launched. What is missing stands below.")
+            form.add_error(None, "The round was not launched. See below what is missing.")
     configs = _configs(form)
     checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
@@ -195,4 +195,4 @@ def _act(request: Request, round: Round) -> None:
     acts = {"cancel": cancel_round, "resume": resume_round, "first": prioritise_round}
     act = acts.get(request.POST.get("act", ""))
     if act is None or not act(round):
-        messages.warning(request, f"{round} had moved on meanwhile; nothing was changed.")
+        messages.warning(request, f"{round} has changed in the meantime. Nothing was done.")

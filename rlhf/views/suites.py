@@ -40,7 +40,7 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
     form = SuiteForm(request.POST or None, instance=suite)
     if request.method == "POST" and form.is_valid():
         form.save()
-        messages.success(request, f"“{suite}” is saved. It is asked at the end of every round.")
+        messages.success(request, f"“{suite}” is saved. It runs at the end of every round.")
         return redirect("policies_suites", slug=slug)
     context = {"project": project, "form": form, "title": title, "meaning": MEANING.items()}
     return render(request, "rlhf/suite.html", context, status=422 if form.errors else 200)
@@ -54,7 +54,7 @@ def policies_limits(request: Request, slug: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and share.is_valid():
         form.save()
         share.save()
-        messages.success(request, "These limits hold from now on.")
+        messages.success(request, "Gate limits saved.")
         return redirect("policies_limits", slug=slug)
     context = {"project": project, "form": form, "share": share}
     return render(request, "rlhf/limits.html", context, status=422 if form.errors else 200)

@@ -311,7 +311,7 @@ def test_a_thumb_that_does_not_count_says_why(live: Policy, call: Call) -> None:
     said = call(FEEDBACK, {"completion_id": private, "thumb": "up"}).json()
     assert (said["counts"], said["why"]) == (False, messages.NOT_ALLOWED)
     said = call(FEEDBACK, {"completion_id": private, "thumb": None}).json()
-    assert (said["counts"], "taken back" in said["why"]) == (False, True)
+    assert (said["counts"], "removed" in said["why"]) == (False, True)
     Membership.objects.update(vouched_at=None)
     Project.objects.update(new_guest_days=7)
     plain = call(CHAT, {"messages": MESSAGES}).json()["id"]

@@ -180,7 +180,7 @@ def test_one_click_deletes_no_chat(live: Policy, gus: User, browse: Browse) -> N
     chat = ask(client).conversation
     page = client.get(reverse("chat_conversation", args=["cooking", chat.pk])).content.decode()
     [folded] = re.findall(r"<details class=\"stack tight\">(.*?)</details>", page, re.DOTALL)
-    assert "Delete this chat…</summary>" in folded and "Delete it for good" in folded
+    assert "Delete this chat…</summary>" in folded and "Delete chat" in folded
 
 
 def test_deleting_a_chat_deletes_it(live: Policy, gus: User, browse: Browse) -> None:

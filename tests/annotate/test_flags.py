@@ -98,7 +98,7 @@ def test_one_flag_a_person_which_may_be_changed_and_taken_back(address, browse, 
     flag = PromptFlag.objects.get()
     assert (flag.reason, flag.note) == ("unclear", "")
     page = client.post(f"{address}flag/", {"take_down": ""}).content.decode()
-    assert "Flag the prompt…" in page
+    assert "Flag this prompt…" in page
     assert not PromptFlag.objects.exists()
 
 

@@ -217,7 +217,7 @@ def test_the_page_of_a_qualification_says_that_it_is_final_and_offers_no_undo(
     make_golds(10)
     answer(alice, project, RIGHT)
     page = browse(alice).get("/p/cooking/label/", follow=True).content.decode()
-    assert "What you submit is final." in page and "Saved at" in page and "Undo" not in page
+    assert "once you submit it." in page and "Saved at" in page and "Undo" not in page
 
 
 def test_what_was_skipped_while_qualifying_is_not_answered_later(
@@ -413,7 +413,7 @@ def test_who_did_not_qualify_is_told(browse, project, alice, make_golds):
     for _ in range(10):
         answer(alice, project, WRONG)
     page = browse(alice).get("/p/cooking/label/").content.decode()
-    assert "You did not qualify yet" in page and "75%" in page
+    assert "You haven't qualified yet" in page and "75%" in page
     assert ">0%" not in page and " 0%" not in page
 
 
@@ -437,7 +437,7 @@ def test_the_first_page_says_how_far_the_qualification_is(browse, project, alice
     assert (first_card().title, first_card().count) == ("Qualify first", "9")
     for _ in range(9):
         answer(alice, project, WRONG)
-    assert first_card().title == "You did not qualify yet"
+    assert first_card().title == "You haven't qualified yet"
 
 
 def test_the_first_ten_minutes_of_a_labeler_explain_themselves(
@@ -460,7 +460,7 @@ def test_the_first_ten_minutes_of_a_labeler_explain_themselves(
     assert "Read the guideline" in page.get("/p/cooking/").content.decode()
     shown = page.post("/p/cooking/guideline/", {"version": "1"}, follow=True).content.decode()
     assert "counts for nothing" in shown
-    assert "How did the reviewers see it?" in rank_next()
+    assert "How the reviewers ranked it" in rank_next()
     shown = page.get("/p/cooking/label/", follow=True).content.decode()
     assert "Qualification, task 1 of 2." in shown and "75% agreement" in shown
     assert "Qualification, task 2 of 2." in rank_next()

@@ -75,7 +75,7 @@ def test_a_reviewer_looks_and_lets_them_train(give, gus, guarded, rita, browse):
     assert "What is rice?" in html and "A grain." in html and "Too &lt;b&gt;short" in html
     member = gus.memberships.get()
     done = client.post(page, {"member": member.pk, "act": "vouch"}, follow=True)
-    assert "thumbs train from now on" in done.text and "Nobody waits" in done.text
+    assert "thumbs now count for training" in done.text and "No new guests" in done.text
     assert known(guarded)
 
 
@@ -84,7 +84,7 @@ def test_who_is_left_out_waits_no_more_and_trains_nothing(give, gus, guarded, ri
     page = reverse("labelers_guests", args=["cooking"])
     member = gus.memberships.get()
     done = browse(rita).post(page, {"member": member.pk, "act": "exclude"}, follow=True)
-    assert "Nobody waits" in done.text
+    assert "No new guests" in done.text
     assert not Feedback.objects.of_project(guarded).of_trusted().exists()
 
 
@@ -92,7 +92,7 @@ def test_a_chat_that_may_not_be_used_is_not_shown(give, gus, guarded, rita, brow
     thumb = give(gus, "My secret question")
     thumb.message.conversation.allow_improving(allowed=False)
     page = browse(rita).get(reverse("labelers_guests", args=["cooking"])).text
-    assert "My secret question" not in page and "Nobody waits" in page
+    assert "My secret question" not in page and "No new guests" in page
 
 
 @pytest.mark.parametrize("number", ["", "x", "0", "999999999"])

@@ -154,7 +154,7 @@ def test_columns_nobody_could_guess_are_chosen_by_hand_and_the_choice_is_kept(at
 
 def test_what_nobody_knows_what_to_make_of_is_named(at, come_with):
     page = at.get(come_with(b"question,antwort\nWarum?,Darum.\n", "x.csv")).content.decode()
-    assert "The first prompts" in page and "Not read: <strong>antwort</strong>" in page
+    assert "The first prompts" in page and "Not imported: <strong>antwort</strong>" in page
     assert '<details class="card" open>' in page
     page = at.get(come_with(b"question,answer\nWarum?,Darum.\n", "x.csv")).content.decode()
     assert "Not read" not in page and '<details class="card">' in page

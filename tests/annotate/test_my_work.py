@@ -68,14 +68,14 @@ def test_each_state_is_named(browse, alice, bob, project, write_task, rank_task)
     answer(retracted).retract(draft={})
     html = browse(alice).get(MY_WORK).content.decode()
     for state in (
-        "in force",
+        "saved",
         "revision 2",
         "skipped: Unsafe to answer",
         "used in a round",
-        "late, kept as an extra",
-        "time ran out, draft kept",
-        "taken back",
-        "open now",
+        "late, kept as extra",
+        "expired, draft saved",
+        "undone",
+        "in progress",
     ):
         assert state in html, state
 
@@ -134,7 +134,7 @@ def titles(user):
 
 
 def test_home_names_what_waits(alice, project, write_task, rank_task):
-    assert titles(alice) == ["Nothing waits for you"]
+    assert titles(alice) == ["All done"]
     write_task()
     rank_task()
     rank_task()
@@ -143,7 +143,7 @@ def test_home_names_what_waits(alice, project, write_task, rank_task):
         ("Write answers", "1"),
     ]
     work = next_assignment(alice, project)
-    assert titles(alice) == ["Go on", "Rank answers", "Write answers"]
+    assert titles(alice) == ["Continue", "Rank answers", "Write answers"]
     work.save_draft(draft={"reason": "B"}, active_seconds=1)
     expire(work)
     assert titles(alice) == ["Rank answers", "Write answers", "Finish drafts"]
@@ -211,17 +211,17 @@ def test_the_card_of_returned_answers_opens_them_wherever_they_are(
             work.label.send_back(review)
     Assignment.objects.filter(pk=oldest.pk).update(leased_until=Now())  # long ago, too
     next_assignment(alice, project, only="write")
-    reply = opened(browse, alice, "Mend what was sent back")
+    reply = opened(browse, alice, "Fix returned answers")
     assert reply.context["work"] == oldest
     assert "Say how long." in reply.content.decode()
     assert f"/label/{oldest.pk}/" not in browse(alice).get(MY_WORK).content.decode(), "not page 1"
     assert "2 answers were sent back" in browse(alice).get(MY_WORK).content.decode()
     answer(oldest)
-    assert opened(browse, alice, "Mend what was sent back").context["work"] == second
+    assert opened(browse, alice, "Fix returned answers").context["work"] == second
     answer(second)
-    assert "Mend what was sent back" not in titles(alice)
+    assert "Fix returned answers" not in titles(alice)
     reply = browse(alice).get("/p/cooking/label/?only=returned", follow=True)
-    assert "Nothing is left that was sent back." in reply.content.decode()
+    assert "No returned answers left." in reply.content.decode()
     assert "sent back by" not in browse(alice).get(MY_WORK).content.decode()
 
 
@@ -251,7 +251,7 @@ def test_home_leads_an_operator_round_the_wheel(olga, project, write_task, rank_
     rank_task()
     for _ in range(2):
         answer(next_assignment(olga, project))
-    assert titles(olga)[-3:] == ["Give people work", "Launch a round", "Choose a live policy"]
+    assert titles(olga)[-3:] == ["Create tasks", "Launch a round", "Choose a live policy"]
 
 
 def test_the_project_page_shows_it(browse, alice, write_task):

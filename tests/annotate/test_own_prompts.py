@@ -63,7 +63,7 @@ def test_a_prompt_of_each_kind_is_in_use_as_the_project_has_it(
     assert project.prompts.waiting().count() == (0 if mode == "direct" else count)
     assert not project.prompts.archived().exists()
     shown = page.content.decode()
-    assert shown.count("waits for an operator") == (0 if mode == "direct" else count)
+    assert shown.count("waiting for an operator") == (0 if mode == "direct" else count)
     answers = Demonstration.objects.current()
     assert {a.prompt_id for a in answers} == {p.pk for p in written}
     assert {(a.guideline_version, a.assignment.task.closed_at is None) for a in answers} == {
@@ -249,7 +249,7 @@ DRAFT = PAGE + "draft/"
 def test_what_is_being_written_is_there_again_till_it_is_saved(mode, kind, typed, browse, alice):
     assert browse(alice).post(f"{DRAFT}?kind={kind}", typed).status_code == 302
     page = browse(alice).get(f"{PAGE}?kind={kind}")
-    assert "is back" in page.content.decode()
+    assert "Draft restored" in page.content.decode()
     assert {name: page.context["form"][name].value() for name in typed} == typed
     other = "plain" if kind != "plain" else "few_shot"
     assert not browse(alice).get(f"{PAGE}?kind={other}").context["draft"]

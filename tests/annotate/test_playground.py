@@ -150,7 +150,7 @@ def test_a_half_answered_grid_is_ranked_again_when_more_is_answered(browse, olga
         for row, column, text in cells:
             grid.answer(row, column, text=text, finish_reason="stop")
         said = browse(olga).post(f"{HOME}{grid.pk}/rank/", follow=True).content.decode()
-        assert ("with the labelers already" in said) == (not cells)
+        assert ("Labelers already have" in said) == (not cells)
         return [
             [c.text for c in task.completions.order_by("pk")]
             for task in Task.objects.open().order_by("pk")

@@ -64,7 +64,7 @@ def test_it_tells_what_holds_the_queue_up(project, alice, bob, write_task):
     next_assignment(alice, project).skip(reason="unclear")
     next_assignment(bob, project)
     health = progress.queue_health(project)
-    assert (health["open tasks"], health["leased now"], health["skipped"]) == (3, 1, 1)
+    assert (health["open tasks"], health["in progress"], health["skipped"]) == (3, 1, 1)
     assert progress.skip_reasons(project) == [("The prompt is unclear", 1)]
 
 

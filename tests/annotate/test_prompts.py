@@ -201,13 +201,13 @@ def test_what_is_to_be_done_with_a_prompt_is_done_on_its_page(at, alice, rank_ta
     def shown() -> str:
         return at.get(url(f"{prompt.pk}/")).content.decode()
 
-    assert "rank, 0 of 2 answers" in shown() and "Settle the flags" in shown()
+    assert "rank, 0 of 2 answers" in shown() and "Resolve flags" in shown()
     at.post(url("mark/"), {**this, "act": "settle"})
-    assert "Settle the flags" not in shown()
+    assert "Resolve flags" not in shown()
     at.post(url("tasks/"), {**this, "kind": "write"})
     assert "write, 0 of 1 answer." in shown()
     at.post(url("mark/"), {**this, "act": "archive"})
-    assert "Put back into use" in shown() and "Ask for rankings" not in shown()
+    assert 'value="restore"' in shown() and "Ask for rankings" not in shown()
     at.post(url("mark/"), {**this, "archived": "on", "act": "restore"})
     assert "Ask for rankings" in shown()
 

@@ -250,7 +250,7 @@ def test_a_table_is_read_however_it_was_saved(table, bring):
 
 def test_a_text_of_another_encoding_is_refused_until_that_is_said(bring):
     table = "prompt,completion\nWhy?,Größe\n".encode("windows-1252")
-    with pytest.raises(ImportFailed, match="Say the encoding"):
+    with pytest.raises(ImportFailed, match="Choose the encoding"):
         bring(table, format="csv")
     bring(table, format="csv", choices=Choices(encoding="windows-1252", shape="ours"))
     assert Demonstration.objects.get().text == "Größe"

@@ -46,7 +46,7 @@ def test_home_tells_a_reviewer_of_the_reviews_that_wait(project, rita, olga, dis
     assert (step.title, step.url_name, step.count) == ("Review answers", "reviews", "1")
     assert f'href="{REVIEW}"' in browse(rita).get("/p/cooking/").text
     next_assignment(rita, project)
-    assert [step.title for step in to_do(rita.memberships.get())] == ["Go on"]
+    assert [step.title for step in to_do(rita.memberships.get())] == ["Continue"]
 
 
 # Undo
@@ -277,7 +277,7 @@ def test_sent_back_work_returns_to_its_labeler_and_is_reviewed_again(
     assert act(browse, rita, project, "send_back", comment="How long?", score=3).status_code == 302
     assert next_assignment(bob, project) is None  # the place stays alice's
 
-    assert "Mend what was sent back" in browse(alice).get("/p/cooking/").content.decode()
+    assert "Fix returned answers" in browse(alice).get("/p/cooking/").content.decode()
     assert "sent back by a reviewer" in browse(alice).get("/p/cooking/my-work/").content.decode()
     page = browse(alice).get("/p/cooking/label/", follow=True)
     text = page.content.decode()

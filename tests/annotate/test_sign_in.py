@@ -98,7 +98,7 @@ def test_home_lists_the_projects_of_a_person_with_several(browse, alice):
 
 def test_home_tells_a_stranger_what_to_do(browse, alice, project):
     project.memberships.all().delete()
-    assert "You are in no project yet" in browse(alice).get("/").content.decode()
+    assert "No projects yet" in browse(alice).get("/").content.decode()
 
 
 def test_signing_out_needs_a_post(browse, alice):

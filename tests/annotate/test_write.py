@@ -86,7 +86,7 @@ def test_what_becomes_data_has_no_line_ends_of_a_browser(browse, alice, work, pa
 
 def test_with_nothing_left_the_page_says_so_and_offers_undo(browse, alice, work, page):
     reply = browse(alice).post(page, sent(), follow=True)
-    assert "Nothing is left for you" in reply.content.decode()
+    assert "<h1>All done</h1>" in reply.content.decode()
     assert f"{page}undo/" in reply.content.decode()
 
 

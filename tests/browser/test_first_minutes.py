@@ -54,7 +54,7 @@ def test_a_new_labeler_finds_the_way_alone(site: Site, sign_in, width: int):
     page.get_by_role("link", name="Read the guideline").click()
     page.get_by_role("button", name="I have read it").click()
 
-    expect(page.get_by_text("This counts for nothing")).to_be_visible()
+    expect(page.get_by_text("It doesn't count")).to_be_visible()
     rank_by_length(page)
     expect(page.get_by_text("agree in 3 of the 3 comparisons")).to_be_visible()
     expect(page.get_by_text("Short is best.")).to_be_visible()
@@ -67,6 +67,6 @@ def test_a_new_labeler_finds_the_way_alone(site: Site, sign_in, width: int):
         rank_by_length(page)
     expect(page.get_by_text("You have qualified")).to_be_visible()
     rank_by_length(page)
-    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
     page.get_by_role("link", name="See my work").click()
     expect(page.get_by_role("row")).to_have_count(5)

@@ -64,7 +64,7 @@ def open_next(page: Page, site: Site) -> None:
 
 def expect_done(page: Page) -> None:
     expect(page.get_by_text("Saved at")).to_be_visible()
-    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
 
 
 def tiers(page: Page) -> list[str]:
@@ -204,7 +204,7 @@ def test_by_finger_on_a_phone(site: Site, sign_in, desk):
     letter = page.locator('#board .token[data-token="B"]')
     slide(page, centre(letter), centre(page.locator('.shelf[data-tier="1"]')))
     expect(page.locator("#said")).to_have_text("B is now tier 1")
-    page.get_by_role("button", name="A one tier worse").tap()
+    page.get_by_role("button", name="Move A down").tap()
     page.get_by_label("Tier of C").select_option("Tier 2")
     page.get_by_role("button", name="Submit").last.tap()
     page.get_by_label("Equally good").tap()
@@ -255,7 +255,7 @@ def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_
 
 def write_few_shot(page: Page) -> None:
     page.get_by_label("The instruction").fill("Name the colour.")
-    page.get_by_role("button", name="One more pair").click()
+    page.get_by_role("button", name="Add a pair").click()
     for number in range(1, 5):
         page.get_by_label(f"Query {number}").fill(f"thing {number}")
         page.get_by_label(f"Response {number}").fill(f"colour {number}")
@@ -275,7 +275,7 @@ def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
     page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
     expect(page.get_by_label("The instruction")).to_have_value("")
     page.unroute("**/my-prompts/draft/**")
-    page.get_by_role("button", name="Restore it").click()
+    page.get_by_role("button", name="Restore").click()
     expect(page.get_by_label("The instruction")).to_have_value("Name the colour.")
     expect(page.get_by_label("Response 4")).to_have_value("colour 4")
     page.get_by_label("Response 4").fill("colour four")
@@ -283,8 +283,8 @@ def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
     expect(page.locator("#draft-state")).to_contain_text("Saved")
     elsewhere = sign_in("alice").page
     elsewhere.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
-    expect(elsewhere.get_by_text("is back")).to_be_visible()
+    expect(elsewhere.get_by_text("Draft restored")).to_be_visible()
     expect(elsewhere.get_by_label("Response 4")).to_have_value("colour four")
-    elsewhere.get_by_role("button", name="Save the prompt").click()
+    elsewhere.get_by_role("button", name="Save prompt").click()
     expect(elsewhere.get_by_text("saved and in use")).to_be_visible()
     expect(elsewhere.get_by_label("The instruction")).to_have_value("")

@@ -24,7 +24,7 @@ def address(site: Site) -> str:
 def page(address, sign_in) -> Page:
     olga: Page = sign_in("olga").page
     olga.goto(address)
-    olga.get_by_text("Every field of the recipe").click()
+    olga.get_by_text("All settings of the recipe").click()
     return olga
 
 
@@ -39,22 +39,22 @@ def test_what_is_unfolded_and_typed_outlives_a_change_of_stages(page):
     mode.select_option("qlora")
     expect(checks).to_contain_text("CUDA")  # by the fields, before anything is pressed
     expect(kl_coef).to_have_value("0.3")
-    page.get_by_label("PPO: practises").uncheck()
+    page.get_by_label("PPO: optimises").uncheck()
     expect(kl_coef).to_have_count(0)
     expect(mode).to_be_visible()
     expect(mode).to_have_value("qlora")
-    page.get_by_label("PPO: practises").check()
+    page.get_by_label("PPO: optimises").check()
     expect(kl_coef).to_have_value("0.3")
     expect(note).to_have_value("closer")
-    page.get_by_text("Every field of the recipe").click()
+    page.get_by_text("All settings of the recipe").click()
     page.get_by_label("Small: 135 million").check()
-    expect(page.get_by_text("Every field of the recipe “small”")).to_be_visible()
+    expect(page.get_by_text("All settings of the recipe “small”")).to_be_visible()
     expect(kl_coef).to_be_hidden()
 
 
 def test_what_comes_back_with_its_stage_is_looked_at_anew(page):
     page.locator("[name='ppo.tune.mode']").select_option("qlora")
-    checks, ppo = page.locator("#checks"), page.get_by_label("PPO: practises")
+    checks, ppo = page.locator("#checks"), page.get_by_label("PPO: optimises")
     expect(checks).to_contain_text("CUDA")
     ppo.uncheck()
     expect(checks).not_to_contain_text("CUDA")

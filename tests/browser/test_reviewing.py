@@ -95,11 +95,11 @@ def test_a_ranking_is_settled(way, options, bench, sign_in):
         hand.choose(page.get_by_label(f"My tier for {letter}"), tier)
     # Without a cause nothing is decided, and nothing lost.
     hand.press(page.get_by_role("button", name="Use my own ranking"))
-    expect(page.get_by_text("Say what the trouble was caused by.")).to_be_visible()
+    expect(page.get_by_text("Choose a cause.")).to_be_visible()
     expect(page.get_by_label("My tier for B")).to_have_value("1")
     assert all("422" in each for each in rita.errors)
     rita.errors.clear()
-    hand.choose(page.get_by_label("Cause of the trouble"), "labeler error")
+    hand.choose(page.get_by_label("Cause"), "labeler error")
     hand.write(page.get_by_label("Comment to the labeler"), "B says more.")
     if options.get("width"):
         assert page.evaluate("document.documentElement.scrollWidth <= 360")

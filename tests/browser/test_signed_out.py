@@ -70,7 +70,7 @@ def rows(site: Site, name: str) -> list[str]:
 
 
 def expect_row(page: Page, site: Site, name: str, row: str) -> None:
-    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
     assert rows(site, name) == [row]
     expect(page.locator("#failed")).to_have_count(0)
 
@@ -85,9 +85,7 @@ def test_work_goes_on_where_it_was_when_the_labeler_is_back(site: Site, sign_in)
     reason.fill("Shorter, and it answers.")
     page.get_by_label("A is better").click()
     expect_told(page, "You've been signed out. What you wrote is kept.")
-    expect(page.locator("#draft-state")).to_have_text(
-        "Not saved on the site yet; this browser keeps a copy."
-    )
+    expect(page.locator("#draft-state")).to_have_text("Not saved yet. This browser keeps a copy.")
     page.keyboard.press("b")
     expect_told(page, "It will be sent automatically")
     expect(page.locator("#failed").get_by_role("link", name="Sign in")).to_have_attribute(

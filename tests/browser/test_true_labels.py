@@ -46,16 +46,16 @@ def test_who_failed_to_qualify_finds_no_way_to_pass_by_editing(site: Site, sign_
     page = nora.page
     page.goto(f"{site.url}/p/{slug}/guideline/")
     page.get_by_role("button", name="I have read it").click()
-    expect(page.get_by_text("This counts for nothing")).to_be_visible()
+    expect(page.get_by_text("It doesn't count")).to_be_visible()
     rank_against_length(page)
     page.get_by_role("link", name="Next").click()
     answered = {}
     for number in (1, 2):
         expect(page.get_by_text(f"Qualification, task {number} of 2")).to_be_visible()
-        expect(page.get_by_text("What you submit is final.")).to_be_visible()
+        expect(page.get_by_text("once you submit it.")).to_be_visible()
         answered[page.url] = shortest_first(page)
         rank_against_length(page)
-    expect(page.get_by_role("heading", name="You did not qualify yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="You haven't qualified yet")).to_be_visible()
     expect(page.get_by_text("Saved at")).to_be_visible()
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
     # Nothing says how near it was: only what is needed.
@@ -69,7 +69,7 @@ def test_who_failed_to_qualify_finds_no_way_to_pass_by_editing(site: Site, sign_
         expect(page.get_by_role("button", name="Submit")).to_have_count(0)
         by_hand(page, address, places)
     page.goto(f"{site.url}/p/{slug}/label/")
-    expect(page.get_by_role("heading", name="You did not qualify yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="You haven't qualified yet")).to_be_visible()
 
 
 def shortest_first(page: Page) -> dict[str, int]:
@@ -138,7 +138,7 @@ def test_b_is_the_same_text_for_labelers_and_reviewers(site: Site, sign_in):
         cells = ruth.locator("tbody tr", has_text=seen[0][letter]).locator("td")
         expect(cells.nth(0)).to_have_text(first)
         expect(cells.nth(1)).to_have_text(second)
-    ruth.get_by_label("Cause of the trouble").select_option("labeler error")
+    ruth.get_by_label("Cause").select_option("labeler error")
     ruth.get_by_label("Comment to the labeler").fill("B is wrong.")
     ruth.get_by_role("button", name="Send back L1").click()
     expect(ruth.get_by_text("Your review is saved.")).to_be_visible()
@@ -169,10 +169,10 @@ def test_a_reviewers_own_ranking_is_gold_where_that_is_chosen(
     page.goto(f"{site.url}/p/{slug}/review/next/")
     for tier, letter in enumerate("BAC", start=1):
         page.get_by_label(f"My tier for {letter}").select_option(f"Tier {tier}")
-    page.get_by_label("Cause of the trouble").select_option("labeler error")
+    page.get_by_label("Cause").select_option("labeler error")
     box = page.get_by_label("Also use as gold")
     expect(box).not_to_be_checked()
-    expect(page.get_by_text("Gold is the right answer to its prompt")).to_be_visible()
+    expect(page.get_by_text("Gold is the known right answer")).to_be_visible()
     if chosen:
         box.check()
     page.get_by_role("button", name="Use my own ranking").click()

@@ -81,7 +81,7 @@ def test_what_the_page_shows_is_the_row_in_the_database(way: str, site: Site, si
         choose(page, way, outcome)
         send(page, way, outcome)
         expect(page.locator(f'#work[action="{task}"]')).to_have_count(0)
-    expect(page.get_by_role("heading", name="Nothing is left for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
     rows = site.shell(SAID.format(name=name)).splitlines()
     assert dict(zip(outcomes, rows, strict=True)) == {each: ROWS[each][1] for each in outcomes}
 
@@ -126,8 +126,8 @@ def by_key(page: Page, letter: str, tier: str) -> None:
 
 
 def by_click(page: Page, letter: str, tier: str) -> None:
-    worse = page.get_by_role("button", name=f"{letter} one tier worse")
-    page.get_by_role("button", name=f"{letter} one tier better").click()
+    worse = page.get_by_role("button", name=f"Move {letter} down")
+    page.get_by_role("button", name=f"Move {letter} up").click()
     for _ in range(int(tier) - 1):
         worse.click()
 
@@ -183,7 +183,7 @@ def test_undo_takes_back_the_last_change_however_it_was_made(site: Site, sign_in
     assert (tiers(page), ratings(page)) == (["", "2", "3"], ["5", "1"])
     page.keyboard.press("u")
     assert (tiers(page), ratings(page)) == (["", "2", ""], ["5"])
-    expect(page.locator("#said")).to_have_text("C has no tier")
+    expect(page.locator("#said")).to_have_text("C is unranked")
     page.keyboard.press("u")
     assert (tiers(page), ratings(page)) == (["", "", ""], ["5"])
     page.keyboard.press("u")

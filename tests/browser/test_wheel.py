@@ -55,11 +55,11 @@ def import_prompts(olga: Page, site: Site) -> None:
     olga.goto(f"{site.url}/p/wheel/prompts/import/")
     lines = [json.dumps({"prompt": question}) for question in QUESTIONS]
     olga.get_by_label("Or paste lines").fill("\n".join([*lines[:6], "{not JSON", *lines[6:]]))
-    olga.get_by_role("button", name="Look at it").click()
+    olga.get_by_role("button", name="Preview").click()
     expect(olga.locator("#result")).to_contain_text("Line 7")
-    olga.get_by_role("link", name="Change the lines").click()
+    olga.get_by_role("link", name="Edit the lines").click()
     olga.get_by_label("Or paste lines").fill("\n".join(lines))
-    olga.get_by_role("button", name="Look at it").click()
+    olga.get_by_role("button", name="Preview").click()
     expect(olga.locator("#result")).to_contain_text("12 lines of prompts can be imported")
     olga.get_by_role("button", name="Import all").click()
     expect(olga.get_by_text("12 new prompts")).to_be_visible()
@@ -172,8 +172,8 @@ def promote(olga: Page, site: Site) -> None:
     )
     policy.get_by_role("link", name="Promote…").click()
     expect(olga.get_by_text("compared it with base-tiny on 0 prompts")).to_be_visible()
-    olga.get_by_label("Reason").fill("Turns")
-    olga.get_by_label("Why it should pass all the same").fill("Nobody is there to ask")
+    olga.get_by_label("Reason", exact=True).fill("Turns")
+    olga.get_by_label("Reason for overriding the gate").fill("Nobody is there to ask")
     olga.get_by_role("button", name="Make r1-ppo live").click()
     expect(olga.get_by_role("heading", name=re.compile("r1-ppo.*live", re.I))).to_be_visible(
         timeout=MINUTES
@@ -202,7 +202,7 @@ def chat_and_judge(gus: Page, site: Site) -> None:
     expect(down).to_have_attribute("aria-pressed", "true")
     gus.get_by_label("Not correct").check()
     gus.get_by_role("button", name="Save").click()
-    expect(gus.get_by_text("Thank you, noted.")).to_be_visible()
+    expect(gus.get_by_text("Thanks for the feedback.")).to_be_visible()
     down.click()
     expect(down).to_have_attribute("aria-pressed", "false")
     gus.reload()
@@ -236,7 +236,7 @@ def roll_back(olga: Page, site: Site) -> None:
     olga.goto(f"{site.url}/p/wheel/policies/")
     olga.get_by_text("Roll back…").click()
     olga.get_by_label("Reason").first.fill("Too short")
-    olga.get_by_role("button", name="Back to base-tiny").click()
+    olga.get_by_role("button", name="Roll back to base-tiny").click()
     expect(olga.get_by_role("heading", name=re.compile("base-tiny.*live", re.I))).to_be_visible(
         timeout=MINUTES
     )

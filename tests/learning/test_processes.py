@@ -74,7 +74,7 @@ def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(make_run, data_
         for how in twos:
             compare(way, one, twos[how][way])
             log = (twos[how][way] / "log.txt").read_text()
-            assert "2 process(es)" in log
+            assert "CPU, 2 processes" in log
             assert ("this process holds 5" in log) == (how == "sharded"), log
 
     for how in twos:

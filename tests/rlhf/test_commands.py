@@ -89,7 +89,7 @@ def test_promote_and_roll_back(project, base, olga):
     [
         ("launch_round --project nowhere --recipe tiny", "no project “nowhere”"),
         ("launch_round --project cooking --recipe tiny --base x", "no policy “x”"),
-        ("launch_round --project cooking --recipe tiny --by alice", "alice is no operator"),
+        ("launch_round --project cooking --recipe tiny --by alice", "alice is not an operator"),
         ("launch_round --project cooking --recipe huge", "invalid choice"),
         ("sample --project cooking --policy x --k 2", "no policy “x”. Its policies are: base"),
         ("sample --project cooking --policy base --k 99", "between 1 and 16"),

@@ -50,7 +50,7 @@ def test_a_decision_without_a_reason_is_refused_where_the_reason_is_missing(
         field = re.search(rf'<input id="reason-{trained.pk}"[^>]*>', refused.text)[0]
         assert 'aria-invalid="true"' in field and " autofocus" in field
         said = re.search(rf'<p class="error" id="why-{trained.pk}">(.*?)</p>', refused.text)[1]
-        assert said == "Say why, for those who will ask later."
+        assert said == "Enter a reason."
         assert refused.text.count(" autofocus") == 1, "beside no other policy"
     trained.refresh_from_db()
     assert trained.state == "candidate"

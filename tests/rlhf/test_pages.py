@@ -209,8 +209,8 @@ def test_the_place_in_the_queue_is_shown_and_can_be_changed(project, labels, bas
     client = browse(olga)
     assert "number 2 in the queue" in client.get("/p/cooking/rounds/2/").content.decode()
     page = client.post("/p/cooking/rounds/2/", {"act": "first"}, follow=True).content.decode()
-    assert "number 1 in the queue" in page and "First in line" not in page
-    assert "First in line" in client.get("/p/cooking/rounds/1/").content.decode()
+    assert "number 1 in the queue" in page and "Move to front" not in page
+    assert "Move to front" in client.get("/p/cooking/rounds/1/").content.decode()
 
 
 def test_what_was_changed_for_another_try_is_told(round, browse, olga):

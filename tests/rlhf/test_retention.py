@@ -78,8 +78,8 @@ def test_what_answered_guests_stays_with_all_it_was_made_of(project, new_round, 
     promotion.promote(Policy.objects.get(name="base"), by=olga, reason="back", override="test")
     assert going(project, 0) == {"r3-ppo"}, "the newest reward model judges, and came from r3-sft"
     assert stays_because(project, second) == ["has answered guests"]
-    assert "r2-ppo was made of it" in stays_because(project, first)
-    assert "r1-ppo was made of it" in stays_because(project, Policy.objects.get(name="r1-sft"))
+    assert "r2-ppo was made from it" in stays_because(project, first)
+    assert "r1-ppo was made from it" in stays_because(project, Policy.objects.get(name="r1-sft"))
 
 
 def test_a_challenger_stays_and_one_that_was_only_rejected_goes(project, new_round, olga):
@@ -103,18 +103,18 @@ def test_what_work_under_way_needs_stays(project, new_round, base, olga, prompts
     first, second = new_round(1), new_round(2)
     base.go_live()
     run = launch_sampling(project, by=olga, policies=[first], k=2, prompts=prompts)
-    assert "a run under way needs it" in stays_because(project, first)
+    assert "a current run needs it" in stays_because(project, first)
     run.request_cancel()
     assert stays_because(project, first) == []
     launch_next_batch(first.training.checkpoint.run.round, by=olga, prompts_at_most=2)
     judge = RewardModel.objects.last()
     reasons = {each.model: each.reasons for each in disk_use_of(project, keep_rounds=0).holdings}
-    assert "a run under way needs it" in reasons[judge.checkpoint]
+    assert "a current run needs it" in reasons[judge.checkpoint]
     third = Round.objects.create(
         project=project, number=3, recipe="tiny", base=second, launched_by=olga
     )
     Run.objects.create(project=project, round=third, kind=Run.Kind.SFT)
-    assert "a run under way needs it" in stays_because(project, second)
+    assert "a current run needs it" in stays_because(project, second)
 
 
 def test_the_record_stays_and_the_policy_is_known_by_its_words(

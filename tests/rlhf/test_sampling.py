@@ -70,4 +70,4 @@ def test_nobody_ranks_answers_to_prompts_that_were_archived_meanwhile(
         assert run.summary.get("rank_tasks", 0) == tasks
         project.prompts.all().restore()
         Task.objects.all().delete()
-    assert run.summary["note"] == "All its prompts were archived or taken back meanwhile."
+    assert run.summary["note"] == "All its prompts have been archived or withdrawn."

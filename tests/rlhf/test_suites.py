@@ -196,7 +196,7 @@ def test_what_cannot_be_compared_is_not_passed(base, candidate):
     did(candidate, 5)
     never_asked = suites_of(candidate)
     assert not never_asked.passed
-    assert f"not comparable in “{FORMAT}”: ask both again" in never_asked.said
+    assert f"not comparable in “{FORMAT}”: run them on both again" in never_asked.said
     did(candidate, 5, suite=FORMAT)
     did(candidate, 3, suite_hash="rewritten")
     rewritten = suites_of(candidate)

@@ -189,7 +189,7 @@ class _Stream:
             if found:
                 raise Unreadable(_which([found, name]))
             found = name
-            yield number, Note(f"The rows stand under “{name}”.")
+            yield number, Note(f"The rows are under “{name}”.")
             yield number, first
             yield from rows
         if not begins:
@@ -239,7 +239,7 @@ class _Stream:
             chunk = self.texts.read(CHUNK_CHARACTERS)
         except UnicodeDecodeError as error:
             raise Unreadable(
-                "Not UTF-8. Say the encoding, or save the file as UTF-8 and try again."
+                "Not UTF-8. Choose the encoding, or save the file as UTF-8 and try again."
             ) from error
         self.is_over = not chunk
         self.buffer, self.at = self.buffer[self.at :] + chunk, 0
@@ -252,4 +252,4 @@ class TooLong(Unreadable):
 
 def _which(names: list[str]) -> str:
     known = " and ".join(f"“{name}”" for name in names[:9])
-    return f"Rows stand under {known}: say which key is meant (on the command line: --key)."
+    return f"There are rows under {known}: choose a key (on the command line: --key)."

@@ -16,12 +16,20 @@ def lines_of(file: BinaryIO, *, blank: bool = False) -> Iterator[tuple[int, str 
     """The lines, each a text or what is wrong with it; the `blank` ones too, if asked for."""
     for number, line in enumerate(_split(file), start=1):
         if len(line) > MAX_LINE_BYTES:
-            yield number, BadRow(f"Longer than {MAX_LINE_BYTES // 2**20} MB. One object a line?")
+            yield (
+                number,
+                BadRow(
+                    f"Longer than {MAX_LINE_BYTES // 2**20} MB. Is each object on a"
+                    f" line of its own?"
+                ),
+            )
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            sentence = f"Not UTF-8 (byte {error.start + 1}). Say the encoding, or save it as UTF-8."
+            sentence = (
+                f"Not UTF-8 (byte {error.start + 1}). Choose the encoding, or save it as UTF-8."
+            )
             yield number, BadRow(sentence)
             continue
         if blank or text.strip():

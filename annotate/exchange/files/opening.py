@@ -129,12 +129,12 @@ def foreign_to(file: BinaryIO, format: str) -> str:
     """What to do about a file that is of no format read here; empty if it may well be read."""
     start = _start(file)
     if format == "parquet":
-        return "" if start.startswith(b"PAR1") else "This is no Parquet file, in spite of its name."
+        return "" if start.startswith(b"PAR1") else "This is not a Parquet file, despite its name."
     for beginning, what_to_do in FOREIGN.items():
         if start.startswith(beginning):
             return what_to_do
     if not _encoding_of(start) and start.count(0) > len(start) // 10:
-        return "This is no text. Save it as CSV with UTF-8, as JSON Lines or as Parquet."
+        return "This is not text. Save it as CSV with UTF-8, as JSON Lines or as Parquet."
     return ""
 
 
@@ -154,7 +154,7 @@ def _as_utf8(file: BinaryIO, encoding: str) -> BinaryIO:
         decoder = codecs.getincrementaldecoder(encoding)()
         "".encode(encoding)  # no text encoding at all: rot13, base64
     except LookupError as error:
-        raise Unreadable(f"No encoding is called {encoding}.") from error
+        raise Unreadable(f"There is no encoding called {encoding}.") from error
     out, done = tempfile.TemporaryFile(), 0  # noqa: SIM115 - read by the caller
     while True:
         part = file.read(PART)
@@ -164,7 +164,7 @@ def _as_utf8(file: BinaryIO, encoding: str) -> BinaryIO:
             out.close()
             name = encoding.upper()
             raise Unreadable(
-                f"Not {name}, from about byte {done:,} on. Say the encoding."
+                f"Not {name}, from about byte {done:,} on. Choose the encoding."
             ) from error
         done += len(part)
         if not part:

@@ -22,7 +22,7 @@ ESCAPED = "formulas_escaped"  # the column by which a table of ours is known
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SEPARATOR_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # for Excel
 TOO_MANY_CELLS = "More cells than the header names. A text with a {} in it needs quotes."
-ONLY_A_HEADER = "Only the names of columns stand here. Add a row for each thing to import."
+ONLY_A_HEADER = "The file has only column names. Add a row for each thing to import."
 
 csv.field_size_limit(MAX_LINE_BYTES)
 

@@ -61,7 +61,7 @@ def _winner(row: Raw) -> Any:
     for name, winner in zip(WINNERS, ("model_a", "model_b", "tie"), strict=True):
         if truth(row.get(name), name):
             return winner
-    raise BadRow("None of the two won, and it is no tie.")
+    raise BadRow("Neither of the two won, and it is not a tie.")
 
 
 def _sides(row: Raw, reading: Reading) -> tuple[Messages, Messages]:

@@ -110,7 +110,7 @@ def _order(fields: Raw, value: Any) -> Raw | None:
 def _of_fields(fields: Raw, names: list[str], ranks: list[Any]) -> Raw:
     missing = [name for name in names if name not in fields]
     if missing:
-        raise BadRow(f"The ranking names “{missing[0][:40]}”, which is no field of the record.")
+        raise BadRow(f"The ranking names “{missing[0][:40]}”, which is not a field of the record.")
     return {"texts": [fields[name] for name in names], "ranks": ranks, "policies": names}
 
 

@@ -104,7 +104,7 @@ def _of_two(row: Raw, reading: Reading) -> Raw:
 
 SHAPE = Shape(
     name="ours",
-    label="rows under our own names, which are those of TRL",
+    label="rows in our own format, with the field names of TRL",
     recognises=_is_ours,
     read=_read,
     reads=ABOUT,

@@ -97,7 +97,7 @@ def _text(content: Any) -> str:
         if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text"):
             part = part.get("text", part.get("value"))
         if isinstance(part, dict):
-            raise Skip("a message holds an image or another thing that is no text")
+            raise Skip("a message holds an image or something else that is not text")
         if not isinstance(part, str):
             raise BadRow(f"A message's content must be a text, not {short(content)}.")
         texts.append(part)

@@ -112,7 +112,7 @@ class DemonstrationReviewForm(ReviewForm):
         rows=12,
         required=False,
         max_length=LONGEST_ANSWER,
-        label="The answer as you would have it",
+        label="Your version of the answer",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -125,7 +125,7 @@ class DemonstrationReviewForm(ReviewForm):
         if self.labels and said.get("score") is None and "verdict" in said:
             self.add_error("score", "Score the answer, from 1 to 7.")
         if self._act()[0] == "own" and not said.get("text", "").strip():
-            self.add_error("text", "Write the answer as you would have it.")
+            self.add_error("text", "Write your version of the answer.")
         return said
 
     def own(self) -> Label | None:
@@ -180,7 +180,7 @@ class DemonstrationKind(LabelKind):
         to_do_detail="Show the model what a good answer is.",
         ask="Ask for demonstrations",
         icon="pencil",
-        lacking="each of these prompts has a demonstration or is open for writing",
+        lacking="each of these prompts already has a demonstration or an open writing task",
     )
 
     def form_class(self, assignment: Assignment) -> type[WorkForm]:

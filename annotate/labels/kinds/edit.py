@@ -27,7 +27,9 @@ from annotate.text.diff import changes
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
 
-UNCHANGED = "Nothing is changed yet. Correct the answer, or skip the task if it is right as it is."
+UNCHANGED = (
+    "You haven't changed anything yet. Correct the answer, or skip the task if nothing is wrong."
+)
 
 
 class Edit(Demonstration):
@@ -153,10 +155,10 @@ class EditKind(DemonstrationKind):
         many="edits",
         done="edited",
         to_do="Correct answers",
-        to_do_detail="Change what is wrong in the model's answers, and no more.",
+        to_do_detail="Fix what is wrong in the model's answers, and nothing else.",
         ask="Ask for edits",
         icon="pencil",
-        lacking="none of these prompts has a completion that nobody was asked to correct",
+        lacking="these prompts have no completion left to correct",
     )
 
     def form_class(self, assignment: Assignment) -> type[WorkForm]:

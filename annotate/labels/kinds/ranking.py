@@ -142,7 +142,7 @@ class Ranking(Label):
         ranking = cls(shown_order=shown_order, **said)
         ranking._unsaved = arranged(placements, letters_of(shown_order), ranking.outcome)
         if ranking.strength is not None and not ranking.is_clear_choice:
-            raise ValidationError("A strength is said of two completions, one of them better.")
+            raise ValidationError("A strength is only for two completions of which one is better.")
         return ranking
 
     @property
@@ -292,7 +292,7 @@ FLAGS = forms.MultipleChoiceField(
 @cache
 def _tiers(count: int) -> forms.ChoiceField:
     tiers = [(n, f"Tier {n}") for n in range(1, count + 1)]
-    return forms.ChoiceField(choices=[("", "no tier yet"), *tiers], required=False)
+    return forms.ChoiceField(choices=[("", "Unranked"), *tiers], required=False)
 
 
 class RatingForm(WorkForm):
@@ -302,7 +302,7 @@ class RatingForm(WorkForm):
         choices=Ranking.Outcome, required=False, initial=Ranking.Outcome.RANKED
     )
     reason = forms.CharField(
-        required=False, max_length=500, label="Why this order? In one line, if you like"
+        required=False, max_length=500, label="Why this order? One line, optional"
     )
 
     def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
@@ -428,7 +428,7 @@ class PairForm(RatingForm):
     def places(self) -> list[tuple[int, int]]:
         choice = self.cleaned_data.get("choice")
         if not choice and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED:
-            raise ValidationError("Choose which one is better, or that they are equally good.")
+            raise ValidationError("Choose the better one, or “Equally good”.")
         return list(zip(self.assignment.shown_order, self.PLACES[choice or "tie"], strict=True))
 
     def as_kwargs(self) -> dict[str, Any]:
@@ -479,7 +479,9 @@ class RankingReviewForm(ReviewForm):
             sent = [Placement(completion_id=pk, place=n) for pk, n in chosen.items() if n]
             said["placements"] = arranged(sent, self.assignment.letters, "ranked")
         elif self._act()[0] and said.get("as_gold"):
-            self.add_error("as_gold", "Gold is your own ranking: use that, or uncheck this.")
+            self.add_error(
+                "as_gold", "Only your own ranking can become gold: use that, or uncheck this."
+            )
         return said
 
     def own(self) -> Label | None:

@@ -24,7 +24,9 @@ class Command(BaseCommand):
             help="what it may do; name several (default: chat and feedback)",
         )
         parser.add_argument("--name", default="", help="to remember what it is for")
-        parser.add_argument("--days", type=int, help="expires after so many days (default: never)")
+        parser.add_argument(
+            "--days", type=int, help="expires after this many days (default: never)"
+        )
         parser.add_argument("--revoke", metavar="PREFIX", help="revoke the token that begins so")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,7 +47,7 @@ class Command(BaseCommand):
             expires_at=expires_at or None,
         )
         self.stdout.write(secret)
-        self.stderr.write("Keep it well: it cannot be shown again.")
+        self.stderr.write("Keep it safe: it cannot be shown again.")
 
     def _revoke(self, project: Project, prefix: str) -> None:
         tokens = list(project.api_tokens.beginning(prefix))

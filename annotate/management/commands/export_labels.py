@@ -17,7 +17,7 @@ class Command(BaseCommand):
     help = (
         "Exports prompts or labels, in the shapes that import_labels reads: as JSON Lines, or as "
         "CSV or Parquet by the ending. "
-        "The file appears when it is whole."
+        "The file appears once it is complete."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -93,7 +93,7 @@ class Command(BaseCommand):
                     key=options["key"],
                 )
                 choices = guessed(file, format, said)
-                self.stdout.write(f"Taken for: {BY_NAME[choices.shape].label}.")
+                self.stdout.write(f"Format: {BY_NAME[choices.shape].label}.")
                 done = import_labels(
                     file,
                     project=project,

@@ -81,6 +81,6 @@ export function keepDrafts(form, address) {
   state?.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.successful) return;
     saved = "";
-    state.textContent = "Not saved on the site yet; this browser keeps a copy.";
+    state.textContent = "Not saved yet. This browser keeps a copy.";
   });
 }

@@ -9,7 +9,7 @@ function tell() {
   const ticked = boxes.filter((box) => box.checked).length;
   all.checked = ticked === boxes.length;
   all.indeterminate = ticked > 0 && !all.checked;
-  which.textContent = ticked ? `With the ${ticked} ticked:` : otherwise;
+  which.textContent = ticked ? `With the ${ticked} selected:` : otherwise;
 }
 
 if (all) {

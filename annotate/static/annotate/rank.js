@@ -14,7 +14,7 @@ function announce(card) {
   const tier = tierOf(card);
   const peers = cards().filter((other) => other !== card && tierOf(other) === tier).map(letterOf);
   const tie = peers.length ? `, tied with ${peers.join(" and ")}` : "";
-  say(tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} has no tier`);
+  say(tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} is unranked`);
 }
 
 function say(text) {
@@ -70,7 +70,7 @@ function move(card, step) {
 function tieWithAbove(card) {
   const above = cards()[cards().indexOf(card) - 1];
   if (above && tierOf(above)) place([[card, tierOf(above)]]);
-  else if (above) say(`${letterOf(above)} has no tier yet`);
+  else if (above) say(`${letterOf(above)} is unranked`);
 }
 
 function markUnusable(card) {
@@ -174,7 +174,7 @@ function makeBoard(board) {
     const row = document.createElement("div");
     row.className = tier ? "shelf" : "shelf waiting";
     row.dataset.tier = tier;
-    row.dataset.name = tier || "no tier yet";
+    row.dataset.name = tier || "Unranked";
     board.append(row);
   }
   board.append(board.firstElementChild);
@@ -249,7 +249,7 @@ function warnOfContradiction() {
   warning.hidden = !odd;
   if (!odd) return;
   const [better, worse] = odd;
-  warning.textContent = `You ranked ${letterOf(better)} above ${letterOf(worse)}, but rated it ${ratingOf(better)} against ${ratingOf(worse)}. Submit if that is meant.`;
+  warning.textContent = `You ranked ${letterOf(better)} above ${letterOf(worse)}, but rated it ${ratingOf(better)} against ${ratingOf(worse)}. Submit anyway?`;
 }
 
 onWork((form) => {

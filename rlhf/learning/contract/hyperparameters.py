@@ -204,7 +204,7 @@ class Optimisation(Train):
         least=0,
     )
     micro_batch_size: int = setting(8, "Rows in memory at once (rankings: prompts).", least=1)
-    max_skipped: int = setting(3, "Pause after so many non-finite steps in a row.", least=1)
+    max_skipped: int = setting(3, "Pause after this many non-finite steps in a row.", least=1)
     checkpoint_every: int = setting(20, "Steps between checkpoints.", least=1)
     evaluate_every: int = setting(
         20, "Steps between looks at the held-out data; 0 = at the end.", least=0
@@ -258,7 +258,7 @@ class OnRollouts(Optimisation):
     updates: int = setting(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
     minibatches: int = setting(1, "Optimizer steps per epoch over the rollout.", least=1)
-    max_new_tokens: int = setting(64, "Longest answer, in tokens.", least=1)
+    max_new_tokens: int = setting(64, "Maximum length, in tokens.", least=1)
     temperature: float = setting(
         1.0, "Sampling temperature, in rollout and training alike.", least=1e-3
     )

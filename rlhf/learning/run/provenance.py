@@ -48,12 +48,11 @@ def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
     }
     if folder.writes:
         (folder.path / "provenance.json").write_text(json.dumps(known, indent=1))
-    trained = data.get("train", "")
+    trained, processes = data.get("train", ""), accelerator.num_processes
     folder.say(
         f"{config.kind}, seed {config.seed}, data {trained[:12]}, base"
         f" {weights.get('policy', '')[:12] or 'none'}, code {config.code_version or 'unknown'},"
-        f" {accelerator.num_processes} process(es) on {accelerator.device},"
-        f" {torch.get_num_threads()} threads"
+        f" {accelerator.device.type.upper()}, {processes} process{'es' if processes > 1 else ''}"
     )
     return trained
 

@@ -95,10 +95,9 @@ class Command(BaseCommand):
         for error in errors:
             self.stderr.write(f"Stops the launch: {error.message}")
         for each in plan_round(project, launch):
-            lines = ", ".join(f"{count} {name}" for name, count in each.lines.items())
             steps = f"{each.steps} steps" if each.steps else "as many steps as the text has"
             self.stdout.write(
-                f"{each.name}: from {each.starts_from}; reads {lines or 'nothing'}; {steps}."
+                f"{each.name}: from {each.starts_from}; reads {each.reads or 'nothing'}; {steps}."
             )
         self.stdout.write("Nothing was launched.")
 

@@ -11,7 +11,8 @@ from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 
 class Command(BaseCommand):
     help = (
-        "Removes the files of models that nothing needs any more, and saves of ended runs. Their "
+        "Removes the files of models that nothing needs any more, and checkpoints of finished"
+        " runs. Their "
         "records stay. Safe to repeat, from cron too."
     )
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
             fate = f"stays: {', '.join(each.reasons)}" if each.reasons else "goes"
             self.stdout.write(f"{each.model.name}, {filesizeformat(each.size)}: {fate}")
         if use.saves:
-            self.stdout.write(f"saves of runs that stand still, {len(use.saves)}: go")
+            self.stdout.write(f"checkpoints of finished runs, {len(use.saves)}: go")
         if options["dry_run"]:
             self.stdout.write(f"{filesizeformat(use.spare)} could be freed.")
         else:

@@ -10,7 +10,7 @@ from rlhf.registry.lineage import reach_of
 
 
 class Command(BaseCommand):
-    help = "Takes a person's data out of training and exports, and names what was made of it."
+    help = "Takes a person's data out of training and exports, and names what was made from it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("person", metavar="USER")

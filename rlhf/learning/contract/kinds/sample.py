@@ -21,7 +21,7 @@ class Sample(Train):
 
     k: int = setting(4, "Completions per prompt and policy.", least=1)
     temperature: float = setting(1.0, "Sampling temperature; 0 = greedy.", least=0)
-    max_new_tokens: int = setting(64, "Longest answer, in tokens.", least=1)
+    max_new_tokens: int = setting(64, "Maximum length, in tokens.", least=1)
     batch_size: int = setting(32, "Answers written at once.", least=1)
 
     def check_inputs(self, models: Models, data: Data, tune: Tune) -> None:
