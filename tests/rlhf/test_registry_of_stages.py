@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlhf import stages
 from rlhf.data.checks import check_rankings
 from rlhf.learning.contract.config import Data
-from rlhf.learning.contract.hyperparameters import TRAIN
+from rlhf.learning.contract.kinds import KINDS as TRAINERS
 from rlhf.models import Run
 from rlhf.rounds.preflight import resources_of
 from rlhf.rounds.settings import stage_configs
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
-from rlhf.stages import order as stages
 from rlhf.stages.stage import Stage
 from rlhf.stages.training import Training
 
@@ -47,7 +47,7 @@ def test_every_training_says_all_that_pages_and_trainers_ask_of_it(kind):
     assert {"train", "test"} <= set(stage.data_files) <= {f.name for f in dataclasses.fields(Data)}
     assert stage.makes_policy != stage.makes_reward_model
     assert stage.reads_rankings == (check_rankings in stage.label_checks)
-    assert kind in TRAIN, "it has hyperparameters"
+    assert kind in TRAINERS, "it has hyperparameters"
 
 
 @pytest.mark.parametrize("kind", TRAININGS)

@@ -104,7 +104,7 @@ class Models(Checked):
 
     policy: str = setting("", "Model folder to start from (reward: the SFT policy).")
     reference: str = setting(
-        "", "PPO, RLOO, DPO, KTO: what KL is measured against; empty = the policy."
+        "", "What KL is measured against (not reward and SFT); empty = the policy."
     )
     reward: str = setting("", "PPO, RLOO and sample: the reward model's folder.")
     reward_function: str = setting(
