@@ -31,6 +31,7 @@ TARGETS = {
     "algorithms.preference": ("element_loss",),
     "models.networks": ("positions", "last_valid", "collate"),
     "ppo.advantages": ("token_rewards", "gae", "whiten"),
+    "ppo.rloo": ("leave_one_out", "answer_policy_loss"),
     "contract.figures": (
         *("clustered_mean", "correct", "correlation", "calibration_error"),
         *("reliability_diagram", "_sigmoid", "_softplus"),
@@ -43,6 +44,7 @@ TESTS = {
         "test_networks.py::test_positions_count_real_tokens_whatever_the_padding",
     ),
     "algorithms.preference": ("test_losses.py",),
+    "ppo.rloo": ("test_rloo.py",),
 }
 SWAPPED = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,

@@ -68,7 +68,7 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         return rows.annotate(models.Min("step"), models.Max("step"))
 
     def with_kl_and_score(self) -> models.QuerySet[Metric, tuple[float, float]]:
-        """Lists (KL, score) of each step of PPO."""
+        """Lists (KL, score) of each step against a reward model."""
         rows = self.filter(split="train", **{"values__objective/kl__isnull": False})
         names = ("objective/kl", "objective/scores")
         both = {f"n{i}": KeyTransform(name, "values") for i, name in enumerate(names)}

@@ -120,6 +120,7 @@ class Run(models.Model):
         SFT = "sft", "SFT"
         REWARD = "reward", "reward model"
         PPO = "ppo", "PPO"
+        RLOO = "rloo", "RLOO"
         DPO = "dpo", "DPO"
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
@@ -127,7 +128,7 @@ class Run(models.Model):
 
     # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
     # follows withdrawn data by it (rlhf.data.staleness).
-    BY_REWARD_MODEL = (Kind.PPO,)
+    BY_REWARD_MODEL = (Kind.PPO, Kind.RLOO)
 
     class State(models.TextChoices):
         QUEUED = "queued"

@@ -70,8 +70,8 @@ def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterato
 
 
 def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
-    """Only PPO leaves a distance to what it began from. A prompt on top of its weights hides that
-    from nobody."""
+    """Only learning from rollouts leaves a distance to what it began from. A prompt on top of its
+    weights hides that from nobody."""
     model = Checkpoint.objects.behind(policy)
     steps = Metric.objects.of(model.run).with_kl_and_score() if model else None
     last = steps.order_by("-step").first() if steps is not None else None

@@ -32,9 +32,9 @@ MEANING = {
         "some updates of critic_warmup.",
     ),
     "clip_fraction": (
-        "More than 30 % of the tokens were clipped",
-        "The steps are too large. Clone the settings with a lower learning_rate or fewer "
-        "ppo_epochs.",
+        "More than 30 % of the probability ratios were clipped",
+        "The steps are too large. Clone the settings with a lower learning_rate, or fewer passes "
+        "over a rollout.",
     ),
     "low_entropy": (
         "Entropy below a quarter of its start",

@@ -14,6 +14,7 @@ from rlhf.stages.kto import KTO
 from rlhf.stages.ppo import PPO
 from rlhf.stages.pretrain import PRETRAIN
 from rlhf.stages.reward import REWARD
+from rlhf.stages.rloo import RLOO
 from rlhf.stages.sample import SAMPLE
 from rlhf.stages.scorecard import SCORECARD
 from rlhf.stages.sft import SFT
@@ -23,7 +24,7 @@ from rlhf.stages.training import Training
 # Kind → stage; the trainings in the order in which a round goes through them.
 STAGES: dict[str, Stage] = {
     stage.kind: stage
-    for stage in (PRETRAIN, SFT, REWARD, PPO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
+    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
 }
 TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}
 DEFAULT_TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)  # as in InstructGPT

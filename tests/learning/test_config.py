@@ -14,6 +14,7 @@ MINIMAL = {
     "sft": {"models": {"policy": "m"}},
     "reward": {"models": {"policy": "m"}},
     "ppo": {"models": {"policy": "m", "reward": "r"}},
+    "rloo": {"models": {"policy": "m", "reward": "r"}},
     "dpo": {"models": {"policy": "m"}},
     "kto": {"models": {"policy": "m"}},
     "sample": {"models": {"policies": {"a": {"path": "m"}}}},

@@ -90,7 +90,7 @@ def test_a_value_head_on_the_policy_is_listened_to_while_sampling(make_learner):
     rollout = learner.sampler.rollout(learner.prompts[:3], [0, 1, 2])
     heard = rollout.values_BT.clone()
     rollout.values_BT = torch.zeros(0)
-    learner.sampler.estimate_values(rollout)
+    learner.sampler.estimate_values(rollout, learner.model.values)
     assert heard[rollout.mask_BT].abs().min() > 0
     torch.testing.assert_close(
         heard[rollout.mask_BT], rollout.values_BT[rollout.mask_BT], atol=1e-4, rtol=1e-4
@@ -217,7 +217,7 @@ def test_an_unfinished_answer_pays(make_learner):
 def test_whitened_advantages_have_mean_zero_and_spread_one_over_valid_tokens(make_learner):
     learner = make_learner()
     rollout = learner.sampler.rollout(learner.prompts, range(8))
-    learner.sampler.estimate_values(rollout)
+    learner.sampler.estimate_values(rollout, learner.model.values)
     estimate_advantages(rollout, 0.1, learner.settings)
     whiten(learner, rollout)
     valid = rollout.advantages_BT[rollout.mask_BT]

@@ -11,6 +11,7 @@ from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.ppo.minibatch import (
     EXTREMES,
     SUMMED,
+    VALUE_SUMS,
     Step,
     add_up,
     clipped_policy_loss,
@@ -68,7 +69,7 @@ def test_values_are_charged_by_their_weight(rollout):
 
 def test_a_mini_batch_is_the_sum_of_its_parts_and_the_extremes_of_its_ratios():
     parts = [{"loss": 1.0, "ratio/max": 1.5}, {"loss": 2.0, "val/loss": 0.5, "ratio/max": 1.2}]
-    total = add_up(parts, ["ptx/loss"])
+    total = add_up(parts, [*VALUE_SUMS, "ptx/loss"])
     assert (total["loss"], total["val/loss"], total["ratio/max"]) == (3.0, 0.5, 1.5)
     assert total["ptx/loss"] == total["policy/loss"] == 0.0
     assert set(add_up([])) == {*SUMMED, *EXTREMES}  # of a process without an episode

@@ -1,10 +1,17 @@
-"""Rankings, reward model, PPO: what people like there is more of, on prompts never trained on."""
+"""SFT, rankings, reward model, PPO and RLOO: what people like there is more of, on prompts never
+trained on."""
 
 import itertools
 import random
 
 from rlhf.learning.contract.figures import clustered_mean, correct
 from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
+
+# Each beside what both are told.
+PRACTICE = {
+    "ppo": {"critic_learning_rate": 3e-3, "kl_control": "fixed"},
+    "rloo": {"k": 4},
+}
 
 
 def test_a_noisy_labelers_taste_comes_through_the_whole_wheel(make_run, data_dir, tmp_path):
@@ -24,7 +31,10 @@ def test_a_noisy_labelers_taste_comes_through_the_whole_wheel(make_run, data_dir
     def words(row):
         return len(row["text"].split()) if row["finish_reason"] == "stop" else 1000
 
-    drawn = answers("drawn", {"plain": {"path": "base"}}, str(tmp_path / "train.jsonl"), 4)
+    sft = make_run("sft", "sft", train={"epochs": 30, "evaluate_every": 0, "checkpoint_every": 500})
+    assert learn(sft, data_dir) == 0
+    begun = str(sft / "model")
+    drawn = answers("drawn", {"plain": {"path": begun}}, str(tmp_path / "train.jsonl"), 4)
     rankings = []
     for prompt in prompts[:48]:
         rows = [row for row in drawn if row["id"] == prompt["id"]]
@@ -36,21 +46,26 @@ def test_a_noisy_labelers_taste_comes_through_the_whole_wheel(make_run, data_dir
             "ranks": [-each for each in wins],
             "finish_reasons": [row["finish_reason"] for row in rows]})  # fmt: skip
     write_rows(tmp_path / "rankings.jsonl", rankings)
-    reward = make_run("reward", "reward", data={"train": str(tmp_path / "rankings.jsonl")},
+    reward = make_run("reward", "reward", models={"policy": begun},
+                      data={"train": str(tmp_path / "rankings.jsonl")},
                       train={"epochs": 3, "batch_size": 8, "learning_rate": 3e-3})  # fmt: skip
     assert learn(reward, data_dir) == 0
-    ppo = make_run(
-        "ppo", "ppo", models={"reward": str(reward / "model")},
-        data={"train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")},
-        train={"updates": 12, "batch_size": 64, "micro_batch_size": 64, "max_new_tokens": 24,
-               "learning_rate": 3e-3, "critic_learning_rate": 3e-3, "evaluate_every": 12,
-               "sample_every": 12, "kl_control": "fixed", "schedule": "constant"})  # fmt: skip
-    assert learn(ppo, data_dir) == 0
-    policies = {"before": {"path": "base"}, "after": {"path": str(ppo / "model")}}
+    policies = {"sft": {"path": begun}}
+    for kind, more in PRACTICE.items():
+        run = make_run(
+            kind, kind, models={"policy": begun, "reward": str(reward / "model")},
+            data={"train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")},
+            train={"updates": 12, "batch_size": 64, "micro_batch_size": 64, "max_new_tokens": 24,
+                   "learning_rate": 3e-3, "evaluate_every": 12, "sample_every": 12,
+                   "schedule": "constant", **more})  # fmt: skip
+        assert learn(run, data_dir) == 0
+        policies[kind] = {"path": str(run / "model")}
     rows = answers("judged", policies, str(tmp_path / "test.jsonl"), 4)
-    wins, clusters = [], []
-    for before, after in zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True):
-        wins.append(correct(words(before) - words(after)))
-        clusters.append(before["id"])
-    rate = clustered_mean(wins, [1.0] * len(wins), clusters, 1000)
-    assert rate.low > 0.5, rate
+    said = {name: [row for row in rows if row["policy"] == name] for name in policies}
+    for kind in PRACTICE:
+        wins, clusters = [], []
+        for before, after in zip(said["sft"], said[kind], strict=True):
+            wins.append(correct(words(before) - words(after)))
+            clusters.append(before["id"])
+        rate = clustered_mean(wins, [1.0] * len(wins), clusters, 1000)
+        assert rate.low > 0.5, (kind, rate)

@@ -278,6 +278,8 @@ def test_the_command_reports_the_disk_a_round_takes(project, olga, short_of_disk
         ("ppo", "full", "shared", 16, 52),
         ("ppo", "lora", "policy", 12.8, 8.8),
         ("ppo", "lora", "adapter", 8.4, 6.4),
+        ("rloo", "full", "", 16, 52),
+        ("rloo", "lora", "", 8.4, 6.4),
         ("dpo", "full", "", 16, 52),
         ("kto", "full", "", 20, 52),
         ("kto", "lora", "", 4.6, 6.4),

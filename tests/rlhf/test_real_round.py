@@ -16,6 +16,7 @@ from rlhf.learning.run.run_folder import DONE, STOPPED
 from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
 from rlhf.models.checkpoints import ensure_whole
 from rlhf.models.leases import claim
+from rlhf.registry.lineage import lineage_of
 from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
@@ -70,6 +71,35 @@ def test_labels_become_a_policy(project, tiny, labels, olga):
     assert Evaluation.objects.filter(round=round).count() == 3
     folder = settings.DATA_DIR / Policy.objects.get(name="r1-ppo").folder
     assert (folder / "generation_config.json").exists()
+
+
+@pytest.mark.timeout(600)
+def test_a_round_with_rloo_is_launched_from_its_page_and_learns_from_the_reward_model(
+    project, tiny, labels, olga, browse
+):
+    chosen = {**SHORT, "rloo": {"train": {**SHORT["ppo"]["train"], "k": 4}}}
+    del chosen["ppo"], chosen["rloo"]["train"]["critic_warmup"]
+    fields = {
+        f"{kind}.train.{name}": str(value)
+        for kind, parts in chosen.items()
+        for name, value in parts["train"].items()
+    }
+    page = {"base": tiny.pk, "recipe": "tiny", "stages": ["rloo", "reward", "sft"], **fields}
+    answer = browse(olga).post("/p/cooking/rounds/new/", page)
+    assert answer.url == "/p/cooking/rounds/1/"
+    while lease := claim():
+        supervise(lease, Event())
+        run = Run.objects.get(pk=lease.run.pk)
+        assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
+    made = Policy.objects.get(name="r1-rloo")
+    assert made.parent.name == "r1-sft"
+    run = made.training.checkpoint.run
+    assert (run.config["train"]["k"], run.config["train"]["updates"]) == (4, 2)
+    drawn = {"objective/scores", "objective/kl", "policy/entropy", "response/length"}
+    assert drawn <= set(run.metrics.filter(split="train").first().values)
+    assert not [name for name in run.metrics.first().values if name.startswith("val/")]
+    assert lineage_of(made)[0]["training"]["reward_model"] is not None
+    assert "RLOO score" in browse(olga).get("/p/cooking/rounds/1/").text
 
 
 BRIEF = {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}

@@ -61,6 +61,7 @@ ROUNDS = [
     (["kto", "pretrain"], [("r1-pretrain", "base"), ("r1-kto", "r1-pretrain")]),
     (["reward"], []),
     (["ppo", "reward"], [("r1-ppo", "base")]),
+    (["sft", "rloo", "reward"], [("r1-sft", "base"), ("r1-rloo", "r1-sft")]),
 ]
 
 
@@ -84,6 +85,7 @@ def test_each_stage_starts_from_what_the_one_before_it_made(
     [
         ([], "no_stage"),
         (["sft", "ppo"], "ppo_without_reward"),
+        (["sft", "rloo"], "rloo_without_reward"),
         (["kto"], "no_thumbs"),
         (["pretrain"], "no_documents"),
     ],

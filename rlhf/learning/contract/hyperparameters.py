@@ -103,13 +103,15 @@ class Models(Checked):
     """Model folders of a run, relative to the data directory."""
 
     policy: str = setting("", "Model folder to start from (reward: the SFT policy).")
-    reference: str = setting("", "PPO, DPO, KTO: what KL is measured against; empty = the policy.")
-    reward: str = setting("", "PPO and sample: the reward model's folder.")
+    reference: str = setting(
+        "", "What KL is measured against (not reward and SFT); empty = the policy."
+    )
+    reward: str = setting("", "PPO, RLOO and sample: the reward model's folder.")
     reward_function: str = setting(
-        "", "PPO: module:function instead of a reward model; needs --allow-code."
+        "", "PPO, RLOO: module:function instead of a reward model; needs --allow-code."
     )
     held_out_reward: str = setting(
-        "", "PPO: a reward model that never trains the policy, and monitors it."
+        "", "PPO, RLOO: a reward model that never trains the policy, and monitors it."
     )
     critic: str = setting("", "PPO: a reward model or the critic of another PPO to start from.")
     policies: dict[str, Any] = field(
@@ -145,7 +147,7 @@ class Data(Checked):
 
 @dataclass(frozen=True)
 class Engine(Checked):
-    """Who answers PPO's prompts; no part of a recipe, as it names an address."""
+    """Who answers the prompts of PPO and RLOO; no part of a recipe, as it names an address."""
 
     name: str = setting("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
     url: str = setting("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
@@ -266,6 +268,9 @@ class OnRollouts(Optimisation):
         0.02, "Price of one nat of KL to the reference, in units of score.", least=0
     )
     clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
+    target_kl: float = setting(
+        0.1, "Leave the epochs once approx_kl passes 1.5 x this; 0 = never.", least=0
+    )
     normalise_score: bool = setting(
         True, "Divide scores by their spread on samples of the SFT policy."
     )

@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
 from rlhf.learning.contract.hyperparameters import Engine as EngineConfig
-from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.records import content_hash
 from rlhf.learning.models.adapters import merged
 
@@ -67,7 +66,7 @@ class HFEngine:
     def __init__(
         self,
         lm: PreTrainedModel,
-        settings: PPO,
+        settings: OnRollouts,
         stops: Sequence[int],
         pad: int,
         value_head: nn.Linear | None = None,
@@ -104,7 +103,7 @@ class VLLMEngine:
     def __init__(
         self,
         engine: EngineConfig,
-        settings: PPO,
+        settings: OnRollouts,
         stops: Sequence[int],
         weights: AdapterSync | NCCLSync,
     ) -> None:

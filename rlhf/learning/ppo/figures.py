@@ -19,7 +19,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[str, float]:
     """Figures of a rollout over the episodes of all processes: scores, KL in nats, lengths, ends,
-    repetition, values, and how far an engine was off."""
+    repetition, and how far an engine was off."""
     episodes_BX = torch.stack(
         [
             rollout.scores_B,
@@ -47,7 +47,6 @@ def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[
         "response/eos_rate": float(finished_B.mean()),
         "response/score_length_correlation": correlation(scores_B.tolist(), lengths_B.tolist()),
         **_text_figures(learner, rollout),
-        **_value_figures(learner, rollout),
         **_engine_figures(learner, rollout),
     }
 
@@ -74,7 +73,8 @@ def distinct(answers: Sequence[Sequence[int]], n: int) -> float:
     return len(grams) / max(grams.total(), 1)
 
 
-def _value_figures(learner: Learner, rollout: Rollout) -> dict[str, float]:
+def value_figures(learner: Learner, rollout: Rollout) -> dict[str, float]:
+    """Figures of values, returns and advantages over the tokens of all processes."""
     mask_BT = rollout.mask_BT
     returns_N, values_N = rollout.returns_BT[mask_BT], rollout.values_BT[mask_BT]
     advantages_N = rollout.advantages_BT[mask_BT]

@@ -24,8 +24,9 @@ from .rollout import Rollout
 Stats = dict[str, float]
 SUMMED = (
     *("loss", "policy/loss", "policy/entropy", "policy/clipfrac", "policy/approx_kl"),
-    *("val/loss", "val/clipfrac", "ratio/off"),
+    "ratio/off",
 )
+VALUE_SUMS = ("val/loss", "val/clipfrac")
 EXTREMES = ("ratio/deviation", "ratio/max")
 
 

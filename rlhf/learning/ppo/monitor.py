@@ -1,4 +1,4 @@
-"""What goes wrong in PPO, by name: alarms that are logged, and reasons that stop a run."""
+"""What goes wrong in PPO and RLOO, by name: alarms that are logged, and reasons that stop a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf.learning.contract.kinds.ppo import PPO
+from rlhf.learning.contract.hyperparameters import OnRollouts
 from rlhf.learning.run.run_folder import Paused
 
 NEGATIVE_KL_RUN, YOUNG, CLIPPED, LOW_ENTROPY, EOS_DROP = 5, 20, 0.3, 0.25, 0.2
@@ -23,7 +23,7 @@ FIRST_RATIO_OF_ANY, FIRST_RATIO_MEAN = 1e-3, 0.05
 class Monitor:
     """Remembers how a run began, and what its last evaluations were like."""
 
-    def __init__(self, settings: PPO, *, is_exact: bool = True) -> None:
+    def __init__(self, settings: OnRollouts, *, is_exact: bool = True) -> None:
         """`is_exact`: the policy learns in full precision."""
         self.settings, self.is_exact = settings, is_exact
         self.first: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""One PPO batch: answers, what they are worth, and how surprising that was.
+"""One batch of PPO or RLOO: answers, what they are worth, and how surprising that was.
 
 B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major
 order. `mask_BT` is True on the tokens of an answer, its EOS included.
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf.learning.contract.kinds.ppo import PPO
+from rlhf.learning.contract.hyperparameters import OnRollouts
 from rlhf.learning.contract.records import Prompt
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import Engine, importance
@@ -125,25 +125,25 @@ class Sampler:
 
     def __init__(
         self,
-        model: ActorCritic,
+        policy: PolicyNetwork,
         reference: Offloaded[PolicyNetwork] | None,
         reward: Scorer,
         render: Renderer,
         engine: Engine,
-        settings: PPO,
+        settings: OnRollouts,
         seed: int,
         autocast: Callable[[], AbstractContextManager[Any]],
         importance_cap: float = 2.0,
     ) -> None:
         """`reference` None: the policy with its adapter off. `autocast`: as the policy learns."""
-        self.model, self.reference, self.reward = model, reference, reward
+        self.policy, self.reference, self.reward = policy, reference, reward
         self.render, self.engine, self.settings, self.seed = render, engine, settings, seed
         self.autocast, self.importance_cap = autocast, importance_cap
 
     @torch.no_grad()
     def rollout(self, prompts: Sequence[Prompt], names: Sequence[object]) -> Rollout:
         """Answers the prompts and scores the answers; `names` give each its own randomness."""
-        settings, lm = self.settings, self.model.policy.lm
+        settings, lm = self.settings, self.policy.lm
         # 1. Sample.
         ids = [self.render.prompt(prompt, settings.max_new_tokens) for prompt in prompts]
         drawn = self.engine.generate(ids, [derive(self.seed, "answer", name) for name in names])
@@ -155,11 +155,11 @@ class Sampler:
         weights_BT = torch.ones_like(logprobs_BT)
         if not self.engine.is_exact:
             logprobs_BT = self._per_token(
-                episodes, mask_BT, lambda batch: self._logprobs(self.model.policy, batch)
+                episodes, mask_BT, lambda batch: self._logprobs(self.policy, batch)
             )
             weights_BT = importance(logprobs_BT, drawn.logprobs_BT, self.importance_cap)
         # 2. The same tokens under the reference, at the same temperature.
-        own = nullcontext(self.model.policy)
+        own = nullcontext(self.policy)
         with self.reference.loaded() if self.reference else own as network, adapter_off(lm):
             ref_logprobs_BT = self._per_token(
                 episodes, mask_BT, lambda batch: self._logprobs(network, batch)
@@ -189,12 +189,10 @@ class Sampler:
         return logprobs_N
 
     @torch.no_grad()
-    def estimate_values(self, rollout: Rollout) -> None:
+    def estimate_values(self, rollout: Rollout, values: Callable[[Batch], Tensor]) -> None:
         """Sets the values of a rollout, where no value head spoke while it was sampled."""
         if not rollout.values_BT.numel():
-            rollout.values_BT = self._per_token(
-                rollout.episodes, rollout.mask_BT, self.model.values
-            )
+            rollout.values_BT = self._per_token(rollout.episodes, rollout.mask_BT, values)
 
     def _per_token(self, episodes: Sequence[Encoded], mask_BT: Tensor, forward: object) -> Tensor:
         """Something for every answer token, computed in micro-batches of like length."""
@@ -202,7 +200,7 @@ class Sampler:
         result_BT = torch.zeros(mask_BT.shape)
         order = sorted(range(len(episodes)), key=lambda i: len(episodes[i].ids))
         size = self.settings.micro_batch_size
-        device = self.model.policy.lm.device
+        device = self.policy.lm.device
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             with self.autocast():

@@ -45,9 +45,6 @@ class PPO(OnRollouts):
     save_critic: bool = setting(False, "Keep the critic beside the policy, for the next PPO.")
     critic_learning_rate: float = setting(1e-5, "Peak learning rate of the critic.", least=0)
     critic_warmup: int = setting(0, "First updates in which only the critic learns.", least=0)
-    target_kl: float = setting(
-        0.1, "Leave the epochs once approx_kl passes 1.5 x this; 0 = never.", least=0
-    )
     ptx_weight: float = setting(
         0.0,
         "Weight of the language-modelling loss on data.demonstrations mixed in (an SFT anchor);"

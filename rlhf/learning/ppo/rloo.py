@@ -1,0 +1,144 @@
+"""REINFORCE leave-one-out against the reward model (arXiv 2402.14740).
+
+An answer is one action: its reward is its score - kl_coef * KL to the reference over all of it, and
+what was to be expected is the mean reward of the other answers to the same prompt. No critic, no
+reward for single tokens. The clipped ratio, of whole answers as in TRL's RLOOTrainer, acts once the
+policy has moved since the rollout: in later mini-batches and passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.kinds.rloo import RLOO
+from rlhf.learning.generation.engines import importance
+from rlhf.learning.models.losses import policy_loss
+from rlhf.learning.run.optimiser import Loss, Optimiser
+from rlhf.learning.run.run_folder import RunFolder
+
+from .figures import rollout_figures
+from .minibatch import Stats
+from .on_rollouts import RolloutLearner, Tell
+from .rollout import Rollout
+
+
+class RLOOLearner(RolloutLearner):
+    """RLOO: an update is one rollout with k answers to each prompt, and a pass or more over it."""
+
+    settings: RLOO
+
+    def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
+        super().__init__(folder, accelerator)
+        settings = self.settings
+        self.epochs, self.answers = settings.rollout_epochs, settings.k
+        share = accelerator.num_processes * settings.k
+        if settings.batch_size % share:
+            raise ConfigError(
+                f"RLOO.batch_size {settings.batch_size} is not a multiple of"
+                f" {share} = processes x k"
+            )
+        self.optimiser = Optimiser(
+            accelerator, self.policy, [("", settings.learning_rate)], settings
+        )
+
+    def _judge(self, rollout: Rollout) -> dict[str, float]:
+        """How much better each answer was than the others to its prompt."""
+        rewards_B = rollout.scores_B - self.kl_coef * rollout.kl_B
+        advantages_B = leave_one_out(rewards_B.view(self.answers, -1)).flatten()
+        rollout.advantages_BT = advantages_B[:, None] * rollout.mask_BT
+        spread = float(self.everyone(advantages_B).std(correction=0))
+        return {
+            **rollout_figures(self, rollout, self.kl_coef),
+            "objective/advantage_std": spread,
+        }
+
+    def _turns(
+        self, rollout: Rollout, rows: Sequence[int], step: int, number: int, tell: Tell
+    ) -> Sequence[Sequence[Loss]]:
+        tokens = self._tokens(rollout, rows)
+
+        def loss(part: Sequence[int]) -> Tensor:
+            logprobs_N, entropy_N, *_ = self._forward(rollout, part)
+            value, stats = self._loss(rollout, part, logprobs_N, entropy_N, tokens)
+            tell(stats)
+            return value
+
+        return [[partial(loss, part) for part in self._parts(rollout, rows)]]
+
+    def _loss(
+        self,
+        rollout: Rollout,
+        rows: Sequence[int],
+        logprobs_N: Tensor,
+        entropy_N: Tensor,
+        tokens: float,
+    ) -> tuple[Tensor, Stats]:
+        settings = self.settings
+        answers = settings.batch_size // settings.minibatches
+        return answer_policy_loss(
+            rollout,
+            rows,
+            logprobs_N,
+            entropy_N,
+            (answers, tokens),
+            settings.clip_range,
+            self.config.engine.importance_cap,
+        )
+
+
+def leave_one_out(rewards_KP: Tensor) -> Tensor:
+    """advantages_KP of K answers to each of P prompts: reward - mean reward of the other K - 1."""
+    others_KP = (rewards_KP.sum(0) - rewards_KP) / (len(rewards_KP) - 1)
+    return rewards_KP - others_KP
+
+
+def answer_policy_loss(
+    rollout: Rollout,
+    rows: Sequence[int],
+    logprobs_N: Tensor,
+    entropy_N: Tensor,
+    counts: tuple[float, float],
+    clip_range: float,
+    importance_cap: float,
+) -> tuple[Tensor, Stats]:
+    """REINFORCE on whole answers, their ratios clipped: (loss, stats) of a micro-batch.
+
+    N answer tokens of the episodes `rows`, in row-major order; `counts`: answers and answer tokens
+    of the global mini-batch. The loss is a mean over answers, as are clipfrac and the largest
+    ratio; the other figures are of tokens, as PPO's are. An answer drawn by an engine that is not
+    exact is weighed once, by min(ours / the engine's, importance_cap)."""
+    answers, tokens = counts
+    lengths = rollout.lengths_B[list(rows)].tolist()
+    old_N, engine_N = (
+        rollout.flat(each, rows).to(logprobs_N.device)
+        for each in (rollout.logprobs_BT, rollout.engine_logprobs_BT)
+    )
+    logprobs_R, old_R, engine_R = (
+        torch.stack([part.sum() for part in each_N.split(lengths)])
+        for each_N in (logprobs_N, old_N, engine_N)
+    )
+    advantages_R = rollout.advantages_BT[list(rows), 0].to(logprobs_N.device)
+    weights_R = importance(old_R, engine_R, importance_cap)
+    surrogate, ratio_R, clipped_R = policy_loss(
+        logprobs_R, old_R, advantages_R * weights_R, clip_range
+    )
+    loss = surrogate / answers
+    with torch.no_grad():
+        log_ratio_N = (logprobs_N - old_N).clamp(-20, 20)
+        off_N = log_ratio_N.expm1().abs()
+        return loss, {
+            "loss": float(loss),
+            "policy/loss": float(loss),
+            "policy/clipfrac": float(clipped_R.sum()) / answers,
+            "policy/entropy": float(entropy_N.sum()) / tokens,
+            "policy/approx_kl": float((log_ratio_N.expm1() - log_ratio_N).sum()) / tokens,
+            "ratio/off": float(off_N.sum()) / tokens,
+            "ratio/deviation": float(off_N.max()),
+            "ratio/max": float(ratio_R.max()),
+        }
