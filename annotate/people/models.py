@@ -64,6 +64,10 @@ class Project(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(16)],
         help_text="How many people answer each task.",
     )
+    shows_raw = models.BooleanField(
+        default=False,
+        help_text="Show texts letter by letter until somebody chooses the formatted view.",
+    )
     rate_before_ranking = models.BooleanField(
         default=True, help_text="Also ask for a rating from 1 to 7."
     )

@@ -19,8 +19,8 @@ register = template.Library()
 
 @register.filter
 def markdown(text: str) -> SafeString:
-    """Markdown as safe HTML."""
-    return render.markdown(text or "")
+    """Markdown as safe HTML, with its source beside it; the page shows one of them."""
+    return render.shown(text or "")
 
 
 @register.simple_tag

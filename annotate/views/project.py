@@ -29,7 +29,7 @@ LONGEST_TAG = 50
 
 GROUPS = {
     "Work": (
-        *("name", "overlap", "ranking_size", "rate_before_ranking"),
+        *("name", "overlap", "ranking_size", "rate_before_ranking", "shows_raw"),
         *("write_lease_minutes", "rank_lease_minutes", "edit_minutes"),
     ),
     "Prompts by labelers": ("own_prompts", "use_cases"),
@@ -50,6 +50,7 @@ class SettingsForm(forms.ModelForm):
             "overlap": "People per task",
             "ranking_size": "Completions per ranking",
             "rate_before_ranking": "Ratings",
+            "shows_raw": "Raw text first",
             "write_lease_minutes": "Minutes to write",
             "rank_lease_minutes": "Minutes to rank or review",
             "edit_minutes": "Minutes to correct an answer",

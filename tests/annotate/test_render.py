@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
 from django.urls import reverse
+from hypothesis import given
+from hypothesis import strategies as st
 
 from annotate.models import Conversation, Feedback, Policy, Project, User
 from annotate.text import markdown as render
@@ -170,14 +173,14 @@ def test_there_are_enough_payloads() -> None:
         ("**b** *i* ~~s~~", "<strong>b</strong> <em>i</em> <s>s</s>"),
         ("[x](https://a.example)", 'href="https://a.example"'),
         ("a\nb", "a<br>"),
-        ("| a |\n|---|\n| b |", "<td>b</td>"),
+        ("| a |\n|---|\n| b |", '<td dir="auto">b</td>'),
         ("```python\ndef f(): pass\n```", '<span class="hl-k">def</span>'),
         ("```\n```", "<p>```</p>"),
         ("```a<b", "<p>```a&lt;b</p>"),
         ("```nonsense\na < b\n```", "a &lt; b"),
-        ("3. c", '<ol start="3">'),
+        ("3. c", '<ol start="3" dir="auto">'),
         ("<b>bold</b>", "&lt;b&gt;bold&lt;/b&gt;"),
-        ("![pixel](http://evil.example/p.png)", "!<a "),
+        ("![pixel](http://evil.example/p.png)", "![pixel](http://evil.example/p.png)"),
     ],
 )
 def test_markdown_shows_what_was_meant(text: str, html: str) -> None:
@@ -255,3 +258,69 @@ def _events(sent: str) -> Iterator[tuple[str, Any]]:
     for block in sent.strip().split("\n\n"):
         if match := re.fullmatch(r"event: (\w+)\ndata: (.*)", block):
             yield match[1], json.loads(match[2])
+
+
+PLAIN = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="*_`~#>-+|[]=.)")
+    | st.sampled_from([" ", "\n", "\\", "$", "{", "}", "(", "&", "<", "!"]),
+    max_size=60,
+)
+
+
+def text_of(html: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+@given(PLAIN)
+def test_no_visible_character_of_a_plain_text_is_lost(text):
+    seen = [letter for letter in text if not letter.isspace()]
+    assert [letter for letter in text_of(render.markdown(text)) if not letter.isspace()] == seen
+
+
+@given(st.text(max_size=60))
+def test_the_raw_view_shows_every_text_letter_by_letter(text):
+    raw = re.search(r'<pre class="raw" dir="auto">(.*)</pre>', render.shown(text), re.DOTALL)
+    assert raw and unescape(raw[1]) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(r"\( x_1 * x_2 * x_3 \)", r"\[ \frac{a}{b} \]", "$a_1$ and $b_1$", "$$ x^2 $$"),
+        *(
+            r"\{1,2\}",
+            "_ _ _ _",
+            "2*3*4",
+            "a_b_c",
+            r"\*not bold\*",
+            "![x](https://e.example/i.png)",
+        ),
+        *(
+            "&amp; and &lt;b&gt;",
+            "<https://e.example>",
+            "[1]: https://e.example",
+            "$5 or $6.",
+        ),
+        r"C:\new\table",
+    ],
+)
+def test_what_only_looks_like_markup_is_shown_as_it_was_written(text):
+    assert text_of(render.markdown(text)).strip() == text
+
+
+def test_formulas_are_marked_for_the_page_to_set_and_money_is_none():
+    html = render.markdown(r"If \(x\) costs $5, then $y_1$ costs $6 and \[z\]")
+    assert re.findall(r'<span class="math">(.*?)</span>', html) == [r"\(x\)", "$y_1$", r"\[z\]"]
+
+
+def test_single_line_ends_stay_line_ends():
+    assert render.markdown("a\nb").count("<br>") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["שלום", "- one\n- שתיים", "# مرحبا", "| a |\n|---|\n| ב |", "> نعم"]
+)
+def test_each_paragraph_runs_as_its_own_letters_do(text):
+    html = render.markdown(text)
+    blocks = re.findall(r"<(p|li|h1|td|th|ul|blockquote)\b([^>]*)>", html)
+    assert blocks and all('dir="auto"' in attributes for _, attributes in blocks)

@@ -14,6 +14,38 @@ document.getElementById("theme")?.addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("themechange"));
 });
 
+const view = document.getElementById("view");
+const showView = () => view.setAttribute("aria-pressed", document.documentElement.dataset.view === "raw");
+if (view) {
+  view.hidden = !document.querySelector(".raw");
+  showView();
+  view.addEventListener("click", () => {
+    const next = document.documentElement.dataset.view === "raw" ? "rendered" : "raw";
+    document.documentElement.dataset.view = next;
+    localStorage.setItem("view", next);
+    showView();
+  });
+}
+
+// Formulas are set as MathML, which needs neither styles nor fonts; what KaTeX cannot read stays.
+const DELIMITERS = /^(?:\\\(|\\\[|\$\$?)([^]*?)(?:\\\)|\\\]|\$\$?)$/;
+async function setFormulas(part) {
+  const formulas = part.querySelectorAll(".math:not([data-set])");
+  if (!formulas.length) return;
+  await import("./vendor/katex.min.js");
+  for (const formula of formulas) {
+    const source = formula.textContent;
+    const displayMode = source.startsWith("$$") || source.startsWith("\\[");
+    formula.dataset.set = "";
+    try {
+      self.katex.render(DELIMITERS.exec(source)[1], formula, { displayMode, output: "mathml", strict: false });
+    } catch {
+      formula.textContent = source;
+    }
+  }
+}
+setFormulas(document);
+
 document.addEventListener("htmx:beforeSwap", (event) => {
   // A refused form comes back with its errors: show it in place.
   if ([409, 422].includes(event.detail.xhr.status)) {
@@ -25,7 +57,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 // Each block of code gets a button of its own.
 function offerCode(part) {
   const sprite = document.querySelector("#theme use").getAttribute("href").split("#")[0];
-  for (const code of part.querySelectorAll(".prose pre:not(.code pre)")) {
+  for (const code of part.querySelectorAll(".prose pre:not(.code pre, .raw)")) {
     const box = document.createElement("div");
     box.className = "code";
     code.replaceWith(box);
@@ -38,13 +70,18 @@ function offerCode(part) {
   }
 }
 offerCode(document);
-document.addEventListener("htmx:afterSettle", (event) => offerCode(event.detail.elt));
+document.addEventListener("htmx:afterSettle", (event) => {
+  offerCode(event.detail.elt);
+  setFormulas(event.detail.elt);
+  if (view) view.hidden = !document.querySelector(".raw");
+});
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const source = button.dataset.copy ? document.querySelector(button.dataset.copy) : button.previousElementSibling;
-  await navigator.clipboard.writeText(source.innerText);
+  // What was written, and not what Markdown makes of it.
+  await navigator.clipboard.writeText(source.querySelector(".raw")?.textContent ?? source.innerText);
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
 });
