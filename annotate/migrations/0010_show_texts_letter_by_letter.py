@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0008_have_completions_corrected'),
+        ('annotate', '0009_say_it_in_plain_words'),
     ]
 
     operations = [
