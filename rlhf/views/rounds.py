@@ -195,4 +195,4 @@ def _act(request: Request, round: Round) -> None:
     acts = {"cancel": cancel_round, "resume": resume_round, "first": prioritise_round}
     act = acts.get(request.POST.get("act", ""))
     if act is None or not act(round):
-        messages.warning(request, f"{round} has changed in the meantime. Nothing was done.")
+        messages.warning(request, f"Nothing was changed: {round} had already moved on.")

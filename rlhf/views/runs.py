@@ -62,6 +62,6 @@ def rounds_metrics(request: Request, slug: str, run_id: int) -> JsonResponse:
 def _act(request: Request, run: Run) -> None:
     act = {"cancel": run.request_cancel, "resume": run.resume}.get(request.POST.get("act", ""))
     if act is None or not act():
-        messages.warning(request, f"{run} has changed in the meantime. Nothing was done.")
+        messages.warning(request, f"Nothing was changed: {run} had already moved on.")
     elif run.state == Run.State.QUEUED:
         enqueue_on_commit("train", "rlhf.jobs.train", run.pk)

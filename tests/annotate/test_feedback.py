@@ -125,7 +125,7 @@ def test_reasons_come_without_javascript_too(answer: Message, gus: User, browse:
 def test_nothing_is_needed_to_explain(answer: Message, gus: User, browse: Browse) -> None:
     thumb(browse(gus), answer, "up")
     reply = browse(gus).post(reverse("chat_feedback", args=["cooking", answer.pk]), headers=HTMX)
-    assert "Thank you" in reply.content.decode()
+    assert "Thanks for the feedback" in reply.content.decode()
 
 
 @pytest.mark.parametrize(

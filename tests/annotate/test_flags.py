@@ -66,7 +66,7 @@ def test_the_flags_of_a_page_are_no_draft_and_no_answer(work, address, browse, a
 
 @pytest.mark.parametrize(
     "sent, sentence",
-    [({}, "Say what is wrong"), ({"flag-reason": "ugly"}, "not one of the available")],
+    [({}, "Choose what is wrong"), ({"flag-reason": "ugly"}, "not one of the available")],
 )
 def test_a_flag_without_a_reason_is_told_so_and_nothing_typed_is_lost(
     sent, sentence, work, address, browse, alice

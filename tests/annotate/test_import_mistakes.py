@@ -17,7 +17,7 @@ BAD = {
     "malformed JSON": (b'{"prompt": "Hello"', "Not valid JSON"),
     "a number too long": (b'{"prompt": ' + b"9" * 5000 + b"}", "Not valid JSON"),
     "no object": ([1, 2], "one JSON object"),
-    "no known shape": ({"question": "Hello?"}, "known shapes"),
+    "no known shape": ({"question": "Hello?"}, "Unknown format"),
     "bad UTF-8": (b'{"prompt": "\xff"}', "UTF-8"),
     "half a character": (b'{"prompt": "\\ud800"}', "half a character"),
     "NUL": (b'{"prompt": "a\\u0000"}', "NUL"),

@@ -139,7 +139,7 @@ def test_names_in_wide_use_are_guessed(format, at, come_with):
 def test_columns_nobody_could_guess_are_chosen_by_hand_and_the_choice_is_kept(at, come_with):
     address = come_with(b"frage,antwort\nWarum?,Darum.\n", "x.csv")
     page = at.get(address).content.decode()
-    assert "No line could be read" in page and "known shapes" in page
+    assert "No line could be read" in page and "Unknown format" in page
     names = columns(at, address)
     chosen = {names["frage"]: "prompt", names["antwort"]: "completion"}
     assert at.post(address, chosen | {"look": ""}).status_code == 302
@@ -264,7 +264,7 @@ def test_the_separator_of_a_csv_is_found_and_told(at, come_with, separator, name
         (b"\x1f\x8b\x08...", "x.jsonl.gz", "cannot be unpacked"),
         (b"PAR1...", "x.csv", "ends in .parquet"),
         (b"\0\0\0\1" * 9, "x.csv", "UTF-8"),
-        (b"prompt\nx\n", "x.parquet", "no Parquet file"),
+        (b"prompt\nx\n", "x.parquet", "not a Parquet file"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_what_to_do(at, start, name, advice):
@@ -278,7 +278,7 @@ def test_a_file_of_another_kind_is_refused_with_what_to_do(at, start, name, advi
 def test_a_header_alone_says_so_before_anything_is_tried(at, come_with):
     address = come_with(b"prompt,completion\n", "x.csv")
     page = at.get(address).content.decode()
-    assert "Only the names of columns" in page and "Nothing was imported" not in page
+    assert "only column names" in page and "Nothing was imported" not in page
     checked = at.post(address, {"check": ""}).content.decode()
     assert "1 of 1 line has a problem" in checked and "Nothing was imported" not in checked
     assert "Nothing was imported" in at.post(address, {"import": ""}).content.decode()

@@ -165,5 +165,5 @@ def test_long_prompts_that_begin_alike_are_told_of(bring):
     asked = [f"{same}{n}" for n in range(3)] + [same[:199], same[:198], "Why?", same[::-1]]
     found = bring([{"prompt": each} for each in asked])
     assert found.alike == 3
-    assert "3 of the new prompts begin alike for 200 characters" in str(found)
+    assert "3 of the new prompts start with the same 200 characters" in str(found)
     assert bring([{"prompt": each} for each in asked]).alike == 0  # none of them is new

@@ -60,7 +60,7 @@ def test_everybody_sees_a_completion_under_the_same_letter_on_every_page(
     assert letters_on(page, MATRIX) == texts
     assert [row.letter for row in page.context["rows"]] == list("ABCDE")
     assert [row.placed[0].place for row in page.context["rows"]] == [1, 2, 3, 4, 5]
-    assert "Written under other letters" not in page.content.decode()
+    assert "Written with different letters" not in page.content.decode()
 
     by_letter = {letter: pk for pk, letter in review.letters.items()}
     sent = {f"place_{by_letter[x]}": n for n, x in enumerate("CABED", 1)}
@@ -164,7 +164,7 @@ def test_who_has_begun_keeps_the_letters_and_others_are_told_which_is_which(
     assert earlier.tiers == [["C"], ["B"], ["A"]]
     revised = earlier.revise(revision_no=1, placements=earlier._copy()._unsaved, reason="A errs.")
     assert revised.tiers == earlier.tiers
-    key = "Written under other letters: A in it is C here, C in it is A here."
+    key = "Written with different letters: A in it is C here, C in it is A here."
     review = next_assignment(rita, project, only="review")
     page = browse(rita).get(f"/p/cooking/review/{review.pk}/")
     assert page.content.decode().count(key) == 1

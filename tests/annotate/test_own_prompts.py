@@ -116,7 +116,7 @@ def test_line_ends_of_a_browser_make_no_other_prompt(direct, browse, alice, new_
         ("plain", {"text": "a\x00b"}, "Null characters"),
         ("plain", {"text": "x" * 32_001}, "at most 32000 characters"),
         ("use_case", {**PLAIN, "use_case": "cars"}, "not one of the available choices"),
-        ("few_shot", {**FEW_SHOT, "response_2": ""}, "Each query needs its response"),
+        ("few_shot", {**FEW_SHOT, "response_2": ""}, "Each query needs a response"),
         ("few_shot", {**FEW_SHOT, "query_2": "flour", "query_3": "flour"}, "two different queries"),
         ("few_shot", {**FEW_SHOT, "response_3": "x" * 32_000}, "Together that is"),
     ],
@@ -138,7 +138,7 @@ def test_a_second_answer_to_an_own_prompt_is_not_lost_but_sent_to_my_work(direct
     browse(alice).post(PAGE, PLAIN)
     page = browse(alice).post(PAGE, {**PLAIN, "answer": "In vinegar."})
     assert page.status_code == 422
-    assert "Change that one in My work" in page.content.decode()
+    assert "Edit that one in My work" in page.content.decode()
     assert "In vinegar." in page.content.decode()
 
 

@@ -79,7 +79,7 @@ def test_a_grid_is_laid_out_and_its_cells_ask_the_model_server(browse, olga, liv
     ("changes", "complaint"),
     [
         ({"prompts": " \n\n "}, "Write at least one prompt."),
-        ({"prompts": "\n\n".join("abcdefghijklm")}, "These are 13 prompts, and 12 fit."),
+        ({"prompts": "\n\n".join("abcdefghijklm")}, "That is 13 prompts. Use at most 12."),
         ({"c0-weights": "", "c1-weights": ""}, "Choose the model of at least one column."),
         ({"c0-weights": 999_999}, "Select a valid choice"),
         ({"c0-prompt_format": "no place"}, "Write {prompt} once"),
@@ -87,7 +87,7 @@ def test_a_grid_is_laid_out_and_its_cells_ask_the_model_server(browse, olga, liv
         ({"c0-few_shot": "Hello"}, "Begin each turn with"),
         ({"c0-few_shot": "User: a\nUser: b"}, "Begin each turn with"),
         ({"c0-few_shot": "User: a"}, "Begin each turn with"),
-        ({"c0-few_shot": "User:\nAssistant: b"}, "An example without words"),
+        ({"c0-few_shot": "User:\nAssistant: b"}, "An example cannot be empty"),
         ({"c0-temperature": "3"}, "less than or equal to 2"),
     ],
 )

@@ -87,7 +87,7 @@ def test_leads_read_what_labelers_have_to_say(browse, project, alice, bob, rita,
 
 
 def test_the_page_shows_agreement(browse, project, alice, bob, rita, rank_task):
-    assert "No task was opened yet" in browse(rita).get(PROGRESS).content.decode()
+    assert "No tasks yet" in browse(rita).get(PROGRESS).content.decode()
     rank_task(overlap=2)
     rank(alice, project)
     rank(bob, project)
@@ -108,7 +108,7 @@ def test_a_lead_makes_gold_of_an_own_ranking_uses_it_for_practice_and_retires_it
     rank_task()
     own = rank(rita, project)
     client = browse(rita)
-    assert "Make gold" in client.get(GOLD).content.decode()
+    assert "Use as gold" in client.get(GOLD).content.decode()
     states = []
     for act in ("gold", "practice", "gold", "retire"):
         client.post(GOLD, {"ranking": own.pk, "act": act})

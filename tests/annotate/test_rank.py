@@ -165,7 +165,7 @@ def test_of_two_one_chooses_the_better_and_by_how_much(
 def test_of_two_something_must_be_chosen(browse, alice, pair):
     reply = browse(alice).post(page(pair), {"idempotency_key": str(uuid.uuid4())})
     assert reply.status_code == 422
-    assert "Choose which one is better" in reply.content.decode()
+    assert "Choose the better one" in reply.content.decode()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_parquet_that_swells_is_refused(bring, monkeypatch):
         (b'prompt\n"open', "Not valid CSV"),
         (b"prompt\na,b\n", "More cells"),
         (b"prompt\n\xff\n", "UTF-8"),
-        (b"frage\na\n", "known shapes"),
+        (b"frage\na\n", "Unknown format"),
     ],
 )
 def test_bad_csv_is_told_so(content, sentence, bring):
@@ -205,7 +205,7 @@ def test_json_is_read_to_its_end_however_it_is_laid_out(text, chunk, bring, monk
     monkeypatch.setattr("annotate.exchange.files.json_rows.CHUNK_CHARACTERS", chunk)
     done = bring(text.encode())
     assert (done.lines, Prompt.objects.count()) == (3, 3)
-    assert ("stand under" in str(done)) == ("rows" in text or "data" in text)
+    assert ("rows are under" in str(done)) == ("rows" in text or "data" in text)
 
 
 def test_an_object_too_large_to_hold_is_still_read_through(bring, monkeypatch):

@@ -62,7 +62,7 @@ def test_an_undone_answer_leaves_no_review_behind(browse, project, alice, rita, 
     undone.retract(draft={})
     assert doubts() == []
     assert next_assignment(rita, project, only="review") is None
-    assert "No answer waits" in browse(rita).get(REVIEW).content.decode()
+    assert "No reviews waiting" in browse(rita).get(REVIEW).content.decode()
 
 
 def test_the_answer_given_anew_is_looked_over_anew(project, alice, bob, disagreement):
@@ -190,7 +190,7 @@ def test_what_cannot_be_gold_is_refused_and_settles_nothing(
 ):
     ties = dict.fromkeys(own_order(rita, project), 1)
     reply = act(browse, rita, project, verdict, as_gold="on", **ties)
-    said = {"own": "prefers nothing", "pick:1": "Gold is your own ranking"}[verdict]
+    said = {"own": "has only ties", "pick:1": "Only your own ranking"}[verdict]
     assert reply.status_code == 422 and said in reply.content.decode()
     assert reply.context["form"]["as_gold"].value()
     assert not Review.objects.exists() and not Ranking.objects.filter(labeler=rita).exists()
@@ -199,8 +199,8 @@ def test_what_cannot_be_gold_is_refused_and_settles_nothing(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"verdict": "pick:1", "cause": ""}, "caused by"),
-        ({"verdict": "send_back:1"}, "should change"),
+        ({"verdict": "pick:1", "cause": ""}, "Choose a cause"),
+        ({"verdict": "send_back:1"}, "what to change"),
         ({"verdict": "own"}, "Choose a tier for"),
         ({"verdict": "pick:3"}, "no L3"),
         ({"verdict": "delete"}, "one of the buttons"),
@@ -350,7 +350,7 @@ def test_labelers_are_letters_and_disagreement_is_shaded(browse, project, rita, 
 def test_the_list_says_why_and_keeps_what_is_settled(browse, project, rita, disagreement):
     assert "low agreement" in browse(rita).get(REVIEW).content.decode()
     act(browse, rita, project, "accept")
-    assert "No answer waits" in browse(rita).get(REVIEW).content.decode()
+    assert "No reviews waiting" in browse(rita).get(REVIEW).content.decode()
     assert "low agreement" in browse(rita).get(REVIEW, {"state": "settled"}).content.decode()
 
 

@@ -465,14 +465,14 @@ def test_a_conversation_is_its_last_answer_or_each(bring):
 )
 def test_what_judges_and_is_not_read_stops_the_import_until_it_is_left_out(line, name, bring):
     before = rows()
-    with pytest.raises(ImportFailed, match="seems to judge") as failed:
+    with pytest.raises(ImportFailed, match="looks like a judgement") as failed:
         bring([line])
     assert failed.value.problems[0].sentence.startswith(f"“{name}”")
-    with pytest.raises(ImportFailed, match="seems to judge"):
+    with pytest.raises(ImportFailed, match="looks like a judgement"):
         bring([line], leave_out_bad=True)
     assert rows() == before
     done = bring([line], columns={name: "", "question": "prompt", "answer": "completion"})
-    assert name in done.unread and f"Not read: {', '.join(sorted(done.unread))}" in str(done)
+    assert name in done.unread and f"Not imported: {', '.join(sorted(done.unread))}" in str(done)
 
 
 def test_every_column_that_is_not_read_is_named(bring):

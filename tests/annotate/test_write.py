@@ -135,7 +135,7 @@ def test_a_draft_comes_back_with_the_page(browse, alice, work, page):
     assert "Saved" in reply.content.decode()
     html = client.get(page).content.decode()
     assert "Half a</textarea>" in html
-    assert "Your draft of" in html
+    assert "Draft restored from" in html
 
 
 @pytest.mark.parametrize("text", ["", "x" * 60_000, "nul \x00 inside"])
@@ -167,7 +167,7 @@ def test_a_draft_after_the_submit_changes_nothing(browse, alice, work, page):
 
 def test_a_skip_needs_a_reason_of_the_list(browse, alice, work, page):
     client = browse(alice)
-    assert "Say why" in client.post(f"{page}skip/").content.decode()
+    assert "Choose why" in client.post(f"{page}skip/").content.decode()
     assert client.post(f"{page}skip/", {"skip-reason": "bored"}).status_code == 422
     client.post(f"{page}skip/", {"skip-reason": "knowledge", "skip-note": "Never cooked."})
     work.refresh_from_db()

@@ -64,7 +64,7 @@ def test_what_comes_back_with_its_stage_is_looked_at_anew(page):
 
 def test_a_dry_run_shows_what_would_run(page):
     page.get_by_role("button", name="Dry run").click()
-    plan = page.get_by_role("heading", name="What would run")
+    plan = page.get_by_role("heading", name="Plan")
     expect(plan).to_be_in_viewport()
     expect(page.get_by_text("Nothing was launched.")).to_be_in_viewport()
 

@@ -38,7 +38,7 @@ KEYS = {
     "negligibly": "1", "slightly": "2", "clearly": "3", "significantly": "4",
 }  # fmt: skip
 BUTTONS = {"all bad": "All bad", "both bad": "Both bad"} | dict.fromkeys(
-    ("cannot judge", "cannot judge two"), "Cannot judge"
+    ("cannot judge", "cannot judge two"), "Can't judge"
 )
 WITH_A_KEY = {"both bad": "b"}
 NO_SENSE = {

@@ -108,7 +108,7 @@ def launch_and_watch(olga: Page, site: Site) -> None:
     olga.get_by_label("Tiny").check()
     expect(olga.locator("#details")).to_contain_text("Demonstrations")
     olga.get_by_role("button", name="Dry run").click()
-    expect(olga.get_by_role("region", name="What would run").get_by_role("row")).to_have_count(4)
+    expect(olga.get_by_role("region", name="Plan").get_by_role("row")).to_have_count(4)
     olga.get_by_role("button", name="Launch").click()
     expect(olga.get_by_role("heading", name=re.compile("Round 1"))).to_be_visible()
     stages = olga.get_by_role("list", name="Stages").get_by_role("listitem")

@@ -164,7 +164,7 @@ def test_a_roll_back_from_a_page_that_is_out_of_date_changes_nothing(project, li
     for _ in range(2):
         answer = browse(olga).post(url, {"reason": "worse", "to": line[1].pk}, follow=True)
     assert live(project) == "newer"
-    assert b"nothing was changed" in answer.content
+    assert b"Nothing was changed" in answer.content
 
 
 def test_two_who_decide_differently_leave_one_live_policy_and_a_true_record(
@@ -178,6 +178,6 @@ def test_two_who_decide_differently_leave_one_live_policy_and_a_true_record(
         promotion.promote(other, by=olga, reason="better", override="for the test")
 
     monkeypatch.setattr(promotion, "warm", somebody_is_quicker)
-    with pytest.raises(promotion.ValidationError, match="meanwhile"):
+    with pytest.raises(promotion.ValidationError, match="in the meantime"):
         promotion.roll_back(project, by=olga, reason="worse")
     assert live(project) == "other"

@@ -58,7 +58,7 @@ def test_what_the_operator_chose_lists_only_what_differs_from_the_recipe(
     run = retried(round, fake_trainer, why)
     model = run.checkpoints.published().get()
     page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
-    said = page.split("What the operator chose</summary>")[1].split("</details>")[0]
+    said = page.split("Settings</summary>")[1].split("</details>")[0]
     assert "epochs" in said and "0.002" in said
     assert "micro_batch_size" not in said and "0.001" not in said and "tune" not in said
 
@@ -68,4 +68,4 @@ def test_a_recipe_that_nobody_changed_says_so(project, labels, base, olga, brows
     round = launch_round(project, Launch(base=base, recipe="tiny"), by=olga)
     model = retried(round, fake_trainer, "memory").checkpoints.published().get()
     page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
-    assert "The recipe “tiny”, with nothing changed in it." in page
+    assert "Recipe “tiny”, unchanged." in page

@@ -20,7 +20,7 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
     refused = client.post(address, {"reason": "wins 70 %"})
     assert (refused.status_code, 'value="wins 70 %"' in refused.text) == (422, True)
     assert "people have compared it with base on 0 prompts" in refused.text
-    assert "Say why it should pass all the same." in refused.text
+    assert "Give a reason for overriding the gate." in refused.text
     assert project.policies.live().get() == base
     decided = {"reason": "wins 70 %", "override": "Guests wait <b>"}
     said = client.post(address, decided, follow=True)
@@ -36,7 +36,7 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
 
 def test_a_promotion_without_a_reason_changes_nothing(project, trained, browse, olga):
     refused = browse(olga).post(f"/p/cooking/policies/{trained.pk}/gate/", {})
-    assert (refused.status_code, "Say why" in refused.text) == (422, True)
+    assert (refused.status_code, "Enter a reason" in refused.text) == (422, True)
     assert not project.policies.live().exists()
 
 
@@ -73,7 +73,7 @@ def test_words_for_a_decision_are_not_lost_when_it_is_refused(
     for policy in (base, trained):
         promotion.promote(policy, by=olga, reason="next", override="for the test")
     back = client.post("/p/cooking/policies/roll-back/", {"reason": "worse", "to": trained.pk})
-    assert back.status_code == 422 and "nothing was changed" in back.text
+    assert back.status_code == 422 and "Nothing was changed" in back.text
     assert back.text.count('value="worse"') == 1 and back.text.count(" open>") == 1
 
 

@@ -104,7 +104,7 @@ def test_comparisons_come_before_other_rankings(evaluated, rank_task, alice):
 
 @pytest.mark.django_db(transaction=True)
 def test_an_evaluation_that_has_not_ended_has_nothing_to_compare(round):
-    with pytest.raises(ValidationError, match="has not ended"):
+    with pytest.raises(ValidationError, match="has not finished"):
         ask_people(round.runs.get(kind=Run.Kind.EVALUATE), prompts_at_most=3)
 
 
@@ -150,5 +150,5 @@ def test_any_two_policies_can_be_compared_without_a_round(
     run = launch_comparison(project, by=olga, policies=[base, brief], prompts_at_most=3)
     supervise(claim(), Event())
     assert len(tasks_of(run)) == 3
-    with pytest.raises(NotReady, match="takes two"):
+    with pytest.raises(NotReady, match="at least two"):
         launch_comparison(project, by=olga, policies=[base], prompts_at_most=3)

@@ -148,8 +148,8 @@ def test_a_foreign_number_answers_like_a_missing_one(round, trained, sampling, b
 
 def test_empty_pages_say_what_to_do(project, browse, olga):
     client = browse(olga)
-    assert "No round has been launched yet" in client.get("/p/cooking/rounds/").content.decode()
-    assert "There is no policy yet" in client.get("/p/cooking/policies/").content.decode()
+    assert "No rounds yet" in client.get("/p/cooking/rounds/").content.decode()
+    assert "No policies yet" in client.get("/p/cooking/policies/").content.decode()
     new = client.get("/p/cooking/rounds/new/").content.decode()
     for name in ("no_base", "no_demonstrations", "no_rankings"):
         assert f'data-finding="{name}"' in new
@@ -227,7 +227,7 @@ def test_cancel_and_resume_from_the_page(round, browse, olga):
     client.post("/p/cooking/rounds/1/", {"act": "resume"})
     assert set(round.runs.values_list("state", flat=True)) == {"queued"}
     again = client.post("/p/cooking/rounds/1/", {"act": "resume"}, follow=True)
-    assert "nothing was changed" in again.content.decode()
+    assert "Nothing was changed" in again.content.decode()
 
 
 def test_a_round_that_a_guard_paused_is_given_up_and_says_why(round, running, browse, olga):
@@ -239,7 +239,7 @@ def test_a_round_that_a_guard_paused_is_given_up_and_says_why(round, running, br
     assert 'name="act" value="cancel">' in page and 'value="resume"' in page
     page = client.post("/p/cooking/rounds/1/", {"act": "cancel"}, follow=True).text
     assert set(round.runs.values_list("state", flat=True)) == {"cancelled"}
-    assert "SFT was cancelled." in page and why in page and "Saving, then cancelled" not in page
+    assert "SFT was cancelled." in page and why in page and "Saving, then cancelling" not in page
     assert 'value="cancel"' not in page and 'value="resume"' in page
     assert "a higher kl_coef" in page, (
         "what to change, and to clone the settings rather than resume"
@@ -298,7 +298,7 @@ def test_a_sampling_that_is_over_leads_to_the_work_it_opened(sampling, browse, o
     claim().run.succeed(token=1, summary={"completions": 4, "rank_tasks": 2})
     html = browse(olga).get(f"/p/cooking/runs/{sampling.pk}/").content.decode()
     assert "4 completions, 2 to rank." in html
-    assert 'still to be ranked under <a href="/p/cooking/label/">Label</a>' in html
+    assert 'the open rankings under <a href="/p/cooking/label/">Label</a>' in html
 
 
 def test_the_list_of_rounds_shows_result_and_labels(round, trained, browse, olga):
@@ -344,7 +344,7 @@ def test_people_and_reward_model_stand_side_by_side(trained, compared, running_p
 def test_policies_are_sent_to_people_from_the_page(project, base, trained, browse, olga):
     chosen = {"compared": [base.pk, trained.pk], "prompts": 3}
     refused = browse(olga).post("/p/cooking/evaluation/", {**chosen, "compared": [base.pk]})
-    assert refused.status_code == 422 and "takes two" in refused.content.decode()
+    assert refused.status_code == 422 and "at least two" in refused.content.decode()
     Policy.objects.filter(pk=trained.pk).update(folder=base.folder)
     answer = browse(olga).post("/p/cooking/evaluation/", chosen)
     run = Run.objects.samplings().get()
@@ -354,7 +354,7 @@ def test_policies_are_sent_to_people_from_the_page(project, base, trained, brows
 
 def test_asking_people_too_early_says_so(round, browse, olga):
     said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": 3}, follow=True)
-    assert "has not ended" in said.content.decode()
+    assert "has not finished" in said.content.decode()
     said = browse(olga).post("/p/cooking/rounds/1/ask/", {"prompts": "x"}, follow=True)
     assert "1 to 2000" in said.content.decode()
 

@@ -53,7 +53,7 @@ def test_a_folder_that_is_gone_is_said_so(browse, olga, model, data_dir):
 def test_a_save_on_the_way_is_not_published(browse, olga, model):
     Checkpoint.objects.update(is_final=False)
     assert browse(olga).get(f"/p/cooking/models/{model.pk}/").status_code == 404
-    assert b"Nothing is published yet" in browse(olga).get("/p/cooking/models/").content
+    assert b"No published models yet" in browse(olga).get("/p/cooking/models/").content
 
 
 @pytest.mark.parametrize("page", ["", "model.tar"])

@@ -58,7 +58,7 @@ def test_people_are_treated_alike_when_only_their_name_differs(answers, passes):
         ("no arrow", "write a prompt"),
         (" => json", "write a prompt"),
         ("What? => like it", "no check “like”"),
-        ("What? => contains", "needs to be told what"),
+        ("What? => contains", "needs a value"),
         ("What? => words few", "whole number"),
         ("What? => words " + "9" * 5000, "six digits"),
         ("What? => matches (", "the pattern is wrong"),
@@ -182,7 +182,7 @@ def test_the_gate_names_the_suite_that_got_worse(base, candidate, passed, opens)
     did(base, 4)
     did(base, 5, suite=FORMAT)
     unknown = suites_of(candidate)
-    assert not unknown.passed and "not of r1-ppo yet" in unknown.said
+    assert not unknown.passed and "not on r1-ppo yet" in unknown.said
     did(candidate, passed)
     did(candidate, 5, suite=FORMAT)
     condition = suites_of(candidate)
@@ -215,7 +215,7 @@ def test_a_suite_that_is_off_keeps_no_gate_shut(project, base, candidate):
 
 def test_what_the_live_policy_was_never_asked_is_said_not_to_be_compared(base, candidate):
     did(candidate, 5)
-    assert "nothing is compared: base was never asked" in suites_of(candidate).said
+    assert "nothing to compare: none was run on base" in suites_of(candidate).said
     did(base, 4)
     condition = suites_of(candidate)
     assert condition.passed
@@ -254,7 +254,7 @@ def test_no_suite_takes_the_place_of_another(taken, project, base, olga, browse)
     before = Suite.all_of(project)
     for address in ("/p/cooking/suites/edit/", "/p/cooking/suites/edit/?name=Theirs"):
         refused = browse(olga).post(address, {"name": taken, "lines": "Why? => words 3"})
-        assert (refused.status_code, "a suite of this name" in refused.text) == (422, True)
+        assert (refused.status_code, "A suite with this name" in refused.text) == (422, True)
         assert "Why? =&gt; words 3" in refused.text
     assert Suite.all_of(project) == before
     saved = {"name": "Yours", "lines": "Why? => words 3"}
@@ -270,7 +270,7 @@ def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
     candidate = project.policies.create(name="r1-ppo", origin="trained", folder="x")
     base.go_live()
     condition = conditions(candidate)[0]
-    assert "30 are the fewest" in condition.said
+    assert "at least 30 are needed" in condition.said
     assert browser.post("/p/cooking/gate/", {**said, "prompts": "1"}).status_code == 422
     assert (GateLimits.of(project).kl, GateLimits.of(project).length) == (12.5, 1.2)
     project.refresh_from_db()
