@@ -1,4 +1,4 @@
-"""RLOO: the policy practises as in PPO; the mean of its other answers stands in for a critic
+"""RLOO: the policy learns as in PPO; the mean of its other answers stands in for a critic
 (Ahmadian et al. 2024)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rlhf.stages.ppo import Ppo
 
 class Rloo(Ppo):
     kind = Run.Kind.RLOO
-    hint = "practises against the reward model without a critic"
+    hint = "optimises against the reward model without a critic"
     data_files = ("train", "test")
     charts = (
         Chart("RLOO score", "score", trained_and_held_out("objective/scores")),
