@@ -21,7 +21,7 @@ class Ppo(Training):
     hint = "practises against the reward model"
     learnt_from = "prompts"
     without_data = "There are no prompts to practise on. Import prompts, then resume the run."
-    data_files = ("train", "test", "demonstrations")
+    data_files: tuple[str, ...] = ("train", "test", "demonstrations")
     charts = (
         Chart("PPO score", "score", trained_and_held_out("objective/scores")),
         Chart("KL to the SFT policy", "nats an answer", (Series("KL", "objective/kl"),)),

@@ -120,7 +120,7 @@ def answer_policy_loss(
         for each in (rollout.logprobs_BT, rollout.engine_logprobs_BT)
     )
     logprobs_R, old_R, engine_R = (
-        torch.stack([part.sum() for part in each_N.split(lengths)])
+        torch.stack([part.sum() for part in torch.split(each_N, lengths)])
         for each_N in (logprobs_N, old_N, engine_N)
     )
     advantages_R = rollout.advantages_BT[list(rows), 0].to(logprobs_N.device)
