@@ -32,11 +32,12 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
-                "learning_rate": 1e-3,
+                "learning_rate": 3e-4,
                 "schedule": "constant",
                 "updates": 24,
                 "batch_size": 64,
                 "micro_batch_size": 64,
+                "minibatches": 2,
                 "adam_beta2": 0.99,
                 "warmup": 0.0,
                 "kl_coef": 0.05,
@@ -52,6 +53,7 @@ KIND = Kind(
                 "updates": 20,
                 "batch_size": 16,
                 "micro_batch_size": 16,
+                "minibatches": 2,
                 "max_new_tokens": 64,
                 "warmup": 0.0,
                 "adam_beta2": 0.99,
