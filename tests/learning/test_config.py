@@ -113,7 +113,7 @@ def test_a_sampled_policy_is_checked_too():
 
 def test_kinds_and_files_are_named(tmp_path):
     with pytest.raises(
-        ConfigError, match="kind must be one of dpo, kto, ppo, pretrain, reward, sample, sft"
+        ConfigError, match="kind must be one of dpo, kto, ppo, pretrain, reward, rloo, sample, sft"
     ):
         config.from_dict({"kind": "grpo"})
     (tmp_path / "config.json").write_text("{")
