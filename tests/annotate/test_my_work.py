@@ -187,7 +187,8 @@ def test_a_card_opens_the_kind_it_names_and_goes_on_with_it(
     skip = {"skip-reason": "unclear"}
     address = f"/p/cooking/label/{reply.context['work'].pk}/skip/?only={kind}"
     reply = browse(alice).post(address, skip, follow=True)
-    said = {"write": "Nothing is left to be written.", "rank": "Nothing is left to be ranked."}[kind]
+    done = {"write": "written", "rank": "ranked"}[kind]
+    said = f"Nothing is left to be {done}."
     assert said in reply.content.decode(), "what is gone is said, and then comes what else waits"
     assert reply.context["work"].task.kind == other
 
