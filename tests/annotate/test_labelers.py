@@ -118,7 +118,7 @@ def test_a_labelers_page_has_all_figures(browse, project, rita, carol, worked):
     Assignment.objects.filter(labeler=carol).first()
     response = browse(rita).get(f"{LABELERS}{member.pk}/")
     text = response.content.decode()
-    for name in ("Agrees with peers", "Kendall", "Krippendorff", "First shown", "longer of two"):
+    for name in ("Agrees with peers", "Kendall", "Krippendorff", "First shown", "Longer answer"):
         assert name in text
     figures = response.context["figures"]
     assert (figures.answered, figures.median_seconds, figures.per_hour) == (50, 30, 120)

@@ -164,7 +164,7 @@ def test_who_has_begun_keeps_the_letters_and_others_are_told_which_is_which(
     assert earlier.tiers == [["C"], ["B"], ["A"]]
     revised = earlier.revise(revision_no=1, placements=earlier._copy()._unsaved, reason="A errs.")
     assert revised.tiers == earlier.tiers
-    key = "Written with different letters: A in it is C here, C in it is A here."
+    key = "Written with different letters: their A is C here, their C is A here."
     review = next_assignment(rita, project, only="review")
     page = browse(rita).get(f"/p/cooking/review/{review.pk}/")
     assert page.content.decode().count(key) == 1

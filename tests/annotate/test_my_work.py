@@ -187,7 +187,8 @@ def test_a_card_opens_the_kind_it_names_and_goes_on_with_it(
     skip = {"skip-reason": "unclear"}
     address = f"/p/cooking/label/{reply.context['work'].pk}/skip/?only={kind}"
     reply = browse(alice).post(address, skip, follow=True)
-    said = {"write": "Nothing waits to be written.", "rank": "Nothing waits to be ranked."}[kind]
+    done = {"write": "written", "rank": "ranked"}[kind]
+    said = f"Nothing is left to be {done}."
     assert said in reply.content.decode(), "what is gone is said, and then comes what else waits"
     assert reply.context["work"].task.kind == other
 
@@ -215,14 +216,14 @@ def test_the_card_of_returned_answers_opens_them_wherever_they_are(
     assert reply.context["work"] == oldest
     assert "Say how long." in reply.content.decode()
     assert f"/label/{oldest.pk}/" not in browse(alice).get(MY_WORK).content.decode(), "not page 1"
-    assert "2 answers were sent back" in browse(alice).get(MY_WORK).content.decode()
+    assert "2 answers were returned" in browse(alice).get(MY_WORK).content.decode()
     answer(oldest)
     assert opened(browse, alice, "Fix returned answers").context["work"] == second
     answer(second)
     assert "Fix returned answers" not in titles(alice)
     reply = browse(alice).get("/p/cooking/label/?only=returned", follow=True)
     assert "No returned answers left." in reply.content.decode()
-    assert "sent back by" not in browse(alice).get(MY_WORK).content.decode()
+    assert "returned by" not in browse(alice).get(MY_WORK).content.decode()
 
 
 def test_the_card_of_drafts_opens_them_wherever_they_are(browse, alice, project, write_task):

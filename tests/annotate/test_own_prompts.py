@@ -112,7 +112,7 @@ def test_line_ends_of_a_browser_make_no_other_prompt(direct, browse, alice, new_
     "kind, sent, sentence",
     [
         ("plain", {"text": " "}, "Write what you would ask"),
-        ("plain", {"text": "How do I boil an egg?", "answer": "Ten minutes."}, "here already"),
+        ("plain", {"text": "How do I boil an egg?", "answer": "Ten minutes."}, "already exists"),
         ("plain", {"text": "a\x00b"}, "Null characters"),
         ("plain", {"text": "x" * 32_001}, "at most 32000 characters"),
         ("use_case", {**PLAIN, "use_case": "cars"}, "not one of the available choices"),

@@ -278,7 +278,7 @@ def test_sent_back_work_returns_to_its_labeler_and_is_reviewed_again(
     assert next_assignment(bob, project) is None  # the place stays alice's
 
     assert "Fix returned answers" in browse(alice).get("/p/cooking/").content.decode()
-    assert "sent back by a reviewer" in browse(alice).get("/p/cooking/my-work/").content.decode()
+    assert "returned by a reviewer" in browse(alice).get("/p/cooking/my-work/").content.decode()
     page = browse(alice).get("/p/cooking/label/", follow=True)
     text = page.content.decode()
     assert "How long?" in text and page.context["form"].initial["text"] == "Boil it."

@@ -93,7 +93,7 @@ def test_home_lists_the_projects_of_a_person_with_several(browse, alice):
     second = Project.objects.create(name="Gardening", slug="gardening")
     second.memberships.create(user=alice, role=Membership.Role.REVIEWER)
     html = browse(alice).get("/").content.decode()
-    assert "Cooking" in html and "Gardening" in html and "You are reviewer here" in html
+    assert "Cooking" in html and "Gardening" in html and "Your role: reviewer" in html
 
 
 def test_home_tells_a_stranger_what_to_do(browse, alice, project):

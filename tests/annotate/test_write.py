@@ -384,7 +384,7 @@ def test_what_a_snapshot_froze_is_read_only(browse, alice, project, work, page):
     client.post(page, sent("First"))
     freeze(project, Demonstration.objects.get())
     html = client.get(page).content.decode()
-    assert "a round has used it" in html and "<textarea" not in html
+    assert "it was used in a round" in html and "<textarea" not in html
     assert client.post(page, sent("Second", revision_no=1)).status_code == 422
     client.post(f"{page}undo/")
     assert Demonstration.objects.current().get().text == "First"
