@@ -6,6 +6,7 @@ written: two answers that differ by a backslash must not look the same."""
 
 import re
 from functools import lru_cache
+from html import unescape
 from typing import Any
 
 import nh3
@@ -146,8 +147,10 @@ def markdown(text: str) -> SafeString:
 
 def shown(text: str) -> SafeString:
     """Renders a text twice: as Markdown and, for the view of the source, letter by letter. A page
-    shows one of them."""
+    shows one of them. A line that is the same in both is there once."""
     rendered, raw = markdown(text), escape(text)
+    if unescape(rendered) == f'<p dir="auto">{text}</p>\n':
+        return rendered
     return mark_safe(  # noqa: S308 - both are clean
         f'<div class="rendered">{rendered}</div><pre class="raw" dir="auto">{raw}</pre>'
     )

@@ -38,9 +38,10 @@ from django.conf import settings
 from django.utils import timezone
 from annotate.projects import base_policy
 from annotate.models import *
-from annotate.models.gold import make_gold
-from annotate.models.playground import Column
-from annotate.queue import next_assignment
+from annotate.people.invitations import Invitation
+from annotate.labels.gold import make_gold
+from annotate.playground.grids import Column
+from annotate.labelling.queue import next_assignment
 from rlhf.models import *
 from rlhf.stages import TRAININGS
 project = Project.objects.create(
@@ -136,7 +137,9 @@ Evaluation.objects.create(
 )
 text = io.BytesIO(b"instruction,output\\nSay hello.,Hello\\n")
 upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv", format="csv")
+secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
 everywhere = {
+    "secret": secret,
     "slug": "whole", "username": "alice", "uid": "x", "token": "x-x", "kind": "prompts",
     "upload_id": upload.pk,
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,

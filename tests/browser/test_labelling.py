@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Site
 
 PREPARE = """
-from annotate.letters import letters_of
+from annotate.work.letters import letters_of
 from annotate.models import Assignment, Completion, Policy, Project, Prompt, Task
 project, is_new = Project.objects.get_or_create(slug="desk", defaults={{"name": "Desk"}})
 if is_new:

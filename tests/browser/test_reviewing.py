@@ -10,7 +10,7 @@ from tests.browser.conftest import Site
 # A ranking to review for each way of doing it.
 PREPARE = """
 from annotate.models import *
-from annotate.queue import next_assignment
+from annotate.labelling.queue import next_assignment
 project = Project.objects.create(name="Bench", slug="bench", random_review_percent=100)
 alice = project.admit(name="alice", role="labeler")
 project.admit(name="rita", role="reviewer")

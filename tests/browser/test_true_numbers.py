@@ -13,8 +13,8 @@ PREPARE = """
 from datetime import timedelta
 from django.utils import timezone
 from annotate.models import *
-from annotate.models.playground import Column
-from annotate.queue import next_assignment
+from annotate.playground.grids import Column
+from annotate.labelling.queue import next_assignment
 from rlhf.models import *
 project = Project.objects.create(name="Sums", slug="sums", random_review_percent=0)
 alice = project.admit(name="alice", role="labeler")
@@ -66,7 +66,7 @@ policy.save()
 round = Round.objects.create(
     project=project, number=1, recipe="tiny", base=policy, launched_by=olga, filters={}
 )
-from rlhf.rounds import stage_configs
+from rlhf.rounds.settings import stage_configs
 for position, (kind, config) in enumerate(
     stage_configs(["sft"], "tiny", {"sft": {"train": {"epochs": 9}}}).items()
 ):
