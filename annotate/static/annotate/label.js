@@ -26,8 +26,17 @@ export const isTyping = (event) => isOfSelect(event)
   || event.target.closest("textarea, input:not([type=radio], [type=checkbox]), [contenteditable]") !== null;
 
 /** Tells whether a key press is one of ours: not while typing, in a dialog, or with Ctrl, Alt or ⌘. */
-export const isCommand = (event) =>
-  !(event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]"));
+export const isCommand = (event) => localStorage.getItem("keys") !== "off"
+  && !(event.isComposing || event.keyCode === 229) // Safari ends a composition by a key press of this code
+  && !(event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]"));
+
+/** Names the key as a Latin keyboard would: by its place where a layout has another letter or sign there. */
+export function keyOf({ key, code, shiftKey }) {
+  if (/^[ -~]$/.test(key) && !/^Digit/.test(code)) return key;
+  if (/^Digit[1-9]$/.test(code) && !shiftKey) return code.slice(-1);
+  if (/^Key[A-Z]$/.test(code) && key.length === 1) return code.slice(-1).toLowerCase();
+  return key;
+}
 
 // htmx gives the focus to what has the same id as before; on the next task one begins anew.
 document.addEventListener("htmx:afterSettle", (event) => {
@@ -74,15 +83,22 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     document.getElementById("submit").click(); // htmx sends a form to where the last button pressed leads
-  } else if (isCommand(event) && event.key === "?") {
+  } else if (event.key === "?" && !isTyping(event) && !document.querySelector("dialog[open]")) {
     document.getElementById("keys").showModal();
-  } else if (isCommand(event) && event.key === "g") {
+  } else if (isCommand(event) && keyOf(event) === "g") {
     const guideline = document.getElementById("guideline");
     if (!guideline) return;
     guideline.open = !guideline.open;
     if (guideline.open) guideline.querySelector("summary").focus();
   }
 });
+
+const keysOn = document.getElementById("keys-on");
+if (keysOn) {
+  keysOn.closest("label").hidden = false;
+  keysOn.checked = localStorage.getItem("keys") !== "off";
+  keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
+}
 
 // The undo button goes when its time is over, the line stays: nothing jumps. What is saved needs no copy in the browser
 

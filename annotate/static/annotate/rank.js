@@ -1,6 +1,6 @@
 // Ranking by keys, buttons and dragging. The form's own fields are the state; this only moves them.
 
-import { isCommand, onWork } from "./label.js";
+import { isCommand, keyOf, onWork } from "./label.js";
 
 const cards = () => [...document.querySelectorAll(".completion")];
 const selectOf = (card) => card.querySelector(".tier select");
@@ -131,19 +131,20 @@ const KEYS_OF_TWO = {
 };
 
 function command(event) {
-  if (event.key === "j") return () => step(1);
-  if (event.key === "k") return () => step(-1);
-  if (event.key === "z") return zoom;
-  if (event.key === "u") return undo;
-  const number = /^[1-9]$/.test(event.key) ? Number(event.key) : 0;
+  const key = keyOf(event);
+  if (key === "j") return () => step(1);
+  if (key === "k") return () => step(-1);
+  if (key === "z") return zoom;
+  if (key === "u") return undo;
+  const number = /^[1-9]$/.test(key) ? Number(key) : 0;
   if (isPair()) {
     if (number && number <= 4) return () => choose("strength", number);
-    return KEYS_OF_TWO[event.key];
+    return KEYS_OF_TWO[key];
   }
   if (number && number <= cards().length && focused()) return () => place([[focused(), number]]);
-  if (event.shiftKey && event.key === "ArrowUp") return () => focused() && move(focused(), -1);
-  if (event.shiftKey && event.key === "ArrowDown") return () => focused() && move(focused(), 1);
-  return KEYS_OF_MANY[event.key];
+  if (event.shiftKey && key === "ArrowUp") return () => focused() && move(focused(), -1);
+  if (event.shiftKey && key === "ArrowDown") return () => focused() && move(focused(), 1);
+  return KEYS_OF_MANY[key];
 }
 
 document.addEventListener("keydown", (event) => {

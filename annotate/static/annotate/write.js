@@ -1,6 +1,6 @@
 // The editor: counts words, shows a preview, notes how much was pasted.
 
-import { isCommand, onWork } from "./label.js";
+import { isCommand, keyOf, onWork } from "./label.js";
 
 onWork((form) => {
   const text = form.elements.text;
@@ -35,7 +35,7 @@ onWork((form) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "p" || !isCommand(event)) return;
+  if (keyOf(event) !== "p" || !isCommand(event)) return;
   const preview = document.getElementById("preview");
   if (!preview) return;
   event.preventDefault();
