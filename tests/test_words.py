@@ -16,7 +16,10 @@ SCRIPTS = sorted(
     if "vendor" not in script.parts
 )
 MODULES = sorted(
-    module for app in ("annotate", "rlhf", "feedback_site") for module in (ROOT / app).rglob("*.py")
+    module
+    for app in ("annotate", "rlhf", "feedback_site")
+    for module in (ROOT / app).rglob("*.py")
+    if "migrations" not in module.parts
 )
 
 # Regular expressions, in any case of letters.

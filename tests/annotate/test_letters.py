@@ -14,10 +14,10 @@ from annotate.work.letters import letters_of, unlike
 from tests.annotate.answering import rank
 from tests.annotate.conftest import ranking
 
-CARD = r'data-letter="(.)".*?<div class="prose"><p>(.*?)</p>'
-HEADING = r"<h2>(.)</h2>\s*<div class=\"card prose\"><p>(.*?)</p>"
-ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose"><p>(.*?)</p>'
-MATRIX = r'<summary>(.)</summary>\s*<div class="prose"><p>(.*?)</p>'
+CARD = r'data-letter="(.)".*?<div class="prose"><p dir="auto">(.*?)</p>'
+HEADING = r"<h2>(.)</h2>\s*<div class=\"card prose\"><p dir=\"auto\">(.*?)</p>"
+ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose"><p dir="auto">(.*?)</p>'
+MATRIX = r'<summary>(.)</summary>\s*<div class="prose"><p dir="auto">(.*?)</p>'
 
 
 def letters_on(page, pattern):

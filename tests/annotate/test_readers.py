@@ -335,7 +335,7 @@ def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
     with pytest.raises(CommandError, match="the splits train, test"):
         call_command("import_labels", str(data_set), *about, "--split", "dev")
     call_command("import_labels", str(data_set), *about, "--split", "test", stdout=said)
-    assert Prompt.objects.count() == 3 and "Not read: split_name" in said.getvalue()
+    assert Prompt.objects.count() == 3 and "Not imported: split_name" in said.getvalue()
 
 
 def test_a_folder_that_is_no_data_set_is_told_so(tmp_path, project, olga):

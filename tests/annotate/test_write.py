@@ -123,7 +123,7 @@ def test_markdown_is_previewed_and_made_safe(browse, alice, project):
     reply = browse(alice).post(
         "/p/cooking/preview/", {"text": "**bold** <script>"}, headers={"HX-Request": "true"}
     )
-    assert reply.content.decode().strip() == "<p><strong>bold</strong> &lt;script&gt;</p>"
+    assert "<strong>bold</strong> &lt;script&gt;</p>" in reply.content.decode()
 
 
 # Drafts

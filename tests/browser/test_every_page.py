@@ -138,6 +138,7 @@ Evaluation.objects.create(
 text = io.BytesIO(b"instruction,output\\nSay hello.,Hello\\n")
 upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv", format="csv")
 secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
+secret = secret.rstrip("/").rpartition("/")[2]
 everywhere = {
     "secret": secret,
     "slug": "whole", "username": "alice", "uid": "x", "token": "x-x", "kind": "prompts",

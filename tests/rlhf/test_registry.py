@@ -22,7 +22,7 @@ def test_the_list_names_policies_and_reward_models(browse, olga, project, model,
 
 def test_the_page_shows_card_choices_and_files(browse, olga, model):
     page = browse(olga).get(f"/p/cooking/models/{model.pk}/").content.decode()
-    assert "<h1>Policy trained by PPO</h1>" in page
+    assert '<h1 dir="auto">Policy trained by PPO</h1>' in page
     assert "library_name" not in page and "<script>alert" not in page
     assert "kl_coef" in page and "model.safetensors" in page and model.manifest_sha256 in page
 

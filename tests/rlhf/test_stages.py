@@ -247,7 +247,10 @@ def test_a_dry_run_says_what_would_run_and_launches_nothing(project, labels, bas
     out = io.StringIO()
     command = ["launch_round", "--project", "cooking", "--recipe", "tiny", "--stages", "sft,dpo"]
     call_command(*command, "--dry-run", stdout=out, stderr=out)
-    assert "SFT: from base; reads 16 train, 4 test; 5 steps." in out.getvalue()
+    assert (
+        "SFT: from base; reads 16 demonstrations to learn from, 4 held out; 5 steps."
+        in out.getvalue()
+    )
     assert not Round.objects.exists()
 
 
