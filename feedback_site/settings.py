@@ -125,6 +125,9 @@ DATABASES = {
         },
     }
 }
+# Off: for a pooler that cannot keep prepared statements, or to see what they are worth.
+PREPARED_QUERIES = env.bool("PREPARED_QUERIES", default=True)
+
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
 INFERENCE_URL = env.str("INFERENCE_URL", default=_embedded.get("inference_url", "")).rstrip("/")
 INFERENCE_API_KEY = env.str("INFERENCE_API_KEY", default="")
