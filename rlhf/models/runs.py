@@ -121,6 +121,7 @@ class Run(models.Model):
         REWARD = "reward", "reward model"
         PPO = "ppo", "PPO"
         RLOO = "rloo", "RLOO"
+        GRPO = "grpo", "GRPO"
         DPO = "dpo", "DPO"
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
@@ -128,7 +129,7 @@ class Run(models.Model):
 
     # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
     # follows withdrawn data by it (rlhf.data.staleness).
-    BY_REWARD_MODEL = (Kind.PPO, Kind.RLOO)
+    BY_REWARD_MODEL = (Kind.PPO, Kind.RLOO, Kind.GRPO)
 
     class State(models.TextChoices):
         QUEUED = "queued"

@@ -22,7 +22,7 @@ from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
-KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "dpo", "kto")
+KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo", "dpo", "kto")
 
 
 def numbers(folder):

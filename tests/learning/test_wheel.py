@@ -1,5 +1,5 @@
-"""SFT, rankings, reward model, PPO and RLOO: what people like there is more of, on prompts never
-trained on."""
+"""SFT, rankings, reward model, PPO, RLOO, GRPO: what people like there is more of, on prompts
+never trained on."""
 
 import itertools
 import random
@@ -11,6 +11,7 @@ from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
 PRACTICE = {
     "ppo": {"critic_learning_rate": 3e-3, "kl_control": "fixed"},
     "rloo": {"k": 4},
+    "grpo": {"k": 4},
 }
 
 

@@ -280,6 +280,7 @@ def test_the_command_reports_the_disk_a_round_takes(project, olga, short_of_disk
         ("ppo", "lora", "adapter", 8.4, 6.4),
         ("rloo", "full", "", 16, 52),
         ("rloo", "lora", "", 8.4, 6.4),
+        ("grpo", "full", "", 16, 52),
         ("dpo", "full", "", 16, 52),
         ("kto", "full", "", 20, 52),
         ("kto", "lora", "", 4.6, 6.4),

@@ -37,7 +37,9 @@ class Config(Checked):
     models: Models = field(default_factory=Models, metadata={"help": "Model folders."})
     tune: Tune = field(default_factory=Tune, metadata={"help": "Which weights learn."})
     data: Data = field(default_factory=Data, metadata={"help": "Data files."})
-    engine: Engine = field(default_factory=Engine, metadata={"help": "PPO, RLOO: who answers."})
+    engine: Engine = field(
+        default_factory=Engine, metadata={"help": "PPO, RLOO, GRPO: who answers."}
+    )
     code_version: str = setting("", "Version of the code that wrote this config.")
 
     def validate(self) -> None:

@@ -106,12 +106,12 @@ class Models(Checked):
     reference: str = setting(
         "", "What KL is measured against (not reward and SFT); empty = the policy."
     )
-    reward: str = setting("", "PPO, RLOO and sample: the reward model's folder.")
+    reward: str = setting("", "PPO, RLOO, GRPO and sample: the reward model's folder.")
     reward_function: str = setting(
-        "", "PPO, RLOO: module:function instead of a reward model; needs --allow-code."
+        "", "PPO, RLOO, GRPO: module:function instead of a reward model; needs --allow-code."
     )
     held_out_reward: str = setting(
-        "", "PPO, RLOO: a reward model that never trains the policy, and monitors it."
+        "", "PPO, RLOO, GRPO: a reward model that never trains the policy, and monitors it."
     )
     critic: str = setting("", "PPO: a reward model or the critic of another PPO to start from.")
     policies: dict[str, Any] = field(
@@ -147,7 +147,7 @@ class Data(Checked):
 
 @dataclass(frozen=True)
 class Engine(Checked):
-    """Who answers the prompts of PPO and RLOO; no part of a recipe, as it names an address."""
+    """Who answers the prompts of PPO, RLOO, GRPO; no part of a recipe, as it names an address."""
 
     name: str = setting("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
     url: str = setting("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
@@ -255,7 +255,7 @@ class OnRankings(Optimisation):
 
 @dataclass(frozen=True)
 class OnRollouts(Optimisation):
-    """What learning from the policy's own answers has in common: PPO and RLOO."""
+    """What learning from the policy's own answers has in common: PPO, RLOO and GRPO."""
 
     updates: int = setting(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
@@ -322,6 +322,23 @@ class OnRollouts(Optimisation):
             raise ConfigError("models.reward is missing")
         if models.reward and models.reward_function:
             raise ConfigError("models.reward and models.reward_function cannot both score")
+
+
+@dataclass(frozen=True)
+class OnGroups(OnRollouts):
+    """What learning from several answers to each prompt has in common: RLOO and GRPO."""
+
+    k: int = setting(4, "Answers to each prompt; each is measured against the others.", least=2)
+    rollout_epochs: int = setting(1, "Passes over one rollout.", least=1)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.batch_size % self.k:
+            name = type(self).__name__
+            raise ConfigError(
+                f"{name}.batch_size {self.batch_size} is not a multiple of {name}.k {self.k}: it"
+                " counts answers, k to each prompt"
+            )
 
 
 @dataclass(frozen=True)

@@ -127,10 +127,21 @@ def policy_loss(
     logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, clip: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clipped surrogate (arXiv 1707.06347 eq. 7): (summed loss, ratio_N, clipped_N)."""
+    losses_N, ratio_N, clipped_N = policy_losses(
+        logprobs_N, old_logprobs_N, advantages_N, clip, clip
+    )
+    return losses_N.sum(), ratio_N, clipped_N
+
+
+def policy_losses(
+    logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, below: float, above: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same token by token, ratios clipped to 1 - below … 1 + above: what was good may grow
+    further where `above` is larger (clip-higher, arXiv 2503.14476 section 3.1)."""
     ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20).exp()
     plain_N = -advantages_N * ratio_N
-    clipped_N = -advantages_N * ratio_N.clamp(1 - clip, 1 + clip)
-    return torch.maximum(plain_N, clipped_N).sum(), ratio_N.detach(), (clipped_N > plain_N).detach()
+    clipped_N = -advantages_N * ratio_N.clamp(1 - below, 1 + above)
+    return torch.maximum(plain_N, clipped_N), ratio_N.detach(), (clipped_N > plain_N).detach()
 
 
 def value_loss(

@@ -1,4 +1,4 @@
-"""What goes wrong in PPO and RLOO, by name: alarms that are logged, and reasons that stop a run."""
+"""What goes wrong in PPO, RLOO and GRPO, by name: alarms that are logged, and reasons to stop."""
 
 from __future__ import annotations
 

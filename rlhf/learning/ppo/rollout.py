@@ -1,4 +1,4 @@
-"""One batch of PPO or RLOO: answers, what they are worth, and how surprising that was.
+"""One batch of PPO, RLOO or GRPO: answers, what they are worth, and how surprising that was.
 
 B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major
 order. `mask_BT` is True on the tokens of an answer, its EOS included.
