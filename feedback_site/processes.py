@@ -12,8 +12,11 @@ from honcho.environ import parse_procfile
 
 from feedback_site.parent_death import ending_with_parent
 
+# Seconds up after which a crash is a new one, and not the next of a series.
 LONG_LIFE = 30.0
+# Seconds between two starts of what crashes again and again.
 LONGEST_WAIT = 30.0
+# Bytes; what is older is kept beside it once, so logs never fill the disk.
 LARGEST_LOG = 10 * 2**20
 
 
@@ -57,6 +60,8 @@ class Process:
         with _open_log(self.log) as log:
             self._child = subprocess.Popen(
                 ending_with_parent(self.command, stop_signal=self.stop_signal, user=self.user),
+                # In another session than the terminal's, reading from it would stop the child
+                # (SIGTTIN).
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -77,6 +82,7 @@ class Process:
         now = time.monotonic()
         if not self._start_again_at:
             self.crashes = 1 if now - self._started > LONG_LIFE else self.crashes + 1
+            # Half a second after the first crash, doubled after each: no storm of starts.
             wait = min(2.0 ** (self.crashes - 2), LONGEST_WAIT)
             self._start_again_at = now + wait
             code = self._child.returncode

@@ -16,6 +16,7 @@ from annotate.exchange.choices import Choices
 from annotate.ids import id_in
 from annotate.people.models import Project, User
 
+# Bytes in a row: a file of gigabytes passes through without ever being in memory as a whole.
 PART = 2**20
 KEPT = timedelta(days=2)
 

@@ -264,10 +264,13 @@ class Run(models.Model):
             fields.setdefault("ended_at", Now())
         if to != self.State.RUNNING:
             fields |= {"leased_until": None, "taken_at": None}
+            # Added up in the database, by its clock: workers' clocks may differ.
             fields["worked"] = F("worked") + Coalesce(Now() - F("taken_at"), timedelta())
         row = Run.objects.filter(pk=self.pk, state__in=come_from)
         if token is not None:
             row = row.filter(lease_token=token)
+        # The state it comes from stands in the WHERE: of two who move it at once, one finds no
+        # row.
         moved = row.update(state=to, **fields) == 1
         if moved:
             self.refresh_from_db()
@@ -344,6 +347,7 @@ class Run(models.Model):
     def retry(self, *, token: int, why: str, changes: dict[str, Any]) -> bool:
         """Puts the run back in the queue with other values in its recipe, and notes that."""
         train = self.config["train"]
+        # What the operator chose is kept, through several retries, for the page and for a clone.
         replaced = {name: train[name] for name in changes if name in train}
         launched = {**replaced, **self.config.get("launched", {})}
         return self._move(

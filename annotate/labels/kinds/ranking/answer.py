@@ -35,6 +35,12 @@ class Judgement(Effort, total=False):
     reason: str
 
 
+class RankingSaid(Judgement, total=False):
+    """All that the form of a ranking sends."""
+
+    placements: list[Placement]
+
+
 class Ranking(Label):
     """One labeler's order over 2..K completions."""
 
@@ -351,9 +357,13 @@ class RatingForm(WorkForm):
             self.cleaned_data["placements"] = placements
         return self.cleaned_data
 
-    def as_kwargs(self) -> dict[str, Any]:
-        names = ("placements", "outcome", "reason")
-        return {**super().as_kwargs(), **{name: self.cleaned_data[name] for name in names}}
+    def as_kwargs(self) -> RankingSaid:
+        return {
+            **super().as_kwargs(),
+            "placements": self.cleaned_data["placements"],
+            "outcome": self.cleaned_data["outcome"],
+            "reason": self.cleaned_data["reason"],
+        }
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
@@ -426,7 +436,7 @@ class PairForm(RatingForm):
             raise ValidationError("Choose the better one, or “Equally good”.")
         return list(zip(self.assignment.shown_order, self.PLACES[choice or "tie"], strict=True))
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def as_kwargs(self) -> RankingSaid:
         is_clear = (
             self.cleaned_data["choice"] in ("a", "b")
             and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
