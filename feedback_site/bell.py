@@ -36,6 +36,7 @@ class Ring(NamedTuple):
 
 @cache
 def connection() -> Redis:
+    """The process's connections to Redis."""
     # A quarter of a second at most: a page waits for it, and the workers look by themselves
     # anyway.
     return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.25, socket_timeout=0.25)

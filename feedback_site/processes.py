@@ -54,9 +54,11 @@ class Process:
 
     @property
     def pid(self) -> int | None:
+        """The process id of the child, None before its first start."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:
+        """Starts the child; its output is appended to the log."""
         with _open_log(self.log) as log:
             self._child = subprocess.Popen(
                 ending_with_parent(self.command, stop_signal=self.stop_signal, user=self.user),
@@ -73,6 +75,7 @@ class Process:
         self._start_again_at = 0.0
 
     def is_running(self) -> bool:
+        """Whether the child was started and has not ended."""
         return self._child is not None and self._child.poll() is None
 
     def keep_up(self) -> str | None:
@@ -95,6 +98,7 @@ class Process:
         return None
 
     def signal(self, number: signal.Signals) -> None:
+        """Sends the child a signal, if it was ever started."""
         if self._child:
             self._child.send_signal(number)
 
@@ -104,6 +108,7 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)
 
     def last_words(self, lines: int = 8) -> str:
+        """The end of its log, for an error message."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
@@ -122,6 +127,7 @@ def stop(processes: Iterable[Process]) -> None:
 
 
 def read_procfile(procfile: Path, *, env: Mapping[str, str], logs: Path) -> dict[str, Process]:
+    """The processes of a Procfile by name, none of them started."""
     commands = parse_procfile(procfile.read_text()).processes
     return {
         name: Process(name, command, log=logs / f"{name}.log", env=env, cwd=procfile.parent)

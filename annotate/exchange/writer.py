@@ -58,6 +58,8 @@ class Writer:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", key)
 
     def write(self, batch: list[Entry], failed: ImportFailed) -> None:
+        """Writes what is new of a batch: prompts first, then completions, then labels, which point
+        to both. A line whose labeler contradicts the project is left out and noted in `failed`."""
         batch = [entry for entry in batch if self._finds_labeler(entry, failed)]
         self._write_prompts(batch)
         self._write_completions(batch)

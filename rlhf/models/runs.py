@@ -207,6 +207,7 @@ class Run(models.Model):
 
     @property
     def is_over(self) -> bool:
+        """Tells whether it has ended, one way or another."""
         return self.state in self.ENDED
 
     @property
@@ -237,6 +238,7 @@ class Run(models.Model):
 
     @property
     def share_done(self) -> float:
+        """Gives the share of its steps that are done, 0 to 1."""
         if self.state == self.State.SUCCEEDED:
             return 1.0
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
@@ -282,6 +284,8 @@ class Run(models.Model):
         return waiting.index(self.pk) + 1 if self.pk in waiting else None
 
     def prioritise(self, priority: int) -> bool:
+        """Changes when its turn comes; False for a run that waits no longer, or has this
+        priority."""
         waits = Run.objects.filter(pk=self.pk, state=self.State.QUEUED)
         return waits.exclude(priority=priority).update(priority=priority) == 1
 
@@ -314,11 +318,13 @@ class Run(models.Model):
     # What the worker who holds the lease decides.
 
     def succeed(self, *, token: int, summary: dict[str, Any]) -> bool:
+        """Ends the run with what it reached. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.SUCCEEDED, come_from=(self.State.RUNNING,), token=token, summary=summary
         )
 
     def fail(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        """Ends the run with the reason. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.FAILED,
             come_from=(self.State.RUNNING,),
@@ -328,6 +334,7 @@ class Run(models.Model):
         )
 
     def cancel(self, *, token: int) -> bool:
+        """Ends the run as its operator wished. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.CANCELLED,
             come_from=(self.State.RUNNING,),
@@ -336,6 +343,8 @@ class Run(models.Model):
         )
 
     def pause(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        """Stops the run until somebody resumes it, with the reason. False: the lease is another
+        worker's by now."""
         return self._move(
             to=self.State.PAUSED,
             come_from=(self.State.RUNNING,),

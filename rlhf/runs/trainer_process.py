@@ -37,6 +37,7 @@ class Trainer:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Ends it and all that it has started, at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

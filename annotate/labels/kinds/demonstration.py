@@ -78,6 +78,8 @@ class Demonstration(Label):
         return cls(text=text, **effort).record_as_answer(assignment)
 
     def revise(self, *, revision_no: int, text: str, **effort: Unpack[Effort]) -> Demonstration:
+        """Stores a correction over the revision `revision_no` that its author has seen. Raises
+        Conflict, ValidationError."""
         return self._revise(type(self)(text=text, **effort), revision_no)
 
     def _copy(self) -> Self:
@@ -135,6 +137,7 @@ class DemonstrationReviewForm(ReviewForm):
         return said
 
     def own(self) -> Label | None:
+        """The reviewer's version as a label not saved yet; None where the decision is another."""
         if self._act()[0] != "own":
             return None
         return Demonstration(text=self.cleaned_data["text"])

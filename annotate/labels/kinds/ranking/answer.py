@@ -133,6 +133,8 @@ class Ranking(Label):
     def revise(
         self, *, revision_no: int, placements: Sequence[Placement], **said: Unpack[Judgement]
     ) -> Ranking:
+        """Stores a correction over the revision `revision_no` that its author has seen. Raises
+        Conflict, ValidationError."""
         return self._revise(self.of_places(self.shown_order, placements, **said), revision_no)
 
     @classmethod
@@ -205,6 +207,7 @@ class Placement(models.Model):
 
     @property
     def flag_labels(self) -> list[str]:
+        """Its flags in words."""
         return [str(self.Flag(flag).label) for flag in self.flags]
 
 

@@ -67,6 +67,7 @@ class Row:
 
     @property
     def cells(self) -> list[tuple[Placement, list[str]]]:
+        """(placement, its flags in words) of each labeler, in the order of the labels."""
         return list(zip(self.placed, self.flags, strict=True))
 
 
