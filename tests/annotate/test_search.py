@@ -132,7 +132,7 @@ def test_a_search_finds_in_any_script_what_contains_it(names):
 def test_what_was_stored_by_an_earlier_version_is_found_too(names):
     Prompt.objects.update(folded="", search="")
     assert not Prompt.objects.matching("zebra").exists()
-    migration = import_module("annotate.migrations.0011_search_in_any_script")
+    migration = import_module("annotate.migrations.0012_search_in_any_script")
     with connection.schema_editor(atomic=False) as editor:
         migration.index(apps, editor)
     for prompt in Prompt.objects.all():

@@ -12,7 +12,7 @@ def index(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0010_show_texts_letter_by_letter")]
+    dependencies = [("annotate", "0011_open_the_gateway")]
 
     operations = [
         migrations.RemoveIndex("prompt", "prompts_by_word"),
