@@ -193,6 +193,8 @@ ROWS_OF_JSON = {
     "objects over lines": "\n".join(json.dumps(each, indent=2) for each in THREE),
     "wrapped on a line": f'{{"version": 1, "rows": [{A}, {B}, {C}]}}',
     "wrapped over lines": json.dumps({"n": {"of": [3]}, "data": THREE, "tags": ["x"]}, indent=1),
+    "texts alone": "\n".join(json.dumps(each["prompt"]) for each in THREE),
+    "a list of texts": json.dumps([each["prompt"] for each in THREE], indent=1),
     "lines that end with CR": f"{A}\r{B}\r{C}\r",
     "lines that end with CR and LF": f"{A}\r\n{B}\r\n{C}",
 }
