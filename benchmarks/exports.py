@@ -2,7 +2,7 @@
 tags, versions and comments, new ones do. Each format is loaded by `datasets.load_dataset` and feeds
 SFT, Reward, DPO, KTO, GRPO and RLOO for one step, as it is.
 
-.venv/bin/python -m benchmarks.exports [--rows 11000] [--format jsonl --format csv …]
+.venv/bin/python -m benchmarks.exports [--rows 20000] [--format jsonl --format csv …]
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rows(kind: str, count: int) -> Iterator[dict[str, Any]]:
     """The last tenth of them are new."""
     for n in range(count):
         line: dict[str, Any] = {"prompt": f"What is the {kind} number {n}?"}
-        text = f"It is the number {n}, no other, said at length. " * 20
+        text = f"It is the number {n}, no other, said at length. " * 8
         match kind:
             case "demonstrations":
                 line |= {"completion": text}
@@ -157,7 +157,7 @@ def measured(project: Any, base: Path, folder: Path, format: str) -> Iterator[di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=11_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--format", action="append", choices=FORMATS)
     arguments = parser.parse_args()
 

@@ -332,7 +332,9 @@ def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
     pytest.importorskip("datasets")
     said = io.StringIO()
     about = ("--project", project.slug)
-    with pytest.raises(CommandError, match="the splits train, test: choose one by --split"):
+    with pytest.raises(
+        CommandError, match="the splits train, test: choose one .on the command line: --split"
+    ):
         call_command("import_labels", str(data_set), *about)
     with pytest.raises(CommandError, match="the splits train, test"):
         call_command("import_labels", str(data_set), *about, "--split", "dev")
@@ -341,5 +343,5 @@ def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
 
 
 def test_a_folder_that_is_no_data_set_is_told_so(tmp_path, project, olga):
-    with pytest.raises(CommandError, match="cannot be read|pip install datasets"):
+    with pytest.raises(CommandError, match="There is no JSON Lines, JSON, CSV or Parquet"):
         call_command("import_labels", str(tmp_path), "--project", project.slug)

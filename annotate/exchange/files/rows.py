@@ -16,7 +16,8 @@ def rows_in(
     file: BinaryIO, format: str, *, encoding: str = "", key: str = ""
 ) -> Iterator[tuple[int, Any]]:
     """(number, row, or BadRow, or a Note on the file). A text alone is a prompt. The names of
-    columns can be shown and stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for `key` see `json_rows`."""
+    columns can be shown and stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for
+    `key` see `json_rows`."""
     fine: set[tuple[str, ...]] = set()
     try:
         with prepared(file, format, encoding) as text:
