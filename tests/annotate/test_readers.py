@@ -329,14 +329,11 @@ def data_set(tmp_path):
 
 
 def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
-    pytest.importorskip("datasets")
     said = io.StringIO()
     about = ("--project", project.slug)
-    with pytest.raises(
-        CommandError, match="the splits train, test: choose one .on the command line: --split"
-    ):
+    with pytest.raises(CommandError, match="the splits test, train: choose one .*--split"):
         call_command("import_labels", str(data_set), *about)
-    with pytest.raises(CommandError, match="the splits train, test"):
+    with pytest.raises(CommandError, match="no split dev, but test, train"):
         call_command("import_labels", str(data_set), *about, "--split", "dev")
     call_command("import_labels", str(data_set), *about, "--split", "test", stdout=said)
     assert Prompt.objects.count() == 3 and "Not imported: split_name" in said.getvalue()
