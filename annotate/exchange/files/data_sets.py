@@ -153,7 +153,8 @@ def _refuse_elsewhere(source: str, builder: Any) -> None:
 
 def _tells_split(rows: Any, split: str) -> bool:
     """Whether each row says it, as our exports do, so that all may come together."""
-    return next(iter(rows), {}).get("split") == split
+    first: dict[str, Any] = next(iter(rows), {})
+    return first.get("split") == split
 
 
 def _short(error: Exception) -> str:
