@@ -121,12 +121,15 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from rlhf.learning.generation.sample import sample
+    from rlhf.learning.models import plain
     from rlhf.learning.run.provenance import write_provenance
     from rlhf.learning.run.training import train
     from rlhf.learning.run.vocabulary import check_vocabularies
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
+    if folder.writes and KINDS[folder.config.kind].learner:
+        plain.start()
     machine.fit(_bytes_of_weights(folder), int(os.environ.get("TORCH_THREADS", 0)))
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(

@@ -31,9 +31,8 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
     if tune.mode == "last_layers":
         for block in list(layers)[max(first, 0) :]:
             block.requires_grad_(True)
-        for name, module in model.base_model.named_children():
-            if name in ("norm", "ln_f", "final_layernorm"):
-                module.requires_grad_(True)
+        for module in after_the_blocks(model):
+            module.requires_grad_(True)
     elif tune.mode == "head" and scalar is None:
         _untie_head(model)
         output_head(model).requires_grad_(True)
@@ -80,9 +79,43 @@ def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The layers of a transformer, from the bottom."""
-    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len)
+    """The layers of a transformer, from the bottom; of one that also sees, those of its text."""
+    text = getattr(model.base_model, "language_model", model.base_model)
+    lists = {
+        name: module for name, module in text.named_modules() if isinstance(module, nn.ModuleList)
+    }
+    # The experts of a layer are a list too, and may be more than there are layers.
+    outer = [
+        module
+        for name, module in lists.items()
+        if not any(name.startswith(f"{other}.") for other in lists)
+    ]
+    return max(outer, key=len)
+
+
+@torch.no_grad()
+def after_the_blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """What a hidden state passes after the last layer: the final norm, and a projection if there
+    is one. Every family names them in its own way, so a short text is sent through."""
+    found: list[nn.Module] = []
+    last = blocks(model)[-1]
+    inside = {id(module) for module in last.modules()}
+    is_past = False
+
+    def ended(module: nn.Module, *_: Any) -> None:
+        nonlocal is_past
+        if module is last:
+            is_past = True
+        elif is_past and id(module) not in inside and not any(module.children()):
+            found.append(module)
+
+    hooks = [module.register_forward_hook(ended) for module in model.base_model.modules()]
+    try:
+        model.base_model(input_ids=torch.arange(2, device=model.device)[None], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _untie_head(model: PreTrainedModel) -> None:
