@@ -1,6 +1,7 @@
 """Train in a run folder, and leave when asked.
 
     python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER] [--allow-code]
+                             [--allow-changes]
     torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER --data-dir DIR
 
 `config.json` is read from RUN_FOLDER, else from the folder above. Its paths are relative to
@@ -79,6 +80,11 @@ def main() -> int:
     parser.add_argument(
         "--allow-code", action="store_true", help="let models.reward_function run code of yours"
     )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="go on from a checkpoint although settings, seed, data or models are others now",
+    )
     arguments = parser.parse_args()
     stop = Stop()
     try:
@@ -87,6 +93,7 @@ def main() -> int:
             arguments.data_dir,
             writes=os.environ.get("RANK", "0") == "0",
             allows_code=arguments.allow_code,
+            allows_changes=arguments.allow_changes,
         )
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -51,10 +51,13 @@ def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
     layers = list(blocks(model))
     first = len(layers) - tune.layers if tune.layers else 0
     chosen = {id(module) for block in layers[max(first, 0) :] for module in block.modules()}
+    unfit = _unfit_for_adapters(model)
     linear = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) in chosen
+        if isinstance(module, nn.Linear | Conv1D)
+        and id(module) in chosen
+        and id(module) not in unfit
     }
     return LoraConfig(
         r=tune.rank,
@@ -64,6 +67,22 @@ def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
         # GPT-2's layers hold their weights the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
     )
+
+
+def _unfit_for_adapters(model: PreTrainedModel) -> set[int]:
+    """Layers that peft would take for others: in a mixture of experts those of the feed-forward
+    parts, for it reads their names as the experts'. And what Mamba's kernels read by themselves."""
+    layers = list(blocks(model))
+    mixtures = {
+        name
+        for block in layers
+        for name, part in block.named_children()
+        if any(hasattr(each, "experts") for each in part.modules())
+    }
+    parts = [getattr(block, name) for block in layers for name in mixtures if hasattr(block, name)]
+    found = {id(each) for part in parts for each in part.modules()}
+    mixers = [each for each in model.modules() if hasattr(each, "A_log")]
+    return found | {id(each.out_proj) for each in mixers if hasattr(each, "in_proj")}
 
 
 def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:

@@ -100,7 +100,7 @@ def renderer(folder: Path, *, chats: bool = True) -> Renderer:
     outside = [
         token
         for token, number in tokenizer.get_vocab().items()
-        if number >= config.vocab_size and not _is_only_padding(tokenizer, token)
+        if number >= config.vocab_size and _is_written(tokenizer, token)
     ]
     if outside:
         named = ", ".join(sorted(outside)[:6])
@@ -117,8 +117,11 @@ def _context(config: PreTrainedConfig) -> int:
     return next((int(size) for name in names if (size := getattr(config, name, None))), UNLIMITED)
 
 
-def _is_only_padding(tokenizer: PreTrainedTokenizerBase, token: str) -> bool:
-    return "pad" in token.lower() and token not in (tokenizer.chat_template or "")
+def _is_written(tokenizer: PreTrainedTokenizerBase, token: str) -> bool:
+    """Not so: a special token that neither begins nor ends a text, nor is in the chat template."""
+    specials = {each.content for each in tokenizer.added_tokens_decoder.values() if each.special}
+    used = token in (tokenizer.eos_token, tokenizer.bos_token)
+    return used or token not in specials or token in str(tokenizer.chat_template or "")
 
 
 def textless(rendering: Renderer, vocabulary: int) -> list[int]:
@@ -267,7 +270,7 @@ def without_dropout(model: nn.Module) -> None:
         if hasattr(model.config, name):
             setattr(model.config, name, 0.0)
     for module in model.modules():
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]
     model.eval()
 
@@ -330,7 +333,7 @@ def publish_score(
     heads, vocabulary = network.head.out_features, model.config.get_text_config().vocab_size
     probe = Probe(rendering, ends, vocabulary)
     trained = probe.of_score(network)
-    tokenizer = with_padding(rendering, ends)
+    tokenizer = with_padding(rendering, ends, vocabulary)
     probe.pad = tokenizer.pad_token_id
     if wrapper is not None:
         head = network.head.state_dict()
@@ -352,7 +355,9 @@ def publish_score(
     check_reading(folder.name, reading(folder, probe, model, heads), said)
 
 
-def with_padding(rendering: Renderer, ends: Sequence[int]) -> PreTrainedTokenizerBase:
+def with_padding(
+    rendering: Renderer, ends: Sequence[int], vocabulary: int
+) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer whose padding token can end no answer: its own, else a special token
     that the chat template does not write, else a new one."""
     tokenizer = copy.deepcopy(rendering.tokenizer)
@@ -363,7 +368,10 @@ def with_padding(rendering: Renderer, ends: Sequence[int]) -> PreTrainedTokenize
     unwritten = [
         token
         for number, token in sorted(tokenizer.added_tokens_decoder.items())
-        if token.special and number not in used and token.content not in template
+        if token.special
+        and number not in used
+        and number < vocabulary
+        and token.content not in template
     ]
     # Padding first, then what nobody has a use for; a text begins with bos and none ends with it.
     by_name = sorted(unwritten, key=lambda token: "pad" not in token.content.lower())

@@ -53,7 +53,6 @@ class Batch(NamedTuple):
         # Eager attention adds its mask.
         return torch.where(seen_BLL, 0.0, torch.finfo(lm.dtype).min)[:, None]
 
-
     def apart(self) -> Batch:
         """The packed texts, one a row, in the order in which they stand."""
         assert self.segments_BL is not None

@@ -60,7 +60,9 @@ def read(told: Reading) -> list[list[float]]:
         model.config.get_text_config().pad_token_id = told.pad
         model = PeftModel.from_pretrained(model, told.adapter).eval()
     pad = model.config.get_text_config().pad_token_id if told.labels else told.pad
-    ids_BL = torch.full((len(told.rows), max(map(len, told.rows))), told.pad if pad is None else pad)
+    ids_BL = torch.full(
+        (len(told.rows), max(map(len, told.rows))), told.pad if pad is None else pad
+    )
     mask_BL = torch.zeros_like(ids_BL)
     for i, row in enumerate(told.rows):
         ids_BL[i, : len(row)] = torch.tensor(row)

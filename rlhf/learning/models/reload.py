@@ -88,9 +88,7 @@ def check_same(
 ) -> None:
     """Raises NotAsTrained where two readings of the rows differ by more than `allowed`."""
     scale = max(1.0, *(float(each.abs().max()) for each in mine))
-    apart = [
-        float((one - other).abs().max()) for one, other in zip(mine, theirs, strict=True)
-    ]
+    apart = [float((one - other).abs().max()) for one, other in zip(mine, theirs, strict=True)]
     if not max(apart) <= allowed * scale:
         worst = max(range(len(apart)), key=lambda i: apart[i])
         raise NotAsTrained(
