@@ -12,27 +12,28 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = (
-    "the a red blue green cat dog bird sky sea tree says sings eats runs tells why how what is in"
-    " on under over happy sad big small answer question please write poem story list three five"
-).split()
+    *("the", "a", "red", "blue", "green", "cat", "dog", "bird", "sky", "sea", "tree", "says"),
+    *("sings", "eats", "runs", "tells", "why", "how", "what", "is", "in", "on", "under", "over"),
+    *("happy", "sad", "big", "small", "answer", "question", "please", "write", "poem", "story"),
+)
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
     " + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 PAD, END, START = "<pad>", "<|im_end|>", "<|im_start|>"
-SHAPE: dict[str, Any] = dict(
-    hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
-    max_position_embeddings=256, initializer_range=0.15,
-)  # fmt: skip
-SHARED: dict[str, Any] = dict(num_key_value_heads=2)
-HEADS: dict[str, Any] = dict(head_dim=16)
-APART: dict[str, Any] = dict(tie_word_embeddings=False)
-OPT: dict[str, Any] = dict(
-    hidden_size=64, ffn_dim=128, num_hidden_layers=3, num_attention_heads=4,
-    max_position_embeddings=256, init_std=0.15,
-)  # fmt: skip
-EXPERTS: dict[str, Any] = dict(num_experts_per_tok=2, moe_intermediate_size=32)
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 256, "initializer_range": 0.15,
+}  # fmt: skip
+SHARED: dict[str, Any] = {"num_key_value_heads": 2}
+HEADS: dict[str, Any] = {"head_dim": 16}
+APART: dict[str, Any] = {"tie_word_embeddings": False}
+OPT: dict[str, Any] = {
+    "hidden_size": 64, "ffn_dim": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 256, "init_std": 0.15,
+}  # fmt: skip
+EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
@@ -97,7 +98,9 @@ FAMILIES: dict[str, Callable[..., hf.PreTrainedConfig]] = {
     ),
     "granite": family("GraniteConfig", SHAPE, SHARED, logits_scaling=8.0),
     "llama": family("LlamaConfig", SHAPE, APART),
-    "llama3": family("LlamaConfig", SHAPE, SHARED, rope_parameters=LLAMA3, tie_word_embeddings=True),
+    "llama3": family(
+        "LlamaConfig", SHAPE, SHARED, rope_parameters=LLAMA3, tie_word_embeddings=True
+    ),
     "mamba": family("MambaConfig", hidden_size=64, num_hidden_layers=3, state_size=8),
     "mistral": family("MistralConfig", SHAPE, SHARED, APART, sliding_window=8),
     "mixtral": family("MixtralConfig", SHAPE, SHARED, num_local_experts=8),

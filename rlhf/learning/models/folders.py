@@ -42,6 +42,8 @@ from .tensors import telling_of_a_full_disk, write_tensors
 from .weights import is_wrapped, read_config, read_weights, stored_precision, weight_names
 
 CALIBRATION, CALIBRATION_VERSION = "calibration.json", 2
+POLICY, SCORE = "the policy", "the reward model or critic"  # in what NotAsTrained says
+CRITIC_SOURCE = "PPO"  # in the calibration of a critic
 UNLIMITED = 1 << 20  # tokens
 PAD = "<|pad|>"  # of a reward model whose tokenizer has no token to spare
 
@@ -56,6 +58,7 @@ class Calibration:
     mean: float = 0.0
     std: float = 1.0
     bias: float = 0.0
+    source: str = ""  # whose answers average 0
 
 
 def check_folder(folder: Path) -> None:
@@ -150,9 +153,9 @@ def load_policy(
     check_adaptable(folder, tune)
     quantized = in_four_bits(tune, device)
     lm, _ = read_weights(AutoModelForCausalLM, folder, **quantized)
+    check_causal(lm, folder)
     prepare(lm)
     silence(lm, textless(renderer(folder, chats=False), output_head(lm).out_features))
-    check_causal(lm, folder)
     packed = reads_packed(lm)
     if not quantized:
         nn.Module.to(lm, device)
@@ -239,7 +242,7 @@ def read_calibration(folder: Path) -> Calibration:
     raw = json.loads(path.read_text())
     if raw.get("version", 1) > CALIBRATION_VERSION:
         raise ConfigError(f"{path}: version {raw['version']} is of a newer release than this one")
-    return Calibration(raw["mean"], raw["std"], raw["bias"])
+    return Calibration(raw["mean"], raw["std"], raw["bias"], raw.get("source", ""))
 
 
 def in_four_bits(tune: Tune | None, device: torch.device | str) -> dict[str, Any]:
@@ -310,9 +313,9 @@ def publish_policy(
     )
     with rounded(lm, network.stored):
         said = probe.of_policy(PolicyNetwork(lm))
-        check_merge(folder.name, wrapper, network.stored, trained, said)
+        check_merge(POLICY, wrapper, network.stored, trained, said)
         _publish(lm, network.stored, rendering.tokenizer, folder, card)
-    check_reading(folder.name, reading(folder, probe, lm), said)
+    check_reading(POLICY, reading(folder, probe, lm), said)
 
 
 @telling_of_a_full_disk()
@@ -350,9 +353,9 @@ def publish_score(
     )
     with rounded(model, network.stored):
         said = probe.of_score(ScoreNetwork(model).to(model.device))
-        check_merge(folder.name, wrapper, network.stored, trained, said)
+        check_merge(SCORE, wrapper, network.stored, trained, said)
         _publish(model, network.stored, tokenizer, folder, card)
-    check_reading(folder.name, reading(folder, probe, model, heads), said)
+    check_reading(SCORE, reading(folder, probe, model, heads), said)
 
 
 def with_padding(
@@ -402,7 +405,7 @@ def check_adapter(wrapper: Any, adapter: Path, told: Reading, trained: Sequence[
     if getattr(base, "quantization_method", None) is not None:
         return
     where = Path(base.config._name_or_path)
-    check_reading(adapter.name, replace(told, folder=where, adapter=adapter), trained)
+    check_reading("the adapter", replace(told, folder=where, adapter=adapter), trained)
 
 
 def check_merge(

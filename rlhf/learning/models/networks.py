@@ -21,7 +21,6 @@ from transformers import PreTrainedModel
 from .losses import token_logprobs
 from .render import Encoded
 
-
 TEXTLESS = "ids_without_text"  # a buffer of a language model
 NO_LOGIT = -1e30  # nothing is left of it in a softmax; times 0 it is 0, as -inf is not
 

@@ -64,6 +64,8 @@ def read_weights(
         )
     except UNREADABLE as error:
         raise ConfigError(f"{folder} cannot be read as {_noun(auto)}: {error}") from error
+    if mapping:  # or the wrapper's names would be written again
+        del model._weight_conversions
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     is_new = makes_head and any(map(_is_score, missing))
     if is_new:
