@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as SCORING,
+)
 
+from rlhf.learning.contract.families import WITHOUT_SCORE
 from rlhf.learning.models import folders
 from rlhf.learning.run.run_folder import DONE
 from tests.learning import families
@@ -105,6 +112,10 @@ def cases() -> Iterator[tuple[str, str]]:
             yield name, way
 
 
+def test_the_families_without_a_scalar_head_are_those_of_transformers():
+    assert set(CAUSAL) - set(SCORING) == WITHOUT_SCORE
+
+
 @pytest.mark.parametrize(("name", "way"), list(cases()))
 def test_a_family_learns_in_every_way_or_is_refused_by_name(name, way, world):
     base = world / name
@@ -115,7 +126,9 @@ def test_a_family_learns_in_every_way_or_is_refused_by_name(name, way, world):
     if judge == base:
         judge = world / f"{name}_judge"
         if not judge.exists():
-            pytest.skip("it makes no reward model") if name in WITHOUT else make_judge(base, judge)
+            pytest.skip("it makes no reward model") if name in WITHOUT_SCORE else make_judge(
+                base, judge
+            )
     models: dict[str, Any] = {"policy": name}
     if kind == "sample":
         models = {"policies": {"it": {"path": name}}}
@@ -138,7 +151,9 @@ def test_a_family_learns_in_every_way_or_is_refused_by_name(name, way, world):
     outcome = json.loads((folder / "outcome.json").read_text())
     refusal = "" if code == DONE else outcome["error"]
     found.setdefault(name, {})[way] = refusal.replace(str(world) + "/", "")
-    is_makeable = name not in WITHOUT or not (kind == "reward" or more.get("critic") == "policy")
+    is_makeable = name not in WITHOUT_SCORE or not (
+        kind == "reward" or more.get("critic") == "policy"
+    )
     if is_makeable:
         assert refusal == ""
     else:
@@ -179,6 +194,3 @@ def make_judge(base: Path, out: Path) -> None:
     folders.publish_score(
         scorer, None, folders.renderer(base), out, "", {"mean": 0.0, "std": 1.0, "bias": 0.0}
     )
-
-
-WITHOUT = ("cohere", "granite", "mamba", "olmo2")  # transformers has none with a scalar head

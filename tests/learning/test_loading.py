@@ -141,7 +141,7 @@ def test_a_folder_of_one_kind_is_refused_as_another(llama, judge, tmp_path, make
     with pytest.raises(ConfigError, match="is an adapter and no whole model"):
         folders.load_policy(tmp_path / "adapter")
 
-    train = {"updates": 1, "critic": "reward", "evaluate_every": 0}
+    train = {"updates": 1, "critic": "reward", "save_critic": True, "evaluate_every": 0}
     folder = make_run("ppo", train=train)
     assert learn(folder, data_dir) == DONE
     with pytest.raises(ConfigError, match="is a critic"):
