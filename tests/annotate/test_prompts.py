@@ -199,7 +199,7 @@ def test_what_is_to_be_done_with_a_prompt_is_done_on_its_page(at, alice, rank_ta
     this = {"chosen": prompt.pk, "only": prompt.pk}
 
     def shown() -> str:
-        return at.get(url(f"{prompt.pk}/")).content.decode()
+        return " ".join(at.get(url(f"{prompt.pk}/")).content.decode().split())
 
     assert "rank, 0 of 2 answers" in shown() and "Resolve flags" in shown()
     at.post(url("mark/"), {**this, "act": "settle"})
