@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annotate.chat.feedback import Feedback
+from annotate.chat.preferences import Preference
 
 BATCH = 100
 
@@ -14,9 +15,19 @@ def harvest(feedback_id: int) -> None:
         feedback.harvest()
 
 
+def harvest_preference(preference_id: int) -> None:
+    """From a choice between two drafts to a ranking, or back; like `harvest`."""
+    preference = Preference.objects.filter(pk=preference_id).first()
+    if preference:
+        preference.harvest()
+
+
 def harvest_waiting() -> int:
-    """The thumbs whose bell was not heard. Workers call this from time to time."""
-    waiting = list(Feedback.objects.unharvested()[:BATCH])
-    for feedback in waiting:
-        feedback.harvest()
-    return len(waiting)
+    """What guests said whose bell was not heard. Workers call this from time to time."""
+    thumbs = list(Feedback.objects.unharvested()[:BATCH])
+    choices = list(Preference.objects.unharvested()[:BATCH])
+    for thumb in thumbs:
+        thumb.harvest()
+    for choice in choices:
+        choice.harvest()
+    return len(thumbs) + len(choices)

@@ -11,8 +11,10 @@ from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from annotate.chat.messages import PROMPT_SOURCE, Message
+from annotate.chat.messages import Message
+from annotate.labels import of_guests
 from annotate.people.models import Membership, MembershipQuerySet, Project, User
+from annotate.prompts.models import FROM_CHAT
 from annotate.prompts.policies import Completion
 from annotate.work.tasks import Task
 from feedback_site import bell
@@ -124,6 +126,11 @@ class Feedback(models.Model):
     harvested_at = models.DateTimeField(
         null=True, help_text="When it was last looked at for the project's data."
     )
+    dismissed_at = models.DateTimeField(
+        null=True, help_text="Since when it trains nothing: a reviewer thinks nothing of it."
+    )
+    dismissed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    dismissed_why = models.CharField(max_length=300, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -251,18 +258,30 @@ class Feedback(models.Model):
     @transaction.atomic
     def harvest(self) -> None:
         """From thumb to label: the answer becomes data, and a 👎 asks labelers for a better one.
-        A retracted thumb takes its task back, as long as nobody works on it."""
+        The answer that the guest wanted goes to a reviewer. A retracted thumb takes its task back,
+        as long as nobody works on it, and the wanted answer."""
         self._lock()
-        message = self.message
-        if message and self.retracted_at is None and message.become_data() and not self.thumb_up:
-            message.open_write_task()
-        elif message and message.completion:
-            self._withdraw_write_task(message.completion)
+        if self.message:
+            self._harvest(self.message)
         Feedback.objects.filter(pk=self.pk).update(harvested_at=Now())
+
+    def _harvest(self, message: Message) -> None:
+        answer = message.become_data() if self.retracted_at is None else message.completion
+        if answer is None:
+            return
+        is_bad = self.retracted_at is None and not self.thumb_up
+        if is_bad:
+            message.open_write_task()
+        else:
+            self._withdraw_write_task(answer)
+        if is_bad and self.wanted_answer.strip():
+            of_guests.correct(answer, guest=self.user, text=self.wanted_answer)
+        else:
+            of_guests.uncorrect(answer, guest=self.user)
 
     def _withdraw_write_task(self, completion: Completion) -> None:
         thumbs_down = Feedback.objects.current().filter(thumb_up=False)
         if thumbs_down.filter(message__completion__prompt=completion.prompt_id).exists():
             return
-        tasks = Task.objects.filter(prompt=completion.prompt_id, batch=PROMPT_SOURCE)
+        tasks = Task.objects.filter(prompt=completion.prompt_id, batch=FROM_CHAT)
         tasks.filter(kind=Task.Kind.WRITE, assignments=None).delete()

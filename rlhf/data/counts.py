@@ -25,6 +25,7 @@ from rlhf.data.selection import (
     pairs,
     prompts,
     thumbs,
+    training_rankings,
 )
 
 COMPARISONS = """
@@ -106,7 +107,15 @@ def count(
         "held_out_prompts": sum(by_split.get(split, 0) for split in HELD_OUT),
         **given.by_side(),
         "documents": documents(project, filters).in_split(*TRAIN).count(),
+        **count_of_guests(project, filters),
     }
+
+
+def count_of_guests(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
+    """Counts what among the labels to learn from guests of the chat have said, beside thumbs."""
+    written = demonstrations(project, filters).of_guests().in_split(*TRAIN)
+    preferred = training_rankings(project, filters).of_guests().in_split(*TRAIN)
+    return {"guest_demonstrations": written.count(), "guest_rankings": preferred.count()}
 
 
 def count_rankings(project: Project, filters: Filters) -> RankingCounts:

@@ -13,7 +13,6 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
-from annotate.chat.withdrawals import prompts_of, withdrawn_from
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
@@ -28,6 +27,7 @@ from annotate.models import (
     Review,
 )
 from annotate.prompts.models import PromptQuerySet
+from annotate.prompts.withdrawals import prompts_of, withdrawn_from
 from rlhf.data.staleness import stale_in
 from rlhf.models.documents import Document, DocumentQuerySet
 
