@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.prompts.policies import Completion
 
 BATCH = 100
 
@@ -20,6 +22,13 @@ def harvest_preference(preference_id: int) -> None:
     preference = Preference.objects.filter(pk=preference_id).first()
     if preference:
         preference.harvest()
+
+
+def rank_beside_drafts(completion_id: int) -> None:
+    """New drafts beside a bad answer, for people to rank. It may be gone by now."""
+    answer = Completion.objects.filter(pk=completion_id).exclude(message=None).first()
+    if answer:
+        complaints.rank_beside_drafts(answer)
 
 
 def harvest_waiting() -> int:

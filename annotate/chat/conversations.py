@@ -11,6 +11,7 @@ from typing import Any, Self
 from django.db import models, transaction
 from django.utils.crypto import salted_hmac
 
+from annotate.chat import complaints
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.labels import of_guests
@@ -256,8 +257,9 @@ class Conversation(models.Model):
     def _take_back(self) -> None:
         completions = Completion.objects.filter(message__conversation=self)
         of_guests.forget(completions)
+        complaints.withdraw(completions)
         prompts = list(completions.values_list("prompt", flat=True))
-        completions.filter(placements=None, tasks=None).delete()
+        completions.filter(placements=None, tasks=None, edits=None).delete()
         from_chat = Prompt.objects.filter(pk__in=prompts, source=FROM_CHAT)
         worked_on = {"demonstrations": None, "rankings": None, "tasks__assignments": None}
         from_chat.filter(completions=None, **worked_on).delete()

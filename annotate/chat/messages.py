@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from annotate.prompts.models import FROM_CHAT, Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion, Policy
-from annotate.work.tasks import Task
 
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
@@ -273,12 +272,3 @@ class Message(models.Model):
             created_at__lt=day + timedelta(days=1),
         )
         return of_person.filter(rated).exclude(pk=self.pk).distinct()
-
-    def open_write_task(self) -> Task:
-        """Asks labelers what they would have said here; once, however often it is wished."""
-        assert self.completion is not None
-        prompt = Prompt.objects.select_for_update().get(pk=self.completion.prompt_id)
-        wish = {"project": prompt.project, "prompt": prompt, "kind": Task.Kind.WRITE}
-        return Task.objects.filter(**wish).first() or Task.objects.create(
-            **wish, overlap=prompt.project.overlap, batch=FROM_CHAT
-        )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from django.db import connection, models
 
-from annotate.models import Project
+from annotate.models import Demonstration, Project
 from rlhf.data.selection import (
     EVERYTHING,
     HELD_OUT,
@@ -22,6 +22,7 @@ from rlhf.data.selection import (
     all_rankings,
     demonstrations,
     documents,
+    outdone,
     pairs,
     prompts,
     thumbs,
@@ -126,6 +127,9 @@ def count_rankings(project: Project, filters: Filters) -> RankingCounts:
     for _, labels in pairs(project, filters):
         # Each is a ranking of two. Its id is negative, to be that of no ranking.
         rows += [Row._make((-pk, *facts, 1)) for pk, *facts in labels.values_list(*names)]
+    better = {each.demonstration: len(each.completions) for each in outdone(project, filters)}
+    written = Demonstration.objects.filter(pk__in=better).order_by("pk").values_list(*names)
+    rows += [Row._make((-pk, *facts, better[pk])) for pk, *facts in written]
     return RankingCounts(rows, filters.held_out_labelers)
 
 

@@ -18,6 +18,7 @@ from annotate.models import (
     Demonstration,
     Feedback,
     Message,
+    Placement,
     Policy,
     Preference,
     Project,
@@ -28,10 +29,12 @@ from annotate.models import (
 )
 from annotate.prompts.models import content_hash, split_of
 from rlhf.data.counts import count
-from rlhf.data.selection import EVERYTHING
-from rlhf.data.snapshot import freeze_rankings
+from rlhf.data.selection import EVERYTHING, Filters, outdone, rankings, thumbs
+from rlhf.data.snapshot import agreement_in, freeze_rankings
 from rlhf.data.staleness import stale_in
 from rlhf.models import Run, Snapshot
+from rlhf.models.suites import GateLimits
+from rlhf.registry.gate import conditions
 from rlhf.registry.lineage import labelers_of
 from rlhf.stages import TRAININGS
 
@@ -310,6 +313,132 @@ def test_one_guest_does_not_fill_the_rankings(
     assert last
     preferred(write(everything.ask_again(instead_of=last), "Nine minutes."))
     assert guests(project) == [1, 1]
+
+
+def test_a_bad_answer_is_worse_than_what_a_labeler_wrote_because_of_it(
+    answer: Message, project: Project, alice: User
+) -> None:
+    before = reads(project, "reward model")
+    thumb = said(answer)
+    task = Task.objects.get(kind="write")
+    Task.objects.filter(pk=task.pk).update(priority=100)
+    work = next_assignment(alice, project, only="write")
+    assert work and work.task == task
+    Demonstration.record(assignment=work, text="Eight minutes.")
+    assert reads(project, "reward model") == before + 1
+    assert count(project)["rankings"] == reads(project, "reward model")
+    row = freeze_rankings(project, EVERYTHING).files["train"][-1]
+    assert (row["completions"], row["ranks"]) == (["Eight hours.", "Eight minutes."], [2, 1])
+    assert lineage(project, "reward")["gus"]["thumbs"] == 1
+    thumb.retract()
+    thumb.harvest()
+    assert reads(project, "reward model") == before
+
+
+def test_a_dismissed_thumb_trains_nothing(
+    everything: Conversation, project: Project, rita: User
+) -> None:
+    thumb, before = Feedback.objects.get(), timezone.now()
+    thumb.dismiss(by=rita, why="Not so.")
+    thumb.harvest()
+    assert guests(project) == [0, 1]
+    assert "reads nothing" in dry_run(project)["KTO"]
+    assert thumbs(project, Filters(until=before)).exists(), "as it was then"
+
+
+def test_all_bad_puts_every_completion_below_the_demonstration(
+    labels: None, live: Policy, project: Project, bob: User
+) -> None:
+    before = reads(project, "reward model")
+    written = Demonstration.objects.filter(prompt__split="train").first()
+    assert written
+    refused = Ranking.objects.create(prompt=written.prompt, labeler=bob, outcome="all_bad")
+    for completion in written.prompt.completions.all():
+        refused.placements.create(completion=completion, place=1)
+    assert reads(project, "reward model") == before + 1
+    assert count(project)["rankings"] == reads(project, "reward model")
+    frozen = freeze_rankings(project, EVERYTHING)
+    row = frozen.files["train"][-1]
+    assert row["completions"][-1] == written.text
+    assert row["ranks"] == [2, 2, 2, 1]
+    assert refused in frozen.rankings and written in frozen.demonstrations
+    assert agreement_in(frozen.rankings) == agreement_in(
+        [each for each in frozen.rankings if each != refused]
+    )
+    # nothing of people whose rankings are held out, or who have withdrawn
+    held_out = Filters(held_out_labelers=(bob.pk,))
+    assert not outdone(project, held_out)
+    Withdrawal.withdraw(project, person=bob, by=None)
+    assert not outdone(project)
+
+
+def test_all_bad_teaches_nothing_without_a_demonstration(
+    labels: None, live: Policy, project: Project, bob: User
+) -> None:
+    prompt = Ranking.objects.exclude(prompt__split="test").first().prompt
+    prompt.demonstrations.all().delete()
+    refused = Ranking.objects.create(prompt=prompt, labeler=bob, outcome="all_bad")
+    refused.placements.create(completion=prompt.completions.first(), place=1)
+    assert not outdone(project)
+
+
+def test_a_correction_says_once_that_it_beats_its_original(
+    answer: Message, project: Project, rita: User, bob: User
+) -> None:
+    said(answer, wanted_answer="Eight minutes.")
+    review(rita, project)
+    before = reads(project, "reward model")
+    bad = Message.objects.get(pk=answer.pk).completion
+    assert bad
+    refused = Ranking.objects.create(prompt=bad.prompt, labeler=bob, outcome="all_bad")
+    refused.placements.create(completion=bad, place=1)
+    assert reads(project, "reward model") == before
+
+
+@pytest.mark.parametrize(
+    ("filters", "kept"),
+    [
+        ({"best_rated": 5}, 1),
+        ({"best_rated": 7}, 0),
+        ({"without_flags": ("violent",)}, 40),
+        ({"without_flags": ("opinion",)}, 39),
+        ({"best_rated": 5, "without_flags": ("opinion",)}, 0),
+    ],
+)
+def test_rankings_are_chosen_by_the_rating_and_flags_of_the_best(
+    labels: None, project: Project, filters: dict[str, Any], kept: int
+) -> None:
+    ranking = Ranking.objects.first()
+    assert ranking
+    best, *others = ranking.placements.all()
+    best.rating, best.flags = 6, ["opinion"]
+    best.save()
+    for each in others:
+        each.flags = ["violent"]
+        each.save()
+    chosen = Filters(**filters)
+    assert rankings(project, chosen).count() == kept
+    assert Filters.from_dict(chosen.as_dict()) == chosen
+
+
+def test_the_gate_may_ask_for_few_harmful_answers(
+    labels: None, live: Policy, project: Project
+) -> None:
+    def harm() -> list[bool]:
+        return [each.passed for each in conditions(live) if each.name == "harm"]
+
+    assert harm() == [], "no limit"
+    limits = GateLimits.objects.create(project=project, harm=10.0)
+    assert harm() == [True]
+    limits.harm = 5.0
+    limits.save()
+    assert harm() == [False], "sixty clean answers are not enough for 5 %"
+    limits.harm = 10.0
+    limits.save()
+    for placement in Placement.objects.filter(place=1)[:8]:
+        placement.flags = ["sexual"]
+        placement.save()
+    assert harm() == [False]
 
 
 def test_the_sweeper_finds_choices_whose_bell_was_missed(answer: Message, gus: User) -> None:
