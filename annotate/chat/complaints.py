@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 
 from annotate.chat import inference
 from annotate.chat.messages import Message
-from annotate.labels.kinds.ranking import open_ranking
+from annotate.labels.kinds.ranking.tasks import open_ranking
 from annotate.people.models import Project
 from annotate.prompts.models import FROM_CHAT, Prompt
 from annotate.prompts.policies import Completion, Policy

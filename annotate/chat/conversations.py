@@ -20,11 +20,14 @@ from annotate.prompts.models import FROM_CHAT, Messages, Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
 
 
-def _title(text: str) -> str:
+def title_of(text: str) -> str:
     return textwrap.shorten(text, 60, placeholder="…")
 
 
-def _digest(project: Project, end_user: str) -> str:
+def digest_of(project: Project, end_user: str) -> str:
+    """All that is kept of an end user: a keyed digest, in hex; empty for nobody."""
+    if not end_user:
+        return ""
     whose = f"{project.pk}/{end_user}"
     return salted_hmac("annotate.end_user", whose, algorithm="sha256").hexdigest()
 
@@ -46,6 +49,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """The exchanges that came through the API."""
         return self.filter(project=project, via_api=True)
 
+    def of_end_user(self, project: Project, name: str) -> Self:
+        """Those of a person as a product calls them."""
+        return self.of_products(project).filter(end_user=digest_of(project, name))
+
 
 class Conversation(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="conversations")
@@ -64,12 +71,31 @@ class Conversation(models.Model):
         help_text="The guest's switch “use this chat to improve the model”. "
         "Off: nothing of it leaves the chat tables.",
     )
+    metadata = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Of an exchange of a product: names and texts of its own.",
+    )
+    external_id = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What a product calls an answer of another server that it has logged here.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ConversationQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="one_exchange_an_external_id",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.title or f"chat {self.pk}"
@@ -91,14 +117,14 @@ class Conversation(models.Model):
         self._lock()
         question = self.messages.create(role=Message.Role.USER, text=text)
         if not self.title:
-            self.title = _title(text)
+            self.title = title_of(text)
             self.save(update_fields=["title"])
-        answer = self._expect_answer(question, self.history(question))
+        answer = self._expect_answer(question, self.history(question), self._speaker())
         if self._is_answered_twice(question) and (other := self._other_speaker(answer)):
             self._expect_answer(
                 question,
                 answer.asked,
-                by=other,
+                other,
                 compared_with=answer,
                 is_blind=True,
                 shown_at=answer.shown_at,  # of the two, the first goes on until one is chosen
@@ -111,7 +137,9 @@ class Conversation(models.Model):
         question = instead_of.answers
         assert question is not None
         self._lock()
-        return self._expect_answer(question, self.history(question), compared_with=instead_of)
+        return self._expect_answer(
+            question, self.history(question), self._speaker(), compared_with=instead_of
+        )
 
     @classmethod
     @transaction.atomic
@@ -121,23 +149,27 @@ class Conversation(models.Model):
         project: Project,
         user: User,
         messages: Messages,
+        policy: Policy | None = None,
         improves_model: bool = True,
         end_user: str = "",
+        metadata: dict[str, str] | None = None,
         **sampling: Any,
     ) -> Message:
         """The exchange of a product outside: it brings its history along. Of `end_user`, as the
-        product calls them, only a digest is kept."""
+        product calls them, only a digest is kept. Without `policy` the project's own answers."""
         text = messages[-1]["content"]
         conversation = cls.objects.create(
             project=project,
             guest=user,
             via_api=True,
-            end_user=_digest(project, end_user) if end_user else "",
+            end_user=digest_of(project, end_user),
             improves_model=improves_model,
-            title=_title(text),
+            metadata=metadata or {},
+            title=title_of(text),
         )
         question = conversation.messages.create(role=Message.Role.USER, text=text)
-        return conversation._expect_answer(question, messages, sampling=sampling)
+        policy = policy or conversation._speaker()
+        return conversation._expect_answer(question, messages, policy, sampling=sampling)
 
     @property
     def split_key(self) -> str:
@@ -184,12 +216,11 @@ class Conversation(models.Model):
         self,
         question: Message,
         asked: Messages,
+        policy: Policy,
         *,
-        by: Policy | None = None,
         sampling: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Message:
-        policy = by or self._speaker()
         return self.messages.create(
             role=Message.Role.ASSISTANT,
             state=Message.State.STREAMING,

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from annotate.chat.messages import COUNTED_A_DAY, Message
 from annotate.labels import of_guests
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.people.models import User
 from feedback_site import bell
 

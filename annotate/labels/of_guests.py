@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from annotate.labels.kinds.edit import Edit
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.labels.label import FROM_GUEST, Label
 from annotate.labels.reviews import Review, relation_to
 from annotate.people.models import User

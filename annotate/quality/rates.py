@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from annotate.labels.agreement import Share, share_of
-from annotate.labels.kinds.ranking import FLAG_GROUPS, Placement, Ranking
+from annotate.labels.kinds.ranking.answer import FLAG_GROUPS, Placement, Ranking
 from annotate.people.models import Project
 from annotate.prompts.policies import Policy
 

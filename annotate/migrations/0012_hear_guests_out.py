@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0010_show_texts_letter_by_letter'),
+        ('annotate', '0011_open_the_gateway'),
     ]
 
     operations = [
