@@ -169,7 +169,7 @@ def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
 @require_POST
 def chat_prefer(request: Request, slug: str, message_id: int) -> HttpResponse:
     """Whether a draft is better than the one it is compared with."""
-    draft = answer_for(request.user, slug, message_id)
+    draft = answer_for(request, slug, message_id)
     form = PreferenceForm(request.POST)
     if not form.is_valid() or draft.compared_with is None:
         return HttpResponse("A draft is better, same, worse, or none of these.", status=400)

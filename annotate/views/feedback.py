@@ -81,13 +81,12 @@ class ActForm(forms.Form):
 
 @require_http_methods(["GET", "POST"])
 def feedback(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     act = ActForm(request.POST or None, auto_id="act-%s")
     if request.method == "POST" and _is_done(request, project, act):
         return redirect(reverse("feedback", args=[slug], query=request.GET.dict() or None))
     form = InboxFilter(project, request.GET)
     thumbs = form.thumbs()
-    assert request.user.here
     context = {
         "project": project,
         "form": form,
@@ -98,7 +97,7 @@ def feedback(request: Request, slug: str) -> HttpResponse:
         "is_filtered": bool({*request.GET} - {"after", "before"}),
         "trends": inbox.trends(project),
         "rates": rates_of_policies(project),
-        "may_trace": request.user.here.role in MAY_ACT_AS[Role.OPERATOR],
+        "may_trace": request.membership.role in MAY_ACT_AS[Role.OPERATOR],
     }
     return render(request, "annotate/feedback.html", context, status=422 if act.errors else 200)
 
