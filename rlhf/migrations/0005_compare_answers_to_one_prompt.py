@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rlhf', '0003_practise_without_a_critic'),
+        ('rlhf', '0004_limit_harmful_answers'),
     ]
 
     operations = [
