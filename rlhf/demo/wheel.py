@@ -245,7 +245,7 @@ class Wheel:
             ("ppo_over_sft", ppo, sft),
             ("ppo_over_base", ppo, base),
         ):
-            result = compare(match_up(scores[policy.pk], scores[opponent.pk]), seed=seed)
+            result = compare(match_up(scores[policy.pk], scores[opponent.pk]))
             Evaluation.objects.create(
                 run=run,
                 round=round,

@@ -250,7 +250,6 @@ class OnRankings(Optimisation):
     holdout: float = setting(
         0.15, "Share of the prompts held out when there is no test file.", least=0, below=1
     )
-    bootstrap: int = setting(1000, "Resamples behind the interval of the accuracy.", least=10)
 
 
 @dataclass(frozen=True)
