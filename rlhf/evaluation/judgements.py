@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import sqrt
 from typing import Any
 
 from annotate.models import Completion, Policy, Project, Task
 from rlhf.evaluation.bradley_terry import Standing, standings
-from rlhf.evaluation.matches import Match, WinRate, matches_of, win_rate
+from rlhf.evaluation.matches import Match, win_rate
+from rlhf.evaluation.verdict import Verdicts
 from rlhf.evaluation.win_rate import batch_of
 from rlhf.models.metrics import Metric
-from rlhf.models.outcomes import Evaluation, TrainedPolicy
+from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Run
 
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
-
-
-@dataclass(frozen=True)
-class Judgement:
-    policy: Policy
-    opponent: Policy
-    people: WinRate | None
-    reward_model: Evaluation | None
 
 
 @dataclass(frozen=True)
@@ -34,44 +26,20 @@ class Row:
 
     policy: Policy
     standing: Standing
-    left: float
-    right: float
-    middle: float
-    average: float
+    left: float | None
+    right: float | None
+    middle: float | None
+    average: float | None
 
 
-def judgement(matches: Sequence[Match], policy: Policy, opponent: Policy) -> Judgement:
-    return Judgement(
-        policy,
-        opponent,
-        win_rate(matches, policy.pk, opponent.pk),
-        Evaluation.objects.by_reward_model(policy, opponent).last(),
-    )
-
-
-def judgements_of(project: Project, matches: Sequence[Match]) -> list[Judgement]:
-    """Judges each policy against the live one and against the one it came from; the newest
-    first."""
-    policies = {policy.pk: policy for policy in project.policies.select_related("parent")}
-    live = next((each for each in policies.values() if each.state == Policy.State.LIVE), None)
-    found = []
-    for policy in policies.values():
-        rivals = {each.pk: each for each in (live, policy.parent) if each and each != policy}
-        found += [judgement(matches, policy, rival) for rival in rivals.values()]
-    return [each for each in found if each.people or each.reward_model]
-
-
-def people_on(run: Run | None) -> dict[str, Any]:
+def people_on(run: Run | None, verdicts: Verdicts) -> dict[str, Any]:
     """Returns what the round's page says of people's judgement of its evaluation, once there is
     something to judge. None: the round has no evaluation."""
     if run is None or run.state != Run.State.SUCCEEDED or "win_rates" not in run.summary:
         return {}
-    matches = matches_of(run.project)
-    policies = Completion.objects.sampled_by(run.pk).speakers()
-    found = [judgement(matches, one, other) for one, other in combinations(policies, 2)]
     tasks = run.project.tasks.of_kind(Task.Kind.RANK).of_batch(batch_of(run))
     return {
-        "judgements": [each for each in found if each.people or each.reward_model],
+        "verdicts": verdicts.among(Completion.objects.sampled_by(run.pk).speakers()),
         "asked": {"tasks": tasks.count(), "answered": tasks.count() - tasks.open().count()},
     }
 
@@ -81,11 +49,13 @@ def standings_of(project: Project, matches: Sequence[Match]) -> list[Row]:
     if not found:
         return []
     policies = {policy.pk: policy for policy in project.policies.all()}
-    low = min(each.low for each in found)
-    scale = WIDTH / (max(each.high for each in found) - low)
+    ends = [
+        end for each in found for end in (each.low, each.high, each.strength) if end is not None
+    ]
+    low, high = min(*ends, 0.0), max(*ends, 0.0)
 
-    def at(strength: float) -> float:
-        return round((strength - low) * scale, 1)
+    def at(strength: float | None) -> float | None:
+        return None if strength is None else round((strength - low) * WIDTH / (high - low or 1), 1)
 
     return [
         Row(policies[each.policy], each, at(each.low), at(each.high), at(each.strength), at(0.0))
@@ -130,10 +100,11 @@ def _dot(x: float, **values: float) -> dict[str, Any]:
 
 
 def evaluation_page(project: Project) -> dict[str, Any]:
-    matches = matches_of(project)
+    verdicts = Verdicts(project)
+    matches = verdicts.matches
     dots = over_optimisation_of(project, matches)
     return {
-        "judgements": judgements_of(project, matches),
+        "verdicts": verdicts.all(),
         "standings": standings_of(project, matches),
         "width": WIDTH,
         "over_optimisation": {**OVER_OPTIMISATION, "rows": dots} if dots else None,

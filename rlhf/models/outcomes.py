@@ -181,12 +181,6 @@ class TrainedPolicy(models.Model):
         return f"{self.policy} from {self.checkpoint}"
 
 
-class EvaluationQuerySet(models.QuerySet["Evaluation"]):
-    def by_reward_model(self, policy: Policy, opponent: Policy) -> EvaluationQuerySet:
-        judge = Evaluation.Judge.REWARD_MODEL
-        return self.filter(policy=policy, opponent=opponent, judge=judge)
-
-
 class Evaluation(models.Model):
     """One policy against another on held-out prompts, by one judge."""
 
@@ -216,8 +210,6 @@ class Evaluation(models.Model):
     high = models.FloatField(null=True, help_text="Upper end of the 95 % interval.")
     prompts = models.PositiveIntegerField(null=True, help_text="On how many prompts they met.")
     created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = EvaluationQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

@@ -296,11 +296,14 @@ class Run(models.Model):
             Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(cancel_requested=True)
         )
 
-    def resume(self) -> bool:
-        """Puts a run that stopped early back in the queue; it goes on from its last checkpoint."""
+    def resume(self, **train: Any) -> bool:
+        """Puts a run that stopped early back in the queue; it goes on from its last checkpoint.
+        `train`: fields of its recipe that have other values from there on."""
+        config = {**self.config, "train": {**self.config["train"], **train}} if train else None
         return self._move(
             to=self.State.QUEUED,
             come_from=self.RESUMABLE,
+            **({"config": config} if config else {}),
             reason="",
             log_tail="",
             cancel_requested=False,

@@ -298,7 +298,21 @@ class PruneForm(forms.Form):
 
 
 class AskPeopleForm(forms.Form):
-    prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+    prompts = forms.IntegerField(
+        label="Prompts",
+        min_value=1,
+        max_value=2000,
+        initial=40,
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"), "Enter a number from 1 to 2000."
+        ),
+    )
+
+
+class LimitForm(forms.Form):
+    """The limit with which a run goes on that met the one it had."""
+
+    limit = forms.FloatField(min_value=0)
 
 
 class GateForm(forms.ModelForm):

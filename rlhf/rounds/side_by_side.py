@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf.evaluation.verdict import Verdicts
 from rlhf.models.runs import Round, Run
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
@@ -22,7 +23,8 @@ class Difference:
 
 
 def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
-    reports = [report_on(round) for round in rounds]
+    verdicts = Verdicts(rounds[0].project) if rounds else None
+    reports = [report_on(round, verdicts=verdicts) for round in rounds]
     return {
         "reports": reports,
         "differences": differences(reports),

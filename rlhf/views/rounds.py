@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -17,10 +19,11 @@ from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.evaluation.judgements import people_on
+from rlhf.evaluation.verdict import Verdicts
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.charts import figures_of
-from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields
+from rlhf.rounds.forms import FiltersForm, LimitForm, RoundForm, in_fields
 from rlhf.rounds.launch import (
     LaunchedMeanwhile,
     cancel_round,
@@ -185,14 +188,23 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
 
 
 def _live(round: Round) -> dict[str, Any]:
-    report = report_on(round, stale_in(round.project).runs)
+    verdicts = Verdicts(round.project)
+    report = report_on(round, stale_in(round.project).runs, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
-    return {**context, **people_on(report.evaluation)}
+    return {**context, **people_on(report.evaluation, verdicts)}
 
 
 def _act(request: Request, round: Round) -> None:
-    acts = {"cancel": cancel_round, "resume": resume_round, "first": prioritise_round}
+    acts: dict[str, Callable[[Round], bool]] = {
+        "cancel": cancel_round, "resume": resume_round, "first": prioritise_round,
+    }  # fmt: skip
     act = acts.get(request.POST.get("act", ""))
+    if request.POST.get("act") == "resume_with":
+        form = LimitForm(request.POST)
+        if not form.is_valid():
+            messages.error(request, "Enter the new limit: a number of at least 0.")
+            return
+        act = partial(resume_round, limit=form.cleaned_data["limit"])
     if act is None or not act(round):
         messages.warning(request, f"Nothing was changed: {round} had already moved on.")

@@ -1,7 +1,7 @@
 """95 % intervals of shares that never collapse and invent no certainty.
 
-What was said of one prompt resembles each other, so prompts are counted, and not comparisons: twenty
-judgements of one prompt are one prompt, of which no interval can be given."""
+What was said of one prompt resembles each other, so prompts are counted, and not comparisons: of
+one prompt, however often it was judged, there is no interval."""
 
 from __future__ import annotations
 

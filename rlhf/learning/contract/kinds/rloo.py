@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf.learning.contract.hyperparameters import ConfigError, Kind, OnRollouts, setting
+from rlhf.learning.contract.hyperparameters import (
+    COLLAPSED,
+    ConfigError,
+    Kind,
+    OnRollouts,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 3e-4,
                 "schedule": "constant",
                 "updates": 24,
@@ -48,6 +55,7 @@ KIND = Kind(
         "small": {
             "tune": {"mode": "lora", "layers": 10},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-3,
                 "schedule": "constant",
                 "updates": 20,
@@ -66,6 +74,7 @@ KIND = Kind(
         "large": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-6,
                 "updates": 500,
                 "batch_size": 512,
