@@ -8,7 +8,8 @@ class RlhfConfig(AppConfig):
 
     def ready(self) -> None:
         home = import_module("annotate.views.home")
-        home.of_operators.append(import_module("rlhf.home").next_round)
+        own = import_module("rlhf.home")
+        home.of_operators += [own.rounds_in_trouble, own.next_round]
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats

@@ -18,6 +18,7 @@ from rlhf.models.runs import Run
 
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
+COLOURS = 8  # as the charts have
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,17 @@ OVER_OPTIMISATION: dict[str, Any] = {
     "unit": "score of the reward model",
     "x": "√KL to the SFT policy, √nats",
     "right": "wins over SFT, by people",
-    "series": [
-        {"label": "score", "metric": "score", "split": "train", "dots": True},
-        {"label": "people", "metric": "people", "split": "train", "dots": True, "right": True},
-    ],
 }
 
 
-def over_optimisation_of(project: Project, matches: Sequence[Match]) -> list[dict[str, Any]]:
-    """Returns score by √KL of every step of a training against a reward model, and people's
-    preference where a policy came out (Gao et al. 2023, "Scaling laws for reward model
-    overoptimization"): the score goes on rising where people have long turned away."""
+def over_optimisation_of(
+    project: Project, matches: Sequence[Match]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns (series, rows) of score by √KL of every step of a training against a reward model,
+    and of people's preference, with its interval, where a policy came out (Gao et al. 2023,
+    "Scaling laws for reward model overoptimization"): the score goes on rising where people have
+    long turned away. Each policy has a colour of its own."""
+    series: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     trained = TrainedPolicy.objects.of_project(project).by_reward_model()
     for each in trained:
@@ -87,27 +88,38 @@ def over_optimisation_of(project: Project, matches: Sequence[Match]) -> list[dic
         dots = [(sqrt(max(kl, 0.0)), score) for kl, score in steps]
         if not dots:
             continue
-        rows += [_dot(x, score=score) for x, score in dots[:: len(dots) // MOST_DOTS + 1]]
+        name, of = str(each.policy), f"{each.policy_id}"
+        colour = len({one["colour"] for one in series}) % COLOURS
+        line = {"split": "train", "colour": colour}
+        series.append({**line, "label": name, "metric": f"score {of}", "dots": True})
+        shown = dots[:: len(dots) // MOST_DOTS + 1]
+        rows += [_dot(x, {f"score {of}": score}) for x, score in shown]
         parent = each.policy.parent_id
         seen = win_rate(matches, each.policy_id, parent) if parent else None
         if seen:
-            rows.append(_dot(dots[-1][0], people=seen.overall.win_rate))
-    return sorted(rows, key=lambda row: row["step"])
+            people = {**line, "label": f"{name}, people", "metric": f"people {of}"}
+            series.append({**people, "diamond": True, "right": True})
+            ends = {"low": seen.overall.low, "high": seen.overall.high}
+            known = {f"people {of} {end}": at for end, at in ends.items() if at is not None}
+            rows.append(_dot(dots[-1][0], {f"people {of}": seen.overall.win_rate, **known}))
+    return series, sorted(rows, key=lambda row: row["step"])
 
 
-def _dot(x: float, **values: float) -> dict[str, Any]:
+def _dot(x: float, values: dict[str, float]) -> dict[str, Any]:
     return {"step": round(x, 4), "split": "train", "values": values}
 
 
 def evaluation_page(project: Project) -> dict[str, Any]:
     verdicts = Verdicts(project)
     matches = verdicts.matches
-    dots = over_optimisation_of(project, matches)
+    series, dots = over_optimisation_of(project, matches)
     return {
         "verdicts": verdicts.all(),
         "standings": standings_of(project, matches),
         "width": WIDTH,
-        "over_optimisation": {**OVER_OPTIMISATION, "rows": dots} if dots else None,
+        "over_optimisation": {**OVER_OPTIMISATION, "series": series, "rows": dots}
+        if dots
+        else None,
         "dots": dots,
         "comparisons": list(Run.objects.of_project(project).comparisons()[:5]),
     }

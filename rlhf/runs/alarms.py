@@ -102,6 +102,7 @@ LIMITS = {
     "identical outputs": "max_identical",
     "over optimised": "stop_over_optimised",
 }  # the setting that paused the run
+CONFIG_ERROR = "ConfigError: "  # how the trainer names settings that cannot be
 DISK_FULL = "Make room (Policies, Published models), then resume."
 
 
@@ -141,12 +142,16 @@ def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
 
 def advice_on(run: Run) -> str:
     """Says what to do about a run that was paused."""
+    if meets_its_guard_again(run) and run.state == Run.State.FAILED:
+        return "Clone the settings and change what the message names; resumed, it fails again."
     return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
 
 
 def meets_its_guard_again(run: Run) -> bool:
-    """Tells whether a run, resumed with the settings it has, would soon be paused once more."""
-    return _paused_by(run) in GUARDS
+    """Tells whether a run, resumed with the settings it has, would soon stop once more: a guard
+    has paused it, or its settings were refused."""
+    refused = run.state == Run.State.FAILED and CONFIG_ERROR in run.reason
+    return refused or _paused_by(run) in GUARDS
 
 
 def limit_of(run: Run) -> str:
