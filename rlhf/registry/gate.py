@@ -10,12 +10,12 @@ from django.core.exceptions import ValidationError
 
 from annotate.models import Policy
 from annotate.templatetags.show import interval
-from rlhf.evaluation.verdict import DECIDED, Verdict, Verdicts
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
+from rlhf.registry.verdict import DECIDED, Verdict, Verdicts
 from rlhf.runs.alarms import COLLAPSE, alarms_of
 
 

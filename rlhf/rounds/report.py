@@ -12,10 +12,10 @@ from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
 from annotate.templatetags.show import interval
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.verdict import Verdict, Verdicts
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
+from rlhf.registry.verdict import Verdict, Verdicts
 from rlhf.runs.alarms import Alarm, advice_on, alarms_of, limit_of, meets_its_guard_again
 from rlhf.runs.trainer_process import last_lines
 from rlhf.stages import TRAININGS

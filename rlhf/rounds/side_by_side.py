@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf.evaluation.verdict import Verdicts
 from rlhf.models.runs import Round, Run
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
 from rlhf.stages import STAGES, TRAININGS

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotate.access import Request, Role, project_for
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
-from rlhf.evaluation.judgements import evaluation_page
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people
+from rlhf.registry.judgements import evaluation_page
 from rlhf.rounds.forms import AskPeopleForm, ComparisonForm
 from rlhf.rounds.launch import launch_comparison
 from rlhf.rounds.report import report_on

@@ -16,13 +16,13 @@ from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.verdict import Verdicts
 from rlhf.models.outcomes import Promotion
 from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits
 from rlhf.registry.gate import Refused, conditions, prompts_missing
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.registry.promotion import challenge, previous_live, promote, reject, roll_back
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.forms import (
     AskPeopleForm,
     DecisionForm,

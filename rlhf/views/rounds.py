@@ -19,10 +19,10 @@ from annotate.models import Policy, Project
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.judgements import people_on
-from rlhf.evaluation.verdict import Verdicts
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
+from rlhf.registry.judgements import people_on
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import figures_of
 from rlhf.rounds.forms import FiltersForm, LimitForm, RoundForm, RoundNameForm, in_fields
 from rlhf.rounds.launch import (

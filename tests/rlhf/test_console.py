@@ -6,8 +6,8 @@ import pytest
 
 from annotate.models import Policy, Ranking, Withdrawal
 from rlhf.data.snapshot import pseudonym
-from rlhf.evaluation.judgements import evaluation_page
 from rlhf.models import Checkpoint, RewardModel, Round, Run, Snapshot
+from rlhf.registry.judgements import evaluation_page
 from rlhf.registry.lineage import lineage_of
 from rlhf.rounds.charts import figures_of
 from rlhf.rounds.launch import launch_round

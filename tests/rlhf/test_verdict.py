@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rlhf.evaluation.verdict import prompts_to_decide
 from rlhf.evaluation.win_rate import compare
+from rlhf.registry.verdict import prompts_to_decide
 
 
 def of(wins: int, losses: int, *, judged: int = 1):

@@ -10,11 +10,11 @@ from typing import Any
 from annotate.models import Completion, Policy, Project, Task
 from rlhf.evaluation.bradley_terry import Standing, standings
 from rlhf.evaluation.matches import Match, win_rate
-from rlhf.evaluation.verdict import Verdicts
 from rlhf.evaluation.win_rate import batch_of
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Run
+from rlhf.registry.verdict import Verdicts
 
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
