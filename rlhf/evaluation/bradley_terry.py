@@ -95,5 +95,5 @@ def _errors(
         met_N = np.flatnonzero((left_N == p) | (right_N == p))
         own_N = np.where(left_N[met_N] == p, worth_N[met_N], 1 - worth_N[met_N])
         if np.ptp(own_N) == 0:
-            floor_P[p] *= len(met_N) / len({prompts[n] for n in met_N})
+            floor_P[p] *= len(met_N) / len({prompts[n] for n in met_N.tolist()})
     return np.sqrt(np.maximum(np.diag(by_prompt_PP), floor_P))

@@ -166,7 +166,8 @@ def at_equal_length(matches: Sequence[Match]) -> EqualLength:
     worth_N = np.array([match.worth for match in matches])
     level, error = _level(np.tanh(longer_N / (longer_N.std() or 1.0)), worth_N, of_prompt_N)
     reach = student(TWO_SIDED_95, len(prompts) - 1) * error
-    return EqualLength(*(float(_chance(level + off)) for off in (0.0, -reach, reach)))
+    rate, low, high = (float(_chance(level + off)) for off in (0.0, -reach, reach))
+    return EqualLength(rate, low, high)
 
 
 def _overlap(longer_N: np.ndarray, of_prompt_N: np.ndarray) -> float:
