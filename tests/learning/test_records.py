@@ -85,8 +85,8 @@ def test_prompts_are_held_out_whole():
 
 def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
     values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
-    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
-    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000)
+    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)])
+    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)])
     assert alone.value == together.value == 0.5
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
@@ -223,7 +223,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
         ranking((2, 1), "bob", ("one", "two"), prompt="y", policies=("p", "p")),
     ]
     judged = records.aggregate(rankings)
-    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
+    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], {"alice"})
     assert found["reward/human_agreement"] == 0.5  # two votes of four have a second like them
     assert found["reward/accuracy/unanimous"] == 1.0
     assert found["reward/accuracy/disputed"] == 0.5
@@ -231,7 +231,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
     assert found["reward/accuracy/labeler/bob"] == found["reward/accuracy/unseen_labelers"]
     assert found["reward/accuracy/cross_policy"] == 1.0
     assert found["reward/accuracy/same_policy"] == 0.5
-    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
+    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]])
     assert plain["reward/ceiling"] == plain["reward/accuracy"] == 0.75
     assert plain["reward/margin"] == 0.5
 

@@ -25,6 +25,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "rest_frozen": "offload_frozen",
     }
 }
+# Fields of `train` that nothing reads any more.
+GONE = {kind: {"bootstrap"} for kind in ("reward", "dpo")}
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,16 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
 
 
 def current_names(kind: str, train: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives settings of a kind with every earlier name of a field replaced by today's.
+    """Gives settings of a kind with every earlier name of a field replaced by today's, and without
+    those that are gone.
 
     Raises ConfigError where a field is there by both names."""
     renamed = RENAMED.get(kind, {})
     for old in renamed.keys() & train.keys():
         if renamed[old] in train:
             raise ConfigError(f"train.{old} is train.{renamed[old]} today: set one of them")
-    return {renamed.get(name, name): value for name, value in train.items()}
+    gone = GONE.get(kind, set())
+    return {renamed.get(name, name): value for name, value in train.items() if name not in gone}
 
 
 def load(path: Path) -> Config:
