@@ -212,7 +212,7 @@ def test_a_tie_is_no_question_whose_right_answer_could_be_missed(ties, make_lear
     )  # fmt: skip
     assert len(learner.elements[0].judged.comparisons) == (4 if ties == "half" else 2)
     learner.raw = lambda rows: [1.0 if row.completion[:-1] == first else 0.0 for row in rows]
-    first = learner.render.completion("a", 9)[0][:-1]
+    first = learner.elements[0].rows[0].completion[:-1]
     assert learner.test_elements
     assert learner.measure(learner.test_elements)[0]["reward/accuracy"] == 1.0
 

@@ -64,21 +64,23 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
 
 
-def renderer(folder: Path) -> Renderer:
-    """Opens the tokenizer of a model folder; raises ConfigError where it cannot hold a chat."""
+def renderer(folder: Path, day: str = "") -> Renderer:
+    """Opens the tokenizer of a model folder; raises ConfigError where it cannot hold a chat.
+
+    `day`: what a chat template that reads the clock is told, YYYY-MM-DD; "" is today."""
     check_folder(folder)
     context = AutoConfig.from_pretrained(folder, trust_remote_code=False).max_position_embeddings
-    made = Renderer(folder, int(context))
-    if not made.tokenizer.chat_template or made.tokenizer.eos_token_id is None:
-        raise ConfigError(f"{folder}: the tokenizer has no chat template or no end token")
+    made = Renderer(folder, int(context), day)
+    made.check()
     return made
 
 
 def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    configured = getattr(lm.generation_config, "eos_token_id", None) or []
-    more = [configured] if isinstance(configured, int) else list(configured)
-    return sorted({rendering.eos, *more})
+    """Every id that ends an answer: the chat template's end of turn, the tokenizer's end and those
+    of generation_config.json."""
+    configured = getattr(lm.generation_config, "eos_token_id", None)
+    more = [configured] if isinstance(configured, int) else list(configured or [])
+    return sorted({rendering.turn.end, rendering.eos, *more})
 
 
 def load_policy(

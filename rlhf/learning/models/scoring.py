@@ -77,7 +77,7 @@ class RewardModel:
         says must stop no run."""
         ids = self.render.prompt(prompt, 1)
         room = self.render.context - len(ids)
-        return Encoded(ids, *self.render.completion(text, room, finished))
+        return Encoded(ids, *self.render.completion(prompt, text, room, finished))
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """That it can read them at all; its tokenizer and context need not be the policy's."""
