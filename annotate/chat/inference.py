@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
+from annotate.chat.chat_templates import UNKNOWN, ChatTemplate, read_chat_template
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.prompts.models import Messages
@@ -121,12 +122,43 @@ def _request(
         **sampling,
     }
     sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
-    body = {"model": _model(policy), "messages": messages, "stream": stream, **sampling}
+    template = _template(policy)
+    body = {
+        "model": _model(policy),
+        "messages": template.fit(messages),
+        "stream": stream,
+        "top_p": 1.0,
+        **sampling,
+    }
+    if template.stops:
+        body["generation_config"] = _sampled_alike(template.stops, body)
     base = _base(policy)
     # The key is for the server it was given for.
     is_ours = settings.INFERENCE_API_KEY and base == settings.INFERENCE_URL
     headers = {"Authorization": f"Bearer {settings.INFERENCE_API_KEY}"} if is_ours else {}
     return f"{base}/chat/completions", {"json": body, "headers": headers}
+
+
+def _template(policy: Policy) -> ChatTemplate:
+    if policy.endpoint or policy.model_name or not policy.folder:
+        return UNKNOWN
+    return read_chat_template(settings.DATA_DIR / policy.folder)
+
+
+def _sampled_alike(stops: Sequence[int], body: Mapping[str, Any]) -> str:
+    """`transformers serve` takes what a request does not name from the folder, which may keep the
+    one most likely token: the policy speaks here as where it is trained and sampled."""
+    told = {
+        "do_sample": body["temperature"] > 0,
+        "temperature": body["temperature"] or 1.0,
+        "top_k": 0,
+        "top_p": body["top_p"],
+        "repetition_penalty": 1.0,
+        "max_new_tokens": body["max_tokens"],
+        "eos_token_id": list(stops),
+        "pad_token_id": stops[0],
+    }
+    return json.dumps(told)
 
 
 def _base(policy: Policy) -> str:

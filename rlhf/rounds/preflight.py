@@ -15,7 +15,9 @@ from annotate.models import Policy, Project
 from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
+from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
 
@@ -85,6 +87,18 @@ def _check_base_against(
         asked = prompts(project, filters)
         yield from check_lengths(asked, context=context, answer=max(answers, default=1))
     yield from check_resources(resources_of(parameters_of(folder), layers, configs))
+
+
+def check_rendered(launch: Launch, filters: Filters) -> list[Finding]:
+    """Renders every row that the trainings of a launch would read, as the trainer does. That takes
+    a while, so it is done once, before the round is launched."""
+    stages = {}
+    for kind, config in launch.configs().items():
+        if kind in TRAININGS:
+            stage, train = TRAININGS[kind], config["train"]
+            frozen = stage.collect(launch.base.project, filters, train=train)
+            stages[stage.label] = frozen.files, stage.room(train)
+    return list(check_rows(launch.base, stages))
 
 
 def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:

@@ -80,7 +80,7 @@ def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
     of generation_config.json."""
     configured = getattr(lm.generation_config, "eos_token_id", None)
     more = [configured] if isinstance(configured, int) else list(configured or [])
-    return sorted({rendering.turn.end, rendering.eos, *more})
+    return sorted({*rendering.ends, *more})
 
 
 def load_policy(

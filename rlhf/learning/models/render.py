@@ -219,6 +219,12 @@ class Renderer:
         return Turn(opening[last:], lead, tail, closing, end, self._takes_system(lead, tail))
 
     @cached_property
+    def ends(self) -> frozenset[int]:
+        """Ids that end an answer: the tokenizer's own end and, where there is a template, its end
+        of turn."""
+        return frozenset([self.eos, self.turn.end] if self.tokenizer.chat_template else [self.eos])
+
+    @cached_property
     def controls(self) -> frozenset[int]:
         """Ids of the tokens that only a template may write: the special ones, and those that it
         sets around a turn. Added tokens for blanks or for thinking are text like any other."""
@@ -316,10 +322,14 @@ class Renderer:
             self._last = (prompt.messages, text, self._encode(text))
         return self._last[1], self._last[2]
 
+    def folds(self, messages: Sequence[Message]) -> bool:
+        """Does a system message have to go into another, as the template knows none?"""
+        return messages[0]["role"] == "system" and not self.turn.takes_system
+
     def _fold(self, messages: Sequence[Message]) -> list[Message]:
         """Messages as the template takes them: where it knows no system, what that says comes
         first in the first message of the user."""
-        if messages[0]["role"] != "system" or self.turn.takes_system:
+        if not self.folds(messages):
             return list(messages)
         system, *others = messages
         first = next((i for i, each in enumerate(others) if each["role"] == "user"), None)
@@ -431,7 +441,7 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _rename(model: dict[str, Any], names: dict[str, str]) -> None:
-    """Gives tokens of a model of `tokenizers` other names. None of them can be merged into being."""
+    """Gives tokens of a model of `tokenizers` other names, which no merge makes."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):  # Unigram: (token, its log-probability)
         model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]

@@ -62,11 +62,17 @@ class RewardModel:
     """A trained reward model that scores texts with its own tokenizer and calibration."""
 
     def __init__(
-        self, folder: Path, device: torch.device | str = "cpu", scratch: Path | None = None
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        scratch: Path | None = None,
+        *,
+        day: str = "",
     ) -> None:
-        """With `scratch` it takes no memory while nobody asks (see offload.py)."""
+        """With `scratch` it takes no memory while nobody asks (see offload.py). `day`: of the run,
+        for a chat template that reads the clock."""
         self.name, self.calibration = folder.name, read_calibration(folder)
-        self.render = renderer(folder)
+        self.render = renderer(folder, day)
         self.offloaded = Offloaded(load_score(folder, device), device, scratch)
         self.device = device
 
