@@ -31,6 +31,19 @@ logger = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=10.0, pool=3.0)
 LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
 LEAST_ROOM = 16  # tokens for an answer
+# Names of transformers' GenerationConfig, each with the value that changes no probability.
+PLAIN = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+}
 
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
@@ -149,11 +162,10 @@ def _sampled_alike(stops: Sequence[int], body: Mapping[str, Any]) -> str:
     """`transformers serve` takes what a request does not name from the folder, which may keep the
     one most likely token: the policy speaks here as where it is trained and sampled."""
     told = {
+        **PLAIN,
         "do_sample": body["temperature"] > 0,
         "temperature": body["temperature"] or 1.0,
-        "top_k": 0,
         "top_p": body["top_p"],
-        "repetition_penalty": 1.0,
         "max_new_tokens": body["max_tokens"],
         "eos_token_id": list(stops),
         "pad_token_id": stops[0],

@@ -87,8 +87,8 @@ def test_ordinary_text_leaves_as_it_is(model_server: ModelServer) -> None:
 
 GEMMA = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    "{% for message in messages %}{{ '<turn:' + message['role'] + '>' + message['content'] | trim }}"
-    "<turn:end>{% endfor %}"
+    "{% for message in messages %}{{ '<turn:' + message['role'] + '>' }}"
+    "{{ message['content'] | trim }}<turn:end>{% endfor %}"
 )
 
 
@@ -113,11 +113,10 @@ def test_a_folder_is_sampled_alike_whatever_its_generation_config_says(
     model_folder(tmp_path / "models/egg", GEMMA)
     heard(cook(model_name="", folder="models/egg", temperature=0.5))
     assert json.loads(model_server.asked[0]["generation_config"]) == {
+        **inference.PLAIN,
         "do_sample": True,
         "temperature": 0.5,
-        "top_k": 0,
         "top_p": 1.0,
-        "repetition_penalty": 1.0,
         "max_new_tokens": 64,
         "eos_token_id": [0, 1],  # the template ends a turn by another token than the tokenizer
         "pad_token_id": 0,

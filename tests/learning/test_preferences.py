@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from rlhf.learning.algorithms import kto
 from rlhf.learning.algorithms.dpo import DPOLearner
 from rlhf.learning.algorithms.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.algorithms.reward import RewardLearner
@@ -98,8 +99,16 @@ def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp
         KTOLearner, "kto", models={"policy": "base", "reference": str(reference)},
         data={"train": thumbs, "test": thumbs}, train={"beta": 0.3, "batch_size": 4},
     )  # fmt: skip
-    # TRL's wrong prompts are those of the rows in order.
+    # TRL's wrong answers are those of the row before, in the order of the rows.
     monkeypatch.setattr(learner.epochs, "rows", lambda step: range(len(learner.rows)))
+    monkeypatch.setattr(
+        kto,
+        "mismatched",
+        lambda rows, context, seed: [
+            Encoded(row.prompt, rows[i - 1].completion, rows[i - 1].finished)
+            for i, row in enumerate(rows)
+        ],
+    )
     ours = learner.update(0)
     loss, theirs = from_trl("KTO", reference, data_dir, tmp_path, rows)
     assert ours["objective/kl"] == pytest.approx(theirs["kl"], abs=1e-5) and theirs["kl"] > 0.01

@@ -275,7 +275,8 @@ def test_half_a_character_is_refused_and_odd_ones_are_read(tmp_path):
         row = json.dumps({"prompt": PROMPT, "completion": text}, ensure_ascii=escaped)
         path.write_text("\ufeff" + row + "\n", encoding="utf-8")
         assert [each.text for each in records.read_demonstrations(path)] == [text]
-        assert [talk[-1] for talk in _conversations(path)] == [("user", "hi")]
+    path.write_text(json.dumps({"prompt": [{"role": "user", "content": text}]}, ensure_ascii=False))
+    assert list(_conversations(path)) == [[("user", text)]]
 
 
 def test_a_role_that_could_spell_a_control_token_is_refused(tmp_path):

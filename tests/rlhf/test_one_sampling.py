@@ -16,7 +16,19 @@ from annotate.models import Policy
 from rlhf.learning.generation.sampling import draw
 from rlhf.learning.models import base, folders
 
-ODD = {"top_k": 1, "top_p": 0.3, "repetition_penalty": 1.7, "do_sample": False, "min_p": 0.2}
+ODD = {
+    "do_sample": False,
+    "top_k": 1,
+    "top_p": 0.3,
+    "min_p": 0.2,
+    "typical_p": 0.4,
+    "epsilon_cutoff": 0.1,
+    "eta_cutoff": 0.1,
+    "repetition_penalty": 1.7,
+    "no_repeat_ngram_size": 1,
+    "min_new_tokens": 4,
+    "num_beams": 2,
+}
 QUESTION = [{"role": "user", "content": "How do I boil an egg?"}]
 
 
@@ -38,10 +50,10 @@ def test_chat_and_sampler_give_every_token_the_same_probability(
     policy = Policy(name="odd", folder="odd", temperature=temperature, max_new_tokens=5)
     _, request = inference._request(policy, QUESTION, stream=False)
     lm = folders.load_policy(odd_base).lm
-    served = ChatCompletionHandler._build_generation_config(
-        SimpleNamespace(generation_state=SimpleNamespace(_compile=False)),  # type: ignore[arg-type]
-        request["json"],
-        GenerationConfig.from_pretrained(odd_base),
+    handler = ChatCompletionHandler.__new__(ChatCompletionHandler)
+    handler.generation_state = SimpleNamespace(_compile=False)  # type: ignore[assignment]
+    served = handler._build_generation_config(
+        request["json"], GenerationConfig.from_pretrained(odd_base)
     )
     render = folders.renderer(odd_base)
     ids = torch.tensor([render.messages(request["json"]["messages"])])
@@ -63,7 +75,7 @@ def test_chat_and_sampler_give_every_token_the_same_probability(
 def test_a_base_that_is_prepared_samples_plainly(odd_base: Path, tmp_path: Path) -> None:
     base.prepare(str(odd_base), tmp_path / "prepared")
     config = json.loads((tmp_path / "prepared/generation_config.json").read_text())
-    assert not {"repetition_penalty", "min_p"} & {
+    assert not (ODD.keys() - {"do_sample", "top_k", "top_p", "num_beams"}) & {
         name for name, value in config.items() if value not in (None, 1.0)
     }
     assert (config["top_k"], config["top_p"], config["do_sample"]) == (0, 1.0, True)
