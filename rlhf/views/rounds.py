@@ -73,7 +73,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             refused = error.findings
     configs = _configs(form)
     checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
-    checks.findings += [each for each in refused if each not in checks.findings]
+    checks.findings.extend(each for each in refused if each not in checks.findings)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     context["newest"] = Round.newest_number(project)
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"

@@ -39,8 +39,11 @@ def check(render, tmp_path, *rows, room=8):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"id": 77, "prompt": asking("fig") * 2, "completion": "a"}, "prompt 77: .*must alternate"),
-        ({"prompt": asking("fig"), "completion": " "}, "completion is empty"),
+        (
+            {"id": 77, "prompt": asking("fig") * 2, "completion": "a"},
+            "line 2, demonstration 77: .*must alternate",
+        ),
+        ({**GOOD, "id": "e5", "completion": " "}, "line 2, row e5: completion is empty"),
         ({"prompt": asking("fig"), "completion": "a\ud83d"}, "half a character"),
         ({"prompt": asking("fig " * 600), "completion": "a"}, "over the model's context"),
         ({"prompt": asking("fig"), "completions": ["a", "b"], "ranks": [1, float("nan")]}, "NaN"),
@@ -60,7 +63,7 @@ def test_a_row_that_cannot_be_learnt_is_named(refusing, tmp_path, row, reason):
     found = check(refusing, tmp_path, GOOD, row, GOOD)
     assert (found.rows, found.bad) == (3, 1)
     [said] = found.reasons
-    assert said.startswith("line 2: ")
+    assert said.startswith("line 2")
     assert re.search(reason, said)
 
 
@@ -72,7 +75,7 @@ def test_comparisons_of_answers_that_are_alike_after_the_cut_are_counted(refusin
     ]
     found = check(refusing, tmp_path, *rows)
     assert (found.comparisons, found.alike, found.bad) == (4, 2, 0)
-    assert found.with_alike == ["line 1, row p1", "line 2, row p2"]
+    assert found.with_alike == ["line 1, ranking p1", "line 2, ranking p2"]
     assert check(refusing, tmp_path, *rows, room=64).alike == 1
 
 

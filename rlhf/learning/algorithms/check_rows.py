@@ -59,12 +59,26 @@ def check_file(render: Renderer, path: Path, room: int) -> Checked:
         except DataError as error:
             found.bad += 1
             if len(found.reasons) < NAMED:
-                found.reasons.append(f"line {number}: {error}")
+                said = str(error).removeprefix(f"prompt {_prompt(row).id}: ")
+                found.reasons.append(f"{_name(number, row)}: {said}")
             continue
         found.alike += alike
         if alike and len(found.with_alike) < NAMED:
-            found.with_alike.append(f"line {number}, row {row.prompt.id}")
+            found.with_alike.append(_name(number, row))
     return found
+
+
+def _name(number: int, row: Any) -> str:
+    """What whoever knows the data finds the row by."""
+    if isinstance(row, DataError):
+        return f"line {number}, row {row.row}" if row.row else f"line {number}"
+    return f"line {number}, {type(row).__name__.lower()} {_prompt(row).id}"
+
+
+def _prompt(row: Any) -> Prompt:
+    if isinstance(row, Document | DataError):
+        return Prompt(getattr(row, "id", ""), ())
+    return row if isinstance(row, Prompt) else row.prompt
 
 
 def _learn(render: Renderer, row: Any, room: int, found: Checked) -> int:
@@ -72,7 +86,7 @@ def _learn(render: Renderer, row: Any, room: int, found: Checked) -> int:
     if isinstance(row, Document):
         render.document(row.text)
         return 0
-    prompt = row if isinstance(row, Prompt) else row.prompt
+    prompt = _prompt(row)
     found.folded += render.folds(prompt.messages)
     if isinstance(row, Prompt):
         render.prompt(row, room)

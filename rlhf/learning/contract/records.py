@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 class DataError(ValueError):
-    """A row that cannot be learnt from; the message names the file and the line."""
+    """A row that cannot be learnt from; the message names the file and the line.
+
+    `row`: the id it has, where it has one."""
+
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,6 +293,7 @@ def _each(
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            row: Any = None
             try:
                 row = json.loads(line, parse_constant=_no_number, parse_float=_finite)
                 if not isinstance(row, dict):
@@ -298,7 +303,9 @@ def _each(
                 yield number, parse(row, number)
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
-                yield number, DataError(reason)
+                refused = DataError(reason)
+                refused.row = str(row.get("id", "")) if isinstance(row, dict) else ""
+                yield number, refused
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
