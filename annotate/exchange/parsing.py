@@ -26,7 +26,7 @@ from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import Raw
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.kind import LabelKind
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
 from annotate.work.letters import letter_of
 
@@ -67,6 +67,8 @@ class Row:
 
 
 def kind_of(raw: Raw) -> str:
+    """Returns the kind of a line in our own shape, by the names it has. Raises BadRow where they
+    fit none."""
     if "ranks" in raw or raw.get("outcome") == Ranking.Outcome.ALL_BAD:
         return "rankings"
     if "chosen" in raw and "rejected" in raw:

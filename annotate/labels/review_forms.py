@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -13,6 +13,17 @@ from annotate.labels.forms import Text
 from annotate.labels.label import Label
 from annotate.labels.verdicts import Cause, Verdict
 from annotate.work.assignments import Assignment
+
+
+class Decision(TypedDict, total=False):
+    """What a reviewer decides, as `Review.record` takes it."""
+
+    verdicts: dict[int, str]
+    own: Label | None
+    cause: str
+    comment: str
+    score: int | None
+    as_gold: bool
 
 
 class ReviewForm(forms.Form):
@@ -84,7 +95,7 @@ class ReviewForm(forms.Form):
         """What the page shows beside the form and the labels."""
         return {}
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def decision(self) -> Decision:
         """What `Review.record` takes."""
         return {
             "verdicts": self.verdicts(),

@@ -26,6 +26,7 @@ from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt, PromptQuerySet
 from annotate.prompts.policies import Completion
+from annotate.prompts.search import alternatives
 from annotate.work.tasks import Task
 
 BLOCK = 2**16
@@ -33,7 +34,14 @@ MOST_SAID = 20
 
 
 class PromptFilter(forms.Form):
-    words = forms.CharField(required=False, max_length=200, label="Words")
+    words = forms.CharField(
+        required=False,
+        max_length=200,
+        error_messages={
+            "max_length": "Search for a shorter piece, of at most %(limit_value)d characters.",
+            "null_characters_not_allowed": "Take out the NUL character: no prompt has one.",
+        },
+    )
     split = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Split.choices])
     source = forms.CharField(required=False, max_length=100)
     tag = forms.CharField(required=False, max_length=50)
@@ -57,11 +65,19 @@ class PromptFilter(forms.Form):
         for name in self.known:
             self.fields[name].widget.attrs["list"] = f"known-{name}"
 
+    def clean_words(self) -> str:
+        words: str = self.cleaned_data["words"]
+        if words and not alternatives(words):
+            raise forms.ValidationError(
+                "There is nothing to search for. Type a word, or part of one."
+            )
+        return words
+
     def prompts(self) -> PromptQuerySet:
-        """Those asked for; all in use, while the form asks for something that is not there."""
+        """Those asked for; none, while the form asks for something that makes no sense."""
         prompts: PromptQuerySet = self.project.prompts.all()
         if not self.is_valid():
-            return prompts.active()
+            return prompts.none()
         asked = self.cleaned_data
         if asked["waiting"]:
             prompts = prompts.waiting()
@@ -88,7 +104,7 @@ class TagForm(forms.Form):
 
 @require_GET
 def prompts(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     asked = PromptFilter(project, request.GET)
     found = asked.prompts()
     page = page_of(
@@ -110,7 +126,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
-    prompt = prompt_for(request.user, slug, prompt_id)
+    prompt = prompt_for(request, slug, prompt_id)
     said = Feedback.objects.trainable().on_answers(prompt.completions.all())
     current = prompt.rankings.current()
     rankings = list(current.select_related("labeler").prefetch_related("placements"))
@@ -139,7 +155,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
 def tasks(request: Request, slug: str) -> HttpResponse:
     """Asks labelers for labels of one kind on the prompts shown, or on those ticked: about their
     completions, or those of them that are ticked."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     found = _selection(project, request.POST).active()
     batch = f"opened {timezone.now():%Y-%m-%d}"
     kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
@@ -159,7 +175,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def mark(request: Request, slug: str) -> HttpResponse:
     """Tags the prompts shown, or those ticked; puts them out of use, or back into it."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     selection = _selection(project, request.POST)
     tag = TagForm(request.POST)
     match request.POST.get("act"):
@@ -194,8 +210,7 @@ def _back(request: Request, slug: str) -> HttpResponse:
 
 
 def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
-    """Of the prompts that the filter finds, those that are ticked; all, if none is. A filter that
-    makes no sense finds all on a page, which is no reason to do something to all."""
+    """Of the prompts that the filter finds, those that are ticked; all, if none is."""
     form = PromptFilter(project, asked)
     if not form.is_valid():
         raise Http404("The filter has an unknown value.")
@@ -206,7 +221,7 @@ def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
 @require_GET
 def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     """A whole file or an error, never half of one: it is written before the first byte leaves."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     kind = exporting.canonical(kind)
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")

@@ -25,7 +25,7 @@ PAGE_SIZE = 25
 
 @require_GET
 def reviews(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     tasks = project.tasks.of_kind(Task.Kind.REVIEW).with_subjects()
     is_settled = request.GET.get("state") == "settled"
     shown = tasks.open().order_by("id")
@@ -38,7 +38,7 @@ def reviews(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def review_next(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     work = next_assignment(request.user, project, only=Task.Kind.REVIEW)
     if work is None:
         messages.info(
@@ -51,7 +51,7 @@ def review_next(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    work = review_for(request.user, slug, assignment_id)
+    work = review_for(request, slug, assignment_id)
     if work.is_submitted:
         return render(request, "annotate/review_done.html", _decision(work))
     labels = labels_under_review(work.task)
@@ -64,7 +64,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if not form.is_valid():
         return _page(request, work, form, status=422)
     try:
-        Review.record(assignment=work, **form.as_kwargs())
+        Review.record(assignment=work, **form.decision())
     except ValidationError as error:
         form.add_error(None, error)
         return _page(request, work, form, status=422)
@@ -76,7 +76,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 
 def _as_it_is_now(request: Request, slug: str, pk: int, conflict: Conflict) -> HttpResponse:
     """The answers as they are now, and beside them all that the reviewer had filled in."""
-    work = review_for(request.user, slug, pk)
+    work = review_for(request, slug, pk)
     if work.is_submitted:
         messages.error(request, str(conflict))
         return redirect("review_one", slug, pk)

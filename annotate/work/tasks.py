@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.apps import apps
@@ -39,7 +39,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         # By name: an assignment knows its task, and this module not the assignments.
         return apps.get_model("annotate", "Assignment").objects.all()
 
-    def of_project(self, project: Project) -> Self:
+    def of_project(self, project: Project | int) -> Self:
         return self.filter(project=project)
 
     def open(self) -> Self:
@@ -80,7 +80,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def of_batch(self, batch: str) -> Self:
         return self.filter(batch=batch)
 
-    def with_a_place_for(self, labeler: User) -> Self:
+    def with_a_place_for(self, labeler: User | int) -> Self:
         """Tasks that want one answer more than the others have given or hold a lease to give."""
         taken = (
             self._assignments.filter(task=OuterRef("pk"))
@@ -91,6 +91,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             .annotate(n=Count("pk"))
             .values("n")
         )
+        # No row, no count: a task that nobody has met yet has every place free.
         return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
 
     def answered(self) -> Self:
@@ -109,21 +110,23 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def practice(self) -> Self:
         return self.open().filter(gold__isnull=False, is_practice=True)
 
-    def without_labels_by(self, labeler: User) -> Self:
+    def without_labels_by(self, labeler: User | int) -> Self:
         """Without the prompts to which this labeler gave a label."""
         return self.exclude(Exists(_prompts_labelled_by(labeler)))
 
-    def new_to(self, labeler: User) -> Self:
+    def new_to(self, labeler: User | int) -> Self:
         """Without what this labeler answered, skipped or holds; an expired lease may come back."""
+        # Whoever let a lease run out may have the task again, draft and all; who skipped it said
+        # no.
         met = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).without_expired()
         return self.filter(~Exists(met))
 
-    def not_reviewing(self, labeler: User) -> Self:
+    def not_reviewing(self, labeler: User | int) -> Self:
         """Without the reviews of prompts to which this labeler gave a label."""
         return self.exclude(Q(kind=self.model.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))
 
 
-def _prompts_labelled_by(labeler: User) -> models.QuerySet[Prompt]:
+def _prompts_labelled_by(labeler: User | int) -> models.QuerySet[Prompt]:
     has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
     return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
@@ -222,6 +225,8 @@ class Task(models.Model):
     def reopen_if_wanting(self) -> None:
         """Opens the task again when an answer was taken back, unless somebody has closed it for
         good: a gold task that was retired, or one about an archived prompt."""
+        # Asked of the database, not of this object: an operator may have archived the prompt
+        # since it was read.
         mine = Task.objects.filter(pk=self.pk, gold=None, prompt__archived_at=None).closed()
         if self.closed_at and mine.exists() and not mine.answered().exists():
             Task.objects.filter(pk=self.pk).update(closed_at=None)
@@ -238,6 +243,8 @@ class Task(models.Model):
     def ask_for_review(self, doubts: Collection[str]) -> None:
         """Opens a review of the answers to this task, or adds to the doubts of the open one.
         Call it under the lock of this task's row."""
+        # `one_open_review_a_task` would refuse a second one; the row's lock keeps it from being
+        # tried.
         review = self.reviews.open().first()
         if review is None:
             review = Task.objects.create(
@@ -261,7 +268,7 @@ class Task(models.Model):
 
 
 @prepared_update
-def _close_answered(task: Any, now: Any) -> tuple[TaskQuerySet, dict[str, Any]]:
+def _close_answered(task: int, now: datetime) -> tuple[TaskQuerySet, dict[str, Any]]:
     return Task.objects.answered().filter(pk=task), {"closed_at": now}
 
 

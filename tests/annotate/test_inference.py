@@ -54,6 +54,7 @@ def test_it_asks_as_the_policy_says(model_server: ModelServer) -> None:
             "temperature": 0.2,
             "top_p": 1.0,
             "max_tokens": 64,
+            "stream_options": {"include_usage": True},
         }
     ]
 

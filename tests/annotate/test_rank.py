@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from annotate.labelling.queue import next_assignment
-from annotate.labels.kinds.ranking import arranged
+from annotate.labels.kinds.ranking.answer import arranged
 from annotate.models import Placement, Ranking
 
 

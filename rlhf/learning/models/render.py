@@ -260,10 +260,11 @@ class Renderer:
     def _texts(self) -> dict[str, int]:
         """Text of each control token -> its id."""
         added = self.tokenizer.added_tokens_decoder
-        return {
-            added[each].content if each in added else self.tokenizer.convert_ids_to_tokens(each):
-            each for each in self.controls
-        }  # fmt: skip
+        texts: dict[str, int] = {}
+        for each in self.controls:
+            plain = str(self.tokenizer.convert_ids_to_tokens(each))
+            texts[added[each].content if each in added else plain] = each
+        return texts
 
     @cached_property
     def _controls_in(self) -> re.Pattern[str]:
@@ -354,9 +355,11 @@ class Renderer:
             if self.day and self.reads_the_clock:
                 text = self._dated.render(messages=list(messages), add_generation_prompt=opens)
             else:
-                text = self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=opens
+                rendered = self.tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=opens
                 )
+                assert isinstance(rendered, str)
+                text = rendered
         except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
             roles = ", ".join(each["role"] for each in messages)
             raise TemplateRefusal(
