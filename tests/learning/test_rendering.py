@@ -3,6 +3,7 @@ the shapes that people publish; and nothing that people write is a control token
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.records import DataError, Message, Prompt
+from rlhf.learning.models.folders import stop_ids
 from rlhf.learning.models.render import Renderer
 
 CHATML = (
@@ -222,6 +224,15 @@ def test_the_ids_learnt_are_those_of_the_template_up_to_the_end_of_turn(
     assert row.prompt == render.messages(prompt.messages)
     if not name.endswith("by blanks"):  # that one does not know every letter
         assert render.text(row.completion).strip() == answer.strip()
+
+
+def test_sampling_stops_at_the_end_of_turn_and_at_the_tokenizers_end(
+    shape: tuple[str, Renderer],
+) -> None:
+    name, render = shape
+    end = render.tokenizer.convert_tokens_to_ids(ENDS.get(name, "<|im_end|>"))
+    plain = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=7))
+    assert set(stop_ids(plain, render)) == {end, render.eos, 7}  # type: ignore[arg-type]
 
 
 def test_an_answer_that_was_cut_off_has_no_end_of_turn(shape: tuple[str, Renderer]) -> None:

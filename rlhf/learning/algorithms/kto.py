@@ -1,7 +1,7 @@
 """Kahneman-Tversky optimisation from thumbs (arXiv 2402.01306).
 
 `data.train` and `data.test` are thumbs. The reference point z0 is the KL of policy and reference,
-estimated on the whole batch from answers paired with the wrong prompt (section 4.1 there), without
+estimated on the whole batch from prompts with an answer to another one (section 4.1 there), without
 gradient and never below 0.
 """
 

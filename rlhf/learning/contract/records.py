@@ -308,7 +308,7 @@ def _each(
                 row = json.loads(line, parse_constant=_no_number, parse_float=_finite)
                 if not isinstance(row, dict):
                     raise DataError("not a JSON object")
-                if HALF_A_CHARACTER in line:
+                if HALF_A_CHARACTER.search(line):
                     _check_characters(row)
                 yield number, parse(row, number)
             except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -329,7 +329,8 @@ def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
     return rows
 
 
-HALF_A_CHARACTER = "\\u"  # JSON writes one as an escape: in UTF-8 it cannot stand
+# JSON writes one as an escape: in UTF-8 it cannot stand.
+HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _check_characters(row: dict[str, Any]) -> None:
