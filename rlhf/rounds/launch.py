@@ -16,7 +16,7 @@ from rlhf.data.staleness import stale_in
 from rlhf.evaluation.matches import between, matches_of
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.runs import Round, Run, lock_project
-from rlhf.rounds.preflight import preflight
+from rlhf.rounds.preflight import check_rendered, preflight
 from rlhf.rounds.settings import Launch
 from rlhf.runs.alarms import with_limit
 
@@ -33,7 +33,6 @@ class LaunchedMeanwhile(Exception):
         self.round = round
 
 
-@transaction.atomic
 def launch_round(
     project: Project, launch: Launch, *, by: User, follows: int | None = None
 ) -> Round:
@@ -43,22 +42,35 @@ def launch_round(
 
     `follows`: the number of the newest round the launcher has seen, 0 if there was none. Raises
     NotReady, ConfigError, and LaunchedMeanwhile if there is a newer round than that."""
-    configs = launch.configs()
-    lock_project(project)  # rounds are numbered one at a time
+    filters = replace(launch.filters, until=launch.filters.until or timezone.now())
+    _check_follows(project, follows)
+    checks = preflight(
+        project, launch.base, filters, stages=launch.stages, configs=launch.configs()
+    )
+    errors = checks.errors or [each for each in check_rendered(launch, filters) if each.is_error]
+    if errors:
+        raise NotReady(errors)
+    return _queue_round(project, replace(launch, filters=filters), by=by, follows=follows)
+
+
+def _check_follows(project: Project, follows: int | None) -> None:
     newest = project.rounds.first()
     if follows is not None and newest and newest.number != follows:
         raise LaunchedMeanwhile(newest)
-    filters = replace(launch.filters, until=launch.filters.until or timezone.now())
-    errors = preflight(project, launch.base, filters, stages=launch.stages, configs=configs).errors
-    if errors:
-        raise NotReady(errors)
+
+
+@transaction.atomic
+def _queue_round(project: Project, launch: Launch, *, by: User, follows: int | None) -> Round:
+    configs = launch.configs()
+    lock_project(project)  # rounds are numbered one at a time
+    _check_follows(project, follows)
     round = Round.objects.create(
         project=project,
         number=Round.next_number(project),
         recipe=launch.recipe,
         base=launch.base,
         note=launch.note,
-        filters=filters.as_dict(),
+        filters=launch.filters.as_dict(),
         launched_by=by,
     )
     runs = [

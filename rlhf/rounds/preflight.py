@@ -18,8 +18,10 @@ from annotate.models import Policy, Project
 from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
+from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.families import refusal
+from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
 
@@ -123,6 +125,18 @@ def _check_recipe(parameters: int, recipe: str) -> Iterator[Finding]:
             f"weights. Choose “{better}”."
         )
         yield Finding("recipe_of_another_size", message)
+
+
+def check_rendered(launch: Launch, filters: Filters) -> list[Finding]:
+    """Renders every row that the trainings of a launch would read, as the trainer does. That takes
+    a while, so it is done once, before the round is launched."""
+    stages = {}
+    for kind, config in launch.configs().items():
+        if kind in TRAININGS:
+            stage, train = TRAININGS[kind], config["train"]
+            frozen = stage.collect(launch.base.project, filters, train=train)
+            stages[stage.label] = frozen.files, stage.room(train)
+    return list(check_rows(launch.base, stages))
 
 
 def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:

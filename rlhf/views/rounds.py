@@ -17,7 +17,7 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project
 from rlhf.access import round_for
-from rlhf.data.checks import NotReady
+from rlhf.data.checks import Finding, NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
@@ -57,6 +57,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
     form, choice = _wizard(request, project)
     filters = choice.filters()
     planned: list[Planned] = []
+    refused: list[Finding] = []
     if request.method == "POST" and choice.is_valid() and form.is_valid():
         launch = form.launch(filters)
         try:
@@ -73,12 +74,14 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, f"{error} Launch again if you want another round as well.")
         except ConfigError as error:
             form.add_error(None, str(error))
-        except NotReady:
+        except NotReady as error:
             form.add_error(None, "The round was not launched. See below what is missing.")
+            refused = error.findings
     configs = _configs(form)
     checks = preflight(
         project, form.chosen_base, filters, stages=form.chosen, configs=configs, recipe=form.size
     )
+    checks.findings.extend(each for each in refused if each not in checks.findings)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     context["newest"] = Round.newest_number(project)
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"

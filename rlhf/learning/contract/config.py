@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ class Config(Checked):
     kind: str = setting("sft", "What to do.", KINDS)
     train: Train = field(default_factory=SFT, metadata={"help": "The recipe's fields."})
     seed: int = setting(0, "Everything random follows from it.", least=0)
+    day: str = setting(
+        "",
+        "What chat templates that read the clock are told, YYYY-MM-DD; empty = the day on which"
+        " the run began.",
+    )
     models: Models = field(default_factory=Models, metadata={"help": "Model folders."})
     tune: Tune = field(default_factory=Tune, metadata={"help": "Which weights learn."})
     data: Data = field(default_factory=Data, metadata={"help": "Data files."})
@@ -50,12 +56,21 @@ class Config(Checked):
             part.validate()
         if not isinstance(self.train, kinds.KINDS[self.kind].settings):
             raise ConfigError(f"kind is {self.kind} but train is {type(self.train).__name__}")
+        if self.day and not _is_day(self.day):
+            raise ConfigError(f"day must be a date such as 2026-02-03, not {self.day!r}")
         if not self.data.train:
             raise ConfigError("data.train is missing")
         self.train.check_inputs(self.models, self.data, self.tune)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def from_dict(raw: Mapping[str, Any]) -> Config:

@@ -80,14 +80,15 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
 
 
-def renderer(folder: Path, *, chats: bool = True) -> Renderer:
+def renderer(folder: Path, day: str = "", *, chats: bool = True) -> Renderer:
     """Opens the tokenizer of a model folder.
 
-    Raises ConfigError where it ends no text, has no chat template although it is to hold a chat,
-    or has tokens that the model knows no embedding for."""
+    `day`: what a chat template that reads the clock is told, YYYY-MM-DD; "" is today. Raises
+    ConfigError where it ends no text, is to hold a chat and has no template or one that cannot be
+    learnt, or has tokens that the model knows no embedding for."""
     check_folder(folder)
     config = read_config(folder).get_text_config()
-    made = Renderer(folder, _context(config))
+    made = Renderer(folder, _context(config), day)
     tokenizer = made.tokenizer
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"{folder}: the tokenizer has no end token (eos_token)")
@@ -111,6 +112,8 @@ def renderer(folder: Path, *, chats: bool = True) -> Renderer:
             f"{folder}: the tokenizer has {len(outside)} tokens beyond the model's"
             f" {config.vocab_size} embeddings ({named}): resize them (resize_token_embeddings)"
         )
+    if chats:
+        made.check()
     return made
 
 
@@ -133,10 +136,11 @@ def textless(rendering: Renderer, vocabulary: int) -> list[int]:
 
 
 def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    configured = getattr(lm.generation_config, "eos_token_id", None) or []
-    more = [configured] if isinstance(configured, int) else list(configured)
-    return sorted({rendering.eos, *more})
+    """Every id that ends an answer: the chat template's end of turn, the tokenizer's end and those
+    of generation_config.json."""
+    configured = getattr(lm.generation_config, "eos_token_id", None)
+    more = [configured] if isinstance(configured, int) else list(configured or [])
+    return sorted({*rendering.ends, *more})
 
 
 def load_policy(
