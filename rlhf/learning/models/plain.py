@@ -124,7 +124,8 @@ def ask(told: Reading) -> list[list[float]]:
     except (EOFError, OSError):  # somebody has ended it
         _server = None
         start()
-        return _server.ask(told)  # type: ignore[attr-defined]
+        again: _Server = _server  # type: ignore[assignment]
+        return again.ask(told)
 
 
 def _serve(line: Connection) -> None:
