@@ -229,8 +229,8 @@ def load_score(
     prepare(model)
     model.score.requires_grad_(True)
     if is_new:
-        width = model.score.in_features
-        nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(width + 1))
+        head = ScoreNetwork(model).head
+        nn.init.normal_(head.weight, std=0.1 / math.sqrt(head.in_features + 1))
     network = ScoreNetwork(model, stored_precision(folder))
     if quantized:
         network.bias.data = network.bias.data.to(device)
