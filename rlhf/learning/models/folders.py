@@ -336,7 +336,7 @@ def publish_score(
     Its padding is a token that ends no answer: transformers reads the score at the last token that
     is no padding. Raises NotAsTrained as `publish_policy` does."""
     model, adapter = network.model, folder / "adapter"
-    ends = [rendering.eos]
+    ends = sorted(rendering.ends)
     heads, vocabulary = network.head.out_features, model.config.get_text_config().vocab_size
     probe = Probe(rendering, ends, vocabulary)
     trained = probe.of_score(network)
