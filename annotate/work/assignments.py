@@ -178,6 +178,10 @@ class Assignment(models.Model):
         return self.state == self.State.SUBMITTED
 
     @property
+    def is_leased(self) -> bool:
+        return Assignment.objects.filter(pk=self.pk).leased().exists()
+
+    @property
     def is_skipped(self) -> bool:
         return self.state == self.State.SKIPPED
 

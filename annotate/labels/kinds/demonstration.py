@@ -122,9 +122,10 @@ class DemonstrationReviewForm(ReviewForm):
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()
-        if self.labels and said.get("score") is None and "verdict" in said:
+        act = self._act()[0]
+        if self.labels and said.get("score") is None and act not in ("", "send_back"):
             self.add_error("score", "Score the answer, from 1 to 7.")
-        if self._act()[0] == "own" and not said.get("text", "").strip():
+        if act == "own" and not said.get("text", "").strip():
             self.add_error("text", "Write your version of the answer.")
         return said
 

@@ -70,10 +70,11 @@ function showLastTurn(place) {
 }
 
 onWork(() => {
-  const prompt = document.getElementById("prompt");
-  if (!prompt) return showLastTurn(document.querySelector(".asked"));
-  prompt.addEventListener("toggle", () => prompt.open && showLastTurn(prompt.querySelector(".drawer")));
+  if (!document.getElementById("prompt")) showLastTurn(document.querySelector(".asked"));
 });
+document.addEventListener("toggle", ({ target }) => {
+  if (target.id === "prompt" && target.open) showLastTurn(target.querySelector(".drawer"));
+}, { capture: true }); // it does not bubble
 
 // What lies over the page goes away by Escape, and by a press beside it
 
@@ -92,14 +93,17 @@ document.addEventListener("keydown", (event) => {
 
 // The dock is as high as what is in it: what scrolls or lies over the page keeps clear of it
 
-onWork((form) => {
-  const dock = form.querySelector(".dock");
+function watchDock() {
+  const dock = document.querySelector(".dock");
+  if (!dock) return document.documentElement.style.removeProperty("--dock");
   const watch = new ResizeObserver(() => {
-    if (!form.isConnected) return watch.disconnect();
+    if (!dock.isConnected) return watch.disconnect();
     document.documentElement.style.setProperty("--dock", `${dock.offsetHeight}px`);
   });
   watch.observe(dock);
-});
+}
+onWork(watchDock);
+if (!document.getElementById("work")) watchDock();
 
 // Active time: seconds in which the page is seen and somebody does something
 
@@ -120,9 +124,8 @@ onWork((form) => {
 // Keys of every kind of work
 
 document.addEventListener("keydown", (event) => {
-  const form = document.getElementById("work");
-  if (!form) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  if (!document.getElementById("keys")) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && document.getElementById("submit")) {
     event.preventDefault();
     submitWork();
   } else if (event.key === "?" && !isTyping(event) && !document.querySelector("dialog[open]")) {
