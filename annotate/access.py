@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
@@ -18,8 +16,9 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
+from annotate.labelling.hot_queries import membership_here, own_assignment
 from annotate.labels.kinds import KINDS
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
@@ -27,7 +26,6 @@ from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Policy
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
-from feedback_site.prepared import prepared
 
 Role = Membership.Role
 
@@ -37,6 +35,7 @@ class Request(HttpRequest):
 
     user: User
     htmx: HtmxDetails
+    membership: Membership  # by which `membership_for` let this person in, on pages of a project
 
 
 Found = TypeVar("Found")
@@ -51,58 +50,51 @@ MAY_ACT_AS: dict[str, frozenset[str]] = {
 }
 
 
-@prepared
-def _members_here(user: Any, slug: Any) -> QuerySet[Membership]:
-    return Membership.objects.active().with_guideline().filter(user=user, project__slug=slug)
-
-
-def membership_for(user: User | AnonymousUser, slug: str) -> Membership:
-    if not user.is_authenticated:
+def membership_for(request: Request, slug: str) -> Membership:
+    """Reads the membership by which this person is in the project, and keeps it as
+    `request.membership`. Raises Http404 where there is none."""
+    if not request.user.is_authenticated:
         raise Http404
-    user.here = _found(_members_here.first(user=user.pk, slug=slug))
-    return user.here
+    request.membership = _found(membership_here.first(user=request.user.pk, slug=slug))
+    return request.membership
 
 
-def project_for(user: User | AnonymousUser, slug: str, role: str) -> Project:
-    """The project, if `user` may act in `role` there."""
-    membership = membership_for(user, slug)
+def project_for(request: Request, slug: str, role: str) -> Project:
+    """Returns the project, if this person may act in `role` there. Raises Http404 where they are no
+    member, PermissionDenied where they are one in another role."""
+    membership = membership_for(request, slug)
     if membership.role not in MAY_ACT_AS[role]:
         raise PermissionDenied(f"This page is for the {role}s of {membership.project}.")
     return membership.project
 
 
-@prepared
-def _assignments_of(labeler: Any, project: Any, pk: Any) -> QuerySet[Assignment]:
-    return Assignment.objects.select_related(
-        "task__prompt", "task__project", "task__subject", "labeler", "sent_back"
-    ).filter(pk=pk, labeler=labeler, task__project=project)
-
-
-def assignment_for(user: User, slug: str, assignment_id: int) -> Assignment:
+def assignment_for(request: Request, slug: str, assignment_id: int) -> Assignment:
     """An assignment of this labeler's own."""
-    project = project_for(user, slug, Role.LABELER)
-    return _found(_assignments_of.first(labeler=user.pk, project=project.pk, pk=assignment_id))
+    project = project_for(request, slug, Role.LABELER)
+    return _found(
+        own_assignment.first(labeler=request.user.pk, project=project.pk, pk=assignment_id)
+    )
 
 
-def practice_for(user: User, slug: str, assignment_id: int) -> Any:
+def practice_for(request: Request, slug: str, assignment_id: int) -> Any:
     """An answer of this labeler's own to a practice task: only then the right one is shown."""
-    work = assignment_for(user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     is_practice = work.is_submitted and work.trial == Assignment.Trial.PRACTICE
     return _found(work if is_practice else None)
 
 
-def review_for(user: User, slug: str, assignment_id: int) -> Assignment:
+def review_for(request: Request, slug: str, assignment_id: int) -> Assignment:
     """A review leased to this reviewer, or one that anybody has ended."""
-    project = project_for(user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     reviews = Assignment.objects.of_project(project).of_kind(Task.Kind.REVIEW)
-    readable = reviews.submitted() | reviews.by(user)
+    readable = reviews.submitted() | reviews.by(request.user)
     with_all = readable.select_related("task__prompt", "task__project", "task__subject", "labeler")
     return _found(with_all.filter(pk=assignment_id).first())
 
 
-def member_for(user: User, slug: str, membership_id: int) -> Membership:
+def member_for(request: Request, slug: str, membership_id: int) -> Membership:
     """Somebody whose work this lead looks after."""
-    project = project_for(user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     return _found(
         project.memberships.select_related("project", "user").filter(pk=membership_id).first()
     )
@@ -118,9 +110,9 @@ def invitation_for(user: User, number: str) -> Invitation:
     return _found(Invitation.objects.known_to(user).filter(pk=id_in(number) or 0).first())
 
 
-def open_invitation_for(user: User, slug: str, number: str) -> Invitation:
+def open_invitation_for(request: Request, slug: str, number: str) -> Invitation:
     """One that this operator may withdraw."""
-    project = project_for(user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     return _found(project.invitations.open().filter(pk=id_in(number) or 0).first())
 
 
@@ -144,55 +136,57 @@ def may_make_links_for(user: User, people: Iterable[User], project: Project) -> 
     return {p.pk for p in at_home if p.last_login is None or p.pk not in operators}
 
 
-def ended_work_for(user: User, slug: str, membership_id: int, assignment_id: int) -> Assignment:
+def ended_work_for(
+    request: Request, slug: str, membership_id: int, assignment_id: int
+) -> Assignment:
     """What somebody answered or skipped, for a lead who looks at it."""
-    member = member_for(user, slug, membership_id)
+    member = member_for(request, slug, membership_id)
     ended = Assignment.objects.by(member.user).of_project(member.project).ended()
     labelling = ended.of_kind(*KINDS)
     with_all = labelling.select_related("task__prompt", "task__project", "task__gold", "labeler")
     return _found(with_all.filter(pk=assignment_id).first())
 
 
-def ranking_for(user: User, slug: str, ranking_id: str) -> Ranking:
+def ranking_for(request: Request, slug: str, ranking_id: str) -> Ranking:
     """A ranking in force that a lead may make gold."""
-    project = project_for(user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     ranked = Ranking.objects.of_project(project).current().select_related("prompt")
     return _found(ranked.filter(pk=id_in(ranking_id) or 0).first())
 
 
-def prompt_for(user: User, slug: str, prompt_id: int) -> Prompt:
-    project = project_for(user, slug, Role.OPERATOR)
+def prompt_for(request: Request, slug: str, prompt_id: int) -> Prompt:
+    project = project_for(request, slug, Role.OPERATOR)
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
 
 
-def upload_for(user: User, slug: str, upload_id: int) -> Upload:
+def upload_for(request: Request, slug: str, upload_id: int) -> Upload:
     """A file of this operator's own that is not imported yet."""
-    project = project_for(user, slug, Role.OPERATOR)
-    uploads = project.uploads.by(user).select_related("project", "by")
+    project = project_for(request, slug, Role.OPERATOR)
+    uploads = project.uploads.by(request.user).select_related("project", "by")
     return _found(uploads.filter(pk=upload_id).first())
 
 
-def policy_for(user: User, slug: str, policy_id: int) -> Policy:
-    project = project_for(user, slug, Role.OPERATOR)
+def policy_for(request: Request, slug: str, policy_id: int) -> Policy:
+    project = project_for(request, slug, Role.OPERATOR)
     return _found(Policy.objects.filter(pk=policy_id, project=project).first())
 
 
-def grid_for(user: User, slug: str, grid_id: int) -> Grid:
-    project = project_for(user, slug, Role.OPERATOR)
+def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
+    project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
 
 
-def conversation_for(user: User, slug: str, conversation_id: int) -> Conversation:
+def conversation_for(request: Request, slug: str, conversation_id: int) -> Conversation:
     """A chat of this guest's own."""
-    project = project_for(user, slug, Role.GUEST)
-    mine = Conversation.objects.of_guest(user, project).select_related("project", "guest")
+    project = project_for(request, slug, Role.GUEST)
+    mine = Conversation.objects.of_guest(request.user, project).select_related("project", "guest")
     return _found(mine.filter(pk=conversation_id).first())
 
 
-def answer_for(user: User, slug: str, message_id: int) -> Message:
+def answer_for(request: Request, slug: str, message_id: int) -> Message:
     """An answer in a chat of this guest's own."""
-    project = project_for(user, slug, Role.GUEST)
-    mine = Message.objects.answers_in(Conversation.objects.of_guest(user, project))
+    project = project_for(request, slug, Role.GUEST)
+    mine = Message.objects.answers_in(Conversation.objects.of_guest(request.user, project))
     return _found(mine.filter(pk=message_id).first())
 
 

@@ -17,6 +17,7 @@ from django.shortcuts import render
 
 from annotate.people.tokens import ApiToken
 from feedback_site.models import Bucket, Rate
+from feedback_site.web import api_errors as errors
 
 # What is done → by whom → how often. The order is the one in which they are asked.
 LIMITS: Mapping[str, Mapping[str, Rate]] = {
@@ -48,8 +49,13 @@ POSTS = {
 }
 ANY_METHOD = {
     "prompts_export": "export",
+    "api_answers": "API",
     "api_chat_completions": "API",
+    "api_end_user": "API",
     "api_feedback": "API",
+    "api_model": "API",
+    "api_models": "API",
+    "api_nothing": "API",
     "api_policies": "API",
 }
 FORGET_ONE_IN = 1000  # requests; then the buckets that are full again go
@@ -100,7 +106,8 @@ def _refusal(request: HttpRequest, what: str, wait: float) -> HttpResponseBase:
     response: HttpResponseBase
     if what == "API":
         said = f"Too many requests. Try again in {seconds} s."
-        response = JsonResponse({"detail": said}, status=429)
+        openai = errors.is_openai(request)
+        response = JsonResponse(errors.body(429, said) if openai else {"detail": said}, status=429)
     else:
         response = render(request, "annotate/too_many.html", {"seconds": seconds}, status=429)
     response.headers["Retry-After"] = str(seconds)

@@ -1,12 +1,16 @@
 """What stands in the page header: the project one is in, and the rooms one may enter there."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS
-from annotate.people.models import Membership, User
+from annotate.people.models import Membership
+
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 # name of the URL, its label, the role it needs
 ROOMS = (
@@ -24,24 +28,29 @@ ROOMS = (
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    match = request.resolver_match
-    user = getattr(request, "user", None)
-    if match is None or "slug" not in match.kwargs or not isinstance(user, User):
-        return {}
-    membership = user.here
-    if membership is None or membership.project.slug != match.kwargs["slug"]:
+    membership: Membership | None = getattr(request, "membership", None)
+    if membership is None:
         return {}
     rooms = [
-        {"url_name": name, "label": label, "is_here": _is_in(name, request)}
+        {"url_name": name, "label": label, "is_here": _is_in(name, membership, request)}
         for name, label, role in ROOMS
         if membership.role in MAY_ACT_AS[role]
     ]
     return {"here": {"project": membership.project, "role": membership.role, "rooms": rooms}}
 
 
-def _is_in(room: str, request: HttpRequest) -> bool:
-    """By its address, or by the name of that: `policies_suites` belongs to the policies."""
+def in_room(name: str) -> Callable[[View], View]:
+    """Says in the header in which room of ROOMS a page is whose address lies outside of it."""
+
+    def mark(view: View) -> View:
+        view.room = name  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def _is_in(room: str, membership: Membership, request: HttpRequest) -> bool:
     match = request.resolver_match
-    assert match is not None
-    address = reverse(room, args=[match.kwargs["slug"]])
-    return request.path.startswith(address) or str(match.url_name).startswith(f"{room}_")
+    named = getattr(match.func, "room", None) if match else None
+    address = reverse(room, args=[membership.project.slug])
+    return room == named if named else request.path.startswith(address)

@@ -170,11 +170,12 @@ class Hands:
         """How far the page goes from its top till the end of the last answer is seen, all shown."""
         return float(
             self.page.evaluate("""() => {
-              for (const card of document.querySelectorAll(".completion")) card.classList.add("whole");
+              const cards = [...document.querySelectorAll(".completion")];
+              for (const card of cards) card.classList.add("whole");
               const dock = document.querySelector(".dock").getBoundingClientRect().height;
               const ends = [...document.querySelectorAll(".completion .prose")]
                 .map((each) => each.getBoundingClientRect().bottom + scrollY);
-              for (const card of document.querySelectorAll(".completion")) card.classList.remove("whole");
+              for (const card of cards) card.classList.remove("whole");
               return Math.max(0, Math.max(...ends) - (innerHeight - dock));
             }""")
         )

@@ -28,7 +28,7 @@ def prepare(data_dir: str, slug: str) -> None:
     """People in the demo's project, and something for a person to rank."""
     code = f"""
 from annotate.models import Project
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 project = Project.objects.get(slug={slug!r})
 for name, role in {PEOPLE!r}.items():
     project.admit(name=name, role=role)

@@ -6,13 +6,14 @@ queries come with every task, the compiled statement is kept, here and as a prep
 the connection, and only its values change.
 
     @prepared
-    def completions_of(task: Any) -> QuerySet[Completion]:
+    def completions_of(task: int) -> QuerySet[Completion]:
         return Completion.objects.filter(tasks=task).order_by("pk")
 
     completions_of(task=5)  # a list
 
 The function runs once, with placeholders for its arguments. Whatever else it computes is fixed from
-then on: the time, above all, comes from the database (`Now()`)."""
+then on: the time, above all, comes from the database (`Now()`). With the setting `PREPARED_QUERIES`
+off it runs each time with the values themselves, as an ordinary queryset does."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import psycopg
+from django.conf import settings
 from django.db import connections
 from django.db.models import Expression, QuerySet
 from django.db.models.sql import UpdateQuery
 
+Values = ParamSpec("Values")
 Row = TypeVar("Row")
 
 
@@ -66,10 +69,10 @@ def _preparing_cursor(connection: Any) -> Iterator[Any]:
         yield cursor
 
 
-class prepared(Generic[Row]):
-    """The rows of the queryset that `build` returns."""
+class prepared(Generic[Values, Row]):
+    """The rows of the queryset that `build` returns. Values are given by name."""
 
-    def __init__(self, build: Callable[..., QuerySet[Any, Row]]) -> None:
+    def __init__(self, build: Callable[Values, QuerySet[Any, Row]]) -> None:
         self.build = build
 
     @cached_property
@@ -81,7 +84,9 @@ class prepared(Generic[Row]):
         compiler.get_converters = lambda _: converters
         return queryset, compiler, sql, params
 
-    def __call__(self, **values: Any) -> list[Row]:
+    def __call__(self, *_: Values.args, **values: Values.kwargs) -> list[Row]:
+        if not settings.PREPARED_QUERIES:
+            return list(self.build(*_, **values))
         queryset, compiler, sql, params = self._compiled
         compiler = copy(compiler)
         compiler.connection = connections[queryset.db]
@@ -97,15 +102,15 @@ class prepared(Generic[Row]):
         asked._prefetch_related_lookups = queryset._prefetch_related_lookups
         return list(asked)
 
-    def first(self, **values: Any) -> Row | None:
-        return next(iter(self(**values)), None)
+    def first(self, *_: Values.args, **values: Values.kwargs) -> Row | None:
+        return next(iter(self(*_, **values)), None)
 
 
-class prepared_update:
+class prepared_update(Generic[Values]):
     """Changes the rows of the queryset that `build` returns, setting the fields it returns with it.
     Says how many rows there were."""
 
-    def __init__(self, build: Callable[..., tuple[QuerySet[Any], dict[str, Any]]]) -> None:
+    def __init__(self, build: Callable[Values, tuple[QuerySet[Any], dict[str, Any]]]) -> None:
         self.build = build
 
     @cached_property
@@ -115,7 +120,10 @@ class prepared_update:
         query.add_update_values(fields)
         return rows.db, *query.get_compiler(rows.db).as_sql()
 
-    def __call__(self, **values: Any) -> int:
+    def __call__(self, *_: Values.args, **values: Values.kwargs) -> int:
+        if not settings.PREPARED_QUERIES:
+            rows, fields = self.build(*_, **values)
+            return rows.update(**fields)
         db, sql, params = self._compiled
         with _preparing_cursor(connections[db]) as cursor:
             cursor.execute(sql, _told(params, values))

@@ -65,7 +65,7 @@ def internal_imports(name: str) -> set[str]:
 
 
 def room_of(name: str) -> str:
-    """annotate.labels.kinds.ranking → annotate.labels; learning's rooms lie one floor below."""
+    """annotate.labels.kinds.edit → annotate.labels; learning's rooms lie one floor below."""
     depth = 3 if name.startswith("rlhf.learning.") else 2
     return ".".join(name.split(".")[:depth])
 

@@ -29,7 +29,8 @@ LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["api_chat_completions", "api_feedback", "api_policies"], TOKEN),
+    **dict.fromkeys(["api_answers", "api_chat_completions", "api_end_user", "api_feedback"], TOKEN),
+    **dict.fromkeys(["api_model", "api_models", "api_nothing", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
@@ -112,6 +113,8 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     named = {
         "slug": project.slug,
         "username": "alice",
+        "name": "cook",
+        "rest": "embeddings",
         "uid": "x",
         "token": "x-x",
         "secret": "x",

@@ -18,13 +18,13 @@ from annotate.people.models import User
 from annotate.people.tokens import ApiToken
 
 LARGEST_BODY = 256 * 1024
+LARGEST_BATCH = 2 * 1024 * 1024  # below DATA_UPLOAD_MAX_MEMORY_SIZE
 
 Scope = ApiToken.Scope
 
 
 class TooLarge(APIException):
     status_code = 413
-    default_detail = f"A request has at most {LARGEST_BODY // 1024} kB."
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -74,17 +74,27 @@ class MayRead(HasScope):
     scope = Scope.READ
 
 
+class MayLog(HasScope):
+    scope = Scope.LOG
+
+
 class SmallJSONParser(JSONParser):
     """Refuses what is too large or too deep before it costs anything."""
 
+    largest = LARGEST_BODY
+
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        body = stream.read(LARGEST_BODY + 1)
-        if len(body) > LARGEST_BODY:
-            raise TooLarge
+        body = stream.read(self.largest + 1)
+        if len(body) > self.largest:
+            raise TooLarge(f"A request has at most {self.largest // 1024} kB.")
         try:
             return super().parse(io.BytesIO(body), media_type, parser_context)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
+
+
+class BatchJSONParser(SmallJSONParser):
+    largest = LARGEST_BATCH
 
 
 def token_of(request: Request) -> ApiToken:

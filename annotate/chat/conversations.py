@@ -16,11 +16,14 @@ from annotate.prompts.models import Messages, Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
 
 
-def _title(text: str) -> str:
+def title_of(text: str) -> str:
     return textwrap.shorten(text, 60, placeholder="…")
 
 
-def _digest(project: Project, end_user: str) -> str:
+def digest_of(project: Project, end_user: str) -> str:
+    """All that is kept of an end user: a keyed digest, in hex; empty for nobody."""
+    if not end_user:
+        return ""
     whose = f"{project.pk}/{end_user}"
     return salted_hmac("annotate.end_user", whose, algorithm="sha256").hexdigest()
 
@@ -42,6 +45,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """The exchanges that came through the API."""
         return self.filter(project=project, via_api=True)
 
+    def of_end_user(self, project: Project, name: str) -> Self:
+        """Those of a person as a product calls them."""
+        return self.of_products(project).filter(end_user=digest_of(project, name))
+
 
 class Conversation(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="conversations")
@@ -60,12 +67,31 @@ class Conversation(models.Model):
         help_text="The guest's switch “use this chat to improve the model”. "
         "Off: nothing of it leaves the chat tables.",
     )
+    metadata = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Of an exchange of a product: names and texts of its own.",
+    )
+    external_id = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What a product calls an answer of another server that it has logged here.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ConversationQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="one_exchange_an_external_id",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.title or f"chat {self.pk}"
@@ -87,9 +113,9 @@ class Conversation(models.Model):
         self._lock()
         question = self.messages.create(role=Message.Role.USER, text=text)
         if not self.title:
-            self.title = _title(text)
+            self.title = title_of(text)
             self.save(update_fields=["title"])
-        return self._expect_answer(question, self.history(question))
+        return self._expect_answer(question, self.history(question), self._speaker())
 
     @transaction.atomic
     def ask_again(self, *, instead_of: Message) -> Message:
@@ -97,7 +123,7 @@ class Conversation(models.Model):
         question = instead_of.answers
         assert question is not None
         self._lock()
-        return self._expect_answer(question, self.history(question))
+        return self._expect_answer(question, self.history(question), self._speaker())
 
     @classmethod
     @transaction.atomic
@@ -107,23 +133,27 @@ class Conversation(models.Model):
         project: Project,
         user: User,
         messages: Messages,
+        policy: Policy | None = None,
         improves_model: bool = True,
         end_user: str = "",
+        metadata: dict[str, str] | None = None,
         **sampling: Any,
     ) -> Message:
         """The exchange of a product outside: it brings its history along. Of `end_user`, as the
-        product calls them, only a digest is kept."""
+        product calls them, only a digest is kept. Without `policy` the project's own answers."""
         text = messages[-1]["content"]
         conversation = cls.objects.create(
             project=project,
             guest=user,
             via_api=True,
-            end_user=_digest(project, end_user) if end_user else "",
+            end_user=digest_of(project, end_user),
             improves_model=improves_model,
-            title=_title(text),
+            metadata=metadata or {},
+            title=title_of(text),
         )
         question = conversation.messages.create(role=Message.Role.USER, text=text)
-        return conversation._expect_answer(question, messages, **sampling)
+        policy = policy or conversation._speaker()
+        return conversation._expect_answer(question, messages, policy, **sampling)
 
     @property
     def split_key(self) -> str:
@@ -152,8 +182,9 @@ class Conversation(models.Model):
             return policies.challenger().first() or live
         return live
 
-    def _expect_answer(self, question: Message, asked: Messages, **sampling: Any) -> Message:
-        policy = self._speaker()
+    def _expect_answer(
+        self, question: Message, asked: Messages, policy: Policy, **sampling: Any
+    ) -> Message:
         return self.messages.create(
             role=Message.Role.ASSISTANT,
             state=Message.State.STREAMING,

@@ -5,12 +5,13 @@ sentence for the person who waits; what the server said of it goes to the log an
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from django.conf import settings
 
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
+from annotate.chat.stops import UntilStop
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 from feedback_site.pool import release_connections
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=10.0, pool=3.0)
 LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
 LEAST_ROOM = 16  # tokens for an answer
+MOST_TOKENS = 2**31  # what the database holds
+LAST_WORD_SECONDS = 0.5  # for the count of tokens, which some servers send after the answer
 
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
@@ -49,10 +53,12 @@ class InferenceError(Exception):
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of an answer. The last one says why it ended."""
+    """A piece of an answer. The last one says why it ended, and how many tokens there were, where
+    the server counts them: `prompt_tokens`, `completion_tokens`."""
 
     text: str = ""
     finish_reason: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
 
 
 async def stream(
@@ -61,6 +67,7 @@ async def stream(
     """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
     url, request = _request(policy, messages, stream=True, **sampling)
     pieces, length, has_begun = TextPieces(), 0, False
+    until = UntilStop(sampling.get("stop", ()))
     with _errors_in_words(policy):
         async with (
             httpx.AsyncClient(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
@@ -68,16 +75,21 @@ async def stream(
         ):
             if not response.is_success:
                 raise _refusal(policy, response.status_code, _page_of(await response.aread()))
-            async for event in events(response.aiter_bytes()):
+            coming = events(response.aiter_bytes())
+            async for event in coming:
                 if event == DONE:
                     break
                 if (delta := _delta(policy, event)) is None:
                     continue
                 has_begun = True
-                text = pieces.add(delta.text) + (pieces.rest() if delta.finish_reason else "")
-                length += len(text)
-                yield Delta(text, delta.finish_reason)
+                text = until.add(pieces.add(delta.text))
                 if delta.finish_reason:
+                    text += until.add(pieces.rest()) + until.rest()
+                    yield Delta(text, delta.finish_reason, delta.usage or await _usage(coming))
+                    return
+                length += len(text)
+                yield Delta(text, "stop" if until.is_over else "")
+                if until.is_over:
                     return
                 if length > LONGEST_ANSWER:
                     yield Delta(pieces.rest(), "length")
@@ -86,7 +98,27 @@ async def stream(
                 raise InferenceError(BROKE_OFF, "the stream ended without a finish reason")
     if not has_begun:
         raise InferenceError(BROKE_OFF, "the stream was done before it began")
-    yield Delta(pieces.rest(), "stop")
+    yield Delta(until.add(pieces.rest()) + until.rest(), "stop")
+
+
+async def _usage(coming: AsyncIterator[Any]) -> dict[str, int]:
+    """What a server says of tokens after the last piece, as OpenAI's does; or nothing."""
+    try:
+        event = await asyncio.wait_for(anext(coming), LAST_WORD_SECONDS)
+    except (TimeoutError, StopAsyncIteration, ValueError, httpx.HTTPError):
+        return {}
+    return {} if event == DONE else _tokens(event)
+
+
+def _tokens(said: dict[str, Any]) -> dict[str, int]:
+    counted = said.get("usage")
+    counted = counted if isinstance(counted, dict) else {}
+    names = ("prompt_tokens", "completion_tokens")
+    return {
+        name: counted[name]
+        for name in names
+        if type(counted.get(name)) is int and 0 <= counted[name] < MOST_TOKENS
+    }
 
 
 def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
@@ -103,8 +135,10 @@ def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
         answer = response.json()
         _check(policy, answer)
         choice = answer["choices"][0]
-        text = clean(choice["message"]["content"] or "")
-        return Delta(text, choice.get("finish_reason") or "stop")
+        until = UntilStop(sampling.get("stop", ()))
+        text = until.add(clean(choice["message"]["content"] or "")) + until.rest()
+        reason = "stop" if until.is_over else choice.get("finish_reason") or "stop"
+        return Delta(text, reason, _tokens(answer))
 
 
 def warm(policy: Policy) -> None:
@@ -122,6 +156,8 @@ def _request(
     }
     sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
     body = {"model": _model(policy), "messages": messages, "stream": stream, **sampling}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
     base = _base(policy)
     # The key is for the server it was given for.
     is_ours = settings.INFERENCE_API_KEY and base == settings.INFERENCE_URL
@@ -185,7 +221,7 @@ def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
         return None
     choice = chunk["choices"][0]
     text = (choice.get("delta") or {}).get("content") or ""
-    return Delta(text, choice.get("finish_reason") or "")
+    return Delta(text, choice.get("finish_reason") or "", _tokens(chunk))
 
 
 def _check(policy: Policy, answer: dict[str, Any]) -> None:

@@ -82,6 +82,8 @@ class Message(models.Model):
     context = models.JSONField(default=list, help_text="The messages the model was given.")
     sampling = models.JSONField(default=dict)
     finish_reason = models.CharField(max_length=20, blank=True)
+    prompt_tokens = models.PositiveIntegerField(null=True, help_text="As its server counts.")
+    completion_tokens = models.PositiveIntegerField(null=True)
     first_token_ms = models.PositiveIntegerField(null=True)
     total_ms = models.PositiveIntegerField(null=True)
     heard_at = models.DateTimeField(

@@ -72,7 +72,7 @@ async def write(answer: Message) -> AsyncGenerator[str, None]:
                     facts.setdefault("first_token_ms", _ms_since(started))
                 if delta and delta.finish_reason:
                     facts |= {"finish_reason": delta.finish_reason[:20], "state": State.DONE}
-                    facts["failure"] = ""
+                    facts |= {"failure": "", **delta.usage}
                 yield delta.text if delta else ""
                 if time.monotonic() - saved_at >= BEAT:
                     if not await in_database(answer.hear, text):

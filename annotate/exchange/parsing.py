@@ -26,7 +26,7 @@ from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.values import Raw
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.kind import LabelKind
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.prompts.models import LONGEST_PROMPT, Messages, Prompt, validate_messages
 from annotate.work.letters import letter_of
 

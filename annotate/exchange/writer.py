@@ -18,7 +18,7 @@ from annotate.exchange.parsing import Row
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.kind import LabelKind
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.people.models import Project, User
 from annotate.prompts.models import Prompt, prompt_key
 from annotate.prompts.policies import Completion, Policy

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from annotate.access import MAY_ACT_AS
+from annotate.labelling.hot_queries import (
+    begun,
+    held_first,
+    held_member,
+    said_in,
+    still_waiting,
+    tasks_for,
+)
 from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
 from annotate.labels.kinds import KINDS
-from annotate.labels.kinds.ranking import open_ranking
+from annotate.labels.kinds.ranking.tasks import open_ranking
 from annotate.people.models import Membership, Project, User
 from annotate.playground.grids import Grid
-from annotate.prompts.policies import Completion
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_of
-from annotate.work.tasks import Task, TaskQuerySet
-from feedback_site.prepared import prepared
+from annotate.work.tasks import Task
 
 Kind = Task.Kind
 Trial = Assignment.Trial
@@ -43,24 +46,24 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
     while True:
         with transaction.atomic():
             # Two tabs of one person that ask at the same time get the same assignment.
-            member = _held_member.first(labeler=labeler.pk, project=project.pk)
+            member = held_member.first(labeler=labeler.pk, project=project.pk)
             if member is None:
                 return None
             kinds = tuple(k for k in _kinds_of(member.role) if only in (None, k))
             if not kinds:
                 return None
-            if own := _begun(kinds).first(labeler=labeler.pk, project=project.pk):
+            if own := begun(kinds).first(labeler=labeler.pk, project=project.pk):
                 return own
             if trial := _entrance(member):
                 return trial.lease
-            task = _held_first(kinds, True).first(labeler=labeler.pk, project=project.pk)
+            task = held_first(kinds, True).first(labeler=labeler.pk, project=project.pk)
             # A locked queue is not an empty one: finding all locked, wait for the first.
-            task = task or _held_first(kinds, False).first(labeler=labeler.pk, project=project.pk)
+            task = task or held_first(kinds, False).first(labeler=labeler.pk, project=project.pk)
             if task is None:
                 return None
             if hidden := _hidden_gold_before(task, member):
                 return _lease(hidden, member, Trial.HIDDEN)
-            if _still_waiting(kinds)(labeler=labeler.pk, project=project.pk, task=task.pk):
+            if still_waiting(kinds)(labeler=labeler.pk, project=project.pk, task=task.pk):
                 return _lease(task, member)
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
@@ -69,7 +72,7 @@ def open_review(reviewer: User, project: Project, review: int) -> Assignment | N
     """Leases this very review, one that the reviewer has skipped as well. None: it is settled,
     somebody else has it open, or it is about the reviewer's own answer."""
     with transaction.atomic():
-        member = _held_member.first(labeler=reviewer.pk, project=project.pk)
+        member = held_member.first(labeler=reviewer.pk, project=project.pk)
         if member is None or Kind.REVIEW not in _kinds_of(member.role):
             return None
         waiting = Task.objects.of_project(project).of_kind(Kind.REVIEW).open()
@@ -86,13 +89,6 @@ def open_review(reviewer: User, project: Project, review: int) -> Assignment | N
         return own if own and own.is_leased else _lease(task, member)
 
 
-def tasks_for(labeler: User, project: Project, kinds: Iterable[str]) -> TaskQuerySet:
-    """Open tasks with a place for this labeler, in the order in which they are handed out."""
-    tasks = Task.objects.of_project(project).open().ordinary().in_working_order(*kinds)
-    tasks = tasks.new_to(labeler).with_a_place_for(labeler)
-    return tasks.not_reviewing(labeler) if Kind.REVIEW in kinds else tasks
-
-
 def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
     """How many tasks of each kind wait for this member, counted up to `at_most`."""
     labeler, project = membership.user, membership.project
@@ -100,13 +96,6 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
         kind: tasks_for(labeler, project, [kind]).order_by()[:at_most].count()
         for kind in _kinds_of(membership.role)
     }
-
-
-@prepared
-def _held_member(labeler: Any, project: Any) -> QuerySet[Membership]:
-    members = Membership.objects.select_related("project", "user").active().with_guideline()
-    mine = members.filter(user=labeler, project=project)
-    return mine.select_for_update(no_key=True, of=("self",))
 
 
 @dataclass(frozen=True)
@@ -146,33 +135,6 @@ def _kinds_of(role: str) -> list[str]:
     return [*labelling, *reviewing]
 
 
-@cache
-def _begun(kinds: tuple[str, ...]) -> prepared[Assignment]:
-    def build(labeler: Any, project: Any) -> QuerySet[Assignment]:
-        own = Assignment.objects.by(labeler).of_project(project).leased()
-        return own.filter(task__kind__in=kinds).select_related("task")[:1]
-
-    return prepared(build)
-
-
-@cache
-def _held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[Task]:
-    def build(labeler: Any, project: Any) -> QuerySet[Task]:
-        waiting = tasks_for(labeler, project, kinds).select_related("project")
-        of = ("self",)
-        return waiting.select_for_update(no_key=True, skip_locked=skip_locked, of=of)[:1]
-
-    return prepared(build)
-
-
-@cache
-def _still_waiting(kinds: tuple[str, ...]) -> prepared[Task]:
-    def build(labeler: Any, project: Any, task: Any) -> QuerySet[Task]:
-        return tasks_for(labeler, project, kinds).filter(pk=task)
-
-    return prepared(build)
-
-
 def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
     """Gives the place to this member; an own lease that had expired goes on with its draft."""
     shown_order = _different_texts(task)
@@ -203,12 +165,7 @@ def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
 
 def _different_texts(task: Task) -> list[int]:
     """The completions to show: of those that say the same, the oldest speaks for all."""
-    return sorted(dict(_said_in(task=task.pk)).values())
-
-
-@prepared
-def _said_in(task: Any) -> QuerySet[Completion, tuple[str, int]]:
-    return Completion.objects.filter(tasks=task).order_by("-pk").values_list("text_hash", "pk")
+    return sorted(dict(said_in(task=task.pk)).values())
 
 
 @transaction.atomic

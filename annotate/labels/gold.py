@@ -107,7 +107,7 @@ def qualification_of(member: Membership) -> Qualification | None:
 
 
 @prepared
-def _some_gold(project: Any) -> QuerySet[Task, int]:
+def _some_gold(project: int) -> QuerySet[Task, int]:
     return Task.objects.of_project(project).gold().values_list("pk", flat=True)[:MOST_TO_QUALIFY]
 
 

@@ -149,8 +149,8 @@ class LabelQuerySet(models.QuerySet[Any]):
 
 
 @cache
-def _revisions_of(kind: type[Label]) -> prepared[Any]:
-    def build(assignment: Any) -> models.QuerySet[Any]:
+def _revisions_of(kind: type[Label]) -> prepared[[int], Any]:
+    def build(assignment: int) -> models.QuerySet[Any]:
         return LabelQuerySet(kind).filter(assignment=assignment).order_by("revision_no")
 
     return prepared(build)

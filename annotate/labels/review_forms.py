@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -16,7 +17,6 @@ from annotate.labels.verdicts import Cause, Verdict
 from annotate.people.models import Project, User
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task, TaskQuerySet
-
 
 AGES = {"1": "for a day or more", "3": "for three days or more", "7": "for a week or more"}
 
@@ -49,7 +49,7 @@ class ReviewFilter(forms.Form):
     @property
     def query(self) -> str:
         """As it stands behind the address of a page."""
-        return self.data.urlencode() if self.is_narrow else ""
+        return urlencode({name: self.data[name] for name in self.fields if self.data.get(name)})
 
     def narrow(self, reviews: TaskQuerySet) -> TaskQuerySet:
         asked = self.cleaned_data if self.is_valid() else {}

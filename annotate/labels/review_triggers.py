@@ -50,8 +50,8 @@ def withdraw_review(taken_back: Assignment, kind: type[Answer]) -> None:
 
 
 @cache
-def _unreviewed(kind: type[Answer]) -> prepared[Any]:
-    def build(task: Any) -> QuerySet[Any]:
+def _unreviewed(kind: type[Answer]) -> prepared[[int], Any]:
+    def build(task: int) -> QuerySet[Any]:
         return kind.objects.current().of_task(task).unreviewed().with_placements()
 
     return prepared(build)
@@ -84,6 +84,6 @@ def _too_fast_for(task: Task) -> float:
 
 
 @prepared
-def _latest_times(project: Any, kind: Any) -> QuerySet[Assignment, int]:
+def _latest_times(project: int, kind: str) -> QuerySet[Assignment, int]:
     timed = Assignment.objects.of_project(project).of_kind(kind).timed()
     return timed.order_by("-id").values_list("active_seconds", flat=True)[:MOST_TIMES]

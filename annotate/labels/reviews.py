@@ -14,7 +14,7 @@ from annotate.labels import verdicts
 from annotate.labels.gold import failed_while_hidden, make_gold
 from annotate.labels.kinds import kind_of
 from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.kinds.ranking import Ranking
+from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.labels.label import Conflict, Label, check_values
 from annotate.people.models import User
 from annotate.work.assignments import Assignment

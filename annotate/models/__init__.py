@@ -7,7 +7,7 @@ from annotate.chat.withdrawals import Withdrawal
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User

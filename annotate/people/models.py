@@ -23,9 +23,6 @@ class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
     is_simulated = models.BooleanField(default=False)
 
-    # By which `access` let this person in, in the request that is answered now.
-    here: Membership | None = None
-
     @property
     def display_name(self) -> str:
         name = self.get_full_name() or self.username
@@ -385,5 +382,5 @@ class Guideline(models.Model):
 
 
 @prepared
-def _guidelines(project: Any) -> models.QuerySet[Guideline]:
+def _guidelines(project: int) -> models.QuerySet[Guideline]:
     return Guideline.objects.filter(project=project).order_by("-version")[:1]

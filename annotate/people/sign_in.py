@@ -16,7 +16,7 @@ from feedback_site.prepared import prepared
 
 
 @prepared
-def _users(pk: Any) -> QuerySet[User]:
+def _users(pk: int) -> QuerySet[User]:
     return User.objects.filter(pk=pk)
 
 

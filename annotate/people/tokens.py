@@ -33,8 +33,9 @@ class ApiToken(models.Model):
     """256 random bits, of which only a digest is kept. Shown once, when they are made."""
 
     class Scope(models.TextChoices):
-        CHAT = "chat", "ask the live policy"
+        CHAT = "chat", "ask policies"
         FEEDBACK = "feedback", "give thumbs"
+        LOG = "log", "log answers of other servers, and delete those of an end user"
         READ = "read", "list policies"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="api_tokens")

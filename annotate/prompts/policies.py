@@ -28,6 +28,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         """Policies we hold the weights of, or can call."""
         return self.exclude(folder="", endpoint="", model_name="")
 
+    def askable(self) -> PolicyQuerySet:
+        """Those that products outside may ask: all that can answer and were not rejected."""
+        return self.sampleable().exclude(state=Policy.State.REJECTED).select_related("project")
+
     def with_weights(self) -> PolicyQuerySet:
         """Policies whose model folder we hold: they can be trained on and sampled in a job."""
         return self.exclude(folder="")

@@ -26,7 +26,7 @@ from annotate.labels.agreement import (
     share_of,
 )
 from annotate.labels.gold import compare_with_gold
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Membership, Project
 from annotate.work.assignments import Assignment

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from annotate.labels.agreement import Ranked, by_prompt
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.prompts.policies import Completion
 from annotate.quality.labelers import with_peers
 from annotate.work.assignments import Assignment

@@ -56,7 +56,7 @@ class ExplanationForm(forms.Form):
 @require_GET
 def chat(request: Request, slug: str) -> HttpResponse:
     """The newest chat, or a new one."""
-    project = project_for(request.user, slug, Role.GUEST)
+    project = project_for(request, slug, Role.GUEST)
     newest = Conversation.objects.of_guest(request.user, project).first()
     if newest is None:
         return _page(request, project, NewChatForm())
@@ -65,7 +65,7 @@ def chat(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def chat_new(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.GUEST)
+    project = project_for(request, slug, Role.GUEST)
     form = NewChatForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         return _page(request, project, form)
@@ -83,13 +83,13 @@ def chat_new(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def chat_conversation(request: Request, slug: str, conversation_id: int) -> HttpResponse:
-    conversation = conversation_for(request.user, slug, conversation_id)
+    conversation = conversation_for(request, slug, conversation_id)
     return _page(request, conversation.project, MessageForm(), conversation)
 
 
 @require_POST
 def chat_send(request: Request, slug: str, conversation_id: int) -> HttpResponse:
-    conversation = conversation_for(request.user, slug, conversation_id)
+    conversation = conversation_for(request, slug, conversation_id)
     form = MessageForm(request.POST)
     if not form.is_valid():
         return _page(request, conversation.project, form, conversation)
@@ -103,7 +103,7 @@ def chat_send(request: Request, slug: str, conversation_id: int) -> HttpResponse
 
 @require_POST
 def chat_regenerate(request: Request, slug: str, message_id: int) -> HttpResponse:
-    before = answer_for(request.user, slug, message_id)
+    before = answer_for(request, slug, message_id)
     try:
         answer = before.conversation.ask_again(instead_of=before)
     except (NoLivePolicy, StillAnswering) as error:
@@ -113,26 +113,26 @@ def chat_regenerate(request: Request, slug: str, message_id: int) -> HttpRespons
 
 @require_GET
 def chat_turn(request: Request, slug: str, message_id: int) -> HttpResponse:
-    return _turn(request, slug, answer_for(request.user, slug, message_id))
+    return _turn(request, slug, answer_for(request, slug, message_id))
 
 
 @require_POST
 def chat_show(request: Request, slug: str, message_id: int) -> HttpResponse:
-    draft = answer_for(request.user, slug, message_id)
+    draft = answer_for(request, slug, message_id)
     draft.show()
     return _turn(request, slug, draft)
 
 
 @require_POST
 def chat_stop(request: Request, slug: str, message_id: int) -> HttpResponse:
-    answer = answer_for(request.user, slug, message_id)
+    answer = answer_for(request, slug, message_id)
     answer.stop()
     return _turn(request, slug, answer)
 
 
 @require_GET
 async def chat_stream(request: Request, slug: str, message_id: int) -> HttpResponseBase:
-    answer = await writing.in_database(lambda: answer_for(request.user, slug, message_id))
+    answer = await writing.in_database(lambda: answer_for(request, slug, message_id))
     return StreamingHttpResponse(
         _server_sent_events(answer),
         content_type="text/event-stream",
@@ -150,7 +150,7 @@ async def _server_sent_events(answer: Message) -> AsyncIterator[str]:
 
 @require_POST
 def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
-    answer = answer_for(request.user, slug, message_id)
+    answer = answer_for(request, slug, message_id)
     form = ThumbForm(request.POST)
     if not form.is_valid():
         return HttpResponse("A thumb is up, down or none.", status=400)
@@ -164,7 +164,7 @@ def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
 @require_POST
 def chat_feedback(request: Request, slug: str, message_id: int) -> HttpResponse:
     """Why: reasons, a comment, the answer one wanted. Nothing of it is needed."""
-    answer = answer_for(request.user, slug, message_id)
+    answer = answer_for(request, slug, message_id)
     thumb = answer.feedback.current().of_user(request.user).first()
     if thumb is None:
         return _thumbs(request, slug, answer)
@@ -177,7 +177,7 @@ def chat_feedback(request: Request, slug: str, message_id: int) -> HttpResponse:
 
 @require_POST
 def chat_settings(request: Request, slug: str, conversation_id: int) -> HttpResponse:
-    conversation = conversation_for(request.user, slug, conversation_id)
+    conversation = conversation_for(request, slug, conversation_id)
     conversation.allow_improving(allowed="improves_model" in request.POST)
     if request.htmx:
         return HttpResponse(status=204)
@@ -186,7 +186,7 @@ def chat_settings(request: Request, slug: str, conversation_id: int) -> HttpResp
 
 @require_POST
 def chat_delete(request: Request, slug: str, conversation_id: int) -> HttpResponse:
-    conversation_for(request.user, slug, conversation_id).erase()
+    conversation_for(request, slug, conversation_id).erase()
     return redirect("chat", slug=slug)
 
 

@@ -180,7 +180,7 @@ class ChoicesForm(forms.Form):
 def choose(request: Request, slug: str) -> HttpResponse:
     """The first step: a file or pasted lines, or a file one came with before. Lines pasted before
     are there to be changed, if asked for by the number of their upload, `again`."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     uploads = project.uploads.by(request.user)
     before = uploads.pasted(request.GET.get("again", ""))
     initial = {"text": before.text} if before else None
@@ -208,7 +208,7 @@ def choose(request: Request, slug: str) -> HttpResponse:
 def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
     """The second step. “look” reads the file anew as it was chosen, “check” tells what would come
     of the whole file, “import” does it, “discard” forgets the file."""
-    upload = upload_for(request.user, slug, upload_id)
+    upload = upload_for(request, slug, upload_id)
     if "discard" in request.POST:
         upload.delete()
         return redirect("prompts_import", slug)
@@ -235,7 +235,7 @@ def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
 @require_safe
 def bad_lines(request: Request, slug: str, upload_id: int) -> HttpResponse:
     """What is wrong with the lines of the file, as CSV."""
-    upload = upload_for(request.user, slug, upload_id)
+    upload = upload_for(request, slug, upload_id)
     reply = HttpResponse(
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="problems.csv"'},

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -15,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
 from annotate.labelling.forms import FlagForm, SkipForm
+from annotate.labelling.hot_queries import latest_ended
 from annotate.labelling.queue import next_assignment
 from annotate.labels.agreement import concordance
 from annotate.labels.forms import WorkForm
@@ -24,9 +24,8 @@ from annotate.labels.label import Conflict
 from annotate.paging import page_of
 from annotate.people.models import Project, User
 from annotate.prompts.flags import PromptFlag
-from annotate.work.assignments import UNDO_WINDOW, Assignment
+from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
-from feedback_site.prepared import prepared
 
 # What somebody may ask for alone, and what to say when there is none of it any more.
 GONE: dict[str, str] = {
@@ -38,9 +37,8 @@ GONE: dict[str, str] = {
 
 @require_GET
 def label(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.LABELER)
-    assert request.user.here
-    if not request.user.here.has_read_guideline:
+    project = project_for(request, slug, Role.LABELER)
+    if not request.membership.has_read_guideline:
         return redirect("guideline", slug)
     only = _only(request)
     if work := _next_of(request.user, project, only):
@@ -51,14 +49,14 @@ def label(request: Request, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "just_saved": _just_saved(request.user, project),
-        "qualification": qualification_of(request.user.here),
+        "qualification": qualification_of(request.membership),
     }
     return render(request, "annotate/nothing_left.html", context)
 
 
 @require_http_methods(["GET", "POST"])
 def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    work = assignment_for(request.user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     if work.task.kind == Task.Kind.REVIEW:
         return redirect("review_one", slug, work.pk)
     form_class = _form_class(work)
@@ -112,13 +110,13 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
 
 
 def _tell_of_passing(request: Request, project: Project) -> None:
-    if membership_for(request.user, project.slug).qualified_at:
+    if membership_for(request, project.slug).qualified_at:
         messages.success(request, "You have qualified. Your answers count from now on.")
 
 
 def _to_next(request: Request, project: Project) -> HttpResponse:
     """Straight to the next task, without a detour by way of its address."""
-    may_go_on = request.user.here and request.user.here.has_read_guideline
+    may_go_on = request.membership.has_read_guideline
     only = _only(request)
     if may_go_on and (work := _next_of(request.user, project, only)):
         return _open(work, only)
@@ -173,7 +171,7 @@ def _page(
 def _qualification(request: Request, work: Assignment) -> Qualification | None:
     """How far the labeler is, while this is a part of it."""
     is_part = work.trial == Assignment.Trial.QUALIFICATION and not work.is_submitted
-    return qualification_of(request.user.here) if is_part and request.user.here else None
+    return qualification_of(request.membership) if is_part else None
 
 
 def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> HttpResponse:
@@ -190,7 +188,7 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
 @require_GET
 def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """A practised ranking beside the right one."""
-    work = practice_for(request.user, slug, assignment_id)
+    work = practice_for(request, slug, assignment_id)
     gold, own = work.task.gold.places, work.label.places
     completions = work.task.completions.in_bulk(work.shown_order)
     rows = [(completions[pk], own[pk], gold[pk]) for pk in work.shown_order]
@@ -201,7 +199,7 @@ def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 @require_POST
 def draft(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """Keeps unfinished work and renews the lease."""
-    work = assignment_for(request.user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     form = _form_class(work)(work, request.POST)
     form.is_valid()  # for the active seconds; a draft may be anything
     seconds = form.cleaned_data.get("active_seconds", work.active_seconds)
@@ -213,7 +211,7 @@ def draft(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 
 @require_POST
 def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    work = assignment_for(request.user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     form = SkipForm(request.POST)
     if not form.is_valid():
         return _page(request, work, _as_typed(request, work), status=422, skip_form=form)
@@ -226,7 +224,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 @require_POST
 def flag(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """Flags the prompt for the leads, or takes that back. The work stays as it is on the page."""
-    work = assignment_for(request.user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     prompt, form = work.task.prompt, FlagForm(request.POST)
     if "take_down" in request.POST:
         PromptFlag.take_down(prompt=prompt, labeler=request.user)
@@ -258,7 +256,7 @@ def _own_flag(request: Request, work: Assignment) -> PromptFlag | None:
 @require_POST
 def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """Takes a submit or a skip back: the work is on the page again as it was."""
-    work = assignment_for(request.user, slug, assignment_id)
+    work = assignment_for(request, slug, assignment_id)
     stored = work.label
     if not work.is_skipped and (stored is None or not work.is_submitted):
         return redirect("assignment", slug, work.pk)
@@ -277,14 +275,14 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 @require_POST
 def preview(request: Request, slug: str) -> HttpResponse:
     """Markdown as it will be shown."""
-    project_for(request.user, slug, Role.LABELER)
+    project_for(request, slug, Role.LABELER)
     template = "annotate/_preview.html" if request.htmx else "annotate/preview.html"
     return render(request, template, {"text": request.POST.get("text", "")})
 
 
 @require_GET
 def my_work(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.LABELER)
+    project = project_for(request, slug, Role.LABELER)
     kind = request.GET.get("kind", "")
     own = Assignment.objects.by(request.user).of_project(project)
     work = own.with_answers(project.edit_window)
@@ -299,11 +297,4 @@ def my_work(request: Request, slug: str) -> HttpResponse:
 
 def _just_saved(labeler: User, project: Project) -> Assignment | None:
     """What can still be undone."""
-    return _latest_ended.first(labeler=labeler.pk, project=project.pk)
-
-
-@prepared
-def _latest_ended(labeler: Any, project: Any) -> QuerySet[Assignment]:
-    own = Assignment.objects.by(labeler).of_project(project).select_related("task__prompt")
-    own = own.of_kind(*KINDS)
-    return own.ended_within(UNDO_WINDOW).order_by("-ended_at")[:1]
+    return latest_ended.first(labeler=labeler.pk, project=project.pk)

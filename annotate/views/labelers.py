@@ -34,7 +34,7 @@ DONE = {
 
 @require_GET
 def labelers(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     figures = quality.labelers(project, quality.doubly_ranked(project))
     context = {"project": project, "labelers": figures}
     return render(request, "annotate/labelers.html", context)
@@ -43,9 +43,9 @@ def labelers(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def guests(request: Request, slug: str) -> HttpResponse:
     """New guests, with the thumbs that wait for a look."""
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     if request.method == "POST":
-        _act(request, member_for(request.user, slug, id_in(request.POST.get("member")) or 0))
+        _act(request, member_for(request, slug, id_in(request.POST.get("member")) or 0))
         return redirect("labelers_guests", slug)
     context = {"project": project, "newcomers": quality.newcomers(project)}
     context["left_out"] = quality.left_out(project)
@@ -54,7 +54,7 @@ def guests(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
-    member = member_for(request.user, slug, membership_id)
+    member = member_for(request, slug, membership_id)
     if request.method == "POST":
         _act(request, member)
         return redirect("labeler", slug, member.pk)
@@ -85,7 +85,7 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
 @require_GET
 def answer(request: Request, slug: str, membership_id: int, assignment_id: int) -> HttpResponse:
     """One answer, beside those of others to the same prompt."""
-    work = ended_work_for(request.user, slug, membership_id, assignment_id)
+    work = ended_work_for(request, slug, membership_id, assignment_id)
     label = work.label
     context = {
         "project": work.task.project,
@@ -99,8 +99,7 @@ def answer(request: Request, slug: str, membership_id: int, assignment_id: int) 
 
 def _may_act(request: Request, member: Membership) -> bool:
     """A reviewer stops no operator."""
-    assert request.user.here
-    return request.user.here.role in MAY_ACT_AS[member.role]
+    return request.membership.role in MAY_ACT_AS[member.role]
 
 
 def _act(request: Request, member: Membership) -> None:

@@ -74,7 +74,7 @@ class Invited:
 
 @require_http_methods(["GET", "POST"])
 def members(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     act = request.POST.get("act", "")
     form = InviteForm(project, request.POST if act == "invite" else None)
     invited: list[Invited] = []
@@ -94,7 +94,7 @@ def members(request: Request, slug: str) -> HttpResponse:
         _remove(request, _member(request, slug))
         return redirect("labelers_members", slug)
     elif act == "withdraw":
-        open_invitation_for(request.user, slug, request.POST.get("member", "")).end()
+        open_invitation_for(request, slug, request.POST.get("member", "")).end()
         return redirect("labelers_members", slug)
     shown = project.memberships.here().of_real_people().select_related("user")
     role = request.GET.get("role", "")
@@ -134,7 +134,7 @@ def _remove(request: Request, member: Membership) -> None:
 
 
 def _member(request: Request, slug: str) -> Membership:
-    return member_for(request.user, slug, id_in(request.POST.get("member")) or 0)
+    return member_for(request, slug, id_in(request.POST.get("member")) or 0)
 
 
 def _change_role(request: Request, member: Membership) -> None:

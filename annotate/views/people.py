@@ -108,7 +108,7 @@ def home(request: Request) -> HttpResponse:
 
 @require_GET
 def project(request: Request, slug: str) -> HttpResponse:
-    membership = membership_for(request.user, slug)
+    membership = membership_for(request, slug)
     if membership.role == Membership.Role.GUEST:
         return redirect("chat", slug=slug)
     context = {"project": membership.project, "to_do": to_do(membership)}

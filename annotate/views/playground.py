@@ -111,7 +111,7 @@ def text_of(turns: Messages) -> str:
 @require_http_methods(["GET", "POST"])
 def playground(request: Request, slug: str) -> HttpResponse:
     """A new grid: from nothing, from an earlier one (?grid=), or from a policy (?policy=)."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     if request.method == "POST":
         asked = PromptsForm(request.POST)
         columns = [ColumnForm(project, request.POST, prefix=f"c{i}") for i in range(MOST_COLUMNS)]
@@ -142,12 +142,12 @@ def playground(request: Request, slug: str) -> HttpResponse:
 def _filled_in(request: Request, project: Project) -> tuple[PromptsForm, list[ColumnForm]]:
     prompts, columns = "", []
     if earlier := id_in(request.GET.get("grid")):
-        grid = grid_for(request.user, project.slug, earlier)
+        grid = grid_for(request, project.slug, earlier)
         prompts = "\n\n".join(grid.prompts)
         columns = [{**column, "few_shot": text_of(column["few_shot"])} for column in grid.columns]
     else:
         named = id_in(request.GET.get("policy"))
-        chosen = policy_for(request.user, project.slug, named) if named else None
+        chosen = policy_for(request, project.slug, named) if named else None
         chosen = chosen or project.policies.live().first()
         columns = [_words_of(chosen)] * 2 if chosen else []
     forms_ = [
@@ -170,7 +170,7 @@ def _words_of(policy: Policy) -> dict[str, Any]:
 
 @require_GET
 def grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    return _grid_page(request, grid_for(request.user, slug, grid_id))
+    return _grid_page(request, grid_for(request, slug, grid_id))
 
 
 def _grid_page(
@@ -203,7 +203,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
 @require_POST
 def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> HttpResponse:
     """Has the column answer the row's prompt."""
-    grid = grid_for(request.user, slug, grid_id)
+    grid = grid_for(request, slug, grid_id)
     if row >= len(grid.prompts) or column >= len(grid.columns):
         raise Http404("The grid has no such cell.")
     policy = grid.policy(column)
@@ -226,7 +226,7 @@ def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> Ht
 @require_POST
 def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
     """Makes a column a policy, which can be sampled, ranked and promoted like any other."""
-    grid = grid_for(request.user, slug, grid_id)
+    grid = grid_for(request, slug, grid_id)
     if column >= len(grid.columns):
         raise Http404("The grid has no such column.")
     try:
@@ -240,7 +240,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
 @require_POST
 def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
-    grid = grid_for(request.user, slug, grid_id)
+    grid = grid_for(request, slug, grid_id)
     try:
         made = rank_grid(grid)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from annotate.quality import progress as figures
 
 @require_GET
 def progress(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     rankings = quality.doubly_ranked(project)
     days, weeks = figures.throughput(project), quality.over_time(rankings)
     today = timezone.localdate()
@@ -42,9 +42,9 @@ def progress(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def gold(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     if request.method == "POST":
-        ranking = ranking_for(request.user, slug, request.POST.get("ranking", ""))
+        ranking = ranking_for(request, slug, request.POST.get("ranking", ""))
         is_practice = request.POST.get("act") == "practice"
         try:
             task = make_gold(ranking)

@@ -119,7 +119,7 @@ def project_new(request: Request) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def settings(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     form = SettingsForm(request.POST or None, instance=project)
     if request.method == "POST" and form.is_valid():
         form.save()
@@ -133,8 +133,8 @@ def settings(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def guideline(request: Request, slug: str) -> HttpResponse:
     """The guideline, old versions of it too; reading it opens the way to the next task."""
-    project = project_for(request.user, slug, Role.LABELER)
-    member = membership_for(request.user, slug)
+    project = project_for(request, slug, Role.LABELER)
+    member = membership_for(request, slug)
     versions = list(project.guidelines.select_related("author").order_by("-version"))
     if request.method == "POST":
         if versions and request.POST.get("version") == str(versions[0].version):
@@ -156,7 +156,7 @@ def guideline(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def guideline_new(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     current = project.guideline
     form = GuidelineForm(request.POST or None, initial={"text": current.text if current else ""})
     if request.method == "POST" and form.is_valid():

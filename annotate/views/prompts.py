@@ -88,7 +88,7 @@ class TagForm(forms.Form):
 
 @require_GET
 def prompts(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     asked = PromptFilter(project, request.GET)
     found = asked.prompts()
     page = page_of(
@@ -110,7 +110,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
-    prompt = prompt_for(request.user, slug, prompt_id)
+    prompt = prompt_for(request, slug, prompt_id)
     said = Feedback.objects.trainable().on_answers(prompt.completions.all())
     current = prompt.rankings.current()
     rankings = list(current.select_related("labeler").prefetch_related("placements"))
@@ -139,7 +139,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
 def tasks(request: Request, slug: str) -> HttpResponse:
     """Asks labelers for labels of one kind on the prompts shown, or on those ticked: about their
     completions, or those of them that are ticked."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     found = _selection(project, request.POST).active()
     batch = f"opened {timezone.now():%Y-%m-%d}"
     kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
@@ -159,7 +159,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def mark(request: Request, slug: str) -> HttpResponse:
     """Tags the prompts shown, or those ticked; puts them out of use, or back into it."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     selection = _selection(project, request.POST)
     tag = TagForm(request.POST)
     match request.POST.get("act"):
@@ -206,7 +206,7 @@ def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
 @require_GET
 def export(request: Request, slug: str, kind: str) -> StreamingHttpResponse:
     """A whole file or an error, never half of one: it is written before the first byte leaves."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     kind = exporting.canonical(kind)
     if kind not in exporting.KINDS:
         raise Http404("Nothing of this kind is exported.")

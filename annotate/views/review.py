@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for, review_for
-from annotate.labelling.queue import next_assignment, open_review, tasks_for
+from annotate.labelling.hot_queries import tasks_for
+from annotate.labelling.queue import next_assignment, open_review
 from annotate.labels.kinds import KINDS, kind_of
 from annotate.labels.label import Conflict
 from annotate.labels.review_forms import ReviewFilter, ReviewForm
@@ -29,7 +30,7 @@ TRIES = 5  # reviews that others may take meanwhile, before one says that none i
 
 @require_GET
 def reviews(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     chosen = _filter(request, project)
     tasks = chosen.narrow(project.tasks.of_kind(Task.Kind.REVIEW)).with_subjects()
     is_settled = request.GET.get("state") == "settled"
@@ -37,7 +38,9 @@ def reviews(request: Request, slug: str) -> HttpResponse:
     if is_settled:
         shown = tasks.closed().with_decisions().order_by("-closed_at")
     page = Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page"))
+    asked = {**_kept(request), **({"state": "settled"} if is_settled else {})}
     context = {"project": project, "page": page, "is_settled": is_settled, "filter": chosen}
+    context["kept"] = f"{urlencode(asked)}&" if asked else ""
     return render(request, "annotate/reviews.html", context)
 
 
@@ -48,7 +51,7 @@ def _filter(request: Request, project: Project) -> ReviewFilter:
 
 @require_GET
 def review_next(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     chosen = _filter(request, project)
     work = _next_of(request, project, chosen)
     if work is None:
@@ -70,13 +73,13 @@ def _next_of(request: Request, project: Project, chosen: ReviewFilter) -> Assign
 
 def _kept(request: Request) -> dict[str, str]:
     """The filter, on the way from one review to the next."""
-    return {name: request.GET[name] for name in ReviewFilter.base_fields if name in request.GET}
+    return {name: value for name in ReviewFilter.base_fields if (value := request.GET.get(name))}
 
 
 @require_GET
 def review_open(request: Request, slug: str, task_id: int) -> HttpResponse:
     """This review, out of its turn."""
-    project = project_for(request.user, slug, Role.REVIEWER)
+    project = project_for(request, slug, Role.REVIEWER)
     work = open_review(request.user, project, task_id)
     if work is None:
         messages.info(
@@ -91,7 +94,7 @@ def review_open(request: Request, slug: str, task_id: int) -> HttpResponse:
 @require_POST
 def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     """Leaves this review to others, and goes to the next."""
-    work = review_for(request.user, slug, assignment_id)
+    work = review_for(request, slug, assignment_id)
     if work.is_submitted or not work.skip(reason=Assignment.SkipReason.OTHER):
         messages.error(request, "This review is finished, so it cannot be skipped.")
     else:
@@ -101,7 +104,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    work = review_for(request.user, slug, assignment_id)
+    work = review_for(request, slug, assignment_id)
     if work.is_submitted:
         return render(request, "annotate/review_done.html", _decision(work))
     labels = labels_under_review(work.task)
@@ -126,7 +129,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 
 def _as_it_is_now(request: Request, slug: str, pk: int, conflict: Conflict) -> HttpResponse:
     """The answers as they are now, and beside them all that the reviewer had filled in."""
-    work = review_for(request.user, slug, pk)
+    work = review_for(request, slug, pk)
     if work.is_submitted:
         messages.error(request, str(conflict))
         return redirect("review_one", slug, pk)

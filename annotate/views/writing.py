@@ -135,7 +135,7 @@ FORMS: dict[str, Any] = {
 @require_http_methods(["GET", "POST"])
 def own_prompts(request: Request, slug: str) -> HttpResponse:
     project = _project_for(request, slug)
-    member = membership_for(request.user, slug)
+    member = membership_for(request, slug)
     if not member.has_read_guideline:
         return redirect("guideline", slug)
     if qualification_of(member):  # it comes before all other work
@@ -161,7 +161,7 @@ def own_prompts_draft(request: Request, slug: str) -> HttpResponse:
     fields = FORMS[kind](project, request.POST).fields
     typed = {name: without_nul(request.POST.get(name, "")) for name in fields}
     is_begun = any(typed[name] for name, field in fields.items() if isinstance(field, Text))
-    member = membership_for(request.user, slug)
+    member = membership_for(request, slug)
     draft = PromptDraft.keep(membership=member, kind=kind, values=typed if is_begun else {})
     if not request.htmx:
         return redirect(f"{reverse('own_prompts', args=[slug])}?kind={kind}")
@@ -169,7 +169,7 @@ def own_prompts_draft(request: Request, slug: str) -> HttpResponse:
 
 
 def _project_for(request: Request, slug: str) -> Project:
-    project = project_for(request.user, slug, Role.LABELER)
+    project = project_for(request, slug, Role.LABELER)
     if not project.takes_own_prompts:
         raise Http404("This project doesn't take prompts from labelers.")
     return project

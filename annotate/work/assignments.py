@@ -24,10 +24,10 @@ SENT_BACK_LEASE = timedelta(days=3)
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
-    def by(self, labeler: User) -> Self:
+    def by(self, labeler: User | int) -> Self:
         return self.filter(labeler=labeler)
 
-    def of_project(self, project: Project) -> Self:
+    def of_project(self, project: Project | int) -> Self:
         return self.filter(task__project=project)
 
     def of_kind(self, *kinds: str) -> Self:
@@ -375,7 +375,7 @@ def _in_answers(*relations: str) -> Iterator[str]:
             yield from (f"{path}__{relation}" for relation in (*model.PARTS, *relations))
 
 
-def _answered(active_seconds: Any) -> dict[str, Any]:
+def _answered(active_seconds: int) -> dict[str, Any]:
     return {
         "state": Assignment.State.SUBMITTED,
         "ended_at": Now(),
@@ -386,12 +386,12 @@ def _answered(active_seconds: Any) -> dict[str, Any]:
 
 
 @prepared_update
-def _submit_leased(pk: Any, active_seconds: Any) -> tuple[AssignmentQuerySet, dict[str, Any]]:
+def _submit_leased(pk: int, active_seconds: int) -> tuple[AssignmentQuerySet, dict[str, Any]]:
     return Assignment.objects.leased().filter(pk=pk), _answered(active_seconds)
 
 
 @prepared
-def _held_with_task(pk: Any) -> models.QuerySet[Assignment]:
+def _held_with_task(pk: int) -> models.QuerySet[Assignment]:
     # Its own row too: of the rows it does not lock, a statement that waited returns old ones.
     assignments = Assignment.objects.select_related("task__project", "task__gold")
     return assignments.select_for_update(no_key=True, of=("task", "self")).filter(pk=pk)

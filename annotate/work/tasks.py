@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.apps import apps
@@ -39,7 +39,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         # By name: an assignment knows its task, and this module not the assignments.
         return apps.get_model("annotate", "Assignment").objects.all()
 
-    def of_project(self, project: Project) -> Self:
+    def of_project(self, project: Project | int) -> Self:
         return self.filter(project=project)
 
     def open(self) -> Self:
@@ -95,7 +95,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def of_batch(self, batch: str) -> Self:
         return self.filter(batch=batch)
 
-    def with_a_place_for(self, labeler: User) -> Self:
+    def with_a_place_for(self, labeler: User | int) -> Self:
         """Tasks that want one answer more than the others have given or hold a lease to give."""
         taken = (
             self._assignments.filter(task=OuterRef("pk"))
@@ -124,21 +124,21 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def practice(self) -> Self:
         return self.open().filter(gold__isnull=False, is_practice=True)
 
-    def without_labels_by(self, labeler: User) -> Self:
+    def without_labels_by(self, labeler: User | int) -> Self:
         """Without the prompts to which this labeler gave a label."""
         return self.exclude(Exists(_prompts_labelled_by(labeler)))
 
-    def new_to(self, labeler: User) -> Self:
+    def new_to(self, labeler: User | int) -> Self:
         """Without what this labeler answered, skipped or holds; an expired lease may come back."""
         met = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).without_expired()
         return self.filter(~Exists(met))
 
-    def not_reviewing(self, labeler: User) -> Self:
+    def not_reviewing(self, labeler: User | int) -> Self:
         """Without the reviews of prompts to which this labeler gave a label."""
         return self.exclude(Q(kind=self.model.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))
 
 
-def _prompts_labelled_by(labeler: User) -> models.QuerySet[Prompt]:
+def _prompts_labelled_by(labeler: User | int) -> models.QuerySet[Prompt]:
     has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
     return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
@@ -276,7 +276,7 @@ class Task(models.Model):
 
 
 @prepared_update
-def _close_answered(task: Any, now: Any) -> tuple[TaskQuerySet, dict[str, Any]]:
+def _close_answered(task: int, now: datetime) -> tuple[TaskQuerySet, dict[str, Any]]:
     return Task.objects.answered().filter(pk=task), {"closed_at": now}
 
 

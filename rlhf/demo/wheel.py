@@ -23,7 +23,7 @@ from django.db import transaction
 from annotate.chat.streaming import write_whole
 from annotate.exchange.importing import ImportFailed, import_labels
 from annotate.exchange.parsing import parse_prompt
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.management.commands.seed_demo import BUNDLED
 from annotate.models import (
     Completion,

@@ -9,7 +9,7 @@ from math import ceil
 from statistics import fmean
 from typing import Any
 
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Policy, User
 from rlhf.data.checks import Finding, NotReady
 from rlhf.data.selection import TRAIN, prompts

@@ -14,7 +14,7 @@ import numpy as np
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Policy
 from rlhf.data.selection import HELD_OUT, prompts
 from rlhf.learning.contract.bootstrap import interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Demonstration
 from rlhf.data.selection import prompts
 from rlhf.data.snapshot import prompt_row

@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
+from annotate.navigation import in_room
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.judgements import evaluation_page
@@ -20,8 +21,9 @@ from rlhf.rounds.report import report_on
 
 
 @require_http_methods(["GET", "POST"])
+@in_room("policies")
 def policies_evaluation(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     form = ComparisonForm(project, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -41,7 +43,7 @@ def policies_evaluation(request: Request, slug: str) -> HttpResponse:
 
 @require_POST
 def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     form = AskPeopleForm(request.POST)
     if not form.is_valid():
         messages.error(request, "Enter how many prompts people should compare: 1 to 2000.")
@@ -61,7 +63,7 @@ def rounds_ask_people(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_POST
 def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     form = AskPeopleForm(request.POST)
     if not form.is_valid():
         messages.error(request, "Enter how many prompts people should rank answers to: 1 to 2000.")

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, policy_for, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
+from annotate.navigation import in_room
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.outcomes import Promotion
@@ -28,7 +29,7 @@ from rlhf.rounds.report import policies_of
 
 @require_GET
 def policies(request: Request, slug: str) -> HttpResponse:
-    return _policies(request, project_for(request.user, slug, Role.OPERATOR))
+    return _policies(request, project_for(request, slug, Role.OPERATOR))
 
 
 def _policies(request: Request, project: Project, **refused: str | int) -> HttpResponse:
@@ -48,20 +49,20 @@ def _policies(request: Request, project: Project, **refused: str | int) -> HttpR
 
 @require_POST
 def policies_challenge(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    policy = policy_for(request.user, slug, policy_id)
+    policy = policy_for(request, slug, policy_id)
     return _decide(request, policy.project, policy, partial(challenge, policy, by=request.user))
 
 
 @require_POST
 def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    policy = policy_for(request.user, slug, policy_id)
+    policy = policy_for(request, slug, policy_id)
     return _decide(request, policy.project, policy, partial(reject, policy, by=request.user))
 
 
 @require_http_methods(["GET", "POST"])
 def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
     """Shows what stands between a policy and the guests, and the form to let it pass."""
-    policy = policy_for(request.user, slug, policy_id)
+    policy = policy_for(request, slug, policy_id)
     form = PromotionForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
@@ -87,9 +88,10 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
 
 
 @require_GET
+@in_room("policies")
 def policies_decisions(request: Request, slug: str) -> HttpResponse:
     """Lists every promotion and roll back, with what the gate saw."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {"project": project, "promotions": list(decisions)}
     return render(request, "rlhf/decisions.html", context)
@@ -97,7 +99,7 @@ def policies_decisions(request: Request, slug: str) -> HttpResponse:
 
 @require_POST
 def policies_roll_back(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     to = id_in(request.POST.get("to"))
     live = project.policies.live().first()
     return _decide(request, project, live, partial(roll_back, project, by=request.user, to=to))
@@ -123,7 +125,7 @@ def _decide(
 
 @require_http_methods(["GET", "POST"])
 def policies_sample(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     form = SamplingForm(project, request.POST or None, initial={"k": project.ranking_size})
     if request.method == "POST" and form.is_valid():
         try:
@@ -145,21 +147,21 @@ def policies_sample(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def policies_lineage(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    policy = policy_for(request.user, slug, policy_id)
+    policy = policy_for(request, slug, policy_id)
     context = {"project": policy.project, "policy": policy, "steps": lineage_of(policy)}
     return render(request, "rlhf/lineage.html", context)
 
 
 @require_GET
 def policies_lineage_json(request: Request, slug: str, policy_id: int) -> JsonResponse:
-    policy = policy_for(request.user, slug, policy_id)
+    policy = policy_for(request, slug, policy_id)
     return JsonResponse({"lineage": lineage_of(policy)})
 
 
 @require_http_methods(["GET", "POST"])
 def policies_reach(request: Request, slug: str, username: str) -> HttpResponse:
     """Shows what a member's data went into, and takes it out of all that comes."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     person = get_object_or_404(User, username=username, memberships__project=project)
     form = WithdrawalForm(request.POST or None)
     if request.method == "POST" and form.is_valid():

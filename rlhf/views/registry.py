@@ -13,6 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
+from annotate.navigation import in_room
 from rlhf.access import model_for
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
@@ -21,9 +22,10 @@ from rlhf.rounds.settings import chosen_for
 
 
 @require_http_methods(["GET", "POST"])
+@in_room("policies")
 def policies_models(request: Request, slug: str) -> HttpResponse:
     """Lists published models; a POST removes the files of those that nothing needs."""
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     form = PruneForm(request.POST or request.GET or None)
     keep_rounds = form.cleaned_data["keep_rounds"] if form.is_valid() else KEEP_ROUNDS
     if request.method == "POST" and form.is_valid():
@@ -42,8 +44,9 @@ def policies_models(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
+@in_room("policies")
 def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
-    model = model_for(request.user, slug, model_id)
+    model = model_for(request, slug, model_id)
     if request.method == "POST":
         model.keep(kept=request.POST.get("act") == "keep")
         return redirect("policies_models", slug=slug)
@@ -66,7 +69,7 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
 
 @require_GET
 def policies_model_tar(request: Request, slug: str, model_id: int) -> StreamingHttpResponse:
-    model = model_for(request.user, slug, model_id)
+    model = model_for(request, slug, model_id)
     name = f"{slug}-{model.name}".replace(" ", "-")
     try:
         files_of(model)

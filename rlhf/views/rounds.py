@@ -40,14 +40,14 @@ from rlhf.stages import DEFAULT_TRAININGS, STAGES
 
 @require_GET
 def rounds(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     context = {"project": project, "reports": reports_of(project)}
     return render(request, "rlhf/rounds.html", context)
 
 
 @require_http_methods(["GET", "POST"])
 def rounds_new(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     form, choice = _wizard(request, project)
     filters = choice.filters()
     planned: list[Planned] = []
@@ -87,7 +87,7 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         return form, FiltersForm(project, request.POST)
     given = request.GET
     if (like := id_in(given.get("like"))) is not None:
-        launch = Launch.like(round_for(request.user, project.slug, like))
+        launch = Launch.like(round_for(request, project.slug, like))
         initial = {
             "base": launch.base,
             "recipe": launch.recipe,
@@ -124,7 +124,7 @@ def _size(value: str | None) -> str:
 
 @require_GET
 def rounds_compare(request: Request, slug: str) -> HttpResponse:
-    project = project_for(request.user, slug, Role.OPERATOR)
+    project = project_for(request, slug, Role.OPERATOR)
     rounds = list(Round.objects.of_project(project).with_runs())
     named = request.GET.getlist("round")
     chosen = [each for each in rounds if str(each.number) in named][:MOST]
@@ -134,7 +134,7 @@ def rounds_compare(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def rounds_tensorboard(request: Request, slug: str, number: int) -> FileResponse:
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     file = TemporaryFile()  # noqa: SIM115 - the response closes it
     write_zip(round, file)
     file.seek(0)
@@ -144,7 +144,7 @@ def rounds_tensorboard(request: Request, slug: str, number: int) -> FileResponse
 
 @require_http_methods(["GET", "POST"])
 def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     if request.method == "POST":
         _act(request, round)
         return redirect("rounds_show", slug=slug, number=number)
@@ -158,7 +158,7 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
 @require_POST
 def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
     """Launches the same round anew, without what was withdrawn meanwhile."""
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     try:
         again = launch_again(round, by=request.user)
     except NotReady as error:
@@ -170,7 +170,7 @@ def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
 @require_GET
 def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
     """Renders the part of the page that changes, if it has."""
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     if request.GET.get("seen") == report_on(round).digest:
         return HttpResponse(status=204)
     return render(request, "rlhf/_round_live.html", _live(round))
@@ -178,7 +178,7 @@ def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
-    round = round_for(request.user, slug, number)
+    round = round_for(request, slug, number)
     report = report_on(round)
     context = {"project": round.project, "round": round, "report": report}
     return render(request, "rlhf/_samples.html", {**context, "samples": samples_of(report.runs)})

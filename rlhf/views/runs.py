@@ -9,6 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request
+from annotate.navigation import in_room
 from feedback_site.bell import enqueue_on_commit
 from rlhf.access import run_for
 from rlhf.models.runs import Run
@@ -18,9 +19,10 @@ from rlhf.stages import STAGES
 
 
 @require_http_methods(["GET", "POST"])
+@in_room("policies")
 def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
     """Shows a run; of one that belongs to a round, the round's page says more."""
-    run = run_for(request.user, slug, run_id)
+    run = run_for(request, slug, run_id)
     if run.round:
         return redirect("rounds_show", slug=slug, number=run.round.number)
     if request.method == "POST":
@@ -43,7 +45,7 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
 @require_GET
 @never_cache
 def rounds_metrics(request: Request, slug: str, run_id: int) -> JsonResponse:
-    run = run_for(request.user, slug, run_id)
+    run = run_for(request, slug, run_id)
     try:
         after = int(request.GET.get("after", -1))
     except ValueError:

@@ -65,8 +65,17 @@ def issue(project: Project, gus: User) -> Callable[..., str]:
 def call(client: Client, issue: Callable[..., str]) -> Callable[..., Any]:
     """call(address, body) with a token that may do everything; GET without a body."""
 
-    def send(address: str, body: Any = None, *, token: str | None = None, **extra: Any) -> Any:
+    def send(
+        address: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        method: str = "",
+        **extra: Any,
+    ) -> Any:
         headers = {"Authorization": f"Bearer {token or issue()}", **extra}
+        if method:
+            return getattr(client, method)(address, headers=headers)
         if body is None:
             return client.get(address, headers=headers)
         text = body if isinstance(body, str | bytes) else json.dumps(body)

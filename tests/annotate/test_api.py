@@ -34,8 +34,14 @@ def test_the_live_policy_answers(live: Policy, call: Call, model_server: ModelSe
     assert answer["choices"] == [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": "Boil it for **eight** minutes."},
+            "message": {
+                "role": "assistant",
+                "content": "Boil it for **eight** minutes.",
+                "refusal": None,
+            },
             "finish_reason": "stop",
+            "logprobs": None,
+            "completion_id": answer["id"],
         }
     ]
     logged = Message.objects.get(public_id=answer["id"])
@@ -110,16 +116,20 @@ def test_a_failing_model_server_is_a_bad_gateway(
     model_server.status, model_server.body = 500, "canary of the server"
     reply = call(CHAT, {"messages": MESSAGES})
     assert reply.status_code == 502
-    assert "The model server failed" in reply.json()["detail"]
+    assert "The model server failed" in reply.json()["error"]["message"]
+    assert reply.json()["error"]["type"] == "server_error"
     assert b"canary" not in reply.content
 
 
 def test_without_a_live_policy_nobody_answers(call: Call) -> None:
     reply = call(CHAT, {"messages": MESSAGES})
-    assert (reply.status_code, reply.json()) == (
-        409,
-        {"detail": "No policy is live in this project."},
-    )
+    assert reply.status_code == 404
+    assert reply.json()["error"] == {
+        "message": "No policy is live in this project.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
 
 
 @pytest.mark.parametrize(
@@ -140,15 +150,21 @@ def test_without_a_live_policy_nobody_answers(call: Call) -> None:
         ({"messages": [{"role": "user", "content": "x", "name": "Bo"}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "messages"),
         ({"messages": [*MESSAGES, {"role": "system", "content": "Hi"}, *MESSAGES]}, "messages"),
-        ({"messages": MESSAGES, "n": 2}, "n"),
+        ({"messages": MESSAGES, "n": 5}, "n"),
         ({"messages": MESSAGES, "n": 10**9}, "n"),
         ({"messages": MESSAGES, "max_tokens": 10**9}, "max_tokens"),
         ({"messages": MESSAGES, "max_tokens": 0}, "max_tokens"),
         ({"messages": MESSAGES, "max_completion_tokens": 4097}, "max_completion_tokens"),
         ({"messages": MESSAGES, "temperature": -1}, "temperature"),
         ({"messages": MESSAGES, "temperature": 3}, "temperature"),
-        ({"messages": MESSAGES, "model": "gpt-4"}, "model"),
-        ({"messages": MESSAGES, "tools": []}, "tools"),
+        ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": MESSAGES, "logprobs": True}, "logprobs"),
+        ({"messages": MESSAGES, "presence_penalty": 0.5}, "presence_penalty"),
+        ({"messages": MESSAGES, "frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"messages": MESSAGES, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"messages": MESSAGES, "logit_bias": {"50256": -100}}, "logit_bias"),
+        ({"messages": MESSAGES, "stop": list("abcde")}, "stop"),
+        ({"messages": MESSAGES, "metadata": {"a": 1} | {str(n): "" for n in range(16)}}, "metad"),
         ({"messages": MESSAGES, "stream": "perhaps"}, "stream"),
     ],
 )
@@ -157,7 +173,9 @@ def test_it_names_the_field_that_is_wrong(
 ) -> None:
     reply = call(CHAT, body)
     assert reply.status_code == 400
-    assert list(reply.json()) == [field]
+    error = reply.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["param"].startswith(field) and error["message"].startswith(field)
     assert not Conversation.objects.exists()
     assert model_server.asked == []
 

@@ -53,6 +53,7 @@ def test_it_asks_as_the_policy_says(model_server: ModelServer) -> None:
             "stream": True,
             "temperature": 0.2,
             "max_tokens": 64,
+            "stream_options": {"include_usage": True},
         }
     ]
 

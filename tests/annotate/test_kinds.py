@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.template.loader import get_template
 
-from annotate.labelling.queue import tasks_for
+from annotate.labelling.hot_queries import tasks_for
 from annotate.labels.kinds import KINDS, NoLabelKind, kind_of
 from annotate.labels.reviews import labels_under_review
 from annotate.models import Assignment, Task

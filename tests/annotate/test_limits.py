@@ -170,10 +170,10 @@ def test_the_api_counts_by_token_and_by_end_user(client, project, olga, tight):
         return client.post(CHAT, json.dumps(body), "application/json", headers=headers)
 
     tight("API of an end user", end_user=1)
-    assert chat("u1").status_code == 409  # nobody is live
+    assert chat("u1").status_code == 404  # nobody is live
     refused = chat("u1")
     assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
-    assert chat("u2").status_code == 409
+    assert chat("u2").status_code == 404
     tight("API", token=6)
     statuses = [ask(secret).status_code for _ in range(7)]
     assert 429 in statuses and ask(other).status_code == 200

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from annotate.labelling.queue import count_waiting, next_assignment
 from annotate.labels.kinds.demonstration import open_write_tasks
-from annotate.labels.kinds.ranking import open_rank_tasks
+from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Assignment, Demonstration, Membership, Project, Task, User
 
 Kind = Task.Kind

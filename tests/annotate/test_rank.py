@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
-from annotate.labels.kinds.ranking import arranged
+from annotate.labels.kinds.ranking.answer import arranged
 from annotate.models import Assignment, Placement, Ranking
 
 

@@ -18,8 +18,8 @@ def desk(site: Site, rated_desk: Callable[[list[int]], None]) -> Callable[[list[
 
     def prepare(sizes: list[int]) -> None:
         rated_desk(sizes)
-        site.shell("from annotate.models import Project\n"
-                   "Project.objects.filter(slug='desk').update(rate_before_ranking=False)")  # fmt: skip
+        desks = "Project.objects.filter(slug='desk')"
+        site.shell(f"from annotate.models import *\n{desks}.update(rate_before_ranking=False)")
 
     return prepare
 

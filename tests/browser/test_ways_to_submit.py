@@ -8,8 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Site
 from tests.browser.test_labelling import PREPARE, centre, drag, open_next, slide, tiers
 
-# Outcome -> (number of answers, the row). Who sends "both bad" has chosen a better one before, where
-# a choice is not sent at once.
+# Outcome -> (key, the row). Who says "both bad" has chosen a better one before.
 OF_TWO = {
     "A much better": ("1", "A > B ranked 4"), "A better": ("2", "A > B ranked 3"),
     "A slightly better": ("3", "A > B ranked 2"), "A barely better": ("4", "A > B ranked 1"),
@@ -32,7 +31,7 @@ BUTTONS = {"all bad": "All bad", "both bad": "Both bad"} | dict.fromkeys(
 )
 SENT_AT_ONCE = ("key", "click", "touch")  # of two: a press on the scale is the answer
 NO_SENSE = {
-    "key": {name: "has no key of its own" for name in ("cannot judge two", "all bad", "cannot judge")},
+    "key": dict.fromkeys(("cannot judge two", "all bad", "cannot judge"), "has no key of its own"),
     "Ctrl+Enter": dict.fromkeys(BUTTONS, "Ctrl+Enter is Submit and nothing else"),
     "rating": dict.fromkeys(OF_TWO, "of two there is a scale instead"),
     "drag": dict.fromkeys(OF_TWO, "of two there is nothing to drag"),

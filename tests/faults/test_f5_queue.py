@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connections
 
-from annotate.labelling.queue import next_assignment, tasks_for
+from annotate.labelling.hot_queries import tasks_for
+from annotate.labelling.queue import next_assignment
 from annotate.models import Demonstration, Membership, Prompt, Task
 from tests.faults.conftest import SEED, sized
 

@@ -35,7 +35,7 @@ from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds import KINDS as LABEL_KINDS
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.kind import LabelKind
-from annotate.labels.kinds.ranking import Placement, Ranking
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import LabelQuerySet
 from annotate.people.models import Project, User
 from annotate.prompts.models import (

@@ -1,34 +1,29 @@
-"""How completions compare, as one person sees it: the model, the forms, and how it is asked for."""
+"""What a labeler says of completions: the model, and the forms of the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import Any, NamedTuple, Self, Unpack, cast
 
 from django import forms
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet, Window
-from django.db.models.functions import RowNumber
+from django.db import models
+from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.ids import id_in
 from annotate.labels.forms import WorkForm
-from annotate.labels.kinds.kind import LabelKind, Words
 from annotate.labels.label import Effort, Label, check_values
-from annotate.labels.review_forms import ReviewForm
 from annotate.people.models import Project
-from annotate.prompts.models import PromptQuerySet
-from annotate.prompts.policies import Completion, CompletionQuerySet
+from annotate.prompts.policies import Completion
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_in, letters_of
-from annotate.work.tasks import TASKS_AT_ONCE, Task
+from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 
@@ -375,7 +370,7 @@ class RatingForm(WorkForm):
 
 
 @prepared
-def _completions_of(task: Any) -> QuerySet[Completion]:
+def _completions_of(task: int) -> QuerySet[Completion]:
     return Completion.objects.filter(tasks=task)
 
 
@@ -452,9 +447,7 @@ class PairForm(RatingForm):
 
     def as_kwargs(self) -> dict[str, Any]:
         side, strength = self.cleaned_data["choice"][:1], self.cleaned_data["choice"][1:]
-        is_clear = (
-            side in ("a", "b") and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
-        )
+        is_clear = side in ("a", "b") and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
         return {**super().as_kwargs(), "strength": int(strength) if is_clear else None}
 
     @staticmethod
@@ -470,196 +463,3 @@ def _number(text: str) -> int:
     if number is None:
         raise ValidationError(f"{text[:20]!r} is not a number.")
     return number
-
-
-# The review
-
-
-class RankingReviewForm(ReviewForm):
-    """With a tier of the reviewer's own for each completion."""
-
-    as_gold = forms.BooleanField(required=False, label="Also use as gold")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        found = self.assignment.task.completions.in_bulk(self.assignment.shown_order)
-        self.completions: list[Completion] = [found[pk] for pk in self.assignment.shown_order]
-        tiers = [(n, f"Tier {n}") for n in range(1, len(self.completions) + 1)]
-        for completion in self.completions:
-            self.fields[f"place_{completion.pk}"] = forms.TypedChoiceField(
-                choices=[("", "–"), *tiers], coerce=int, empty_value=None, required=False
-            )
-
-    def clean(self) -> dict[str, Any]:
-        said = super().clean()
-        if self._act()[0] == "own":
-            chosen = {pk: said.get(f"place_{pk}") for pk in self.assignment.shown_order}
-            sent = [Placement(completion_id=pk, place=n) for pk, n in chosen.items() if n]
-            said["placements"] = arranged(sent, self.assignment.letters, "ranked")
-        elif self._act()[0] and said.get("as_gold"):
-            self.add_error(
-                "as_gold", "Only your own ranking can become gold: use that, or uncheck this."
-            )
-        return said
-
-    def own(self) -> Label | None:
-        if "placements" not in self.cleaned_data:
-            return None
-        return Ranking.of_places(self.assignment.shown_order, self.cleaned_data["placements"])
-
-    def as_kwargs(self) -> dict[str, Any]:
-        return {**super().as_kwargs(), "as_gold": self.cleaned_data["as_gold"]}
-
-    def page(self) -> dict[str, Any]:
-        subject = self.assignment.task.subject
-        return {"rows": _matrix(self), "gold": subject and subject.gold}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One completion, and the place each labeler gave it."""
-
-    letter: str
-    completion: Completion
-    placed: list[Placement]
-    flags: list[list[str]]
-    own: forms.BoundField
-    gold: int | None
-    spread: int  # 0 all agree … 4 first for one and last for another
-
-    @property
-    def mean_place(self) -> float:
-        places = [each.place for each in self.placed] or [0]
-        return sum(places) / len(places)
-
-    @property
-    def cells(self) -> list[tuple[Placement, list[str]]]:
-        return list(zip(self.placed, self.flags, strict=True))
-
-
-def _matrix(form: RankingReviewForm) -> list[Row]:
-    """The completions, those first that labelers put first."""
-    rankings: list[Ranking] = list(form.labels)
-    places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
-    subject = form.assignment.task.subject
-    gold = subject.gold.places if subject and subject.gold else {}
-    letters = form.assignment.letters
-    rows = []
-    for completion in form.completions:
-        placed = [of_one[completion.pk] for of_one in places]
-        flags = [each.flag_labels for each in placed]
-        at_gold = gold.get(completion.pk)
-        reach = [each.place for each in placed] + ([at_gold] if at_gold else []) or [1]
-        apart = (max(reach) - min(reach)) / max(len(form.completions) - 1, 1)
-        own = form[f"place_{completion.pk}"]
-        spread = round(4 * apart)
-        rows.append(Row(letters[completion.pk], completion, placed, flags, own, at_gold, spread))
-    return sorted(rows, key=lambda row: (row.mean_place, row.letter))
-
-
-# The tasks
-
-
-@transaction.atomic
-def open_rank_tasks(
-    project: Project,
-    prompts: PromptQuerySet,
-    k: int,
-    overlap: int,
-    batch: str,
-    among: CompletionQuerySet | None = None,
-    at_most: int | None = None,
-    priority: int = 0,
-) -> int:
-    """Makes a ranking task of up to `k` different completions, `among` these if given, for each
-    prompt that has two or more, and none in this batch yet. Returns how many were made."""
-    project.hold()
-    ranked = Task.objects.of_kind(Task.Kind.RANK).of_batch(batch).filter(prompt=OuterRef("pk"))
-    fresh = prompts.filter(~Exists(ranked), project=project)
-    candidates = _different_completions(fresh, k, among)
-    return open_ranking(project, candidates, overlap, batch, at_most=at_most, priority=priority)
-
-
-def open_ranking(
-    project: Project,
-    candidates: Iterable[tuple[int, list[int]]],
-    overlap: int,
-    batch: str,
-    *,
-    at_most: int | None = None,
-    priority: int = 0,
-) -> int:
-    """A task for each (prompt, completions) with at least two completions."""
-    tasks: list[Task] = []
-    shown: list[list[int]] = []
-    for prompt_id, completions in candidates:
-        if len(tasks) == at_most:
-            break
-        if len(completions) >= 2:
-            task = Task(project=project, prompt_id=prompt_id, kind=Task.Kind.RANK, batch=batch)
-            task.overlap, task.priority = overlap, priority
-            tasks.append(task)
-            shown.append(completions)
-    Task.objects.bulk_create(tasks, batch_size=TASKS_AT_ONCE)
-    link = Task.completions.through
-    link.objects.bulk_create(
-        (
-            link(task_id=task.pk, completion_id=completion)
-            for task, completions in zip(tasks, shown, strict=True)
-            for completion in completions
-        ),
-        batch_size=TASKS_AT_ONCE,
-    )
-    return len(tasks)
-
-
-def _different_completions(
-    prompts: PromptQuerySet, k: int, among: CompletionQuerySet | None
-) -> Iterator[tuple[int, list[int]]]:
-    """Up to `k` completions of each prompt: identical texts once, policies taking turns, the newest
-    of each first."""
-    turn = Window(RowNumber(), partition_by=["prompt_id", "policy_id"], order_by=F("id").desc())
-    rows = (
-        (Completion.objects.all() if among is None else among)
-        .filter(prompt__in=prompts)
-        .annotate(turn=turn)
-        .order_by("prompt_id", "turn", "-id")
-        .values_list("prompt_id", "text_hash", "pk")
-    )
-    for prompt_id, group in groupby(rows.iterator(), key=lambda row: row[0]):
-        different: dict[str, int] = {}
-        for _, text_hash, pk in group:
-            different.setdefault(text_hash, pk)
-        yield prompt_id, list(different.values())[:k]
-
-
-class RankingKind(LabelKind):
-    task = Task.Kind.RANK
-    model = Ranking
-    template = "annotate/rank.html"
-    review_form = RankingReviewForm
-    review_template = "annotate/review_ranking.html"
-    compares = True
-    words = Words(
-        one="ranking",
-        many="rankings",
-        done="ranked",
-        to_do="Rank answers",
-        to_do_detail="Say which answers are better.",
-        ask="Ask for rankings",
-        icon="list",
-        lacking="none of these prompts has two different completions that were not opened today",
-    )
-
-    def form_class(self, assignment: Assignment) -> type[WorkForm]:
-        return PairForm if len(assignment.shown_order) == 2 else RankForm
-
-    def open_tasks(
-        self,
-        project: Project,
-        prompts: PromptQuerySet,
-        batch: str,
-        among: CompletionQuerySet | None = None,
-    ) -> int:
-        size, overlap = project.ranking_size, project.overlap
-        return open_rank_tasks(project, prompts, size, overlap, batch, among)

@@ -1,0 +1,110 @@
+"""Errors as the clients of each address can read them: under `/v1/` in OpenAI's shape, elsewhere in
+the framework's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+# Clients decide by these what to do next: repeat the call, ask for another key, give up.
+CODES = {
+    401: "invalid_api_key",
+    403: "insufficient_scope",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limit_exceeded",
+}
+UNSUPPORTED = "unsupported_parameter"
+
+
+class NoSuchModel(APIException):
+    status_code = 404
+    default_code = "model_not_found"
+    param = "model"
+
+
+class TooLongContext(APIException):
+    status_code = 400
+    default_code = "context_length_exceeded"
+    param = "messages"
+
+
+class NoAnswer(APIException):
+    status_code = 502
+    default_code = "model_server_failed"
+
+
+def is_openai(request: HttpRequest) -> bool:
+    return request.path.startswith("/v1/")
+
+
+def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """What an error answers; the setting EXCEPTION_HANDLER names this."""
+    response = exception_handler(error, dict(context))
+    if response is None or not is_openai(context["request"]):
+        return response
+    response.data = _in_their_shape(error, response)
+    return response
+
+
+def body(status: int, message: str, *, code: str = "", param: str = "") -> dict[str, Any]:
+    """OpenAI's error object (API reference, "Error codes")."""
+    return {
+        "error": {
+            "message": message,
+            "type": _type(status),
+            "param": param or None,
+            "code": code or CODES.get(status),
+        }
+    }
+
+
+def _in_their_shape(error: Exception, response: Response) -> dict[str, Any]:
+    status = response.status_code
+    if isinstance(error, ValidationError):
+        param, message = _first(error.detail)
+        code = _code(error.get_codes())
+        said = f"{param}: {message}" if param else message
+        return body(status, said, code=code, param=param)
+    param = getattr(error, "param", "")
+    detail = error.detail if isinstance(error, APIException) else ""
+    code = error.default_code if isinstance(error, (NoSuchModel, TooLongContext, NoAnswer)) else ""
+    said = str(detail) or str(response.data.get("detail", "")) or "This cannot be done."
+    return body(status, said, code=code, param=param)
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def _first(errors: Any, path: str = "") -> tuple[str, str]:
+    """The first thing that is wrong: where it stands, as `messages[1].role`, and what it is."""
+    if isinstance(errors, Mapping):
+        for name, inner in errors.items():
+            if name == "non_field_errors":
+                return _first(inner, path)
+            if inner:
+                step = f"[{name}]" if isinstance(name, int) else f".{name}" if path else str(name)
+                return _first(inner, path + step)
+    elif isinstance(errors, Sequence) and not isinstance(errors, str):
+        for number, inner in enumerate(errors):
+            if inner:
+                at = path if isinstance(inner, str) else f"{path}[{number}]"
+                return _first(inner, at)
+    return path, str(errors)
+
+
+def _code(codes: Any) -> str:
+    """`unsupported_parameter` where that is what is wrong; for the rest there is no code."""
+    while isinstance(codes, Mapping | list) and codes:
+        codes = next(iter(codes.values() if isinstance(codes, Mapping) else filter(None, codes)))
+    return UNSUPPORTED if codes == UNSUPPORTED else ""
