@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, project_for, review_for
+from annotate.access import Request, Role, project_for, review_for, review_task_for
 from annotate.labelling.hot_queries import tasks_for
 from annotate.labelling.queue import next_assignment, open_review
 from annotate.labels.kinds import KINDS, kind_of
@@ -79,8 +79,8 @@ def _kept(request: Request) -> dict[str, str]:
 @require_GET
 def review_open(request: Request, slug: str, task_id: int) -> HttpResponse:
     """This review, out of its turn."""
-    project = project_for(request, slug, Role.REVIEWER)
-    work = open_review(request.user, project, task_id)
+    task = review_task_for(request, slug, task_id)
+    work = open_review(request.user, task.project, task.pk)
     if work is None:
         messages.info(
             request,
