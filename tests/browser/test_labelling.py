@@ -123,6 +123,32 @@ def test_an_answer_is_sent_by_keyboard_from_its_preview_too(site: Site, sign_in,
     expect(page.locator("#main")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_editor_grows_takes_snippets_and_submit_stays_in_view(
+    width: int, site: Site, sign_in, desk
+):
+    desk([0])
+    snippets = "snippets='## Refusal\\nNo, *sorry*.'"
+    desks = "Project.objects.filter(slug='desk')"
+    site.shell(f"from annotate.models import Project\n{desks}.update({snippets})")
+    page = sign_in("alice", width=width).page
+    open_next(page, site)
+    editor, submit = page.locator("#id_text"), page.locator("#submit")
+    low = editor.bounding_box()["height"]
+    expect(submit).to_be_in_viewport(ratio=1)
+    editor.fill("A line.\n" * 60)
+    assert editor.bounding_box()["height"] > low + 300
+    assert editor.evaluate("each => each.scrollHeight <= each.clientHeight + 2")
+    expect(submit).to_be_in_viewport(ratio=1)
+    editor.fill("Dear guest, ")
+    page.get_by_text("Snippets").click()
+    page.get_by_role("button", name="Insert").click()
+    expect(editor).to_have_value("Dear guest, No, *sorry*.")
+    expect(editor).to_be_focused()
+    submit.click()
+    expect_done(page)
+
+
 def test_an_answer_is_corrected_by_keyboard_and_what_changed_is_shown(site: Site, sign_in, desk):
     desk([1])
     page = sign_in("alice").page

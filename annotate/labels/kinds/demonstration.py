@@ -17,6 +17,7 @@ from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
 from annotate.text.diff import changes
+from annotate.text.language import language_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
 
@@ -88,6 +89,11 @@ class WriteForm(WorkForm):
         max_length=LONGEST_ANSWER,
         error_messages={"required": "Write an answer first, or skip the task."},
     )
+
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any) -> None:
+        super().__init__(assignment, *args, **kwargs)
+        asked = language_of(assignment.task.prompt.text)
+        self.fields["text"].widget.attrs |= {"lang": asked, "spellcheck": "true"}
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
