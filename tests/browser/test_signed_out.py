@@ -83,7 +83,7 @@ def test_work_goes_on_where_it_was_when_the_labeler_is_back(site: Site, sign_in)
     sign_out(site, page)
     reason = page.get_by_label("Why this order?")
     reason.fill("Shorter, and it answers.")
-    page.get_by_label("A better", exact=True).press("Space")  # moves on the scale, and sends nothing
+    page.get_by_label("A better").press("Space")  # chosen, not sent
     expect_told(page, "You've been signed out. What you wrote is kept.")
     expect(page.locator("#draft-state")).to_have_text("Not saved yet. This browser keeps a copy.")
     page.keyboard.press("b")

@@ -96,7 +96,8 @@ def rank_completions(alice: Page, site: Site) -> None:
             alice.keyboard.press(key)
         tiers = alice.locator(".tier select")
         assert [tiers.nth(i).input_value() for i in range(4)] == ["1", "2", "2", "3"]
-        expect(alice.locator("#said")).to_have_text(re.compile("All rated. [A-D] and [A-D] are tied"))
+        tied = re.compile("All rated. [A-D] and [A-D] are tied")
+        expect(alice.locator("#said")).to_have_text(tied)
         alice.keyboard.press("Control+Enter")
         expect(alice.locator(f'#work[action="{task}"]')).to_have_count(0)
     alice.goto(f"{site.url}/p/wheel/my-work/")

@@ -482,7 +482,7 @@ onWork((form) => {
   chosen = allChosen();
   earlier = [];
   cards().forEach((card, index) => { card.dataset.index = index; });
-  for (const part of document.querySelectorAll(".moves, .views, .beside-field, #progress")) part.hidden = false;
+  for (const part of document.querySelectorAll(".moves, .views, .beside, #progress")) part.hidden = false;
   (cards().find((card) => !isPair() && !tierOf(card)) ?? cards()[0]).classList.add("current");
   // The order follows before anybody else hears of a rating: one step back undoes both, a draft has both.
   for (const name of ["change", "input"]) {
