@@ -16,7 +16,7 @@ from tests.annotate.conftest import ranking
 
 CARD = r'data-letter="(.)".*?<div class="prose"><p dir="auto">(.*?)</p>'
 HEADING = r"<h2>(.)</h2>\s*<div class=\"card prose\"><p dir=\"auto\">(.*?)</p>"
-ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose"><p dir="auto">(.*?)</p>'
+ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose">\s*<p dir="auto">(.*?)</p>'
 MATRIX = r'<summary>(.)</summary>\s*<div class="prose"><p dir="auto">(.*?)</p>'
 
 

@@ -42,9 +42,11 @@ def test_each_review_is_a_link_that_leases_this_one(browse, rita, waiting):
 
 def test_the_list_is_narrowed_by_reason_labeler_kind_and_age(browse, rita, alice, bob, waiting):
     of_ranking, of_bob, of_alice = waiting
-    Task.objects.filter(pk=of_bob.pk).update(created_at=timezone.now() - timedelta(days=2))
+    days_ago = timezone.now() - timedelta(days=2)
+    Task.objects.filter(pk=of_bob.pk).update(created_at=days_ago, doubts=["flagged", "random"])
     assert shown(browse, rita, "") == waiting
-    assert shown(browse, rita, "reason=new_writer") == [of_bob, of_alice]
+    assert shown(browse, rita, "reason=flagged") == [of_bob]
+    assert shown(browse, rita, "reason=random") == waiting
     assert shown(browse, rita, f"labeler={alice.pk}") == [of_ranking, of_alice]
     assert shown(browse, rita, f"labeler={bob.pk}&kind=rank") == []
     assert shown(browse, rita, "kind=rank") == [of_ranking]
