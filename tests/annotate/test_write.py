@@ -87,9 +87,8 @@ def test_what_becomes_data_has_no_line_ends_of_a_browser(browse, alice, work, pa
 
 def test_the_spelling_is_checked_in_the_language_of_the_prompt(browse, alice, project, write_task):
     task = write_task()
-    Prompt.objects.filter(pk=task.prompt_id).update(
-        messages=[{"role": "user", "content": "Wie koche ich ein Ei und was ist das Beste?"}]
-    )
+    asked = "Wie koche ich ein Ei und was ist das Beste?"
+    Prompt.objects.filter(pk=task.prompt_id).update(text=asked)
     work = next_assignment(alice, project)
     html = browse(alice).get(f"/p/cooking/label/{work.pk}/").content.decode()
     assert re.search(r'<textarea name="text"[^>]* lang="de" spellcheck="true"', html)
@@ -98,7 +97,9 @@ def test_the_spelling_is_checked_in_the_language_of_the_prompt(browse, alice, pr
 def test_writers_are_offered_the_snippets_of_the_project(browse, olga, alice, project, work, page):
     settings = browse(olga)
     form = settings.get("/p/cooking/settings/").context["form"]
-    sent = {name: value for name, value in form.initial.items() if value not in (False, None)}
+    sent = {
+        name: value for name, value in form.initial.items() if not (value is None or value is False)
+    }
     reply = settings.post("/p/cooking/settings/", sent | {"snippets": "No name"})
     assert "Begin with a line" in reply.content.decode()
     text = "## Refusal\r\nI cannot help\r\n\r\nwith **this**.\r\n## Sources\r\n- <none>\r\n"

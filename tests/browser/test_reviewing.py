@@ -124,15 +124,15 @@ def test_the_decision_is_in_view_and_each_has_a_key(width: int, site: Site, sign
     cause, comment = page.get_by_label("Cause"), page.get_by_label("Comment to the labeler")
     page.keyboard.press("e")  # and says first what is missing
     expect(cause).to_be_focused()
-    cause.select_option("labeler error")
-    page.keyboard.press("e")
+    page.keyboard.type("lab")
+    page.keyboard.press("Enter")
     expect(page.get_by_text("Your review is saved.")).to_be_visible()
     page.keyboard.press("n")
     expect(page.get_by_text("Skipped.")).to_be_visible()
     page.keyboard.press("r")
     expect(comment).to_be_focused()
     page.keyboard.type("area")  # is a comment, and no commands
-    page.get_by_role("button", name="Send back", exact=True).last.click()
+    page.keyboard.press("Control+Enter")
     expect(page.get_by_text("Your review is saved.")).to_be_visible()
     page.keyboard.press("a")
     expect(page.get_by_text("No reviews are waiting for you")).to_be_visible()

@@ -13,14 +13,27 @@ function lacking(button) {
   return ["own", "pick", "exclude"].includes(act) && !cause.value ? cause : null;
 }
 
+let wanted = null;
+
 function decide(button) {
   const field = lacking(button);
-  if (field) return field.focus();
-  button.click();
+  wanted = field ? button : null;
+  if (field) field.focus();
+  else button.click();
+}
+
+// Where something was lacking, Enter goes on with what was wanted; in a text of several lines with Ctrl or ⌘.
+for (const field of [comment, cause]) {
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !wanted || (field === comment && !event.ctrlKey && !event.metaKey)) return;
+    event.preventDefault();
+    decide(wanted);
+  });
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.repeat || !isCommand(event)) return;
+  // In a list of choices letters choose.
+  if (event.repeat || !isCommand(event) || event.target.closest("select")) return;
   const key = keyOf(event);
   const score = /^[1-7]$/.test(key) && review.querySelector(`.scores input[value="${key}"]`);
   const button = review.querySelector(`[data-key="${key}"]`);
