@@ -161,6 +161,7 @@ def ranking_for(request: Request, slug: str, ranking_id: str) -> Ranking:
 
 
 def prompt_for(request: Request, slug: str, prompt_id: int) -> Prompt:
+    """A prompt of this operator's project."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
 
@@ -173,11 +174,13 @@ def upload_for(request: Request, slug: str, upload_id: int) -> Upload:
 
 
 def policy_for(request: Request, slug: str, policy_id: int) -> Policy:
+    """A policy of this operator's project."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(Policy.objects.filter(pk=policy_id, project=project).first())
 
 
 def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
+    """A playground grid of this operator's project, whoever ran it."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
 

@@ -8,6 +8,7 @@ from annotate.people.models import Membership, Project, User
 
 
 def project_named(slug: str) -> Project:
+    """Finds a project. Raises CommandError, which names those there are."""
     project = Project.objects.filter(slug=slug).first()
     if project is None:
         known = ", ".join(Project.objects.values_list("slug", flat=True)) or "none yet"
@@ -16,6 +17,7 @@ def project_named(slug: str) -> Project:
 
 
 def member_named(project: Project, name: str) -> User:
+    """Finds a member of the project by their user name. Raises CommandError."""
     member = User.objects.filter(username=name, memberships__project=project).first()
     if member is None:
         raise CommandError(f"There is no {name} in {project}.")

@@ -28,6 +28,8 @@ ROOMS = (
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
+    """Adds `here` to the context of a project's pages: the project, the reader's role, and the
+    rooms that role may enter."""
     membership: Membership | None = getattr(request, "membership", None)
     if membership is None:
         return {}

@@ -40,6 +40,8 @@ class Application(ASGIHandler):
             nonlocal come
             message = await receive()
             come += len(message.get("body", b""))
+            # What was announced is refused before it is sent; who announces too little, or
+            # nothing, as it comes.
             if come > most or (said.isdigit() and int(said[:15]) > most):
                 raise BodyTooLarge
             return message

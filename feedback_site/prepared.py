@@ -103,6 +103,7 @@ class prepared(Generic[Values, Row]):
         return list(asked)
 
     def first(self, *_: Values.args, **values: Values.kwargs) -> Row | None:
+        """The first row, or None. It reads what the query gives: let that be limited."""
         return next(iter(self(*_, **values)), None)
 
 

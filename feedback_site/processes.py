@@ -12,8 +12,11 @@ from honcho.environ import parse_procfile
 
 from feedback_site.parent_death import ending_with_parent
 
+# Seconds up after which a crash is a new one, and not the next of a series.
 LONG_LIFE = 30.0
+# Seconds between two starts of what crashes again and again.
 LONGEST_WAIT = 30.0
+# Bytes; what is older is kept beside it once, so logs never fill the disk.
 LARGEST_LOG = 10 * 2**20
 
 
@@ -51,12 +54,16 @@ class Process:
 
     @property
     def pid(self) -> int | None:
+        """The process id of the child, None before its first start."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:
+        """Starts the child; its output is appended to the log."""
         with _open_log(self.log) as log:
             self._child = subprocess.Popen(
                 ending_with_parent(self.command, stop_signal=self.stop_signal, user=self.user),
+                # In another session than the terminal's, reading from it would stop the child
+                # (SIGTTIN).
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -68,6 +75,7 @@ class Process:
         self._start_again_at = 0.0
 
     def is_running(self) -> bool:
+        """Whether the child was started and has not ended."""
         return self._child is not None and self._child.poll() is None
 
     def keep_up(self) -> str | None:
@@ -77,6 +85,7 @@ class Process:
         now = time.monotonic()
         if not self._start_again_at:
             self.crashes = 1 if now - self._started > LONG_LIFE else self.crashes + 1
+            # Half a second after the first crash, doubled after each: no storm of starts.
             wait = min(2.0 ** (self.crashes - 2), LONGEST_WAIT)
             self._start_again_at = now + wait
             code = self._child.returncode
@@ -89,6 +98,7 @@ class Process:
         return None
 
     def signal(self, number: signal.Signals) -> None:
+        """Sends the child a signal, if it was ever started."""
         if self._child:
             self._child.send_signal(number)
 
@@ -98,6 +108,7 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)
 
     def last_words(self, lines: int = 8) -> str:
+        """The end of its log, for an error message."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
@@ -116,6 +127,7 @@ def stop(processes: Iterable[Process]) -> None:
 
 
 def read_procfile(procfile: Path, *, env: Mapping[str, str], logs: Path) -> dict[str, Process]:
+    """The processes of a Procfile by name, none of them started."""
     commands = parse_procfile(procfile.read_text()).processes
     return {
         name: Process(name, command, log=logs / f"{name}.log", env=env, cwd=procfile.parent)

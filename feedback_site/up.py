@@ -31,6 +31,8 @@ HOPELESS_CRASHES = 3
 
 
 def main(command: list[str]) -> int:
+    """Runs the stack, with `command` of manage.py beside it if there is one; returns the exit
+    code."""
     # The last line on standard output belongs to the command.
     say = partial(print, file=sys.stderr if command else sys.stdout, flush=True)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -48,6 +50,8 @@ def main(command: list[str]) -> int:
 
 
 def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
+    """Brings up what is needed in three steps; returns the exit code of `command`, or stays until a
+    signal."""
     settings = read_settings()
     port = settings.PORT if "PORT" in os.environ or not command else free_port()
     site = f"http://127.0.0.1:{port}"
@@ -105,6 +109,8 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
 
 
 def read_settings() -> ModuleType:
+    """Imports the settings. Raises CannotStart, with a sentence, where the environment does not
+    allow it."""
     try:
         from feedback_site import settings
     except OSError as error:
@@ -120,6 +126,8 @@ def read_settings() -> ModuleType:
 def start_services(
     data_dir: Path, *, stack: ExitStack, say: Say
 ) -> tuple[list[Process], dict[str, str]]:
+    """Starts PostgreSQL and Redis where the environment names none; returns them, and their
+    addresses."""
     processes, addresses = [], {}
     logs = data_dir / "logs"
     sockets = stack.enter_context(embedded.socket_folder(data_dir))
@@ -137,6 +145,8 @@ def start_services(
 
 
 def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
+    """Runs Python with these arguments to its end and returns its output. Raises CannotStart with
+    the end of it."""
     with timed(what, say=say):
         answer = subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
@@ -148,6 +158,8 @@ def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
 
 
 def wait_until_healthy(site: str, processes: list[Process], *, say: Say) -> None:
+    """Waits until /healthz is well, and goes on without what pages can do without. Raises
+    CannotStart for a process that crashes again and again, and when the time is over."""
     deadline = time.monotonic() + HEALTHY_SECONDS
     while True:
         states = health(site)
@@ -170,6 +182,7 @@ def wait_until_healthy(site: str, processes: list[Process], *, say: Say) -> None
 
 
 def health(site: str) -> dict[str, str]:
+    """What /healthz says of each part: “ok”, or what is wrong."""
     try:
         answer = httpx.get(f"{site}/healthz", timeout=5, trust_env=False)
         if answer.status_code == 400:
@@ -192,6 +205,7 @@ def warm(inference_port: int, model: Path, *, say: Say) -> None:
 def run_beside(
     processes: list[Process], command: list[str], *, env: dict[str, str], say: Say
 ) -> int:
+    """Runs a command of manage.py while the processes are kept up; returns its exit code."""
     child = subprocess.Popen([sys.executable, "manage.py", *command], cwd=ROOT, env=env)
     try:
         while child.poll() is None:
@@ -203,6 +217,7 @@ def run_beside(
 
 
 def keep_up(processes: list[Process], *, say: Say) -> None:
+    """Starts again what has crashed, and says so."""
     for process in processes:
         news = process.keep_up()
         if news:
@@ -211,12 +226,14 @@ def keep_up(processes: list[Process], *, say: Say) -> None:
 
 @contextmanager
 def timed(what: str, *, say: Say) -> Iterator[None]:
+    """Says how long the block took, once it is done."""
     started = time.monotonic()
     yield
     say(f"{what} ({time.monotonic() - started:.1f} s)")
 
 
 def ensure_free(port: int) -> None:
+    """Raises CannotStart with another port to try if this one cannot be had."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -232,6 +249,7 @@ def ensure_free(port: int) -> None:
 
 
 def free_port() -> int:
+    """A port of this machine's that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

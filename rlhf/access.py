@@ -11,12 +11,14 @@ from rlhf.models.runs import Round, Run
 
 
 def round_for(request: Request, slug: str, number: int) -> Round:
+    """Finds a round of this operator's project by its number, with its runs."""
     project = project_for(request, slug, Role.OPERATOR)
     rounds = Round.objects.of_project(project).with_runs().select_related("project")
     return get_object_or_404(rounds, number=number)
 
 
 def run_for(request: Request, slug: str, run_id: int) -> Run:
+    """Finds a run of this operator's project."""
     project = project_for(request, slug, Role.OPERATOR)
     runs = Run.objects.of_project(project).select_related("project", "round", "launched_by")
     return get_object_or_404(runs, pk=run_id)

@@ -25,6 +25,7 @@ from annotate.exchange.writer import Entry, Writer
 from annotate.people.models import Project, User
 
 KINDS = tuple(PARSERS)
+# Lines held in memory at once.
 BATCH = 2000
 PREVIEWED_LINES = 50
 SHOWN_ROWS = 5
@@ -77,10 +78,13 @@ def import_labels(
     failed = ImportFailed()
     with transaction.atomic():
         writer = Writer(project=project, by=by, source=source, references=references)
+        # Before anything is read: what is there already must not change under the comparison.
         writer.wait_for_turn()
         rows = _Rows(choices, format, writer.done, failed)
         entries = rows.of(rows_in(file, format, **choices.of_file))
         while batch := list(islice(entries, BATCH)):
+            # After the first mistake all that is written would be rolled back: only read on, for
+            # the rest of them.
             if not failed.stops(leave_out_bad=leave_out_bad):
                 writer.write(batch, failed)
         failed.lines = writer.done.lines
@@ -89,6 +93,7 @@ def import_labels(
             raise failed
         writer.done.left_out = failed.count
         writer.done.is_dry_run = dry_run
+        # Rolled back instead of not done: constraints and counts are those of the real thing.
         if dry_run:
             transaction.set_rollback(True)
     return writer.done
@@ -132,6 +137,7 @@ def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 Line = tuple[int, Any]
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # values that say nothing
+# Rows of one group held at once, should a column be the same all through a file.
 MOST_TOGETHER = 5000  # rows
 QUESTION = (
     "“{0}” looks like a judgement, but is not imported. Choose which field it is, or leave it out "
@@ -175,6 +181,8 @@ class _Rows:
                 self.failed.add(number, str(error))
             except RecursionError:
                 self.failed.add(number, "Nested too deeply.")
+            # A shape reads rows of a tool that promises nothing: what it trips over is the row's
+            # fault.
             except ODD:
                 self.failed.add(number, "This row does not fit the chosen format.")
             self._tell_of_unread(number)

@@ -33,14 +33,18 @@ class ImportFailed(Exception):
     is_broken: bool = False  # from the last problem on, nothing could be read
 
     def add(self, line: int, sentence: str) -> None:
+        """Notes what is wrong with a line; of very many the first are kept, and all are counted."""
         self.count += 1
         if self.count <= KEPT_PROBLEMS:
             self.kept.append(Problem(line, sentence))
 
     def ask(self, line: int, sentence: str) -> None:
+        """Notes what somebody must decide before anything can be imported."""
         self.questions.append(Problem(line, sentence))
 
     def stops(self, *, leave_out_bad: bool) -> bool:
+        """Whether nothing may be written: a question is open, the file is broken off, or a line is
+        bad and `leave_out_bad` was not chosen."""
         must_stop = bool(self.questions) or self.is_broken
         return must_stop or (bool(self.count) and not leave_out_bad)
 
@@ -53,10 +57,12 @@ class ImportFailed(Exception):
 
     @property
     def problems(self) -> list[Problem]:
+        """The first to show, questions before mistakes."""
         return (self.questions + self.kept)[:SHOWN_PROBLEMS]
 
     @property
     def unshown(self) -> int:
+        """How many more there are than `problems` shows."""
         return len(self.questions) + self.count - len(self.problems)
 
     @property
@@ -67,6 +73,7 @@ class ImportFailed(Exception):
 
     @property
     def reason(self) -> str:
+        """Why nothing was imported: the end of a sentence."""
         if not self.lines:
             return "the file is empty."
         if self.count:
@@ -78,6 +85,7 @@ class ImportFailed(Exception):
 
     @property
     def summary(self) -> str:
+        """Why nothing was imported, as a sentence."""
         return f"Nothing was imported: {self.reason}"
 
     def __str__(self) -> str:
@@ -102,11 +110,13 @@ class Imported:
     beginnings: Counter[bytes] = field(default_factory=Counter)
 
     def skip(self, reason: str, line: int) -> None:
+        """Counts a row that holds nothing to import, and the first line of each reason."""
         self.skipped[reason] += 1
         self.first_skipped.setdefault(reason, line)
 
     @property
     def kind(self) -> str:
+        """What the file held, in words: “rankings”, “prompts and thumbs”."""
         return " and ".join(self.kinds)
 
     @property
@@ -121,6 +131,7 @@ class Imported:
 
     @property
     def unread_names(self) -> str:
+        """The columns that were not read, in alphabetical order; of very many the first."""
         names = sorted(self.unread)
         more = f" and {len(names) - SHOWN_UNREAD} more" if len(names) > SHOWN_UNREAD else ""
         return ", ".join(names[:SHOWN_UNREAD]) + more

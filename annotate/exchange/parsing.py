@@ -67,6 +67,8 @@ class Row:
 
 
 def kind_of(raw: Raw) -> str:
+    """Returns the kind of a line in our own shape, by the names it has. Raises BadRow where they
+    fit none."""
     if "ranks" in raw or raw.get("outcome") == Ranking.Outcome.ALL_BAD:
         return "rankings"
     if "chosen" in raw and "rejected" in raw:

@@ -16,6 +16,7 @@ from annotate.exchange.choices import Choices
 from annotate.ids import id_in
 from annotate.people.models import Project, User
 
+# Bytes in a row: a file of gigabytes passes through without ever being in memory as a whole.
 PART = 2**20
 KEPT = timedelta(days=2)
 
@@ -71,10 +72,12 @@ class Upload(models.Model):
 
     @property
     def is_editable(self) -> bool:
+        """Whether it was pasted, and is short enough for a page to show it again."""
         return not self.name and self.size <= PART
 
     @property
     def text(self) -> str:
+        """All of it as text; bytes that are no UTF-8 are replaced."""
         with self.open() as file:
             return file.read().decode(errors="replace")
 
@@ -88,10 +91,12 @@ class Upload(models.Model):
 
     @property
     def choices(self) -> Choices:
+        """How it is read, as far as somebody has said."""
         names = (each.name for each in fields(Choices))
         return Choices(**{name: getattr(self, name) for name in names})
 
     def choose(self, choices: Choices, *, references: bool = False) -> None:
+        """Stores how it is to be read."""
         for name, value in asdict(choices).items():
             setattr(self, name, value)
         self.references = references

@@ -14,6 +14,8 @@ Raw = dict[str, Any]
 def text(
     value: Any, name: str, *, limit: int | None = LONGEST_ANSWER, may_be_empty: bool = False
 ) -> str:
+    """Returns a text that can be stored. Raises BadRow if it is none, is blank where it may not be,
+    has more than `limit` characters, a NUL or half a surrogate pair."""
     if not isinstance(value, str):
         raise BadRow(f"“{name}” must be a text, not {short(value)}.")
     if not may_be_empty and not value.strip():
@@ -35,6 +37,7 @@ def _refuse_half_characters(value: str, name: str) -> None:
 
 
 def listed(raw: Raw, name: str) -> list[Any]:
+    """Returns the list of that name. Raises BadRow if there is none."""
     if not isinstance(raw.get(name), list):
         raise BadRow(f"“{name}” must be a list.")
     return raw[name]
@@ -51,6 +54,8 @@ def each(raw: Raw, name: str, count: int) -> list[Any]:
 
 
 def optional(raw: Raw, name: str, kind: Any, default: Any) -> Any:
+    """Returns the value of that name, `default` where it is missing or null. Raises BadRow if it is
+    not of the Python type `kind`."""
     value = raw.get(name)
     if value is None:
         return default
@@ -60,6 +65,7 @@ def optional(raw: Raw, name: str, kind: Any, default: Any) -> Any:
 
 
 def whole(value: Any, name: str, *, least: int, most: int = 2**31 - 1) -> int:
+    """Returns a whole number from `least` to `most`, also of a float like 3.0. Raises BadRow."""
     is_whole = isinstance(value, float) and value.is_integer() or type(value) is int
     if not is_whole:
         raise BadRow(f"{name} must be a whole number, not {short(value)}.")
@@ -74,6 +80,7 @@ def _values(choices: Any) -> tuple[str, ...]:
 
 
 def choice(raw: Raw, name: str, choices: Any, default: Any = None) -> str:
+    """Returns one of the values of `choices`, an enumeration of Django's. Raises BadRow."""
     value = raw.get(name, default)
     if value not in _values(choices):
         known = ", ".join(_values(choices))
@@ -82,5 +89,6 @@ def choice(raw: Raw, name: str, choices: Any, default: Any = None) -> str:
 
 
 def short(value: Any) -> str:
+    """Shows a value in an error message, cut off after 40 characters."""
     shown = repr(value)
     return shown if len(shown) <= 40 else shown[:40] + "…"

@@ -58,6 +58,8 @@ class Writer:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", key)
 
     def write(self, batch: list[Entry], failed: ImportFailed) -> None:
+        """Writes what is new of a batch: prompts first, then completions, then labels, which point
+        to both. A line whose labeler contradicts the project is left out and noted in `failed`."""
         batch = [entry for entry in batch if self._finds_labeler(entry, failed)]
         self._write_prompts(batch)
         self._write_completions(batch)
@@ -86,6 +88,7 @@ class Writer:
             entry.labeler = self.by
             return True
         if name not in self.labelers:
+            # Kept for the whole file: a million lines have a dozen labelers.
             self.labelers[name] = self.project.labeler_named(name, simulated=is_simulated)
         entry.labeler = self.labelers[name]
         if entry.labeler.is_simulated == is_simulated:
@@ -117,6 +120,7 @@ class Writer:
             # Somebody may write the same prompt at this moment.
             copy_in(new, unless_known=True)
             there = Prompt.objects.ids_by_hash(self.project, wanted)
+        # Eight bytes for each of a million beginnings, instead of 200 characters.
         long = (prompt.text[:LONG_PREFIX] for prompt in new if len(prompt.text) >= LONG_PREFIX)
         self.done.beginnings.update(blake2b(each.encode(), digest_size=8).digest() for each in long)
         for entry in batch:
@@ -187,6 +191,7 @@ class Writer:
         new, placed = [], []
         for entry in batch:
             ids, row = entry.completion_ids, entry.row
+            # A file knows completions by their position, the database by their ids.
             shown = [ids[position] for position in row.shown_order]
             named = [ids[position] for position in row.letter_order] or None
             ranking = Ranking(

@@ -57,7 +57,7 @@ def tasks_for(labeler: User | int, project: Project | int, kinds: Iterable[str])
 
 
 @cache
-def begun(kinds: tuple[str, ...]) -> prepared[[int, int], Assignment]:
+def begun(kinds: tuple[str, ...]) -> prepared[..., Assignment]:
     """Work of these kinds that this labeler holds already."""
 
     def build(labeler: int, project: int) -> QuerySet[Assignment]:
@@ -68,7 +68,7 @@ def begun(kinds: tuple[str, ...]) -> prepared[[int, int], Assignment]:
 
 
 @cache
-def held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[[int, int], Task]:
+def held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[..., Task]:
     """The first task that waits for this labeler, its row locked. `skip_locked`: the first that
     nobody else holds at this instant."""
 
@@ -81,7 +81,7 @@ def held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[[int, int]
 
 
 @cache
-def still_waiting(kinds: tuple[str, ...]) -> prepared[[int, int, int], Task]:
+def still_waiting(kinds: tuple[str, ...]) -> prepared[..., Task]:
     """This task, if there is a place for the labeler yet: asked again once its row is held."""
 
     def build(labeler: int, project: int, task: int) -> QuerySet[Task]:

@@ -52,10 +52,14 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
             kinds = tuple(k for k in _kinds_of(member.role) if only in (None, k))
             if not kinds:
                 return None
+            # What was begun comes first, or a reload would lease a second task and leave the
+            # first to run out.
             if own := begun(kinds).first(labeler=labeler.pk, project=project.pk):
                 return own
             if trial := _entrance(member):
                 return trial.lease
+            # Many ask at once: each takes the first task that nobody holds, instead of queueing
+            # for one row.
             task = held_first(kinds, True).first(labeler=labeler.pk, project=project.pk)
             # A locked queue is not an empty one: finding all locked, wait for the first.
             task = task or held_first(kinds, False).first(labeler=labeler.pk, project=project.pk)
@@ -65,6 +69,7 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
                 return _lease(hidden, member, Trial.HIDDEN)
             if still_waiting(kinds)(labeler=labeler.pk, project=project.pk, task=task.pk):
                 return _lease(task, member)
+        # Outside the transaction, and uneven, so that those who collided do not do so again.
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
 
@@ -120,6 +125,7 @@ def _hidden_gold_before(task: Task, member: Membership) -> Task | None:
     """A gold task to hide before this one: before one ranking in `gold_every`, never twice in a
     row, and chosen by lot so that nobody can count on it."""
     every = member.project.gold_every
+    # By the member and the task: a reload draws the same lot and cannot be used to look for gold.
     is_due = every and random.Random(f"gold/{member.pk}/{task.pk}").random() < 1 / every
     is_ranking = task.kind in KINDS and KINDS[task.kind].compares
     if not is_due or not is_ranking or member.role != Role.LABELER:
@@ -141,6 +147,8 @@ def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
     if task.kind == Kind.REVIEW:
         shown_order = list(letters_of(shown_order))  # several answers are found best by their names
     else:
+        # Shuffled by the labeler: in one order for all, everybody would lean towards the first
+        # alike. By number, so that an expired lease comes back as it was.
         random.Random(f"{task.pk}/{member.user_id}").shuffle(shown_order)
     [assignment] = Assignment.objects.bulk_create(
         [
@@ -153,6 +161,8 @@ def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
                 guideline_version=member.guideline_version,
             )
         ],
+        # The row of an expired lease is taken over with its draft; one statement, whatever came
+        # between.
         update_conflicts=True,
         unique_fields=["task", "labeler"],
         update_fields=["leased_until", "guideline_version"],

@@ -30,6 +30,7 @@ class Concordance:
 
     @property
     def compared(self) -> int:
+        """How many pairs both put in an order."""
         return self.concordant + self.discordant
 
     @property
@@ -203,6 +204,7 @@ def agreement(rankings: Iterable[Ranked], *, labeler: int | None = None) -> Agre
 
 
 def by_prompt(rankings: Iterable[Ranked]) -> list[list[Ranked]]:
+    """Groups rankings by prompt, without the prompts that one person alone has ranked."""
     groups: dict[int, list[Ranked]] = defaultdict(list)
     for ranked in rankings:
         groups[ranked.prompt].append(ranked)

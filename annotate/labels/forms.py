@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 
+from annotate.labels.label import Effort
 from annotate.work.assignments import Assignment
 
 LONGEST_DAY = 24 * 3600
@@ -60,10 +61,14 @@ class WorkForm(forms.Form):
         """The fields as they were when this label was sent."""
         return {"comment": label.comment}
 
-    def as_kwargs(self) -> dict[str, Any]:
-        """What the label's verbs take."""
-        names = ("idempotency_key", "active_seconds", "pasted_share", "comment")
-        return {name: self.cleaned_data[name] for name in names}
+    def as_kwargs(self) -> Effort:
+        """What the label's verbs take; a kind adds what its own take beside."""
+        return {
+            "idempotency_key": self.cleaned_data["idempotency_key"],
+            "active_seconds": self.cleaned_data["active_seconds"],
+            "pasted_share": self.cleaned_data["pasted_share"],
+            "comment": self.cleaned_data["comment"],
+        }
 
     def draft(self) -> dict[str, Any]:
         """The raw values, valid or not: unfinished work may be anything."""

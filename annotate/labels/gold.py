@@ -72,14 +72,17 @@ class Qualification:
 
     @property
     def is_over(self) -> bool:
+        """Whether all the tasks are answered."""
         return self.answered >= self.needed
 
     @property
     def is_passed(self) -> bool:
+        """Whether they are all answered, and well enough."""
         return self.is_over and self.share >= self.passes_at
 
     @property
     def is_failed(self) -> bool:
+        """Whether they are all answered, and not well enough."""
         return self.is_over and not self.is_passed
 
 
@@ -118,6 +121,7 @@ def unseen_gold(member: Membership) -> TaskQuerySet:
 
 
 def unseen_practice(member: Membership) -> TaskQuerySet:
+    """The practice tasks this member has not met yet, the oldest first."""
     practice = member.project.tasks.practice().new_to(member.user)
     return practice.without_labels_by(member.user).order_by("id")
 

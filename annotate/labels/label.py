@@ -26,6 +26,7 @@ from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
+# Of the length of a long article; it bounds what one row can cost a page, a diff or a trainer.
 LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
 FINAL = "in practice and qualification the first answer counts"
 
@@ -119,6 +120,8 @@ class LabelQuerySet(models.QuerySet[Any]):
         reviews = review.objects.filter(**{table._meta.model_name: OuterRef("pk")})
         if at:
             reviews = reviews.filter(created_at__lte=at)
+        # Sent back counts as refused until the labeler has answered anew: that is a revision of
+        # its own, without a verdict.
         refused = (review.Verdict.EXCLUDED, review.Verdict.SENT_BACK)
         return (
             self.of_project(project)
@@ -149,7 +152,7 @@ class LabelQuerySet(models.QuerySet[Any]):
 
 
 @cache
-def _revisions_of(kind: type[Label]) -> prepared[[int], Any]:
+def _revisions_of(kind: type[Label]) -> prepared[..., Any]:
     def build(assignment: int) -> models.QuerySet[Any]:
         return LabelQuerySet(kind).filter(assignment=assignment).order_by("revision_no")
 
@@ -259,6 +262,8 @@ class Label(Answer):
         has saved before."""
         check_values(self)
         with _one_submit_a_key(), transaction.atomic():
+            # Locks are taken in one order everywhere, the task's row before any row of its
+            # answers, so that two writers never wait for each other.
             held = assignment.lock()
             revisions = self._revisions(assignment)
             if sent := self._sent_before(revisions):
@@ -266,8 +271,11 @@ class Label(Answer):
             last = revisions[-1] if revisions else None
             if assignment.is_submitted:
                 raise Conflict("You have already submitted an answer to this task.", last)
+            # Skipped in a trial is answered in it: else one could look at the task and come back
+            # wiser.
             if assignment.is_final and assignment.state == Assignment.State.SKIPPED:
                 raise ValidationError(f"You have skipped this task, and {FINAL}.")
+            # An answer is never thrown away for being late; it is one more than was asked for.
             self.late = not held.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
             open_review_if_needed(assignment, type(self))
@@ -290,6 +298,8 @@ class Label(Answer):
                     "This label can no longer be changed: the time for corrections is over, "
                     "a round has used it, or a reviewer has judged it."
                 )
+            # Whether the place was there was settled by the first answer; an edit changes nothing
+            # in that.
             revision.late = self.late
             revision._insert(assignment, after=self)
             open_review_if_needed(assignment, type(self))
@@ -306,6 +316,7 @@ class Label(Answer):
                 raise ValidationError(
                     "The 30 seconds for undo are over. You can still edit the label in My work."
                 )
+            # Labelers may have been told already, and rounds may have counted.
             if held.task.kind == Task.Kind.REVIEW:
                 raise ValidationError("A review cannot be undone: its verdicts already apply.")
             retraction = self._copy()
@@ -357,4 +368,6 @@ class Label(Answer):
         self.guideline_version = assignment.guideline_version
         self.supersedes = after
         self.revision_no = after.revision_no + 1 if after else 1
+        # Never an update: a revision is a row of its own, and `supersedes` is unique, so the
+        # slower of two editors gets an IntegrityError instead of overwriting.
         self.save(force_insert=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlencode
 
 from django import forms
@@ -62,6 +62,17 @@ class ReviewFilter(forms.Form):
         if age := asked.get("age"):
             reviews = reviews.older_than(timedelta(days=int(age)))
         return reviews
+
+
+class Decision(TypedDict, total=False):
+    """What a reviewer decides, as `Review.record` takes it."""
+
+    verdicts: dict[int, str]
+    own: Label | None
+    cause: str
+    comment: str
+    score: int | None
+    as_gold: bool
 
 
 class ReviewForm(forms.Form):
@@ -133,7 +144,7 @@ class ReviewForm(forms.Form):
         """What the page shows beside the form and the labels."""
         return {}
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def decision(self) -> Decision:
         """What `Review.record` takes."""
         return {
             "verdicts": self.verdicts(),

@@ -17,6 +17,7 @@ from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 Doubt = Task.Doubt
+# Fewer give no median to trust; more would hold today's pace against that of months ago.
 FEWEST_TIMES, MOST_TIMES = 20, 200
 
 
@@ -28,6 +29,7 @@ def open_review_if_needed(answered: Assignment, kind: type[Answer]) -> None:
         if settle_trial(answered):
             task.ask_for_review([Doubt.GOLD_FAILED])
         return
+    # Half of the answers would raise doubts that the other half settles.
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
     new = _unreviewed(kind)(task=task.pk)
@@ -50,7 +52,7 @@ def withdraw_review(taken_back: Assignment, kind: type[Answer]) -> None:
 
 
 @cache
-def _unreviewed(kind: type[Answer]) -> prepared[[int], Any]:
+def _unreviewed(kind: type[Answer]) -> prepared[..., Any]:
     def build(task: int) -> QuerySet[Any]:
         return kind.objects.current().of_task(task).unreviewed().with_placements()
 
@@ -58,6 +60,7 @@ def _unreviewed(kind: type[Answer]) -> prepared[[int], Any]:
 
 
 def _about_all(task: Task, labels: Sequence[Any]) -> Iterator[str]:
+    # Drawn from the task's number: asking again, after an edit or an undo, gives the same lot.
     if random.Random(f"review/{task.pk}").random() * 100 < task.project.random_review_percent:
         yield Doubt.RANDOM
     share = share_agreed([label.places for label in labels])

@@ -59,44 +59,61 @@ class Review(models.Model):
         verdicts: Mapping[int, str],
         own: Label | None = None,
         as_gold: bool = False,
-        **said: Any,
+        cause: str = "",
+        comment: str = "",
+        score: int | None = None,
     ) -> list[Review]:
-        """Ends a review: one row for each label by its id, all of them in `verdicts`. `own` is what
-        the reviewer would have answered, saved as a label; `as_gold`: and labelers are measured by
-        that ranking; `said`: cause, comment, score."""
+        """Ends a review: stores a row for each label under review, by its id; all of them must be
+        in `verdicts`. `own` is what the reviewer would have answered, saved as a label; `as_gold`:
+        and labelers are measured by that ranking; `comment`: to the labelers; `score`: 1 to 7, of a
+        demonstration.
+
+        Raises Conflict where the answers or the review have changed meanwhile, ValidationError
+        where what is said does not fit."""
         # Whoever answers a task holds its row before that of its review: so must we.
         assert assignment.task.subject_id
+        # `no_key`: rows that merely point to the task may still be inserted meanwhile.
         Task.objects.select_for_update(no_key=True).get(pk=assignment.task.subject_id)
         held = assignment.lock()
         if assignment.is_submitted:
             raise Conflict("You have already finished this review.", None)
         labels = {label.pk: label for label in labels_under_review(assignment.task)}
+        # An edit or an undo since the page was shown: no verdict falls on a text that was not
+        # read.
         if labels.keys() != verdicts.keys():
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
             own.record_as_answer(assignment)
             if as_gold:
                 make_gold(own)
+        # Nothing to keep as an extra: verdicts of two reviewers on the same answers would
+        # contradict.
         elif not held.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else is reviewing this task now.", None)
         reviews = [
-            Review._of(label, assignment, verdict=verdicts[pk], **said)
+            cls(
+                **{relation_to(type(label)): label},
+                assignment=assignment,
+                reviewer=assignment.labeler,
+                verdict=verdicts[pk],
+                cause=cause,
+                comment=comment,
+                score=score,
+            )
             for pk, label in labels.items()
         ]
+        for review in reviews:
+            review._check()
         Review.objects.bulk_create(reviews)
         for review in reviews:
             if review.verdict == cls.Verdict.SENT_BACK:
                 review.label.send_back(review)
         return reviews
 
-    @classmethod
-    def _of(cls, label: Label, assignment: Assignment, **said: Any) -> Review:
-        review = cls(assignment=assignment, reviewer=assignment.labeler, **said)
-        setattr(review, relation_to(type(label)), label)
-        check_values(review)
-        if review.verdict == cls.Verdict.SENT_BACK and not review.comment.strip():
+    def _check(self) -> None:
+        check_values(self)
+        if self.verdict == self.Verdict.SENT_BACK and not self.comment.strip():
             raise ValidationError("Tell the labeler in the comment what to change.")
-        return review
 
     @classmethod
     def ending(cls, assignment: Assignment) -> list[Review]:

@@ -26,6 +26,7 @@ class User(AbstractUser):
 
     @property
     def display_name(self) -> str:
+        """The name people see, with “(simulated)” where no person stands behind it."""
         name = self.get_full_name() or self.username
         return f"{name} (simulated)" if self.is_simulated else name
 
@@ -158,6 +159,7 @@ class Project(models.Model):
 
     @property
     def edit_window(self) -> timedelta:
+        """How long after its submit an answer may be edited."""
         return timedelta(minutes=self.edit_minutes)
 
     @property
@@ -171,10 +173,12 @@ class Project(models.Model):
 
     @property
     def takes_own_prompts(self) -> bool:
+        """Whether labelers may write prompts here."""
         return self.own_prompts != self.OwnPrompts.NONE
 
     @property
     def use_case_names(self) -> list[str]:
+        """The use cases prompts may be written for, one a line of the setting."""
         return [line.strip() for line in self.use_cases.splitlines() if line.strip()]
 
     @property
@@ -201,6 +205,7 @@ class Project(models.Model):
 
     @transaction.atomic
     def publish_guideline(self, *, text: str, author: User | None) -> Guideline:
+        """Stores a new version, which all members must read before they go on; returns it."""
         Project.objects.select_for_update().get(pk=self.pk)
         current = self.guideline
         version = current.version + 1 if current else 1
@@ -308,10 +313,13 @@ class Membership(models.Model):
         return self.guideline_read >= (getattr(self, "guideline_version", None) or 0)
 
     def acknowledge(self, guideline: Guideline) -> None:
+        """Notes that this member has read that version."""
         self._set(guideline_read=guideline.version)
 
     @transaction.atomic
     def pause(self) -> None:
+        """Keeps this member out till `resume`; what they did stays. Raises ValidationError for who
+        has left, and for the last operator."""
         self._be_here()
         self._leave_an_operator()
         self._set(state=self.State.PAUSED)
@@ -332,6 +340,7 @@ class Membership(models.Model):
         self._set(state=self.State.LEFT)
 
     def come_back(self, *, role: str) -> None:
+        """Makes a member of somebody who had left, in this role."""
         self._set(state=self.State.ACTIVE, role=self.Role(role))
 
     def _be_here(self) -> None:
@@ -350,6 +359,7 @@ class Membership(models.Model):
             )
 
     def resume(self) -> None:
+        """Lets a paused member in again. Raises ValidationError for who has left."""
         self._be_here()
         self._set(state=self.State.ACTIVE)
 
@@ -358,6 +368,7 @@ class Membership(models.Model):
         self._set(excluded_at=timezone.now())
 
     def include(self) -> None:
+        """Takes `exclude` back: snapshots frozen from now on hold this labeler's labels again."""
         self._set(excluded_at=None)
 
     def vouch(self) -> None:

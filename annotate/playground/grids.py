@@ -46,6 +46,7 @@ class Grid(models.Model):
     def lay_out(
         cls, *, project: Project, author: User, prompts: list[str], columns: list[Column]
     ) -> Grid:
+        """Stores a grid of prompts × columns, with no answers yet."""
         return cls.objects.create(
             project=project,
             author=author,
@@ -54,6 +55,7 @@ class Grid(models.Model):
         )
 
     def column(self, number: int) -> Column:
+        """The column of that number, counted from 0."""
         return Column(**self.columns[number])
 
     def policy(self, number: int) -> Policy:
@@ -77,6 +79,7 @@ class Grid(models.Model):
         return candidate
 
     def messages(self, row: int) -> Messages:
+        """The conversation that a row asks, its prompt alone."""
         return [{"role": "user", "content": self.prompts[row]}]
 
     def save_column(self, number: int, *, name: str) -> Policy:
@@ -94,6 +97,7 @@ class Grid(models.Model):
         return policy
 
     def answer(self, row: int, column: int, *, text: str, finish_reason: str) -> Cell:
+        """Stores what a column answered to a row, in place of what it answered before."""
         cell, _ = self.cells.update_or_create(
             row=row, column=column, defaults={"text": text, "finish_reason": finish_reason}
         )

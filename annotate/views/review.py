@@ -117,7 +117,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if not form.is_valid():
         return _page(request, work, form, status=422)
     try:
-        Review.record(assignment=work, **form.as_kwargs())
+        Review.record(assignment=work, **form.decision())
     except ValidationError as error:
         form.add_error(None, error)
         return _page(request, work, form, status=422)

@@ -19,7 +19,9 @@ from annotate.work.letters import letters_in, letters_of
 from annotate.work.tasks import Task, TaskQuerySet
 from feedback_site.prepared import prepared, prepared_update
 
+# A slip of the finger is seen at once; later than that, an edit says that the mind was changed.
 UNDO_WINDOW = timedelta(seconds=30)
+# Longer than any lease of the queue: its labeler may be away today, and nobody else can mend it.
 SENT_BACK_LEASE = timedelta(days=3)
 
 
@@ -163,6 +165,7 @@ class Assignment(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
+            # A lease that comes back is the same row, so a draft is never lost to a second one.
             models.UniqueConstraint(fields=["task", "labeler"], name="one_assignment_a_labeler")
         ]
         indexes = [
@@ -222,6 +225,7 @@ class Assignment(models.Model):
         Whoever takes a place must hold that row: two people never take the same one."""
         [row] = _held_with_task(pk=self.pk)
         self.task = row.task
+        # What was read before the wait for the lock may be older than what the lock let through.
         for name in ("state", "leased_until", "draft", "ended_at"):
             setattr(self, name, getattr(row, name))
         return Held(self)
@@ -234,6 +238,7 @@ class Assignment(models.Model):
         if self.state != self.State.LEASED:
             return False
         has_place = held.has_place()
+        # Work that is being saved is being done: only silence ends a lease.
         fields: dict[str, Any] = {"leased_until": Now() + self.task.lease} if has_place else {}
         self._change(draft=draft, drafted_at=Now(), active_seconds=active_seconds, **fields)
         return has_place
@@ -241,6 +246,7 @@ class Assignment(models.Model):
     def skip(self, *, reason: str, note: str = "", draft: dict[str, Any] | None = None) -> bool:
         """Gives the place back. False: the answer had already been submitted. `draft`: what was
         filled in so far, for the case that the skip is taken back."""
+        # One statement and no lock: skipping takes no place, so nobody else's count can go wrong.
         left = Assignment.objects.filter(pk=self.pk).exclude(state=self.State.SUBMITTED)
         kept = {} if draft is None else {"draft": draft}
         return bool(
@@ -292,6 +298,8 @@ class Held:
         """Ends the lease with an answer, stored in the same transaction. True: the answer comes in
         time; False: it is an extra one, because the place has gone."""
         pk = self.assignment.pk
+        # The usual case is one statement; only a lease that has run out asks whether the place is
+        # free.
         in_time = bool(_submit_leased(pk=pk, active_seconds=active_seconds))
         if not in_time:
             in_time = self.has_place()
@@ -307,6 +315,8 @@ class Held:
         lease = SENT_BACK_LEASE if sent_back else self.task.lease
         self.assignment._change(
             state=Assignment.State.LEASED,
+            # An extra answer holds no place; a lease of now has run out, and leaves the place to
+            # others.
             leased_until=Now() + lease if self._free_place().exists() else Now(),
             draft=draft,
             drafted_at=None if sent_back else Now(),

@@ -106,6 +106,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
             .annotate(n=Count("pk"))
             .values("n")
         )
+        # No row, no count: a task that nobody has met yet has every place free.
         return self.alias(taken=Coalesce(Subquery(taken), 0)).filter(taken__lt=F("overlap"))
 
     def answered(self) -> Self:
@@ -130,6 +131,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def new_to(self, labeler: User | int) -> Self:
         """Without what this labeler answered, skipped or holds; an expired lease may come back."""
+        # Whoever let a lease run out may have the task again, draft and all; who skipped it said
+        # no.
         met = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).without_expired()
         return self.filter(~Exists(met))
 
@@ -237,6 +240,8 @@ class Task(models.Model):
     def reopen_if_wanting(self) -> None:
         """Opens the task again when an answer was taken back, unless somebody has closed it for
         good: a gold task that was retired, or one about an archived prompt."""
+        # Asked of the database, not of this object: an operator may have archived the prompt
+        # since it was read.
         mine = Task.objects.filter(pk=self.pk, gold=None, prompt__archived_at=None).closed()
         if self.closed_at and mine.exists() and not mine.answered().exists():
             Task.objects.filter(pk=self.pk).update(closed_at=None)
@@ -253,6 +258,8 @@ class Task(models.Model):
     def ask_for_review(self, doubts: Collection[str]) -> None:
         """Opens a review of the answers to this task, or adds to the doubts of the open one.
         Call it under the lock of this task's row."""
+        # `one_open_review_a_task` would refuse a second one; the row's lock keeps it from being
+        # tried.
         review = self.reviews.open().first()
         if review is None:
             review = Task.objects.create(

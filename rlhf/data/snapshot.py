@@ -103,6 +103,7 @@ def agreement_in(rankings: Iterable[Ranking]) -> float | None:
 
 
 def filters_of(run: Run) -> Filters:
+    """Gives what a run may learn from: the filters of its round, or everything."""
     return Filters.from_dict(run.round.filters) if run.round else EVERYTHING
 
 

@@ -15,7 +15,6 @@ says `out_of_memory` where that was the reason).
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import os
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from feedback_site.parent_death import end_with_parent
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.learning.run import machine
@@ -33,8 +33,6 @@ from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, Paused, 
 
 if TYPE_CHECKING:
     from rlhf.learning.run.training import Learner
-
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Stop:
@@ -60,9 +58,9 @@ def die_with_launcher() -> None:
     launcher, parent = os.environ.get("TRAINER_PID"), os.getppid()
     if sys.platform != "linux" or launcher is None or int(launcher) == os.getpid():
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # No signal comes for a death before the call. A zombie has no `exe` any more.
-    if os.getppid() != parent or not Path(f"/proc/{launcher}/exe").exists():
+    # A zombie has no `exe` any more.
+    is_alive = end_with_parent(parent, signal.SIGKILL) and Path(f"/proc/{launcher}/exe").exists()
+    if not is_alive:
         os._exit(FAILED)
 
 

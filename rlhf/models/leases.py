@@ -80,6 +80,7 @@ class Lease:
 
     @property
     def path(self) -> Path:
+        """Gives the folder of this attempt."""
         return settings.DATA_DIR / self.folder
 
     @contextmanager
@@ -112,6 +113,7 @@ class Lease:
 
 
 def worker_name() -> str:
+    """Names this process as pages do: host:process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -164,6 +166,7 @@ class Heart:
 
 @contextmanager
 def beating(lease: Lease) -> Iterator[Heart]:
+    """Keeps the lease alive from a thread while the block runs."""
     heart = Heart(lease)
     heart._thread.start()
     try:

@@ -207,6 +207,7 @@ class Run(models.Model):
 
     @property
     def is_over(self) -> bool:
+        """Tells whether it has ended, one way or another."""
         return self.state in self.ENDED
 
     @property
@@ -237,6 +238,7 @@ class Run(models.Model):
 
     @property
     def share_done(self) -> float:
+        """Gives the share of its steps that are done, 0 to 1."""
         if self.state == self.State.SUCCEEDED:
             return 1.0
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
@@ -264,10 +266,13 @@ class Run(models.Model):
             fields.setdefault("ended_at", Now())
         if to != self.State.RUNNING:
             fields |= {"leased_until": None, "taken_at": None}
+            # Added up in the database, by its clock: workers' clocks may differ.
             fields["worked"] = F("worked") + Coalesce(Now() - F("taken_at"), timedelta())
         row = Run.objects.filter(pk=self.pk, state__in=come_from)
         if token is not None:
             row = row.filter(lease_token=token)
+        # The state it comes from stands in the WHERE: of two who move it at once, one finds no
+        # row.
         moved = row.update(state=to, **fields) == 1
         if moved:
             self.refresh_from_db()
@@ -279,6 +284,8 @@ class Run(models.Model):
         return waiting.index(self.pk) + 1 if self.pk in waiting else None
 
     def prioritise(self, priority: int) -> bool:
+        """Changes when its turn comes; False for a run that waits no longer, or has this
+        priority."""
         waits = Run.objects.filter(pk=self.pk, state=self.State.QUEUED)
         return waits.exclude(priority=priority).update(priority=priority) == 1
 
@@ -311,11 +318,13 @@ class Run(models.Model):
     # What the worker who holds the lease decides.
 
     def succeed(self, *, token: int, summary: dict[str, Any]) -> bool:
+        """Ends the run with what it reached. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.SUCCEEDED, come_from=(self.State.RUNNING,), token=token, summary=summary
         )
 
     def fail(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        """Ends the run with the reason. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.FAILED,
             come_from=(self.State.RUNNING,),
@@ -325,6 +334,7 @@ class Run(models.Model):
         )
 
     def cancel(self, *, token: int) -> bool:
+        """Ends the run as its operator wished. False: the lease is another worker's by now."""
         return self._move(
             to=self.State.CANCELLED,
             come_from=(self.State.RUNNING,),
@@ -333,6 +343,8 @@ class Run(models.Model):
         )
 
     def pause(self, *, token: int, reason: str, log_tail: str = "") -> bool:
+        """Stops the run until somebody resumes it, with the reason. False: the lease is another
+        worker's by now."""
         return self._move(
             to=self.State.PAUSED,
             come_from=(self.State.RUNNING,),
@@ -344,6 +356,7 @@ class Run(models.Model):
     def retry(self, *, token: int, why: str, changes: dict[str, Any]) -> bool:
         """Puts the run back in the queue with other values in its recipe, and notes that."""
         train = self.config["train"]
+        # What the operator chose is kept, through several retries, for the page and for a clone.
         replaced = {name: train[name] for name in changes if name in train}
         launched = {**replaced, **self.config.get("launched", {})}
         return self._move(

@@ -32,6 +32,7 @@ TABLE = _table()
 
 
 def crc32c(data: bytes) -> int:
+    """Computes the CRC-32C (Castagnoli) of TensorBoard's frames."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -44,6 +45,8 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def frame(payload: bytes) -> bytes:
+    """Frames a message as TensorBoard reads it: its length and the data, each with a masked
+    checksum."""
     length = struct.pack("<Q", len(payload))
     return length + _masked_crc(length) + payload + _masked_crc(payload)
 

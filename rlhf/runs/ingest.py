@@ -56,11 +56,13 @@ class Ingester:
         with file.open("rb") as lines:
             lines.seek(start)
             chunk = lines.read()
+        # The trainer may be in the middle of a line.
         whole = chunk[: chunk.rfind(b"\n") + 1]
         rows = [json.loads(line, parse_constant=_not_a_number) for line in whole.splitlines()]
         return rows, start + len(whole)
 
     def _store_metrics(self, run: Run, rows: list[dict[str, Any]]) -> None:
+        # A step taken again is written again, and an upsert may not meet one row twice.
         newest = {(row["split"], row["step"]): row for row in rows}
         Metric.objects.bulk_create(
             [
@@ -86,6 +88,7 @@ class Ingester:
             Run.objects.filter(pk=run.pk).update(**told)
 
     def _store_samples(self, rows: list[dict[str, Any]]) -> None:
+        # Of documents there are samples too, and they belong to no prompt.
         known = [row for row in rows if str(row["prompt_id"]) in self.prompt_of]
         newest = {(row["step"], self.prompt_of[str(row["prompt_id"])]): row for row in known}
         Sample.objects.bulk_create(
@@ -125,6 +128,7 @@ class Ingester:
                 },
             )
         if checkpoints:
+            # Progress is a checkpoint, not time: only from there does another attempt go on.
             Run.objects.filter(pk=run.pk).update(attempts_without_progress=0)
             forget_removed(run)
 
@@ -153,6 +157,7 @@ def rewind(lease: Lease, checkpoint: Checkpoint | None) -> None:
     step = checkpoint.step if checkpoint else -1
     with lease.fenced() as run:
         run.metrics.filter(step__gt=step).delete()
+        # Written at the end, under the number of the last step, whichever that will be.
         run.metrics.filter(split="final").delete()
         run.samples.filter(step__gt=step).delete()
         run.checkpoints.filter(step__gt=step, is_final=False).delete()

@@ -26,7 +26,9 @@ from rlhf.stages.stage import NothingToDo, Unusable
 
 logger = logging.getLogger(__name__)
 
+# Seconds between two looks at the trainer: so old are a page's figures at most.
 LOOK_EVERY = 0.5
+# Without a new checkpoint in between. One may be the host's fault, three are the run's.
 MOST_ATTEMPTS = 3
 # How long a trainer may take to write its checkpoint: a person waits for a cancel, a host for a
 # worker that leaves.
@@ -37,6 +39,7 @@ DONE, STOPPED, PAUSED = 0, 3, 4
 # more. They also stop the other processes when one has failed: that is an attempt that counts.
 CODES = {"stopped": -signal.SIGTERM, "paused": PAUSED}
 
+# Rows may have to be halved twice; a rate more than twice too high is for a person to see.
 SECOND_CHANCES = {"out_of_memory": 2, "not_finite": 1}
 
 
@@ -75,16 +78,19 @@ def _carry_out(lease: Lease, heart: Heart, leaving: Event) -> None:
     except NothingToDo as reason:
         return _succeed(lease, {"note": str(reason)})
     (lease.path / "config.json").write_text(json.dumps(config, indent=1))
+    # Figures past the checkpoint belong to steps that will be taken again.
     checkpoint = last_checkpoint(run)
     rewind(lease, checkpoint)
     resume = settings.DATA_DIR / checkpoint.folder if checkpoint else None
     trainer = launcher.start(lease.path, resume=resume)
+    # At once, from the heart's own thread: somebody else may be starting the same run.
     heart.when_lost = trainer.kill
     ingester = Ingester(lease, _prompts_of(config["data"]))
     try:
         code = _watch(trainer, ingester, heart, leaving)
     finally:
         trainer.kill()
+    # Once more after the trainer has gone: its last lines came after the last look.
     _patiently(ingester.ingest, heart, leaving)
     _patiently(lambda: _conclude(lease, code, heart, leaving), heart, leaving)
 
@@ -100,6 +106,7 @@ def _watch(trainer: launcher.Trainer, ingester: Ingester, heart: Heart, leaving:
         except DATABASE_AWAY as error:
             logger.warning("cannot store what the trainer writes yet: %s", error)
             close_old_connections()
+        # Asked once, then only waited for; a second wish must not make the grace begin anew.
         if give_up_at is None and (heart.cancel_requested.is_set() or leaving.is_set()):
             trainer.ask_to_stop()
             grace = CANCEL_GRACE if heart.cancel_requested.is_set() else LEAVE_GRACE
@@ -119,6 +126,7 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
         outcome = examine(lease, outcome)  # outside the transaction: others may cancel meanwhile
     if code == DONE and not heart.cancel_requested.is_set():
         _succeed(lease, outcome)
+    # Also when the training was done by then: whoever cancelled does not expect a model.
     elif heart.cancel_requested.is_set():
         _end(lease, Run.cancel)
     elif code == STOPPED or leaving.is_set():
@@ -131,6 +139,8 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     elif code > 0:
         reason = outcome.get("error") or _last_line(log_tail) or f"exit code {code}"
         _end(lease, Run.fail, reason=reason, log_tail=log_tail)
+    # Killed from outside, by the kernel for its memory above all: that is tried again, not for
+    # ever.
     elif lease.run.attempts_without_progress >= MOST_ATTEMPTS and not _progressed(lease):
         _quarantine(lease)
     else:
@@ -177,6 +187,7 @@ def _quarantine(lease: Lease) -> None:
 
 
 def _end(lease: Lease, verb: Callable[..., bool], **fields: Any) -> None:
+    # The token is compared in the UPDATE itself, so of two workers one has the last word.
     if not verb(lease.run, token=lease.token, **fields):
         raise LeaseLost(f"{lease.run} belongs to another worker")
     logger.info("%s: %s %s", lease.run, lease.run.state, fields.get("reason", ""))

@@ -37,6 +37,7 @@ class Trainer:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Ends it and all that it has started, at once."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -69,6 +70,7 @@ def last_lines(folder: Path, count: int = 50) -> str:
     if not file.exists():
         return ""
     with file.open("rb") as lines:
+        # A progress bar may have made the file as long as the training was.
         lines.seek(max(0, file.stat().st_size - 20_000))
         text = lines.read().decode(errors="replace").replace("\x00", "")
     return "\n".join(text.splitlines()[-count:])
@@ -81,10 +83,13 @@ def _launcher() -> list[str]:
 
 def _environment() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A reward function of the operator's runs in there, and needs none of them.
     secrets = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY"}
     return {
         "OMP_NUM_THREADS": str(cores),
         **{name: value for name, value in os.environ.items() if name not in secrets},
+        # What is trained on lies in DATA_DIR; a name that is not a folder must not reach for the
+        # net.
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

@@ -49,6 +49,7 @@ class Shape:
     reads_also: Callable[[str], bool] = lambda name: False
 
     def unread_of(self, row: Raw) -> Iterator[str]:
+        """Yields the names of the columns of a row that this shape does not look at."""
         for name in row.keys() - self.reads:
             if not self.reads_also(name):
                 yield name
@@ -67,6 +68,7 @@ def about(row: Raw) -> Raw:
 
 
 def has(row: Raw, *names: str) -> bool:
+    """Whether a row has all of these columns, be they empty."""
     return all(name in row for name in names)
 
 
@@ -99,6 +101,8 @@ def listed(value: Any) -> Any:
 
 
 def text(row: Raw, name: str) -> str:
+    """Returns the text of that name, empty where it is missing or null. Raises BadRow if it is
+    something else."""
     value = row.get(name)
     if value is None:
         return ""
@@ -108,6 +112,8 @@ def text(row: Raw, name: str) -> str:
 
 
 def number(value: Any, name: str) -> float:
+    """Returns a number, also from digits in a text, as tables have them. Raises BadRow, for NaN as
+    well."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:

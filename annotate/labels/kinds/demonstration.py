@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef
 from annotate.labels.forms import Text, WorkForm
 from annotate.labels.kinds.kind import LabelKind, Words
 from annotate.labels.label import LONGEST_ANSWER, Effort, Label
-from annotate.labels.review_forms import ReviewForm
+from annotate.labels.review_forms import Decision, ReviewForm
 from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
@@ -22,6 +22,12 @@ from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
 
 PASSING_SCORE = 6
+
+
+class Writing(Effort, total=False):
+    """All that the form of a demonstration sends."""
+
+    text: str
 
 
 class Demonstration(Label):
@@ -73,6 +79,8 @@ class Demonstration(Label):
         return cls(text=text, **effort).record_as_answer(assignment)
 
     def revise(self, *, revision_no: int, text: str, **effort: Unpack[Effort]) -> Demonstration:
+        """Stores a correction over the revision `revision_no` that its author has seen. Raises
+        Conflict, ValidationError."""
         return self._revise(type(self)(text=text, **effort), revision_no)
 
     def _copy(self) -> Self:
@@ -99,7 +107,7 @@ class WriteForm(WorkForm):
     def initial_of(label: Any) -> dict[str, Any]:
         return {"text": label.text, "comment": label.comment}
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def as_kwargs(self) -> Writing:
         return {**super().as_kwargs(), "text": self.cleaned_data["text"]}
 
 
@@ -136,6 +144,7 @@ class DemonstrationReviewForm(ReviewForm):
         return said
 
     def own(self) -> Label | None:
+        """The reviewer's version as a label not saved yet; None where the decision is another."""
         if self._act()[0] != "own":
             return None
         return Demonstration(text=self.cleaned_data["text"])
@@ -151,8 +160,8 @@ class DemonstrationReviewForm(ReviewForm):
             shown["edit"] = changes(label.text, self["text"].value() or "")
         return shown
 
-    def as_kwargs(self) -> dict[str, Any]:
-        return {**super().as_kwargs(), "score": self.cleaned_data["score"]}
+    def decision(self) -> Decision:
+        return {**super().decision(), "score": self.cleaned_data["score"]}
 
 
 @transaction.atomic

@@ -60,6 +60,8 @@ class Edit(Demonstration):
         return cls._of(original_of(assignment), text, **effort).record_as_answer(assignment)
 
     def revise(self, *, revision_no: int, text: str, **effort: Unpack[Effort]) -> Edit:
+        """Stores a correction over the revision `revision_no` that its author has seen. Raises
+        Conflict, and ValidationError where nothing is changed."""
         return self._revise(self._of(self.original, text, **effort), revision_no)
 
     @classmethod
@@ -92,6 +94,7 @@ class EditForm(WriteForm):
 
     @cached_property
     def original(self) -> Completion:
+        """The completion that is to be corrected."""
         return original_of(self.assignment)
 
     @property

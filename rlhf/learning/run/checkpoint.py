@@ -21,7 +21,9 @@ from torch import Tensor
 from rlhf.learning.contract.manifest import Corrupt, sync, verify, write_manifest
 from rlhf.learning.models.tensors import write_tensors
 
+# One may be damaged, and another be the one just being replaced.
 KEEP = 3
+# Beside the tensors: state.json, the manifest, and what others write meanwhile.
 SPARE_BYTES = 16 << 20
 
 
@@ -46,6 +48,7 @@ def save(
 ) -> Path:
     """`tensors`: file name -> name -> tensor. Returns the checkpoint's final place."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Of an attempt that was killed while it wrote; nobody else writes in this folder.
     for leftover in folder.glob("tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     needed = SPARE_BYTES + sum(
@@ -61,9 +64,11 @@ def save(
             write_tensors(writing / f"{name}.safetensors", group)
         (writing / "state.json").write_text(json.dumps({"step": step, **state}))
         write_manifest(writing)
+        # A step taken again after a rewind; a folder cannot be renamed onto one with files in it.
         if place.exists():
             shutil.rmtree(place)
         writing.rename(place)
+        # The rename itself lives in the folder: without this a power cut may undo it.
         sync(folder)
     except OSError as error:
         shutil.rmtree(writing, ignore_errors=True)

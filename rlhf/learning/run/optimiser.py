@@ -48,6 +48,8 @@ class Optimiser:
             groups[first]["params"].append(self.weights[name])
         of_apart = [w for group in groups for w in group["params"] if group["part"] == apart]
         others = [w for group in groups for w in group["params"] if group["part"] != apart]
+        # A critic far off must not shrink the policy's steps: each group has a norm of its own
+        # (decisions, “Policy and critic are clipped apart”).
         self.clipped = [of_apart, others] if apart else [of_apart + others]
         self.adam = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -55,6 +57,7 @@ class Optimiser:
             eps=settings.adam_epsilon,
             betas=(0.9, settings.adam_beta2),
             weight_decay=settings.weight_decay,
+            # One kernel over all weights, instead of a loop over them in Python.
             fused=True,
         )
         # Wrapped for several processes only; gradients are then averaged, hence the factor below.
@@ -124,6 +127,7 @@ class Optimiser:
         processes = self.accelerator.num_processes
         losses = [*losses, *[partial(self._nothing, idle)] * (self._rounds(losses) - len(losses))]
         for i, loss in enumerate(losses):
+            # Gradients add up; exchanging them once a step is enough, and shards cannot wait.
             is_exchanged = self.shards is not None or i == len(losses) - 1
             with (
                 contextlib.nullcontext() if is_exchanged else self.accelerator.no_sync(self.module)
@@ -134,6 +138,7 @@ class Optimiser:
     def _clip(self, weights: Sequence[Tensor]) -> float:
         """Their gradients' norm before; gradients that are not finite move nothing."""
         clip = self.settings.max_grad_norm or math.inf
+        # Reading it waits for the device: once a step and group, not once a weight.
         norm = float(gathered(nn.utils.clip_grad_norm_(weights, clip)))
         if not math.isfinite(norm):
             _forget(weights)

@@ -112,10 +112,13 @@ def train(
         folder.say(f"weights are sharded: this process holds {shards.share:.0%} of them")
     resumed = _resume(learner, folder, resume)
     step, saved = resumed or 0, -1 if resumed is None else resumed
+    # Where it began from: without this row nobody could tell learning from luck.
     if resumed is None and settings.evaluate_every:
         with learner.optimiser.whole():
             learner.evaluate(0)
     while step < total:
+        # A signal may reach one process a step before the next one: all leave together, or some
+        # hang.
         if learner.total(float(stop_asked()))[0]:
             if saved != step:
                 _save(learner, folder, step)
@@ -200,6 +203,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | N
     if folder.writes:
         checkpoint.drop_later(folder.checkpoints, good.step)
     learner.accelerator.wait_for_everyone()
+    # Models published on the way may lie in the folder of an attempt before this one.
     for kept in filter(None, map(learner.kept, range(1, good.step + 1))):
         folder.adopt(place.parent, kept)
     folder.say(f"resumed at step {good.step}")
@@ -254,6 +258,7 @@ def epoch_batches(
     lengths: Sequence[int], batch_size: int, seed: int, epoch: int, window: int = 8
 ) -> list[list[int]]:
     """Every row once, in batches of like length: sorted within windows of a shuffled order."""
+    # A generator of its own: what else was drawn in the process moves nothing here.
     generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []

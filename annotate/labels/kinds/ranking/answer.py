@@ -35,6 +35,12 @@ class Judgement(Effort, total=False):
     reason: str
 
 
+class RankingSaid(Judgement, total=False):
+    """All that the form of a ranking sends."""
+
+    placements: list[Placement]
+
+
 class Ranking(Label):
     """One labeler's order over 2..K completions."""
 
@@ -127,6 +133,8 @@ class Ranking(Label):
     def revise(
         self, *, revision_no: int, placements: Sequence[Placement], **said: Unpack[Judgement]
     ) -> Ranking:
+        """Stores a correction over the revision `revision_no` that its author has seen. Raises
+        Conflict, ValidationError."""
         return self._revise(self.of_places(self.shown_order, placements, **said), revision_no)
 
     @classmethod
@@ -199,6 +207,7 @@ class Placement(models.Model):
 
     @property
     def flag_labels(self) -> list[str]:
+        """Its flags in words."""
         return [str(self.Flag(flag).label) for flag in self.flags]
 
 
@@ -356,9 +365,13 @@ class RatingForm(WorkForm):
             self.cleaned_data["placements"] = placements
         return self.cleaned_data
 
-    def as_kwargs(self) -> dict[str, Any]:
-        names = ("placements", "outcome", "reason")
-        return {**super().as_kwargs(), **{name: self.cleaned_data[name] for name in names}}
+    def as_kwargs(self) -> RankingSaid:
+        return {
+            **super().as_kwargs(),
+            "placements": self.cleaned_data["placements"],
+            "outcome": self.cleaned_data["outcome"],
+            "reason": self.cleaned_data["reason"],
+        }
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
@@ -445,7 +458,7 @@ class PairForm(RatingForm):
         places = self.PLACES[(choice or "tie")[0]]
         return list(zip(self.assignment.shown_order, places, strict=True))
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def as_kwargs(self) -> RankingSaid:
         side, strength = self.cleaned_data["choice"][:1], self.cleaned_data["choice"][1:]
         is_clear = side in ("a", "b") and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
         return {**super().as_kwargs(), "strength": int(strength) if is_clear else None}

@@ -9,7 +9,7 @@ from django import forms
 
 from annotate.labels.kinds.ranking.answer import Placement, Ranking, arranged
 from annotate.labels.label import Label
-from annotate.labels.review_forms import ReviewForm
+from annotate.labels.review_forms import Decision, ReviewForm
 from annotate.prompts.policies import Completion
 
 
@@ -45,8 +45,8 @@ class RankingReviewForm(ReviewForm):
             return None
         return Ranking.of_places(self.assignment.shown_order, self.cleaned_data["placements"])
 
-    def as_kwargs(self) -> dict[str, Any]:
-        return {**super().as_kwargs(), "as_gold": self.cleaned_data["as_gold"]}
+    def decision(self) -> Decision:
+        return {**super().decision(), "as_gold": self.cleaned_data["as_gold"]}
 
     def page(self) -> dict[str, Any]:
         subject = self.assignment.task.subject
@@ -72,6 +72,7 @@ class Row:
 
     @property
     def cells(self) -> list[tuple[Placement, list[str]]]:
+        """(placement, its flags in words) of each labeler, in the order of the labels."""
         return list(zip(self.placed, self.flags, strict=True))
 
 

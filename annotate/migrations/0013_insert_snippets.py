@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0011_open_the_gateway'),
+        ('annotate', '0012_search_in_any_script'),
     ]
 
     operations = [
