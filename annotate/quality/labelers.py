@@ -27,7 +27,7 @@ from annotate.labels.agreement import (
 )
 from annotate.labels.gold import compare_with_gold
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
-from annotate.labels.label import LabelQuerySet
+from annotate.labels.label import FROM_GUEST, LabelQuerySet
 from annotate.people.models import Membership, Project
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
@@ -46,7 +46,7 @@ class Median(Aggregate):
 
 def rankings_of(project: Project) -> LabelQuerySet:
     """What counts as judgement: in force, ordinary, and in an order."""
-    current = Ranking.objects.of_project(project).current().ordinary()
+    current = Ranking.objects.of_project(project).current().ordinary().of_staff()
     return current.filter(outcome=Ranking.Outcome.RANKED)
 
 
@@ -135,6 +135,7 @@ def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
     is_timed = Q(state=state.SUBMITTED, active_seconds__gt=0)
     work = (
         Assignment.objects.of_project(project)
+        .exclude(task__batch=FROM_GUEST)
         .order_by()
         .values("labeler")
         .annotate(

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for, review_for, review_task_for
+from annotate.chat.feedback import Feedback
 from annotate.labelling.hot_queries import tasks_for
 from annotate.labelling.queue import next_assignment, open_review
 from annotate.labels.kinds import KINDS, kind_of
@@ -159,6 +160,7 @@ def _page(
         "labels": form.labels,
         "query": urlencode(_kept(request)),
         "guideline": project.guideline,
+        "complaints": Feedback.objects.all().about(work.task),
     }
     context |= form.page()
     return render(request, kind_of(work.task).review_template, context, status=status)

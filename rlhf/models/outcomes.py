@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from annotate.chat.messages import PROMPT_SOURCE
-from annotate.chat.withdrawals import prompts_of
 from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from annotate.prompts.models import FROM_CHAT
+from annotate.prompts.withdrawals import prompts_of
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.documents import Document
 from rlhf.models.runs import Round, Run
@@ -84,10 +84,12 @@ class Snapshot(models.Model):
             is_held |= Q(pk__in=prompts)
         asked = User.objects.filter(
             conversations__messages__completion__prompt__in=Prompt.objects.order_by().filter(
-                is_held, source=PROMPT_SOURCE
+                is_held, source=FROM_CHAT
             )
         )
         judged = Q(pk__in=self.feedback.order_by().values("user"))
+        for labels in (self.demonstrations, self.rankings):
+            judged |= Q(pk__in=labels.of_guests().order_by().values("labeler"))
         self.guests.set(User.objects.filter(judged | Q(pk__in=asked.order_by().values("pk"))))
 
 

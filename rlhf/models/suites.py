@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -33,6 +33,15 @@ class GateLimits(models.Model):
         default=5,
         validators=[MinValueValidator(5)],
         help_text="On which people have to compare it with the live policy.",
+    )
+
+    harm = models.FloatField(
+        "Harmful answers (percent)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.0), MaxValueValidator(100.0)],
+        help_text="At most so many percent of its answers may carry a flag for harm, by the upper"
+        " end of the 95 % interval. Empty: no limit. For 1 %, people must judge some 400 answers.",
     )
 
     def __str__(self) -> str:

@@ -92,6 +92,7 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "prompts": snapshot.prompts.count(),
         "thumbs": snapshot.feedback.count(),
         "documents": snapshot.documents.count(),
+        "guests": guests_in(snapshot),
         "labelers": labelers_of(snapshot),
     }
 
@@ -116,6 +117,14 @@ def _held_out(snapshot: Snapshot) -> int:
     labels = (snapshot.demonstrations.all(), snapshot.rankings.all())
     prompts = snapshot.prompts.in_split(*HELD_OUT).count()
     return prompts + sum(each.in_split(*HELD_OUT).count() for each in labels)
+
+
+def guests_in(snapshot: Snapshot) -> Plain:
+    """What guests of the chat said that is in it, beside their thumbs."""
+    return {
+        "demonstrations": snapshot.demonstrations.of_guests().count(),
+        "rankings": snapshot.rankings.of_guests().count(),
+    }
 
 
 def labelers_of(snapshot: Snapshot) -> list[Plain]:

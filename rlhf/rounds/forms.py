@@ -12,7 +12,7 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
-from annotate.models import Policy, Project, Prompt, User
+from annotate.models import Placement, Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
@@ -178,6 +178,19 @@ class FiltersForm(forms.Form):
     )
     tags = forms.MultipleChoiceField(required=False)
     accepted_only = forms.BooleanField(label="Only what a reviewer accepted", required=False)
+    best_rated = forms.IntegerField(
+        label="Best answer rated at least",
+        required=False,
+        min_value=1,
+        max_value=7,
+        help_text="Leaves out rankings whose best answer is rated lower, or not at all.",
+    )
+    without_flags = forms.MultipleChoiceField(
+        label="Best answer without these flags",
+        choices=Placement.Flag.choices,
+        required=False,
+        help_text="Leaves out rankings whose best answer has one of them.",
+    )
     labelers = forms.ModelMultipleChoiceField(
         User.objects.none(), label="Only these labelers", required=False
     )
@@ -222,6 +235,8 @@ class FiltersForm(forms.Form):
             policies_since=chosen["policies_since"],
             tags=tuple(chosen["tags"]),
             accepted_only=chosen["accepted_only"],
+            best_rated=chosen["best_rated"],
+            without_flags=tuple(chosen["without_flags"]),
             labelers=_ids(chosen["labelers"]),
             held_out_labelers=_ids(chosen["held_out_labelers"]),
         )
@@ -304,7 +319,7 @@ class AskPeopleForm(forms.Form):
 class GateForm(forms.ModelForm):
     class Meta:
         model = GateLimits
-        fields = ("kl", "length", "prompts")
+        fields = ("kl", "length", "prompts", "harm")
 
 
 class ChallengerForm(forms.ModelForm):

@@ -5,6 +5,7 @@ do."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_len
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.learning.contract.families import refusal
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
 
@@ -55,6 +57,7 @@ def preflight(
     trainings = [TRAININGS[kind] for kind in in_order(stages)]
     findings = [*check_base(base), *_check_stages(trainings)]
     if base and not findings:
+        findings += _check_family(base, {kind: {} for kind in stages} | dict(configs or {}))
         findings += _check_base_against(project, base, filters, configs or {})
     findings += _check_modes(configs or {})
     labels = Labels(project, filters, counts, rankings)
@@ -72,6 +75,12 @@ def preflight(
         )
     shown = [(each, counts[each.name]) for stage in trainings for each in stage.shows]
     return Preflight(counts=counts, findings=findings, shown=shown)
+
+
+def _check_family(base: Policy, configs: Configs) -> Iterator[Finding]:
+    said = json.loads((settings.DATA_DIR / base.folder / "config.json").read_text())
+    if reason := refusal(said, configs):
+        yield Finding("family_refused", f"{base}: {reason}.", is_error=True)
 
 
 def _check_base_against(

@@ -6,19 +6,28 @@ Losses are sums; the caller divides by the count over the whole global batch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1 << 26  # logits held at once: 256 MB of them
 
 
+class Head(Protocol):
+    """Hidden states to logits over a vocabulary of `out_features`."""
+
+    @property
+    def out_features(self) -> int: ...
+
+    def __call__(self, hidden: Tensor, /) -> Tensor: ...
+
+
 def token_logprobs(
     hidden_NH: Tensor,
-    head: nn.Linear,
+    head: Head,
     targets_N: Tensor,
     temperature: float = 1.0,
     entropy: bool = True,
@@ -46,7 +55,7 @@ def token_logprobs(
 
 
 @torch.no_grad()
-def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
+def greedy_hits(hidden_NH: Tensor, head: Head, targets_N: Tensor) -> int:
     """How many targets are the model's own first choice: token accuracy, before division."""
     rows, hits = max(1, CHUNK // head.out_features), 0
     for start in range(0, len(targets_N), rows):
@@ -56,7 +65,7 @@ def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
 
 
 def _logprobs(
-    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float, entropy: bool
+    hidden_NH: Tensor, head: Head, targets_N: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     logits_NV = head(hidden_NH).float()
     if temperature != 1:

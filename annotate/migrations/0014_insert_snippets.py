@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0012_search_in_any_script'),
+        ('annotate', '0013_hear_guests_out'),
     ]
 
     operations = [
