@@ -4,6 +4,7 @@ from django.urls import include, path
 from annotate.api import endpoints as api
 from annotate.views import (
     chat,
+    feedback,
     imports,
     invitations,
     label,
@@ -52,6 +53,7 @@ urlpatterns = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("p/<slug:slug>/feedback/", feedback.feedback, name="feedback"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),
     path("p/<slug:slug>/review/next/", review.review_next, name="review_next"),
     path("p/<slug:slug>/review/<int:assignment_id>/", review.one, name="review_one"),

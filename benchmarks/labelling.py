@@ -84,6 +84,8 @@ def _fill(
 ) -> None:
     from django.db import connection, transaction
 
+    from annotate.prompts.search import index_prompts
+
     rng = random.Random(7)
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(15, 60))) for _ in range(997)]
     with transaction.atomic(), connection.cursor() as cursor:
@@ -97,6 +99,7 @@ def _fill(
         }  # fmt: skip
         for statement in (PROMPTS, COMPLETIONS, TASKS, LINKS, ASSIGNMENTS, RANKINGS, PLACEMENTS):
             cursor.execute(statement, given)
+        index_prompts(cursor)
         cursor.execute("DROP TABLE said")
         cursor.execute("ANALYZE")
 

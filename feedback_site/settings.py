@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",
+    "django.forms",
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
@@ -93,6 +94,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "feedback_site.urls"
 WSGI_APPLICATION = "feedback_site.wsgi.application"
 
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # templates/django/forms
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -43,6 +43,7 @@ def copy_values(
         return []
     fields = {field.attname: field for field in _fields(model)}
     converts = [_as_copied(fields[name]) for name in names]
+    changed = [(n, convert) for n, convert in enumerate(converts) if convert is not _unchanged]
     rest = [name for name in fields if name not in names and name != model._meta.pk.attname]
     defaults = [_as_copied(fields[name])(fields[name].get_default()) for name in rest]
     order = [model._meta.pk.attname, *names, *rest]
@@ -58,7 +59,9 @@ def copy_values(
             )
         with cursor.copy(f"COPY {target} ({columns}) FROM STDIN") as copy:
             for pk, row in zip(ids, rows, strict=True):
-                said = [convert(value) for convert, value in zip(converts, row, strict=True)]
+                said = [*row]
+                for place, convert in changed:
+                    said[place] = convert(said[place])
                 copy.write_row([pk, *said, *defaults])
         if unless_known:
             cursor.execute(

@@ -86,7 +86,10 @@ def kind_of(raw: Raw) -> str:
         return "demonstrations" if is_answered else "prompts"
     if "prompt" in raw:
         return "prompts"
-    raise BadRow("Unknown format: a line needs at least a “prompt” or “messages”.")
+    raise BadRow(
+        "Unknown format: a line needs at least a “prompt” or “messages”. If a column has another "
+        "name, choose it as one (on the command line: --column NAME=prompt)."
+    )
 
 
 def parse(raw: Any, kind: str | None) -> tuple[str, Row]:

@@ -50,6 +50,13 @@ class Project(models.Model):
         REVIEWED = "reviewed", "used once an operator accepts them"
         DIRECT = "direct", "used at once"
 
+    class ThumbsDownWork(models.TextChoices):
+        """What a bad answer in the chat asks of people."""
+
+        WRITE = "write", "write a better answer"
+        RANK = "rank", "rank it beside new drafts"
+        NONE = "none", "nothing, it only waits in Feedback"
+
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
     ranking_size = models.PositiveSmallIntegerField(
@@ -139,6 +146,26 @@ class Project(models.Model):
         default=10,
         validators=[MaxValueValidator(100)],
         help_text="Share of chats that the challenger answers, if there is one.",
+    )
+    two_drafts_percent = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(100)],
+        help_text="Share of chat questions answered by two drafts, of which the guest picks the"
+        " better one without knowing who wrote which. 0: none.",
+    )
+    thumbs_down_work = models.CharField(
+        max_length=10,
+        choices=ThumbsDownWork,
+        default=ThumbsDownWork.WRITE,
+        db_default=ThumbsDownWork.WRITE,
+        help_text="What a thumbs down asks labelers to do.",
+    )
+    thumbs_down_priority = models.SmallIntegerField(
+        default=10,
+        db_default=10,
+        validators=[MinValueValidator(-100), MaxValueValidator(100)],
+        help_text="Priority of that task. Higher comes first; other tasks have 0.",
     )
     new_guest_days = models.PositiveSmallIntegerField(
         default=7,

@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
-from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
+from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Exists, Func, Q, Value
@@ -21,10 +21,10 @@ from django.db.models.functions.text import MD5
 
 from annotate.ids import id_in
 from annotate.people.models import Project, User
+from annotate.prompts.search import condition, folded_texts, grams
 
 Messages = list[dict[str, str]]
 
-SEARCH_CONFIG = "english"
 SAMPLE = 2000  # prompts from which tags and sources are suggested
 ROLES = ("system", "user", "assistant")
 LONGEST_PROMPT = 32_000  # characters of all its messages, wherever they are written
@@ -94,6 +94,7 @@ def split_of(digest: str) -> str:
     return Prompt.Split.VALIDATION if bucket < 90 else Prompt.Split.TEST
 
 
+FROM_CHAT = "chat"  # the source of prompts that guests asked
 TAKEN_BACK = "taken back"  # the source of prompts whose guest has deleted the chat
 
 
@@ -102,10 +103,8 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(split__in=splits)
 
     def matching(self, words: str) -> PromptQuerySet:
-        """Full-text search as on the web: all words, "a phrase", or, -without."""
-        if not words:
-            return self
-        return self.filter(search=SearchQuery(words, config=SEARCH_CONFIG, search_type="websearch"))
+        """Search as on the web: all words, "a phrase", OR, -without; see `search`."""
+        return self.filter(condition(words)) if words else self
 
     def from_source(self, source: str) -> PromptQuerySet:
         return self.filter(source=source)
@@ -273,7 +272,7 @@ class Prompt(models.Model):
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="prompts")
     messages = models.JSONField(validators=[validate_messages])
-    text = models.TextField(editable=False, help_text="The last user message, for search.")
+    text = models.TextField(editable=False, help_text="The last user message, for lists.")
     content_hash = models.CharField(max_length=64, editable=False)
     split = models.CharField(max_length=10, choices=Split, editable=False)
     split_key = models.CharField(
@@ -299,10 +298,11 @@ class Prompt(models.Model):
     awaits_review = models.BooleanField(default=False, db_default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     archived_at = models.DateTimeField(null=True, editable=False, help_text="Put out of use.")
-    search = models.GeneratedField(
-        expression=SearchVector("text", config=SEARCH_CONFIG),
-        output_field=SearchVectorField(),
-        db_persist=True,
+    folded = models.TextField(
+        editable=False, db_default="", help_text="The texts of all messages, for search."
+    )
+    search = SearchVectorField(
+        editable=False, db_default=Value("", models.TextField()), help_text="The index of `folded`."
     )
     # A hash of the conversation without blanks, capitals and punctuation. JSON writes the end of a
     # line as \n. Kept, because to compute it for a hundred thousand prompts takes two seconds.
@@ -361,6 +361,8 @@ class Prompt(models.Model):
         if not self._is_twin:
             self.content_hash = key
         self.split = split_of(self.split_key or key)
+        self.folded = folded_texts(self.messages)
+        self.search = grams(self.folded)
         return self
 
     @property

@@ -20,8 +20,9 @@ from annotate.exchange import importing
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
 from annotate.exchange.files.bad_row import BadRow
+from annotate.exchange.files.data_sets import lines_from_the_hub
 from annotate.exchange.files.opening import ENCODINGS, foreign_to, unpacked
-from annotate.exchange.files.readers import escaped, format_of, unusual_separator
+from annotate.exchange.files.readers import escaped, unusual_separator
 from annotate.exchange.importing import (
     Imported,
     ImportFailed,
@@ -30,20 +31,35 @@ from annotate.exchange.importing import (
     import_labels,
     preview,
 )
+from annotate.exchange.parts import Part, is_archive, one_table, parts_of
 from annotate.exchange.shapes import OURS, SHAPES
 from annotate.exchange.uploads import Upload
 
 LARGEST_UPLOAD = 200 * 2**20
+Content = tuple[IO[bytes], str, str]  # what was sent, its name and format
 AS_IT_IS = "="
 WITHOUT_BAD = "without_bad"
 
 
+class FilesInput(forms.FileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """Any number of files."""
+
+    widget = FilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[Any]:
+        return [super(FilesField, self).clean(each, initial) for each in data or []]
+
+
 class FileForm(forms.Form):
-    file = forms.FileField(
+    file = FilesField(
         required=False,
         label="File",
         help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also packed by "
-        "gzip or Zstandard.",
+        "gzip or Zstandard; the parts of one data set together, or its folder as .zip or .tar.",
     )
     text = forms.CharField(
         required=False,
@@ -51,35 +67,63 @@ class FileForm(forms.Form):
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "mono"}),
     )
+    data_set = forms.CharField(
+        required=False,
+        label="…or the name of a data set on the Hugging Face Hub",
+        max_length=200,
+        widget=forms.TextInput(attrs={"placeholder": "OWNER/NAME", "spellcheck": "false"}),
+    )
+    split = forms.CharField(
+        required=False,
+        label="Split",
+        max_length=100,
+        help_text="Of a data set that has several: train, test, …",
+    )
+    config = forms.CharField(
+        required=False,
+        label="Configuration",
+        max_length=100,
+        help_text="Of a data set on the hub that has several.",
+    )
 
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file and file.size > LARGEST_UPLOAD:
+    def clean(self) -> dict[str, Any]:
+        said = super().clean() or self.cleaned_data
+        given = [name for name in ("file", "text", "data_set") if said.get(name)]
+        if self.errors:
+            return said
+        if len(given) != 1:
+            raise forms.ValidationError(
+                "Choose a file, paste some lines or name a data set: one of the three."
+            )
+        try:
+            self.content, self.name, self.format = getattr(self, f"_of_{given[0]}")(said)
+        except BadRow as error:
+            raise forms.ValidationError(str(error)) from error
+        return said
+
+    def _of_text(self, said: dict[str, Any]) -> Content:
+        return io.BytesIO(said["text"].encode()), "", "jsonl"
+
+    def _of_data_set(self, said: dict[str, Any]) -> Content:
+        name, about = said["data_set"], {"split": said["split"], "config": said["config"]}
+        return lines_from_the_hub(name, limit=LARGEST_UPLOAD, **about), name, "jsonl"
+
+    def _of_file(self, said: dict[str, Any]) -> Content:
+        files = said["file"]
+        if sum(file.size for file in files) > LARGEST_UPLOAD:
             raise forms.ValidationError(
                 f"The file is larger than {LARGEST_UPLOAD // 2**20} MB. "
                 "Split it, or use the command import_labels."
             )
-        if not file:
-            return file
-        try:
-            self.unpacked = unpacked(file.file, limit=LARGEST_UPLOAD)
-        except BadRow as error:
-            raise forms.ValidationError(str(error)) from error
-        if what_to_do := foreign_to(self.unpacked, format_of(file.name)):
-            raise forms.ValidationError(what_to_do)
-        return file
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        if bool(cleaned.get("file")) == bool(cleaned.get("text")) and not self.errors:
-            raise forms.ValidationError("Choose a file or paste some lines: one of the two.")
-        return cleaned
-
-    def content(self) -> tuple[IO[bytes], str, str]:
-        """(what was sent, name, format)"""
-        if file := self.cleaned_data["file"]:
-            return self.unpacked, file.name, format_of(file.name)
-        return io.BytesIO(self.cleaned_data["text"].encode()), "", "jsonl"
+        parts = [Part(file.name, unpacked(file.file, limit=LARGEST_UPLOAD)) for file in files]
+        if len(parts) == 1 and is_archive(parts[0].file):
+            with parts[0].file as archive:
+                parts = parts_of(archive, limit=LARGEST_UPLOAD)
+        for part in parts:
+            if what_to_do := foreign_to(part.file, part.format):
+                raise forms.ValidationError(what_to_do)
+        content, format = one_table(parts, split=said["split"] if len(parts) > 1 else "")
+        return content, files[0].name, format
 
 
 class ChoicesForm(forms.Form):
@@ -189,12 +233,11 @@ def choose(request: Request, slug: str) -> HttpResponse:
         request.POST if is_sent else None, request.FILES if is_sent else None, initial=initial
     )
     if form.is_valid():
-        file, name, format = form.content()
-        with file:
-            by = request.user
-            kept = Upload.keep(project=project, by=by, file=file, name=name, format=format)
+        with form.content as file:
+            about = {"name": form.name, "format": form.format}
+            kept = Upload.keep(project=project, by=request.user, file=file, **about)
         with kept.open() as content:
-            kept.choose(guessed(content, format))
+            kept.choose(guessed(content, kept.format))
         if before:
             before.delete()
         return redirect("prompts_import_one", slug, kept.pk)

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
+from annotate.chat.feedback import Feedback
 from annotate.labelling.forms import FlagForm, SkipForm
 from annotate.labelling.hot_queries import latest_submits
 from annotate.labelling.queue import next_assignment
@@ -24,6 +25,7 @@ from annotate.labels.label import Conflict
 from annotate.paging import page_of
 from annotate.people.models import Project, User
 from annotate.prompts.flags import PromptFlag
+from annotate.prompts.models import FROM_CHAT
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -159,6 +161,7 @@ def _page(
         "skip_form": SkipForm(),
         "flag_form": FlagForm(),
         "own_flag": _own_flag(request, work),
+        "complaints": _complaints(work),
         "qualification": _qualification(request, work),
         "guideline": project.guideline,
         "just_saved": _just_saved(request.user, project),
@@ -166,6 +169,14 @@ def _page(
         **more,
     }
     return render(request, kind_of(work.task).template, context, status=status)
+
+
+def _complaints(work: Assignment) -> list[Feedback]:
+    """What guests said of the answers the task is about; nothing that would tell who ranks which
+    of the completions somebody else found bad, but where it is asked because of that."""
+    if work.task.kind == Task.Kind.RANK and work.task.batch != FROM_CHAT:
+        return []
+    return list(Feedback.objects.all().about(work.task))
 
 
 def _qualification(request: Request, work: Assignment) -> Qualification | None:

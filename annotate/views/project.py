@@ -33,6 +33,7 @@ GROUPS = {
         *("write_lease_minutes", "rank_lease_minutes", "edit_minutes"),
     ),
     "Prompts by labelers": ("own_prompts", "use_cases"),
+    "Chat": ("thumbs_down_work", "thumbs_down_priority", "two_drafts_percent"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
@@ -56,6 +57,9 @@ class SettingsForm(forms.ModelForm):
             "edit_minutes": "Minutes to correct an answer",
             "own_prompts": "Prompts by labelers",
             "use_cases": "Use cases",
+            "thumbs_down_work": "After a thumbs down",
+            "thumbs_down_priority": "Priority of that task",
+            "two_drafts_percent": "Percent of questions with two drafts",
             "qualification_tasks": "Tasks to qualify",
             "qualification_percent": "Percent needed to qualify",
             "gold_every": "Hidden gold: one task in",

@@ -26,6 +26,7 @@ from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt, PromptQuerySet
 from annotate.prompts.policies import Completion
+from annotate.prompts.search import alternatives
 from annotate.work.tasks import Task
 
 BLOCK = 2**16
@@ -33,7 +34,14 @@ MOST_SAID = 20
 
 
 class PromptFilter(forms.Form):
-    words = forms.CharField(required=False, max_length=200, label="Words")
+    words = forms.CharField(
+        required=False,
+        max_length=200,
+        error_messages={
+            "max_length": "Search for a shorter piece, of at most %(limit_value)d characters.",
+            "null_characters_not_allowed": "Take out the NUL character: no prompt has one.",
+        },
+    )
     split = forms.ChoiceField(required=False, choices=[("", "any"), *Prompt.Split.choices])
     source = forms.CharField(required=False, max_length=100)
     tag = forms.CharField(required=False, max_length=50)
@@ -57,11 +65,19 @@ class PromptFilter(forms.Form):
         for name in self.known:
             self.fields[name].widget.attrs["list"] = f"known-{name}"
 
+    def clean_words(self) -> str:
+        words: str = self.cleaned_data["words"]
+        if words and not alternatives(words):
+            raise forms.ValidationError(
+                "There is nothing to search for. Type a word, or part of one."
+            )
+        return words
+
     def prompts(self) -> PromptQuerySet:
-        """Those asked for; all in use, while the form asks for something that is not there."""
+        """Those asked for; none, while the form asks for something that makes no sense."""
         prompts: PromptQuerySet = self.project.prompts.all()
         if not self.is_valid():
-            return prompts.active()
+            return prompts.none()
         asked = self.cleaned_data
         if asked["waiting"]:
             prompts = prompts.waiting()
@@ -194,8 +210,7 @@ def _back(request: Request, slug: str) -> HttpResponse:
 
 
 def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:
-    """Of the prompts that the filter finds, those that are ticked; all, if none is. A filter that
-    makes no sense finds all on a page, which is no reason to do something to all."""
+    """Of the prompts that the filter finds, those that are ticked; all, if none is."""
     form = PromptFilter(project, asked)
     if not form.is_valid():
         raise Http404("The filter has an unknown value.")

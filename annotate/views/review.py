@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for, review_for
+from annotate.chat.feedback import Feedback
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds import kind_of
 from annotate.labels.label import Conflict
@@ -105,6 +106,7 @@ def _page(
         "form": form,
         "labels": form.labels,
         "guideline": project.guideline,
+        "complaints": Feedback.objects.all().about(work.task),
     }
     context |= form.page()
     return render(request, kind_of(work.task).review_template, context, status=status)

@@ -147,6 +147,7 @@ class Task(models.Model):
         ALL_BAD = "all_bad", "all bad"
         TOO_FAST = "too_fast", "too fast"
         NEW_WRITER = "new_writer", "new writer"
+        GUEST = "guest", "from a guest"
         CORRECTED = "corrected", "corrected after being sent back"
         RANDOM = "random", "random sample"
 

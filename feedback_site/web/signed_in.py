@@ -19,7 +19,7 @@ class SignedInMiddleware(LoginRequiredMiddleware):
     A script is answered with 401 and a sentence instead: it would put the sign-in page into its
     own. So it is when somebody else has signed in since its page was opened; the page names its
     person, by id, in the header X-Person. What a form sends is answered with 401 and a page that
-    says how to send it again: after a redirect it would be lost."""
+    keeps it, to be sent again: after a redirect it would be lost."""
 
     def process_view(
         self, request: HttpRequest, view_func: Any, view_args: Any, view_kwargs: Any
@@ -32,16 +32,30 @@ class SignedInMiddleware(LoginRequiredMiddleware):
             return _sentence(SIGNED_OUT, status=401)
         if request.method in ("GET", "HEAD"):
             return super().handle_no_permission(request, view_func)
-        return render(request, "signed_out.html", status=401)
+        return render(request, "signed_out.html", {"kept": _kept(request)}, status=401)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answers a request without the token of its session: mostly, the person signed out or in
-    since the page was opened."""
+    since the page was opened. What a page of ours sent can be sent again, with the token of now and
+    after a look at who is signed in; what comes from elsewhere is not kept."""
     is_here = request.user.is_authenticated
     if is_by_script(request):
         return _sentence(STALE, status=403) if is_here else _sentence(SIGNED_OUT, status=401)
-    return render(request, "signed_out.html", {"is_back": is_here}, status=403)
+    is_ours = request.headers.get("Origin") == f"{request.scheme}://{request.get_host()}"
+    kept = _kept(request) if is_ours else []
+    return render(request, "signed_out.html", {"is_back": is_here, "kept": kept}, status=403)
+
+
+def _kept(request: HttpRequest) -> list[tuple[str, str]]:
+    """What a form sent, field by field: without its token, and without passwords, which no page
+    repeats."""
+    return [
+        (name, value)
+        for name, values in request.POST.lists()
+        for value in values
+        if name != "csrfmiddlewaretoken" and "password" not in name
+    ]
 
 
 def is_by_script(request: HttpRequest) -> bool:

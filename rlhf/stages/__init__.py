@@ -10,6 +10,7 @@ from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
 from rlhf.stages.dpo import DPO
 from rlhf.stages.evaluate import EVALUATE
+from rlhf.stages.grpo import GRPO
 from rlhf.stages.kto import KTO
 from rlhf.stages.ppo import PPO
 from rlhf.stages.pretrain import PRETRAIN
@@ -24,7 +25,7 @@ from rlhf.stages.training import Training
 # Kind → stage; the trainings in the order in which a round goes through them.
 STAGES: dict[str, Stage] = {
     stage.kind: stage
-    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
+    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, GRPO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
 }
 TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}
 DEFAULT_TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)  # as in InstructGPT

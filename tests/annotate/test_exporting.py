@@ -327,15 +327,15 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path):
     out.write_text("before")
 
     def broken():
-        yield "first\n"
+        yield '"first"\n'
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         write_file(out, broken())
     assert out.read_text() == "before"
     assert list(tmp_path.iterdir()) == [out]
-    assert write_file(out, ["a\n", "b\n"]) == 2
-    assert out.read_text() == "a\nb\n"
+    assert write_file(out, ['"a"\n', '"b"\n']) == 2
+    assert out.read_text() == '"a"\n"b"\n'
 
 
 @pytest.mark.parametrize("kind", KINDS)

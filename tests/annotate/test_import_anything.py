@@ -1,10 +1,18 @@
 """Whatever is in a file: the wizard and the command answer in words, and a refused file leaves
-nothing."""
+nothing. Long form, with as many mutated rows as are asked for:
+
+    MUTATED_ROWS=200000 pytest tests/annotate/test_import_anything.py -k long -p no:randomly
+"""
 
 import copy
 import io
 import json
+import os
+import random
+from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -19,14 +27,15 @@ from tests.annotate.test_shapes import SHAPES
 
 pytestmark = pytest.mark.django_db
 NUMBERS = count()
-ODD = st.sampled_from(
-    [
+FORMATS = ("jsonl", "json", "csv")
+ROWS_A_FILE = 1000
+MUTATED_ROWS = int(os.environ.get("MUTATED_ROWS", 0))
+ODD = [
         *(None, True, False, 0, -1, 1.5, 10**30, 1e999, "", " ", "x", "\0", "\ud83d", "'=1", "1"),
         *([], {}, [None], [[]], [{}], [1, "a"], {"a": None}, {"value": 1}, "[{", "[1]"),
         "x" * 60_000,
         *([{"role": None, "content": []}], {"text": 1}, {"rank": [1]}, "tie", "left", "\r\n", "é"),
-    ]
-)  # fmt: skip
+    ]  # fmt: skip
 EXAMPLES = [lines for _, lines, *_ in SHAPES.values()]
 OURS = [
     [{"prompt": "Which?", "completions": ["a", "b"], "ranks": [1, 2], "ratings": [1, 7],
@@ -49,25 +58,37 @@ def places(value, at=()):
             yield from places(inner, (*at, key))
 
 
-@st.composite
-def mutated(draw) -> list:
-    """Lines of a shape, of which something is changed, gone, or has another name."""
-    lines = copy.deepcopy(draw(st.sampled_from(EXAMPLES + OURS)))
-    for _ in range(draw(st.integers(1, 3))):
-        *way, last = draw(st.sampled_from([each for each in places(lines) if each] or [(0,)]))
+Choose = Callable[[Sequence[Any]], Any]
+
+
+def mutant_of(lines: list, choose: Choose) -> list:
+    """The lines, of which something is changed, gone, or has another name."""
+    lines = copy.deepcopy(lines)
+    for _ in range(choose([1, 2, 3])):
+        *way, last = choose([each for each in places(lines) if each] or [(0,)])
         inside = lines
         for key in way:
             inside = inside[key]
-        match draw(st.sampled_from(["change", "change", "drop", "rename"])):
+        match choose(["change", "change", "drop", "rename"]):
             case "change":
-                inside[last] = copy.deepcopy(draw(ODD))
+                inside[last] = copy.deepcopy(choose(ODD))
             case "drop" if isinstance(inside, dict):
                 del inside[last]
             case "rename" if isinstance(inside, dict):
-                inside[draw(st.sampled_from(["\ud83d", "\0", "", "x" * 300, "label"]))] = 1
+                inside[choose(["\ud83d", "\0", "", "x" * 300, "label"])] = 1
         if not lines or not all(isinstance(line, dict) for line in lines):
             break
     return lines
+
+
+@st.composite
+def mutated(draw) -> list:
+    """Lines of a shape, mutated."""
+
+    def choose(values: Sequence[Any]) -> Any:
+        return draw(st.sampled_from(values))
+
+    return mutant_of(choose(EXAMPLES + OURS), choose)
 
 
 def text_of(lines: list, format: str) -> bytes:
@@ -111,20 +132,14 @@ def all_of_it(content: bytes, name: str, at, project: Project) -> None:
         assert not Upload.objects.exists()
 
 
-@pytest.mark.parametrize("format", ["jsonl", "json", "csv"])
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(lines=mutated())
-def test_no_row_breaks_the_wizard_or_the_command(format, lines, browse, olga, tmp_path):
+def in_every_way(content: bytes, name: str, at, by, folder: Path) -> None:
+    """Into a project of its own: by the wizard, and then by the command."""
     with transaction.atomic():
         project = Project.objects.create(name="P", slug=f"any{next(NUMBERS)}")
-        project.memberships.create(user=olga, role="operator")
-        path = tmp_path / f"x.{format}"
-        path.write_bytes(text_of(lines, format))
-        all_of_it(path.read_bytes(), path.name, browse(olga), project)
+        project.memberships.create(user=by, role="operator")
+        path = folder / name
+        path.write_bytes(content)
+        all_of_it(content, name, at, project)
         before = rows()
         try:
             call_command(
@@ -133,6 +148,28 @@ def test_no_row_breaks_the_wizard_or_the_command(format, lines, browse, olga, tm
         except CommandError:
             assert rows() == before
         transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(lines=mutated())
+def test_no_row_breaks_the_wizard_or_the_command(format, lines, browse, olga, tmp_path):
+    in_every_way(text_of(lines, format), f"x.{format}", browse(olga), olga, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(max(3, MUTATED_ROWS // ROWS_A_FILE)))
+def test_no_long_file_of_mutated_rows_breaks_them(seed, browse, olga, tmp_path):
+    """Of one shape each: among rows that are fine, and with as few good ones as it may be."""
+    choose = random.Random(seed).choice
+    example, format = choose(EXAMPLES + OURS), FORMATS[seed % 3]
+    lines = list(example)
+    while len(lines) < (ROWS_A_FILE if MUTATED_ROWS else 40):
+        lines += mutant_of(example, choose) if len(lines) % 5 else example
+    in_every_way(text_of(lines, format), f"x.{format}", browse(olga), olga, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.tsv", "x.csv.gz", "x.parquet"])

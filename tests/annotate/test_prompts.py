@@ -90,7 +90,7 @@ def test_the_list_costs_the_same_however_long(at, new_prompt, django_assert_max_
         ({"tag": "short", "words": "tea"}, {"tea"}),
         ({"split": "train"}, {"egg", "tea", "pie"}),
         ({"split": "test"}, set()),
-        ({"split": "nonsense"}, {"egg", "tea", "pie"}),
+        ({"split": "nonsense"}, set()),
     ],
 )
 def test_the_filters_find_what_they_say(asked, found, at, project):

@@ -193,6 +193,8 @@ ROWS_OF_JSON = {
     "objects over lines": "\n".join(json.dumps(each, indent=2) for each in THREE),
     "wrapped on a line": f'{{"version": 1, "rows": [{A}, {B}, {C}]}}',
     "wrapped over lines": json.dumps({"n": {"of": [3]}, "data": THREE, "tags": ["x"]}, indent=1),
+    "texts alone": "\n".join(json.dumps(each["prompt"]) for each in THREE),
+    "a list of texts": json.dumps([each["prompt"] for each in THREE], indent=1),
     "lines that end with CR": f"{A}\r{B}\r{C}\r",
     "lines that end with CR and LF": f"{A}\r\n{B}\r\n{C}",
 }
@@ -327,17 +329,16 @@ def data_set(tmp_path):
 
 
 def test_a_data_set_is_read_from_its_folder_by_split(data_set, project, olga):
-    pytest.importorskip("datasets")
     said = io.StringIO()
     about = ("--project", project.slug)
-    with pytest.raises(CommandError, match="the splits train, test: choose one by --split"):
+    with pytest.raises(CommandError, match="the splits test, train: choose one .*--split"):
         call_command("import_labels", str(data_set), *about)
-    with pytest.raises(CommandError, match="the splits train, test"):
+    with pytest.raises(CommandError, match="no split dev, but test, train"):
         call_command("import_labels", str(data_set), *about, "--split", "dev")
     call_command("import_labels", str(data_set), *about, "--split", "test", stdout=said)
     assert Prompt.objects.count() == 3 and "Not imported: split_name" in said.getvalue()
 
 
 def test_a_folder_that_is_no_data_set_is_told_so(tmp_path, project, olga):
-    with pytest.raises(CommandError, match="cannot be read|pip install datasets"):
+    with pytest.raises(CommandError, match="There is no JSON Lines, JSON, CSV or Parquet"):
         call_command("import_labels", str(tmp_path), "--project", project.slug)

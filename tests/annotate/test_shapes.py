@@ -230,6 +230,12 @@ SHAPES = {
         RANKED,
         SAID,
     ),
+    "OpenAssistant, from its first message": (
+        "oasst",
+        [TREE | {"parent_id": None, "lang": "en", "rank": None, "labels": None}],
+        RANKED,
+        SAID,
+    ),
     "OpenAssistant, flat": ("oasst_messages", TREE_MESSAGES, RANKED, SAID),
     "Label Studio": (
         "label_studio",
@@ -402,6 +408,14 @@ SKIPPED = {
     "a tool": (
         {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
         "a tool is called",
+    ),
+    "a tool in a part": (
+        {"messages": [ASKED, assistant([{"type": "tool_call", "value": "{}"}])]},
+        "a tool is called",
+    ),
+    "reasoning in a part": (
+        {"messages": [ASKED, assistant([{"type": "reasoning", "value": "Hm."}])]},
+        "reasoning apart from its text",
     ),
     "no answer": ({"conversations": [HUMAN]}, "has no answer"),
     "an unfinished task": ({"data": DATA, "annotations": []}, "without a finished annotation"),

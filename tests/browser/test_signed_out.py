@@ -203,17 +203,39 @@ def test_going_back_to_a_page_while_signed_out_leads_to_the_sign_in_page(site: S
     wim.errors.clear()
 
 
-def test_without_javascript_the_page_says_what_to_do(site: Site, sign_in):
+def send_again_when_back(site: Site, page: Page, name: str) -> None:
+    """Once to be told who is signed in, and once to send it."""
+    expect(page.get_by_role("heading", name="You've been signed out")).to_be_visible()
+    expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+    sign_in_elsewhere(site, page, name)
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_text(f"You're signed in as {name}.")).to_be_visible()
+    page.get_by_role("button", name="Send again").click()
+
+
+def test_without_javascript_the_page_keeps_what_was_sent(site: Site, sign_in):
     prepare(site, [2], "wolf")
     wolf = sign_in("wolf", java_script_enabled=False)
     page = wolf.page
     open_next(page, site)
     page.get_by_label("Why this order?").fill("Shorter.")
+    page.get_by_label("B is better", exact=True).check()
     sign_out(site, page)
     page.locator("#submit").click()
-    expect(page.get_by_role("heading", name="You've been signed out")).to_be_visible()
-    expect(page.get_by_role("link", name="Sign in")).to_be_visible()
-    sign_in_elsewhere(site, page, "wolf")
-    page.go_back()
-    expect(page.get_by_label("Why this order?")).to_have_value("Shorter.")
+    send_again_when_back(site, page, "wolf")
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
+    assert rows(site, "wolf") == ["B > A ranked"]
     wolf.errors.clear()
+
+
+def test_a_form_that_is_sent_without_htmx_is_kept_too(site: Site, sign_in):
+    site.manage("create_project", "Form", "--slug", "form", "--operator", "wera")
+    wera = sign_in("wera")
+    page = wera.page
+    page.goto(f"{site.url}/p/form/guideline/new/")
+    page.get_by_label("Guideline").fill("Be brief.\n\nBe right.")
+    sign_out(site, page)
+    page.get_by_role("button", name="Publish").click()
+    send_again_when_back(site, page, "wera")
+    expect(page.get_by_text("Be right.").first).to_be_visible()
+    wera.errors.clear()

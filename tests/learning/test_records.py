@@ -46,6 +46,31 @@ def test_rows_without_an_id_are_called_by_their_line(tmp_path):
     assert [prompt.id for prompt in records.read_prompts(path)] == ["1", "7"]
 
 
+TWINS = ("Où est le café ?\nLà.", "Où est le cafe\u0301 ?\r\nLa\u0300.", "Où est le café ?\rLà.")
+
+
+def of_prompt(text: str, n: int) -> records.Ranking:
+    prompt = records.Prompt("x", ({"role": "user", "content": text},))
+    return records.Ranking(prompt, (f"a{n}", "b"), (1, 2))
+
+
+def test_a_prompt_and_its_twins_in_another_spelling_are_held_out_together():
+    rankings = [of_prompt(f"{text} {n}", n) for n in range(50) for text in TWINS]
+    assert len(records.aggregate(rankings)) == 50  # and their votes are counted together
+    apart = [of_prompt(f"{text} {n}", at) for n in range(50) for at, text in enumerate(TWINS)]
+    kept, held = hold_out(records.aggregate(apart), 0.3)
+    assert len(kept) + len(held) == 150 and held
+    ours = [
+        {each.prompt.messages[0]["content"].split()[-1] for each in side} for side in (kept, held)
+    ]
+    assert not ours[0] & ours[1]
+
+
+def test_the_key_of_plain_text_is_its_hash_so_that_runs_resume_with_the_same_prompts_held_out():
+    messages = [{"role": "user", "content": "Why?\nSo."}]
+    assert records.Prompt("x", tuple(messages)).key == records.content_hash(messages)
+
+
 def test_prompts_are_held_out_whole():
     judged = records.aggregate(
         records.Ranking(records.Prompt("x", ({"role": "user", "content": str(i // 2)},)),
@@ -60,8 +85,8 @@ def test_prompts_are_held_out_whole():
 
 def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
     values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
-    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
-    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000)
+    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)])
+    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)])
     assert alone.value == together.value == 0.5
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
@@ -198,7 +223,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
         ranking((2, 1), "bob", ("one", "two"), prompt="y", policies=("p", "p")),
     ]
     judged = records.aggregate(rankings)
-    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
+    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], {"alice"})
     assert found["reward/human_agreement"] == 0.5  # two votes of four have a second like them
     assert found["reward/accuracy/unanimous"] == 1.0
     assert found["reward/accuracy/disputed"] == 0.5
@@ -206,7 +231,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
     assert found["reward/accuracy/labeler/bob"] == found["reward/accuracy/unseen_labelers"]
     assert found["reward/accuracy/cross_policy"] == 1.0
     assert found["reward/accuracy/same_policy"] == 0.5
-    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
+    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]])
     assert plain["reward/ceiling"] == plain["reward/accuracy"] == 0.75
     assert plain["reward/margin"] == 0.5
 

@@ -2,9 +2,13 @@ import json
 
 import pytest
 from django.conf import settings
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from annotate.models import Demonstration, Prompt, Ranking, Review
+from annotate.prompts.models import prompt_key
 from rlhf.data.snapshot import pseudonym, write
+from rlhf.learning.contract import records
 from rlhf.models import LeaseLost, Run, Snapshot
 from rlhf.models.leases import claim
 from tests.rlhf.conftest import collect, freeze, rank
@@ -150,3 +154,15 @@ def test_a_pseudonym_is_stable_and_says_who_is_simulated(alice, bob):
     assert pseudonym(alice).startswith("labeler-")
     bob.is_simulated = True
     assert pseudonym(bob).startswith("simulated-")
+
+
+LETTERS = st.text(st.sampled_from("ae\u0301é\r\n\u2028が\u304b\u3099ﬁf ic"), max_size=6)
+
+
+@given(one=LETTERS, other=LETTERS)
+@example(one="é\r\n", other="e\u0301\n")
+def test_prompts_are_one_to_the_trainer_where_they_are_one_to_the_site(one, other):
+    asked = [[{"role": "user", "content": text}] for text in (one, other)]
+    on_site = {prompt_key(messages) for messages in asked}
+    in_training = {records.Prompt("x", tuple(messages)).key for messages in asked}
+    assert len(on_site) == len(in_training)

@@ -73,13 +73,23 @@ def _row_groups(lines: Iterable[str]) -> Iterator[list[Line]]:
 
 
 def features_of(line: Line, *, of_table: bool = False) -> list[str]:
-    """The columns as lines of the YAML in a card (`dataset_info`); all texts, if of a table."""
+    """The columns as lines of the YAML in a card (`dataset_info`)."""
     found = []
-    if of_table:
-        return [text for name in line for text in (f"  - name: {name}", "    dtype: string")]
     for column in schema_of(line):
-        found += [f"  - name: {column.name}", *_yaml(column.type, "    ")]
+        type = _in_table(column.type) if of_table else column.type
+        found += [f"  - name: {column.name}", *_yaml(type, "    ")]
     return found
+
+
+def _in_table(type: Any) -> Any:
+    """What the cells of a column are read as: JSON as text, and a whole number as one that may be
+    missing."""
+    import pyarrow
+
+    if pyarrow.types.is_boolean(type):
+        return type
+    is_number = pyarrow.types.is_integer(type) or pyarrow.types.is_floating(type)
+    return pyarrow.float64() if is_number else pyarrow.string()
 
 
 def _yaml(type: Any, indent: str) -> list[str]:

@@ -28,8 +28,8 @@ from django.conf import settings
 from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
-from annotate.chat.withdrawals import kept_back, withdrawn_from
 from annotate.exchange.exports.columnar import write_parquet
+from annotate.exchange.exports.telling import facts_of_json, facts_of_table, telling_first
 from annotate.exchange.files.readers import ESCAPED, escaped, format_of
 from annotate.labels.agreement import share_agreed
 from annotate.labels.kinds import KINDS as LABEL_KINDS
@@ -47,6 +47,7 @@ from annotate.prompts.models import (
     split_of,
 )
 from annotate.prompts.policies import Policy
+from annotate.prompts.withdrawals import kept_back, withdrawn_from
 
 Line = dict[str, Any]
 Name = Callable[[User], Line]
@@ -135,12 +136,17 @@ def _cell(value: Any) -> str:
 
 
 def write(file: IO[bytes], lines: Iterable[str], format: str) -> None:
-    """Writes the export as JSON Lines, CSV or Parquet."""
-    if format == "parquet":
-        write_parquet(file, lines)
-        return
-    for text in as_csv(lines) if format == "csv" else lines:
-        file.write(text.encode())
+    """Writes the export as JSON Lines, CSV or Parquet. Of what has no schema, the lines that tell
+    the types come first."""
+    match format:
+        case "parquet":
+            write_parquet(file, lines)
+        case "csv":
+            for text in as_csv(telling_first(lines, facts_of_table)):
+                file.write(text.encode())
+        case _:
+            for line in telling_first(lines, facts_of_json):
+                file.write(line.encode())
 
 
 def write_file(path: Path, lines: Iterable[str]) -> int:

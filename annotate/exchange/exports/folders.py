@@ -103,7 +103,7 @@ def _card(title: str, counts: Counter[str], first: str, format: str) -> str:
         lines += [f"  - split: {split}", f"    path: data/{split}-*.{format}"]
     if first:
         row = json.loads(first)
-        columns = {**dict.fromkeys(row, ""), ESCAPED: ""} if format == "csv" else row
+        columns = {**row, ESCAPED: ""} if format == "csv" else row
         lines += ["dataset_info:", "  features:", *features_of(columns, of_table=format == "csv")]
     lines += ["---", "", f"# {title}", ""]
     lines += [f"- {split}: {counts[split]:,} rows" for split in splits]

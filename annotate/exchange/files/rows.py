@@ -15,12 +15,15 @@ MOST_HEADERS = 1000
 def rows_in(
     file: BinaryIO, format: str, *, encoding: str = "", key: str = ""
 ) -> Iterator[tuple[int, Any]]:
-    """(number, row, or BadRow, or a Note on the file). The names of columns can be shown and
-    stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for `key` see `json_rows`."""
+    """(number, row, or BadRow, or a Note on the file). A text alone is a prompt. The names of
+    columns can be shown and stored. `encoding` is that of a text in neither UTF-8 nor UTF-16; for
+    `key` see `json_rows`."""
     fine: set[tuple[str, ...]] = set()
     try:
         with prepared(file, format, encoding) as text:
             for number, row in sandbox.rows(text, format, key):
+                if type(row) is str:
+                    row = {"prompt": row}
                 if isinstance(row, dict) and (names := tuple(row)) not in fine:
                     if "\0" in "".join(names):
                         row = BadRow("The name of a column contains a NUL character. Remove it.")

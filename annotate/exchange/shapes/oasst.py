@@ -14,9 +14,14 @@ from annotate.prompts.models import Messages
 
 ROLE = {"prompter": "user", "assistant": "assistant", "system": "system"}
 MOST = 9
+OF_MESSAGE = frozenset(
+    ("message_id", "parent_id", "text", "role", "rank", "user_id", "deleted", "review_result")
+)
 
 
 def _is_tree(row: Raw) -> bool:
+    if {"text", "role", "replies"} <= row.keys():
+        return True
     prompt = listed(row.get("prompt"))
     return (
         isinstance(prompt, dict) and "text" in prompt and ("replies" in prompt or "role" in prompt)
@@ -24,7 +29,8 @@ def _is_tree(row: Raw) -> bool:
 
 
 def _read_tree(row: Raw, reading: Reading) -> Iterator[Raw | Skip]:
-    yield from _read_root(listed(row.get("prompt")), reading)
+    """The first message is in “prompt”, or is the row itself."""
+    yield from _read_root(listed(row["prompt"]) if "prompt" in row else row, reading)
 
 
 def _read_root(root: Any, reading: Reading) -> Iterator[Raw | Skip]:
@@ -94,7 +100,8 @@ TREES = Shape(
     label="OpenAssistant trees",
     recognises=_is_tree,
     read=_read_tree,
-    reads=frozenset(("prompt", "message_tree_id", "tree_state")),
+    reads=frozenset(("prompt", "message_tree_id", "tree_state", "replies")) | OF_MESSAGE,
+    implied=frozenset(("labels",)),
 )
 
 
@@ -127,9 +134,6 @@ MESSAGES = Shape(
     recognises=_is_message,
     read=_read_messages,
     together="message_tree_id",
-    reads=frozenset(
-        ("message_id", "parent_id", "message_tree_id", "text", "role", "rank", "user_id",
-         "deleted", "review_result", "tree_state")
-    ),
+    reads=frozenset(("message_tree_id", "tree_state")) | OF_MESSAGE,
     implied=frozenset(("labels",)),
-)  # fmt: skip
+)

@@ -97,11 +97,19 @@ def _text(content: Any) -> str:
         if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text"):
             part = part.get("text", part.get("value"))
         if isinstance(part, dict):
-            raise Skip("a message holds an image or something else that is not text")
+            raise Skip(_not_text(part))
         if not isinstance(part, str):
             raise BadRow(f"A message's content must be a text, not {short(content)}.")
         texts.append(part)
     return "\n".join(texts)
+
+
+def _not_text(part: Raw) -> str:
+    if part.get("type") in TOOLS:
+        return A_TOOL
+    if part.get("type") in ("reasoning", "thinking"):
+        return "a message holds reasoning apart from its text"
+    return "a message holds an image or something else that is not text"
 
 
 def demonstrations(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Self, Unpack
 
 from django import forms
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from annotate.labels.forms import Text, WorkForm
 from annotate.labels.kinds.kind import LabelKind, Words
-from annotate.labels.label import LONGEST_ANSWER, Effort, Label
+from annotate.labels.label import FROM_GUEST, LONGEST_ANSWER, Effort, Label
 from annotate.labels.review_forms import Decision, ReviewForm
+from annotate.labels.verdicts import Verdict
 from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
@@ -61,7 +63,9 @@ class Demonstration(Label):
         return []
 
     def doubts(self, project: Project) -> Iterator[str]:
-        if self._is_of_a_new_writer(project):
+        if self.source == FROM_GUEST:
+            yield Task.Doubt.GUEST
+        elif self._is_of_a_new_writer(project):
             yield Task.Doubt.NEW_WRITER
 
     def _is_of_a_new_writer(self, project: Project) -> bool:
@@ -69,6 +73,11 @@ class Demonstration(Label):
         wanted = project.new_writer_reviews
         scores = self.labeler.demonstrations.of_project(project).scores()[:wanted]
         return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
+
+    @classmethod
+    def guests_that_count(cls, at: datetime | None) -> Q:
+        """What a guest wrote trains once a reviewer has accepted it; of an import, at once."""
+        return Q(last_verdict=Verdict.ACCEPTED) | Q(assignment=None)
 
     @classmethod
     def record(

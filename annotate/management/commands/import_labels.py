@@ -1,6 +1,7 @@
 """`manage.py import_labels FILE --project SLUG`"""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,8 +13,10 @@ from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
 from annotate.exchange.files.bad_row import Unreadable
 from annotate.exchange.files.data_sets import is_data_set, lines_of_data_set
+from annotate.exchange.files.opening import LARGEST_UNPACKED, unpacked
 from annotate.exchange.files.readers import format_of
 from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
+from annotate.exchange.parts import ARCHIVES, one_table, parts_in, parts_of
 from annotate.exchange.shapes import BY_NAME, SHAPES
 
 OUR_ROWS = (rows.__doc__ or "").strip()
@@ -29,7 +32,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "file",
             type=Path,
-            help="JSON Lines or JSON; by the ending CSV (.csv, .tsv), Parquet; also .gz, .zst.",
+            help="JSON Lines or JSON; by the ending CSV (.csv, .tsv), Parquet; also .gz, .zst; the "
+            "folder of a data set, or such a folder as .zip, .tar, .tar.gz; a name on the hub.",
         )
         parser.add_argument("--project", required=True, metavar="SLUG")
         parser.add_argument("--kind", choices=KINDS, help="Found from the first line if not given.")
@@ -82,8 +86,8 @@ class Command(BaseCommand):
         project, by = project_named(options["project"]), options["by"]
         try:
             given = _columns(options["column"])
-            with _opened(options) as file:
-                format = format_of(path.name)
+            file, format = _opened(options)
+            with file:
                 said = Choices(
                     kind=options["kind"] or "",
                     shape=options["shape"] or "",
@@ -114,11 +118,19 @@ class Command(BaseCommand):
         self.stdout.write(str(done))
 
 
-def _opened(options: dict[str, Any]) -> BinaryIO:
-    source: Path = options["file"]
+def _opened(options: dict[str, Any]) -> tuple[BinaryIO, str]:
+    """(the rows, their format)"""
+    source, split = options["file"], options["split"]
+    if source.is_dir() and not options["config"]:
+        return one_table(parts_in(source), split=split)
     if is_data_set(str(source)):
-        return lines_of_data_set(str(source), split=options["split"], config=options["config"])
-    return source.open("rb")
+        return lines_of_data_set(str(source), split=split, config=options["config"]), "jsonl"
+    with ExitStack() as files:
+        file = files.enter_context(source.open("rb"))
+        if not source.name.lower().endswith(ARCHIVES):
+            files.pop_all()
+            return file, format_of(source.name)
+        return one_table(parts_of(unpacked(file), limit=LARGEST_UNPACKED), split=split)
 
 
 def _columns(given: list[str]) -> dict[str, str]:

@@ -186,10 +186,9 @@ class RankingLearner(Learner):
         scores = [[next(flat) for _ in element.rows] for element in elements]
         lengths = [[len(row.completion) for row in element.rows] for element in elements]
         judged = [element.judged for element in elements]
-        resamples = self.settings.bootstrap
         return (
-            ranking_figures(judged, scores, lengths, resamples),
-            agreement_figures(judged, scores, resamples, self.labelers),
+            ranking_figures(judged, scores, lengths),
+            agreement_figures(judged, scores, self.labelers),
         )
 
     def final_figures(self, step: int) -> dict[str, float | bool | None]:

@@ -25,6 +25,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "rest_frozen": "offload_frozen",
     }
 }
+# Fields of `train` that nothing reads any more.
+GONE = {kind: {"bootstrap"} for kind in ("reward", "dpo")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Config(Checked):
     models: Models = field(default_factory=Models, metadata={"help": "Model folders."})
     tune: Tune = field(default_factory=Tune, metadata={"help": "Which weights learn."})
     data: Data = field(default_factory=Data, metadata={"help": "Data files."})
-    engine: Engine = field(default_factory=Engine, metadata={"help": "PPO, RLOO: who answers."})
+    engine: Engine = field(
+        default_factory=Engine, metadata={"help": "PPO, RLOO, GRPO: who answers."}
+    )
     code_version: str = setting("", "Version of the code that wrote this config.")
 
     def validate(self) -> None:
@@ -77,14 +81,16 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
 
 
 def current_names(kind: str, train: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives settings of a kind with every earlier name of a field replaced by today's.
+    """Gives settings of a kind with every earlier name of a field replaced by today's, and without
+    those that are gone.
 
     Raises ConfigError where a field is there by both names."""
     renamed = RENAMED.get(kind, {})
     for old in renamed.keys() & train.keys():
         if renamed[old] in train:
             raise ConfigError(f"train.{old} is train.{renamed[old]} today: set one of them")
-    return {renamed.get(name, name): value for name, value in train.items()}
+    gone = GONE.get(kind, set())
+    return {renamed.get(name, name): value for name, value in train.items() if name not in gone}
 
 
 def load(path: Path) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +28,11 @@ class Prompt:
 
     @property
     def key(self) -> str:
-        """Same words, same key: what splits and bootstraps cluster by."""
-        return content_hash(list(self.messages))
+        """Same words, same key, whatever ends the lines and however accents are composed (Unicode
+        NFC), as on the site: what splits and bootstraps cluster by."""
+        return content_hash(
+            [each | {"content": _spelled(each["content"])} for each in self.messages]
+        )
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,12 @@ def agreement_weights(rankings: Sequence[Ranking], pseudo: float = 4.0) -> list[
 def _logit(p: float) -> float:
     p = max(min(p, 0.99), 0.01)
     return math.log(p / (1 - p))
+
+
+def _spelled(text: str) -> str:
+    if text.isascii() and "\r" not in text:
+        return text
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def content_hash(value: Any) -> str:

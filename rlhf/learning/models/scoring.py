@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.records import DataError, Prompt
 
-from .folders import load_score, read_calibration, renderer
+from .folders import CRITIC_SOURCE, load_score, read_calibration, renderer
 from .networks import collate
 from .offload import Offloaded
 from .render import Encoded
@@ -66,6 +66,8 @@ class RewardModel:
     ) -> None:
         """With `scratch` it takes no memory while nobody asks (see offload.py)."""
         self.name, self.calibration = folder.name, read_calibration(folder)
+        if self.calibration.source == CRITIC_SOURCE:
+            raise ConfigError(f"{folder} is a critic, which says what score to expect and no score")
         self.render = renderer(folder)
         self.offloaded = Offloaded(load_score(folder, device), device, scratch)
         self.device = device

@@ -1,4 +1,4 @@
-"""Learning from the policy's own answers: what PPO and RLOO have in common.
+"""Learning from the policy's own answers: what PPO, RLOO and GRPO have in common.
 
 An update answers a batch of prompts, scores the answers, says how much better than expected they
 were, and passes over them once or several times. A *score* is what the reward model says of a whole

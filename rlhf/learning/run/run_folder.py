@@ -51,9 +51,12 @@ class RunFolder:
         *,
         writes: bool = True,
         allows_code: bool = False,
+        allows_changes: bool = False,
     ) -> None:
-        """`allows_code`: the config may name a function of the user's, which is then run."""
-        self.allows_code = allows_code
+        """`allows_code`: the config may name a function of the user's, which is then run.
+        `allows_changes`: a run may go on from a checkpoint of another config or other data."""
+        self.allows_code, self.allows_changes = allows_code, allows_changes
+        self.follows_from: dict[str, Any] = {}  # see provenance.py
         self.path = path
         self.data_dir = data_dir or Path(os.environ.get("DATA_DIR", "."))
         self.writes = writes

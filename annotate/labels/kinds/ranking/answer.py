@@ -11,15 +11,16 @@ from django import forms
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from annotate.ids import id_in
 from annotate.labels.forms import WorkForm
-from annotate.labels.label import Effort, Label, check_values
-from annotate.people.models import Project
+from annotate.labels.label import FROM_GUEST, Effort, Label, check_values
+from annotate.people.models import Project, User
+from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_in, letters_of
@@ -152,6 +153,23 @@ class Ranking(Label):
     def is_clear_choice(self) -> bool:
         """Two completions, one of them better: the only case in which a strength makes sense."""
         return self.outcome == self.Outcome.RANKED and sorted(self.places.values()) == [1, 2]
+
+    @classmethod
+    @transaction.atomic
+    def of_guest(
+        cls, *, prompt: Prompt, guest: User, places: Mapping[int, int], shown_order: list[int]
+    ) -> Ranking:
+        """What a guest of the chat prefers, asked beside the answers and in no task. `places`:
+        completion id → place, the best first."""
+        placements = [Placement(completion_id=pk, place=place) for pk, place in places.items()]
+        ranking = cls.of_places(shown_order, placements)
+        ranking.prompt, ranking.labeler, ranking.source = prompt, guest, FROM_GUEST
+        placed = ranking._unsaved
+        ranking.save(force_insert=True)
+        for placement in placed:
+            placement.ranking = ranking
+        Placement.objects.bulk_create(placed)
+        return ranking
 
     def _copy(self) -> Ranking:
         copy = super()._copy()
