@@ -346,7 +346,7 @@ def test_templates_start_no_queries(
     client = browse(olga)
     for name, arguments in pages(round, trained, sampling, "alice").items():
         # The form of a new round looks all its data over: each check is a query, whatever the size.
-        with django_assert_max_num_queries(32 if name == "rounds_new" else 24):
+        with django_assert_max_num_queries(40 if name == "rounds_new" else 24):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
 
 
@@ -434,7 +434,7 @@ def test_a_judge_that_withdrawn_data_taught_is_said_to_be_stale(
     page = f"/p/cooking/policies/{trained.pk}/gate/"
     assert "stale" not in browse(olga).get(page).content.decode()
     Withdrawal.withdraw(project, person=alice, by=olga, reason="asked to")
-    html = browse(olga).get(page).content.decode()
+    html = " ".join(browse(olga).get(page).content.decode().split())
     assert "It was taught by data that has since been withdrawn: 7 rankings to learn from" in html
 
 
