@@ -2,7 +2,7 @@
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import login, update_session_auth_hash
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
@@ -19,7 +19,7 @@ from annotate.access import (
 )
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
-from annotate.people.sign_in import user_of_link
+from annotate.people.sign_in import sign_in_by, user_of_link
 from annotate.views.home import to_do
 
 SHOWN_LINKS = 20
@@ -29,12 +29,11 @@ SHOWN_LINKS = 20
 @require_http_methods(["GET", "POST"])
 def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     """A link is used up by the button, not by opening it: mail scanners open links."""
+    if request.method == "POST" and sign_in_by(request, uid, token):
+        return redirect("home")
     user = user_of_link(uid, token)
     if user is None:
         return render(request, "annotate/link_used.html", status=410)
-    if request.method == "POST":
-        login(request, user, backend="annotate.people.sign_in.Backend")
-        return redirect("home")
     return render(request, "annotate/sign_in_by_link.html", {"person": user})
 
 
