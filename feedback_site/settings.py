@@ -99,6 +99,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "feedback_site.web.timezones.ViewerTimezoneMiddleware",
     "axes.middleware.AxesMiddleware",
+    "feedback_site.web.full_disk.FullDiskMiddleware",
 ]
 
 ROOT_URLCONF = "feedback_site.urls"

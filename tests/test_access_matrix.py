@@ -27,6 +27,7 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
+    **dict.fromkeys(["livez", "readyz"], OPEN),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["api_answers", "api_chat_completions", "api_end_user", "api_feedback"], TOKEN),

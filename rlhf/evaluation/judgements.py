@@ -10,7 +10,7 @@ from typing import Any
 
 from annotate.models import Completion, Policy, Project, Task
 from rlhf.evaluation.bradley_terry import Standing, standings
-from rlhf.evaluation.matches import Match, WinRate, matches_of, win_rate
+from rlhf.evaluation.matches import Match, WinRate, by_pair, matches_of, win_rate
 from rlhf.evaluation.win_rate import batch_of
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import Evaluation, TrainedPolicy
@@ -40,13 +40,22 @@ class Row:
     average: float
 
 
-def judgement(matches: Sequence[Match], policy: Policy, opponent: Policy) -> Judgement:
-    return Judgement(
-        policy,
-        opponent,
-        win_rate(matches, policy.pk, opponent.pk),
-        Evaluation.objects.by_reward_model(policy, opponent).last(),
-    )
+def judge_pairs(
+    pairs: Sequence[tuple[Policy, Policy]], matches: Sequence[Match]
+) -> list[Judgement]:
+    """Judges each policy against its opponent; leaves out pairs of which nothing is known."""
+    met = by_pair(matches)
+    scored = Evaluation.objects.latest_by_reward_model({each for pair in pairs for each in pair})
+    found = [
+        Judgement(
+            policy,
+            opponent,
+            win_rate(met[frozenset((policy.pk, opponent.pk))], policy.pk, opponent.pk),
+            scored.get((policy.pk, opponent.pk)),
+        )
+        for policy, opponent in pairs
+    ]
+    return [each for each in found if each.people or each.reward_model]
 
 
 def judgements_of(project: Project, matches: Sequence[Match]) -> list[Judgement]:
@@ -54,11 +63,11 @@ def judgements_of(project: Project, matches: Sequence[Match]) -> list[Judgement]
     first."""
     policies = {policy.pk: policy for policy in project.policies.select_related("parent")}
     live = next((each for each in policies.values() if each.state == Policy.State.LIVE), None)
-    found = []
+    pairs = []
     for policy in policies.values():
         rivals = {each.pk: each for each in (live, policy.parent) if each and each != policy}
-        found += [judgement(matches, policy, rival) for rival in rivals.values()]
-    return [each for each in found if each.people or each.reward_model]
+        pairs += [(policy, rival) for rival in rivals.values()]
+    return judge_pairs(pairs, matches)
 
 
 def people_on(run: Run | None) -> dict[str, Any]:
@@ -68,10 +77,9 @@ def people_on(run: Run | None) -> dict[str, Any]:
         return {}
     matches = matches_of(run.project)
     policies = Completion.objects.sampled_by(run.pk).speakers()
-    found = [judgement(matches, one, other) for one, other in combinations(policies, 2)]
     tasks = run.project.tasks.of_kind(Task.Kind.RANK).of_batch(batch_of(run))
     return {
-        "judgements": [each for each in found if each.people or each.reward_model],
+        "judgements": judge_pairs(list(combinations(policies, 2)), matches),
         "asked": {"tasks": tasks.count(), "answered": tasks.count() - tasks.open().count()},
     }
 

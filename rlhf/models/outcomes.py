@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import models
 from django.db.models import Q
 
@@ -164,9 +166,16 @@ class TrainedPolicy(models.Model):
 
 
 class EvaluationQuerySet(models.QuerySet["Evaluation"]):
-    def by_reward_model(self, policy: Policy, opponent: Policy) -> EvaluationQuerySet:
-        judge = Evaluation.Judge.REWARD_MODEL
-        return self.filter(policy=policy, opponent=opponent, judge=judge)
+    def latest_by_reward_model(
+        self, policies: Iterable[Policy]
+    ) -> dict[tuple[int, int], Evaluation]:
+        """(policy, opponent) → the newest figures of each pair of these."""
+        both = {"policy__in": policies, "opponent__in": policies}
+        rows = self.filter(**both, judge=Evaluation.Judge.REWARD_MODEL)
+        newest = rows.order_by("policy_id", "opponent_id", "-pk").distinct(
+            "policy_id", "opponent_id"
+        )
+        return {(each.policy_id, each.opponent_id): each for each in newest}
 
 
 class Evaluation(models.Model):
