@@ -59,7 +59,9 @@ _site_url = f"http://127.0.0.1:{PORT}" if "PORT" in os.environ else _embedded.ge
 SITE_URL = env.str("SITE_URL", default=_site_url or f"http://127.0.0.1:{PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
-for _each in TRUSTED_PROXIES:
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_FROM = env.list("METRICS_FROM", default=[])
+for _each in (*TRUSTED_PROXIES, *METRICS_FROM):
     ip_network(_each, strict=False)  # ValueError says which is none
 
 INSTALLED_APPS = [
@@ -82,6 +84,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "feedback_site.web.request_id.RequestIdMiddleware",
+    "feedback_site.web.metrics.MetricsMiddleware",
     "feedback_site.web.forwarded.ForwardedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -259,13 +262,17 @@ CORS_ALLOW_HEADERS = [
     ),
 ]
 
+LOG_FORMAT = env.str("LOG_FORMAT", default="line")
+_formatters = {"line": "feedback_site.web.logs.Line", "json": "feedback_site.web.logs.Json"}
+if LOG_FORMAT not in _formatters:
+    raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}: choose line or json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "feedback_site.web.request_id.WithRequestId"}},
     "formatters": {
-        "line": {
-            "()": "feedback_site.web.logs.Line",
+        "chosen": {
+            "()": _formatters[LOG_FORMAT],
             "format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s",
         }
     },
@@ -273,9 +280,14 @@ LOGGING = {
         "console": {
             "class": "logging.StreamHandler",
             "filters": ["request_id"],
-            "formatter": "line",
+            "formatter": "chosen",
         }
     },
-    "loggers": {"httpx": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+        "django": {"handlers": ["console"], "propagate": False},  # it has a format of its own
+        "uvicorn": {"handlers": ["console"], "propagate": False},  # so has this
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

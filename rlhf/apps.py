@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 from django.apps import AppConfig
 
@@ -12,3 +14,6 @@ class RlhfConfig(AppConfig):
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats
+
+    def metrics(self) -> Iterator[Any]:
+        yield from import_module("rlhf.metrics").families()

@@ -152,7 +152,9 @@ def test_no_link_gets_into_the_log(alice, status):
     """Whatever is wrong with a request, Django notes its address."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
-    handler.setFormatter(import_string(settings.LOGGING["formatters"]["line"]["()"])("%(message)s"))
+    handler.setFormatter(
+        import_string(settings.LOGGING["formatters"]["chosen"]["()"])("%(message)s")
+    )
     logger = logging.getLogger("django.request")
     logger.addHandler(handler)
     link = path(login_link(alice))
