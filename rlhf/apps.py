@@ -11,6 +11,8 @@ class RlhfConfig(AppConfig):
     def ready(self) -> None:
         home = import_module("annotate.views.home")
         home.of_operators.append(import_module("rlhf.home").next_round)
+        erase = import_module("rlhf.registry.erasure").erase_from_runs
+        import_module("annotate.erasure").also.append(erase)
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats

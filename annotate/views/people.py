@@ -2,7 +2,7 @@
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
@@ -17,6 +17,7 @@ from annotate.access import (
     membership_for,
     own_membership_for,
 )
+from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
 from annotate.people.sign_in import sign_in_by, user_of_link
@@ -63,6 +64,8 @@ def account(request: Request) -> HttpResponse:
     if act == "leave":
         _leave(request, person)
         return redirect("account")
+    if act == "erase" and _erase(request, person):
+        return redirect("sign_in")
     context = {
         "name": name,
         "password": password,
@@ -81,6 +84,20 @@ def _leave(request: Request, person: User) -> None:
         messages.error(request, error.message)
     else:
         messages.success(request, f"You have left {member.project}. Your labels stay there.")
+
+
+def _erase(request: Request, person: User) -> bool:
+    """Whoever types their own name means it."""
+    if request.POST.get("erase_name", "") != person.username:
+        messages.error(request, "Nothing was erased: type your user name to confirm.")
+        return False
+    try:
+        erase(person)
+    except CannotErase as error:
+        messages.error(request, str(error))
+        return False
+    logout(request)
+    return True
 
 
 @require_http_methods(["GET", "POST"])
