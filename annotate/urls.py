@@ -4,6 +4,7 @@ from django.urls import include, path
 from annotate.api import endpoints as api
 from annotate.views import (
     chat,
+    feedback,
     imports,
     invitations,
     label,
@@ -52,9 +53,12 @@ urlpatterns = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("p/<slug:slug>/feedback/", feedback.feedback, name="feedback"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),
     path("p/<slug:slug>/review/next/", review.review_next, name="review_next"),
+    path("p/<slug:slug>/review/of/<int:task_id>/", review.review_open, name="review_open"),
     path("p/<slug:slug>/review/<int:assignment_id>/", review.one, name="review_one"),
+    path("p/<slug:slug>/review/<int:assignment_id>/skip/", review.skip, name="review_skip"),
     path("p/<slug:slug>/chat/", chat.chat, name="chat"),
     path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),

@@ -9,10 +9,11 @@ class RlhfConfig(AppConfig):
     name = "rlhf"
 
     def ready(self) -> None:
-        home = import_module("annotate.views.home")
-        home.of_operators.append(import_module("rlhf.home").next_round)
-        erase = import_module("rlhf.registry.erasure").erase_from_runs
-        import_module("annotate.erasure").also.append(erase)
+        home: Any = import_module("annotate.views.home")
+        own = import_module("rlhf.home")
+        home.of_operators += [own.rounds_in_trouble, own.next_round]
+        erasure: Any = import_module("annotate.erasure")
+        erasure.also.append(import_module("rlhf.registry.erasure").erase_from_runs)
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats
