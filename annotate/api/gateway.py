@@ -198,7 +198,7 @@ def _model(name: str, policy: Policy) -> dict[str, Any]:
 
 def _begin(token: ApiToken, asked: dict[str, Any]) -> list[Message]:
     policy = _asked_for(token.project, asked["model"])
-    if not policy.endpoint:
+    if not policy.is_elsewhere:
         _refuse_what_only_others_can(asked)
     wishes = ("temperature", "top_p", "seed", "stop", *OF_THE_SERVER)
     sampling = {name: asked[name] for name in wishes if name in asked}
