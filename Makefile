@@ -2,6 +2,7 @@
 # make test [ARGS="-k ranking"]           all tests, browser included
 # make faults [ARGS="-k redis"]           the long forms of the fault tests: an hour or more
 # make mutants [ARGS="ppo.advantages.gae"]        break the formulas one by one; do the tests notice?
+# make families                          every family of models in every way; writes docs/families.md
 # make lint                               style, types, templates, migrations
 # make house                              the tree in figures: cycles, rooms, lengths
 # make docs                              these pages as a site, in site/
@@ -15,7 +16,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults mutants bench lint house docs demo chromium
+.PHONY: run test faults families mutants bench lint house docs demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -26,6 +27,10 @@ test: .venv/.installed chromium
 faults: export FAULTS = long
 faults: .venv/.installed
 	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
+
+families: export FAMILIES = long
+families: .venv/.installed
+	@$(VENV)/python -m pytest tests/learning/test_families.py -p no:randomly
 
 mutants: .venv/.installed
 	@$(VENV)/python tests/mutants.py $(ARGS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
+from annotate.chat.preferences import Preference
+from annotate.prompts.policies import Completion
 
 BATCH = 100
 
@@ -14,9 +17,26 @@ def harvest(feedback_id: int) -> None:
         feedback.harvest()
 
 
+def harvest_preference(preference_id: int) -> None:
+    """From a choice between two drafts to a ranking, or back; like `harvest`."""
+    preference = Preference.objects.filter(pk=preference_id).first()
+    if preference:
+        preference.harvest()
+
+
+def rank_beside_drafts(completion_id: int) -> None:
+    """New drafts beside a bad answer, for people to rank. It may be gone by now."""
+    answer = Completion.objects.filter(pk=completion_id).exclude(message=None).first()
+    if answer:
+        complaints.rank_beside_drafts(answer)
+
+
 def harvest_waiting() -> int:
-    """The thumbs whose bell was not heard. Workers call this from time to time."""
-    waiting = list(Feedback.objects.unharvested()[:BATCH])
-    for feedback in waiting:
-        feedback.harvest()
-    return len(waiting)
+    """What guests said whose bell was not heard. Workers call this from time to time."""
+    thumbs = list(Feedback.objects.unharvested()[:BATCH])
+    choices = list(Preference.objects.unharvested()[:BATCH])
+    for thumb in thumbs:
+        thumb.harvest()
+    for choice in choices:
+        choice.harvest()
+    return len(thumbs) + len(choices)

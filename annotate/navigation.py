@@ -17,6 +17,7 @@ ROOMS = (
     ("label", "Label", Membership.Role.LABELER),
     ("my_work", "My work", Membership.Role.LABELER),
     ("reviews", "Review", Membership.Role.REVIEWER),
+    ("feedback", "Feedback", Membership.Role.REVIEWER),
     ("progress", "Progress", Membership.Role.REVIEWER),
     ("labelers", "Labelers", Membership.Role.REVIEWER),
     ("prompts", "Prompts", Membership.Role.OPERATOR),

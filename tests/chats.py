@@ -19,7 +19,9 @@ def ask(client: Client, text: str = QUESTION, **fields: Any) -> Message:
     """A new chat, without JavaScript: the answer comes whole."""
     reply = client.post("/p/cooking/chat/new/", {"text": text, "improves_model": "on", **fields})
     assert reply.status_code == 302, reply.content.decode()
-    return Message.objects.get(role="assistant", conversation=id_in(reply["Location"]))
+    return Message.objects.get(
+        role="assistant", is_blind=False, conversation=id_in(reply["Location"])
+    )
 
 
 def go_on(client: Client, conversation: Conversation, text: str) -> Message:

@@ -25,13 +25,21 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "models.losses": (
         *("pairwise_loss", "kto_losses", "kl_k1", "kl_k3"),
-        *("policy_loss", "value_loss", "adapted_kl_coef", "token_logprobs", "_logprobs"),
+        *(
+            "policy_loss",
+            "policy_losses",
+            "value_loss",
+            "adapted_kl_coef",
+            "token_logprobs",
+            "_logprobs",
+        ),
         *("greedy_hits", "_TargetLogprobs.forward", "_TargetLogprobs.backward"),
     ),
     "algorithms.preference": ("element_loss",),
     "models.networks": ("positions", "last_valid", "collate"),
     "ppo.advantages": ("token_rewards", "gae", "whiten"),
     "ppo.rloo": ("leave_one_out", "answer_policy_loss"),
+    "ppo.grpo": ("group_advantages", "token_weights", "group_policy_loss"),
     "contract.figures": (
         *("clustered_mean", "correct", "correlation", "calibration_error"),
         *("reliability_diagram", "_sigmoid", "_softplus"),
@@ -45,6 +53,7 @@ TESTS = {
     ),
     "algorithms.preference": ("test_losses.py",),
     "ppo.rloo": ("test_rloo.py",),
+    "ppo.grpo": ("test_grpo.py",),
 }
 SWAPPED = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,

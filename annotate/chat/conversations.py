@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -10,9 +11,12 @@ from typing import Any, Self
 from django.db import models, transaction
 from django.utils.crypto import salted_hmac
 
-from annotate.chat.messages import PROMPT_SOURCE, Message
+from annotate.chat import complaints
+from annotate.chat.messages import Message
+from annotate.chat.preferences import Preference
+from annotate.labels import of_guests
 from annotate.people.models import Project, User
-from annotate.prompts.models import Messages, Prompt, content_hash
+from annotate.prompts.models import FROM_CHAT, Messages, Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
 
 
@@ -115,7 +119,17 @@ class Conversation(models.Model):
         if not self.title:
             self.title = title_of(text)
             self.save(update_fields=["title"])
-        return self._expect_answer(question, self.history(question), self._speaker())
+        answer = self._expect_answer(question, self.history(question), self._speaker())
+        if self._is_answered_twice(question) and (other := self._other_speaker(answer)):
+            self._expect_answer(
+                question,
+                answer.asked,
+                other,
+                compared_with=answer,
+                is_blind=True,
+                shown_at=answer.shown_at,  # of the two, the first goes on until one is chosen
+            )
+        return answer
 
     @transaction.atomic
     def ask_again(self, *, instead_of: Message) -> Message:
@@ -123,7 +137,9 @@ class Conversation(models.Model):
         question = instead_of.answers
         assert question is not None
         self._lock()
-        return self._expect_answer(question, self.history(question), self._speaker())
+        return self._expect_answer(
+            question, self.history(question), self._speaker(), compared_with=instead_of
+        )
 
     @classmethod
     @transaction.atomic
@@ -153,7 +169,7 @@ class Conversation(models.Model):
         )
         question = conversation.messages.create(role=Message.Role.USER, text=text)
         policy = policy or conversation._speaker()
-        return conversation._expect_answer(question, messages, policy, **sampling)
+        return conversation._expect_answer(question, messages, policy, sampling=sampling)
 
     @property
     def split_key(self) -> str:
@@ -182,8 +198,28 @@ class Conversation(models.Model):
             return policies.challenger().first() or live
         return live
 
+    def _is_answered_twice(self, question: Message) -> bool:
+        """A share of the turns, of chats that may teach anything."""
+        lot = int(content_hash(["two drafts", question.pk])[:8], 16) % 100
+        return self.improves_model and lot < self.project.two_drafts_percent
+
+    def _other_speaker(self, answer: Message) -> Policy | None:
+        """Who writes the second of two blind drafts: the challenger beside the live policy and the
+        other way round; without one the same policy, if it does not always say the same."""
+        policies = Policy.objects.filter(project=self.project_id)
+        rivals = [policies.live().first(), policies.challenger().first()]
+        others = [each for each in rivals if each and each != answer.policy]
+        same = answer.policy if answer.policy and answer.policy.temperature > 0 else None
+        return others[0] if others else same
+
     def _expect_answer(
-        self, question: Message, asked: Messages, policy: Policy, **sampling: Any
+        self,
+        question: Message,
+        asked: Messages,
+        policy: Policy,
+        *,
+        sampling: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> Message:
         return self.messages.create(
             role=Message.Role.ASSISTANT,
@@ -196,14 +232,19 @@ class Conversation(models.Model):
             sampling={
                 "temperature": policy.temperature,
                 "max_tokens": policy.max_new_tokens,
-                **sampling,
+                **(sampling or {}),
             },
+            **fields,
         )
 
     def turns(self) -> list[Turn]:
         """The chat as its guest sees it, with the guest's own thumbs."""
-        mine = models.Prefetch("feedback", self.guest.feedback.current())
-        messages = list(self.messages.select_related("policy").prefetch_related(mine))
+        mine = (
+            models.Prefetch("feedback", self.guest.feedback.current()),
+            models.Prefetch("preferences", self.guest.preferences.current()),
+        )
+        said = self.messages.select_related("policy", "compared_with")
+        messages = list(said.prefetch_related(*mine))
         return [
             Turn(question, [each for each in messages if each.answers_id == question.pk])
             for question in messages
@@ -234,6 +275,7 @@ class Conversation(models.Model):
             self._take_back()
         for message in self.messages.all():
             message.feedback.update(harvested_at=None)  # to be looked at again
+            message.preferences.update(harvested_at=None)
 
     @transaction.atomic
     def erase(self) -> None:
@@ -245,9 +287,11 @@ class Conversation(models.Model):
 
     def _take_back(self) -> None:
         completions = Completion.objects.filter(message__conversation=self)
+        of_guests.forget(completions)
+        complaints.withdraw(completions)
         prompts = list(completions.values_list("prompt", flat=True))
-        completions.filter(placements=None, tasks=None).delete()
-        from_chat = Prompt.objects.filter(pk__in=prompts, source=PROMPT_SOURCE)
+        completions.filter(placements=None, tasks=None, edits=None).delete()
+        from_chat = Prompt.objects.filter(pk__in=prompts, source=FROM_CHAT)
         worked_on = {"demonstrations": None, "rankings": None, "tasks__assignments": None}
         from_chat.filter(completions=None, **worked_on).delete()
         others = Conversation.objects.filter(improves_model=True).exclude(pk=self.pk)
@@ -264,6 +308,45 @@ class Turn:
     @cached_property
     def shown(self) -> Message | None:
         return max(self.drafts, key=lambda draft: draft.shown_at, default=None)
+
+    @cached_property
+    def pair(self) -> list[Message]:
+        """Two drafts to choose between, blind, in the order in which they are shown; empty where
+        there is nothing to choose, or no more."""
+        if len(self.drafts) != 2 or not self.drafts[1].is_blind or self.drafts[1].preference:
+            return []
+        first, second = self.drafts
+        are_written = not (first.is_running or second.is_running)
+        if are_written and not (first.is_whole and second.is_whole and self._differ(first, second)):
+            return []
+        by_id = {each.pk: each for each in self.drafts}  # with the guest's thumbs
+        return [by_id[each.pk] for each in second.in_shown_order]
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        return [*Preference.Verdict.choices]
+
+    @property
+    def is_being_written(self) -> bool:
+        return any(draft.is_running for draft in self.drafts)
+
+    @property
+    def blind(self) -> Message:
+        """The draft of the pair that the verdict is of."""
+        return self.drafts[1]
+
+    @property
+    def compared(self) -> Message | None:
+        """The shown draft, if the guest can say whether it is better than the one it came after."""
+        shown = self.shown
+        before = shown.compared_with if shown else None
+        if shown is None or before is None or not (shown.is_whole and before.is_whole):
+            return None
+        return shown if self._differ(shown, before) else None
+
+    @staticmethod
+    def _differ(one: Message, other: Message) -> bool:
+        return one.text.strip() != other.text.strip()
 
     @property
     def number(self) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -11,9 +13,11 @@ from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from annotate.chat.messages import PROMPT_SOURCE, Message
+from annotate.chat import complaints
+from annotate.chat.messages import Message
+from annotate.labels import of_guests
 from annotate.people.models import Membership, MembershipQuerySet, Project, User
-from annotate.prompts.policies import Completion
+from annotate.prompts.policies import Completion, Policy
 from annotate.work.tasks import Task
 from feedback_site import bell
 
@@ -33,6 +37,58 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
     def trainable(self) -> Self:
         """Without the chats whose guest said no."""
         return self.current().exclude(message__conversation__improves_model=False)
+
+    def undismissed(self, at: datetime | None = None) -> Self:
+        """Without those a reviewer has dismissed; now, or at that moment."""
+        kept = Q(dismissed_at=None)
+        return self.filter(kept | Q(dismissed_at__gt=at) if at else kept)
+
+    def about(self, task: Task) -> Self:
+        """What guests complain of in the answers that this task is about."""
+        said = self.trainable().undismissed().filter(thumb_up=False)
+        about = said.filter(message__completion__in=task.completions.order_by().values("pk"))
+        return about.with_answers().order_by("pk")
+
+    def filter_ids(self, ids: Iterable[int | None]) -> Self:
+        return self.filter(pk__in=[each for each in ids if each is not None])
+
+    def for_inbox(self) -> Self:
+        """With all that a list of them shows."""
+        return self.select_related("message__policy", "message__answers", "message__completion")
+
+    def asked_for(
+        self,
+        *,
+        words: str,
+        thumb: str,
+        policy: Policy | None,
+        reason: str,
+        tag: str,
+        since: date | None,
+        until: date | None,
+        state: str,
+    ) -> Self:
+        """Those of `inbox.thumbs_of` that pass these filters; what is empty filters nothing."""
+        found = self
+        if words:
+            texts = ("note", "wanted_answer", "message__text", "message__answers__text")
+            found = found.filter(reduce(or_, (Q((f"{name}__icontains", words)) for name in texts)))
+        if thumb:
+            found = found.filter(thumb_up=thumb == "up")
+        if policy:
+            found = found.filter(message__policy=policy)
+        if reason:
+            found = found.filter(reasons__contains=[reason])
+        if tag:
+            found = found.filter(message__completion__prompt__tags__contains=[tag])
+        if since:
+            found = found.filter(created_at__date__gte=since)
+        if until:
+            found = found.filter(created_at__date__lte=until)
+        if state == "dismissed":
+            return found.exclude(dismissed_at=None)
+        found = found.undismissed()
+        return found.filter(is_queued=state == "queued") if state else found
 
     def of_trusted(self) -> Self:
         """Without people excluded from snapshots."""
@@ -124,6 +180,11 @@ class Feedback(models.Model):
     harvested_at = models.DateTimeField(
         null=True, help_text="When it was last looked at for the project's data."
     )
+    dismissed_at = models.DateTimeField(
+        null=True, help_text="Since when it trains nothing: a reviewer thinks nothing of it."
+    )
+    dismissed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    dismissed_why = models.CharField(max_length=300, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -156,6 +217,8 @@ class Feedback(models.Model):
         """Empty where the answer is data of the project, or will be, and may train."""
         if self.retracted_at:
             return "The thumb was removed."
+        if self.dismissed_at:
+            return "A reviewer has dismissed it."
         this = Feedback.objects.filter(pk=self.pk)
         if self.message and self.message.completion is None and self.message.why_no_data:
             return self.message.why_no_data
@@ -251,18 +314,52 @@ class Feedback(models.Model):
     @transaction.atomic
     def harvest(self) -> None:
         """From thumb to label: the answer becomes data, and a 👎 asks labelers for a better one.
-        A retracted thumb takes its task back, as long as nobody works on it."""
+        The answer that the guest wanted goes to a reviewer. A retracted thumb takes its task back,
+        as long as nobody works on it, and the wanted answer."""
         self._lock()
-        message = self.message
-        if message and self.retracted_at is None and message.become_data() and not self.thumb_up:
-            message.open_write_task()
-        elif message and message.completion:
-            self._withdraw_write_task(message.completion)
+        if self.message:
+            self._harvest(self.message)
         Feedback.objects.filter(pk=self.pk).update(harvested_at=Now())
 
-    def _withdraw_write_task(self, completion: Completion) -> None:
-        thumbs_down = Feedback.objects.current().filter(thumb_up=False)
-        if thumbs_down.filter(message__completion__prompt=completion.prompt_id).exists():
+    def _harvest(self, message: Message) -> None:
+        counts = self.retracted_at is None and self.dismissed_at is None
+        answer = message.become_data() if counts else message.completion
+        if answer is None:
             return
-        tasks = Task.objects.filter(prompt=completion.prompt_id, batch=PROMPT_SOURCE)
-        tasks.filter(kind=Task.Kind.WRITE, assignments=None).delete()
+        is_bad = counts and not self.thumb_up
+        if is_bad:
+            complaints.ask_people(answer, message.conversation.project.thumbs_down_work)
+        else:
+            self._withdraw_task(answer)
+        if is_bad and self.wanted_answer.strip():
+            of_guests.correct(answer, guest=self.user, text=self.wanted_answer)
+        else:
+            of_guests.uncorrect(answer, guest=self.user)
+
+    def _withdraw_task(self, answer: Completion) -> None:
+        """Unless somebody else complains of the same answer, or of another to the same prompt."""
+        bad = Feedback.objects.trainable().undismissed().filter(thumb_up=False)
+        if not bad.filter(message__completion=answer).exists():
+            complaints.withdraw(Completion.objects.filter(pk=answer.pk))
+
+    def ask_people(self, work: str) -> bool:
+        """Opens a task about the answer, whatever the project does with thumbs by itself. False:
+        the answer is no data of the project, or the thumb is up."""
+        if self.thumb_up or self.message is None or self.dismissed_at:
+            return False
+        answer = self.message.become_data()
+        if answer is None:
+            return False
+        complaints.ask_people(answer, work)
+        return True
+
+    @transaction.atomic
+    def dismiss(self, *, by: User, why: str) -> None:
+        """From now on it trains nothing, and nobody is asked because of it."""
+        self._lock()
+        self._change(dismissed_at=Now(), dismissed_by=by, dismissed_why=why)
+
+    @transaction.atomic
+    def restore(self) -> None:
+        self._lock()
+        self._change(dismissed_at=None, dismissed_by=None, dismissed_why="")

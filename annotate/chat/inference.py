@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
+from annotate.chat.chat_templates import UNKNOWN, ChatTemplate, read_chat_template
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.chat.stops import UntilStop
@@ -35,8 +36,21 @@ logger = logging.getLogger(__name__)
 
 LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
 LEAST_ROOM = 16  # tokens for an answer
+# Names of transformers' GenerationConfig, each with the value that changes no probability.
+PLAIN = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+}
 MOST_TOKENS = 2**31  # what the database holds
-OPENAI = "https://api.openai.com/"  # whose newer models know `max_tokens` by another name
+OPENAI, ANTHROPIC = "https://api.openai.com/", "https://api.anthropic.com/"
 PLACE_SECONDS, LOOK_AGAIN = 30.0, 0.25  # for a place among a connection's requests at once
 LAST_WORD_SECONDS = 0.5  # for the count of tokens, which some servers send after the answer
 
@@ -210,13 +224,30 @@ def _request(
         **sampling,
     }
     sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
-    body = {"model": _model(policy), "messages": messages, "stream": stream, **sampling}
+    template = _template(policy)
+    body = {
+        "model": _model(policy),
+        "messages": template.fit(messages),
+        "stream": stream,
+        "top_p": 1.0,
+        **sampling,
+    }
+    if template.stops:
+        body["generation_config"] = _sampled_alike(template.stops, body)
     if stream:
         body["stream_options"] = {"include_usage": True}
     server = _server(policy)
+    return server, {"json": _in_dialect_of(server, body)}
+
+
+def _in_dialect_of(server: Server, body: dict[str, Any]) -> dict[str, Any]:
+    """What two providers refuse in newer models, said in the way they take it."""
     if server.base.startswith(OPENAI):
-        body["max_completion_tokens"] = body.pop("max_tokens")
-    return server, {"json": body}
+        renamed = {"max_tokens": "max_completion_tokens"}
+        return {renamed.get(name, name): value for name, value in body.items()}
+    if server.base.startswith(ANTHROPIC) and body["top_p"] == 1:  # not both it and a temperature
+        return {name: value for name, value in body.items() if name != "top_p"}
+    return body
 
 
 def _server(policy: Policy) -> Server:
@@ -229,6 +260,27 @@ def _server(policy: Policy) -> Server:
     # The key is for the server it was given for.
     key = settings.INFERENCE_API_KEY if base == settings.INFERENCE_URL else ""
     return Server(base, key, is_trusted=True)
+
+
+def _template(policy: Policy) -> ChatTemplate:
+    if policy.is_elsewhere or policy.model_name or not policy.folder:
+        return UNKNOWN
+    return read_chat_template(settings.DATA_DIR / policy.folder)
+
+
+def _sampled_alike(stops: Sequence[int], body: Mapping[str, Any]) -> str:
+    """`transformers serve` takes what a request does not name from the folder, which may keep the
+    one most likely token: the policy speaks here as where it is trained and sampled."""
+    told = {
+        **PLAIN,
+        "do_sample": body["temperature"] > 0,
+        "temperature": body["temperature"] or 1.0,
+        "top_p": body["top_p"],
+        "max_new_tokens": body["max_tokens"],
+        "eos_token_id": list(stops),
+        "pad_token_id": stops[0],
+    }
+    return json.dumps(told)
 
 
 def _base(policy: Policy) -> str:

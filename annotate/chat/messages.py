@@ -11,9 +11,8 @@ from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from annotate.prompts.models import Prompt, prompt_key
+from annotate.prompts.models import FROM_CHAT, Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion, Policy
-from annotate.work.tasks import Task
 
 # An answer that nobody was heard writing for so long will not come any more.
 SILENCE = timedelta(seconds=30)
@@ -24,7 +23,6 @@ TOO_MANY = f"Only the first {COUNTED_A_DAY} answers a person rates in a day coun
 TOO_MANY_UNNAMED = (
     f"{TOO_MANY} Send `user` with each chat, so that each person is counted separately."
 )
-PROMPT_SOURCE = "chat"
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -32,8 +30,12 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """With all that showing, writing or judging an answer asks for."""
         answers = self.filter(conversation__in=conversations, role=Message.Role.ASSISTANT)
         return answers.select_related(
-            "conversation__project", "conversation__guest", "policy", "answers"
+            "conversation__project", "conversation__guest", "policy", "answers", "compared_with"
         )
+
+    def beside(self, answer: Message) -> Self:
+        """The second of two blind drafts, if there is one."""
+        return self.filter(compared_with=answer, is_blind=True).select_related("policy")
 
     def _with_sign_of_life(self) -> Self:
         return self.filter(state=Message.State.STREAMING).alias(
@@ -72,6 +74,18 @@ class Message(models.Model):
     answers = models.ForeignKey(
         "self", models.CASCADE, null=True, related_name="drafts", help_text="The user's turn."
     )
+    compared_with = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        related_name="rivals",
+        help_text="The draft of the same answer that this one is to be better than.",
+    )
+    is_blind = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Written at the same time as the draft it is compared with, for a blind choice.",
+    )
     state = models.CharField(max_length=10, choices=State, default=State.DONE)
     failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
     policy = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="messages")
@@ -107,7 +121,7 @@ class Message(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["conversation"],
+                fields=["conversation", "is_blind"],
                 condition=Q(state="streaming"),
                 name="one_answer_at_a_time",
             )
@@ -143,6 +157,26 @@ class Message(models.Model):
         return next(iter(self.feedback.all()), None)
 
     @property
+    def preference(self) -> Any:
+        """What the guest said of it beside another draft, or None; as `thumb`."""
+        return next(iter(self.preferences.all()), None)
+
+    @property
+    def in_shown_order(self) -> list[Message]:
+        """This draft and the one it is compared with, as the guest sees them: a blind pair by lot,
+        always the same; of others the earlier one first."""
+        if self.compared_with is None:
+            return [self]
+        drafts = [self.compared_with, self]
+        lot = int(content_hash(["order of drafts", self.pk])[:8], 16) % 2
+        return drafts[::-1] if self.is_blind and lot else drafts
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is an answer that can be judged."""
+        return self.state == self.State.DONE and bool(self.text.strip())
+
+    @property
     def _row(self) -> MessageQuerySet:
         return Message.objects.filter(pk=self.pk)
 
@@ -173,24 +207,25 @@ class Message(models.Model):
         self._row.update(shown_at=Now())
 
     @transaction.atomic
-    def become_data(self) -> Completion | None:
-        """This answer and its prompt in the project's data, if its guest allows that."""
+    def become_data(self, *, rated: bool = True) -> Completion | None:
+        """This answer and its prompt in the project's data, if its guest allows that. `rated`: it
+        counts among those the guest gave a thumb on that day."""
         conversation = self.conversation.held()
         self.refresh_from_db()
         self.conversation = conversation
         assert self.policy is not None
-        if self.completion or self.why_no_data:
+        if self.completion or (self.why_no_data if rated else self.why_not_usable):
             return self.completion
         prompt, _ = Prompt.objects.get_or_create(
             project=conversation.project,
             content_hash=prompt_key(self.asked),
             defaults={
                 "messages": self.asked,
-                "source": PROMPT_SOURCE,
+                "source": FROM_CHAT,
                 "split_key": conversation.split_key,
             },
         )
-        Prompt.objects.filter(pk=prompt.pk).give_again(source=PROMPT_SOURCE)
+        Prompt.objects.filter(pk=prompt.pk).give_again(source=FROM_CHAT)
         self.completion = prompt.completions.create(
             policy=self.policy,
             text=self.text,
@@ -206,14 +241,19 @@ class Message(models.Model):
     def why_no_data(self) -> str:
         """Why a thumb on it does not count; empty where it does."""
         conversation = self.conversation
-        if not conversation.improves_model:
-            return NOT_ALLOWED
-        if self.state != self.State.DONE or not self.text.strip():
-            return NOT_WHOLE
+        if self.why_not_usable:
+            return self.why_not_usable
         if self._rated_before().count() >= COUNTED_A_DAY:
             unnamed = conversation.via_api and not conversation.end_user
             return TOO_MANY_UNNAMED if unnamed else TOO_MANY
         return ""
+
+    @property
+    def why_not_usable(self) -> str:
+        """Why it cannot become data, whatever is said of it; empty where it can."""
+        if not self.conversation.improves_model:
+            return NOT_ALLOWED
+        return "" if self.is_whole else NOT_WHOLE
 
     def _rated_before(self) -> MessageQuerySet:
         """The other answers that the same person got on the same day, and rated earlier."""
@@ -234,12 +274,3 @@ class Message(models.Model):
             created_at__lt=day + timedelta(days=1),
         )
         return of_person.filter(rated).exclude(pk=self.pk).distinct()
-
-    def open_write_task(self) -> Task:
-        """Asks labelers what they would have said here; once, however often it is wished."""
-        assert self.completion is not None
-        prompt = Prompt.objects.select_for_update().get(pk=self.completion.prompt_id)
-        wish = {"project": prompt.project, "prompt": prompt, "kind": Task.Kind.WRITE}
-        return Task.objects.filter(**wish).first() or Task.objects.create(
-            **wish, overlap=prompt.project.overlap, batch=PROMPT_SOURCE
-        )

@@ -18,17 +18,24 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q, Subquery
 
-from annotate.chat.withdrawals import prompts_of, withdrawn_from
 from annotate.labels.review_triggers import open_review_if_needed, withdraw_review
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
+from annotate.prompts.withdrawals import prompts_of, withdrawn_from
 from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
 
 # Of the length of a long article; it bounds what one row can cost a page, a diff or a trainer.
 LONGEST_ANSWER = 50_000  # characters, be it written here or in a file
+FROM_GUEST = "guest"  # the source of what guests of the chat said
 FINAL = "in practice and qualification the first answer counts"
+
+
+GUESTS_ARE_NOT_ASKED = (
+    "A guest wrote this in the chat and can't be asked to change it. Use your own edit, or"
+    " exclude it."
+)
 
 
 class Effort(TypedDict, total=False):
@@ -133,7 +140,15 @@ class LabelQuerySet(models.QuerySet[Any]):
             .of_trusted(at)
             .annotate(last_verdict=Subquery(reviews.order_by("-pk").values("verdict")[:1]))
             .filter(Q(last_verdict=None) | ~Q(last_verdict__in=refused))
+            .filter(~Q(source=FROM_GUEST) | self.model.guests_that_count(at))
         )
+
+    def of_guests(self) -> Self:
+        """What guests of the chat said."""
+        return self.filter(source=FROM_GUEST)
+
+    def of_staff(self) -> Self:
+        return self.exclude(source=FROM_GUEST)
 
     def scores(self) -> models.QuerySet[Any, int]:
         """The scores reviewers gave, the newest first."""
@@ -251,8 +266,19 @@ class Label(Answer):
         """Why a reviewer should see it, by what it says: of `Task.Doubt`."""
         yield from ()
 
+    @classmethod
+    def guests_that_count(cls, at: datetime | None) -> Q:
+        """Of labels by guests, those that may train: not of new guests whom nobody has vouched for;
+        now, or at that moment."""
+        new = Membership.objects.newcomers(at).filter(
+            project=OuterRef("prompt__project"), user=OuterRef("labeler")
+        )
+        return ~Q(Exists(new))
+
     def send_back(self, review: Any) -> None:
         """Gives the work back to its labeler, to be done better. Call it in a transaction."""
+        if self.source == FROM_GUEST:
+            raise ValidationError(GUESTS_ARE_NOT_ASKED)
         held = self._lock()
         _refuse_if_final(held.assignment)
         held.take_back(draft={}, sent_back=review)
@@ -278,6 +304,17 @@ class Label(Answer):
             # An answer is never thrown away for being late; it is one more than was asked for.
             self.late = not held.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
+            open_review_if_needed(assignment, type(self))
+        return self
+
+    def record_as_guests(self, assignment: Assignment) -> Self:
+        """Saves this new label as what a guest says now, over what they said before."""
+        check_values(self)
+        with transaction.atomic():
+            assignment.lock()
+            revisions = self._revisions(assignment)
+            self.source = FROM_GUEST
+            self._insert(assignment, after=revisions[-1] if revisions else None)
             open_review_if_needed(assignment, type(self))
         return self
 
@@ -359,6 +396,7 @@ class Label(Answer):
             active_seconds=self.active_seconds,
             pasted_share=self.pasted_share,
             late=self.late,
+            source=self.source,
         )
 
     def _insert(self, assignment: Assignment, *, after: Self | None) -> None:

@@ -3,7 +3,7 @@
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
-from annotate.chat.withdrawals import Withdrawal
+from annotate.chat.preferences import Preference
 from annotate.connections.models import CallPlace, Connection
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
@@ -17,6 +17,7 @@ from annotate.playground.grids import Cell, Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
+from annotate.prompts.withdrawals import Withdrawal
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -37,6 +38,7 @@ __all__ = [
     "Message",
     "Placement",
     "Policy",
+    "Preference",
     "Project",
     "Prompt",
     "PromptDraft",

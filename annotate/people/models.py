@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,6 +50,13 @@ class Project(models.Model):
         NONE = "none", "not allowed"
         REVIEWED = "reviewed", "used once an operator accepts them"
         DIRECT = "direct", "used at once"
+
+    class ThumbsDownWork(models.TextChoices):
+        """What a bad answer in the chat asks of people."""
+
+        WRITE = "write", "write a better answer"
+        RANK = "rank", "rank it beside new drafts"
+        NONE = "none", "nothing, it only waits in Feedback"
 
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
@@ -135,10 +143,31 @@ class Project(models.Model):
         max_length=5000,
         help_text="What labelers write prompts for, one per line. A prompt gets its line as a tag.",
     )
+    snippets = models.TextField(blank=True, default="", db_default="", max_length=20_000)
     challenger_percent = models.PositiveSmallIntegerField(
         default=10,
         validators=[MaxValueValidator(100)],
         help_text="Share of chats that the challenger answers, if there is one.",
+    )
+    two_drafts_percent = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(100)],
+        help_text="Share of chat questions answered by two drafts, of which the guest picks the"
+        " better one without knowing who wrote which. 0: none.",
+    )
+    thumbs_down_work = models.CharField(
+        max_length=10,
+        choices=ThumbsDownWork,
+        default=ThumbsDownWork.WRITE,
+        db_default=ThumbsDownWork.WRITE,
+        help_text="What a thumbs down asks labelers to do.",
+    )
+    thumbs_down_priority = models.SmallIntegerField(
+        default=10,
+        db_default=10,
+        validators=[MinValueValidator(-100), MaxValueValidator(100)],
+        help_text="Priority of that task. Higher comes first; other tasks have 0.",
     )
     new_guest_days = models.PositiveSmallIntegerField(
         default=7,
@@ -159,6 +188,15 @@ class Project(models.Model):
     def edit_window(self) -> timedelta:
         """How long after its submit an answer may be edited."""
         return timedelta(minutes=self.edit_minutes)
+
+    @property
+    def named_snippets(self) -> list[tuple[str, str]]:
+        """(name, text) of what writers can insert. A line "## Name" begins each."""
+        parts = re.split(r"^## +(.+)$", self.snippets, flags=re.MULTILINE)
+        return [
+            (name.strip(), text.strip("\n"))
+            for name, text in zip(parts[1::2], parts[2::2], strict=True)
+        ]
 
     @property
     def takes_own_prompts(self) -> bool:

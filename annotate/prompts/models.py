@@ -94,6 +94,7 @@ def split_of(digest: str) -> str:
     return Prompt.Split.VALIDATION if bucket < 90 else Prompt.Split.TEST
 
 
+FROM_CHAT = "chat"  # the source of prompts that guests asked
 TAKEN_BACK = "taken back"  # the source of prompts whose guest has deleted the chat
 
 

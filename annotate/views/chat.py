@@ -19,6 +19,7 @@ from annotate.chat import streaming as writing
 from annotate.chat.conversations import Conversation, NoLivePolicy, StillAnswering
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
+from annotate.chat.preferences import Preference
 from annotate.labels.forms import Text
 from annotate.people.models import Project
 from feedback_site.pool import release_connections
@@ -45,6 +46,10 @@ class NewChatForm(MessageForm):
 
 class ThumbForm(forms.Form):
     thumb = forms.ChoiceField(choices=[("up", "up"), ("down", "down"), ("none", "none")])
+
+
+class PreferenceForm(forms.Form):
+    verdict = forms.ChoiceField(choices=[*Preference.Verdict.choices, ("none", "none")])
 
 
 class ExplanationForm(forms.Form):
@@ -77,7 +82,7 @@ def chat_new(request: Request, slug: str) -> HttpResponse:
     address = reverse("chat_conversation", args=[slug, answer.conversation_id])
     if request.htmx:
         return HttpResponseClientRedirect(address)
-    async_to_sync(writing.write_whole)(answer)
+    _write_whole(answer)
     return redirect(address)
 
 
@@ -162,6 +167,21 @@ def chat_thumb(request: Request, slug: str, message_id: int) -> HttpResponse:
 
 
 @require_POST
+def chat_prefer(request: Request, slug: str, message_id: int) -> HttpResponse:
+    """Whether a draft is better than the one it is compared with."""
+    draft = answer_for(request, slug, message_id)
+    form = PreferenceForm(request.POST)
+    if not form.is_valid() or draft.compared_with is None:
+        return HttpResponse("A draft is better, same, worse, or none of these.", status=400)
+    verdict = form.cleaned_data["verdict"]
+    if verdict == "none":
+        Preference.take_back(draft=draft, user=request.user)
+    else:
+        Preference.give(draft=draft, user=request.user, verdict=verdict)
+    return _turn(request, slug, draft)
+
+
+@require_POST
 def chat_feedback(request: Request, slug: str, message_id: int) -> HttpResponse:
     """Why: reasons, a comment, the answer one wanted. Nothing of it is needed."""
     answer = answer_for(request, slug, message_id)
@@ -219,8 +239,14 @@ def _page(
 def _answered(request: Request, slug: str, answer: Message) -> HttpResponse:
     """With JavaScript the page opens the answer's stream; without, it comes whole."""
     if not request.htmx:
-        async_to_sync(writing.write_whole)(answer)
+        _write_whole(answer)
     return _turn(request, slug, answer)
+
+
+def _write_whole(answer: Message) -> None:
+    """The answer, and a second draft that was asked for beside it."""
+    for draft in (answer, *Message.objects.beside(answer)):
+        async_to_sync(writing.write_whole)(draft)
 
 
 def _turn(request: Request, slug: str, answer: Message, *, trouble: str = "") -> HttpResponse:
@@ -273,6 +299,7 @@ of_answer = [
     path("stream/", chat_stream, name="chat_stream"),
     path("stop/", chat_stop, name="chat_stop"),
     path("regenerate/", chat_regenerate, name="chat_regenerate"),
+    path("prefer/", chat_prefer, name="chat_prefer"),
     path("show/", chat_show, name="chat_show"),
     path("thumb/", chat_thumb, name="chat_thumb"),
     path("feedback/", chat_feedback, name="chat_feedback"),

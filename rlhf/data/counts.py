@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from django.db import connection, models
 
-from annotate.models import Project
+from annotate.models import Demonstration, Project
 from rlhf.data.selection import (
     EVERYTHING,
     HELD_OUT,
@@ -22,9 +22,11 @@ from rlhf.data.selection import (
     all_rankings,
     demonstrations,
     documents,
+    outdone,
     pairs,
     prompts,
     thumbs,
+    training_rankings,
 )
 
 COMPARISONS = """
@@ -106,7 +108,15 @@ def count(
         "held_out_prompts": sum(by_split.get(split, 0) for split in HELD_OUT),
         **given.by_side(),
         "documents": documents(project, filters).in_split(*TRAIN).count(),
+        **count_of_guests(project, filters),
     }
+
+
+def count_of_guests(project: Project, filters: Filters = EVERYTHING) -> dict[str, int]:
+    """Counts what among the labels to learn from guests of the chat have said, beside thumbs."""
+    written = demonstrations(project, filters).of_guests().in_split(*TRAIN)
+    preferred = training_rankings(project, filters).of_guests().in_split(*TRAIN)
+    return {"guest_demonstrations": written.count(), "guest_rankings": preferred.count()}
 
 
 def count_rankings(project: Project, filters: Filters) -> RankingCounts:
@@ -117,6 +127,9 @@ def count_rankings(project: Project, filters: Filters) -> RankingCounts:
     for _, labels in pairs(project, filters):
         # Each is a ranking of two. Its id is negative, to be that of no ranking.
         rows += [Row._make((-pk, *facts, 1)) for pk, *facts in labels.values_list(*names)]
+    better = {each.demonstration: len(each.completions) for each in outdone(project, filters)}
+    written = Demonstration.objects.filter(pk__in=better).order_by("pk").values_list(*names)
+    rows += [Row._make((-pk, *facts, better[pk])) for pk, *facts in written]
     return RankingCounts(rows, filters.held_out_labelers)
 
 

@@ -97,11 +97,17 @@ def parameters_of(folder: Path) -> int:
     return sum(_parameters_in(file) for file in folder.glob("*.safetensors"))
 
 
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
 def context_of(folder: Path) -> tuple[int, int]:
     """Reads (tokens a model can read, its layers) from its config; 0 where that does not say."""
-    config = json.loads((folder / "config.json").read_text())
-    tokens = config.get("max_position_embeddings") or config.get("n_positions") or 0
-    return int(tokens), int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
+    whole = json.loads((folder / "config.json").read_text())
+    config = whole.get("text_config") or whole  # of a model that also sees: what it reads with
+    lengths = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    tokens = next((config[name] for name in lengths if config.get(name)), 0)
+    layers = next((config[each] for each in LAYERS if config.get(each)), 0)
+    return int(tokens), int(layers)
 
 
 def free_disk() -> int:

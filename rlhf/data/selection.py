@@ -5,7 +5,8 @@ prompt does not change what was there at that moment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
-from annotate.chat.withdrawals import prompts_of, withdrawn_from
 from annotate.labels.kinds import KINDS
+from annotate.labels.kinds.edit import Edit
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
 from annotate.models import (
@@ -26,8 +27,10 @@ from annotate.models import (
     Prompt,
     Ranking,
     Review,
+    Task,
 )
 from annotate.prompts.models import PromptQuerySet
+from annotate.prompts.withdrawals import prompts_of, withdrawn_from
 from rlhf.data.staleness import stale_in
 from rlhf.models.documents import Document, DocumentQuerySet
 
@@ -46,6 +49,8 @@ class Filters:
     labelers: tuple[int, ...] = ()
     held_out_labelers: tuple[int, ...] = ()
     policies_since: datetime | None = None
+    best_rated: int | None = None  # of a ranking, its best completion at least so: 1 to 7
+    without_flags: tuple[str, ...] = ()  # and with none of these flags
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the filters as plain JSON, without those that are empty."""
@@ -92,10 +97,26 @@ def demonstrations(project: Project, filters: Filters = EVERYTHING) -> LabelQuer
 
 
 def all_rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    labels = _all_judged(project, filters).filter(outcome=Ranking.Outcome.RANKED)
+    best = Placement.objects.filter(ranking=OuterRef("pk"), place=1)
+    if filters.best_rated:
+        labels = labels.filter(Exists(best.filter(rating__gte=filters.best_rated)))
+    if filters.without_flags:
+        flagged = best.filter(flags__overlap=list(filters.without_flags))
+        labels = labels.filter(~Exists(flagged))
+    return labels
+
+
+def all_bad(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
+    """Selects rankings whose labeler found every completion bad."""
+    return _all_judged(project, filters).filter(outcome=Ranking.Outcome.ALL_BAD)
+
+
+def _all_judged(project: Project, filters: Filters) -> LabelQuerySet:
     labels = _passing(Ranking.objects.all(), project, filters)
     if filters.policies_since:
         labels = labels.filter(~_shows_policy_before(filters.policies_since))
-    return labels.filter(outcome=Ranking.Outcome.RANKED)
+    return labels
 
 
 def rankings(project: Project, filters: Filters = EVERYTHING) -> LabelQuerySet:
@@ -125,6 +146,50 @@ def training_pairs(project: Project, filters: Filters) -> Pairs:
     """Without those of held-out labelers, as with rankings."""
     held_out = filters.held_out_labelers
     return [(kind, each.exclude(labeler__in=held_out)) for kind, each in pairs(project, filters)]
+
+
+@dataclass(frozen=True)
+class Outdone:
+    """A demonstration that is better than completions which people found bad. It teaches like a
+    ranking with the demonstration first and all of these, tied, below it."""
+
+    demonstration: int
+    completions: tuple[int, ...]
+
+
+def outdone(project: Project, filters: Filters = EVERYTHING) -> list[Outdone]:
+    """Finds what “all bad” and thumbs down teach: every completion of a ranking that was called all
+    bad is worse than a demonstration of its prompt, and a bad answer of the chat is worse than the
+    demonstration that was written because of it. Labels of held-out labelers are no part of it, and
+    what an edit says of its own original is not said again."""
+    held_out = filters.held_out_labelers
+    written = demonstrations(project, filters).exclude(labeler__in=held_out)
+    refused = all_bad(project, filters).exclude(labeler__in=held_out).order_by()
+    found: dict[int, set[int]] = defaultdict(set)
+    bad: dict[int, set[int]] = defaultdict(set)
+    for prompt, completion in refused.values_list("prompt", "placements__completion"):
+        bad[prompt].add(completion)
+    if bad:
+        for pk, prompt in written.filter(prompt__in=bad).values_list("pk", "prompt"):
+            found[pk] |= bad[prompt]
+    complained = thumbs(project, filters).filter(thumb_up=False).order_by()
+    because = written.filter(
+        assignment__task__kind=Task.Kind.WRITE,
+        assignment__task__completions__in=complained.values("message__completion"),
+    )
+    for pk, completion in because.values_list("pk", "assignment__task__completions"):
+        found[pk].add(completion)
+    originals = Edit.objects.filter(pk__in=found).values_list("pk", "original")
+    for pk, original in originals:
+        found[pk].discard(original)
+    return [Outdone(pk, tuple(sorted(found[pk]))) for pk in sorted(found) if found[pk]]
+
+
+def complaints(project: Project, filters: Filters, better: Iterable[Outdone]) -> FeedbackQuerySet:
+    """Selects the thumbs down on what these demonstrations outdo."""
+    completions = {pk for each in better for pk in each.completions}
+    down = thumbs(project, filters).filter(thumb_up=False)
+    return down.filter(message__completion__in=completions)
 
 
 def prompts(project: Project, filters: Filters = EVERYTHING) -> PromptQuerySet:
@@ -158,6 +223,7 @@ def thumbs_to_look_at(project: Project, filters: Filters = EVERYTHING) -> Feedba
 
 def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
     given = Feedback.objects.of_project(project).trainable().of_trusted()
+    given = given.undismissed(filters.until)
     given = given.exclude(user__in=withdrawn_from(project))
     asked, since = prompts(project, filters), filters.policies_since
     given = given.on_answers(Completion.objects.of_prompts(asked, policies_since=since))
@@ -187,6 +253,9 @@ def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:
         return rankings(project, filters).none()
     trained = training_rankings(project, filters).in_split(*TRAIN).values("prompt")
     theirs = rankings(project, filters).filter(labeler__in=filters.held_out_labelers)
+    outdoing = [each.demonstration for each in outdone(project, filters)]
+    better = Demonstration.objects.filter(pk__in=outdoing, prompt__split__in=TRAIN)
+    theirs = theirs.exclude(prompt__in=better.order_by().values("prompt"))
     for _, labels in training_pairs(project, filters):
         theirs = theirs.exclude(prompt__in=labels.in_split(*TRAIN).order_by().values("prompt"))
     return theirs.exclude(prompt__in=trained)

@@ -20,14 +20,18 @@ from django.utils.crypto import salted_hmac
 from annotate.labels.agreement import Ranked, agreement
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
-from annotate.models import Demonstration, Feedback, Project, Prompt, Ranking, User
+from annotate.models import Completion, Demonstration, Feedback, Project, Prompt, Ranking, User
 from rlhf.data.selection import (
     EVERYTHING,
     HELD_OUT,
     TRAIN,
     Filters,
+    Outdone,
     Pairs,
+    all_bad,
+    complaints,
     held_out_rankings,
+    outdone,
     training_pairs,
     training_rankings,
 )
@@ -98,7 +102,8 @@ def freeze(lease: Lease, collect: Collect) -> Snapshot:
 def agreement_in(rankings: Iterable[Ranking]) -> float | None:
     """Returns how often those who ranked the same prompt prefer the same, 0 to 1; None where no two
     did."""
-    share = agreement(Ranked(r.prompt_id, r.labeler_id, r.places) for r in rankings).share
+    ranked = [each for each in rankings if each.outcome == Ranking.Outcome.RANKED]
+    share = agreement(Ranked(r.prompt_id, r.labeler_id, r.places) for r in ranked).share
     return round(share.value, 4) if share else None
 
 
@@ -180,6 +185,21 @@ def pair_row(kind: LabelKind, label: Any) -> dict[str, Any]:
     }
 
 
+def outdone_row(demonstration: Demonstration, completions: list[Completion]) -> dict[str, Any]:
+    """A demonstration above completions that people found bad, as a ranking."""
+    texts = [*(each.text for each in completions), demonstration.text]
+    return {
+        "id": f"outdone {demonstration.pk}",
+        "prompt_id": demonstration.prompt_id,
+        "prompt": demonstration.prompt.messages,
+        "completions": texts,
+        "ranks": [2] * len(completions) + [1],
+        "finish_reasons": [*(each.finish_reason for each in completions), "stop"],
+        "policies": [*(str(each.policy_id) for each in completions), ""],
+        "labeler": pseudonym(demonstration.labeler),
+    }
+
+
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
 
@@ -209,20 +229,37 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
     test = _with_completions(to_learn.in_split(*HELD_OUT))
     held_out = _with_completions(held_out_rankings(project, filters))
     pairs = training_pairs(project, filters)
+    better = outdone(project, filters)
+    rows = _outdone_rows(better)
+    refused = all_bad(project, filters).exclude(labeler__in=filters.held_out_labelers)
+    refused = refused.filter(prompt__demonstrations__in=[each.demonstration for each in better])
     return Frozen(
         files={
-            "train": [*(ranking_row(each) for each in train), *_pair_rows(pairs, TRAIN)],
-            "test": [*(ranking_row(each) for each in test), *_pair_rows(pairs, HELD_OUT)],
+            "train": [
+                *(ranking_row(each) for each in train),
+                *_pair_rows(pairs, TRAIN),
+                *(row for split, _, row in rows if split in TRAIN),
+            ],
+            "test": [
+                *(ranking_row(each) for each in test),
+                *_pair_rows(pairs, HELD_OUT),
+                *(row for split, _, row in rows if split in HELD_OUT),
+            ],
             "held_out_labelers": [ranking_row(each) for each in held_out],
         },
-        demonstrations=[label for _, labels in pairs for label in labels],
-        rankings=[*train, *test, *held_out],
+        demonstrations=[
+            *(label for _, labels in pairs for label in labels),
+            *(demonstration for _, demonstration, _ in rows),
+        ],
+        rankings=[*train, *test, *held_out, *_with_completions(refused.distinct())],
+        feedback=list(complaints(project, filters, better)),
     )
 
 
 def compared_answers(rows: Rows) -> int:
-    """Counts the sets of completions in rankings: those of the same set are one example."""
-    return len({(row["prompt_id"], tuple(row["completions"])) for row in rows})
+    """Counts the sets of completions in rankings: those of the same set are one example, in
+    whatever order."""
+    return len({(row["prompt_id"], tuple(sorted(row["completions"]))) for row in rows})
 
 
 def _pair_rows(pairs: Pairs, splits: Iterable[str]) -> Rows:
@@ -230,6 +267,20 @@ def _pair_rows(pairs: Pairs, splits: Iterable[str]) -> Rows:
         pair_row(kind, label)
         for kind, labels in pairs
         for label in labels.in_split(*splits).select_related("prompt", "labeler", kind.beats)
+    ]
+
+
+def _outdone_rows(better: list[Outdone]) -> list[tuple[str, Demonstration, dict[str, Any]]]:
+    """(split, demonstration, row) of each."""
+    written = Demonstration.objects.select_related("prompt", "labeler")
+    by_id = written.in_bulk([each.demonstration for each in better])
+    said = Completion.objects.in_bulk({pk for each in better for pk in each.completions})
+    return [
+        (demonstration.prompt.split, demonstration, outdone_row(demonstration, bad))
+        for each in better
+        for demonstration, bad in [
+            (by_id[each.demonstration], [said[pk] for pk in each.completions])
+        ]
     ]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from django.db import connection
 
-from annotate.chat.withdrawals import withdrawn_from
 from annotate.models import Project
+from annotate.prompts.withdrawals import withdrawn_from
 from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run
 

@@ -1,6 +1,7 @@
 """Train in a run folder, and leave when asked.
 
     python -m rlhf.learning RUN_FOLDER [--data-dir DIR] [--resume CHECKPOINT_FOLDER] [--allow-code]
+                             [--allow-changes]
     torchrun --nproc-per-node 2 -m rlhf.learning RUN_FOLDER --data-dir DIR
 
 `config.json` is read from RUN_FOLDER, else from the folder above. Its paths are relative to
@@ -77,6 +78,11 @@ def main() -> int:
     parser.add_argument(
         "--allow-code", action="store_true", help="let models.reward_function run code of yours"
     )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="go on from a checkpoint although settings, seed, data or models are others now",
+    )
     arguments = parser.parse_args()
     stop = Stop()
     try:
@@ -85,6 +91,7 @@ def main() -> int:
             arguments.data_dir,
             writes=os.environ.get("RANK", "0") == "0",
             allows_code=arguments.allow_code,
+            allows_changes=arguments.allow_changes,
         )
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -119,12 +126,15 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from rlhf.learning.generation.sample import sample
+    from rlhf.learning.models import plain
     from rlhf.learning.run.provenance import write_provenance
     from rlhf.learning.run.training import train
     from rlhf.learning.run.vocabulary import check_vocabularies
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
+    if folder.writes and KINDS[folder.config.kind].learner:
+        plain.start()
     machine.fit(_bytes_of_weights(folder), int(os.environ.get("TORCH_THREADS", 0)))
     on_gpu = torch.cuda.is_available()
     accelerator = Accelerator(

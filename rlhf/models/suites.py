@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -26,13 +26,22 @@ class GateLimits(models.Model):
         "Length",
         default=1.5,
         validators=[MinValueValidator(0.1)],
-        help_text="As a multiple of the live policy's mean answer length.",
+        help_text="How many times longer, or shorter, than the live policy its answers may be.",
     )
     prompts = models.PositiveSmallIntegerField(
         "Minimum prompts",
         default=5,
         validators=[MinValueValidator(5)],
         help_text="On which people have to compare it with the live policy.",
+    )
+
+    harm = models.FloatField(
+        "Harmful answers (percent)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.0), MaxValueValidator(100.0)],
+        help_text="At most so many percent of its answers may carry a flag for harm, by the upper"
+        " end of the 95 % interval. Empty: no limit. For 1 %, people must judge some 400 answers.",
     )
 
     def __str__(self) -> str:

@@ -12,12 +12,13 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
-from annotate.models import Policy, Project, Prompt, User
+from annotate.models import Placement, Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.probes import BUILT_IN
+from rlhf.models.runs import Round
 from rlhf.models.suites import GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
@@ -178,6 +179,19 @@ class FiltersForm(forms.Form):
     )
     tags = forms.MultipleChoiceField(required=False)
     accepted_only = forms.BooleanField(label="Only what a reviewer accepted", required=False)
+    best_rated = forms.IntegerField(
+        label="Best answer rated at least",
+        required=False,
+        min_value=1,
+        max_value=7,
+        help_text="Leaves out rankings whose best answer is rated lower, or not at all.",
+    )
+    without_flags = forms.MultipleChoiceField(
+        label="Best answer without these flags",
+        choices=Placement.Flag.choices,
+        required=False,
+        help_text="Leaves out rankings whose best answer has one of them.",
+    )
     labelers = forms.ModelMultipleChoiceField(
         User.objects.none(), label="Only these labelers", required=False
     )
@@ -222,6 +236,8 @@ class FiltersForm(forms.Form):
             policies_since=chosen["policies_since"],
             tags=tuple(chosen["tags"]),
             accepted_only=chosen["accepted_only"],
+            best_rated=chosen["best_rated"],
+            without_flags=tuple(chosen["without_flags"]),
             labelers=_ids(chosen["labelers"]),
             held_out_labelers=_ids(chosen["held_out_labelers"]),
         )
@@ -298,13 +314,33 @@ class PruneForm(forms.Form):
 
 
 class AskPeopleForm(forms.Form):
-    prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+    prompts = forms.IntegerField(
+        label="Prompts",
+        min_value=1,
+        max_value=2000,
+        initial=40,
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"), "Enter a number from 1 to 2000."
+        ),
+    )
+
+
+class RoundNameForm(forms.ModelForm):
+    class Meta:
+        model = Round
+        fields = ("name", "note")
+
+
+class LimitForm(forms.Form):
+    """The limit with which a run goes on that met the one it had."""
+
+    limit = forms.FloatField(min_value=0)
 
 
 class GateForm(forms.ModelForm):
     class Meta:
         model = GateLimits
-        fields = ("kl", "length", "prompts")
+        fields = ("kl", "length", "prompts", "harm")
 
 
 class ChallengerForm(forms.ModelForm):

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.timezone import localdate
+
 from feedback_site import __version__
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
 from rlhf.stages.dpo import DPO
 from rlhf.stages.evaluate import EVALUATE
+from rlhf.stages.grpo import GRPO
 from rlhf.stages.kto import KTO
 from rlhf.stages.ppo import PPO
 from rlhf.stages.pretrain import PRETRAIN
@@ -24,7 +27,7 @@ from rlhf.stages.training import Training
 # Kind → stage; the trainings in the order in which a round goes through them.
 STAGES: dict[str, Stage] = {
     stage.kind: stage
-    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
+    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, GRPO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
 }
 TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}
 DEFAULT_TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)  # as in InstructGPT
@@ -34,7 +37,8 @@ def prepare(lease: Lease) -> Config:
     """Writes the data of a claimed run and returns the trainer's config: all that it names lies in
     DATA_DIR by then. Raises KeyError for a kind that is no stage."""
     config = STAGES[lease.run.kind].prepare(lease)
-    return {**config, "seed": lease.run.seed, "code_version": __version__}
+    day = localdate(lease.run.created_at).isoformat()
+    return {**config, "seed": lease.run.seed, "day": day, "code_version": __version__}
 
 
 def examine(lease: Lease, outcome: Summary) -> Summary:

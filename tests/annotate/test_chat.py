@@ -166,12 +166,12 @@ def test_the_page_costs_the_same_however_long_the_chat(
     client = browse(gus)
     conversation = ask(client).conversation
     address = reverse("chat_conversation", args=["cooking", conversation.pk])
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         client.get(address)
     for number in range(4):
         answer = go_on(client, conversation, f"And {number}?")
         Feedback.give(message=answer, user=gus, thumb_up=True)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         client.get(address)
 
 

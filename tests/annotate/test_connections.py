@@ -221,12 +221,20 @@ def test_whoever_finds_no_place_is_told(
     assert answer(chef) == EGG
 
 
-def test_openai_is_told_the_length_by_its_newer_name(chef: Policy) -> None:
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ("https://api.openai.com/v1", {"max_completion_tokens": 64, "top_p": 1}),
+        ("https://api.anthropic.com/v1", {"max_tokens": 64}),
+        ("https://another.example/v1", {"max_tokens": 64, "top_p": 1}),
+    ],
+)
+def test_providers_are_told_what_they_take(chef: Policy, base: str, told: dict[str, Any]) -> None:
     assert chef.connection
-    chef.connection.base_url = "https://api.openai.com/v1"
+    chef.connection.base_url = base
     _, request = inference._request(chef, QUESTION, stream=False)
-    assert request["json"]["max_completion_tokens"] == 64
-    assert "max_tokens" not in request["json"]
+    names = ("max_tokens", "max_completion_tokens", "top_p")
+    assert {name: request["json"][name] for name in names if name in request["json"]} == told
 
 
 # Keys
@@ -315,18 +323,8 @@ FORBIDDEN = [
     *("169.254.170.2", "100.64.0.1", "100.100.100.200", "100.127.255.255", "192.0.0.1"),
     *("192.0.0.192", "192.0.2.1", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.9"),
     *("224.0.0.1", "224.0.0.251", "239.255.255.250", "232.1.2.3", "240.0.0.1", "250.1.1.1"),
-    *(
-        "255.255.255.255",
-        "192.88.99.1",
-        "168.63.129.16",
-        "3fff::1",
-        "5f00::1",
-        "::1",
-        "::",
-        "::2",
-        "fe80::1",
-        "fe80::dead:beef",
-    ),
+    *("192.88.99.1", "168.63.129.16", "3fff::1", "5f00::1"),
+    *("255.255.255.255", "::1", "::", "::2", "fe80::1", "fe80::dead:beef"),
     *("febf::1", "fc00::1", "fd00::1", "fd00:ec2::254", "fdff:ffff::1", "fec0::1", "feff::1"),
     *("ff02::1", "ff01::1", "ff05::2", "ff0e::1", "2001:db8::1", "2001:db8:ffff::1", "100::1"),
     *("2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2002:7f00:1::", "2002:a00:1::1"),

@@ -15,6 +15,7 @@ MINIMAL = {
     "reward": {"models": {"policy": "m"}},
     "ppo": {"models": {"policy": "m", "reward": "r"}},
     "rloo": {"models": {"policy": "m", "reward": "r"}},
+    "grpo": {"models": {"policy": "m", "reward": "r"}},
     "dpo": {"models": {"policy": "m"}},
     "kto": {"models": {"policy": "m"}},
     "sample": {"models": {"policies": {"a": {"path": "m"}}}},
@@ -113,9 +114,10 @@ def test_a_sampled_policy_is_checked_too():
 
 def test_kinds_and_files_are_named(tmp_path):
     with pytest.raises(
-        ConfigError, match="kind must be one of dpo, kto, ppo, pretrain, reward, rloo, sample, sft"
+        ConfigError,
+        match="kind must be one of dpo, grpo, kto, ppo, pretrain, reward, rloo, sample, sft",
     ):
-        config.from_dict({"kind": "grpo"})
+        config.from_dict({"kind": "reinforce"})
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
         config.load(tmp_path / "config.json")

@@ -23,9 +23,10 @@ SHORT = {"epochs": 1, "micro_batch_size": 1}
 PPO = {"minibatches": 4, "updates": 3, "evaluate_prompts": 1}
 LORA = {"mode": "lora", "rank": 4}
 WAYS = {
-    **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind not in ("ppo", "rloo")},
+    **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind not in ("ppo", "rloo", "grpo")},
     "ppo": ("ppo", {"train": PPO}),
     "rloo": ("rloo", {"train": PPO}),
+    "grpo": ("grpo", {"train": PPO}),
     "anchored": (
         "ppo",
         {

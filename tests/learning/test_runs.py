@@ -14,15 +14,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
+from rlhf.learning.__main__ import run
 from rlhf.learning.contract import manifest
 from rlhf.learning.contract.hyperparameters import Optimisation
 from rlhf.learning.models import folders
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.optimiser import Optimiser
-from rlhf.learning.run.run_folder import DONE, FAILED, PAUSED, STOPPED, TIME_FIELDS
+from rlhf.learning.run.run_folder import (
+    DONE,
+    FAILED,
+    PAUSED,
+    STOPPED,
+    TIME_FIELDS,
+    RunFolder,
+)
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
-KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "dpo", "kto")
+KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo", "dpo", "kto")
 
 
 def numbers(folder):
@@ -253,6 +261,8 @@ def test_a_disk_that_is_full_when_the_model_is_published_pauses_too(
         ({"min_entropy": 2.0}, "entropy_collapse"),
         ({"max_length": 0.5}, "length_blowup"),
         ({"max_identical": 1e-6}, "identical_outputs"),
+        ({"min_length": 2.0}, "length_halved"),
+        ({"min_distinct": 2.0}, "distinct_collapsed"),
     ],
 )
 def test_a_guard_pauses_by_name(train, reason, make_run, data_dir):
@@ -380,3 +390,46 @@ def test_held_out_labelers_are_measured_apart_and_change_nothing(make_run, data_
     assert manifest.sha256(without / "model/model.safetensors") == manifest.sha256(
         beside / "model/model.safetensors"
     )
+
+
+CHANGES = {
+    "train.epochs was 2 and is 4": {"train": {"epochs": 4}},
+    "train.batch_size was 3 and is 2": {"train": {"batch_size": 2}},
+    "train.learning_rate was 0.001 and is 0.01": {"train": {"learning_rate": 0.01}},
+    "tune.mode was full and is lora": {"tune": {"mode": "lora"}},
+    "seed was 3 and is 5": {"seed": 5},
+    "data.train was ": {"data": {"train": "other.jsonl"}},
+}
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_a_run_goes_on_from_no_checkpoint_of_another_run(said, make_run, data_dir):
+    rows = (data_dir / "demonstrations.jsonl").read_text().splitlines()
+    (data_dir / "other.jsonl").write_text("\n".join(rows[:-1]) + "\n")
+    before, now = make_run("sft", "before"), make_run("sft", "now", **CHANGES[said])
+    learn(before, data_dir, stop=AfterCalls(3))
+    (last,) = checkpoint.checkpoints(before / "checkpoints")[-1:]
+    assert learn(now, data_dir, resume=last) == FAILED
+    error = json.loads((now / "outcome.json").read_text())["error"]
+    assert error.startswith("ConfigError: step-0000000") and said in error
+    assert not (now / "model").exists()
+    if "tune" not in said:
+        folder = RunFolder(now, data_dir, allows_changes=True)
+        assert run(folder, lambda: False, last) == DONE
+        assert f"goes on with changes from step 3: {said}" in (now / "log.txt").read_text()
+
+
+def test_a_checkpoint_of_another_kind_is_refused(make_run, data_dir):
+    before, now = make_run("sft", "before"), make_run("pretrain", "now")
+    learn(before, data_dir, stop=AfterCalls(3))
+    (last,) = checkpoint.checkpoints(before / "checkpoints")[-1:]
+    assert learn(now, data_dir, resume=last) == FAILED
+    assert "is a checkpoint of sft, and this run is pretrain" in (now / "outcome.json").read_text()
+
+
+def test_a_run_may_be_resumed_with_less_in_memory_and_more_written_down(make_run, data_dir):
+    train = {"micro_batch_size": 1, "checkpoint_every": 1, "evaluate_every": 0}
+    before, now = make_run("sft", "before"), make_run("sft", "now", train=train)
+    learn(before, data_dir, stop=AfterCalls(3))
+    (last,) = checkpoint.checkpoints(before / "checkpoints")[-1:]
+    assert learn(now, data_dir, resume=last) == DONE

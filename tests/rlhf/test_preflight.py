@@ -12,6 +12,7 @@ from rlhf.data import resources
 from rlhf.data.checks import NotReady
 from rlhf.data.counts import count
 from rlhf.data.resources import GB
+from rlhf.learning.contract.families import refusal
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models import Round, Run
 from rlhf.rounds.launch import launch_round, launch_sampling
@@ -280,6 +281,7 @@ def test_the_command_reports_the_disk_a_round_takes(project, olga, short_of_disk
         ("ppo", "lora", "adapter", 8.4, 6.4),
         ("rloo", "full", "", 16, 52),
         ("rloo", "lora", "", 8.4, 6.4),
+        ("grpo", "full", "", 16, 52),
         ("dpo", "full", "", 16, 52),
         ("kto", "full", "", 20, 52),
         ("kto", "lora", "", 4.6, 6.4),
@@ -400,3 +402,24 @@ def test_a_dry_run_warns_of_qlora_too(project, labels, base, olga):
     like = ["--project", "cooking", "--like", "1", "--dry-run"]
     call_command("launch_round", *like, stdout=io.StringIO(), stderr=heard)
     assert "Warning: Mode qlora (SFT) needs a worker with a CUDA GPU" in heard.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [(("sft", "reward", "ppo"), "no reward model can be made of it"), (("sft", "dpo"), "")],
+)
+def test_a_family_that_has_no_scalar_head_is_refused_where_one_is_needed(
+    project, labels, base, data_dir, stages, said
+):
+    place = data_dir / base.folder / "config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "model_type": "mamba"}))
+    found = preflight(project, base, stages=stages).errors
+    refused = [each.message for each in found if each.name == "family_refused"]
+    assert len(refused) == bool(said)
+    assert all(said in message for message in refused)
+
+
+def test_a_family_that_has_no_scalar_head_is_no_critic_of_its_own():
+    ppo = {"ppo": {"train": {"critic": "policy"}}}
+    assert "cannot be PPO's critic" in refusal({"model_type": "mamba"}, ppo)
+    assert refusal({"model_type": "llama"}, {**ppo, "reward": {}}) == ""

@@ -62,6 +62,7 @@ ROUNDS = [
     (["reward"], []),
     (["ppo", "reward"], [("r1-ppo", "base")]),
     (["sft", "rloo", "reward"], [("r1-sft", "base"), ("r1-rloo", "r1-sft")]),
+    (["grpo", "reward"], [("r1-grpo", "base")]),
 ]
 
 
@@ -86,6 +87,7 @@ def test_each_stage_starts_from_what_the_one_before_it_made(
         ([], "no_stage"),
         (["sft", "ppo"], "ppo_without_reward"),
         (["sft", "rloo"], "rloo_without_reward"),
+        (["grpo"], "grpo_without_reward"),
         (["kto"], "no_thumbs"),
         (["pretrain"], "no_documents"),
     ],

@@ -28,7 +28,6 @@ from django.conf import settings
 from django.db.models import Q
 
 from annotate.chat.feedback import Feedback, FeedbackQuerySet
-from annotate.chat.withdrawals import kept_back, withdrawn_from
 from annotate.exchange.exports.columnar import write_parquet
 from annotate.exchange.exports.telling import facts_of_json, facts_of_table, telling_first
 from annotate.exchange.files.readers import ESCAPED, escaped, format_of
@@ -48,6 +47,7 @@ from annotate.prompts.models import (
     split_of,
 )
 from annotate.prompts.policies import Policy
+from annotate.prompts.withdrawals import kept_back, withdrawn_from
 
 Line = dict[str, Any]
 Name = Callable[[User], Line]

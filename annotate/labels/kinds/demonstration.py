@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Self, Unpack
 
 from django import forms
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from annotate.labels.forms import Text, WorkForm
 from annotate.labels.kinds.kind import LabelKind, Words
-from annotate.labels.label import LONGEST_ANSWER, Effort, Label
+from annotate.labels.label import FROM_GUEST, LONGEST_ANSWER, Effort, Label
 from annotate.labels.review_forms import Decision, ReviewForm
+from annotate.labels.verdicts import Verdict
 from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
 from annotate.text.diff import changes
+from annotate.text.language import language_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
 
@@ -61,7 +64,9 @@ class Demonstration(Label):
         return []
 
     def doubts(self, project: Project) -> Iterator[str]:
-        if self._is_of_a_new_writer(project):
+        if self.source == FROM_GUEST:
+            yield Task.Doubt.GUEST
+        elif self._is_of_a_new_writer(project):
             yield Task.Doubt.NEW_WRITER
 
     def _is_of_a_new_writer(self, project: Project) -> bool:
@@ -69,6 +74,11 @@ class Demonstration(Label):
         wanted = project.new_writer_reviews
         scores = self.labeler.demonstrations.of_project(project).scores()[:wanted]
         return len(scores) < wanted or sum(scores) < PASSING_SCORE * wanted
+
+    @classmethod
+    def guests_that_count(cls, at: datetime | None) -> Q:
+        """What a guest wrote trains once a reviewer has accepted it; of an import, at once."""
+        return Q(last_verdict=Verdict.ACCEPTED) | Q(assignment=None)
 
     @classmethod
     def record(
@@ -96,6 +106,11 @@ class WriteForm(WorkForm):
         max_length=LONGEST_ANSWER,
         error_messages={"required": "Write an answer first, or skip the task."},
     )
+
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any) -> None:
+        super().__init__(assignment, *args, **kwargs)
+        asked = language_of(assignment.task.prompt.text)
+        self.fields["text"].widget.attrs |= {"lang": asked, "spellcheck": "true"}
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
@@ -130,9 +145,10 @@ class DemonstrationReviewForm(ReviewForm):
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()
-        if self.labels and said.get("score") is None and "verdict" in said:
+        act = self._act()[0]
+        if self.labels and said.get("score") is None and act not in ("", "send_back"):
             self.add_error("score", "Score the answer, from 1 to 7.")
-        if self._act()[0] == "own" and not said.get("text", "").strip():
+        if act == "own" and not said.get("text", "").strip():
             self.add_error("text", "Write your version of the answer.")
         return said
 

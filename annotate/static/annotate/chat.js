@@ -19,8 +19,12 @@ function follow(answer) {
   source.addEventListener("more", (event) => keepingUp(() => text.append(JSON.parse(event.data))));
   const finish = async () => {
     source.close();
+    delete answer.dataset.stream;
+    const turn = answer.closest(".turn");
+    // Of two drafts, the page waits for the other one.
+    if (turn === null || turn.querySelector("[data-stream]")) return;
     const follows = atTheEnd();
-    await htmx.ajax("GET", answer.dataset.turn, { target: answer.closest(".turn"), swap: "outerHTML" });
+    await htmx.ajax("GET", answer.dataset.turn, { target: turn, swap: "outerHTML" });
     if (follows) toTheEnd();
   };
   source.addEventListener("done", finish);

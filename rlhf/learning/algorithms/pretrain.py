@@ -28,6 +28,7 @@ class PretrainLearner(LanguageLearner):
 
     settings: Pretrain
     rows: list[Packed]
+    chats = False
 
     def read(self) -> None:
         assert isinstance(self.config.train, Pretrain)

@@ -26,7 +26,7 @@ from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer
 from rlhf.learning.models.losses import greedy_hits
-from rlhf.learning.models.networks import Batch, collate, output_head
+from rlhf.learning.models.networks import Batch, LMHead, collate
 from rlhf.learning.models.render import Encoded, Packed, cut_share
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
@@ -42,13 +42,14 @@ class LanguageLearner(Learner):
     rows: Sequence[Row]
     test_rows: Sequence[Row]
     prompts: Sequence[Prompt] = ()
+    chats = True  # the rows are conversations
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, OnText)
         self.settings = settings = self.config.train
         base = folder.resolve(self.config.models.policy)
-        self.render = renderer(base)
+        self.render = renderer(base, self.config.day, chats=self.chats)
         self.read()
         torch.manual_seed(self.seed)
         self.policy = load_policy(base, self.device, self.config.tune)
@@ -116,7 +117,7 @@ class LanguageLearner(Learner):
                 logprobs_N, _, hidden_NH = self.policy(batch, entropy=False)
                 loss -= float(logprobs_N.sum())
                 targets_N = batch.ids_BL[batch.keep_BL]
-                hits += greedy_hits(hidden_NH, output_head(self.policy.lm), targets_N)
+                hits += greedy_hits(hidden_NH, LMHead(self.policy.lm), targets_N)
             tokens = sum(row.targets for row in self.test_rows)
             loss, right = self.total(loss, hits)
             mean = loss / tokens

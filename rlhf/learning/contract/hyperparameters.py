@@ -106,12 +106,12 @@ class Models(Checked):
     reference: str = setting(
         "", "What KL is measured against (not reward and SFT); empty = the policy."
     )
-    reward: str = setting("", "PPO, RLOO and sample: the reward model's folder.")
+    reward: str = setting("", "PPO, RLOO, GRPO and sample: the reward model's folder.")
     reward_function: str = setting(
-        "", "PPO, RLOO: module:function instead of a reward model; needs --allow-code."
+        "", "PPO, RLOO, GRPO: module:function instead of a reward model; needs --allow-code."
     )
     held_out_reward: str = setting(
-        "", "PPO, RLOO: a reward model that never trains the policy, and monitors it."
+        "", "PPO, RLOO, GRPO: a reward model that never trains the policy, and monitors it."
     )
     critic: str = setting("", "PPO: a reward model or the critic of another PPO to start from.")
     policies: dict[str, Any] = field(
@@ -147,7 +147,7 @@ class Data(Checked):
 
 @dataclass(frozen=True)
 class Engine(Checked):
-    """Who answers the prompts of PPO and RLOO; no part of a recipe, as it names an address."""
+    """Who answers the prompts of PPO, RLOO, GRPO; no part of a recipe, as it names an address."""
 
     name: str = setting("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
     url: str = setting("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
@@ -250,12 +250,15 @@ class OnRankings(Optimisation):
     holdout: float = setting(
         0.15, "Share of the prompts held out when there is no test file.", least=0, below=1
     )
-    bootstrap: int = setting(1000, "Resamples behind the interval of the accuracy.", least=10)
+
+
+# What the recipes of learning from rollouts pause at: a policy that collapses is worth a look.
+COLLAPSED = {"min_length": 0.5, "min_distinct": 0.5, "stop_over_optimised": True}
 
 
 @dataclass(frozen=True)
 class OnRollouts(Optimisation):
-    """What learning from the policy's own answers has in common: PPO and RLOO."""
+    """What learning from the policy's own answers has in common: PPO, RLOO and GRPO."""
 
     updates: int = setting(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
@@ -295,6 +298,15 @@ class OnRollouts(Optimisation):
     max_length: float = setting(
         0.0, "Pause above this multiple of the first length; 0 = never.", least=0
     )
+    min_length: float = setting(
+        0.0, "Pause below this share of the first length; 0 = never.", least=0
+    )
+    min_distinct: float = setting(
+        0.0, "Pause below this share of the first distinct-2; 0 = never.", least=0
+    )
+    stop_over_optimised: bool = setting(
+        False, "Pause when the score rises while the held-out reward model's falls."
+    )
     max_identical: float = setting(
         0.0,
         "Pause when more than this share of different prompts get the same answer; 0 = never.",
@@ -322,6 +334,23 @@ class OnRollouts(Optimisation):
             raise ConfigError("models.reward is missing")
         if models.reward and models.reward_function:
             raise ConfigError("models.reward and models.reward_function cannot both score")
+
+
+@dataclass(frozen=True)
+class OnGroups(OnRollouts):
+    """What learning from several answers to each prompt has in common: RLOO and GRPO."""
+
+    k: int = setting(4, "Answers to each prompt; each is measured against the others.", least=2)
+    rollout_epochs: int = setting(1, "Passes over one rollout.", least=1)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.batch_size % self.k:
+            name = type(self).__name__
+            raise ConfigError(
+                f"{name}.batch_size {self.batch_size} is not a multiple of {name}.k {self.k}: it"
+                " counts answers, k to each prompt"
+            )
 
 
 @dataclass(frozen=True)

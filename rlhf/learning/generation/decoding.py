@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, LlamaModel, PreTrainedModel, Qwen2Model
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from rlhf.learning.models.networks import positions
 
@@ -48,14 +51,42 @@ class Decoder:
         self.cache.batch_select_indices(rows)
 
     def _read(self, ids_BP: Tensor, positions_BP: Tensor) -> Tensor:
+        takes_positions = "position_ids" in signature(self.lm.base_model.forward).parameters
         out = self.lm.base_model(
             input_ids=ids_BP,
             attention_mask=self.mask_BS,
-            position_ids=positions_BP,
             past_key_values=self.cache,
             use_cache=True,
+            **({"position_ids": positions_BP} if takes_positions else {}),
         )
         hidden_BH: Tensor = out.last_hidden_state[:, -1]
+        return hidden_BH
+
+
+class Rereader(Decoder):
+    """Reads every answer again from its first token: slow, and right for any causal network.
+
+    For recurrent layers, whose state cannot skip padding, nor forget the rows that have ended."""
+
+    def __init__(self, lm: PreTrainedModel) -> None:
+        self.lm = lm
+
+    def begin(self, ids_BP: Tensor, mask_BP: Tensor) -> Tensor:
+        self.rows = [ids[mask.bool()] for ids, mask in zip(ids_BP, mask_BP, strict=True)]
+        return self._hidden()
+
+    def advance(self, ids_B: Tensor) -> Tensor:
+        self.rows = [torch.cat([row, ids_B[i : i + 1]]) for i, row in enumerate(self.rows)]
+        return self._hidden()
+
+    def keep(self, rows: Tensor) -> None:
+        self.rows = [self.rows[i] for i in rows.tolist()]
+
+    def _hidden(self) -> Tensor:
+        ids_BL = pad_sequence(self.rows, batch_first=True)  # a causal network sees no padding
+        out = self.lm.base_model(input_ids=ids_BL, use_cache=False)
+        last_B = torch.tensor([len(row) - 1 for row in self.rows], device=ids_BL.device)
+        hidden_BH: Tensor = out.last_hidden_state[torch.arange(len(last_B)), last_B]
         return hidden_BH
 
 
@@ -156,7 +187,17 @@ class _Layer:
 
 def decoder(lm: PreTrainedModel, room: int) -> Decoder:
     """What decodes this model fastest, with `room` tokens to come."""
-    return LlamaDecoder(lm, room) if _is_like_llama(lm) else Decoder(lm)
+    if _is_like_llama(lm):
+        return LlamaDecoder(lm, room)
+    return Decoder(lm) if _can_be_cached(lm) else Rereader(lm)
+
+
+def _can_be_cached(lm: PreTrainedModel) -> bool:
+    """All layers attend, so that a cache of keys and values is all they remember."""
+    if "past_key_values" not in signature(lm.base_model.forward).parameters:
+        return False
+    layers = DynamicCache(config=lm.config).layers
+    return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
 
 
 def _is_like_llama(lm: PreTrainedModel) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlhf.learning.models.networks import output_head
+from rlhf.learning.models.networks import LMHead
 
 from .decoding import decoder, product
 
@@ -71,7 +71,8 @@ def generate(
     Temperature 0 is greedy. With a `value_head`, its values are kept as well."""
     device = lm.device
     count, length = uniforms_BT.shape
-    head = product(output_head(lm), count)
+    head = LMHead(lm)
+    project = product(head.linear, count)
     uniforms_BT = uniforms_BT.to(device)
     # 1. Left-pad, so that every row's next token comes in the same column.
     longest = max(map(len, prompts))
@@ -91,7 +92,7 @@ def generate(
     hidden = decode.begin(ids, mask)
     for t in range(length):
         # 2. A token for each live row, from what the last one led to.
-        chosen, logprobs = draw(head(hidden), uniforms_BT[rows, t], temperature)
+        chosen, logprobs = draw(head.finish(project(hidden)), uniforms_BT[rows, t], temperature)
         if value_head is not None:
             values_BT[rows, t] = value_head(hidden.float()).squeeze(-1)
         tokens_BT[rows, t], logprobs_BT[rows, t] = chosen, logprobs

@@ -31,9 +31,8 @@ def choose_weights(model: PreTrainedModel, tune: Tune) -> Any:
     if tune.mode == "last_layers":
         for block in list(layers)[max(first, 0) :]:
             block.requires_grad_(True)
-        for name, module in model.base_model.named_children():
-            if name in ("norm", "ln_f", "final_layernorm"):
-                module.requires_grad_(True)
+        for module in after_the_blocks(model):
+            module.requires_grad_(True)
     elif tune.mode == "head" and scalar is None:
         _untie_head(model)
         output_head(model).requires_grad_(True)
@@ -52,10 +51,13 @@ def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
     layers = list(blocks(model))
     first = len(layers) - tune.layers if tune.layers else 0
     chosen = {id(module) for block in layers[max(first, 0) :] for module in block.modules()}
+    unfit = _unfit_for_adapters(model)
     linear = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) in chosen
+        if isinstance(module, nn.Linear | Conv1D)
+        and id(module) in chosen
+        and id(module) not in unfit
     }
     return LoraConfig(
         r=tune.rank,
@@ -65,6 +67,22 @@ def _adapter_config(model: PreTrainedModel, tune: Tune) -> LoraConfig:
         # GPT-2's layers hold their weights the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
     )
+
+
+def _unfit_for_adapters(model: PreTrainedModel) -> set[int]:
+    """Layers that peft would take for others: in a mixture of experts those of the feed-forward
+    parts, for it reads their names as the experts'. And what Mamba's kernels read by themselves."""
+    layers = list(blocks(model))
+    mixtures = {
+        name
+        for block in layers
+        for name, part in block.named_children()
+        if any(hasattr(each, "experts") for each in part.modules())
+    }
+    parts = [getattr(block, name) for block in layers for name in mixtures if hasattr(block, name)]
+    found = {id(each) for part in parts for each in part.modules()}
+    mixers = [each for each in model.modules() if hasattr(each, "A_log")]
+    return found | {id(each.out_proj) for each in mixers if hasattr(each, "in_proj")}
 
 
 def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:
@@ -80,9 +98,43 @@ def add_adapter(wrapper: Any, tune: Tune, name: str) -> None:
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The layers of a transformer, from the bottom."""
-    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len)
+    """The layers of a transformer, from the bottom; of one that also sees, those of its text."""
+    text = getattr(model.base_model, "language_model", model.base_model)
+    lists = {
+        name: module for name, module in text.named_modules() if isinstance(module, nn.ModuleList)
+    }
+    # The experts of a layer are a list too, and may be more than there are layers.
+    outer = [
+        module
+        for name, module in lists.items()
+        if not any(name.startswith(f"{other}.") for other in lists)
+    ]
+    return max(outer, key=len)
+
+
+@torch.no_grad()
+def after_the_blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """What a hidden state passes after the last layer: the final norm, and a projection if there
+    is one. Every family names them in its own way, so a short text is sent through."""
+    found: list[nn.Module] = []
+    last = blocks(model)[-1]
+    inside = {id(module) for module in last.modules()}
+    is_past = False
+
+    def ended(module: nn.Module, *_: Any) -> None:
+        nonlocal is_past
+        if module is last:
+            is_past = True
+        elif is_past and id(module) not in inside and not any(module.children()):
+            found.append(module)
+
+    hooks = [module.register_forward_hook(ended) for module in model.base_model.modules()]
+    try:
+        model.base_model(input_ids=torch.arange(2, device=model.device)[None], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _untie_head(model: PreTrainedModel) -> None:

@@ -5,34 +5,47 @@ A reward model's folder also says what its scores mean (`calibration.json`).
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BitsAndBytesConfig,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
 from rlhf.learning.contract.manifest import write_manifest
 
 from .attention import attend_short_rows
-from .networks import PolicyNetwork, ScoreNetwork, output_head
+from .networks import TEXTLESS, PolicyNetwork, ScoreNetwork, output_head, silence
+from .plain import Reading
+from .probing import check_causal, reads_packed
+from .reload import ROUNDING, SAME, Probe, check_reading, check_same, reading, rounded
 from .render import Renderer
-from .tensors import telling_of_a_full_disk
+from .tensors import telling_of_a_full_disk, write_tensors
+from .weights import is_wrapped, read_config, read_weights, stored_precision, weight_names
 
 CALIBRATION, CALIBRATION_VERSION = "calibration.json", 2
+POLICY, SCORE = "the policy", "the reward model or critic"  # in what NotAsTrained says
+CRITIC_SOURCE = "PPO"  # in the calibration of a critic
+UNLIMITED = 1 << 20  # tokens
+PAD = "<|pad|>"  # of a reward model whose tokenizer has no token to spare
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,15 @@ class Calibration:
     mean: float = 0.0
     std: float = 1.0
     bias: float = 0.0
+    source: str = ""  # whose answers average 0
 
 
 def check_folder(folder: Path) -> None:
     """A plain Hugging Face model folder, or a ConfigError that names what is missing."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a model folder: no such directory")
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigError(f"{folder} is an adapter and no whole model: merge it into its base")
     missing = [
         name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()
     ]
@@ -64,21 +80,67 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
 
 
-def renderer(folder: Path) -> Renderer:
-    """Opens the tokenizer of a model folder; raises ConfigError where it cannot hold a chat."""
+def renderer(folder: Path, day: str = "", *, chats: bool = True) -> Renderer:
+    """Opens the tokenizer of a model folder.
+
+    `day`: what a chat template that reads the clock is told, YYYY-MM-DD; "" is today. Raises
+    ConfigError where it ends no text, is to hold a chat and has no template or one that cannot be
+    learnt, or has tokens that the model knows no embedding for."""
     check_folder(folder)
-    context = AutoConfig.from_pretrained(folder, trust_remote_code=False).max_position_embeddings
-    made = Renderer(folder, int(context))
-    if not made.tokenizer.chat_template or made.tokenizer.eos_token_id is None:
-        raise ConfigError(f"{folder}: the tokenizer has no chat template or no end token")
+    config = read_config(folder).get_text_config()
+    made = Renderer(folder, _context(config), day)
+    tokenizer = made.tokenizer
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"{folder}: the tokenizer has no end token (eos_token)")
+    if chats and not tokenizer.chat_template:
+        raise ConfigError(
+            f"{folder}: the tokenizer has no chat template; add one (chat_template.jinja, that of"
+            " the model's instruct version for instance). Pre-training alone needs none"
+        )
+    if made.pad >= config.vocab_size:
+        # Batches are padded by hand and masked, so any token does; nobody else could pad with it.
+        made.pad = made.eos
+        tokenizer.pad_token = tokenizer.eos_token
+    outside = [
+        token
+        for token, number in tokenizer.get_vocab().items()
+        if number >= config.vocab_size and _is_written(tokenizer, token)
+    ]
+    if outside:
+        named = ", ".join(sorted(outside)[:6])
+        raise ConfigError(
+            f"{folder}: the tokenizer has {len(outside)} tokens beyond the model's"
+            f" {config.vocab_size} embeddings ({named}): resize them (resize_token_embeddings)"
+        )
+    if chats:
+        made.check()
     return made
 
 
+def _context(config: PreTrainedConfig) -> int:
+    """The longest row a model reads, in tokens; where nothing but the cost limits it, UNLIMITED."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    return next((int(size) for name in names if (size := getattr(config, name, None))), UNLIMITED)
+
+
+def _is_written(tokenizer: PreTrainedTokenizerBase, token: str) -> bool:
+    """Not so: a special token that neither begins nor ends a text, nor is in the chat template."""
+    specials = {each.content for each in tokenizer.added_tokens_decoder.values() if each.special}
+    used = token in (tokenizer.eos_token, tokenizer.bos_token)
+    return used or token not in specials or token in str(tokenizer.chat_template or "")
+
+
+def textless(rendering: Renderer, vocabulary: int) -> list[int]:
+    """Ids of a vocabulary that no token of the tokenizer has: nobody could read them."""
+    return sorted(set(range(vocabulary)) - set(rendering.tokenizer.get_vocab().values()))
+
+
 def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    configured = getattr(lm.generation_config, "eos_token_id", None) or []
-    more = [configured] if isinstance(configured, int) else list(configured)
-    return sorted({rendering.eos, *more})
+    """Every id that ends an answer: the chat template's end of turn, the tokenizer's end and those
+    of generation_config.json."""
+    configured = getattr(lm.generation_config, "eos_token_id", None)
+    more = [configured] if isinstance(configured, int) else list(configured or [])
+    return sorted({*rendering.ends, *more})
 
 
 def load_policy(
@@ -86,30 +148,50 @@ def load_policy(
 ) -> PolicyNetwork:
     """Loads a model folder as a policy in fp32 (in four bits with qlora), dropout off.
 
-    Raises ConfigError where the folder is none, or the model is of a sort that is not supported."""
+    Raises ConfigError where the folder is none, its weights do not fit, or the model is of a sort
+    that is not supported."""
     check_folder(folder)
+    if is_score(folder):
+        raise ConfigError(f"{folder} is a reward model (or a critic), and a policy is needed here")
+    read_config(folder)
+    check_adaptable(folder, tune)
     quantized = in_four_bits(tune, device)
-    lm = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True, **quantized
-    )
-    without_dropout(lm)
-    attend_short_rows(lm)
-    with torch.no_grad():
-        probe = torch.arange(4, device=lm.device)[None]
-        logits = output_head(lm)(lm.base_model(probe).last_hidden_state)
-        if not torch.allclose(logits, lm(probe).logits, atol=1e-4):
-            raise ConfigError(
-                f"{folder}: {type(lm).__name__} changes its logits after the LM head;"
-                " such models are not supported"
-            )
+    lm, _ = read_weights(AutoModelForCausalLM, folder, **quantized)
+    check_causal(lm, folder)
+    prepare(lm)
+    silence(lm, textless(renderer(folder, chats=False), output_head(lm).out_features))
+    packed = reads_packed(lm)
     if not quantized:
         nn.Module.to(lm, device)
-    return PolicyNetwork(lm)
+    return PolicyNetwork(lm, stored_precision(folder), packed)
+
+
+def prepare(model: PreTrainedModel) -> None:
+    """Dropout off, attention that suits short rows, and nothing that learns but the text part."""
+    without_dropout(model)
+    attend_short_rows(model)
+    language = getattr(model.base_model, "language_model", None)
+    if language is not None:
+        model.base_model.requires_grad_(False)
+        language.requires_grad_(True)
+
+
+def check_adaptable(folder: Path, tune: Tune | None) -> None:
+    """Raises ConfigError where an adapter would be published on a base that others misread."""
+    if tune and tune.is_adapter and any(map(is_wrapped, weight_names(folder))):
+        raise ConfigError(
+            f"{folder}: its weights are named as torch.compile or DistributedDataParallel wrap"
+            " them, and an adapter on it would be of use to nobody else: choose Tune.mode full, or"
+            " save the model again without the wrapper"
+        )
 
 
 def is_score(folder: Path) -> bool:
     """Is it a reward model, and no policy?"""
-    return (folder / CALIBRATION).is_file()
+    if (folder / CALIBRATION).is_file():
+        return True
+    named = json.loads((folder / "config.json").read_text()).get("architectures") or []
+    return any(name.endswith("ForSequenceClassification") for name in named)
 
 
 def load_score(
@@ -125,24 +207,31 @@ def load_score(
     (docs/experiments.md). `heads` 0: as many as the folder has, or one.
     """
     check_folder(folder)
-    there = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_labels
-    if heads and is_score(folder) and there != heads:
+    config = read_config(folder)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ConfigError(
+            f"{folder}: transformers has no {config.model_type} with a scalar head, so no reward"
+            " model or critic can be made of it that others could load; choose a base of another"
+            " family for it, or DPO, KTO or RLOO"
+        )
+    there, has_head = config.num_labels, is_score(folder)
+    if heads and has_head and there != heads:
         raise ConfigError(f"{folder} has {there} heads, and Reward.heads is {heads}")
+    check_adaptable(folder, tune)
     quantized = in_four_bits(tune, device)
-    model, report = AutoModelForSequenceClassification.from_pretrained(
+    model, is_new = read_weights(
+        AutoModelForSequenceClassification,
         folder,
+        makes_head=not has_head,
+        num_labels=there if has_head else heads or 1,
         **quantized,
-        num_labels=there if is_score(folder) else heads or 1,
-        dtype=torch.float32,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
     )
-    without_dropout(model)
-    attend_short_rows(model)
-    if report["missing_keys"]:
-        nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(model.config.hidden_size + 1))
-    network = ScoreNetwork(model)
+    prepare(model)
+    model.score.requires_grad_(True)
+    if is_new:
+        head = ScoreNetwork(model).head
+        nn.init.normal_(head.weight, std=0.1 / math.sqrt(head.in_features + 1))
+    network = ScoreNetwork(model, stored_precision(folder))
     if quantized:
         network.bias.data = network.bias.data.to(device)
         return network
@@ -157,7 +246,7 @@ def read_calibration(folder: Path) -> Calibration:
     raw = json.loads(path.read_text())
     if raw.get("version", 1) > CALIBRATION_VERSION:
         raise ConfigError(f"{path}: version {raw['version']} is of a newer release than this one")
-    return Calibration(raw["mean"], raw["std"], raw["bias"])
+    return Calibration(raw["mean"], raw["std"], raw["bias"], raw.get("source", ""))
 
 
 def in_four_bits(tune: Tune | None, device: torch.device | str) -> dict[str, Any]:
@@ -188,7 +277,7 @@ def without_dropout(model: nn.Module) -> None:
         if hasattr(model.config, name):
             setattr(model.config, name, 0.0)
     for module in model.modules():
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]
     model.eval()
 
@@ -205,12 +294,18 @@ def publish_policy(
 ) -> None:
     """A plain folder any server can load: merged weights, tokenizer, stop ids, sampling on.
 
-    An adapter ends in the network itself, unless that `learns_on`."""
-    lm = network.lm
-    if wrapper is not None:
-        wrapper.save_pretrained(folder / "adapter", selected_adapters=["default"])
-        lm = whole(wrapper, folder / "adapter", AutoModelForCausalLM, apart=learns_on)
+    An adapter ends in the network itself, unless that `learns_on`. Raises NotAsTrained where plain
+    classes would not give the network's own numbers."""
+    lm, adapter = network.lm, folder / "adapter"
     stops = stop_ids(lm, rendering)
+    probe = Probe(rendering, stops, output_head(lm).out_features)
+    trained = probe.of_policy(network)
+    if wrapper is not None:
+        save_adapter(wrapper, adapter)
+        check_adapter(wrapper, adapter, reading(folder, probe, lm), trained)
+        quiet = getattr(lm, TEXTLESS, None)
+        lm = whole(wrapper, adapter, AutoModelForCausalLM, apart=learns_on)
+        silence(lm, [] if quiet is None else quiet.tolist())
     lm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
         temperature=1.0,
@@ -218,8 +313,13 @@ def publish_policy(
         top_p=1.0,
         eos_token_id=stops,
         pad_token_id=rendering.pad,
+        suppress_tokens=textless(rendering, output_head(lm).out_features) or None,
     )
-    _publish(lm, rendering, folder, card)
+    with rounded(lm, network.stored):
+        said = probe.of_policy(PolicyNetwork(lm))
+        check_merge(POLICY, wrapper, network.stored, trained, said)
+        _publish(lm, network.stored, rendering.tokenizer, folder, card)
+    check_reading(POLICY, reading(folder, probe, lm), said)
 
 
 @telling_of_a_full_disk()
@@ -231,18 +331,98 @@ def publish_score(
     card: str,
     calibration: dict[str, Any],
 ) -> None:
-    """Writes a reward model or critic as a plain folder: merged weights, tokenizer, calibration."""
-    model = network.model
+    """Writes a reward model or critic as a plain folder: merged weights, tokenizer, calibration.
+
+    Its padding is a token that ends no answer: transformers reads the score at the last token that
+    is no padding. Raises NotAsTrained as `publish_policy` does."""
+    model, adapter = network.model, folder / "adapter"
+    ends = sorted(rendering.ends)
+    heads, vocabulary = network.head.out_features, model.config.get_text_config().vocab_size
+    probe = Probe(rendering, ends, vocabulary)
+    trained = probe.of_score(network)
+    tokenizer = with_padding(rendering, ends, vocabulary)
+    probe.pad = tokenizer.pad_token_id
     if wrapper is not None:
         head = network.head.state_dict()
-        wrapper.save_pretrained(folder / "adapter", selected_adapters=["default"])
-        model = whole(wrapper, folder / "adapter", AutoModelForSequenceClassification)
+        save_adapter(wrapper, adapter, head)
+        if probe.pad < vocabulary:
+            check_adapter(wrapper, adapter, reading(folder, probe, model, heads), trained)
+        model = whole(wrapper, adapter, AutoModelForSequenceClassification)
         model.score.load_state_dict(head)  # type: ignore[union-attr]
-    model.config.pad_token_id = rendering.pad
+    if probe.pad >= vocabulary:
+        model.resize_token_embeddings(probe.pad + 1, mean_resizing=False)
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = probe.pad
     (folder / CALIBRATION).write_text(
         json.dumps({"version": CALIBRATION_VERSION, **calibration}, indent=1)
     )
-    _publish(model, rendering, folder, card)
+    with rounded(model, network.stored):
+        said = probe.of_score(ScoreNetwork(model).to(model.device))
+        check_merge(SCORE, wrapper, network.stored, trained, said)
+        _publish(model, network.stored, tokenizer, folder, card)
+    check_reading(SCORE, reading(folder, probe, model, heads), said)
+
+
+def with_padding(
+    rendering: Renderer, ends: Sequence[int], vocabulary: int
+) -> PreTrainedTokenizerBase:
+    """A copy of the tokenizer whose padding token can end no answer: its own, else a special token
+    that the chat template does not write, else a new one."""
+    tokenizer = copy.deepcopy(rendering.tokenizer)
+    own, used = tokenizer.pad_token_id, {*ends, tokenizer.eos_token_id}
+    if own is not None and own not in used:
+        return tokenizer
+    template = str(tokenizer.chat_template or "")
+    unwritten = [
+        token
+        for number, token in sorted(tokenizer.added_tokens_decoder.items())
+        if token.special
+        and number not in used
+        and number < vocabulary
+        and token.content not in template
+    ]
+    # Padding first, then what nobody has a use for; a text begins with bos and none ends with it.
+    by_name = sorted(unwritten, key=lambda token: "pad" not in token.content.lower())
+    if by_name:
+        tokenizer.pad_token = by_name[0].content
+    else:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    return tokenizer
+
+
+def save_adapter(wrapper: Any, folder: Path, head: dict[str, Tensor] | None = None) -> None:
+    """Writes peft's folder; with the scalar `head`, which learns beside the adapter."""
+    wrapper.save_pretrained(folder, selected_adapters=["default"])
+    if head is None:
+        return
+    path, place = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    scores = {f"base_model.model.score.{name}": weight for name, weight in head.items()}
+    write_tensors(path, {**load_file(path), **scores})
+    said = json.loads(place.read_text())
+    said |= {"modules_to_save": ["score"], "task_type": "SEQ_CLS"}
+    place.write_text(json.dumps(said, indent=2, sort_keys=True))
+
+
+def check_adapter(wrapper: Any, adapter: Path, told: Reading, trained: Sequence[Tensor]) -> None:
+    """Raises NotAsTrained where the adapter on its base, read by peft, gives other numbers. A base
+    in four bits is another network than the one in its folder: nothing can be asked of that."""
+    base = wrapper.get_base_model()
+    if getattr(base, "quantization_method", None) is not None:
+        return
+    where = Path(base.config._name_or_path)
+    check_reading("the adapter", replace(told, folder=where, adapter=adapter), trained)
+
+
+def check_merge(
+    name: str,
+    wrapper: Any,
+    stored: torch.dtype,
+    trained: Sequence[Tensor],
+    said: Sequence[Tensor],
+) -> None:
+    """Raises NotAsTrained where merging an adapter or rounding to `stored` changed too much."""
+    base = wrapper.get_base_model() if wrapper is not None else None
+    if getattr(base, "quantization_method", None) is None:
+        check_same(name, trained, said, SAME if stored == torch.float32 else ROUNDING)
 
 
 def whole(wrapper: Any, adapter: Path, auto: Any, *, apart: bool = False) -> PreTrainedModel:
@@ -262,8 +442,41 @@ def whole(wrapper: Any, adapter: Path, auto: Any, *, apart: bool = False) -> Pre
     return full_model
 
 
-def _publish(model: PreTrainedModel, rendering: Renderer, folder: Path, card: str) -> None:
-    model.save_pretrained(folder)
-    rendering.tokenizer.save_pretrained(folder)
+def _publish(
+    model: PreTrainedModel,
+    stored: torch.dtype,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    card: str,
+) -> None:
+    if stored == torch.float32:
+        model.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, state_dict=_in_precision(model, stored))
+        path = folder / "config.json"
+        said = _with_precision(json.loads(path.read_text()), str(stored).removeprefix("torch."))
+        path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+    tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
     write_manifest(folder)
+
+
+def _in_precision(model: PreTrainedModel, stored: torch.dtype) -> dict[str, Tensor]:
+    """The weights in another precision; those that are one tensor stay one."""
+    made: dict[int, Tensor] = {}
+    return {
+        name: made.setdefault(
+            weight.data_ptr(), weight.to(stored) if weight.is_floating_point() else weight
+        )
+        for name, weight in model.state_dict().items()
+    }
+
+
+def _with_precision(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A config.json that states the precision, in its parts too."""
+    parts = {
+        key: _with_precision(value, name)
+        for key, value in config.items()
+        if isinstance(value, dict) and "dtype" in value
+    }
+    return {**config, **parts, "dtype": name}

@@ -6,19 +6,28 @@ Losses are sums; the caller divides by the count over the whole global batch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1 << 26  # logits held at once: 256 MB of them
 
 
+class Head(Protocol):
+    """Hidden states to logits over a vocabulary of `out_features`."""
+
+    @property
+    def out_features(self) -> int: ...
+
+    def __call__(self, hidden: Tensor, /) -> Tensor: ...
+
+
 def token_logprobs(
     hidden_NH: Tensor,
-    head: nn.Linear,
+    head: Head,
     targets_N: Tensor,
     temperature: float = 1.0,
     entropy: bool = True,
@@ -46,7 +55,7 @@ def token_logprobs(
 
 
 @torch.no_grad()
-def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
+def greedy_hits(hidden_NH: Tensor, head: Head, targets_N: Tensor) -> int:
     """How many targets are the model's own first choice: token accuracy, before division."""
     rows, hits = max(1, CHUNK // head.out_features), 0
     for start in range(0, len(targets_N), rows):
@@ -56,7 +65,7 @@ def greedy_hits(hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor) -> int:
 
 
 def _logprobs(
-    hidden_NH: Tensor, head: nn.Linear, targets_N: Tensor, temperature: float, entropy: bool
+    hidden_NH: Tensor, head: Head, targets_N: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     logits_NV = head(hidden_NH).float()
     if temperature != 1:
@@ -127,10 +136,21 @@ def policy_loss(
     logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, clip: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clipped surrogate (arXiv 1707.06347 eq. 7): (summed loss, ratio_N, clipped_N)."""
+    losses_N, ratio_N, clipped_N = policy_losses(
+        logprobs_N, old_logprobs_N, advantages_N, clip, clip
+    )
+    return losses_N.sum(), ratio_N, clipped_N
+
+
+def policy_losses(
+    logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, below: float, above: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same token by token, ratios clipped to 1 - below … 1 + above: what was good may grow
+    further where `above` is larger (clip-higher, arXiv 2503.14476 section 3.1)."""
     ratio_N = (logprobs_N - old_logprobs_N).clamp(-20, 20).exp()
     plain_N = -advantages_N * ratio_N
-    clipped_N = -advantages_N * ratio_N.clamp(1 - clip, 1 + clip)
-    return torch.maximum(plain_N, clipped_N).sum(), ratio_N.detach(), (clipped_N > plain_N).detach()
+    clipped_N = -advantages_N * ratio_N.clamp(1 - below, 1 + above)
+    return torch.maximum(plain_N, clipped_N), ratio_N.detach(), (clipped_N > plain_N).detach()
 
 
 def value_loss(

@@ -9,15 +9,20 @@ N kept tokens in row-major order, H hidden units, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from .losses import token_logprobs
 from .render import Encoded
+
+TEXTLESS = "ids_without_text"  # a buffer of a language model
+NO_LOGIT = -1e30  # nothing is left of it in a softmax; times 0 it is 0, as -inf is not
 
 
 class Batch(NamedTuple):
@@ -42,10 +47,26 @@ class Batch(NamedTuple):
         if self.segments_BL is None:
             return None
         seen_BLL = (self.segments_BL[:, :, None] == self.segments_BL[:, None, :]).tril()
-        if lm.config._attn_implementation != "eager":
+        if getattr(lm.config, "_attn_implementation", "eager") != "eager":
             return seen_BLL[:, None]
         # Eager attention adds its mask.
         return torch.where(seen_BLL, 0.0, torch.finfo(lm.dtype).min)[:, None]
+
+    def apart(self) -> Batch:
+        """The packed texts, one a row, in the order in which they stand."""
+        assert self.segments_BL is not None
+        rows = self.ids_BL.shape[0]
+        number_BL = torch.arange(rows, device=self.ids_BL.device)[:, None] * self.ids_BL.shape[1]
+        number_N = (number_BL + self.segments_BL)[self.mask_BL]
+        _, lengths = torch.unique_consecutive(number_N, return_counts=True)
+        ids_TL, mask_TL, keep_TL = (
+            pad_sequence(list(torch.split(each, lengths.tolist())), batch_first=True)
+            for each in (
+                *(self.ids_BL[self.mask_BL], torch.ones_like(number_N, dtype=torch.bool)),
+                self.keep_BL[self.mask_BL],
+            )
+        )
+        return Batch(ids_TL, mask_TL, keep_TL)
 
 
 def positions(mask_BL: Tensor) -> Tensor:
@@ -72,23 +93,41 @@ def last_valid(mask_BL: Tensor) -> Tensor:
     return length - 1 - mask_BL.flip(-1).long().argmax(-1)
 
 
-class PolicyNetwork(nn.Module):
-    """A causal language model that says how likely given completions were."""
+def trunk(model: PreTrainedModel, batch: Batch, row_tokens: float = math.inf) -> Tensor:
+    """The final hidden state `hidden_BLH`; packed rows over `row_tokens` are read text by text."""
+    if batch.segments_BL is not None and batch.ids_BL.shape[1] > row_tokens:
+        apart = batch.apart()
+        hidden_TLH = trunk(model, apart)
+        hidden_BLH = hidden_TLH.new_zeros(*batch.ids_BL.shape, hidden_TLH.shape[-1])
+        hidden_BLH[batch.mask_BL] = hidden_TLH[apart.mask_BL]
+        return hidden_BLH
+    # Not every family takes a mask and positions, and only packed rows need them.
+    more = {"attention_mask": batch.attention(model), "position_ids": batch.positions_BL}
+    told = {name: each for name, each in more.items() if each is not None}
+    out = model.base_model(input_ids=batch.ids_BL, use_cache=False, **told)
+    hidden: Tensor = out.last_hidden_state
+    return hidden
 
-    def __init__(self, lm: PreTrainedModel) -> None:
+
+class PolicyNetwork(nn.Module):
+    """A causal language model that says how likely given completions were.
+
+    `stored` is the precision its folder had, and is going to have. A packed row of more than
+    `row_tokens` is read text by text: a sliding window, a recurrent layer or positions that cannot
+    be given would let one text see another, or not all of itself."""
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        stored: torch.dtype = torch.float32,
+        row_tokens: float = math.inf,
+    ) -> None:
         super().__init__()
-        self.lm = lm
+        self.lm, self.stored, self.row_tokens = lm, stored, row_tokens
 
     def hidden(self, batch: Batch) -> Tensor:
         """The final hidden state `hidden_BLH`, before the LM head."""
-        out = self.lm.base_model(
-            input_ids=batch.ids_BL,
-            attention_mask=batch.attention(self.lm),
-            position_ids=batch.positions_BL,
-            use_cache=False,
-        )
-        hidden_BLH: Tensor = out.last_hidden_state
-        return hidden_BLH
+        return trunk(self.lm, batch, self.row_tokens)
 
     def forward(
         self, batch: Batch, temperature: float = 1.0, entropy: bool = True
@@ -100,7 +139,7 @@ class PolicyNetwork(nn.Module):
         before_BL = batch.keep_BL.roll(-1, dims=1)
         hidden_NH = self.hidden(batch)[before_BL]
         logprobs_N, entropy_N = token_logprobs(
-            hidden_NH, output_head(self.lm), batch.ids_BL[batch.keep_BL], temperature, entropy
+            hidden_NH, LMHead(self.lm), batch.ids_BL[batch.keep_BL], temperature, entropy
         )
         return logprobs_N, entropy_N, hidden_NH
 
@@ -120,11 +159,13 @@ class SequenceLogprob(nn.Module):
 
 
 class ScoreNetwork(nn.Module):
-    """A language model's trunk with one scalar head or several: the reward model, the critic."""
+    """A language model's trunk with one scalar head or several: the reward model, the critic.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    `stored`: see PolicyNetwork."""
+
+    def __init__(self, model: PreTrainedModel, stored: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.stored = model, stored
         self.bias = nn.Parameter(torch.zeros(1), requires_grad=False)
 
     @property
@@ -135,13 +176,7 @@ class ScoreNetwork(nn.Module):
 
     def everywhere(self, batch: Batch) -> Tensor:
         """What each head E says at every position, values_BLE."""
-        out = self.model.base_model(
-            input_ids=batch.ids_BL,
-            attention_mask=batch.attention(self.model),
-            position_ids=batch.positions_BL,
-            use_cache=False,
-        )
-        return in_full(self.head, out.last_hidden_state) + self.bias
+        return in_full(self.head, trunk(self.model, batch)) + self.bias
 
     def values(self, batch: Batch) -> Tensor:
         """values_BL, one number at every position: the mean of the heads."""
@@ -166,3 +201,37 @@ def output_head(lm: PreTrainedModel) -> nn.Linear:
     head = lm.get_output_embeddings()  # type: ignore[no-untyped-call]
     assert isinstance(head, nn.Linear)
     return head
+
+
+class LMHead:
+    """Hidden states to logits the way the family does it: its linear layer, the factor of Cohere
+    and Granite, the soft cap of Gemma 2 (arXiv 2408.00118, section 2: cap * tanh(logits / cap)).
+
+    Ids that stand for no text (a vocabulary padded to a round number) get no probability."""
+
+    def __init__(self, lm: PreTrainedModel) -> None:
+        self.linear, self.out_features = output_head(lm), output_head(lm).out_features
+        config = lm.config.get_text_config()
+        self.factor = getattr(config, "logit_scale", None) or 1.0
+        self.factor /= getattr(config, "logits_scaling", None) or 1.0
+        self.cap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.textless: Tensor | None = getattr(lm, TEXTLESS, None)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return self.finish(self.linear(hidden))
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Logits from what the linear layer says."""
+        if self.factor != 1:
+            logits = logits * self.factor
+        if self.cap:
+            logits = self.cap * torch.tanh(logits / self.cap)
+        if self.textless is not None:
+            logits = logits.index_fill(-1, self.textless, NO_LOGIT)
+        return logits
+
+
+def silence(lm: PreTrainedModel, ids: Sequence[int]) -> None:
+    """Takes the probability of these ids away, in learning and in sampling."""
+    if ids:
+        lm.register_buffer(TEXTLESS, torch.tensor(ids, device=lm.device), persistent=False)

@@ -16,7 +16,13 @@ from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.contract.manifest import write_manifest
 from rlhf.learning.models.adapters import add_adapter, choose_weights
-from rlhf.learning.models.folders import is_score, load_score, publish_score, read_calibration
+from rlhf.learning.models.folders import (
+    CRITIC_SOURCE,
+    is_score,
+    load_score,
+    publish_score,
+    read_calibration,
+)
 from rlhf.learning.models.networks import PolicyNetwork
 from rlhf.learning.models.render import Renderer
 from rlhf.learning.models.tensors import write_tensors
@@ -74,6 +80,6 @@ def publish_critic(model: ActorCritic, wrapper: Any, render: Renderer, folder: P
         write_manifest(folder)
         return
     bias = float(model.critic.bias.detach())
-    calibration = {"mean": -bias, "std": 1.0, "bias": bias, "source": "PPO"}
+    calibration = {"mean": -bias, "std": 1.0, "bias": bias, "source": CRITIC_SOURCE}
     card = "# Critic of a PPO run: what score to expect\n"
     publish_score(model.critic, wrapper, render, folder, card, calibration)

@@ -1,4 +1,4 @@
-"""Learning from the policy's own answers: what PPO and RLOO have in common.
+"""Learning from the policy's own answers: what PPO, RLOO and GRPO have in common.
 
 An update answers a batch of prompts, scores the answers, says how much better than expected they
 were, and passes over them once or several times. A *score* is what the reward model says of a whole
@@ -59,7 +59,7 @@ class RolloutLearner(Learner):
             )
         models, tune = self.config.models, self.config.tune
         base = folder.resolve(models.policy)
-        self.render = renderer(base)
+        self.render = renderer(base, self.config.day)
         self.prompts = read_prompts(folder.data("train"))
         self.test_prompts = read_prompts(folder.data("test")) if self.config.data.test else []
         for prompt in self.prompts + self.test_prompts:
@@ -70,7 +70,7 @@ class RolloutLearner(Learner):
         self.held_out_reward = None
         if models.held_out_reward:
             held_out = folder.resolve(models.held_out_reward)
-            self.held_out_reward = RewardModel(held_out, self.device, scratch)
+            self.held_out_reward = RewardModel(held_out, self.device, scratch, day=self.config.day)
         for judge in (reward, self.held_out_reward):
             if isinstance(judge, RewardModel):
                 judge.check(self.prompts + self.test_prompts)
@@ -157,7 +157,7 @@ class RolloutLearner(Learner):
         function = self.config.models.reward_function
         if not function:
             place = self.folder.resolve(self.config.models.reward)
-            return RewardModel(place, self.device, scratch)
+            return RewardModel(place, self.device, scratch, day=self.config.day)
         if not self.folder.allows_code:
             raise ConfigError(
                 "models.reward_function runs code of yours: start the trainer with --allow-code"

@@ -9,67 +9,27 @@ policy has moved since the rollout: in later mini-batches and passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.kinds.rloo import RLOO
 from rlhf.learning.generation.engines import importance
 from rlhf.learning.models.losses import policy_loss
-from rlhf.learning.run.optimiser import Loss, Optimiser
-from rlhf.learning.run.run_folder import RunFolder
 
-from .figures import rollout_figures
+from .groups import GroupLearner
 from .minibatch import Stats
-from .on_rollouts import RolloutLearner, Tell
 from .rollout import Rollout
 
 
-class RLOOLearner(RolloutLearner):
+class RLOOLearner(GroupLearner):
     """RLOO: an update is one rollout with k answers to each prompt, and a pass or more over it."""
 
     settings: RLOO
 
-    def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
-        super().__init__(folder, accelerator)
-        settings = self.settings
-        self.epochs, self.answers = settings.rollout_epochs, settings.k
-        share = accelerator.num_processes * settings.k
-        if settings.batch_size % share:
-            raise ConfigError(
-                f"RLOO.batch_size {settings.batch_size} is not a multiple of"
-                f" {share} = processes x k"
-            )
-        self.optimiser = Optimiser(
-            accelerator, self.policy, [("", settings.learning_rate)], settings
-        )
-
-    def _judge(self, rollout: Rollout) -> dict[str, float]:
-        """How much better each answer was than the others to its prompt."""
+    def _advantages(self, rollout: Rollout) -> Tensor:
         rewards_B = rollout.scores_B - self.kl_coef * rollout.kl_B
-        advantages_B = leave_one_out(rewards_B.view(self.answers, -1)).flatten()
-        rollout.advantages_BT = advantages_B[:, None] * rollout.mask_BT
-        spread = float(self.everyone(advantages_B).std(correction=0))
-        return {
-            **rollout_figures(self, rollout, self.kl_coef),
-            "objective/advantage_std": spread,
-        }
-
-    def _turns(
-        self, rollout: Rollout, rows: Sequence[int], step: int, number: int, tell: Tell
-    ) -> Sequence[Sequence[Loss]]:
-        tokens = self._tokens(rollout, rows)
-
-        def loss(part: Sequence[int]) -> Tensor:
-            logprobs_N, entropy_N, *_ = self._forward(rollout, part)
-            value, stats = self._loss(rollout, part, logprobs_N, entropy_N, tokens)
-            tell(stats)
-            return value
-
-        return [[partial(loss, part) for part in self._parts(rollout, rows)]]
+        return leave_one_out(rewards_B.view(self.answers, -1)).flatten()
 
     def _loss(
         self,
@@ -77,17 +37,15 @@ class RLOOLearner(RolloutLearner):
         rows: Sequence[int],
         logprobs_N: Tensor,
         entropy_N: Tensor,
-        tokens: float,
+        counts: tuple[float, float],
     ) -> tuple[Tensor, Stats]:
-        settings = self.settings
-        answers = settings.batch_size // settings.minibatches
         return answer_policy_loss(
             rollout,
             rows,
             logprobs_N,
             entropy_N,
-            (answers, tokens),
-            settings.clip_range,
+            counts,
+            self.settings.clip_range,
             self.config.engine.importance_cap,
         )
 

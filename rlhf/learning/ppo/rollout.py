@@ -1,4 +1,4 @@
-"""One batch of PPO or RLOO: answers, what they are worth, and how surprising that was.
+"""One batch of PPO, RLOO or GRPO: answers, what they are worth, and how surprising that was.
 
 B episodes of this process, T tokens of the longest answer, N valid answer tokens in row-major
 order. `mask_BT` is True on the tokens of an answer, its EOS included.
@@ -21,7 +21,14 @@ from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import Engine, importance
 from rlhf.learning.models.adapters import adapter_named, adapter_off
 from rlhf.learning.models.losses import kl_k1, kl_k3
-from rlhf.learning.models.networks import Batch, PolicyNetwork, ScoreNetwork, collate, in_full
+from rlhf.learning.models.networks import (
+    Batch,
+    PolicyNetwork,
+    ScoreNetwork,
+    collate,
+    in_full,
+    output_head,
+)
 from rlhf.learning.models.offload import Offloaded
 from rlhf.learning.models.render import Encoded, Renderer
 from rlhf.learning.models.scoring import Scorer
@@ -42,7 +49,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.policy, self.critic, self.adapter = policy, critic, adapter
         if critic is None:
-            self.value_head = nn.Linear(policy.lm.config.hidden_size, 1)
+            self.value_head = nn.Linear(output_head(policy.lm).in_features, 1)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
             self.value_head.to(policy.lm.device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from rlhf.learning.contract.config import Config
 from rlhf.learning.contract.manifest import MANIFEST, sha256
 
 from .run_folder import RunFolder
@@ -18,11 +21,17 @@ from .sharding import is_asked
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
 MODELS = ("policy", "reference", "reward", "held_out_reward", "critic")
+# How often something is written down, and how much is in memory at once.
+OF_NO_CONSEQUENCE = (
+    *("checkpoint_every", "evaluate_every", "sample_every", "sample_prompts", "evaluate_prompts"),
+    *("micro_batch_size", "forward_rows", "offload_frozen", "bootstrap"),
+)
 DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
 
 
 def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
-    """Say it in the log too; returns the hash of the training data."""
+    """Say it in the log too; returns the hash of the training data. From here on the folder knows
+    what its checkpoints follow from."""
     config, models = folder.config, folder.config.models
     places = {name: getattr(models, name) for name in MODELS}
     places |= {name: each["path"] for name, each in models.policies.items()}
@@ -33,6 +42,7 @@ def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
         if path and folder.resolve(path).is_file()
     }
     weights = {name: folder_hash(folder.resolve(place)) for name, place in places.items() if place}
+    folder.follows_from = what_decides(config, data, weights)
     known: dict[str, Any] = {
         "config": config.as_dict(),
         "data_sha256": data,
@@ -55,6 +65,27 @@ def write_provenance(folder: RunFolder, accelerator: Accelerator) -> str:
         f" {accelerator.device.type.upper()}, {processes} process{'es' if processes > 1 else ''}"
     )
     return trained
+
+
+def what_decides(
+    config: Config, data: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Any]:
+    """All that the course of a run follows from, by the names of the config's fields; data and
+    models by their hashes, for they may have been moved."""
+    parts = {"train": asdict(config.train), "tune": asdict(config.tune)}
+    return {
+        "kind": config.kind,
+        "seed": config.seed,
+        **{
+            f"{part}.{name}": value
+            for part, fields in parts.items()
+            for name, value in fields.items()
+            if name not in OF_NO_CONSEQUENCE
+        },
+        **{f"data.{name}": value for name, value in data.items()},
+        **{f"models.{name}": value for name, value in weights.items()},
+        "models.reward_function": config.models.reward_function,
+    }
 
 
 def folder_hash(folder: Path) -> str:

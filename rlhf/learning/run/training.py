@@ -12,6 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.learning.contract.hyperparameters import Optimisation
+from rlhf.learning.contract.hyperparameters import ConfigError, Optimisation
 from rlhf.learning.contract.manifest import Corrupt
 from rlhf.learning.contract.seeds import derive
 
@@ -168,6 +169,7 @@ def _save(learner: Learner, folder: RunFolder, step: int) -> None:
             tensors,
             {
                 "kind": folder.config.kind,
+                "follows_from": folder.follows_from,
                 "learner": learner.state(),
                 "measured": folder.measured,
                 "optimizer_steps": optimiser.steps,
@@ -194,6 +196,7 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | N
     good, complaints = found
     for complaint in complaints:
         folder.say(f"corrupt checkpoint passed over: {complaint}")
+    _check_same_run(folder, good)
     learner.optimiser.restore(good.tensors)
     learner.optimiser.steps = good.state["optimizer_steps"]
     learner.optimiser.skipped, learner.optimiser.skipped_in_a_row = good.state["skipped"]
@@ -208,6 +211,36 @@ def _resume(learner: Learner, folder: RunFolder, resume: Path | None) -> int | N
         folder.adopt(place.parent, kept)
     folder.say(f"resumed at step {good.step}")
     return good.step
+
+
+def _check_same_run(folder: RunFolder, good: checkpoint.Checkpoint) -> None:
+    """Raises ConfigError where the checkpoint is of another run: half of one and half of another
+    would be neither, and nobody could have it again."""
+    if good.state.get("kind", folder.config.kind) != folder.config.kind:
+        raise ConfigError(
+            f"step-{good.step:08d} is a checkpoint of {good.state['kind']}, and this run is"
+            f" {folder.config.kind}: start it in a folder of its own"
+        )
+    before, now = good.state.get("follows_from") or {}, folder.follows_from
+    names = now.keys() & before.keys()  # a release may know fields more, or fewer
+    names |= {name for name in now.keys() ^ before.keys() if name.startswith(("data.", "models."))}
+    changed = sorted(name for name in names if before.get(name) != now.get(name))
+    if not (before and now):
+        return
+    if not changed:
+        return
+    said = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"
+                     for name in changed)  # fmt: skip
+    if not folder.allows_changes:
+        raise ConfigError(
+            f"step-{good.step:08d} is a checkpoint of another run: {said}. Start in a folder of"
+            " its own, or pass --allow-changes to go on all the same"
+        )
+    folder.say(f"goes on with changes from step {good.step}: {said}")
+
+
+def _short(value: object) -> str:
+    return str(value)[:12] if isinstance(value, str) else str(value)
 
 
 def random_state() -> dict[str, Any]:
@@ -257,14 +290,20 @@ class Epochs:
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, seed: int, epoch: int, window: int = 8
 ) -> list[list[int]]:
-    """Every row once, in batches of like length: sorted within windows of a shuffled order."""
+    """Every row once, in batches of like length: sorted within windows of a shuffled order.
+
+    What is over is spread: no batch is more than one row larger than another, or a last row would
+    move the weights as far as a whole batch."""
     # A generator of its own: what else was drawn in the process moves nothing here.
     generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
+    count = math.ceil(len(order) / batch_size)
+    ends = [len(order) * i // count for i in range(count + 1)] if count else [0]
     batches = []
-    for start in range(0, len(order), window * batch_size):
-        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    for first in range(0, count, window):
+        inside = ends[first : first + window + 1]
+        near = sorted(order[inside[0] : inside[-1]], key=lambda i: lengths[i])
+        batches += [near[start - inside[0] : end - inside[0]] for start, end in pairwise(inside)]
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[i] for i in shuffled]
 

@@ -49,14 +49,15 @@ def _readers(folder: RunFolder) -> Iterator[tuple[str, str, str]]:
             )
 
 
-def _mean_the_same(one: Path, other: Path) -> bool:
-    check_folder(one)
-    check_folder(other)
-    files = [place / TOKENIZER for place in (one, other)]
+def _mean_the_same(reader: Path, policy: Path) -> bool:
+    """The reader may know tokens more: a reward model has a padding token of its own."""
+    check_folder(reader)
+    check_folder(policy)
+    files = [place / TOKENIZER for place in (reader, policy)]
     if all(file.is_file() for file in files) and sha256(files[0]) == sha256(files[1]):
         return True
-    tokens, others = (
+    tokens, written = (
         AutoTokenizer.from_pretrained(place, trust_remote_code=False).get_vocab()
-        for place in (one, other)
+        for place in (reader, policy)
     )
-    return bool(tokens == others)
+    return bool(written.items() <= tokens.items())

@@ -8,12 +8,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
-from rlhf.data.checks import Finding, NotReady
+from rlhf.data.checks import NotReady
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.launch import launch_round
 from rlhf.rounds.plan import plan_round
-from rlhf.rounds.preflight import preflight
+from rlhf.rounds.preflight import Preflight, preflight
 from rlhf.rounds.settings import SIZES, Launch
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         for warning in checks.warnings:
             self.stderr.write(f"Warning: {warning.message}")
         if options["dry_run"]:
-            return self._say_plan(project, launch, checks.errors)
+            return self._say_plan(project, launch, checks)
         try:
             round = launch_round(project, launch, by=by)
         except NotReady as error:
@@ -91,14 +91,20 @@ class Command(BaseCommand):
             raise CommandError(f"{project} has no Round {options['like']}.")
         return replace(Launch.like(model), **chosen)
 
-    def _say_plan(self, project: Project, launch: Launch, errors: list[Finding]) -> None:
-        for error in errors:
+    def _say_plan(self, project: Project, launch: Launch, checks: Preflight) -> None:
+        for error in checks.errors:
             self.stderr.write(f"Stops the launch: {error.message}")
         for each in plan_round(project, launch):
             steps = f"{each.steps} steps" if each.steps else "as many steps as the text has"
             self.stdout.write(
                 f"{each.name}: from {each.starts_from}; reads {each.reads or 'nothing'}; {steps}."
             )
+        counts = checks.counts
+        self.stdout.write(
+            f"From guests: {counts['guest_demonstrations']} demonstrations,"
+            f" {counts['guest_rankings']} rankings,"
+            f" {counts['thumbs_up'] + counts['thumbs_down']} thumbs."
+        )
         self.stdout.write("Nothing was launched.")
 
 

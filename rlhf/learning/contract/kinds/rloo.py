@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf.learning.contract.hyperparameters import ConfigError, Kind, OnRollouts, setting
+from rlhf.learning.contract.hyperparameters import COLLAPSED, Kind, OnGroups
 
 
 @dataclass(frozen=True)
-class RLOO(OnRollouts):
+class RLOO(OnGroups):
     """Settings of REINFORCE leave-one-out against a reward model (arXiv 2402.14740)."""
-
-    k: int = setting(4, "Answers to each prompt; each is measured against the others.", least=2)
-    rollout_epochs: int = setting(1, "Passes over one rollout.", least=1)
-
-    def validate(self) -> None:
-        super().validate()
-        if self.batch_size % self.k:
-            raise ConfigError(
-                f"RLOO.batch_size {self.batch_size} is not a multiple of RLOO.k {self.k}: it counts"
-                " answers, k to each prompt"
-            )
 
 
 KIND = Kind(
@@ -32,6 +21,7 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 3e-4,
                 "schedule": "constant",
                 "updates": 24,
@@ -48,6 +38,7 @@ KIND = Kind(
         "small": {
             "tune": {"mode": "lora", "layers": 10},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-3,
                 "schedule": "constant",
                 "updates": 20,
@@ -66,6 +57,7 @@ KIND = Kind(
         "large": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-6,
                 "updates": 500,
                 "batch_size": 512,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-from annotate.chat.messages import PROMPT_SOURCE
 from annotate.people.models import Project, User
-from annotate.prompts.models import TAKEN_BACK, Prompt
+from annotate.prompts.models import FROM_CHAT, TAKEN_BACK, Prompt
 
 
 class WithdrawalQuerySet(models.QuerySet["Withdrawal"]):
@@ -53,7 +52,7 @@ def withdrawn_from(project: Project) -> models.QuerySet[User]:
 def prompts_of(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:
     """What they asked in the chat, where it became data, and what they wrote as labelers."""
     every = Prompt.objects.order_by()
-    asked = every.filter(source=PROMPT_SOURCE, completions__message__conversation__guest__in=people)
+    asked = every.filter(source=FROM_CHAT, completions__message__conversation__guest__in=people)
     written = every.exclude(kind="").filter(author__in=people)
     return every.filter(Q(pk__in=asked.values("pk")) | Q(pk__in=written.values("pk")))
 

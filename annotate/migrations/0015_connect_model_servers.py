@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0012_search_in_any_script'),
+        ('annotate', '0014_insert_snippets'),
     ]
 
     operations = [

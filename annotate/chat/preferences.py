@@ -1,0 +1,135 @@
+"""Which of two drafts of an answer a guest prefers, and how that becomes a ranking of two."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models, transaction
+from django.db.models.functions import Now
+
+from annotate.chat.messages import COUNTED_A_DAY, Message
+from annotate.labels import of_guests
+from annotate.labels.kinds.ranking.answer import Ranking
+from annotate.people.models import User
+from feedback_site import bell
+
+
+class PreferenceQuerySet(models.QuerySet["Preference"]):
+    def current(self) -> Self:
+        return self.filter(retracted_at=None)
+
+    def of_user(self, user: User) -> Self:
+        return self.filter(user=user)
+
+    def unharvested(self) -> Self:
+        """Those the bell should have brought in by now."""
+        return self.filter(harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1))
+
+
+class Preference(models.Model):
+    """How a draft is, beside the one it is compared with; one per draft and person, retractable."""
+
+    class Verdict(models.TextChoices):
+        BETTER = "better", "Better"
+        SAME = "same", "Same"
+        WORSE = "worse", "Worse"
+
+    # The places of the draft and of the one it is compared with.
+    PLACES = {Verdict.BETTER: (1, 2), Verdict.SAME: (1, 1), Verdict.WORSE: (2, 1)}
+
+    draft = models.ForeignKey(Message, models.CASCADE, related_name="preferences")
+    user = models.ForeignKey(User, models.CASCADE, related_name="preferences")
+    verdict = models.CharField(max_length=10, choices=Verdict)
+    ranking = models.OneToOneField(
+        Ranking, models.SET_NULL, null=True, related_name="preference", help_text="Made of it."
+    )
+    retracted_at = models.DateTimeField(null=True)
+    harvested_at = models.DateTimeField(
+        null=True, help_text="When it was last looked at for the project's data."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = PreferenceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["draft", "user"], name="one_preference_a_draft")
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"], condition=models.Q(harvested_at=None), name="preferences_to_harvest"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.verdict
+
+    @classmethod
+    @transaction.atomic
+    def give(cls, *, draft: Message, user: User, verdict: str) -> Preference:
+        """One verdict per draft and person; the draft that wins a blind choice is shown from now
+        on."""
+        preference, _ = cls.objects.select_for_update().get_or_create(
+            draft=draft, user=user, defaults={"verdict": verdict}
+        )
+        preference._change(verdict=verdict, retracted_at=None)
+        if draft.is_blind and draft.compared_with:
+            (draft.compared_with if verdict == cls.Verdict.WORSE else draft).show()
+        return preference
+
+    @classmethod
+    @transaction.atomic
+    def take_back(cls, *, draft: Message, user: User) -> None:
+        """Retracts this person's verdict, if there is one."""
+        for preference in cls.objects.current().of_user(user).filter(draft=draft):
+            preference._lock()
+            preference._change(retracted_at=Now())
+
+    @transaction.atomic
+    def harvest(self) -> None:
+        """From verdict to label: both drafts become data, and a ranking of the two says which is
+        better. What was taken back or changed takes its ranking along."""
+        self._lock()
+        if self.ranking:
+            of_guests.unprefer(self.ranking)
+        self.ranking = self._rank() if self._counts() else None
+        Preference.objects.filter(pk=self.pk).update(ranking=self.ranking, harvested_at=Now())
+
+    def _rank(self) -> Ranking | None:
+        other = self.draft.compared_with
+        if other is None or self.draft.why_not_usable or other.why_not_usable:
+            return None
+        own, others = self.PLACES[self.Verdict(self.verdict)]
+        shown = self.draft.in_shown_order
+        one, two = (own if each == self.draft else others for each in shown)
+        first, second = (each.become_data(rated=False) for each in shown)
+        if first is None or second is None:
+            return None
+        return of_guests.prefer((first, second), guest=self.user, places=(one, two))
+
+    def _counts(self) -> bool:
+        """Whether it is in force, and among the first of this person on that day."""
+        day = self.created_at.replace(hour=0, minute=0, second=0, microsecond=0)
+        earlier = Preference.objects.current().filter(
+            user=self.user,
+            draft__conversation__project=self.draft.conversation.project_id,
+            draft__conversation__improves_model=True,
+            created_at__gte=day,
+            created_at__lt=day + timedelta(days=1),
+            pk__lt=self.pk,
+        )
+        return self.retracted_at is None and earlier.count() < COUNTED_A_DAY
+
+    def _lock(self) -> None:
+        self.refresh_from_db(from_queryset=Preference.objects.select_for_update())
+
+    def _change(self, **fields: object) -> None:
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.harvested_at = None
+        self.save(update_fields=[*fields, "harvested_at", "updated_at"])
+        self.refresh_from_db(fields=list(fields))
+        bell.enqueue_on_commit("label", "annotate.jobs.harvest_preference", self.pk)
