@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -141,20 +142,24 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@pytest.fixture
-def model_server(settings: Settings) -> Iterator[ModelServer]:
-    script = ModelServer()
-
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("HandlerOfTheScript", (Handler,), {"script": script})
-    )
+@contextmanager
+def serving(script: ModelServer, port: int = 0) -> Iterator[ModelServer]:
+    handler = type("HandlerOfTheScript", (Handler,), {"script": script})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-    script.url = settings.INFERENCE_URL = f"http://127.0.0.1:{server.server_port}/v1"
+    script.url = f"http://127.0.0.1:{server.server_port}/v1"
     yield script
     script.go_on.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def model_server(settings: Settings) -> Iterator[ModelServer]:
+    with serving(ModelServer()) as script:
+        settings.INFERENCE_URL = script.url
+        yield script
 
 
 @pytest.fixture

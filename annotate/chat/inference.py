@@ -54,6 +54,7 @@ OPENAI, ANTHROPIC = "https://api.openai.com/", "https://api.anthropic.com/"
 PLACE_SECONDS, LOOK_AGAIN = 30.0, 0.25  # for a place among a connection's requests at once
 LAST_WORD_SECONDS = 0.5  # for the count of tokens, which some servers send after the answer
 
+FAILED = "The model server failed on this. Try again, or ask differently."
 BUSY = "The model server is busy. Try again in a minute."
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
@@ -372,7 +373,7 @@ def _refusal(policy: Policy, status: int, said: str) -> InferenceError:
         return InferenceError(f"The model server does not know the policy “{policy}”.", detail)
     if status in (429, 503):
         return InferenceError(BUSY, detail)
-    return InferenceError("The model server failed on this. Try again, or ask differently.", detail)
+    return InferenceError(FAILED, detail)
 
 
 @contextmanager

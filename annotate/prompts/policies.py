@@ -132,6 +132,11 @@ class Policy(models.Model):
         return bool(self.endpoint or self.connection_id)
 
     @property
+    def can_be_asked(self) -> bool:
+        """Whether there are weights or a server that would answer."""
+        return bool(self.folder or self.is_elsewhere or self.model_name)
+
+    @property
     def provider(self) -> str:
         """Who runs its model; empty where we do."""
         return str(self.connection or self.endpoint)
