@@ -61,7 +61,7 @@ class Grid(models.Model):
     def policy(self, number: int) -> Policy:
         """The policy that a column is: the one of its name, or else one that is not saved yet."""
         column = self.column(number)
-        weights = self.project.policies.get(pk=column.weights)
+        weights = self.project.policies.select_related("connection").get(pk=column.weights)
         words = asdict(column)
         del words["weights"]
         candidate = Policy(
@@ -70,6 +70,7 @@ class Grid(models.Model):
             parent=weights,
             folder=weights.folder,
             endpoint=weights.endpoint,
+            connection=weights.connection,
             model_name=weights.model_name,
             **words,
         )
@@ -183,5 +184,5 @@ WORDS = ("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_t
 
 
 def _same_words(one: Policy, other: Policy) -> bool:
-    model = ("folder", "endpoint", "model_name")
+    model = ("folder", "endpoint", "connection_id", "model_name")
     return all(getattr(one, each) == getattr(other, each) for each in (*model, *WORDS))

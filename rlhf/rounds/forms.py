@@ -274,7 +274,7 @@ class SamplingForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
         self.project = project
 
     def prompts(self) -> list[Prompt]:
@@ -299,7 +299,7 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["compared"], project.policies.with_weights())
+        _offer(self.fields["compared"], project.policies.sampleable())
 
 
 class DocumentsForm(forms.Form):
@@ -377,7 +377,7 @@ class ScorecardForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
 
 
 class DecisionForm(forms.Form):
