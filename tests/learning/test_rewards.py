@@ -1,6 +1,5 @@
 """Composed rewards: parts, weights and limits by hand, in a run, and what a run learns of them."""
 
-import json
 from collections.abc import Sequence
 
 import pytest
@@ -14,7 +13,7 @@ from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardModel
 from rlhf.learning.ppo.grpo import GRPOLearner
 from rlhf.learning.run.run_folder import RunFolder
-from tests.learning.conftest import FRUIT, learn, read_rows, write_rows
+from tests.learning.conftest import learn, read_rows, write_rows
 
 QUESTION = Prompt("q", ({"role": "user", "content": "6 x 7?"},), "42")
 OPEN = Prompt("o", ({"role": "user", "content": "Say something."},))
