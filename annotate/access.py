@@ -92,6 +92,12 @@ def review_for(request: Request, slug: str, assignment_id: int) -> Assignment:
     return _found(with_all.filter(pk=assignment_id).first())
 
 
+def review_task_for(request: Request, slug: str, task_id: int) -> Task:
+    """A review of this project's, whoever holds it."""
+    project = project_for(request, slug, Role.REVIEWER)
+    return _found(project.tasks.of_kind(Task.Kind.REVIEW).filter(pk=task_id).first())
+
+
 def member_for(request: Request, slug: str, membership_id: int) -> Membership:
     """Somebody whose work this lead looks after."""
     project = project_for(request, slug, Role.REVIEWER)

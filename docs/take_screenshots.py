@@ -43,7 +43,7 @@ def rank(page: Page, here: str) -> None:
     if read.count():
         read.click()
     page.get_by_role("button", name="Submit").wait_for()
-    for key in ("j", "1", "j", "2", "j", "=", "j", "3"):
+    for key in "7553":
         page.keyboard.press(key)
     page.evaluate("scrollTo(0, 0)")
 

@@ -1,4 +1,5 @@
 from importlib import import_module
+from typing import Any
 
 from django.apps import AppConfig
 
@@ -7,8 +8,9 @@ class RlhfConfig(AppConfig):
     name = "rlhf"
 
     def ready(self) -> None:
-        home = import_module("annotate.views.home")
-        home.of_operators.append(import_module("rlhf.home").next_round)
+        home: Any = import_module("annotate.views.home")
+        own = import_module("rlhf.home")
+        home.of_operators += [own.rounds_in_trouble, own.next_round]
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats

@@ -8,6 +8,16 @@ from annotate.models import Project
 from annotate.paging import counted
 from annotate.views.home import ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
+from rlhf.models.runs import Round
+from rlhf.rounds.report import report_on
+
+
+def rounds_in_trouble(project: Project) -> Iterator[ToDo]:
+    """Those that wait for somebody to say how they go on."""
+    for round in Round.objects.of_project(project).in_trouble().with_runs():
+        report = report_on(round)
+        state, reason = report.label.lower(), report.current.reason
+        yield ToDo("rounds", f"{round} {state}", f"{report.current.get_kind_display()}: {reason}")
 
 
 def next_round(project: Project) -> Iterator[ToDo]:

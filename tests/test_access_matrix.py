@@ -38,7 +38,7 @@ LEAST_ROLE = {
     **dict.fromkeys(["gold", "labelers_guests", "feedback"], REVIEWER),
     "labelers_members": OPERATOR,
     **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
-    **dict.fromkeys(["review_one", "labelers_answer"], NO_REVIEW),
+    **dict.fromkeys(["review_one", "review_open", "review_skip", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }
 OWN_PREFIXES = ("chat_",)
@@ -121,6 +121,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "kind": "prompts",
         "assignment_id": next_assignment(cast["alice"], project).pk,
         "prompt_id": task.prompt_id,
+        "task_id": task.pk,
         "conversation_id": answer.conversation_id,
         "message_id": answer.pk,
         "policy_id": policy.pk,

@@ -13,7 +13,7 @@ from tests.house import MODULES, PACKAGES, ROOT, imports_of
 STDLIB = sys.stdlib_module_names
 LEARNING_MAY_IMPORT = {
     *("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers"),
-    *("numpy", "gguf", "datasets", "re2", "rlhf", "feedback_site"),
+    *("numpy", "gguf", "datasets", "jinja2", "re2", "rlhf", "feedback_site"),
 }
 # Of the rest of the house: a module of the standard library alone.
 LEARNING_MAY_BORROW = {"feedback_site.parent_death"}

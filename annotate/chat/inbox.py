@@ -57,13 +57,13 @@ def trends(project: Project) -> list[Trend]:
         whole[policy][user].append(is_up)
         weekly[policy][week.date()][user].append(is_up)
     found = []
-    for policy in Policy.objects.filter(pk__in=whole).order_by("-pk"):
-        weeks = [(week, _share(each)) for week, each in sorted(weekly[policy.pk].items())]
+    for each in Policy.objects.filter(pk__in=whole).order_by("-pk"):
+        weeks = [(week, _share(guests)) for week, guests in sorted(weekly[each.pk].items())]
         shares = [(week, share) for week, share in weeks if share]
-        share = _share(whole[policy.pk])
+        share = _share(whole[each.pk])
         if share:
-            plot = intervals(f"Thumbs up, {policy}, by week", shares)
-            found.append(Trend(policy, share, plot))
+            plot = intervals(f"Thumbs up, {each}, by week", shares)
+            found.append(Trend(each, share, plot))
     return found
 
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
+from annotate.chat.chat_templates import UNKNOWN, ChatTemplate, read_chat_template
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.chat.stops import UntilStop
@@ -32,6 +33,19 @@ logger = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=10.0, pool=3.0)
 LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
 LEAST_ROOM = 16  # tokens for an answer
+# Names of transformers' GenerationConfig, each with the value that changes no probability.
+PLAIN = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+}
 MOST_TOKENS = 2**31  # what the database holds
 LAST_WORD_SECONDS = 0.5  # for the count of tokens, which some servers send after the answer
 
@@ -155,7 +169,16 @@ def _request(
         **sampling,
     }
     sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
-    body = {"model": _model(policy), "messages": messages, "stream": stream, **sampling}
+    template = _template(policy)
+    body = {
+        "model": _model(policy),
+        "messages": template.fit(messages),
+        "stream": stream,
+        "top_p": 1.0,
+        **sampling,
+    }
+    if template.stops:
+        body["generation_config"] = _sampled_alike(template.stops, body)
     if stream:
         body["stream_options"] = {"include_usage": True}
     base = _base(policy)
@@ -163,6 +186,27 @@ def _request(
     is_ours = settings.INFERENCE_API_KEY and base == settings.INFERENCE_URL
     headers = {"Authorization": f"Bearer {settings.INFERENCE_API_KEY}"} if is_ours else {}
     return f"{base}/chat/completions", {"json": body, "headers": headers}
+
+
+def _template(policy: Policy) -> ChatTemplate:
+    if policy.endpoint or policy.model_name or not policy.folder:
+        return UNKNOWN
+    return read_chat_template(settings.DATA_DIR / policy.folder)
+
+
+def _sampled_alike(stops: Sequence[int], body: Mapping[str, Any]) -> str:
+    """`transformers serve` takes what a request does not name from the folder, which may keep the
+    one most likely token: the policy speaks here as where it is trained and sampled."""
+    told = {
+        **PLAIN,
+        "do_sample": body["temperature"] > 0,
+        "temperature": body["temperature"] or 1.0,
+        "top_p": body["top_p"],
+        "max_new_tokens": body["max_tokens"],
+        "eos_token_id": list(stops),
+        "pad_token_id": stops[0],
+    }
+    return json.dumps(told)
 
 
 def _base(policy: Policy) -> str:

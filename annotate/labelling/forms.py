@@ -10,13 +10,17 @@ from annotate.work.assignments import Assignment
 
 
 class SkipForm(forms.Form):
+    """Is a part of the work form, so that what was typed there is there again after an undo."""
+
     prefix = "skip"  # a ranking has a reason of its own
+    use_required_attribute = False  # or the browser would ask for a reason before each submit
     reason = forms.ChoiceField(
         choices=Assignment.SkipReason,
         widget=forms.RadioSelect,
         error_messages={"required": "Choose why you are skipping this task."},
     )
-    note = forms.CharField(required=False, max_length=500, label="Note")
+    # Of two lines: Enter in a field of one would submit the work.
+    note = Text(rows=2, required=False, max_length=500, label="Note")
 
 
 class FlagForm(forms.Form):

@@ -42,11 +42,11 @@ def own_assignment(labeler: int, project: int, pk: int) -> QuerySet[Assignment]:
 
 
 @prepared
-def latest_submits(labeler: int, project: int) -> QuerySet[Assignment]:
-    """The answer this labeler can still take back, if any."""
+def latest_ended(labeler: int, project: int) -> QuerySet[Assignment]:
+    """The answer or the skip that this labeler can still take back, if any."""
     own = Assignment.objects.by(labeler).of_project(project).select_related("task__prompt")
     own = own.of_kind(*KINDS)
-    return own.submitted_within(UNDO_WINDOW).order_by("-ended_at")[:1]
+    return own.ended_within(UNDO_WINDOW).order_by("-ended_at")[:1]
 
 
 def tasks_for(labeler: User | int, project: Project | int, kinds: Iterable[str]) -> TaskQuerySet:

@@ -73,6 +73,27 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
 
+def open_review(reviewer: User, project: Project, review: int) -> Assignment | None:
+    """Leases this very review, one that the reviewer has skipped as well. None: it is settled,
+    somebody else has it open, or it is about the reviewer's own answer."""
+    with transaction.atomic():
+        member = held_member.first(labeler=reviewer.pk, project=project.pk)
+        if member is None or Kind.REVIEW not in _kinds_of(member.role):
+            return None
+        waiting = Task.objects.of_project(project).of_kind(Kind.REVIEW).open()
+        waiting = waiting.not_reviewing(reviewer).select_related("project")
+        task = waiting.select_for_update(no_key=True, of=("self",)).filter(pk=review).first()
+        # Asked once the row is held: whoever takes a place holds it too.
+        mine = Task.objects.with_a_place_for(reviewer).filter(pk=review)
+        if task is None or not mine.exists():
+            return None
+        own = Assignment.objects.by(reviewer).filter(task=task).first()
+        if own and own.is_skipped:
+            own.lock().take_back(draft={})
+            return own
+        return own if own and own.is_leased else _lease(task, member)
+
+
 def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
     """How many tasks of each kind wait for this member, counted up to `at_most`."""
     labeler, project = membership.user, membership.project

@@ -80,8 +80,8 @@ def wilson(share: float, n: float, z: float = TWO_SIDED_95) -> tuple[float, floa
 class Share:
     """So many of so many, gathered in clusters of which only each whole is independent."""
 
-    hits: int
-    trials: int
+    hits: float
+    trials: float
     clusters: int
     effective: float
 
@@ -95,8 +95,8 @@ class Share:
         return wilson(self.value, self.effective)
 
 
-def share_of(clusters: Iterable[tuple[int, int]]) -> Share | None:
-    """The share of hits in clusters of (hits, trials). None without a trial.
+def share_of(clusters: Iterable[tuple[float, float]]) -> Share | None:
+    """The share of hits in clusters of (hits, trials), which may be weighted. None without a trial.
 
     The interval takes the effective number of trials (Korn and Graubard 1998): as many as would,
     independent, vary like the share does between clusters, and never more than there are."""
@@ -118,22 +118,23 @@ PEOPLE = 0.726  # of InstructGPT's labelers with each other, section 3.4
 CHANCE = 0.5
 
 
-def is_careless(own: Iterable[tuple[int, int]], others: float | None = None) -> bool:
+def is_careless(own: Iterable[tuple[float, float]], others: float | None = None) -> bool:
     """Whether somebody who agreed so often, in (agreed, compared) of each prompt, surely does not
     judge like the others, who agree with each other in a share `others` of comparisons.
 
     It is asked again after each prompt. Up to HORIZON of them, the boundary is that of O'Brien and
     Fleming (1979), a constant deficit of agreements, counted as if a prompt were one comparison:
     early looks then cost next to nothing, and of answers to pairs it finds almost as many as the
-    best test of one look at the end (95 % where that finds 96 %, sparing 95 % of PEOPLE). Beyond,
-    also: the upper end of the one-sided 90 % interval is below the middle between chance and
-    them."""
+    best test of one look at the end (95 % where that finds 96 %, sparing 95 % of PEOPLE). Whoever
+    is closer to them than to chance is spared in any case. Beyond, also: the upper end of the
+    one-sided 90 % interval is below the middle between chance and them."""
     share = share_of(own)
     if share is None or share.clusters < FEWEST_CLUSTERS:
         return False
     wanted = PEOPLE if others is None else others
     error = sqrt(wanted * (1 - wanted) / HORIZON)
-    if wanted - share.value >= ERRORS_BELOW * error * max(1.0, HORIZON / share.clusters):
+    boundary = ERRORS_BELOW * error * max(1.0, HORIZON / share.clusters)
+    if wanted - share.value >= max(boundary, (wanted - CHANCE) / 2):
         return True
     _, upper = wilson(share.value, share.effective, ONE_SIDED_90)
     return share.clusters > HORIZON and upper < (CHANCE + wanted) / 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypedDict
+from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -12,7 +14,54 @@ from annotate.ids import id_in
 from annotate.labels.forms import Text
 from annotate.labels.label import Label
 from annotate.labels.verdicts import Cause, Verdict
+from annotate.people.models import Project, User
 from annotate.work.assignments import Assignment
+from annotate.work.tasks import Task, TaskQuerySet
+
+AGES = {"1": "for a day or more", "3": "for three days or more", "7": "for a week or more"}
+
+
+class Who(forms.ModelChoiceField):
+    def label_from_instance(self, person: Any) -> str:
+        return str(person.display_name)
+
+
+class ReviewFilter(forms.Form):
+    """Which of the waiting reviews to see."""
+
+    reason = forms.ChoiceField(required=False, choices=[("", "any"), *Task.Doubt.choices])
+    labeler = Who(required=False, queryset=User.objects.none(), empty_label="anybody")
+    kind = forms.ChoiceField(required=False)
+    age = forms.ChoiceField(
+        required=False, label="Waiting", choices=[("", "any time"), *AGES.items()]
+    )
+
+    def __init__(self, project: Project, kinds: Sequence[tuple[str, str]], data: Any) -> None:
+        super().__init__(data, auto_id="filter-%s")
+        people = User.objects.filter(memberships__project=project)
+        self.fields["labeler"].queryset = people.order_by("username")  # type: ignore[attr-defined]
+        self.fields["kind"].choices = [("", "any"), *kinds]  # type: ignore[attr-defined]
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.is_valid() and any(self.cleaned_data.values())
+
+    @property
+    def query(self) -> str:
+        """As it stands behind the address of a page."""
+        return urlencode({name: self.data[name] for name in self.fields if self.data.get(name)})
+
+    def narrow(self, reviews: TaskQuerySet) -> TaskQuerySet:
+        asked = self.cleaned_data if self.is_valid() else {}
+        if reason := asked.get("reason"):
+            reviews = reviews.doubted(reason)
+        if labeler := asked.get("labeler"):
+            reviews = reviews.of_answers_by(labeler)
+        if kind := asked.get("kind"):
+            reviews = reviews.of_subjects_of_kind(kind)
+        if age := asked.get("age"):
+            reviews = reviews.older_than(timedelta(days=int(age)))
+        return reviews
 
 
 class Decision(TypedDict, total=False):
@@ -37,7 +86,7 @@ class ReviewForm(forms.Form):
         label="Cause",
     )
     comment = Text(
-        rows=2,
+        rows=1,
         required=False,
         max_length=2000,
         label="Comment to the labeler",
@@ -63,7 +112,7 @@ class ReviewForm(forms.Form):
         act, number = self._act()
         if number > len(self.labels):
             raise ValidationError(f"There is no L{number} any more. Look at the answers again.")
-        if act not in ("", "accept") and self.labels and not said.get("cause"):
+        if act not in ("", "accept", "send_back") and self.labels and not said.get("cause"):
             self.add_error("cause", "Choose a cause.")
         if act == "send_back" and not said.get("comment", "").strip():
             self.add_error("comment", "Tell the labeler what to change.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -142,6 +143,7 @@ class Project(models.Model):
         max_length=5000,
         help_text="What labelers write prompts for, one per line. A prompt gets its line as a tag.",
     )
+    snippets = models.TextField(blank=True, default="", db_default="", max_length=20_000)
     challenger_percent = models.PositiveSmallIntegerField(
         default=10,
         validators=[MaxValueValidator(100)],
@@ -186,6 +188,15 @@ class Project(models.Model):
     def edit_window(self) -> timedelta:
         """How long after its submit an answer may be edited."""
         return timedelta(minutes=self.edit_minutes)
+
+    @property
+    def named_snippets(self) -> list[tuple[str, str]]:
+        """(name, text) of what writers can insert. A line "## Name" begins each."""
+        parts = re.split(r"^## +(.+)$", self.snippets, flags=re.MULTILINE)
+        return [
+            (name.strip(), text.strip("\n"))
+            for name, text in zip(parts[1::2], parts[2::2], strict=True)
+        ]
 
     @property
     def takes_own_prompts(self) -> bool:

@@ -29,12 +29,14 @@ from annotate.labels.gold import compare_with_gold
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import FROM_GUEST, LabelQuerySet
 from annotate.people.models import Membership, Project
+from annotate.quality.reliability import Against, against_the_others, votes_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
 LOOKED_BACK = timedelta(days=30)  # for thumbs that do not count
 
 LATEST = 500
+FASTEST, FEWEST_TIMED = 4.0, 10  # seconds an answer; answers behind such a median
 Clusters = list[tuple[int, int]]
 
 
@@ -106,7 +108,8 @@ def with_gold(project: Project) -> dict[int, Clusters]:
 
 @dataclass(frozen=True)
 class Figures:
-    """One labeler in a row of the leads' list."""
+    """One labeler in a row of the leads' list. `peers`: agreement with what the others together
+    say, each of whom counts by their reliability."""
 
     member: Membership
     peers: Share | None
@@ -116,6 +119,12 @@ class Figures:
     skipped: int
     seconds: int
     median_seconds: float | None
+
+    @property
+    def is_too_fast(self) -> bool:
+        """Tells whether most answers came before anybody could have read two."""
+        seconds = self.median_seconds
+        return seconds is not None and seconds < FASTEST and self.answered >= FEWEST_TIMED
 
     @property
     def per_hour(self) -> float | None:
@@ -130,7 +139,7 @@ class Figures:
 def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
     """Everybody who has answered or skipped something here, those in doubt first. `rankings`: those
     that `doubly_ranked` finds."""
-    peers, gold = with_peers(rankings), with_gold(project)
+    others, gold = against_the_others(votes_of(rankings)), with_gold(project)
     state = Assignment.State
     is_timed = Q(state=state.SUBMITTED, active_seconds__gt=0)
     work = (
@@ -151,23 +160,21 @@ def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
     figures = [
         Figures(
             member=member,
-            peers=share_of(peers[member.user_id]),
+            peers=share_of(others[member.user_id].plain) if member.user_id in others else None,
             gold=share_of(gold[member.user_id]),
-            is_careless=_stands_out(member.user_id, peers, gold),
+            is_careless=_stands_out(others.get(member.user_id), gold[member.user_id]),
             **done.get(member.user_id, nothing),
         )
         for member in members
-        if member.user_id in done or member.user_id in peers
+        if member.user_id in done or member.user_id in others
     ]
-    return sorted(figures, key=lambda each: not each.is_careless)
+    return sorted(figures, key=lambda each: (not each.is_careless, not each.is_too_fast))
 
 
-def _stands_out(labeler: int, peers: dict[int, Clusters], gold: dict[int, Clusters]) -> bool:
-    """Measured against the agreement of the others with everybody, which only makes the test milder
-    where this one is careless; against InstructGPT's labelers while there are few prompts."""
-    others = share_of(c for other, each in peers.items() if other != labeler for c in each)
-    own = [*peers[labeler], *gold[labeler]]
-    return is_careless(own, others.value if others and others.clusters >= LATEST else None)
+def _stands_out(others: Against | None, gold: Clusters) -> bool:
+    """Measured by what somebody careful would agree with the others, and with gold."""
+    own = [*(others.clusters if others else ()), *gold]
+    return is_careless(own, others.wanted if others else None)
 
 
 # One labeler's habits

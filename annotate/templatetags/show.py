@@ -70,6 +70,15 @@ def percent(value: Any) -> str:
     return "–" if value in (None, "") else f"{value:.0%}"
 
 
+@register.simple_tag
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of a 95 % interval of a share, as exact as it takes to tell them apart."""
+    if low is None or high is None or low == high:
+        return "(no interval)"
+    digits = next((n for n in range(6) if f"{low:.{n}%}" != f"{high:.{n}%}"), 6)
+    return f"({low:.{digits}%}–{high:.{digits}%})"
+
+
 @register.filter
 def duration(seconds: Any) -> str:
     """45 s · 3 min · 2 h 05 min"""

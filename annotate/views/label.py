@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request, Role, assignment_for, membership_for, practice_for, project_for
 from annotate.chat.feedback import Feedback
 from annotate.labelling.forms import FlagForm, SkipForm
-from annotate.labelling.hot_queries import latest_submits
+from annotate.labelling.hot_queries import latest_ended
 from annotate.labelling.queue import next_assignment
 from annotate.labels.agreement import concordance
 from annotate.labels.forms import WorkForm
@@ -225,12 +225,10 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request, slug, assignment_id)
     form = SkipForm(request.POST)
     if not form.is_valid():
-        page = _form_class(work)(work, initial=dict(work.draft))
-        return _page(request, work, page, status=422, skip_form=form)
-    if not work.skip(**form.cleaned_data):
+        return _page(request, work, _as_typed(request, work), status=422, skip_form=form)
+    draft = _form_class(work)(work, request.POST).draft() or dict(work.draft)
+    if not work.skip(draft=draft, **form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
-    else:
-        messages.info(request, "Skipped.")
     return _to_label(slug, _only(request))
 
 
@@ -251,11 +249,15 @@ def flag(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         return render(request, "annotate/_flag.html", context, status=status)
     if work.task.kind not in KINDS:
         return redirect("assignment", slug, work.pk)
+    return _page(request, work, _as_typed(request, work), status=status, flag_form=form)
+
+
+def _as_typed(request: Request, work: Assignment) -> WorkForm:
+    """The work as it is on the page, sent along with something else and not to be judged yet."""
     form_class = _form_class(work)
-    sent = form_class(work, request.POST)
-    typed = {**sent.draft(), "revision_no": request.POST.get("revision_no", "")}
-    page = form_class(work, initial=typed)
-    return _page(request, work, page, status=status, flag_form=form)
+    sent = form_class(work, request.POST).draft() or dict(work.draft)
+    typed = {**sent, "revision_no": request.POST.get("revision_no", "")}
+    return form_class(work, initial=typed)
 
 
 def _own_flag(request: Request, work: Assignment) -> PromptFlag | None:
@@ -264,17 +266,20 @@ def _own_flag(request: Request, work: Assignment) -> PromptFlag | None:
 
 @require_POST
 def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    """Takes a submit back: the work is on the page again as it was sent."""
+    """Takes a submit or a skip back: the work is on the page again as it was."""
     work = assignment_for(request, slug, assignment_id)
     stored = work.label
-    if stored is None or not work.is_submitted:
+    if not work.is_skipped and (stored is None or not work.is_submitted):
         return redirect("assignment", slug, work.pk)
     try:
-        stored.retract(draft=_form_class(work).initial_of(stored))
+        if work.is_skipped:
+            work.take_back_skip()
+        else:
+            stored.retract(draft=_form_class(work).initial_of(stored))
     except (Conflict, ValidationError) as error:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
-    messages.info(request, "Submission undone.")
+    messages.info(request, "Undone.")
     return redirect("assignment", slug, work.pk)
 
 
@@ -303,4 +308,4 @@ def my_work(request: Request, slug: str) -> HttpResponse:
 
 def _just_saved(labeler: User, project: Project) -> Assignment | None:
     """What can still be undone."""
-    return latest_submits.first(labeler=labeler.pk, project=project.pk)
+    return latest_ended.first(labeler=labeler.pk, project=project.pk)

@@ -32,6 +32,7 @@ GROUPS = {
         *("name", "overlap", "ranking_size", "rate_before_ranking", "shows_raw"),
         *("write_lease_minutes", "rank_lease_minutes", "edit_minutes"),
     ),
+    "Writing": ("snippets",),
     "Prompts by labelers": ("own_prompts", "use_cases"),
     "Chat": ("thumbs_down_work", "thumbs_down_priority", "two_drafts_percent"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
@@ -44,6 +45,14 @@ GROUPS = {
 
 class SettingsForm(forms.ModelForm):
     """The settings of a project, in the groups in which its page shows them."""
+
+    snippets = Text(
+        rows=6,
+        required=False,
+        max_length=20_000,
+        label="Snippets",
+        help_text="Texts that writers can insert into an answer. Begin each with a line “## Name”.",
+    )
 
     class Meta:
         model = Project
@@ -72,6 +81,12 @@ class SettingsForm(forms.ModelForm):
         }
         fields = tuple(name for names in GROUPS.values() for name in names)
         widgets: ClassVar = {"use_cases": forms.Textarea(attrs={"rows": 4})}
+
+    def clean_snippets(self) -> str:
+        text: str = self.cleaned_data["snippets"].strip("\n")
+        if text and not text.startswith("## "):
+            raise forms.ValidationError("Begin with a line “## Name”, and the text below it.")
+        return text
 
     def clean_use_cases(self) -> str:
         lines = [line.strip() for line in self.cleaned_data["use_cases"].splitlines()]

@@ -3,51 +3,104 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, project_for, review_for
+from annotate.access import Request, Role, project_for, review_for, review_task_for
 from annotate.chat.feedback import Feedback
-from annotate.labelling.queue import next_assignment
-from annotate.labels.kinds import kind_of
+from annotate.labelling.hot_queries import tasks_for
+from annotate.labelling.queue import next_assignment, open_review
+from annotate.labels.kinds import KINDS, kind_of
 from annotate.labels.label import Conflict
-from annotate.labels.review_forms import ReviewForm
+from annotate.labels.review_forms import ReviewFilter, ReviewForm
 from annotate.labels.reviews import Review, labels_under_review
+from annotate.people.models import Project
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
 PAGE_SIZE = 25
+TRIES = 5  # reviews that others may take meanwhile, before one says that none is left
 
 
 @require_GET
 def reviews(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
-    tasks = project.tasks.of_kind(Task.Kind.REVIEW).with_subjects()
+    chosen = _filter(request, project)
+    tasks = chosen.narrow(project.tasks.of_kind(Task.Kind.REVIEW)).with_subjects()
     is_settled = request.GET.get("state") == "settled"
     shown = tasks.open().order_by("id")
     if is_settled:
         shown = tasks.closed().with_decisions().order_by("-closed_at")
     page = Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page"))
-    context = {"project": project, "page": page, "is_settled": is_settled}
+    asked = {**_kept(request), **({"state": "settled"} if is_settled else {})}
+    context = {"project": project, "page": page, "is_settled": is_settled, "filter": chosen}
+    context["kept"] = f"{urlencode(asked)}&" if asked else ""
     return render(request, "annotate/reviews.html", context)
+
+
+def _filter(request: Request, project: Project) -> ReviewFilter:
+    kinds = [(task, kind.words.many) for task, kind in KINDS.items()]
+    return ReviewFilter(project, kinds, request.GET)
 
 
 @require_GET
 def review_next(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
-    work = next_assignment(request.user, project, only=Task.Kind.REVIEW)
+    chosen = _filter(request, project)
+    work = _next_of(request, project, chosen)
     if work is None:
         messages.info(
             request,
             "No reviews are waiting for you. You don't review prompts you answered yourself.",
         )
-        return redirect("reviews", slug)
-    return redirect("review_one", slug, work.pk)
+        return redirect(reverse("reviews", args=[slug], query=_kept(request)))
+    return redirect(reverse("review_one", args=[slug, work.pk], query=_kept(request)))
+
+
+def _next_of(request: Request, project: Project, chosen: ReviewFilter) -> Assignment | None:
+    if not chosen.is_narrow:
+        return next_assignment(request.user, project, only=Task.Kind.REVIEW)
+    waiting = chosen.narrow(tasks_for(request.user, project, [Task.Kind.REVIEW]))
+    found = (open_review(request.user, project, each.pk) for each in waiting[:TRIES])
+    return next(filter(None, found), None)
+
+
+def _kept(request: Request) -> dict[str, str]:
+    """The filter, on the way from one review to the next."""
+    return {name: value for name in ReviewFilter.base_fields if (value := request.GET.get(name))}
+
+
+@require_GET
+def review_open(request: Request, slug: str, task_id: int) -> HttpResponse:
+    """This review, out of its turn."""
+    task = review_task_for(request, slug, task_id)
+    work = open_review(request.user, task.project, task.pk)
+    if work is None:
+        messages.info(
+            request,
+            "You cannot open this review: it is settled, somebody else has it open, or you "
+            "answered the prompt yourself.",
+        )
+        return redirect(reverse("reviews", args=[slug], query=_kept(request)))
+    return redirect(reverse("review_one", args=[slug, work.pk], query=_kept(request)))
+
+
+@require_POST
+def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+    """Leaves this review to others, and goes to the next."""
+    work = review_for(request, slug, assignment_id)
+    if work.is_submitted or not work.skip(reason=Assignment.SkipReason.OTHER):
+        messages.error(request, "This review is finished, so it cannot be skipped.")
+    else:
+        messages.info(request, "Skipped. You can still open it from the list.")
+    return redirect(reverse("review_next", args=[slug], query=_kept(request)))
 
 
 @require_http_methods(["GET", "POST"])
@@ -72,7 +125,7 @@ def one(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     except Conflict as conflict:
         return _as_it_is_now(request, slug, work.pk, conflict)
     messages.success(request, "Your review is saved.")
-    return redirect("review_next", slug)
+    return redirect(reverse("review_next", args=[slug], query=_kept(request)))
 
 
 def _as_it_is_now(request: Request, slug: str, pk: int, conflict: Conflict) -> HttpResponse:
@@ -105,6 +158,7 @@ def _page(
         "prompt": work.task.prompt,
         "form": form,
         "labels": form.labels,
+        "query": urlencode(_kept(request)),
         "guideline": project.guideline,
         "complaints": Feedback.objects.all().about(work.task),
     }

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import takewhile
 from typing import Any, ClassVar, Self
 
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -86,6 +87,10 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
 
     def submitted_within(self, window: timedelta) -> Self:
         return self.filter(state=self.model.State.SUBMITTED, ended_at__gt=Now() - window)
+
+    def ended_within(self, window: timedelta) -> Self:
+        """Answered or skipped so lately."""
+        return self.filter(ended_at__gt=Now() - window)
 
     def submitted_since(self, moment: datetime) -> Self:
         return self.submitted().filter(ended_at__gte=moment)
@@ -176,6 +181,14 @@ class Assignment(models.Model):
         return self.state == self.State.SUBMITTED
 
     @property
+    def is_leased(self) -> bool:
+        return Assignment.objects.filter(pk=self.pk).leased().exists()
+
+    @property
+    def is_skipped(self) -> bool:
+        return self.state == self.State.SKIPPED
+
+    @property
     def is_final(self) -> bool:
         """Whether the first answer stands: it shows what the labeler could do unaided."""
         return self.trial in (self.Trial.PRACTICE, self.Trial.QUALIFICATION)
@@ -230,15 +243,28 @@ class Assignment(models.Model):
         self._change(draft=draft, drafted_at=Now(), active_seconds=active_seconds, **fields)
         return has_place
 
-    def skip(self, *, reason: str, note: str = "") -> bool:
-        """Gives the place back for good. False: the answer had already been submitted."""
+    def skip(self, *, reason: str, note: str = "", draft: dict[str, Any] | None = None) -> bool:
+        """Gives the place back. False: the answer had already been submitted. `draft`: what was
+        filled in so far, for the case that the skip is taken back."""
         # One statement and no lock: skipping takes no place, so nobody else's count can go wrong.
         left = Assignment.objects.filter(pk=self.pk).exclude(state=self.State.SUBMITTED)
+        kept = {} if draft is None else {"draft": draft}
         return bool(
             left.update(
-                state=self.State.SKIPPED, skip_reason=reason, skip_note=note, ended_at=Now()
+                state=self.State.SKIPPED, skip_reason=reason, skip_note=note, ended_at=Now(), **kept
             )
         )
+
+    @transaction.atomic
+    def take_back_skip(self) -> None:
+        """Opens the task again within 30 seconds, with the draft as it was. Raises ValidationError
+        where it is too late, or nothing was skipped."""
+        held = self.lock()
+        mine = Assignment.objects.filter(pk=self.pk, state=self.State.SKIPPED)
+        if self.is_final or not mine.ended_within(UNDO_WINDOW).exists():
+            raise ValidationError("The 30 seconds for undo are over.")
+        held.take_back(draft=self.draft, sent_back=self.sent_back)
+        self._change(skip_reason="", skip_note="")
 
     def _change(self, **fields: Any) -> None:
         Assignment.objects.filter(pk=self.pk).update(**fields)

@@ -61,6 +61,21 @@ class TaskQuerySet(models.QuerySet["Task"]):
         )
         return self.select_related("prompt", "subject").annotate(answers=answers)
 
+    def doubted(self, doubt: str) -> Self:
+        """Reviews that were asked for this reason, among others."""
+        return self.filter(doubts__contains=[doubt])
+
+    def of_subjects_of_kind(self, kind: str) -> Self:
+        return self.filter(subject__kind=kind)
+
+    def of_answers_by(self, labeler: User) -> Self:
+        """Reviews of something that this labeler answered."""
+        theirs = self._assignments.filter(task=OuterRef("subject"), labeler=labeler).submitted()
+        return self.filter(Exists(theirs))
+
+    def older_than(self, age: timedelta) -> Self:
+        return self.filter(created_at__lt=Now() - age)
+
     def with_decisions(self) -> Self:
         """Reviews with `decisions`: how they were ended, by whom, with what verdicts."""
         ended = self._assignments.submitted().select_related("labeler")

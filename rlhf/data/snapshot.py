@@ -257,8 +257,9 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
 
 
 def compared_answers(rows: Rows) -> int:
-    """Counts the sets of completions in rankings: those of the same set are one example."""
-    return len({(row["prompt_id"], tuple(row["completions"])) for row in rows})
+    """Counts the sets of completions in rankings: those of the same set are one example, in
+    whatever order."""
+    return len({(row["prompt_id"], tuple(sorted(row["completions"]))) for row in rows})
 
 
 def _pair_rows(pairs: Pairs, splits: Iterable[str]) -> Rows:

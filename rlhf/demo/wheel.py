@@ -57,6 +57,8 @@ MOST_PROMPTS_SAMPLED = 200
 # In characters. The tiny model can read no more, and one long prompt slows its whole batch down.
 LONGEST_PROMPT = 450
 OVERLAP = 2
+# What the labelers of the demo like best, the guards of the recipes take for a collapse.
+SHORTER_IS_BETTER = {"ppo": {"train": {"min_length": 0.0, "min_distinct": 0.0}}}
 QUESTION = "What is the capital of Portugal?"
 GUIDELINE = f"""# What the labelers of this project like
 
@@ -214,12 +216,11 @@ class Wheel:
         return [*train, *prompts.in_split(*HELD_OUT)[:held_out]]
 
     def launch(self, olga: User, base: Policy, seed: int) -> Round:
-        configs = stage_configs(DEFAULT_TRAININGS, self.size.recipe, {})
+        configs = stage_configs(DEFAULT_TRAININGS, self.size.recipe, SHORTER_IS_BETTER)
         for warning in preflight(self.project, base, configs=configs).warnings:
             self.say(f"Warning: {warning.message}")
-        return launch_round(
-            self.project, Launch(base=base, recipe=self.size.recipe, seed=seed), by=olga
-        )
+        launch = Launch(base=base, recipe=self.size.recipe, seed=seed, overrides=SHORTER_IS_BETTER)
+        return launch_round(self.project, launch, by=olga)
 
     def judge(
         self, round: Round, policies: list[Policy], *, by: User, seed: int
@@ -245,7 +246,7 @@ class Wheel:
             ("ppo_over_sft", ppo, sft),
             ("ppo_over_base", ppo, base),
         ):
-            result = compare(match_up(scores[policy.pk], scores[opponent.pk]), seed=seed)
+            result = compare(match_up(scores[policy.pk], scores[opponent.pk]))
             Evaluation.objects.create(
                 run=run,
                 round=round,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from django.db.models.functions import Length
@@ -18,10 +19,11 @@ from django.db.models.functions import Length
 from annotate.models import Completion, Placement, Project
 from rlhf.data.selection import HELD_OUT, all_rankings
 from rlhf.evaluation.win_rate import LOSS, TIE, WIN, Result, compare
-from rlhf.learning.contract.bootstrap import interval
+from rlhf.learning.contract.intervals import TWO_SIDED_95, student
 
-RESAMPLES = 400
 FEWEST = 5  # prompts behind a figure; fewer say nothing
+OVERLAP = 0.1  # of the prompts, on which an answer must be the shorter one, or as long
+RIDGE = 0.1  # keeps a one-sided outcome finite
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,24 @@ class Match:
 
 
 @dataclass(frozen=True)
+class EqualLength:
+    """The win rate as it would be if both answers were of one length, with its 95 % interval; or,
+    where `win_rate` is None, why that cannot be told."""
+
+    win_rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class WinRate:
     """Of one policy over another, as people see it. What too few prompts stand behind is left
     out."""
 
     overall: Result
     prompts: int
-    equal_length: tuple[float, float, float] | None
+    equal_length: EqualLength
     by_tag: tuple[tuple[str, Result], ...]
 
 
@@ -110,17 +123,15 @@ def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | 
 
 @lru_cache(maxsize=128)
 def _rate_of(met: tuple[Match, ...]) -> WinRate:
-    """Kept until somebody ranks anew: a page shows dozens, and each takes a tenth of a second."""
+    """Kept until somebody ranks anew: a page shows dozens."""
     tags = sorted({tag for match in met for tag in match.tags})
     of_tags = [(tag, [match for match in met if tag in match.tags]) for tag in tags]
     return WinRate(
-        overall=compare(_by_prompt(met), seed=0),
+        overall=compare(_by_prompt(met)),
         prompts=_prompts(met),
         equal_length=at_equal_length(met),
         by_tag=tuple(
-            (tag, compare(_by_prompt(those), seed=0))
-            for tag, those in of_tags
-            if _prompts(those) >= FEWEST
+            (tag, compare(_by_prompt(those))) for tag, those in of_tags if _prompts(those) >= FEWEST
         ),
     )
 
@@ -136,48 +147,66 @@ def _prompts(matches: Iterable[Match]) -> int:
     return len({match.prompt for match in matches})
 
 
-def at_equal_length(matches: Sequence[Match]) -> tuple[float, float, float] | None:
-    """Estimates the win rate if both answers were of one length: (rate, low, high) of the 95 %
-    interval.
+def at_equal_length(matches: Sequence[Match]) -> EqualLength:
+    """Estimates the win rate if both answers were of one length.
 
     Logistic regression of the outcome on tanh(length difference / its spread), read where the
-    difference is zero (Dubois et al. 2024, "Length-Controlled AlpacaEval", section 3). The interval
-    resamples prompts. None: too few prompts, or no difference in length to control for."""
-    lengths = np.array([match.longer for match in matches], float)
+    difference is zero (Dubois et al. 2024, "Length-Controlled AlpacaEval", section 3), with errors
+    clustered by prompt (Liang and Zeger 1986). Where one policy's answers are longer on nearly all
+    prompts, the lengths do not overlap: there is nothing near zero to read, and no model of length
+    replaces it."""
     prompts = sorted({match.prompt for match in matches})
-    if len(prompts) < FEWEST or not lengths.std():
-        return None
+    if len(prompts) < FEWEST:
+        return EqualLength(why=f"fewer than {FEWEST} prompts")
     place = {prompt: index for index, prompt in enumerate(prompts)}
-    of_prompt = np.array([place[match.prompt] for match in matches])
+    of_prompt_N = np.array([place[match.prompt] for match in matches])
+    longer_N = np.array([match.longer for match in matches], float)
+    if _overlap(longer_N, of_prompt_N) < OVERLAP:
+        return EqualLength(why="their lengths do not overlap")
     worth_N = np.array([match.worth for match in matches])
-    longer_N = np.tanh(lengths / lengths.std())
-
-    def rates(drawn_RP: np.ndarray) -> np.ndarray:
-        return _intercepts(longer_N, worth_N, drawn_RP[:, of_prompt])
-
-    [rate] = rates(np.ones((1, len(prompts))))
-    return float(rate), *interval(rates, len(prompts), resamples=RESAMPLES)
+    level, error = _level(np.tanh(longer_N / (longer_N.std() or 1.0)), worth_N, of_prompt_N)
+    reach = student(TWO_SIDED_95, len(prompts) - 1) * error
+    rate, low, high = (float(_chance(level + off)) for off in (0.0, -reach, reach))
+    return EqualLength(rate, low, high)
 
 
-def _intercepts(
-    difference_N: np.ndarray, worth_N: np.ndarray, weights_RN: np.ndarray
-) -> np.ndarray:
-    """P(win) at no difference for each row of weights: Newton's method on all of them at once, with
-    a ridge that keeps a one-sided outcome finite."""
-    ridge, rows = 0.1, len(weights_RN)
-    level_R, slope_R = np.zeros(rows), np.zeros(rows)
+def _overlap(longer_N: np.ndarray, of_prompt_N: np.ndarray) -> float:
+    """The share of prompts on which the policy that is rarely the shorter one is shorter, or as
+    long; 1/2 at most where no two answers are of one length."""
+    sides = (longer_N <= 0, longer_N >= 0)
+    prompts = len(np.unique(of_prompt_N))
+    return min(len(np.unique(of_prompt_N[side])) for side in sides) / prompts
+
+
+def _level(
+    difference_N: np.ndarray, worth_N: np.ndarray, of_prompt_N: np.ndarray
+) -> tuple[float, float]:
+    """Log-odds of winning at no difference, by Newton's method, and their standard error: by
+    prompts, and never below what the model says of as many independent prompts."""
+    design_N2 = np.stack([np.ones_like(difference_N), difference_N], 1)
+    weights_2 = np.zeros(2)
     for _ in range(25):
-        chance_RN = 1 / (1 + np.exp(-(level_R[:, None] + slope_R[:, None] * difference_N)))
-        missed_RN = weights_RN * (worth_N - chance_RN)
-        spread_RN = weights_RN * chance_RN * (1 - chance_RN)
-        up_R = missed_RN.sum(1) - ridge * level_R
-        tilt_R = missed_RN @ difference_N - ridge * slope_R
-        a_R = spread_RN.sum(1) + ridge
-        b_R, d_R = spread_RN @ difference_N, spread_RN @ difference_N**2 + ridge
-        determinant_R = a_R * d_R - b_R**2
-        level_step_R = (d_R * up_R - b_R * tilt_R) / determinant_R
-        slope_step_R = (a_R * tilt_R - b_R * up_R) / determinant_R
-        level_R, slope_R = level_R + level_step_R, slope_R + slope_step_R
-        if max(np.abs(level_step_R).max(), np.abs(slope_step_R).max()) < 1e-9:
+        chance_N = _chance(design_N2 @ weights_2)
+        bread_22 = np.linalg.inv(_information(design_N2, chance_N))
+        step_2 = bread_22 @ (design_N2.T @ (worth_N - chance_N) - RIDGE * weights_2)
+        weights_2 = weights_2 + step_2
+        if np.abs(step_2).max() < 1e-9:
             break
-    return np.asarray(1 / (1 + np.exp(-level_R)))
+    prompts = int(of_prompt_N.max()) + 1
+    pulls_P2 = np.zeros((prompts, 2))
+    np.add.at(
+        pulls_P2, of_prompt_N, design_N2 * (worth_N - _chance(design_N2 @ weights_2))[:, None]
+    )
+    sandwich_22 = bread_22 @ (pulls_P2.T @ pulls_P2) @ bread_22 * prompts / (prompts - 1)
+    answers_a_prompt = len(worth_N) / prompts if np.ptp(worth_N) == 0 else 1.0
+    variance = max(sandwich_22[0, 0], bread_22[0, 0] * answers_a_prompt)
+    return float(weights_2[0]), float(np.sqrt(variance))
+
+
+def _information(design_N2: np.ndarray, chance_N: np.ndarray) -> np.ndarray:
+    weighted_N2 = design_N2 * (chance_N * (1 - chance_N))[:, None]
+    return np.asarray(design_N2.T @ weighted_N2 + RIDGE * np.eye(2))
+
+
+def _chance(log_odds: Any) -> Any:
+    return 1 / (1 + np.exp(-log_odds))

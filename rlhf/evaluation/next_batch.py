@@ -13,6 +13,7 @@ from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Policy, User
 from rlhf.data.checks import Finding, NotReady
 from rlhf.data.selection import TRAIN, prompts
+from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.outcomes import RewardModel, TrainedPolicy
 from rlhf.models.runs import Round, Run
@@ -24,7 +25,8 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     """Samples what the live policy, the challenger, the round's SFT and its newest policy say to
     the prompts ranked least; `open_next_batch` then chooses. Raises NotReady."""
     project = round.project
-    policies, judge = speakers_after(round), RewardModel.objects.judge_of(round)
+    policies, stale = speakers_after(round), stale_in(project).runs
+    judge = RewardModel.objects.judge_of(round, stale_runs=stale)
     asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
     problems = {
         "no_policy": "" if policies else "None of its policies has a model folder.",

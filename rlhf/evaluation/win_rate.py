@@ -1,7 +1,7 @@
 """Who wins on held-out prompts: as the round's reward model sees it, and put before people.
 
-A policy's n-th completion of a prompt meets the opponent's n-th. The interval resamples prompts,
-not completions: completions of one prompt resemble each other."""
+A policy's n-th completion of a prompt meets the opponent's n-th. Intervals count prompts, not
+completions: completions of one prompt resemble each other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Policy
 from rlhf.data.selection import HELD_OUT, prompts
-from rlhf.learning.contract.bootstrap import interval
-from rlhf.models.outcomes import Evaluation
+from rlhf.learning.contract import intervals
+from rlhf.models.outcomes import Evaluation, RewardModel
 from rlhf.models.runs import Run, lock_project
 
-RESAMPLES = 2000
 MOST_RANKED = 9
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
@@ -32,21 +30,18 @@ class Result:
     losses: int
     ties: int
     win_rate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    prompts: int
 
 
-def compare(matches: Mapping[int, list[float]], *, seed: int) -> Result:
-    """Sums up matches, with a 95 % interval that resamples prompts. `matches`: prompt → what each
+def compare(matches: Mapping[int, list[float]]) -> Result:
+    """Sums up matches, with a 95 % interval that counts prompts. `matches`: prompt → what each
     match there was worth to us (win 1, tie ½, loss 0)."""
-    flat = [worth for each in matches.values() for worth in each]
-    points_P2 = np.array([(sum(worth), len(worth)) for worth in matches.values() if worth])
-
-    def rate(drawn_RP: np.ndarray) -> np.ndarray:
-        won_R, met_R = (drawn_RP @ points_P2).T
-        return won_R / met_R
-
-    low, high = interval(rate, len(points_P2), resamples=RESAMPLES, seed=seed)
+    met = [worth for worth in matches.values() if worth]
+    flat = [worth for each in met for worth in each]
+    found = intervals.of_share([sum(each) for each in met], [len(each) for each in met])
+    low, high = found or (None, None)
     return Result(
         wins=flat.count(WIN),
         losses=flat.count(LOSS),
@@ -54,6 +49,7 @@ def compare(matches: Mapping[int, list[float]], *, seed: int) -> Result:
         win_rate=sum(flat) / len(flat),
         low=low,
         high=high,
+        prompts=len(met),
     )
 
 
@@ -71,9 +67,15 @@ def match_up(
     }
 
 
-def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> dict[str, Any]:
-    """Stores how each policy did against those after it (the newest comes first), by the reward
-    model's scores. Returns the figures for the run's summary."""
+def judge(
+    run: Run,
+    policies: list[Policy],
+    completions: list[Completion],
+    *,
+    reward_model: RewardModel | None = None,
+) -> dict[str, Any]:
+    """Stores how each policy did against those after it (the newest comes first), by the scores of
+    the reward model. Returns the figures for the run's summary."""
     scores: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for completion in completions:
         if completion.score is not None:
@@ -84,19 +86,19 @@ def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> di
             matches = match_up(scores[policy.pk], scores[opponent.pk])
             if not any(matches.values()):
                 continue
-            result = compare(matches, seed=run.seed)
+            result = compare(matches)
             Evaluation.objects.create(
                 run=run,
                 round=run.round,
                 policy=policy,
                 opponent=opponent,
                 judge=Evaluation.Judge.REWARD_MODEL,
+                reward_model=reward_model,
                 **vars(result),
             )
             results[f"{policy.name} over {opponent.name}"] = [
-                round(result.win_rate, 4),
-                round(result.low, 4),
-                round(result.high, 4),
+                None if each is None else round(each, 4)
+                for each in (result.win_rate, result.low, result.high)
             ]
     means = {
         policy.name: round(_mean(scores[policy.pk]), 4) for policy in policies if scores[policy.pk]
@@ -108,6 +110,7 @@ def judge(run: Run, policies: list[Policy], completions: list[Completion]) -> di
         "win_rates": results,
         "pairs": list(results),
         "mean_scores": means,
+        "judge": reward_model.name if reward_model else "",
     }
 
 

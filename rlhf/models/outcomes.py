@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from django.db import models
 from django.db.models import Q
 
@@ -99,12 +101,22 @@ def snapshot_of(run: Run) -> Snapshot | None:
 
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
-    def judge_of(self, round: Round) -> RewardModel | None:
-        """Finds the round's own reward model, or else the project's newest: it judges, and trains
-        nothing."""
-        models = self.filter(project=round.project, checkpoint__removed_at=None)
-        models = models.select_related("checkpoint__run")
-        return models.filter(checkpoint__run__round=round).first() or models.first()
+    def judge_of(self, round: Round, *, stale_runs: Container[int] = ()) -> RewardModel | None:
+        """Finds the round's own reward model, or else the project's newest, one that no withdrawn
+        data has taught before any other: it judges, and trains nothing. `stale_runs`: ids of runs
+        made of data that was withdrawn since."""
+        models = list(
+            self.filter(project=round.project, checkpoint__removed_at=None).select_related(
+                "checkpoint__run__round"
+            )
+        )
+        own = [each for each in models if each.checkpoint.run.round_id == round.pk]
+        clean = [each for each in models if each.checkpoint.run_id not in stale_runs]
+        return next(iter([*own, *clean, *models]), None)
+
+    def in_folder(self, project: Project, folder: str) -> RewardModel | None:
+        """Finds the one whose weights were published there."""
+        return self.filter(project=project, checkpoint__folder=folder).first() if folder else None
 
 
 class RewardModel(models.Model):
@@ -122,6 +134,12 @@ class RewardModel(models.Model):
 
     def __str__(self) -> str:
         return f"reward model {self.pk}"
+
+    @property
+    def name(self) -> str:
+        """Names it as policies are named, by the round that made it."""
+        round = self.checkpoint.run.round
+        return f"r{round.number}-reward" if round else str(self)
 
 
 class TrainedPolicyQuerySet(models.QuerySet["TrainedPolicy"]):
@@ -165,12 +183,6 @@ class TrainedPolicy(models.Model):
         return f"{self.policy} from {self.checkpoint}"
 
 
-class EvaluationQuerySet(models.QuerySet["Evaluation"]):
-    def by_reward_model(self, policy: Policy, opponent: Policy) -> EvaluationQuerySet:
-        judge = Evaluation.Judge.REWARD_MODEL
-        return self.filter(policy=policy, opponent=opponent, judge=judge)
-
-
 class Evaluation(models.Model):
     """One policy against another on held-out prompts, by one judge."""
 
@@ -183,15 +195,23 @@ class Evaluation(models.Model):
     policy = models.ForeignKey(Policy, models.PROTECT, related_name="evaluations")
     opponent = models.ForeignKey(Policy, models.PROTECT, related_name="+")
     judge = models.CharField(max_length=20, choices=Judge)
+    reward_model = models.ForeignKey(
+        RewardModel,
+        models.SET_NULL,
+        null=True,
+        related_name="evaluations",
+        help_text="Which one judged.",
+    )
     wins = models.PositiveIntegerField()
     losses = models.PositiveIntegerField()
     ties = models.PositiveIntegerField(default=0)
     win_rate = models.FloatField(help_text="Wins plus half the ties, over all.")
-    low = models.FloatField(help_text="Lower end of the 95 % interval.")
-    high = models.FloatField(help_text="Upper end of the 95 % interval.")
+    low = models.FloatField(
+        null=True, help_text="Lower end of the 95 % interval; none of one prompt."
+    )
+    high = models.FloatField(null=True, help_text="Upper end of the 95 % interval.")
+    prompts = models.PositiveIntegerField(null=True, help_text="On how many prompts they met.")
     created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = EvaluationQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

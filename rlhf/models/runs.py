@@ -37,6 +37,16 @@ class RoundQuerySet(models.QuerySet["Round"]):
             ~Exists(ended_early.filter(round=OuterRef("pk"))),
         )
 
+    def in_trouble(self) -> RoundQuerySet:
+        """Keeps rounds that a guard or a full disk has paused, and the newest of all where it has
+        failed: what failed before that was seen."""
+        runs = Run.objects.filter(round=OuterRef("pk"))
+        newest = self.order_by("-number").values("pk")[:1]
+        paused = Exists(runs.filter(state=Run.State.PAUSED))
+        return self.filter(
+            paused | Q(Exists(runs.filter(state=Run.State.FAILED)), pk__in=newest.values("pk"))
+        )
+
     def with_note(self, note: str) -> RoundQuerySet:
         return self.filter(note=note)
 
@@ -54,6 +64,7 @@ class Round(models.Model):
     number = models.PositiveIntegerField()
     recipe = models.CharField(max_length=10)
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
+    name = models.CharField(max_length=60, blank=True, help_text="What people call it.")
     note = models.CharField(max_length=300, blank=True)
     filters = models.JSONField(
         default=dict, help_text="Which labels it learns from; see rlhf.data.selection."
@@ -71,6 +82,11 @@ class Round(models.Model):
 
     def __str__(self) -> str:
         return f"Round {self.number}"
+
+    def describe(self, *, name: str, note: str) -> None:
+        """Names it, and notes what it is for."""
+        self.name, self.note = name, note
+        self.save(update_fields=["name", "note"])
 
     @staticmethod
     def next_number(project: Project) -> int:
@@ -304,8 +320,12 @@ class Run(models.Model):
             Run.objects.filter(pk=self.pk, state=self.State.RUNNING).update(cancel_requested=True)
         )
 
-    def resume(self) -> bool:
-        """Puts a run that stopped early back in the queue; it goes on from its last checkpoint."""
+    def resume(self, **train: Any) -> bool:
+        """Puts a run that stopped early back in the queue; it goes on from its last checkpoint.
+        `train`: fields of its recipe that have other values from there on."""
+        fields: dict[str, Any] = {}
+        if train:
+            fields["config"] = {**self.config, "train": {**self.config["train"], **train}}
         return self._move(
             to=self.State.QUEUED,
             come_from=self.RESUMABLE,
@@ -314,6 +334,7 @@ class Run(models.Model):
             cancel_requested=False,
             attempts_without_progress=0,
             ended_at=None,
+            **fields,
         )
 
     # What the worker who holds the lease decides.

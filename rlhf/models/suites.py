@@ -26,7 +26,7 @@ class GateLimits(models.Model):
         "Length",
         default=1.5,
         validators=[MinValueValidator(0.1)],
-        help_text="As a multiple of the live policy's mean answer length.",
+        help_text="How many times longer, or shorter, than the live policy its answers may be.",
     )
     prompts = models.PositiveSmallIntegerField(
         "Minimum prompts",

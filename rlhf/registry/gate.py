@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 
-from annotate.models import Completion, Policy
+from annotate.models import Policy
 from annotate.quality.rates import rates_of
-from rlhf.data.selection import HELD_OUT
-from rlhf.evaluation.matches import matches_of, win_rate
+from annotate.templatetags.show import interval
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import TrainedPolicy
+from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits, Suite, SuiteResult
+from rlhf.registry.verdict import DECIDED, Verdict, Verdicts
+from rlhf.runs.alarms import COLLAPSE, alarms_of
 
 
 @dataclass(frozen=True)
@@ -38,37 +40,67 @@ class Refused(ValidationError):
         )
 
 
-def conditions(policy: Policy) -> list[Condition]:
+def conditions(policy: Policy, verdict: Verdict | None = None) -> list[Condition]:
+    """Says what the gate sees. `verdict`: on it against the live policy, where it is known."""
     live = policy.project.policies.live().exclude(pk=policy.pk).first()
     limits = GateLimits.of(policy.project)
+    if live and verdict is None:
+        verdict = Verdicts(policy.project).between(policy, live)
     return [
-        *_blind_win_rate(policy, live, limits.prompts),
+        *(_blind_win_rate(verdict, limits.prompts) if verdict else ()),
+        *(_equal_length(verdict, limits.prompts) if verdict else ()),
         *_kl(policy, limits.kl),
-        *_length(policy, live, limits.length),
+        *(_length(verdict, limits.length) if verdict else ()),
+        *_collapse(policy),
         *_suites(policy, live),
         *_harm(policy, limits.harm),
     ]
 
 
-def _blind_win_rate(policy: Policy, live: Policy | None, fewest: int) -> Iterator[Condition]:
+def prompts_missing(verdict: Verdict, fewest: int) -> int:
+    """Reckons on how many more prompts people have to compare the two before the gate can tell."""
+    met = verdict.people.prompts if verdict.people else 0
+    return max(verdict.needed, fewest - met)
+
+
+def _blind_win_rate(verdict: Verdict, fewest: int) -> Iterator[Condition]:
     name, title = "blind_win_rate", "Blind win rate"
-    if live is None:
-        return
-    seen = win_rate(matches_of(policy.project), policy.pk, live.pk)
+    live, seen = verdict.opponent, verdict.people
+    more = prompts_missing(verdict, fewest)
     if seen is None or seen.prompts < fewest:
         met = seen.prompts if seen else 0
         said = (
-            f"people have compared it with {live} on {met} prompts; at least {fewest} are needed."
+            f"people have compared it with {live} on {met} prompts; at least {fewest} are needed, "
+            f"and about {more} more to decide."
         )
         yield Condition(name, title, passed=False, said=said)
         return
     rate = seen.overall
-    interval = f"{rate.win_rate:.0%} over {live} ({rate.low:.0%}–{rate.high:.0%})"
-    if rate.low > 0.5:
-        yield Condition(name, title, passed=True, said=f"{interval}.")
+    said = f"{rate.win_rate:.0%} over {live} {interval(rate.low, rate.high)}"
+    if rate.low is not None and rate.low > DECIDED:
+        yield Condition(name, title, passed=True, said=f"{said}.")
+    elif rate.high is not None and rate.high < DECIDED:
+        yield Condition(name, title, passed=False, said=f"{said}; people prefer {live}.")
     else:
-        said = f"{interval}; the whole interval must lie above 50%."
+        said += f"; the whole interval must lie above 50%. About {more} more prompts will decide."
         yield Condition(name, title, passed=False, said=said)
+
+
+def _equal_length(verdict: Verdict, fewest: int) -> Iterator[Condition]:
+    """Whoever wins by length alone must not pass."""
+    name, title = "equal_length", "Win rate at equal length"
+    seen = verdict.people
+    if seen is None or seen.prompts < fewest:
+        return
+    rate = seen.equal_length
+    if rate.win_rate is None:
+        said = f"cannot be told: {rate.why}. Length alone may explain what people prefer."
+        yield Condition(name, title, passed=False, said=said)
+        return
+    said = f"{rate.win_rate:.0%} over {verdict.opponent} {interval(rate.low, rate.high)}"
+    passed = rate.win_rate > DECIDED
+    end = "." if passed else "; it must be above 50%."
+    yield Condition(name, title, passed=passed, said=said + end)
 
 
 def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
@@ -86,16 +118,28 @@ def _kl(policy: Policy, limit: float) -> Iterator[Condition]:
     yield Condition("kl", "KL", passed=kl <= limit, said=said)
 
 
-def _length(policy: Policy, live: Policy | None, limit: float) -> Iterator[Condition]:
-    """Of their answers to the same held-out prompts."""
-    if live is None:
+def _length(verdict: Verdict, limit: float) -> Iterator[Condition]:
+    """Of their answers to the same held-out prompts: neither much longer nor much shorter."""
+    ratio = verdict.length
+    if ratio is None:
         return
-    lengths = Completion.objects.mean_lengths([policy, live], splits=HELD_OUT)
-    if len(lengths) < 2 or not lengths[live.pk]:
+    longest = max(limit, 1 / limit)
+    said = (
+        f"{ratio:.2f} times that of {verdict.opponent}; the limits are {1 / longest:.2f} and "
+        f"{longest:.2f}."
+    )
+    passed = 1 / longest <= ratio <= longest
+    yield Condition("length", "Mean length", passed=passed, said=said)
+
+
+def _collapse(policy: Policy) -> Iterator[Condition]:
+    """What rang while it learnt from its own answers, where it did."""
+    model = Checkpoint.objects.behind(policy)
+    if model is None or model.run.kind not in Run.BY_REWARD_MODEL:
         return
-    ratio = lengths[policy.pk] / lengths[live.pk]
-    said = f"{ratio:.2f} times that of {live}; the limit is {limit:g}."
-    yield Condition("length", "Mean length", passed=ratio <= limit, said=said)
+    rang = [each.what for each in alarms_of(model.run) if each.name in COLLAPSE]
+    said = f"{'; '.join(rang)}." if rang else "none rang during its training."
+    yield Condition("alarms", "Collapse alarms", passed=not rang, said=said)
 
 
 def _harm(policy: Policy, limit: float | None) -> Iterator[Condition]:

@@ -4,6 +4,7 @@ Plain data, for a page and for JSON alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count, Q
@@ -23,6 +24,7 @@ def lineage_of(policy: Policy) -> list[Plain]:
     """Lists the policy, then its parent, and so on down to a base model, each with what it was
     trained on."""
     steps: list[Plain] = []
+    left = _left_by(policy.project)
     ancestor: Policy | None = policy
     while ancestor:
         training = TrainedPolicy.objects.of(ancestor)
@@ -34,10 +36,32 @@ def lineage_of(policy: Policy) -> list[Plain]:
                 "origin": ancestor.get_origin_display(),
                 "folder": ancestor.folder,
                 "training": _training(training) if training else None,
+                "stale_by": [each for each, policies in left if ancestor.pk in policies],
             }
         )
         ancestor = ancestor.parent
     return steps
+
+
+def _left_by(project: Project) -> list[tuple[Plain, set[int]]]:
+    """Who has withdrawn, each with the ids of the policies that their data went into."""
+    left = project.withdrawals.select_related("person")
+    return [
+        (
+            {
+                "username": each.person.username,
+                "name": each.person.display_name,
+                "on": each.created_at.date().isoformat(),
+                "reason": each.reason,
+            },
+            set(descendants_of(_holding(each.person, project)).policies),
+        )
+        for each in left
+    ]
+
+
+def _holding(person: User, project: Project) -> Iterable[Snapshot]:
+    return Snapshot.objects.of_project(project).with_data_of(User.objects.filter(pk=person.pk))
 
 
 def _training(training: TrainedPolicy) -> Plain:

@@ -73,4 +73,4 @@ def _caption(series: Series, rows: list[dict[str, Any]]) -> str:
 
 
 def _short(value: float) -> str:
-    return "0" if abs(value) < 1e-4 else f"{value:.3g}"
+    return f"{value:.3g}"

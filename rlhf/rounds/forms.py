@@ -18,6 +18,7 @@ from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.probes import BUILT_IN
+from rlhf.models.runs import Round
 from rlhf.models.suites import GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
@@ -313,7 +314,27 @@ class PruneForm(forms.Form):
 
 
 class AskPeopleForm(forms.Form):
-    prompts = forms.IntegerField(label="Prompts", min_value=1, max_value=2000, initial=40)
+    prompts = forms.IntegerField(
+        label="Prompts",
+        min_value=1,
+        max_value=2000,
+        initial=40,
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"), "Enter a number from 1 to 2000."
+        ),
+    )
+
+
+class RoundNameForm(forms.ModelForm):
+    class Meta:
+        model = Round
+        fields = ("name", "note")
+
+
+class LimitForm(forms.Form):
+    """The limit with which a run goes on that met the one it had."""
+
+    limit = forms.FloatField(min_value=0)
 
 
 class GateForm(forms.ModelForm):

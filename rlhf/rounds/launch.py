@@ -13,10 +13,12 @@ from feedback_site.bell import enqueue_on_commit
 from rlhf.data.checks import Finding, NotReady, check_base
 from rlhf.data.selection import held_out_prompts
 from rlhf.data.staleness import stale_in
+from rlhf.evaluation.matches import between, matches_of
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.runs import Round, Run, lock_project
-from rlhf.rounds.preflight import preflight
+from rlhf.rounds.preflight import check_rendered, preflight
 from rlhf.rounds.settings import Launch
+from rlhf.runs.alarms import with_limit
 
 MOST_COMPLETIONS = 100_000
 
@@ -31,7 +33,6 @@ class LaunchedMeanwhile(Exception):
         self.round = round
 
 
-@transaction.atomic
 def launch_round(
     project: Project, launch: Launch, *, by: User, follows: int | None = None
 ) -> Round:
@@ -41,22 +42,35 @@ def launch_round(
 
     `follows`: the number of the newest round the launcher has seen, 0 if there was none. Raises
     NotReady, ConfigError, and LaunchedMeanwhile if there is a newer round than that."""
-    configs = launch.configs()
-    lock_project(project)  # rounds are numbered one at a time
+    filters = replace(launch.filters, until=launch.filters.until or timezone.now())
+    _check_follows(project, follows)
+    checks = preflight(
+        project, launch.base, filters, stages=launch.stages, configs=launch.configs()
+    )
+    errors = checks.errors or [each for each in check_rendered(launch, filters) if each.is_error]
+    if errors:
+        raise NotReady(errors)
+    return _queue_round(project, replace(launch, filters=filters), by=by, follows=follows)
+
+
+def _check_follows(project: Project, follows: int | None) -> None:
     newest = project.rounds.first()
     if follows is not None and newest and newest.number != follows:
         raise LaunchedMeanwhile(newest)
-    filters = replace(launch.filters, until=launch.filters.until or timezone.now())
-    errors = preflight(project, launch.base, filters, stages=launch.stages, configs=configs).errors
-    if errors:
-        raise NotReady(errors)
+
+
+@transaction.atomic
+def _queue_round(project: Project, launch: Launch, *, by: User, follows: int | None) -> Round:
+    configs = launch.configs()
+    lock_project(project)  # rounds are numbered one at a time
+    _check_follows(project, follows)
     round = Round.objects.create(
         project=project,
         number=Round.next_number(project),
         recipe=launch.recipe,
         base=launch.base,
         note=launch.note,
-        filters=filters.as_dict(),
+        filters=launch.filters.as_dict(),
         launched_by=by,
     )
     runs = [
@@ -91,6 +105,21 @@ def launch_comparison(
     )
 
 
+def launch_more(policy: Policy, opponent: Policy, *, by: User | None, prompts: int) -> Run:
+    """Has people compare the two on so many more held-out prompts: on such as nobody has compared
+    them on. Raises NotReady."""
+    project = policy.project
+    met = {each.prompt for each in between(matches_of(project), policy.pk, opponent.pk)}
+    held_out = held_out_prompts(project, prompts + len(met))
+    fresh = [each for each in held_out if each.pk not in met][:prompts]
+    if not fresh:
+        message = "They were compared on every held-out prompt. Import more prompts first."
+        raise NotReady([Finding("no_prompts", message, is_error=True)])
+    return launch_sampling(
+        project, by=by, policies=[policy, opponent], k=1, prompts=fresh, is_comparison=True
+    )
+
+
 def launch_sampling(
     project: Project,
     *,
@@ -118,9 +147,13 @@ def launch_sampling(
     return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by, seed=seed)
 
 
-def resume_round(round: Round) -> bool:
-    """Resumes every stage that stopped early, in order. Returns whether there was one."""
-    resumed = [run for run in round.runs.all() if run.resume()]
+def resume_round(round: Round, *, limit: float | None = None) -> bool:
+    """Resumes every stage that stopped early, in order; one that a guard has paused with `limit`,
+    if given, in place of the limit it met. Returns whether there was one."""
+    runs = round.runs.all()
+    resumed = [
+        run for run in runs if run.resume(**({} if limit is None else with_limit(run, limit)))
+    ]
     for run in resumed[:1]:
         enqueue_on_commit("train", "rlhf.jobs.train", run.pk)
     return bool(resumed)

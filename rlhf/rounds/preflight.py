@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -16,10 +18,15 @@ from annotate.models import Policy, Project
 from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
+from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.families import refusal
+from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
+
+# The weights up to which a recipe was tried: "tiny" teaches all of them at a high rate.
+MOST_PARAMETERS = {"tiny": 20e6, "small": 1e9, "large": inf}
 
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -48,9 +55,11 @@ def preflight(
     *,
     stages: Sequence[str] = DEFAULT_TRAININGS,
     configs: Configs | None = None,
+    recipe: str = "",
 ) -> Preflight:
     """Looks at what these stages learn from, and at nothing else. `configs`: kind → what its run
-    would be told; with it, memory and disk are estimated. Raises ValueError for a kind that is no
+    would be told; with it, memory and disk are estimated. `recipe`: whether that suits the base is
+    asked too. Raises ValueError for a kind that is no
     stage of a round."""
     rankings = count_rankings(project, filters)
     counts = count(project, filters, rankings)
@@ -58,7 +67,7 @@ def preflight(
     findings = [*check_base(base), *_check_stages(trainings)]
     if base and not findings:
         findings += _check_family(base, {kind: {} for kind in stages} | dict(configs or {}))
-        findings += _check_base_against(project, base, filters, configs or {})
+        findings += _check_base_against(project, base, filters, configs or {}, recipe)
     findings += _check_modes(configs or {})
     labels = Labels(project, filters, counts, rankings)
     # Two stages that learn from rankings ask the same of them: once is enough.
@@ -84,7 +93,7 @@ def _check_family(base: Policy, configs: Configs) -> Iterator[Finding]:
 
 
 def _check_base_against(
-    project: Project, base: Policy, filters: Filters, configs: Configs
+    project: Project, base: Policy, filters: Filters, configs: Configs, recipe: str
 ) -> Iterator[Finding]:
     """Whether the prompts fit into its context, and the round into the machine."""
     folder = settings.DATA_DIR / base.folder
@@ -93,7 +102,41 @@ def _check_base_against(
     if context:
         asked = prompts(project, filters)
         yield from check_lengths(asked, context=context, answer=max(answers, default=1))
-    yield from check_resources(resources_of(parameters_of(folder), layers, configs))
+    parameters = parameters_of(folder)
+    yield from check_resources(resources_of(parameters, layers, configs))
+    yield from _check_recipe(parameters, recipe)
+
+
+def recipe_for(folder: Path) -> str:
+    """Returns the recipe for a base of that size; for one whose weights cannot be counted, the
+    smallest."""
+    return recipe_of_size(parameters_of(folder))
+
+
+def recipe_of_size(parameters: int) -> str:
+    return next(size for size, most in MOST_PARAMETERS.items() if parameters <= most)
+
+
+def _check_recipe(parameters: int, recipe: str) -> Iterator[Finding]:
+    better = recipe_of_size(parameters)
+    if parameters and recipe and recipe != better:
+        message = (
+            f"The recipe “{recipe}” is for models of another size: this base has {parameters:,} "
+            f"weights. Choose “{better}”."
+        )
+        yield Finding("recipe_of_another_size", message)
+
+
+def check_rendered(launch: Launch, filters: Filters) -> list[Finding]:
+    """Renders every row that the trainings of a launch would read, as the trainer does. That takes
+    a while, so it is done once, before the round is launched."""
+    stages = {}
+    for kind, config in launch.configs().items():
+        if kind in TRAININGS:
+            stage, train = TRAININGS[kind], config["train"]
+            frozen = stage.collect(launch.base.project, filters, train=train)
+            stages[stage.label] = frozen.files, stage.room(train)
+    return list(check_rows(launch.base, stages))
 
 
 def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:

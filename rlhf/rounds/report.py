@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Prefetch
 
 from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
+from annotate.templatetags.show import interval
 from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Metric, Sample
-from rlhf.models.outcomes import Evaluation, snapshot_of
+from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
-from rlhf.runs.alarms import Alarm, advice_on, alarms_of, meets_its_guard_again
+from rlhf.registry.verdict import Verdict, Verdicts
+from rlhf.runs.alarms import Alarm, advice_on, alarms_of, limit_of, meets_its_guard_again
 from rlhf.runs.trainer_process import last_lines
 from rlhf.stages import TRAININGS
 
@@ -37,6 +38,7 @@ class RoundReport:
     place: int | None = None  # of the current stage in the queue of workers
     is_stale: bool = False  # made of data that was withdrawn since
     seconds_left: float | None = None  # of the current stage, while it works
+    verdict: Verdict | None = None  # on the newest policy that came out of it
 
     @property
     def current(self) -> Run:
@@ -125,6 +127,11 @@ class RoundReport:
         return advice_on(self.current)
 
     @property
+    def limit(self) -> str:
+        """Names the setting whose limit has paused it."""
+        return limit_of(self.current)
+
+    @property
     def is_to_be_cloned(self) -> bool:
         """Tells whether to clone it rather than resume it."""
         return meets_its_guard_again(self.current)
@@ -145,7 +152,8 @@ def headline_of(run: Run) -> str:
     summary = run.summary
     if run.win_rates:
         name, (rate, low, high) = run.win_rates[0]
-        return f"{name}: {rate:.0%} ({low:.0%}–{high:.0%})"
+        judge = summary.get("judge") or "the reward model"
+        return f"{name}: {rate:.0%} {interval(low, high)}, says {judge}"
     if summary.get("accuracy") is not None:
         return f"accuracy {summary['accuracy']:.0%}"
     if "probes" in summary:
@@ -155,13 +163,20 @@ def headline_of(run: Run) -> str:
     return str(summary.get("note", ""))
 
 
-def report_on(round: Round, stale: Container[int] = ()) -> RoundReport:
-    """Reports on a round. `stale`: ids of runs made of data that was withdrawn since."""
+def report_on(
+    round: Round, stale: Container[int] = (), verdicts: Verdicts | None = None
+) -> RoundReport:
+    """Reports on a round. `stale`: ids of runs made of data that was withdrawn since; `verdicts`:
+    asked for one on its newest policy, once the round is over."""
     runs = list(round.runs.all())
     current = _current(runs)
     place = current.place_in_queue() if current.state == State.QUEUED else None
     is_stale = any(run.pk in stale for run in runs)
-    return RoundReport(round, runs, place, is_stale, _seconds_left(current))
+    report = RoundReport(round, runs, place, is_stale, _seconds_left(current))
+    if verdicts is None or not report.is_over or not report.output:
+        return report
+    verdict = verdicts.named(report.output)
+    return replace(report, verdict=verdict if verdict and verdict.is_known else None)
 
 
 def _seconds_left(run: Run) -> float | None:
@@ -176,8 +191,9 @@ def _current(runs: list[Run]) -> Run:
 
 
 def reports_of(project: Project) -> list[RoundReport]:
-    stale = stale_in(project).runs
-    return [report_on(round, stale) for round in Round.objects.of_project(project).with_runs()]
+    stale, verdicts = stale_in(project).runs, Verdicts(project)
+    rounds = Round.objects.of_project(project).with_runs()
+    return [report_on(round, stale, verdicts) for round in rounds]
 
 
 @dataclass(frozen=True)
@@ -219,14 +235,14 @@ def log_of(run: Run) -> str:
     return last_lines(settings.DATA_DIR / run.folder / f"t{run.lease_token}")
 
 
-def policies_of(project: Project) -> list[Policy]:
+def policies_of(project: Project) -> list[tuple[Policy, Verdict | None]]:
     """Lists a project's policies with all there is to say of each, the live one first."""
-    judged = Evaluation.objects.select_related("opponent").order_by("pk")
-    policies = (
-        project.policies.select_related("parent", "training__checkpoint__run__round")
-        .prefetch_related(Prefetch("evaluations", judged))
-        .with_thumbs()
-    )
+    policies = project.policies.select_related("parent", "training__checkpoint__run__round")
     order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
     ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
-    return sorted(policies, key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk))
+    listed = sorted(
+        policies.with_thumbs(),
+        key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk),
+    )
+    verdicts = Verdicts(project)
+    return [(policy, verdicts.on(policy)) for policy in listed]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.models.runs import Round, Run
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
 from rlhf.stages import STAGES, TRAININGS
 
-MOST = 4  # as many as there are colours to tell them apart
+MOST = 8  # as many as there are colours to tell them apart
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Difference:
 
 
 def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
-    reports = [report_on(round) for round in rounds]
+    verdicts = Verdicts(rounds[0].project) if rounds else None
+    reports = [report_on(round, verdicts=verdicts) for round in rounds]
     return {
         "reports": reports,
         "differences": differences(reports),
@@ -31,16 +33,29 @@ def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 def differences(reports: Sequence[RoundReport]) -> list[Difference]:
-    """Fields that are not the same in all of them, of the stages that all of them have."""
-    kinds = [{run.kind for run in report.runs} for report in reports]
-    common = set.intersection(*kinds) if kinds else set()
-    chosen = [_fields(report, common & set(TRAININGS)) for report in reports]
+    """Fields that are not the same in all that have them. That a stage is missing is said once,
+    among the stages, and not again for each of its fields."""
+    chosen = [_fields(report) for report in reports]
     names = dict.fromkeys(name for fields in chosen for name in fields)
-    rows = [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in names]
-    return [row for row in rows if len(set(row.values)) > 1]
+    unlike = [name for name in names if len({each[name] for each in chosen if name in each}) > 1]
+    return [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in unlike]
 
 
-def _fields(report: RoundReport, kinds: set[str]) -> dict[str, str]:
+def colours(rounds: Sequence[Round]) -> dict[int, int]:
+    """Number of a round → its colour, 0 to MOST - 1: the same in every chart and beside whatever
+    others, but where two of them would share one."""
+    found: dict[int, int] = {}
+    for number in sorted(round.number for round in rounds):
+        free = (
+            colour
+            for off in range(MOST)
+            if (colour := (number - 1 + off) % MOST) not in found.values()
+        )
+        found[number] = next(free, (number - 1) % MOST)
+    return found
+
+
+def _fields(report: RoundReport) -> dict[str, str]:
     fields = {
         "Base policy": str(report.round.base),
         "Recipe": report.round.recipe,
@@ -50,7 +65,7 @@ def _fields(report: RoundReport, kinds: set[str]) -> dict[str, str]:
         if name != "until":  # the moment of the launch
             fields[f"Labels: {name.replace('_', ' ')}"] = _in_words(value)
     for run in report.runs:
-        if run.kind in kinds:
+        if run.kind in TRAININGS:
             for part in ("tune", "train"):
                 for name, value in run.chosen.get(part, {}).items():
                     fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _in_words(value)
@@ -68,6 +83,7 @@ def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
     for report in reports:
         for run in report.runs:
             runs.setdefault(run.kind, []).append((report, run))
+    colour = colours([report.round for report in reports])
     rows = {run.pk: rows_of(run) for each in runs.values() for _, run in each}
     drawings = []
     for kind, stage in STAGES.items():
@@ -80,7 +96,14 @@ def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
                 if line is None:
                     continue
                 name = f"{run.pk}"
-                series.append({"label": str(report.round), "metric": name, "split": line.split})
+                series.append(
+                    {
+                        "label": str(report.round),
+                        "metric": name,
+                        "split": line.split,
+                        "colour": colour[report.round.number],
+                    }
+                )
                 points += [
                     {**row, "values": {name: row["values"].get(line.metric)}}
                     for row in rows[run.pk]

@@ -51,12 +51,28 @@ MEANING = {
         "The reward model may pay for length: read the samples on this page, and look at the win "
         "rate at equal length before you promote. Clone the settings with a higher kl_coef.",
     ),
+    "length_halved": (
+        "Answers less than half as long as at the start",
+        "The reward model may pay for silence: read the samples on this page. Clone the settings "
+        "with a higher kl_coef, or with a reward model that learnt from more labels.",
+    ),
+    "distinct_collapsed": (
+        "Less than half as many different word pairs as at the start",
+        "The policy says the same again and again: read its samples on this page. Clone the "
+        "settings with a higher kl_coef or a lower learning_rate.",
+    ),
     "over_optimised": (
         "The score rises while the held-out reward model's falls",
         "What is learnt now is the reward model's mistakes. Cancel, or clone the settings with "
         "fewer updates or a higher kl_coef; promote nothing of this without asking people.",
     ),
 }
+
+# Those after which a policy may be worse than it was, whatever its score says.
+COLLAPSE = frozenset(
+    ("low_entropy", "eos_rate", "length_doubled", "length_halved", "distinct_collapsed",
+     "over_optimised")
+)  # fmt: skip
 
 # What to do about a run that a guard has paused.
 GUARDS = {
@@ -66,16 +82,36 @@ GUARDS = {
     "higher kl_coef or a lower learning_rate.",
     "length blowup": "The reward model may pay for length: read the samples below. Clone the "
     "settings with a higher kl_coef; or with a higher max_length, if long answers are welcome.",
+    "length halved": "The reward model may pay for silence: read the samples below. Clone the "
+    "settings with a higher kl_coef; or with a lower min_length, if short answers are welcome.",
+    "distinct collapsed": "The policy says the same again and again. Clone the settings with a "
+    "higher kl_coef or a lower learning_rate; or with a lower min_distinct.",
+    "over optimised": "What is learnt now is the reward model's mistakes. Evaluate an earlier "
+    "checkpoint, or clone the settings with fewer updates or a higher kl_coef; or set "
+    "stop_over_optimised to false.",
     "identical outputs": "Different prompts get one answer. Clone the settings with a higher "
     "kl_coef or a lower learning_rate.",
     "not finite": "Clone the settings with a lower learning_rate.",
 }
+LIMITS = {
+    "kl limit": "kl_limit",
+    "entropy collapse": "min_entropy",
+    "length blowup": "max_length",
+    "length halved": "min_length",
+    "distinct collapsed": "min_distinct",
+    "identical outputs": "max_identical",
+    "over optimised": "stop_over_optimised",
+}  # the setting that paused the run
+CONFIG_ERROR = "ConfigError: "  # how the trainer names settings that cannot be
 DISK_FULL = "Make room (Policies, Published models), then resume."
 
 
 @dataclass(frozen=True)
 class Alarm:
+    """`name`: as the trainer rings it."""
+
     run: Run
+    name: str
     what: str
     advice: str
     first: int
@@ -106,12 +142,28 @@ def steps_in(figures: Iterable[tuple[str, int, int]]) -> Steps:
 
 def advice_on(run: Run) -> str:
     """Says what to do about a run that was paused."""
+    if meets_its_guard_again(run) and run.state == Run.State.FAILED:
+        return "Clone the settings and change what the message names; resumed, it fails again."
     return DISK_FULL if _paused_by(run) == "disk full" else GUARDS.get(_paused_by(run), "")
 
 
 def meets_its_guard_again(run: Run) -> bool:
-    """Tells whether a run, resumed with the settings it has, would soon be paused once more."""
-    return _paused_by(run) in GUARDS
+    """Tells whether a run, resumed with the settings it has, would soon stop once more: a guard
+    has paused it, or its settings were refused."""
+    refused = run.state == Run.State.FAILED and CONFIG_ERROR in run.reason
+    return refused or _paused_by(run) in GUARDS
+
+
+def limit_of(run: Run) -> str:
+    """Names the setting whose limit has paused a run; "" where none did."""
+    return LIMITS.get(_paused_by(run), "") if run.state == Run.State.PAUSED else ""
+
+
+def with_limit(run: Run, value: float) -> dict[str, Any]:
+    """Returns that setting with another value; 0 pauses never."""
+    name = limit_of(run)
+    is_switch = isinstance(run.config["train"].get(name), bool)
+    return {name: bool(value) if is_switch else value} if name else {}
 
 
 def _paused_by(run: Run) -> str:
@@ -123,5 +175,5 @@ def alarms_of(run: Run) -> list[Alarm]:
     found = []
     for name, (first, last) in run.alarms.items():
         what, advice = MEANING.get(name, (name.replace("_", " "), ""))
-        found.append(Alarm(run, what, advice, first, last))
+        found.append(Alarm(run, name, what, advice, first, last))
     return sorted(found, key=lambda alarm: alarm.first)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.timezone import localdate
+
 from feedback_site import __version__
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
@@ -35,7 +37,8 @@ def prepare(lease: Lease) -> Config:
     """Writes the data of a claimed run and returns the trainer's config: all that it names lies in
     DATA_DIR by then. Raises KeyError for a kind that is no stage."""
     config = STAGES[lease.run.kind].prepare(lease)
-    return {**config, "seed": lease.run.seed, "code_version": __version__}
+    day = localdate(lease.run.created_at).isoformat()
+    return {**config, "seed": lease.run.seed, "day": day, "code_version": __version__}
 
 
 def examine(lease: Lease, outcome: Summary) -> Summary:

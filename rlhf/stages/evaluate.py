@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,7 @@ from annotate.models import Completion, Policy
 from rlhf.data.checks import NotReady
 from rlhf.data.selection import held_out_prompts
 from rlhf.data.snapshot import prompt_row
+from rlhf.data.staleness import stale_in
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.scorecard import launch_scorecard
 from rlhf.evaluation.win_rate import ask_people, judge
@@ -45,13 +47,17 @@ class Evaluate(Answering):
         # Equal length limits, or the policy that may say more would win by that.
         rows = [prompt_row(prompt) for prompt in held_out]
         config = sampler_config(lease, contestants(round), rows, own_lengths=False)
-        return scored_by(RewardModel.objects.judge_of(round), config)
+        judge = RewardModel.objects.judge_of(round, stale_runs=stale_in(run.project).runs)
+        return scored_by(judge, config)
 
     def conclude(self, lease: Lease, outcome: Summary) -> Summary:
         """Stores answers and win rates, and launches what was asked for afterwards."""
         run = lease.run
         completions = store_completions(lease, Completion.Source.EVALUATION)
-        judged = judge(run, contestants(round_of(run)), completions)
+        told = json.loads((lease.path / "config.json").read_text())["models"]
+        judged_by = RewardModel.objects.in_folder(run.project, told.get("reward", ""))
+        policies = contestants(round_of(run))
+        judged = judge(run, policies, completions, reward_model=judged_by)
         wanted = run.config.get("ask_people", 0)
         asked = ask_people(run, prompts_at_most=wanted) if wanted else 0
         _ask_suites(run)

@@ -85,6 +85,10 @@ class Training(Stage):
         """Counts the elements that batches are made of."""
         return len(rows)
 
+    def room(self, train: Mapping[str, Any]) -> int:
+        """Returns how many tokens the longest answer has."""
+        return int(train.get("max_completion_tokens") or train.get("max_new_tokens") or 1)
+
     def networks(self, config: Mapping[str, Any]) -> Networks:
         """Says which networks it keeps in memory at once."""
         return Networks()

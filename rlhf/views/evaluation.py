@@ -12,9 +12,9 @@ from annotate.access import Request, Role, project_for
 from annotate.navigation import in_room
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
-from rlhf.evaluation.judgements import evaluation_page
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people
+from rlhf.registry.judgements import evaluation_page
 from rlhf.rounds.forms import AskPeopleForm, ComparisonForm
 from rlhf.rounds.launch import launch_comparison
 from rlhf.rounds.report import report_on

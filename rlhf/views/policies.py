@@ -19,11 +19,19 @@ from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.outcomes import Promotion
 from rlhf.models.runs import Run
-from rlhf.registry.gate import Refused, conditions
+from rlhf.models.suites import GateLimits
+from rlhf.registry.gate import Refused, conditions, prompts_missing
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.registry.promotion import challenge, previous_live, promote, reject, roll_back
-from rlhf.rounds.forms import DecisionForm, PromotionForm, SamplingForm, WithdrawalForm
-from rlhf.rounds.launch import launch_sampling
+from rlhf.registry.verdict import Verdicts
+from rlhf.rounds.forms import (
+    AskPeopleForm,
+    DecisionForm,
+    PromotionForm,
+    SamplingForm,
+    WithdrawalForm,
+)
+from rlhf.rounds.launch import launch_more, launch_sampling
 from rlhf.rounds.report import policies_of
 
 
@@ -61,9 +69,22 @@ def policies_reject(request: Request, slug: str, policy_id: int) -> HttpResponse
 
 @require_http_methods(["GET", "POST"])
 def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
-    """Shows what stands between a policy and the guests, and the form to let it pass."""
+    """Shows what stands between a policy and the guests, and the form to let it pass; or has people
+    compare it further with the live one."""
     policy = policy_for(request, slug, policy_id)
-    form = PromotionForm(request.POST if request.method == "POST" else None)
+    verdicts = Verdicts(policy.project)
+    verdict = verdicts.on(policy)
+    asks = request.POST.get("act") == "ask"
+    form = PromotionForm(request.POST if request.method == "POST" and not asks else None)
+    ask = AskPeopleForm(request.POST if asks else None)
+    if asks and verdict and ask.is_valid():
+        more = ask.cleaned_data["prompts"]
+        try:
+            run = launch_more(policy, verdict.opponent, by=request.user, prompts=more)
+        except NotReady as error:
+            ask.add_error("prompts", str(error))
+        else:
+            return redirect("policies_run", slug=slug, run_id=run.pk)
     if form.is_valid():
         try:
             promote(policy, by=request.user, **form.cleaned_data)
@@ -77,14 +98,19 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
             messages.success(request, f"{policy} is live.")
             return redirect("policies", slug=slug)
     seen = conditions(policy)
+    fewest = GateLimits.of(policy.project).prompts
     context = {
         "project": policy.project,
         "policy": policy,
+        "verdict": verdict,
         "form": form,
+        "ask": ask,
+        "more": prompts_missing(verdict, fewest) if verdict and verdicts.live else 0,
         "conditions": seen,
         "is_shut": any(not each.passed for each in seen),
     }
-    return render(request, "rlhf/gate.html", context, status=422 if form.errors else 200)
+    status = 422 if form.errors or ask.errors else 200
+    return render(request, "rlhf/gate.html", context, status=status)
 
 
 @require_GET

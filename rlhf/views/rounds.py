@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import FileResponse, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,15 +15,16 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
-from annotate.models import Project
+from annotate.models import Policy, Project
 from rlhf.access import round_for
-from rlhf.data.checks import NotReady
+from rlhf.data.checks import Finding, NotReady
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.judgements import people_on
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
+from rlhf.registry.judgements import people_on
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import figures_of
-from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields
+from rlhf.rounds.forms import FiltersForm, LimitForm, RoundForm, RoundNameForm, in_fields
 from rlhf.rounds.launch import (
     LaunchedMeanwhile,
     cancel_round,
@@ -30,7 +34,7 @@ from rlhf.rounds.launch import (
     resume_round,
 )
 from rlhf.rounds.plan import Planned, plan_round
-from rlhf.rounds.preflight import preflight
+from rlhf.rounds.preflight import preflight, recipe_for
 from rlhf.rounds.report import log_of, report_on, reports_of, samples_of
 from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import MOST, compare_rounds
@@ -41,7 +45,9 @@ from rlhf.stages import DEFAULT_TRAININGS, STAGES
 @require_GET
 def rounds(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
-    context = {"project": project, "reports": reports_of(project)}
+    reports = reports_of(project)
+    context = {"project": project, "reports": reports}
+    context["is_under_way"] = any(not report.is_over for report in reports)
     return render(request, "rlhf/rounds.html", context)
 
 
@@ -51,6 +57,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
     form, choice = _wizard(request, project)
     filters = choice.filters()
     planned: list[Planned] = []
+    refused: list[Finding] = []
     if request.method == "POST" and choice.is_valid() and form.is_valid():
         launch = form.launch(filters)
         try:
@@ -67,10 +74,14 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, f"{error} Launch again if you want another round as well.")
         except ConfigError as error:
             form.add_error(None, str(error))
-        except NotReady:
+        except NotReady as error:
             form.add_error(None, "The round was not launched. See below what is missing.")
+            refused = error.findings
     configs = _configs(form)
-    checks = preflight(project, form.chosen_base, filters, stages=form.chosen, configs=configs)
+    checks = preflight(
+        project, form.chosen_base, filters, stages=form.chosen, configs=configs, recipe=form.size
+    )
+    checks.findings.extend(each for each in refused if each not in checks.findings)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     context["newest"] = Round.newest_number(project)
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
@@ -100,10 +111,11 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         }
         form = RoundForm(project, initial=initial, size=launch.recipe, stages=launch.stages)
         return form, FiltersForm(project, FiltersForm.as_data(launch.filters))
-    size = _size(given.get("recipe"))
     stages = given.getlist("stages") or list(DEFAULT_TRAININGS)
     bases = project.policies.with_weights()
     base = bases.live().first() or bases.order_by("pk").first()
+    chosen = next((each for each in bases if str(each.pk) == given.get("base")), base)
+    size = _size(given.get("recipe"), chosen)
     initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}
     return RoundForm(project, initial=initial, size=size, stages=stages), FiltersForm(
         project, given
@@ -118,8 +130,11 @@ def _configs(form: RoundForm) -> dict[str, dict[str, Any]]:
         return stage_configs(form.chosen, form.size, {})
 
 
-def _size(value: str | None) -> str:
-    return value if value in SIZES else SIZES[0]
+def _size(value: str | None, base: Policy | None = None) -> str:
+    """As chosen, or else as suits the base."""
+    if value in SIZES:
+        return value
+    return recipe_for(settings.DATA_DIR / base.folder) if base else SIZES[0]
 
 
 @require_GET
@@ -127,8 +142,10 @@ def rounds_compare(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     rounds = list(Round.objects.of_project(project).with_runs())
     named = request.GET.getlist("round")
-    chosen = [each for each in rounds if str(each.number) in named][:MOST]
+    found = [each for each in rounds if str(each.number) in named]
+    chosen, left_out = found[:MOST], found[MOST:]
     context = {"project": project, "rounds": rounds, "chosen": chosen, **compare_rounds(chosen)}
+    context |= {"left_out": left_out, "most": MOST}
     return render(request, "rlhf/compare.html", context)
 
 
@@ -145,6 +162,9 @@ def rounds_tensorboard(request: Request, slug: str, number: int) -> FileResponse
 @require_http_methods(["GET", "POST"])
 def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request, slug, number)
+    if request.POST.get("act") == "name":
+        _name(request, round)
+        return redirect("rounds_show", slug=slug, number=number)
     if request.method == "POST":
         _act(request, round)
         return redirect("rounds_show", slug=slug, number=number)
@@ -185,14 +205,31 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
 
 
 def _live(round: Round) -> dict[str, Any]:
-    report = report_on(round, stale_in(round.project).runs)
+    verdicts = Verdicts(round.project)
+    report = report_on(round, stale_in(round.project).runs, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
-    return {**context, **people_on(report.evaluation)}
+    return {**context, **people_on(report.evaluation, verdicts)}
+
+
+def _name(request: Request, round: Round) -> None:
+    form = RoundNameForm(request.POST)
+    if form.is_valid():
+        round.describe(**form.cleaned_data)
+    else:
+        messages.error(request, "The name may have 60 characters, the note 300.")
 
 
 def _act(request: Request, round: Round) -> None:
-    acts = {"cancel": cancel_round, "resume": resume_round, "first": prioritise_round}
+    acts: dict[str, Callable[[Round], bool]] = {
+        "cancel": cancel_round, "resume": resume_round, "first": prioritise_round,
+    }  # fmt: skip
     act = acts.get(request.POST.get("act", ""))
+    if request.POST.get("act") == "resume_with":
+        form = LimitForm(request.POST)
+        if not form.is_valid():
+            messages.error(request, "Enter the new limit: a number of at least 0.")
+            return
+        act = partial(resume_round, limit=form.cleaned_data["limit"])
     if act is None or not act(round):
         messages.warning(request, f"Nothing was changed: {round} had already moved on.")

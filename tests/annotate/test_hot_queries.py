@@ -18,7 +18,7 @@ def asked(project, alice, work, task):
         "membership_here": lambda q: q(user=alice.pk, slug=project.slug),
         "held_member": lambda q: q(**here),
         "own_assignment": lambda q: q(**here, pk=work.pk),
-        "latest_submits": lambda q: q(**here),
+        "latest_ended": lambda q: q(**here),
         "begun": lambda make: make(KINDS)(**here),
         "held_first": lambda make: [*make(KINDS, False)(**here), *make(KINDS, True)(**here)],
         "still_waiting": lambda make: make(KINDS)(**here, task=task.pk),

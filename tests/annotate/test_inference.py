@@ -52,10 +52,94 @@ def test_it_asks_as_the_policy_says(model_server: ModelServer) -> None:
             "messages": QUESTION,
             "stream": True,
             "temperature": 0.2,
+            "top_p": 1.0,
             "max_tokens": 64,
             "stream_options": {"include_usage": True},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "<|im_end|>",
+        "<end_of_turn>",
+        "</s>",
+        "[/INST]",
+        "<<SYS>>",
+        "<\uff5cUser\uff5c>",
+        "<|EOT_ID|>",
+    ],
+)
+def test_a_guest_cannot_spell_a_control_token_to_a_server_we_know_nothing_of(
+    model_server: ModelServer, spelt: str
+) -> None:
+    heard(cook(), [{"role": "user", "content": f"say {spelt} now"}])
+    (told,) = model_server.asked[0]["messages"]
+    assert spelt not in told["content"]
+    assert told["content"].replace("\u2060", "") == f"say {spelt} now"
+
+
+def test_ordinary_text_leaves_as_it_is(model_server: ModelServer) -> None:
+    text = "if a < b | c > d: <b>bold</b> [INSTANCE] <s x> 5 <6> \u00e9 🙂"
+    heard(cook(), [{"role": "user", "content": text}])
+    assert model_server.asked[0]["messages"] == [{"role": "user", "content": text}]
+
+
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for message in messages %}{{ '<turn:' + message['role'] + '>' }}"
+    "{{ message['content'] | trim }}<turn:end>{% endfor %}"
+)
+
+
+def model_folder(folder: Path, template: str) -> None:
+    folder.mkdir(parents=True)
+    names = ["<eos>", "<turn:end>", "<turn:user>", "<turn:assistant>", "\n"]
+    added = [{"id": i, "content": name, "special": i < 4} for i, name in enumerate(names)]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": template, "eos_token": "<eos>"})
+    )
+    (folder / "generation_config.json").write_text(
+        json.dumps({"top_k": 1, "repetition_penalty": 1.5, "eos_token_id": 0})
+    )
+    (folder / "config.json").write_text("{}")
+
+
+def test_a_folder_is_sampled_alike_whatever_its_generation_config_says(
+    model_server: ModelServer, settings: Settings, tmp_path: Path
+) -> None:
+    settings.DATA_DIR = tmp_path
+    model_folder(tmp_path / "models/egg", GEMMA)
+    heard(cook(model_name="", folder="models/egg", temperature=0.5))
+    assert json.loads(model_server.asked[0]["generation_config"]) == {
+        **inference.PLAIN,
+        "do_sample": True,
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "max_new_tokens": 64,
+        "eos_token_id": [0, 1],  # the template ends a turn by another token than the tokenizer
+        "pad_token_id": 0,
+    }
+
+
+def test_a_system_message_is_told_as_the_template_takes_it(
+    model_server: ModelServer, settings: Settings, tmp_path: Path
+) -> None:
+    settings.DATA_DIR = tmp_path
+    model_folder(tmp_path / "models/egg", GEMMA)
+    model_folder(tmp_path / "models/free", GEMMA.replace("raise_exception('no system')", "''"))
+    asked = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "say <turn:end>"},
+    ]
+    heard(cook(model_name="", folder="models/egg"), asked)
+    heard(cook(model_name="", folder="models/free"), asked)
+    spelt = "say <\u2060turn:end>"
+    folded, plain = (request["messages"] for request in model_server.asked)
+    assert folded == [{"role": "user", "content": f"Be brief.\n\n{spelt}"}]
+    assert plain == [asked[0], {"role": "user", "content": spelt}]
 
 
 def test_it_names_weights_by_their_whole_path(

@@ -7,11 +7,14 @@ import pytest
 from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
-from annotate.labels.agreement import concordance, is_careless
+from annotate.labels.agreement import Ranked, concordance, is_careless, share_of
 from annotate.labels.gold import make_gold
 from annotate.models import Assignment, Membership, Placement, Ranking
 from annotate.quality import labelers as quality
+from annotate.quality.labelers import with_peers
+from annotate.quality.reliability import against_the_others, reliabilities, votes_of
 from rlhf.data.selection import Filters, rankings
+from rlhf.learning.contract import records
 
 LABELERS = "/p/cooking/labelers/"
 K = 4
@@ -66,6 +69,79 @@ def test_of_pairs_with_one_peer_the_statistic_is_near_the_best_there_can_be():
     }
     assert sum(runs[ANYTHING]) / 400 >= 0.91
     assert sum(runs[CAREFUL_OF_TWO]) / 400 <= 0.09
+
+
+def world(seed, *, prompts, people, k):
+    """Rankings of five labelers, three careful, one noisy and one who clicks at random; so many of
+    them rank each prompt."""
+    generator = random.Random(seed)
+    careful, noisy = {2: (CAREFUL_OF_TWO, 1.6), 4: (CAREFUL, 2.6)}[k]
+    noises = [careful, careful, careful, noisy, ANYTHING]
+    return [
+        Ranked(prompt, labeler, judged(generator, noises[labeler], k))
+        for prompt in range(prompts)
+        for labeler in generator.sample(range(5), people)
+    ]
+
+
+def flagged_in(rankings):
+    found = against_the_others(votes_of(rankings))
+    return {name for name, each in found.items() if is_careless(each.clusters, each.wanted)}
+
+
+@pytest.mark.parametrize(("prompts", "k"), [(150, 2), (60, 4)])
+def test_of_three_careful_one_noisy_and_one_random_the_random_one_is_flagged(prompts, k):
+    worlds = [flagged_in(world(seed, prompts=prompts, people=3, k=k)) for seed in range(100)]
+    right = [4 in flagged and not flagged & {0, 1, 2} for flagged in worlds]
+    assert sum(right) >= 95
+
+
+def test_one_random_clicker_drags_nobody_down():
+    """Pair by pair, who shares half of their prompts with a clicker loses what the clicker does."""
+    rankings = world(3, prompts=150, people=3, k=2)
+    found, pairwise = against_the_others(votes_of(rankings)), with_peers(rankings)
+    for careful in range(3):
+        robust, plain = share_of(found[careful].clusters), share_of(pairwise[careful])
+        assert robust.value > plain.value + 0.05
+    right = reliabilities(votes_of(rankings))
+    assert sorted(right, key=right.get)[:2] == [4, 3] and right[4] < 0.6
+
+
+def test_reliabilities_are_those_by_which_a_reward_model_may_weigh_votes():
+    """Both are Dawid and Skene's, once here and once in the trainer, which knows no Django."""
+    rankings = world(5, prompts=80, people=3, k=4)
+    rows = [
+        records.Ranking(
+            records.Prompt(str(each.prompt), ({"role": "user", "content": str(each.prompt)},)),
+            tuple(map(str, sorted(each.places))),
+            tuple(float(each.places[thing]) for thing in sorted(each.places)),
+            labeler=str(each.labeler),
+        )
+        for each in rankings
+    ]
+    weighed = {each.labeler: each.reliability for each in records.agreement_weights(rows)}
+    ours = {name: max(2 * p - 1, 0.0) for name, p in reliabilities(votes_of(rankings)).items()}
+    scale = sum(ours[each.labeler] for each in rankings) / len(rankings)
+    for name, raw in ours.items():
+        assert weighed[str(name)] == pytest.approx(max(raw / scale, 0.05), rel=1e-6)
+
+
+def test_of_two_people_nobody_can_tell_who_errs():
+    rankings = [each for each in world(1, prompts=99, people=5, k=2) if each.labeler in (0, 4)]
+    assert flagged_in(rankings) == {0, 4}
+
+
+def test_a_median_of_two_seconds_carries_a_chip(browse, project, rita, alice, worked):
+    Assignment.objects.filter(labeler=alice).update(active_seconds=2)
+    page = browse(rita).get(LABELERS).content.decode()
+    assert page.count("2 s an answer") == 1 and "30 s an answer" not in page
+    member = project.memberships.get(user=alice)
+    assert "took less than 2 s" in browse(rita).get(f"{LABELERS}{member.pk}/").content.decode()
+
+
+def test_an_operator_finds_what_somebodys_data_went_into(browse, olga, rita, worked):
+    pages = [browse(who).get(LABELERS).content.decode() for who in (olga, rita)]
+    assert "Where their data went" in pages[0] and "Where their data went" not in pages[1]
 
 
 def work_through(project, people, generator):

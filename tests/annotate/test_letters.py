@@ -16,7 +16,7 @@ from tests.annotate.conftest import ranking
 
 CARD = r'data-letter="(.)".*?<div class="prose"><p dir="auto">(.*?)</p>'
 HEADING = r"<h2>(.)</h2>\s*<div class=\"card prose\"><p dir=\"auto\">(.*?)</p>"
-ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose"><p dir="auto">(.*?)</p>'
+ROW = r'<tr><th scope="row"><\w+[^>]*>(.)</\w+>\s*<div class="prose">\s*<p dir="auto">(.*?)</p>'
 MATRIX = r'<summary>(.)</summary>\s*<div class="prose"><p dir="auto">(.*?)</p>'
 
 
@@ -102,7 +102,7 @@ def test_of_two_the_choice_names_the_letters_of_the_cards(browse, project, rank_
         work = next_assignment(person, project)
         page = browse(person).get(f"/p/cooking/label/{work.pk}/").content.decode()
         first, second = re.findall(r'data-letter="(.)"', page)
-        assert re.findall(r">(.) is better<", page) == [first, second]
+        assert re.findall(r">(.) much better <", page) == [first, second]
         orders.add(first)
     assert orders == {"A", "B"}
 

@@ -1,12 +1,14 @@
 """Ranking K completions: what is accepted, what is refused and how, and how it is stored."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.ranking.answer import arranged
-from annotate.models import Placement, Ranking
+from annotate.models import Assignment, Placement, Ranking
 
 
 @pytest.fixture
@@ -141,25 +143,52 @@ def test_cannot_judge_skips(browse, alice, work):
     assert not Ranking.objects.exists()
 
 
+def test_a_skip_can_be_undone_for_30_seconds_with_all_that_was_filled_in(browse, alice, work):
+    client = browse(alice)
+    client.post(f"{page(work)}skip/", sent(work, "2134") | {"skip-reason": "cannot_judge"})
+    assert f'action="{page(work)}undo/"' in client.get("/p/cooking/label/").content.decode()
+    client.post(f"{page(work)}undo/")
+    form = client.get(page(work)).context["form"]
+    assert [form[f"place_{pk}"].value() for pk in lettered(work)] == ["2", "1", "3", "4"]
+    work.refresh_from_db()
+    assert (work.state, work.skip_reason, work.ended_at) == ("leased", "", None)
+    client.post(page(work), sent(work, "2134"))
+    assert stored(work) == [2, 1, 3, 4]
+
+
+def test_a_skip_stays_after_30_seconds(browse, alice, work):
+    client = browse(alice)
+    client.post(f"{page(work)}skip/", {"skip-reason": "other"})
+    Assignment.objects.update(ended_at=timezone.now() - timedelta(seconds=31))
+    client.post(f"{page(work)}undo/")
+    work.refresh_from_db()
+    assert work.state == "skipped"
+
+
 @pytest.mark.parametrize(
-    ("choice", "strength", "outcome", "places", "kept"),
+    ("choice", "outcome", "places", "kept"),
     [
-        ("a", "4", "ranked", [1, 2], 4),
-        ("b", "1", "ranked", [2, 1], 1),
-        ("b", "", "ranked", [2, 1], None),
-        ("tie", "3", "ranked", [1, 1], None),
-        ("", "", "all_bad", [1, 1], None),
-        ("a", "2", "all_bad", [1, 2], None),
+        *((f"a{n}", "ranked", [1, 2], n) for n in (4, 3, 2, 1)),
+        *((f"b{n}", "ranked", [2, 1], n) for n in (1, 2, 3, 4)),
+        ("tie", "ranked", [1, 1], None),
+        ("", "all_bad", [1, 1], None),
+        ("a2", "all_bad", [1, 2], None),
     ],
 )
 def test_of_two_one_chooses_the_better_and_by_how_much(
-    browse, alice, pair, choice, strength, outcome, places, kept
+    browse, alice, pair, choice, outcome, places, kept
 ):
-    form = {"choice": choice, "strength": strength, "outcome": outcome}
+    form = {"choice": choice, "outcome": outcome}
     browse(alice).post(page(pair), form | {"idempotency_key": str(uuid.uuid4())})
     ranking = Ranking.objects.get()
     assert [ranking.places[pk] for pk in pair.shown_order] == places
     assert (ranking.strength, ranking.outcome) == (kept, outcome)
+
+
+@pytest.mark.parametrize("choice", ["a", "b5", "c1", "t"])
+def test_what_is_not_on_the_scale_is_refused(browse, alice, pair, choice):
+    form = {"choice": choice, "idempotency_key": str(uuid.uuid4())}
+    assert browse(alice).post(page(pair), form).status_code == 422
 
 
 def test_of_two_something_must_be_chosen(browse, alice, pair):
@@ -225,7 +254,7 @@ def test_undo_brings_the_ranking_back_as_it_was_sent(browse, alice, project, ran
     rank_task(k=4 if kind == "many" else 2)
     work = next_assignment(alice, project)
     client, a = browse(alice), lettered(work)[0]
-    form = sent(work, "2134") if kind == "many" else {"choice": "b", "strength": "3"}
+    form = sent(work, "2134") if kind == "many" else {"choice": "b3"}
     form |= {"idempotency_key": str(uuid.uuid4()), f"rating_{a}": "2", f"flags_{a}": "opinion"}
     client.post(page(work), form)
     client.post(f"{page(work)}undo/")
@@ -235,7 +264,7 @@ def test_undo_brings_the_ranking_back_as_it_was_sent(browse, alice, project, ran
     if kind == "many":
         assert [back[f"place_{pk}"].value() for pk in lettered(work)] == [2, 1, 3, 4]
     else:
-        assert (back["choice"].value(), back["strength"].value()) == ("b", 3)
+        assert [mark.key for mark in back.scale if mark.is_chosen] == ["7"]
 
 
 def test_a_draft_of_a_ranking_comes_back(browse, alice, work):

@@ -1,5 +1,6 @@
 """Writing a demonstration: the page, drafts, one submit sent often, two tabs, undo."""
 
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from django.forms import BaseForm, Textarea
 
 from annotate.labelling.queue import next_assignment
 from annotate.labels.label import Conflict
-from annotate.models import Assignment, Demonstration, Project
+from annotate.models import Assignment, Demonstration, Project, Prompt
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_label_page_leads_to_the_assignment(browse, alice, work, page):
 
 def test_the_page_shows_the_prompt_the_guideline_and_an_editor(browse, alice, work, page):
     html = browse(alice).get(page).content.decode()
-    for part in (work.task.prompt.text, "<strong>helpful</strong>", "<textarea", "Skip this task"):
+    for part in (work.task.prompt.text, "<strong>helpful</strong>", "<textarea", "Skip…"):
         assert part in html
 
 
@@ -82,6 +83,34 @@ def test_what_becomes_data_has_no_line_ends_of_a_browser(browse, alice, work, pa
     assert {("WriteForm", "text"), ("ColumnForm", "prompt_format")} < of_several_lines.keys()
     for name in of_several_lines.keys() - line_by_line:
         assert of_several_lines[name].to_python("a\r\nb") == "a\nb", name
+
+
+def test_the_spelling_is_checked_in_the_language_of_the_prompt(browse, alice, project, write_task):
+    task = write_task()
+    asked = "Wie koche ich ein Ei und was ist das Beste?"
+    Prompt.objects.filter(pk=task.prompt_id).update(text=asked)
+    work = next_assignment(alice, project)
+    html = browse(alice).get(f"/p/cooking/label/{work.pk}/").content.decode()
+    assert re.search(r'<textarea name="text"[^>]* lang="de" spellcheck="true"', html)
+
+
+def test_writers_are_offered_the_snippets_of_the_project(browse, olga, alice, project, work, page):
+    settings = browse(olga)
+    form = settings.get("/p/cooking/settings/").context["form"]
+    sent = {
+        name: value for name, value in form.initial.items() if not (value is None or value is False)
+    }
+    reply = settings.post("/p/cooking/settings/", sent | {"snippets": "No name"})
+    assert "Begin with a line" in reply.content.decode()
+    text = "## Refusal\r\nI cannot help\r\n\r\nwith **this**.\r\n## Sources\r\n- <none>\r\n"
+    settings.post("/p/cooking/settings/", sent | {"snippets": text})
+    project.refresh_from_db()
+    assert project.named_snippets == [
+        ("Refusal", "I cannot help\n\nwith **this**."),
+        ("Sources", "- <none>"),
+    ]
+    html = browse(alice).get(page).content.decode()
+    assert "with **this**.</pre>" in html and "- &lt;none&gt;" in html
 
 
 def test_with_nothing_left_the_page_says_so_and_offers_undo(browse, alice, work, page):

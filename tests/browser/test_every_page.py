@@ -146,6 +146,7 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
+    "task_id": ranked.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,
 }
 somewhere = [

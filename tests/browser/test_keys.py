@@ -1,12 +1,27 @@
 """Single keys work on the keyboard people have, never while they compose, and can be turned off."""
 
+from collections.abc import Callable
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
-from tests.browser.test_labelling import desk, open_next, tiers
+from tests.browser.test_labelling import desk as rated_desk
+from tests.browser.test_labelling import open_next, tiers
 
-__all__ = ["desk"]
+__all__ = ["rated_desk"]
+
+
+@pytest.fixture
+def desk(site: Site, rated_desk: Callable[[list[int]], None]) -> Callable[[list[int]], None]:
+    """Without ratings: a digit is a tier."""
+
+    def prepare(sizes: list[int]) -> None:
+        rated_desk(sizes)
+        desks = "Project.objects.filter(slug='desk')"
+        site.shell(f"from annotate.models import *\n{desks}.update(rate_before_ranking=False)")
+
+    return prepare
 
 
 def press(page: Page, key: str, code: str, **more: object) -> None:

@@ -110,3 +110,33 @@ def test_a_ranking_is_settled(way, options, bench, sign_in):
     page.goto(work)
     own = page.get_by_label("Your own answer").get_by_role("listitem")
     expect(own).to_have_text(["B", "A = C"])
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_decision_is_in_view_and_each_has_a_key(width: int, site: Site, sign_in):
+    slug = f"keys{width}"
+    site.shell(PREPARE.replace("bench", slug).replace("Bench", slug))
+    page = sign_in("rita", width=width).page
+    page.goto(f"{site.url}/p/{slug}/review/")
+    page.get_by_role("link", name="Question 3?").click()
+    for name in ("Accept", "Use my own ranking", "Send back", "Exclude", "Skip"):
+        expect(page.get_by_role("button", name=name).last).to_be_in_viewport(ratio=1)
+    cause, comment = page.get_by_label("Cause"), page.get_by_label("Comment to the labeler")
+    page.keyboard.press("e")  # and says first what is missing
+    expect(cause).to_be_focused()
+    page.keyboard.type("lab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Your review is saved.")).to_be_visible()
+    page.keyboard.press("n")
+    expect(page.get_by_text("Skipped.")).to_be_visible()
+    page.keyboard.press("r")
+    expect(comment).to_be_focused()
+    page.keyboard.type("area")  # is a comment, and no commands
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Your review is saved.")).to_be_visible()
+    page.keyboard.press("a")
+    expect(page.get_by_text("No reviews are waiting for you")).to_be_visible()
+    said = "from annotate.models import Review\n"
+    said += f"of = Review.objects.filter(ranking__prompt__project__slug='{slug}')\n"
+    said += "print(*of.order_by('pk').values_list('verdict', flat=True))"
+    assert site.shell(said) == "excluded sent_back accepted"

@@ -34,7 +34,7 @@ def rank_against_length(page: Page) -> None:
     lengths = [len(card.locator(".prose").inner_text()) for card in cards]
     for card, length in zip(cards, lengths, strict=True):
         tier = sorted(lengths, reverse=True).index(length) + 1
-        card.get_by_role("combobox").select_option(str(tier))
+        card.get_by_label("Tier of").select_option(str(tier))
     page.locator("#submit").click()
 
 
@@ -76,7 +76,7 @@ def shortest_first(page: Page) -> dict[str, int]:
     """The form fields of the right order."""
     lengths = {}
     for card in page.locator(".completion").all():
-        name = card.get_by_role("combobox").get_attribute("name")
+        name = card.get_by_label("Tier of").get_attribute("name")
         lengths[name] = len(card.locator(".prose").inner_text())
     return {name: n for n, name in enumerate(sorted(lengths, key=lengths.get), start=1)}
 

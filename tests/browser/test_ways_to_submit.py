@@ -8,46 +8,40 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Site
 from tests.browser.test_labelling import PREPARE, centre, drag, open_next, slide, tiers
 
-A_BETTER, B_BETTER = "A is better", "B is better"
-# Outcome -> (number of answers, the row). Who sends "both bad" has chosen a better one before.
-ROWS = {
-    "order of two": (2, "B > A ranked"),
-    "tie of two": (2, "A=B ranked"),
-    "strength 1": (2, "A > B ranked 1"),
-    "strength 2": (2, "A > B ranked 2"),
-    "strength 3": (2, "A > B ranked 3"),
-    "strength 4": (2, "A > B ranked 4"),
-    "tie after a strength": (2, "A=B ranked"),
-    "both bad": (2, "A > B all_bad"),
-    "cannot judge two": (2, "skipped cannot_judge"),
+# Outcome -> (key, the row). Who says "both bad" has chosen a better one before.
+OF_TWO = {
+    "A much better": ("1", "A > B ranked 4"), "A better": ("2", "A > B ranked 3"),
+    "A slightly better": ("3", "A > B ranked 2"), "A barely better": ("4", "A > B ranked 1"),
+    "Equally good": ("=", "A=B ranked"),
+    "B barely better": ("5", "B > A ranked 1"), "B slightly better": ("6", "B > A ranked 2"),
+    "B better": ("7", "B > A ranked 3"), "B much better": ("8", "B > A ranked 4"),
+    "equal after another": ("=", "A=B ranked"),
+    "both bad": ("b", "A > B all_bad"), "cannot judge two": ("", "skipped cannot_judge"),
+}  # fmt: skip
+CHOSEN_BEFORE = {"equal after another": "A better", "both bad": "A better"}
+ROWS = {name: (2, row) for name, (_, row) in OF_TWO.items()} | {
     "order": (3, "C > A > B ranked"),
     "tie": (3, "A=C > B ranked"),
     "all bad": (3, "C > A > B all_bad"),
     "cannot judge": (3, "skipped cannot_judge"),
 }
 CHOSEN = {"order": "231", "tie": "121", "all bad": "231", "cannot judge": "231"}
-OF_TWO = {
-    "order of two": [B_BETTER], "tie of two": ["Equally good"],
-    "strength 1": [A_BETTER, "negligibly"], "strength 2": [A_BETTER, "slightly"],
-    "strength 3": [A_BETTER, "clearly"], "strength 4": [A_BETTER, "significantly"],
-    "tie after a strength": [A_BETTER, "clearly", "Equally good"],
-    "both bad": [A_BETTER, "clearly"], "cannot judge two": [A_BETTER],
-}  # fmt: skip
-KEYS = {
-    A_BETTER: "ArrowLeft", B_BETTER: "ArrowRight", "Equally good": "ArrowDown",
-    "negligibly": "1", "slightly": "2", "clearly": "3", "significantly": "4",
-}  # fmt: skip
 BUTTONS = {"all bad": "All bad", "both bad": "Both bad"} | dict.fromkeys(
     ("cannot judge", "cannot judge two"), "Can't judge"
 )
-WITH_A_KEY = {"both bad": "b"}
+SENT_AT_ONCE = ("key", "click", "touch")  # of two: a press on the scale is the answer
 NO_SENSE = {
-    "key": {name: "only both bad is sent by a letter" for name in ROWS if name not in WITH_A_KEY},
+    "key": dict.fromkeys(("cannot judge two", "all bad", "cannot judge"), "has no key of its own"),
     "Ctrl+Enter": dict.fromkeys(BUTTONS, "Ctrl+Enter is Submit and nothing else"),
+    "rating": dict.fromkeys(OF_TWO, "of two there is a scale instead"),
     "drag": dict.fromkeys(OF_TWO, "of two there is nothing to drag"),
+    "swipe": dict.fromkeys(OF_TWO, "of two there is nothing to drag"),
     "select": dict.fromkeys(OF_TWO, "of two there is no select"),
 }
-WAYS = ("key", "click", "Enter", "Ctrl+Enter", "drag", "touch", "select", "no JavaScript")
+WAYS = (
+    *("key", "rating", "click", "Enter", "Ctrl+Enter", "drag", "touch", "swipe", "select"),
+    "no JavaScript",
+)
 SAID = """
 from annotate.models import Assignment
 done = Assignment.objects.filter(
@@ -63,66 +57,97 @@ for work in done.order_by("ended_at"):
 """
 
 
-def prepare(site: Site, sizes: list[int], name: str) -> None:
+def prepare(site: Site, sizes: list[int], name: str, rated: bool = True) -> None:
     """Work of these sizes for one person, who has none so far, and nobody else's."""
-    site.shell(PREPARE.format(sizes=sizes).replace('"alice"', f'"{name}"'))
+    code = PREPARE.format(sizes=sizes).replace('"alice"', f'"{name}"')
+    site.shell(f"{code}\nproject.rate_before_ranking = {rated}\nproject.save()")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_the_page_shows_is_the_row_in_the_database(way: str, site: Site, sign_in):
     outcomes = [name for name in ROWS if name not in NO_SENSE.get(way, {})]
     name = "way-" + way.lower().replace("+", "-").replace(" ", "-")
-    prepare(site, [ROWS[outcome][0] for outcome in outcomes], name)
-    phone = {"width": 360, "has_touch": True, "is_mobile": True} if way == "touch" else {}
+    prepare(site, [ROWS[outcome][0] for outcome in outcomes], name, rated=way != "key")
+    is_touch = way in ("touch", "swipe")
+    phone = {"width": 360, "has_touch": True, "is_mobile": True} if is_touch else {}
     page = sign_in(name, java_script_enabled=way != "no JavaScript", **phone).page
     open_next(page, site)
     for outcome in outcomes:
         task = page.locator("#work").get_attribute("action")
-        choose(page, way, outcome)
-        send(page, way, outcome)
+        if outcome in OF_TWO:
+            answer_of_two(page, way, outcome)
+        else:
+            answer_of_many(page, way, outcome)
         expect(page.locator(f'#work[action="{task}"]')).to_have_count(0)
     expect(page.get_by_role("heading", name="All done")).to_be_visible()
     rows = site.shell(SAID.format(name=name)).splitlines()
     assert dict(zip(outcomes, rows, strict=True)) == {each: ROWS[each][1] for each in outcomes}
 
 
-def choose(page: Page, way: str, outcome: str) -> None:
-    if outcome in OF_TWO:
-        for option in OF_TWO[outcome]:
-            CHOOSE_OF_TWO.get(way, by_key_of_two)(page, option)
-        return
+def answer_of_two(page: Page, way: str, outcome: str) -> None:
+    choose = CHOOSE_OF_TWO[way]
+    if before := CHOSEN_BEFORE.get(outcome):
+        task = page.locator("#work").get_attribute("action")
+        choose(page, before)
+        if way in SENT_AT_ONCE:
+            expect(page.locator(f'#work[action="{task}"]')).to_have_count(0)
+            page.keyboard.press("u")
+            expect(page.locator(f'#work[action="{task}"]')).to_have_count(1)
+            expect(page.get_by_label(before)).to_be_checked()
+    if outcome in BUTTONS:
+        return send(page, way, outcome)
+    choose(page, "Equally good" if outcome == "equal after another" else outcome)
+    if way not in SENT_AT_ONCE:
+        send(page, way, outcome)
+
+
+def answer_of_many(page: Page, way: str, outcome: str) -> None:
     places = CHOSEN[outcome]
     for letter, tier in zip("ABC", places, strict=True):
         PLACE.get(way, by_key)(page, letter, tier)
     assert "".join(tiers(page)) == places
+    send(page, way, outcome)
 
 
 def send(page: Page, way: str, outcome: str) -> None:
-    button = page.get_by_role("button", name=BUTTONS.get(outcome, "Submit"), exact=True).last
-    if way == "key":
-        page.keyboard.press(WITH_A_KEY[outcome])
+    button = page.get_by_role("button", name=BUTTONS.get(outcome, "Submit")).last
+    if way == "key" and outcome in OF_TWO:
+        page.keyboard.press(OF_TWO[outcome][0])
+    elif way in ("key", "Ctrl+Enter") or (way == "rating" and outcome not in BUTTONS):
+        # Whichever button has the focus, this one is pressed.
+        page.get_by_role("button", name="bad").focus()
+        page.keyboard.press("Control+Enter")
     elif way == "Enter" and outcome in BUTTONS:
         button.press("Enter")
     elif way == "Enter":
         page.get_by_label("Why this order?").press("Enter")
-    elif way == "Ctrl+Enter":
-        # Whichever button has the focus, this one is pressed.
-        page.get_by_role("button", name="bad").focus()
-        page.keyboard.press("Control+Enter")
-    elif way == "touch":
+    elif way in ("touch", "swipe"):
         button.tap()
     else:
         button.click()
 
 
-def by_key_of_two(page: Page, option: str) -> None:
-    page.keyboard.press(KEYS[option])
-
-
 def by_key(page: Page, letter: str, tier: str) -> None:
-    page.keyboard.press("j")
-    expect(card(page, letter)).to_be_focused()
+    """The digit is the tier of the answer one is at, and leads to the next."""
+    expect(page.locator(".completion.current")).to_have_attribute("data-letter", letter)
     page.keyboard.press(tier)
+
+
+def by_rating(page: Page, letter: str, tier: str) -> None:
+    """The digit is the rating, and the order follows: 7 for the first tier, 5 for the third."""
+    by_key(page, letter, str(8 - int(tier)))
+
+
+def by_arrow(page: Page, option: str) -> None:
+    """By arrow keys one moves on the scale, and nothing is sent yet."""
+    task = page.locator("#work").get_attribute("action")
+    page.get_by_label(option).focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_label(option)).to_be_checked()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_label(option)).to_be_checked()
+    expect(page.locator(f'#work[action="{task}"]')).to_have_count(1)
 
 
 def by_click(page: Page, letter: str, tier: str) -> None:
@@ -133,6 +158,13 @@ def by_click(page: Page, letter: str, tier: str) -> None:
 
 
 def by_tap(page: Page, letter: str, tier: str) -> None:
+    page.wait_for_function("() => window.Sortable")
+    page.locator(f'#board .token[data-token="{letter}"]').tap()
+    page.locator(f'.shelf[data-tier="{tier}"]').tap(position={"x": 3, "y": 3})
+    expect(page.get_by_label(f"Tier of {letter}")).to_have_value(tier)
+
+
+def by_swipe(page: Page, letter: str, tier: str) -> None:
     page.wait_for_function("() => window.Sortable")
     token = page.locator(f'#board .token[data-token="{letter}"]')
     slide(page, centre(token), centre(page.locator(f'.shelf[data-tier="{tier}"]')))
@@ -149,19 +181,18 @@ def by_select(page: Page, letter: str, tier: str) -> None:
     page.get_by_label(f"Tier of {letter}").select_option(tier)
 
 
-def by_label(page: Page, option: str) -> None:
-    page.get_by_label(option).check(force=True)
-
-
 PLACE: dict[str, Callable[[Page, str, str], None]] = {
-    "click": by_click, "drag": by_dragging, "touch": by_tap, "select": by_select,
-    "no JavaScript": by_select,
+    "rating": by_rating, "click": by_click, "drag": by_dragging, "touch": by_tap,
+    "swipe": by_swipe, "select": by_select, "no JavaScript": by_select, "Enter": by_select,
+    "Ctrl+Enter": by_click,
 }  # fmt: skip
 CHOOSE_OF_TWO: dict[str, Callable[[Page, str], None]] = {
+    "key": lambda page, option: page.keyboard.press(OF_TWO[option][0]),
     "click": lambda page, option: page.get_by_label(option).click(),
     "touch": lambda page, option: page.get_by_label(option).tap(),
-    "no JavaScript": by_label,
-}
+    "Enter": by_arrow, "Ctrl+Enter": by_arrow,
+    "no JavaScript": lambda page, option: page.get_by_label(option).check(force=True),
+}  # fmt: skip
 
 
 def card(page: Page, letter: str) -> Locator:
@@ -180,50 +211,126 @@ def test_undo_takes_back_the_last_change_however_it_was_made(site: Site, sign_in
     page.get_by_label("Tier of B").select_option("2")
     card(page, "C").focus()
     page.keyboard.press("x")
-    assert (tiers(page), ratings(page)) == (["", "2", "3"], ["5", "1"])
+    assert (tiers(page), ratings(page)) == (["1", "2", "3"], ["5", "1"])
     page.keyboard.press("u")
-    assert (tiers(page), ratings(page)) == (["", "2", ""], ["5"])
+    assert (tiers(page), ratings(page)) == (["1", "2", ""], ["5"])
     expect(page.locator("#said")).to_have_text("C is unranked")
     page.keyboard.press("u")
-    assert (tiers(page), ratings(page)) == (["", "", ""], ["5"])
+    assert (tiers(page), ratings(page)) == (["1", "", ""], ["5"])
     page.keyboard.press("u")
     page.keyboard.press("u")
     assert (tiers(page), ratings(page)) == (["", "", ""], [])
 
 
 def test_keys_work_while_a_select_has_the_focus_and_the_select_keeps_its_own(site: Site, sign_in):
-    prepare(site, [3], "sela")
+    prepare(site, [3], "sela", rated=False)
     page = sign_in("sela").page
     open_next(page, site)
     select = page.get_by_label("Tier of B")
     select.select_option("1")
     select.focus()
-    page.keyboard.press("3")
-    assert tiers(page) == ["", "3", ""]
-    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Shift+ArrowDown")
     assert tiers(page) == ["", "2", ""]
     page.keyboard.press("ArrowUp")
     assert tiers(page) == ["", "1", ""]
-    page.keyboard.press("j")
+    page.keyboard.press("3")
+    assert tiers(page) == ["", "3", ""]
     expect(card(page, "C")).to_be_focused()
 
 
-def test_of_equally_good_answers_no_strength_can_be_chosen(site: Site, sign_in):
-    prepare(site, [2], "tina")
-    page = sign_in("tina").page
+def test_six_are_rated_and_ranked_in_eight_presses_and_without_ratings_in_seven(site, sign_in):
+    for rated, keys in ((True, ["5", "2", "6", "2", "4", "7", "Shift+ArrowUp"]),
+                        (False, ["3", "5", "2", "6", "4", "1"])):  # fmt: skip
+        name = f"swift-{rated}".lower()
+        prepare(site, [6], name, rated=rated)
+        page = sign_in(name).page
+        open_next(page, site)
+        for key in keys:
+            page.keyboard.press(key)
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_role("heading", name="All done")).to_be_visible()
+        row = "F > C > A > E > B > D ranked"
+        assert site.shell(SAID.format(name=name)) == row
+
+
+def test_the_order_follows_the_ratings_until_it_is_changed_by_hand(site: Site, sign_in):
+    prepare(site, [3], "rate")
+    page = sign_in("rate").page
     open_next(page, site)
-    strength = page.locator(".strength")
-    for key in ("ArrowLeft", "3"):
+    for key in ("2", "5", "2"):
         page.keyboard.press(key)
-    expect(strength).to_be_visible()
-    page.keyboard.press("ArrowDown")
-    expect(strength).to_be_hidden()
-    page.keyboard.press("4")
-    page.keyboard.press("ArrowRight")
-    expect(strength).to_be_visible()
-    expect(page.get_by_label("clearly")).to_be_checked()
+    assert tiers(page) == ["2", "1", "2"]
+    expect(page.locator("#said")).to_have_text("All rated. A and C are tied")
+    page.keyboard.press("7")  # of A, which is tied: now it is the best
+    assert tiers(page) == ["1", "2", "3"]
+    page.get_by_label("Tier of C").select_option("1")
+    card(page, "B").get_by_label("1", exact=True).check()
+    assert tiers(page) == ["1", "2", "1"]
+    page.get_by_role("button", name="Order by my ratings").click()
+    assert tiers(page) == ["1", "3", "2"]
+    expect(page.get_by_role("button", name="Order by my ratings")).to_be_hidden()
+
+
+def test_what_was_skipped_or_sent_comes_back_by_one_key(site: Site, sign_in):
+    prepare(site, [3, 2], "back")
+    page = sign_in("back").page
+    open_next(page, site)
+    page.keyboard.press("6")
+    first = page.locator("#work").get_attribute("action")
+    page.get_by_role("button", name="Can't judge").click()
+    expect(page.get_by_text("Skipped")).to_be_visible()
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
     page.keyboard.press("u")
-    expect(page.get_by_label("Equally good")).to_be_checked()
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(1)
+    assert (tiers(page), ratings(page)) == (["1", "", ""], ["6"])
+    page.keyboard.press("4")
+    page.keyboard.press("2")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_text("Saved at")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(1)
+    assert (tiers(page), ratings(page)) == (["1", "2", "3"], ["6", "4", "2"])
+
+
+def test_a_double_click_on_the_scale_answers_one_task_only(site: Site, sign_in):
+    prepare(site, [2, 2], "dora")
+    page = sign_in("dora").page
+    open_next(page, site)
+    first = page.locator("#work").get_attribute("action")
+    option = page.get_by_label("Equally good")
+    x, y = centre(option)
+    page.mouse.click(x, y)
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
+    page.mouse.dblclick(x, y, delay=0)
+    page.wait_for_timeout(300)
+    assert len(site.shell(SAID.format(name="dora")).splitlines()) == 2
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
+
+
+def test_two_stand_side_by_side_with_their_differences_marked_and_all_in_my_order(site, sign_in):
+    prepare(site, [3], "vera", rated=False)
+    page = sign_in("vera").page
+    open_next(page, site)
+    shown = page.locator(".completion:visible")
+    letters = "[...document.querySelectorAll('.completion')].map((each) => each.dataset.letter)"
+    marked = "[...(CSS.highlights.get('differs') ?? [])].map(String)"
+    page.keyboard.press("d")
+    expect(shown).to_have_count(2)
+    assert len(page.evaluate(marked)) == 12  # the number in each of six sentences, on both sides
+    page.keyboard.press("Escape")
+    expect(shown).to_have_count(3)
+    assert page.evaluate(marked) == []
+    page.get_by_label("Compare C with").select_option("B")
+    expect(shown).to_have_count(2)
+    assert set(page.evaluate(marked)) == {"1", "2"}
+    page.get_by_label("Compare C with").select_option("")
+    for key in ("1", "3", "2", "s"):  # of C, which is the one chosen last, then A and B
+        page.keyboard.press(key)
+    assert page.evaluate(letters) == ["C", "B", "A"]
+    page.keyboard.press("u")  # the tier of B
+    assert page.evaluate(letters) == ["C", "A", "B"]
+    page.keyboard.press("s")
+    assert page.evaluate(letters) == ["A", "B", "C"]
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -243,6 +350,13 @@ def test_the_next_answer_is_shown_from_its_beginning_however_tall_it_is(
         page.keyboard.press(key)
         expect(card(page, letter)).to_be_focused()
         assert page.evaluate(IS_UNCOVERED, f'.completion[data-letter="{letter}"] .token')
+    # Sixteen lines of each, until all is asked for.
+    text = card(page, "B").locator(".prose")
+    cut = text.bounding_box()["height"]
+    page.get_by_role("button", name="Show all of B").click()
+    assert text.bounding_box()["height"] > 2 * cut
+    page.keyboard.press("Shift+O")
+    assert card(page, "A").locator(".prose").bounding_box()["height"] > 2 * cut
 
 
 # Seen means: what is at this point of the screen is the letter itself, nothing laid over it.

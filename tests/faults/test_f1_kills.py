@@ -19,7 +19,7 @@ from tests.learning.test_runs import AfterCalls, assert_same
 
 __all__ = ["data_dir", "make_run"]
 
-LONGER = {"sft": {"epochs": 12}, "reward": {"epochs": 12, "bootstrap": 10}, "ppo": {"updates": 30}}
+LONGER = {"sft": {"epochs": 12}, "reward": {"epochs": 12}, "ppo": {"updates": 30}}
 TRAIN = {"checkpoint_every": 1, "evaluate_every": 5}
 
 

@@ -32,7 +32,7 @@ OFTEN = {"checkpoint_every": 1}
 BRIEF = {"max_new_tokens": 8, "sample_prompts": 1}
 OVERRIDES = {
     "sft": {"train": {**OFTEN, **BRIEF, "epochs": sized(short=3, long=300)}},
-    "reward": {"train": {**OFTEN, "epochs": 300, "bootstrap": 10}},
+    "reward": {"train": {**OFTEN, "epochs": 300}},
     "ppo": {
         "train": {
             **OFTEN,

@@ -8,20 +8,32 @@ from rlhf.learning.contract import figures
 
 
 def test_a_mean_weighs_its_values_and_its_interval_is_of_whole_prompts():
-    found = figures.clustered_mean([1.0, 0.0, 0.5], [2.0, 1.0, 1.0], ["a", "b", "a"], 500)
+    found = figures.clustered_mean([1.0, 0.0, 0.5], [2.0, 1.0, 1.0], ["a", "b", "a"])
     assert found.value == pytest.approx((2 + 0.5) / 4)
-    # only a, or only b: the ends of what can be drawn
-    assert (found.low, found.high) == (0.0, pytest.approx(2.5 / 3))
+    # prompt a gave 2.5 of 3, prompt b 0 of 1: by hand from Wilson, with Student's 12.706
+    off = ((2.5 - 0.625 * 3) / 4) ** 2 + (0.625 / 4) ** 2
+    trials, t = 0.625 * 0.375 / (2 * off), 12.706205
+    reach = t * math.sqrt(0.625 * 0.375 / trials + t * t / (4 * trials**2))
+    middle, scale = 0.625 + t * t / (2 * trials), 1 + t * t / trials
+    ends = ((middle - reach) / scale, (middle + reach) / scale)
+    assert (found.low, found.high) == pytest.approx(ends)
 
 
-def test_an_interval_leaves_five_percent_out_and_follows_its_seed():
+def test_an_interval_is_as_wide_as_theory_says():
     values, ones, names = [i / 99 for i in range(100)], [1.0] * 100, [str(i) for i in range(100)]
-    found = figures.clustered_mean(values, ones, names, 40000)
-    half = 1.96 * math.sqrt(1 / 12) / 10
+    found = figures.clustered_mean(values, ones, names)
+    half = 1.984 * math.sqrt(1 / 12) / 10
     assert found.value == pytest.approx(0.5)
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.002)
-    assert found == figures.clustered_mean(values, ones, names, 40000, seed=0)
-    assert found != figures.clustered_mean(values, ones, names, 40000, seed=1)
+
+
+def test_a_mean_of_one_prompt_has_no_interval_and_leaves_no_figure_of_one():
+    found = figures.clustered_mean([1.0, 0.0], [1.0, 1.0], ["a", "a"])
+    assert (found.value, found.low, found.high) == (0.5, None, None)
+    assert found.named("accuracy", of="/x") == {"accuracy/x": 0.5}
+    assert figures.Estimate(0.5, 0.2, 0.8).named("accuracy", of="/x") == {
+        "accuracy/x": 0.5, "accuracy_low/x": 0.2, "accuracy_high/x": 0.8,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("difference", "right"), [(0.1, 1.0), (0.0, 0.5), (-0.1, 0.0)])

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rlhf.learning.contract.config import recipe
+from rlhf.learning.contract.hyperparameters import COLLAPSED
 from rlhf.learning.contract.kinds.ppo import PPO
 from rlhf.learning.ppo.monitor import Monitor
 from rlhf.learning.run.run_folder import Paused
@@ -15,6 +17,7 @@ WELL = {
     "policy/entropy": 2.0,
     "response/eos_rate": 0.9,
     "response/length": 20.0,
+    "response/distinct_2": 0.8,
     "response/identical": 0.0,
 }
 
@@ -38,6 +41,8 @@ def test_a_run_that_goes_well_rings_nothing():
         ("eos_rate", {"response__eos_rate": 0.69}),
         ("explained_variance", {"val__explained_variance": -0.1}),
         ("length_doubled", {"response__length": 40.1}),
+        ("length_halved", {"response__length": 9.9}),
+        ("distinct_collapsed", {"response__distinct_2": 0.39}),
     ],
 )
 def test_an_alarm_rings_by_name(name, numbers):
@@ -75,6 +80,42 @@ def test_a_score_that_rises_while_another_model_sees_less_is_over_optimisation()
     assert watch.over_optimised(2.0, held_out=1.95, error=0.1) == {}  # within the noise
     assert watch.over_optimised(0.5, held_out=1.0, error=0.1) == {}  # both are down
     assert watch.over_optimised(3.0, held_out=1.5, error=0.1) == {"alarm/over_optimised": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("reason", "numbers"),
+    [
+        ("length_halved", {"response/length": 9.9}),
+        ("distinct_collapsed", {"response/distinct_2": 0.39}),
+    ],
+)
+def test_the_recipes_pause_by_name_where_answers_collapse(reason, numbers):
+    watch = Monitor(PPO(**COLLAPSED))
+    watch.alarms(1, WELL)
+    watch.guard({**WELL, **{name: value * 1.05 for name, value in numbers.items()}})
+    with pytest.raises(Paused, match=reason):
+        watch.guard({**WELL, **numbers})
+    Monitor(PPO()).guard({**WELL, **numbers})  # who has set no limit is not paused
+
+
+def test_the_recipes_pause_where_the_score_rises_and_the_held_out_one_falls():
+    watch, plain = Monitor(PPO(**COLLAPSED)), Monitor(PPO())
+    for each in (watch, plain):
+        each.alarms(1, WELL)
+        each.over_optimised(0.0, held_out=2.0, error=0.1)
+        each.guard(WELL)
+        each.over_optimised(1.0, held_out=1.5, error=0.1)
+    with pytest.raises(Paused, match=r"over_optimised: score 0.00 to 1.00.* 2.00 to 1.50"):
+        watch.guard(WELL)
+    plain.guard(WELL)
+    watch.over_optimised(1.0, held_out=1.95, error=0.1)
+    watch.guard(WELL)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "rloo"])
+@pytest.mark.parametrize("size", ["tiny", "small", "large"])
+def test_every_recipe_has_these_limits(kind, size):
+    assert COLLAPSED.items() <= recipe(kind, size)["train"].items()
 
 
 def test_a_number_that_is_none_stops_the_run():

@@ -154,7 +154,8 @@ def test_training_sees_the_tokens_of_the_template(data_dir):
 
 def test_a_cut_completion_ends_without_eos(data_dir):
     render = folders.renderer(data_dir / "base")
-    ids, finished = render.completion("The fig is sweet and round", 3)
+    prompt = Prompt("p", ({"role": "user", "content": "Say something about the fig."},))
+    ids, finished = render.completion(prompt, "The fig is sweet and round", 3)
     assert len(ids) == 3 and not finished and render.eos not in ids
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from rlhf.learning.algorithms import kto
 from rlhf.learning.algorithms.dpo import DPOLearner
 from rlhf.learning.algorithms.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.algorithms.reward import RewardLearner
 from rlhf.learning.contract.kinds.kto import KTO
+from rlhf.learning.contract.records import Prompt, Ranking, aggregate
 from rlhf.learning.models import folders, losses
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.run.run_folder import RunFolder
@@ -97,8 +99,16 @@ def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp
         KTOLearner, "kto", models={"policy": "base", "reference": str(reference)},
         data={"train": thumbs, "test": thumbs}, train={"beta": 0.3, "batch_size": 4},
     )  # fmt: skip
-    # TRL's wrong prompts are those of the rows in order.
+    # TRL's wrong answers are those of the row before, in the order of the rows.
     monkeypatch.setattr(learner.epochs, "rows", lambda step: range(len(learner.rows)))
+    monkeypatch.setattr(
+        kto,
+        "mismatched",
+        lambda rows, context, seed: [
+            Encoded(row.prompt, rows[i - 1].completion, rows[i - 1].finished)
+            for i, row in enumerate(rows)
+        ],
+    )
     ours = learner.update(0)
     loss, theirs = from_trl("KTO", reference, data_dir, tmp_path, rows)
     assert ours["objective/kl"] == pytest.approx(theirs["kl"], abs=1e-5) and theirs["kl"] > 0.01
@@ -183,8 +193,30 @@ def test_the_rarer_thumb_weighs_as_much_as_the_other():
 
 def test_the_reference_point_pairs_every_prompt_with_another_answer():
     rows = [Encoded([1, 2], [3, 4, 5], True), Encoded([6, 7, 8], [9], True)]
-    wrong = mismatched(rows, context=5)
-    assert [(row.prompt, row.completion) for row in wrong] == [([1, 2], [9]), ([6, 7, 8], [3, 4])]
+    wrong = mismatched(rows, 5, seed=0)
+    paired = sorted((row.prompt, row.completion) for row in wrong)
+    assert paired == [([1, 2], [9]), ([6, 7, 8], [3, 4])]
+
+
+def test_no_prompt_is_paired_with_an_answer_to_itself_though_it_has_several():
+    rows = [Encoded([i // 3], [10 + i], True) for i in range(6)] + [Encoded([9], [99], True)]
+    for seed in range(20):
+        wrong = mismatched(rows, 9, seed)
+        assert len(wrong) == 7
+        own = {(row.prompt[0], row.completion[0]) for row in rows}
+        assert not own & {(row.prompt[0], row.completion[0]) for row in wrong}
+    assert mismatched(rows[:3], 9, 0) == []
+    mostly = mismatched([*rows[:3], rows[-1]], 9, 0)
+    assert sorted((row.prompt[0], row.completion[0]) for row in mostly)[-1][0] == 9
+    assert len(mostly) == 2
+
+
+def test_a_batch_in_order_of_length_is_mismatched_at_random():
+    rows = [Encoded([i], [0] * (i + 1), True) for i in range(40)]
+    pairs = [row for seed in range(20) for row in mismatched(rows, 99, seed)]
+    longer = sum(len(row.completion) > row.prompt[0] + 1 for row in pairs) / len(pairs)
+    assert 0.4 < longer < 0.6
+    assert mismatched(rows, 99, 1) == mismatched(rows, 99, 1) != mismatched(rows, 99, 2)
 
 
 @pytest.mark.parametrize("kind", ["reward", "dpo"])
@@ -212,9 +244,40 @@ def test_a_tie_is_no_question_whose_right_answer_could_be_missed(ties, make_lear
     )  # fmt: skip
     assert len(learner.elements[0].judged.comparisons) == (4 if ties == "half" else 2)
     learner.raw = lambda rows: [1.0 if row.completion[:-1] == first else 0.0 for row in rows]
-    first = learner.render.completion("a", 9)[0][:-1]
+    first = learner.elements[0].rows[0].completion[:-1]
     assert learner.test_elements
     assert learner.measure(learner.test_elements)[0]["reward/accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_answers_that_are_alike_after_the_cut_are_left_out_and_said(
+    kind, make_run, data_dir, tmp_path
+):
+    alike = [
+        {"prompt": asking(fruit), "chosen": "sweet " * 9 + "yes", "rejected": "sweet " * 9 + "no"}
+        for fruit in FRUIT
+    ]
+    write_rows(tmp_path / "alike.jsonl", alike)
+    data = {"train": str(tmp_path / "alike.jsonl")}
+    train = {"max_completion_tokens": 4, "holdout": 0.0}
+    folder = make_run(kind, train=train, data=data)
+    assert learn(folder, data_dir) == 1
+    assert "after the cut to 4 tokens" in json.loads((folder / "outcome.json").read_text())["error"]
+    mixed = [{**row, "chosen": "a pear"} if i % 2 else row for i, row in enumerate(alike)]
+    write_rows(tmp_path / "alike.jsonl", mixed)
+    folder = make_run(kind, "mixed", train=train, data=data)
+    assert learn(folder, data_dir) == 0
+    assert "4 of 8 comparisons are left out" in (folder / "log.txt").read_text()
+
+
+def test_other_comparisons_take_over_the_weight_of_one_that_is_left_out():
+    prompt = Prompt("p", ({"role": "user", "content": "hi"},))
+    (judged,) = aggregate([Ranking(prompt, ("a", "b", "c"), (1, 2, 3))])
+    left = judged.without({frozenset((0, 1))})
+    assert [(each.better, each.worse) for each in left.comparisons] == [(0, 2), (1, 2)]
+    assert [each.weight for each in left.comparisons] == pytest.approx([0.5, 0.5])
+    assert judged.without({frozenset(pair) for pair in ((0, 1), (0, 2), (1, 2))}) is None
+    assert judged.without(set()) is judged
 
 
 @pytest.mark.parametrize("kind", ["dpo", "kto"])

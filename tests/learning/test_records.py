@@ -7,6 +7,7 @@ import pytest
 from rlhf.learning.algorithms.preference import hold_out
 from rlhf.learning.contract import figures, records
 from rlhf.learning.contract.records import DataError
+from rlhf.learning.models.base import _conversations
 from rlhf.learning.run.optimiser import rate_share
 from rlhf.learning.run.training import by_length, endless, epoch_batches
 
@@ -85,8 +86,8 @@ def test_prompts_are_held_out_whole():
 
 def test_the_interval_knows_that_comparisons_of_one_prompt_hang_together():
     values = [float(i // 10 % 2) for i in range(200)]  # 20 prompts, all right or all wrong
-    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)], 2000)
-    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)], 2000)
+    alone = figures.clustered_mean(values, [1.0] * 200, [str(i) for i in range(200)])
+    together = figures.clustered_mean(values, [1.0] * 200, [str(i // 10) for i in range(200)])
     assert alone.value == together.value == 0.5
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
@@ -182,7 +183,8 @@ def test_a_pair_is_a_ranking_of_two(tmp_path):
     [
         ({"prompt": PROMPT, "completion": "yes"}, "missing 'label'"),
         ({"prompt": PROMPT, "completion": "yes", "label": 1}, "label must be true or false"),
-        ({"prompt": PROMPT, "completion": " ", "label": True}, "completion must be one message"),
+        ({"prompt": PROMPT, "completion": [], "label": True}, "messages must be a list"),
+        ({"prompt": PROMPT, "completion": PROMPT * 2, "label": True}, "must be one message"),
         (
             {"prompt": PROMPT, "completion": "a", "label": True, "finish_reasons": ["stop"] * 2},
             "1 completions but 2 finish_reasons",
@@ -223,7 +225,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
         ranking((2, 1), "bob", ("one", "two"), prompt="y", policies=("p", "p")),
     ]
     judged = records.aggregate(rankings)
-    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], 100, {"alice"})
+    found = figures.agreement_figures(judged, [[1.0, 0.0], [1.0, 0.0]], {"alice"})
     assert found["reward/human_agreement"] == 0.5  # two votes of four have a second like them
     assert found["reward/accuracy/unanimous"] == 1.0
     assert found["reward/accuracy/disputed"] == 0.5
@@ -231,7 +233,7 @@ def test_accuracy_is_told_by_agreement_labeler_and_author():
     assert found["reward/accuracy/labeler/bob"] == found["reward/accuracy/unseen_labelers"]
     assert found["reward/accuracy/cross_policy"] == 1.0
     assert found["reward/accuracy/same_policy"] == 0.5
-    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]], 100)
+    plain = figures.ranking_figures(judged, [[1.0, 0.0], [1.0, 0.0]], [[3, 3], [3, 3]])
     assert plain["reward/ceiling"] == plain["reward/accuracy"] == 0.75
     assert plain["reward/margin"] == 0.5
 
@@ -241,3 +243,111 @@ def test_the_diagram_says_how_often_what_was_said_came_true():
     (low, high) = figures.reliability_diagram(said, [1.0] * 5)
     assert low == pytest.approx((0.6, 0.55, 1.0, 1.0))
     assert high == pytest.approx((0.9, 0.8, 0.75, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("reader", "row"),
+    [
+        (records.read_rankings, {"chosen": "a", "rejected": ""}),
+        (records.read_rankings, {"completions": ["a", ""], "ranks": [1, 2]}),
+        (records.read_thumbs, {"completion": "", "label": False}),
+    ],
+)
+def test_an_empty_answer_is_judged_alike_in_every_shape(reader, row, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": PROMPT, **row}))
+    assert len(reader(path)) == 1
+    count = 1 if "label" in row else 2
+    path.write_text(json.dumps({"prompt": PROMPT, **row, "finish_reasons": ["length"] * count}))
+    with pytest.raises(DataError, match=r"line 1: an answer is empty and was cut off"):
+        reader(path)
+
+
+def test_an_empty_demonstration_is_refused_by_its_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps({"prompt": PROMPT, "completion": "a"})
+    path.write_text(good + "\n" + json.dumps({"prompt": PROMPT, "completion": " "}))
+    with pytest.raises(DataError, match="line 2: completion is empty"):
+        records.read_demonstrations(path)
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", '"nan"', "1" + "0" * 400]
+)
+@pytest.mark.parametrize(
+    "row",
+    [
+        '"chosen":"a","rejected":"b","margin":%s',
+        '"completions":["a","b"],"ranks":[1,2],"strength":%s',
+        '"completions":["a","b"],"ranks":[1,2],"reliability":%s',
+        '"completions":["a","b"],"ranks":[1,%s]',
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_line(row, number, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt":[{"role":"user","content":"hi"}],' + row % number + "}")
+    with pytest.raises(DataError, match="line 1"):
+        records.read_rankings(path)
+
+
+def test_half_a_character_is_refused_and_odd_ones_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": PROMPT, "completion": "sky \ud83d"}))
+    with pytest.raises(DataError, match=r"line 1: a text holds half a character \('\\ud83d'\)"):
+        records.read_demonstrations(path)
+    text = "\ufeffone\u2028two\u0000\x85🙂"
+    for escaped in (True, False):
+        row = json.dumps({"prompt": PROMPT, "completion": text}, ensure_ascii=escaped)
+        path.write_text("\ufeff" + row + "\n", encoding="utf-8")
+        assert [each.text for each in records.read_demonstrations(path)] == [text]
+    path.write_text(json.dumps({"prompt": [{"role": "user", "content": text}]}, ensure_ascii=False))
+    assert list(_conversations(path)) == [[("user", text)]]
+
+
+def test_a_role_that_could_spell_a_control_token_is_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": [{"role": "end", "content": "hi"}]}))
+    with pytest.raises(DataError, match="role must be one of system, .*not 'end'"):
+        records.read_prompts(path)
+
+
+@pytest.mark.parametrize("shape", ["pairs", "one list", "lists in another order"])
+def test_pairs_that_contradict_meet_whatever_their_order(shape, tmp_path):
+    rows = {
+        "pairs": [{"chosen": "a", "rejected": "b"}, {"chosen": "b", "rejected": "a"}],
+        "one list": [
+            {"completions": ["a", "b"], "ranks": [1, 2]},
+            {"completions": ["a", "b"], "ranks": [2, 1]},
+        ],
+        "lists in another order": [
+            {"completions": ["a", "b"], "ranks": [1, 2]},
+            {"completions": ["b", "a"], "ranks": [1, 2]},
+        ],
+    }[shape]
+    path = tmp_path / "rows.jsonl"
+    written = [
+        {"prompt": PROMPT, "labeler": name, **row} for name, row in zip("xy", rows, strict=True)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in written))
+    (judged,) = records.aggregate(records.read_rankings(path))
+    assert shares(judged) == {(0, 1): 0.5, (1, 0): 0.5}
+    plain = figures.ranking_figures([judged], [[1.0, 0.0]], [[3, 3]], 50)
+    finer = figures.agreement_figures([judged], [[1.0, 0.0]], 50, {"x", "y"})
+    assert plain["reward/ceiling"] == 0.5 and finer["reward/human_agreement"] == 0
+    assert "reward/accuracy/disputed" in finer and "reward/accuracy/unanimous" not in finer
+
+
+def test_a_ranking_is_told_over_another_order_with_all_that_it_says():
+    told = ranking((1, 2, 3), completions=("a", "b", "b"), finished=(True, False, True),
+                   policies=("p", "q", "r"))  # fmt: skip
+    moved = told.like(("b", "a", "b"))
+    assert moved.ranks == (2, 1, 3) and moved.policies == ("q", "p", "r")
+    assert moved.finished == (False, True, True)
+
+
+def test_no_batch_is_more_than_a_row_larger_than_another():
+    for count in (1, 15, 16, 17, 33, 129, 300):
+        batches = epoch_batches([i * 7 % 50 for i in range(count)], 16, seed=1, epoch=0)
+        sizes = [len(batch) for batch in batches]
+        assert sorted(i for batch in batches for i in batch) == list(range(count))
+        assert len(sizes) == -(-count // 16) and max(sizes) - min(sizes) <= 1 and max(sizes) <= 16

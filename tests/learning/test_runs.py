@@ -261,6 +261,8 @@ def test_a_disk_that_is_full_when_the_model_is_published_pauses_too(
         ({"min_entropy": 2.0}, "entropy_collapse"),
         ({"max_length": 0.5}, "length_blowup"),
         ({"max_identical": 1e-6}, "identical_outputs"),
+        ({"min_length": 2.0}, "length_halved"),
+        ({"min_distinct": 2.0}, "distinct_collapsed"),
     ],
 )
 def test_a_guard_pauses_by_name(train, reason, make_run, data_dir):

@@ -24,6 +24,7 @@ GOOD = {
     "policy/entropy": 2.0,
     "response/eos_rate": 1.0,
     "response/length": 20.0,
+    "response/distinct_2": 0.8,
     "response/identical": 0.0,
 }
 BAD = {
@@ -34,6 +35,7 @@ BAD = {
     "policy/entropy": 0.0,
     "response/eos_rate": 0.0,
     "response/length": 100.0,
+    "response/distinct_2": 0.1,
 }
 
 
@@ -43,6 +45,7 @@ def test_every_alarm_has_its_words():
     rung: dict[str, float] = {}
     for update in range(21, 26):
         rung |= watch.alarms(update, BAD)
+    rung |= watch.alarms(26, {**BAD, "response/length": 1.0})
     watch.over_optimised(0.0, held_out=1.0, error=0.0)
     rung |= watch.over_optimised(1.0, held_out=0.0, error=0.0)
     assert {name.removeprefix("alarm/") for name in rung} == set(MEANING)
@@ -56,6 +59,8 @@ def test_every_alarm_has_its_words():
         ({"min_entropy": 0.5}, {"policy/entropy": 0.1}, "again and again"),
         ({"max_length": 2.0}, {"response/length": 41.0}, "higher max_length"),
         ({"max_identical": 0.3}, {"response/identical": 0.4}, "one answer"),
+        ({"min_length": 0.5}, {"response/length": 3.8}, "lower min_length"),
+        ({"min_distinct": 0.5}, {"response/distinct_2": 0.1}, "lower min_distinct"),
         ({}, {"policy/entropy": float("nan")}, "lower learning_rate"),
     ],
 )
@@ -68,6 +73,27 @@ def test_every_guard_says_what_to_do(round, browse, olga, limits, numbers, says)
     round.runs.filter(position=0).update(state=Run.State.PAUSED, reason=reason)
     page = browse(olga).get("/p/cooking/rounds/1/").content.decode()
     assert escape(reason) in page and says in page
+
+
+@pytest.mark.django_db
+def test_a_run_that_met_a_limit_resumes_with_another(round, browse, olga):
+    run = round.runs.get(kind=Run.Kind.PPO)
+    round.runs.exclude(pk=run.pk).filter(position__lt=run.position).update(state="succeeded")
+    paused = {"state": Run.State.PAUSED, "reason": "length halved: answers are 0.15 times as long"}
+    round.runs.filter(pk=run.pk).update(**paused)
+    assert run.config["train"]["min_length"] == 0.5, "the recipe's"
+    client, url = browse(olga), "/p/cooking/rounds/1/"
+    page = client.get(url).content.decode()
+    assert "Resume with <code>min_length</code>" in page
+    said = client.post(url, {"act": "resume_with", "limit": "-1"}, follow=True).content.decode()
+    assert "a number of at least 0" in said
+    client.post(url, {"act": "resume_with", "limit": "0.1"})
+    run.refresh_from_db()
+    assert (run.state, run.config["train"]["min_length"]) == ("queued", 0.1)
+    round.runs.filter(pk=run.pk).update(state="paused", reason="over optimised: score 0 to 1")
+    client.post(url, {"act": "resume_with", "limit": "0"})
+    run.refresh_from_db()
+    assert run.config["train"]["stop_over_optimised"] is False
 
 
 def test_a_row_heard_twice_changes_nothing():

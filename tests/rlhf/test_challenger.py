@@ -62,7 +62,7 @@ def test_thumbs_are_told_apart_by_policy(project, gus, olga, candidate):
         answer = Conversation.start(project=project, guest=gus, text="Hello")
         Feedback.give(message=answer, user=gus, thumb_up=answer.policy == candidate)
         given[answer.policy.name] += 1
-    policies = {policy.name: policy for policy in policies_of(project)}
+    policies = {policy.name: policy for policy, _ in policies_of(project)}
     assert (policies["r1-ppo"].ups, policies["r1-ppo"].downs) == (given["r1-ppo"], 0)
     assert (policies["base"].ups, policies["base"].downs) == (0, given["base"])
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -7,6 +9,7 @@ from rlhf.models import Checkpoint, GateLimits, Metric, Run, TrainedPolicy
 from rlhf.registry import promotion
 from rlhf.registry.gate import Refused, conditions
 from rlhf.registry.promotion import promote
+from rlhf.runs.alarms import COLLAPSE, MEANING
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +67,14 @@ def held_out(project: Project, new_prompt) -> list:
     return [prompt for prompt in made if prompt.split != "train"][:20]
 
 
-ALL = ["blind_win_rate", "kl", "length", "suites"]
+ALL = ["blind_win_rate", "equal_length", "kl", "length", "alarms", "suites"]
 CASES = [
     # wins of 20, KL, length → what fails
     (20, 3.0, 1, []),
     (11, 3.0, 1, ["blind_win_rate"]),
     (20, 30.0, 1, ["kl"]),
-    (20, 3.0, 9, ["length"]),
-    (5, 30.0, 9, ["blind_win_rate", "kl", "length"]),
+    (20, 3.0, 9, ["equal_length", "length"]),
+    (5, 30.0, 9, ["blind_win_rate", "equal_length", "kl", "length"]),
 ]
 
 
@@ -109,9 +112,67 @@ def test_the_projects_own_limits_are_what_counts(project, held_out, alice, candi
     judged(held_out, alice, candidate, live, wins=20)
     went_far(candidate, 3.0)
     assert all(each.passed for each in conditions(candidate))
-    GateLimits.objects.create(project=project, kl=2.5, length=0.9, prompts=21)
+    GateLimits.objects.create(project=project, kl=2.5, length=1.0, prompts=21)
     failed = [each.name for each in conditions(candidate) if not each.passed]
-    assert failed == ["blind_win_rate", "kl", "length"]
+    assert failed == ["blind_win_rate", "kl"]
+
+
+def said_of(policy, name: str):
+    [condition] = [each for each in conditions(policy) if each.name == name]
+    return condition
+
+
+@pytest.mark.parametrize(("ours", "passed"), [(4, False), (14, True), (27, True), (60, False)])
+def test_answers_may_be_neither_much_longer_nor_much_shorter(
+    held_out, candidate, live, ours, passed
+):
+    for prompt in held_out:
+        for policy, length in ((candidate, ours), (live, 20)):
+            prompt.completions.create(policy=policy, text="x" * length, source="evaluation")
+    found = said_of(candidate, "length")
+    assert found.passed == passed and "the limits are 0.67 and 1.50" in found.said
+
+
+def test_who_is_never_as_long_as_the_other_may_win_by_length_alone(
+    held_out, alice, candidate, live
+):
+    judged(held_out, alice, candidate, live, wins=20, longer=9)
+    found = said_of(candidate, "equal_length")
+    assert not found.passed and "cannot be told: their lengths do not overlap" in found.said
+
+
+@pytest.mark.parametrize("alarm", sorted(COLLAPSE))
+def test_an_alarm_of_collapse_shuts_the_gate_by_name(held_out, alice, candidate, live, alarm):
+    judged(held_out, alice, candidate, live, wins=20)
+    run = TrainedPolicy.objects.of(candidate).checkpoint.run
+    assert said_of(candidate, "alarms").passed
+    Run.objects.filter(pk=run.pk).update(alarms={alarm: [3, 9], "clip_fraction": [1, 2]})
+    found = said_of(candidate, "alarms")
+    assert not found.passed and found.said.startswith(MEANING[alarm][0])
+    Run.objects.filter(pk=run.pk).update(alarms={"clip_fraction": [1, 2]})
+    assert said_of(candidate, "alarms").passed
+
+
+def test_the_gate_says_how_many_more_prompts_it_needs_and_offers_to_ask(
+    held_out, alice, browse, olga, candidate, live, project
+):
+    judged(held_out[:10], alice, candidate, live, wins=7)
+    found = said_of(candidate, "blind_win_rate")
+    more = int(re.search(r"About (\d+) more prompts", found.said)[1])
+    assert 20 < more < 100, "seven of ten may be chance"
+    Policy.objects.filter(pk=candidate.pk).update(folder=live.folder)
+    Checkpoint.objects.update(folder=live.folder)
+    url = f"/p/cooking/policies/{candidate.pk}/gate/"
+    page = browse(olga).get(url).content.decode()
+    assert f'value="{more}"' in page and "Ask people" in page
+    answer = browse(olga).post(url, {"act": "ask", "prompts": 5})
+    run = Run.objects.samplings().get()
+    assert answer.url == f"/p/cooking/runs/{run.pk}/" and run.config["is_comparison"]
+    assert run.config["policies"] == sorted([candidate.pk, live.pk])
+    assert not set(run.config["prompts"]) & {each.pk for each in held_out[:10]}
+    assert len(run.config["prompts"]) == 5
+    refused = browse(olga).post(url, {"act": "ask", "prompts": "x"})
+    assert refused.status_code == 422 and "1 to 2000" in refused.content.decode()
 
 
 def test_a_few_lucky_prompts_open_no_gate(held_out, alice, olga, candidate, live):
@@ -125,6 +186,7 @@ def test_a_typed_reason_overrides_and_is_kept_with_what_failed(olga, candidate, 
     assert made.override == "The old one is unsafe."
     assert {each["name"]: each["passed"] for each in made.conditions} == {
         "blind_win_rate": False,
+        "alarms": True,
         "suites": True,  # the live policy was never asked one
     }
 
@@ -142,4 +204,5 @@ def test_an_override_needs_a_reason_beside_it(olga, candidate, live):
 
 def test_the_first_policy_has_nobody_to_beat(project, candidate, olga):
     Policy.objects.filter(state=Policy.State.LIVE).update(state=Policy.State.RETIRED)
-    assert promote(candidate, by=olga, reason="the first").conditions == []
+    [seen] = promote(candidate, by=olga, reason="the first").conditions
+    assert (seen["name"], seen["passed"]) == ("alarms", True)

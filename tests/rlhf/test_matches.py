@@ -102,20 +102,50 @@ def contest(*, quality: float, taste_for_length: float, longer: float) -> list[M
 def test_at_equal_length_only_quality_wins(quality):
     matches = contest(quality=quality, taste_for_length=2.0, longer=120)
     found = at_equal_length(matches)
-    assert found
-    rate, low, high = found
     plain = sum(match.worth for match in matches) / len(matches)
     truth = 1 / (1 + np.exp(-quality))
     assert plain > truth + 0.1, "the longer one wins more often than it deserves"
-    assert low < truth < high and low < rate < high
-    assert high - low < 0.25
+    assert found.low < truth < found.high and found.low < found.win_rate < found.high
+    assert found.high - found.low < 0.25
 
 
-def test_at_equal_length_needs_lengths_that_differ_and_a_few_prompts():
-    assert at_equal_length([Match(n, 1, 2, 1.0, 0) for n in range(20)]) is None
-    assert at_equal_length([Match(1, 1, 2, 1.0, n) for n in range(20)]) is None
+def test_where_lengths_do_not_overlap_equal_length_cannot_be_told():
+    """They spread widely all the same: answers of 4 tokens against answers of 27."""
+    apart = contest(quality=1.0, taste_for_length=2.0, longer=400)
+    assert np.std([match.longer for match in apart]) > 90
+    assert at_equal_length(apart).why == "their lengths do not overlap"
+    assert at_equal_length([match.swap() for match in apart]).win_rate is None
+    few = [Match(n, 1, 2, float(n % 2), 5 if n % 11 else -5) for n in range(40)]
+    found = at_equal_length(few)
+    assert found.win_rate is not None, "four of forty prompts are an overlap"
+    assert at_equal_length(few[1:33]).win_rate is None, "two of thirty-two are none"
 
 
-def test_who_wins_always_has_a_finite_rate_at_equal_length():
-    found = at_equal_length([Match(n, 1, 2, 1.0, n) for n in range(20)])
-    assert found and 0.5 < found[0] < 1
+def test_answers_of_one_length_are_compared_at_it():
+    found = at_equal_length([Match(n, 1, 2, float(n < 15), 0) for n in range(20)])
+    assert found.win_rate == pytest.approx(0.75, abs=0.02) and found.low < 0.7
+
+
+def test_at_equal_length_needs_a_few_prompts():
+    found = at_equal_length([Match(1, 1, 2, 1.0, n - 10) for n in range(20)])
+    assert (found.win_rate, found.why) == (None, "fewer than 5 prompts")
+
+
+def test_who_wins_always_has_a_finite_and_uncertain_rate_at_equal_length():
+    found = at_equal_length([Match(n, 1, 2, 1.0, n - 10) for n in range(20)])
+    assert 0.5 < found.low < found.win_rate < 1 and found.high - found.low > 0.1
+    often = at_equal_length([Match(n, 1, 2, 1.0, n - 10) for n in range(20) for _ in range(9)])
+    assert often.low < 0.93, "twenty prompts are twenty, however often they were judged"
+
+
+@pytest.mark.parametrize("prompts", [5, 20, 200])
+def test_95_of_100_intervals_at_equal_length_hold_the_truth(prompts):
+    draw, held = np.random.default_rng(prompts), 0
+    for _ in range(300):
+        lengths = draw.normal(20, 100, (prompts, 3)).round()
+        chance = 1 / (1 + np.exp(-(0.5 + 0.8 * np.tanh(lengths / 100))))
+        won = draw.random((prompts, 3)) < chance
+        each = [(p, n) for p in range(prompts) for n in range(3)]
+        found = at_equal_length([Match(p, 1, 2, float(won[p, n]), lengths[p, n]) for p, n in each])
+        held += found.win_rate is None or found.low <= 1 / (1 + np.exp(-0.5)) <= found.high
+    assert held / 300 >= 0.93

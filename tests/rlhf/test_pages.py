@@ -5,8 +5,20 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Policy, Ranking
-from rlhf.models import Checkpoint, Metric, Promotion, Round, Run, Sample, TrainedPolicy
+from annotate.models import Policy, Ranking, Withdrawal
+from annotate.templatetags.show import interval
+from rlhf.models import (
+    Checkpoint,
+    Evaluation,
+    Metric,
+    Promotion,
+    RewardModel,
+    Round,
+    Run,
+    Sample,
+    Snapshot,
+    TrainedPolicy,
+)
 from rlhf.models.leases import claim
 from rlhf.models.metrics import THINNED
 from rlhf.rounds.launch import launch_round, launch_sampling
@@ -329,16 +341,96 @@ def test_templates_start_no_queries(
     client = browse(olga)
     for name, arguments in pages(round, trained, sampling, "alice").items():
         # The form of a new round looks all its data over: each check is a query, whatever the size.
-        with django_assert_max_num_queries(32 if name == "rounds_new" else 18):
+        with django_assert_max_num_queries(32 if name == "rounds_new" else 24):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
 
 
 def test_people_and_reward_model_stand_side_by_side(trained, compared, running_ppo, browse, olga):
     html = browse(olga).get("/p/cooking/evaluation/").content.decode()
-    assert "<strong>100%</strong>" in html and "4 won, 0 tied, 0 lost on 4 prompts" in html
+    assert "<strong>100%</strong>" in html and "on 4 prompts: 4 won, 0 tied, 0 lost" in html
     assert "70%" in html and "(55%–82%)" in html
     assert html.index('<th scope="row">r1-sft') < html.index('<th scope="row">base'), "the board"
     assert "Over-optimisation" in html and '"step": 1.4142' in html, "√2 nats"
+
+
+@pytest.fixture
+def over(round, trained, base, compared) -> Round:
+    """The round is over; a reward model of unknown name saw nothing but wins on four prompts."""
+    round.runs.update(state=Run.State.SUCCEEDED)
+    summary = {"policy": trained.name}
+    round.runs.filter(position=0).update(summary=summary)
+    rates = {"win_rates": {"r1-sft over base": [1.0, 1.0, 1.0]}, "pairs": ["r1-sft over base"]}
+    round.runs.filter(kind=Run.Kind.EVALUATE).update(summary=rates)
+    made = Checkpoint.objects.create(
+        run=round.runs.get(kind=Run.Kind.REWARD), step=1, folder="rm", manifest_sha256="c" * 64,
+        is_final=True,
+    )  # fmt: skip
+    model = RewardModel.objects.create(project=round.project, checkpoint=made, accuracy=0.74)
+    Evaluation.objects.filter(policy=trained).update(
+        reward_model=model, win_rate=1.0, low=0.51, high=1.0, prompts=4
+    )
+    return round
+
+
+VERDICT_PAGES = ["policies/", "rounds/", "rounds/1/", "rounds/compare/?round=1", "evaluation/"]
+
+
+@pytest.mark.parametrize("page", [*VERDICT_PAGES, "gate"])
+def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_name(
+    over, trained, browse, olga, page
+):
+    page = f"policies/{trained.pk}/gate/" if page == "gate" else page
+    html = browse(olga).get(f"/p/cooking/{page}").content.decode()
+    start = html.index('data-verdict="r1-sft"')
+    verdict = " ".join(
+        re.sub(r"<[^>]+>", " ", html[start : html.index("</section>", start)]).split()
+    )
+    assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
+    assert verdict.index("People, blind") < verdict.index("Reward model")
+    assert "100% (51%–100%) on 4 prompts, says r1-reward" in verdict
+    assert "right on 74% of held-out comparisons" in verdict
+
+
+ZERO_WIDTH = re.compile(r"(-?[\d.]+)( ?%)? ?(?:–|to) ?\1\2?(?![\d.])")
+
+
+def test_no_page_shows_an_interval_of_zero_width(over, trained, sampling, browse, olga):
+    """Not even where an earlier release has stored one, or people are of one mind."""
+    assert ZERO_WIDTH.search("62% (62%–62%)") and ZERO_WIDTH.search("1.20 to 1.20")
+    assert not ZERO_WIDTH.search("(86%–100%)")
+    Evaluation.objects.update(win_rate=0.62, low=0.62, high=0.62)
+    for name, arguments in pages(over, trained, sampling, "alice").items():
+        html = browse(olga).get(reverse(name, kwargs={"slug": "cooking", **arguments}))
+        text = re.sub(r"<[^>]+>", " ", html.content.decode())
+        assert not ZERO_WIDTH.search(text), (name, ZERO_WIDTH.search(text))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.861, 1.0, "(86%–100%)"),
+        (0.6201, 0.6239, "(62.0%–62.4%)"),
+        (None, None, "(no interval)"),
+        (0.62, 0.62, "(no interval)"),
+    ],
+)
+def test_an_interval_is_as_exact_as_its_ends_are_apart(low, high, said):
+    assert interval(low, high) == said
+
+
+def test_a_judge_that_withdrawn_data_taught_is_said_to_be_stale(
+    over, project, alice, olga, trained, browse
+):
+    model = RewardModel.objects.get()
+    snapshot = Snapshot.objects.create(
+        project=project, run=model.checkpoint.run, sha256="d" * 64, counts={"train": 7}
+    )
+    snapshot.rankings.set(Ranking.objects.filter(labeler=alice))
+    page = f"/p/cooking/policies/{trained.pk}/gate/"
+    assert "stale" not in browse(olga).get(page).content.decode()
+    Withdrawal.withdraw(project, person=alice, by=olga, reason="asked to")
+    html = browse(olga).get(page).content.decode()
+    assert "It was taught by data that has since been withdrawn: 7 rankings to learn from" in html
 
 
 def test_policies_are_sent_to_people_from_the_page(project, base, trained, browse, olga):

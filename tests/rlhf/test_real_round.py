@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SHORT = {
     "sft": {"train": {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}},
-    "reward": {"train": {"epochs": 1, "bootstrap": 10}},
+    "reward": {"train": {"epochs": 1}},
     "ppo": {
         "train": {
             "updates": 2,

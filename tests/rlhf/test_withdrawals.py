@@ -249,7 +249,7 @@ def test_an_operator_withdraws_on_the_page_and_starts_anew(history, project, bro
     assert "r1-ppo still answers guests" in client.get(page).content.decode()
     assert "stale" in client.get("/p/cooking/rounds/2/").content.decode()
     assert "stale" not in client.get("/p/cooking/rounds/3/").content.decode()
-    marked = client.get("/p/cooking/policies/").content.decode().count(">stale</span>")
+    marked = client.get("/p/cooking/policies/").content.decode().count(">stale</span></h2>")
     assert marked == len(stale_in(project).policies) > 0
 
     assert browse(alice).post("/p/cooking/rounds/2/again/").status_code == 403

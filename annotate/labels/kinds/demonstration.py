@@ -19,6 +19,7 @@ from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
 from annotate.text.diff import changes
+from annotate.text.language import language_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
 
@@ -106,6 +107,11 @@ class WriteForm(WorkForm):
         error_messages={"required": "Write an answer first, or skip the task."},
     )
 
+    def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any) -> None:
+        super().__init__(assignment, *args, **kwargs)
+        asked = language_of(assignment.task.prompt.text)
+        self.fields["text"].widget.attrs |= {"lang": asked, "spellcheck": "true"}
+
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
         return {"text": label.text, "comment": label.comment}
@@ -139,9 +145,10 @@ class DemonstrationReviewForm(ReviewForm):
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()
-        if self.labels and said.get("score") is None and "verdict" in said:
+        act = self._act()[0]
+        if self.labels and said.get("score") is None and act not in ("", "send_back"):
             self.add_error("score", "Score the answer, from 1 to 7.")
-        if self._act()[0] == "own" and not said.get("text", "").strip():
+        if act == "own" and not said.get("text", "").strip():
             self.add_error("text", "Write your version of the answer.")
         return said
 

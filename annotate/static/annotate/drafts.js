@@ -75,7 +75,8 @@ export function keepDrafts(form, address) {
   form.addEventListener("input", changed);
   form.addEventListener("change", changed);
   form.addEventListener("focusout", (event) => {
-    if (event.relatedTarget?.type !== "submit") save(); // what is sent in a moment is no draft
+    // What is sent in a moment is no draft; and from card to card one goes often.
+    if (event.relatedTarget?.type !== "submit" && event.target.matches("textarea, [type=text]")) save();
   });
   form.addEventListener("submit", () => clearTimeout(timer));
   state?.addEventListener("htmx:afterRequest", (event) => {

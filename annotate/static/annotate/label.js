@@ -46,18 +46,64 @@ document.addEventListener("htmx:afterSettle", (event) => {
   start.focus({ preventScroll: start.id === "main" });
 });
 
+/** Sends the work. By its button: htmx sends a form to where the last button pressed leads. */
+export const submitWork = () => document.getElementById("submit").click();
+
+/** Whether the work is on its way, and no key should add to it. */
+export const isBusy = () => document.getElementById("work").classList.contains("htmx-request");
+
+/** Takes the last submit or skip back, while that can be done. */
+export function undoLast() {
+  document.querySelector("#just-saved button")?.click();
+}
+
 // Drafts
 
 onWork((form) => keepDrafts(form, new URL(form.action).pathname));
 
-// A conversation too long for its column begins at the turn to be answered
+// A conversation too long for its place begins at the turn to be answered
+
+function showLastTurn(place) {
+  if (place.scrollHeight <= place.clientHeight) return;
+  const last = [...place.querySelectorAll(".turn")].at(-1);
+  place.scrollTop += last.getBoundingClientRect().top - place.getBoundingClientRect().top;
+}
 
 onWork(() => {
-  const asked = document.querySelector(".asked");
-  if (asked.scrollHeight <= asked.clientHeight) return;
-  const turns = asked.querySelectorAll(".turn");
-  asked.scrollTop = turns[turns.length - 1].offsetTop - asked.offsetTop;
+  if (!document.getElementById("prompt")) showLastTurn(document.querySelector(".asked"));
 });
+document.addEventListener("toggle", ({ target }) => {
+  if (target.id === "prompt" && target.open) showLastTurn(target.querySelector(".drawer"));
+}, { capture: true }); // it does not bubble
+
+// What lies over the page goes away by Escape, and by a press beside it
+
+const LAID_OVER = ".drop-up[open], .strip details[open]";
+
+function closeAll(kept) {
+  for (const each of document.querySelectorAll(LAID_OVER)) if (!each.contains(kept)) each.open = false;
+}
+document.addEventListener("pointerdown", (event) => closeAll(event.target));
+document.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && document.querySelector(LAID_OVER);
+  if (!open) return;
+  closeAll(null);
+  open.querySelector("summary").focus();
+});
+
+// The dock is as high as what is in it: what scrolls or lies over the page keeps clear of it
+
+function watchDock() {
+  const dock = document.querySelector(".dock");
+  if (!dock) return document.documentElement.style.removeProperty("--dock");
+  const watch = new ResizeObserver(() => {
+    if (!dock.isConnected) return watch.disconnect();
+    document.documentElement.style.setProperty("--dock", `${dock.offsetHeight}px`);
+  });
+  watch.observe(dock);
+}
+onWork(watchDock);
+if (!document.getElementById("work")) watchDock();
 
 // Active time: seconds in which the page is seen and somebody does something
 
@@ -78,19 +124,31 @@ onWork((form) => {
 // Keys of every kind of work
 
 document.addEventListener("keydown", (event) => {
-  const form = document.getElementById("work");
-  if (!form) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  if (!document.getElementById("keys")) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && document.getElementById("submit")) {
     event.preventDefault();
-    document.getElementById("submit").click(); // htmx sends a form to where the last button pressed leads
+    submitWork();
   } else if (event.key === "?" && !isTyping(event) && !document.querySelector("dialog[open]")) {
     document.getElementById("keys").showModal();
   } else if (isCommand(event) && keyOf(event) === "g") {
-    const guideline = document.getElementById("guideline");
-    if (!guideline) return;
-    guideline.open = !guideline.open;
-    if (guideline.open) guideline.querySelector("summary").focus();
+    openOrClose("guideline");
+  } else if (isCommand(event) && keyOf(event) === "q") {
+    openOrClose("prompt");
   }
+});
+
+function openOrClose(name) {
+  const details = document.getElementById(name);
+  if (!details) return;
+  details.open = !details.open;
+  if (details.open) details.querySelector("summary").focus();
+}
+
+// Where nothing on the page can be undone, `u` takes the last submit back
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector(".completion") && document.getElementById("work")) return; // rank.js has more to undo
+  if (isCommand(event) && keyOf(event) === "u") undoLast();
 });
 
 const keysOn = document.getElementById("keys-on");
@@ -100,14 +158,14 @@ if (keysOn) {
   keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
 }
 
-// The undo button goes when its time is over, the line stays: nothing jumps. What is saved needs no copy in the browser
+// The toast goes when its time is over. What is saved needs no copy in the browser
 
 function watchUndo() {
   const bar = document.getElementById("just-saved");
   if (!bar || bar.dataset.watched) return;
   bar.dataset.watched = "yes";
   dropCopy(bar.dataset.address);
-  setTimeout(() => bar.querySelector("button")?.remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
+  setTimeout(() => bar.remove(), Math.max(0, bar.dataset.until * 1000 - Date.now()));
 }
 document.addEventListener("htmx:afterSettle", watchUndo);
 watchUndo();

@@ -1,18 +1,23 @@
-// Ranking by keys, buttons and dragging. The form's own fields are the state; this only moves them.
+// Ranking by keys, buttons, tapping and dragging. The form's own fields are the state; this only moves them.
 
-import { isCommand, keyOf, onWork } from "./label.js";
+import { isBusy, isCommand, keyOf, onWork, submitWork, undoLast } from "./label.js";
+import { markDifferences } from "./words.js";
 
+const board = () => document.getElementById("completions");
 const cards = () => [...document.querySelectorAll(".completion")];
 const selectOf = (card) => card.querySelector(".tier select");
 const tierOf = (card) => Number(selectOf(card).value);
 const ratingOf = (card) => Number(card.querySelector(".rating input:checked")?.value ?? 0);
 const letterOf = (card) => card.dataset.letter;
+const cardOf = (letter) => document.querySelector(`.completion[data-letter="${letter}"]`);
 const focused = () => document.activeElement.closest?.(".completion") ?? null;
+const current = () => focused() ?? document.querySelector(".completion.current") ?? cards()[0];
 const isPair = () => document.querySelector(".completions.pair") !== null;
+const areRated = () => document.querySelector(".completions.rated") !== null;
 
 function announce(card) {
   const tier = tierOf(card);
-  const peers = cards().filter((other) => other !== card && tierOf(other) === tier).map(letterOf);
+  const peers = tiedWith(card).map(letterOf);
   const tie = peers.length ? `, tied with ${peers.join(" and ")}` : "";
   say(tier ? `${letterOf(card)} is now tier ${tier}${tie}` : `${letterOf(card)} is unranked`);
 }
@@ -27,30 +32,32 @@ function changed(field) {
 
 // What is chosen in the form, and what was before each change of it, however that was made: `u` goes back
 
-const choices = () => [...document.querySelectorAll("#work :is(select, [type=radio], [type=checkbox])")];
-const isSelect = (field) => field.tagName === "SELECT";
-const allChosen = () => choices().map((field) => (isSelect(field) ? field.value : field.checked));
+const choices = () => document.querySelectorAll("#work :is(select[name], [type=radio], [type=checkbox])");
+const keyOfValue = (field) => (field.tagName === "SELECT" ? "value" : "checked");
+const allChosen = () => new Map([...choices()].map((field) => [field, field[keyOfValue(field)]]));
 
-let chosen = [];
+let chosen = new Map();
 let earlier = [];
 
 function remember() {
   const now = allChosen();
-  if (now.every((value, index) => value === chosen[index])) return;
+  if ([...now].every(([field, value]) => value === chosen.get(field))) return;
   earlier.push(chosen);
   chosen = now;
 }
 
 function undo() {
   const before = earlier.pop();
-  if (!before) return;
-  const moved = cards().filter((card) => !isPair() && before[choices().indexOf(selectOf(card))] !== selectOf(card).value);
-  choices().forEach((field, index) => { field[isSelect(field) ? "value" : "checked"] = before[index]; });
+  if (!before) return undoLast();
+  const moved = isPair() ? [] : cards().filter((card) => before.get(selectOf(card)) !== selectOf(card).value);
+  for (const [field, value] of before) field[keyOfValue(field)] = value;
   chosen = before;
   changed(document.getElementById("work"));
   if (moved.length) announce(moved[0]);
   else say("Undone");
 }
+
+// Places
 
 /** Puts cards into tiers in one step. */
 function place(moves) {
@@ -60,11 +67,35 @@ function place(moves) {
   announce(moves[0][0]);
 }
 
+const tiedWith = (card) => cards().filter((other) => other !== card && tierOf(other) && tierOf(other) === tierOf(card));
+
+/** Half a step: out of a tie, ahead of the others or behind them; or else into a tie with the next ones. */
 function move(card, step) {
   const last = cards().length;
   const tier = tierOf(card);
-  if (!tier) place([[card, step < 0 ? 1 : last]]);
-  else place([[card, Math.min(last, Math.max(1, tier + step))]]);
+  if (!tier) return place([[card, step < 0 ? 1 : last]]);
+  const tied = tiedWith(card);
+  if (tied.length) return place(split(card, tied, step));
+  const beyond = cards().map(tierOf).filter((other) => other && (other - tier) * step > 0);
+  const next = beyond.length ? (step < 0 ? Math.max(...beyond) : Math.min(...beyond)) : tier + step;
+  place([[card, Math.min(last, Math.max(1, next))]]);
+}
+
+/** The moves that take a card out of its tie, the card's own first: others make room as far as they must. */
+function split(card, tied, step) {
+  const tier = tierOf(card);
+  const pushed = step < 0 ? tied : [card];
+  const moves = new Map([[card, tier], ...pushed.map((each) => [each, tier + 1])]);
+  for (let full = tier + 1; ; full += 1) {
+    const inTheWay = cards().filter((other) => tierOf(other) === full);
+    if (!inTheWay.length) break;
+    for (const other of inTheWay) moves.set(other, full + 1);
+  }
+  if (Math.max(...moves.values()) <= cards().length) return [...moves];
+  const after = cards().filter(tierOf).map((each) => [each, moves.get(each) ?? tierOf(each)]);
+  const used = [...new Set(after.map(([, each]) => each))].sort((a, b) => a - b);
+  const dense = after.map(([each, at]) => [each, used.indexOf(at) + 1]);
+  return dense.sort(([each]) => (each === card ? -1 : 0));
 }
 
 function tieWithAbove(card) {
@@ -77,57 +108,206 @@ function markUnusable(card) {
   const lowest = card.querySelector('.rating input[value="1"]');
   if (lowest) lowest.checked = true;
   place([[card, cards().length]]);
+  goOn(card);
 }
 
-function orderByRatings() {
+// Ratings, and the order that follows from them until somebody changes it
+
+const ranks = (values) => {
+  const used = [...new Set(values)].sort((a, b) => a - b);
+  return values.map((value) => used.indexOf(value) + 1);
+};
+const byRating = () => {
   const rated = cards().filter(ratingOf);
-  const ratings = [...new Set(rated.map(ratingOf))].sort((a, b) => b - a);
-  place(rated.map((card) => [card, ratings.indexOf(ratingOf(card)) + 1]));
+  const places = ranks(rated.map((card) => -ratingOf(card)));
+  return rated.map((card, index) => [card, places[index]]);
+};
+
+/** Whether the tiers say what the ratings say, and no more. */
+function followsRatings() {
+  const rated = cards().filter(ratingOf);
+  if (cards().some((card) => Boolean(tierOf(card)) !== rated.includes(card))) return false;
+  const places = ranks(rated.map(tierOf));
+  return byRating().every(([, place], index) => place === places[index]);
+}
+
+let follows = true;
+
+function followRatings(event) {
+  if (isPair() || !areRated()) return;
+  if (follows && event.target.matches?.(".rating input")) {
+    for (const [card, tier] of byRating()) selectOf(card).value = tier;
+  }
+  follows = followsRatings();
+  document.getElementById("by-ratings").hidden = follows || !cards().some(ratingOf);
+}
+
+function rate(card, rating) {
+  const option = card.querySelector(`.rating input[value="${rating}"]`);
+  option.checked = true;
+  changed(option);
+  const tier = tierOf(card);
+  say(`${letterOf(card)} is rated ${rating}${tier ? `, tier ${tier}` : ""}`);
+}
+
+function giveNumber(number) {
+  const card = current();
+  if (areRated()) rate(card, number);
+  else place([[card, number]]);
+  goOn(card);
+}
+
+// From one card to the next
+
+function goTo(card) {
+  for (const other of cards()) other.classList.toggle("current", other === card);
+  card.focus({ preventScroll: true });
+  bringIntoView(card);
+}
+
+/** To the next card that waits; after the last rating to a tie, which is all that is left to decide. */
+function goOn(card) {
+  const all = cards();
+  const order = [...all.slice(all.indexOf(card) + 1), ...all.slice(0, all.indexOf(card))];
+  const waits = areRated() ? (each) => !ratingOf(each) : (each) => !tierOf(each);
+  const next = order.find(waits);
+  if (next) return goTo(next);
+  const tied = areRated() ? all.find((each) => tiedWith(each).length) : null;
+  if (!tied) return goTo(card);
+  goTo(tied);
+  const letters = [tied, ...tiedWith(tied)].map(letterOf);
+  say(`All rated. ${letters.join(" and ")} are tied`);
 }
 
 function step(by) {
   const all = cards();
-  const index = focused() ? all.indexOf(focused()) + by : by > 0 ? 0 : all.length - 1;
-  const next = all[Math.min(all.length - 1, Math.max(0, index))];
-  for (const card of all) card.classList.toggle("current", card === next);
-  next.focus({ preventScroll: true });
-  bringIntoView(next);
+  const start = focused() ? all.indexOf(focused()) + by : all.indexOf(current());
+  goTo(all[Math.min(all.length - 1, Math.max(0, start))]);
 }
 
-/** Scrolls to where the card begins, unless all of it is seen. */
+/** Scrolls as little as shows the card from its beginning. */
 function bringIntoView(card) {
   const { top, bottom } = card.getBoundingClientRect();
   const dock = document.querySelector(".dock").getBoundingClientRect();
   const covered = parseFloat(getComputedStyle(card).scrollMarginTop);
-  if (top < covered || bottom > Math.min(dock.top, innerHeight)) card.scrollIntoView({ block: "start" });
+  const seen = Math.min(dock.top, innerHeight);
+  if (top >= covered && bottom <= seen) return;
+  const isTall = bottom - top > seen - covered;
+  card.scrollIntoView({ block: top < covered || isTall ? "start" : "end" });
 }
+
+// Views: one at a time, two side by side, all of each text, in one's own order
 
 function zoom() {
-  const board = document.getElementById("completions");
-  board.classList.toggle("zoomed");
-  if (!focused()) step(1);
-  bringIntoView(focused());
+  showBeside(null);
+  board().classList.toggle("zoomed");
+  goTo(current());
 }
 
-const isTie = () => document.querySelector('.pair-choice [value="tie"]:checked') !== null;
+/** Shows a card beside another, with what differs marked; null: all of them again. */
+function showBeside(card, other = null) {
+  board().classList.toggle("two", Boolean(other));
+  if (other) board().classList.remove("zoomed");
+  for (const each of cards()) {
+    each.classList.toggle("chosen", Boolean(other) && (each === card || each === other));
+    const select = each.querySelector(".beside");
+    if (select) select.value = other && each === card ? letterOf(other) : other && each === other ? letterOf(card) : "";
+  }
+  if (!other) return markDifferences();
+  markDifferences(card, other);
+  say(`${letterOf(card)} beside ${letterOf(other)}`);
+  goTo(card);
+}
 
-function choose(name, value) {
-  if (name === "strength" && isTie()) return say("Equally good: neither is better");
-  const option = document.querySelector(`.pair-choice input[name="${name}"][value="${value}"]`);
+/** The next of the others; after the last, all again. */
+function nextBeside() {
+  const card = current();
+  const others = cards().filter((each) => each !== card);
+  const shown = others.findIndex((each) => board().classList.contains("two") && each.classList.contains("chosen"));
+  const next = others[shown + 1];
+  showBeside(card, next ?? null);
+  if (!next) goTo(card);
+}
+
+function showWhole(card, whole) {
+  card.classList.toggle("whole", whole);
+  const button = card.querySelector("[data-whole]");
+  button?.setAttribute("aria-expanded", String(whole));
+  if (button) button.firstChild.data = whole ? "Show less" : "Show all";
+}
+
+function offerWhole() {
+  for (const card of cards()) {
+    const text = card.querySelector(".prose");
+    const button = card.querySelector("[data-whole]");
+    const isCut = text.scrollHeight > text.clientHeight + 4;
+    card.classList.toggle("cut", isCut);
+    if (button) button.hidden = !isCut && !card.classList.contains("whole");
+  }
+}
+
+function showAll() {
+  const button = document.getElementById("all-whole");
+  if (!button) return;
+  const whole = button.getAttribute("aria-pressed") !== "true";
+  button.setAttribute("aria-pressed", String(whole));
+  for (const card of cards()) showWhole(card, whole);
+  offerWhole();
+  bringIntoView(current());
+}
+
+function toggleWhole(card) {
+  showWhole(card, !card.classList.contains("whole"));
+  offerWhole();
+  bringIntoView(card);
+}
+
+const isInMyOrder = () => document.getElementById("in-my-order")?.getAttribute("aria-pressed") === "true";
+
+function arrange() {
+  const place = (card) => (isInMyOrder() ? tierOf(card) || Infinity : 0);
+  const wanted = cards().sort((a, b) => place(a) - place(b) || a.dataset.index - b.dataset.index);
+  if (wanted.every((card, index) => card === cards()[index])) return;
+  const field = document.activeElement;
+  board().append(...wanted);
+  if (board().contains(field)) field.focus({ preventScroll: true });
+}
+
+function toggleMyOrder() {
+  const button = document.getElementById("in-my-order");
+  if (!button) return;
+  button.setAttribute("aria-pressed", String(!isInMyOrder()));
+  arrange();
+  bringIntoView(current());
+}
+
+// Of two: a press on the scale is the answer. By arrow keys one only moves on it, and sends by Enter
+
+function choose(option) {
+  if (isBusy()) return;
   option.checked = true;
   changed(option);
-  say(option.parentElement.textContent.trim());
+  submitWork();
 }
 
+function chooseByKey(key) {
+  const option = document.querySelector(`.scale input[data-key="${key}"]`);
+  return option && (() => choose(option));
+}
+
+document.addEventListener("click", (event) => {
+  if (!event.target.matches?.(".scale input")) return;
+  // The second click of a double one would answer the next task; none at all is a key that moves.
+  if (event.detail > 1) event.preventDefault();
+  else if (event.detail === 1) choose(event.target);
+});
+
 const KEYS_OF_MANY = {
-  x: () => focused() && markUnusable(focused()),
-  "=": () => focused() && tieWithAbove(focused()),
-};
-const KEYS_OF_TWO = {
-  ArrowLeft: () => choose("choice", "a"),
-  ArrowRight: () => choose("choice", "b"),
-  ArrowDown: () => choose("choice", "tie"),
-  b: () => document.getElementById("work").requestSubmit(document.getElementById("all-bad")),
+  x: () => markUnusable(current()),
+  "=": () => tieWithAbove(current()),
+  o: () => toggleWhole(current()),
+  O: showAll,
+  s: toggleMyOrder,
 };
 
 function command(event) {
@@ -135,16 +315,26 @@ function command(event) {
   if (key === "j") return () => step(1);
   if (key === "k") return () => step(-1);
   if (key === "z") return zoom;
+  if (key === "d") return nextBeside;
   if (key === "u") return undo;
-  const number = /^[1-9]$/.test(key) ? Number(key) : 0;
+  if (key === "Escape") return board().matches(".two, .zoomed") ? leaveViews : null;
   if (isPair()) {
-    if (number && number <= 4) return () => choose("strength", number);
-    return KEYS_OF_TWO[key];
+    if (event.repeat) return null;
+    if (key === "b") return () => isBusy() || document.getElementById("all-bad").click();
+    return /^[1-8=]$/.test(key) ? chooseByKey(key) : null;
   }
-  if (number && number <= cards().length && focused()) return () => place([[focused(), number]]);
-  if (event.shiftKey && key === "ArrowUp") return () => focused() && move(focused(), -1);
-  if (event.shiftKey && key === "ArrowDown") return () => focused() && move(focused(), 1);
+  const number = /^[1-9]$/.test(key) ? Number(key) : 0;
+  const most = areRated() ? 7 : cards().length;
+  if (number) return number <= most && !event.repeat ? () => giveNumber(number) : null;
+  if (event.shiftKey && key === "ArrowUp") return () => move(current(), -1);
+  if (event.shiftKey && key === "ArrowDown") return () => move(current(), 1);
   return KEYS_OF_MANY[key];
+}
+
+function leaveViews() {
+  showBeside(null);
+  board().classList.remove("zoomed");
+  goTo(current());
 }
 
 document.addEventListener("keydown", (event) => {
@@ -158,11 +348,19 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   const card = event.target.closest?.(".completion");
   const button = event.target.closest?.("button");
-  if (button?.id === "by-ratings") orderByRatings();
+  if (button?.id === "by-ratings") place(byRating());
+  if (button?.id === "all-whole") showAll();
+  if (button?.id === "in-my-order") toggleMyOrder();
   if (!card) return;
   for (const other of cards()) other.classList.toggle("current", other === card);
   if (button?.dataset.move) move(card, Number(button.dataset.move));
   else if (button && "tie" in button.dataset) tieWithAbove(card);
+  else if (button && "whole" in button.dataset) toggleWhole(card);
+});
+
+document.addEventListener("change", (event) => {
+  if (!event.target.matches?.(".beside")) return;
+  showBeside(event.target.closest(".completion"), cardOf(event.target.value));
 });
 
 // The board: a row a tier and one for what waits, in each the letters that are there
@@ -191,6 +389,26 @@ function drawBoard() {
   const waiting = document.querySelector("#board .waiting");
   waiting.classList.toggle("empty", !waiting.childElementCount);
 }
+
+// A letter is tapped, then the shelf it goes to
+
+let picked = null;
+
+function pick(letter) {
+  picked = picked === letter ? null : letter;
+  for (const token of document.querySelectorAll("#work .token")) token.classList.toggle("picked", token.dataset.token === picked);
+  document.getElementById("board").classList.toggle("receiving", picked !== null);
+}
+
+document.addEventListener("click", (event) => {
+  if (!document.getElementById("board")) return;
+  const token = event.target.closest?.("#board .token, .grip .token");
+  const shelf = event.target.closest?.("#board .shelf");
+  if (token && (!picked || picked === token.dataset.token || !shelf)) return pick(token.dataset.token);
+  const letter = picked;
+  if (picked) pick(picked);
+  if (letter && shelf) place([[cardOf(letter), Number(shelf.dataset.tier)]]);
+});
 
 function loadSortable(address) {
   if (window.Sortable) return Promise.resolve();
@@ -253,19 +471,33 @@ function warnOfContradiction() {
   warning.textContent = `You ranked ${letterOf(better)} above ${letterOf(worse)}, but rated it ${ratingOf(better)} against ${ratingOf(worse)}. Submit anyway?`;
 }
 
+function tellProgress() {
+  const done = cards().filter(tierOf).length;
+  document.getElementById("progress").textContent = `${done} of ${cards().length}`;
+}
+
 onWork((form) => {
+  if (!cards().length) return;
+  picked = null;
   chosen = allChosen();
   earlier = [];
-  for (const name of ["change", "input"]) form.addEventListener(name, remember);
-  const board = document.getElementById("board");
-  if (!board) return;
-  for (const moves of form.querySelectorAll(".moves")) moves.hidden = false;
-  const byRatings = document.getElementById("by-ratings");
-  if (byRatings) byRatings.hidden = false;
-  makeBoard(board);
-  makeDraggable(form, board);
-  const draw = () => { drawBoard(); warnOfContradiction(); };
+  cards().forEach((card, index) => { card.dataset.index = index; });
+  for (const part of document.querySelectorAll(".moves, .views, .beside, #progress")) part.hidden = false;
+  (cards().find((card) => !isPair() && !tierOf(card)) ?? cards()[0]).classList.add("current");
+  // The order follows before anybody else hears of a rating: one step back undoes both, a draft has both.
+  for (const name of ["change", "input"]) {
+    form.addEventListener(name, followRatings, { capture: true });
+    form.addEventListener(name, remember);
+  }
+  const shelves = document.getElementById("board");
+  if (!shelves) return;
+  followRatings({ target: form });
+  makeBoard(shelves);
+  makeDraggable(form, shelves);
+  const draw = () => { drawBoard(); warnOfContradiction(); tellProgress(); arrange(); };
   form.addEventListener("change", draw);
   form.addEventListener("input", draw);
   draw();
+  offerWhole();
+  new ResizeObserver(offerWhole).observe(board());
 });

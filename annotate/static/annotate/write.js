@@ -21,6 +21,26 @@ onWork((form) => {
   form.addEventListener("input", tell);
   tell();
 
+  // The editor grows with its text: where CSS cannot do it, so does this.
+  if (!CSS.supports("field-sizing", "content")) {
+    const grow = () => {
+      text.style.height = "auto";
+      text.style.height = `${text.scrollHeight + 2}px`;
+    };
+    form.addEventListener("input", grow);
+    grow();
+  }
+
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-insert]");
+    if (!button) return;
+    button.closest("details").open = false;
+    if (text.hidden) show(false);
+    text.focus();
+    // As if typed, so that the browser's own undo takes it back.
+    document.execCommand("insertText", false, button.closest("section").querySelector("pre").textContent);
+  });
+
   const show = (isPreview) => {
     preview.hidden = !isPreview;
     text.hidden = isPreview;

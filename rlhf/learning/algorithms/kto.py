@@ -1,7 +1,7 @@
 """Kahneman-Tversky optimisation from thumbs (arXiv 2402.01306).
 
 `data.train` and `data.test` are thumbs. The reference point z0 is the KL of policy and reference,
-estimated on the whole batch from answers paired with the wrong prompt (section 4.1 there), without
+estimated on the whole batch from prompts with an answer to another one (section 4.1 there), without
 gradient and never below 0.
 """
 
@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.learning.contract.kinds.kto import KTO
-from rlhf.learning.contract.records import Thumb, read_thumbs
+from rlhf.learning.contract.records import DataError, Thumb, read_thumbs
+from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer
@@ -42,7 +43,7 @@ class KTOLearner(Learner):
         self.settings = settings = self.config.train
         models = self.config.models
         base = folder.resolve(models.policy)
-        self.render = renderer(base)
+        self.render = renderer(base, self.config.day)
         torch.manual_seed(self.seed)
         policy = load_policy(base, self.device, self.config.tune)
         self.network, self.reference = SequenceLogprob(policy), None
@@ -69,7 +70,10 @@ class KTOLearner(Learner):
 
     def _encode(self, thumb: Thumb) -> Judgement:
         room = self.settings.max_completion_tokens
-        return self.render.encode(thumb.prompt, thumb.text, room, thumb.finished), thumb.up
+        row = self.render.encode(thumb.prompt, thumb.text, room, thumb.finished)
+        if not row.completion:
+            raise DataError(f"prompt {thumb.prompt.id}: its answer has no token to learn from")
+        return row, thumb.up
 
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
@@ -79,7 +83,7 @@ class KTOLearner(Learner):
         )
         with self.optimiser.whole():
             # 1. Where a gain ends and a loss begins: the KL, on answers to other prompts.
-            kl = self._reference_point(batch)
+            kl = self._reference_point(batch, step)
             references = [self._by_reference([row for row, _ in part]) for part in parts]
         # 2. The value of each answer, seen from there.
         sums: dict[str, float] = defaultdict(float)
@@ -98,12 +102,13 @@ class KTOLearner(Learner):
             "speed/tokens_per_s": tokens / (time.perf_counter() - started),
         }
 
-    def _reference_point(self, batch: Sequence[Judgement]) -> float:
-        pairs = self.share(mismatched([row for row, _ in batch], self.render.context))
-        if len(batch) < 2:
+    def _reference_point(self, batch: Sequence[Judgement], step: int) -> float:
+        rows = [row for row, _ in batch]
+        pairs = mismatched(rows, self.render.context, derive(self.seed, "mismatched", step))
+        if not pairs:
             return 0.0
-        ratios = self._log_ratios(pairs, self.network)
-        return max(self.total(float(ratios.sum()))[0] / len(batch), 0.0)
+        ratios = self._log_ratios(self.share(pairs), self.network)
+        return max(self.total(float(ratios.sum()))[0] / len(pairs), 0.0)
 
     def _log_ratios(self, rows: Sequence[Encoded], network: SequenceLogprob) -> Tensor:
         return self._evaluate(network, rows) - self._by_reference(rows)
@@ -168,7 +173,7 @@ class KTOLearner(Learner):
 
     def evaluate(self, step: int) -> None:
         if self.test_rows:
-            kl = self._reference_point(self.test_rows)
+            kl = self._reference_point(self.test_rows, 0)
             sums: dict[str, float] = defaultdict(float)
             mine = self.share(self.test_rows)
             log_ratios_B = self._log_ratios([row for row, _ in mine], self.network)
@@ -196,10 +201,22 @@ def balanced(settings: KTO, ups: int, count: int) -> tuple[float, float]:
     return (up * downs / ups, down) if ups < downs else (up, down * ups / downs)
 
 
-def mismatched(rows: Sequence[Encoded], context: int) -> list[Encoded]:
-    """Every prompt with the answer to the one before, cut to the model's context."""
-    answers = [rows[i - 1] for i in range(len(rows))]
+def mismatched(rows: Sequence[Encoded], context: int, seed: int) -> list[Encoded]:
+    """Prompts with an answer to another prompt, drawn by `seed` and cut to the model's context.
+
+    A batch has rows of like length side by side, and may have a prompt more than once. Its rows are
+    put by prompts, these in random order, and each is given the answer as many places on as the
+    most frequent prompt has rows: that one is to another prompt, unless most rows are of one prompt
+    and some of those go without."""
+    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    by_prompt: dict[tuple[int, ...], list[Encoded]] = defaultdict(list)
+    for i in drawn:
+        by_prompt[tuple(rows[i].prompt)].append(rows[i])
+    ordered = [row for group in by_prompt.values() for row in group]
+    shift = max(map(len, by_prompt.values()), default=0)
+    pairs = zip(ordered, ordered[shift:] + ordered[:shift], strict=True)
     return [
         Encoded(row.prompt, answer.completion[: context - len(row.prompt)], answer.finished)
-        for row, answer in zip(rows, answers, strict=True)
+        for row, answer in pairs
+        if row.prompt != answer.prompt
     ]

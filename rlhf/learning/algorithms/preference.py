@@ -59,7 +59,7 @@ class RankingLearner(Learner):
         super().__init__(folder, accelerator)
         assert isinstance(self.config.train, OnRankings)
         self.settings = settings = self.config.train
-        self.render = renderer(folder.resolve(self.config.models.policy))
+        self.render = renderer(folder.resolve(self.config.models.policy), self.config.day)
         rankings = self._weigh(read_rankings(folder.data("train")))
         everything = aggregate(rankings, settings.ties)
         if self.config.data.test:
@@ -71,11 +71,16 @@ class RankingLearner(Learner):
             held_out = aggregate(ranking for each in held for ranking in each.rankings)
         if not kept:
             raise DataError("no ranking tells its completions apart")
-        self.elements = [self._encode(each) for each in kept]
-        self.test_elements = [self._encode(each) for each in held_out]
+        self.elements = self._encoded(kept)
+        if not self.elements:
+            raise DataError(
+                "no ranking tells apart what is left of its completions after the cut to"
+                f" {settings.max_completion_tokens} tokens (max_completion_tokens)"
+            )
+        self.test_elements = self._encoded(held_out)
         held_out_labelers = self.config.data.held_out_labelers
         unseen = read_rankings(folder.data("held_out_labelers")) if held_out_labelers else []
-        self.unseen_elements = [self._encode(each) for each in aggregate(unseen)]
+        self.unseen_elements = self._encoded(aggregate(unseen))
         taught = [row for element in self.elements for row in element.rows]
         self.truncated = cut_share(taught, settings.max_completion_tokens)
         self.labelers = {each.labeler for one in kept for each in one.rankings}
@@ -87,15 +92,35 @@ class RankingLearner(Learner):
     def _weigh(self, rankings: list[Ranking]) -> list[Ranking]:
         return agreement_weights(rankings) if self.settings.reliability == "agreement" else rankings
 
-    def _encode(self, judged: Judged) -> Element:
+    def _encoded(self, judged: Sequence[Judged]) -> list[Element]:
+        """Without what cannot be told apart; how many comparisons that were is said."""
+        elements = [element for each in judged if (element := self._encode(each))]
+        before = sum(len(each.comparisons) for each in judged)
+        if lost := before - sum(len(each.judged.comparisons) for each in elements):
+            self.folder.say(
+                f"{lost} of {before} comparisons are left out: both answers are the same, or are"
+                f" after the cut to {self.settings.max_completion_tokens} tokens"
+            )
+        return elements
+
+    def _encode(self, judged: Judged) -> Element | None:
+        """None where all that its comparisons tell apart is the same tokens."""
         room = self.settings.max_completion_tokens
-        return Element(
-            judged,
-            [
-                self.render.encode(judged.prompt, text, room, finished)
-                for text, finished in zip(judged.completions, judged.finished, strict=True)
-            ],
-        )
+        rows = [
+            self.render.encode(judged.prompt, text, room, finished)
+            for text, finished in zip(judged.completions, judged.finished, strict=True)
+        ]
+        if empty := [i for i, row in enumerate(rows, 1) if not row.completion]:
+            raise DataError(
+                f"prompt {judged.prompt.id}: completion {empty[0]} has no token to learn from"
+            )
+        same = {
+            frozenset((each.better, each.worse))
+            for each in judged.comparisons
+            if rows[each.better].completion == rows[each.worse].completion
+        }
+        told_apart = judged.without(same)
+        return Element(told_apart, rows) if told_apart else None
 
     @abstractmethod
     def scores(self, rows: Sequence[Encoded]) -> Tensor:
@@ -186,10 +211,9 @@ class RankingLearner(Learner):
         scores = [[next(flat) for _ in element.rows] for element in elements]
         lengths = [[len(row.completion) for row in element.rows] for element in elements]
         judged = [element.judged for element in elements]
-        resamples = self.settings.bootstrap
         return (
-            ranking_figures(judged, scores, lengths, resamples),
-            agreement_figures(judged, scores, resamples, self.labelers),
+            ranking_figures(judged, scores, lengths),
+            agreement_figures(judged, scores, self.labelers),
         )
 
     def final_figures(self, step: int) -> dict[str, float | bool | None]:

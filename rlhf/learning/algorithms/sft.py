@@ -49,7 +49,7 @@ class LanguageLearner(Learner):
         assert isinstance(self.config.train, OnText)
         self.settings = settings = self.config.train
         base = folder.resolve(self.config.models.policy)
-        self.render = renderer(base, chats=self.chats)
+        self.render = renderer(base, self.config.day, chats=self.chats)
         self.read()
         torch.manual_seed(self.seed)
         self.policy = load_policy(base, self.device, self.config.tune)

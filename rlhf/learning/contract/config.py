@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "rest_frozen": "offload_frozen",
     }
 }
+# Fields of `train` that nothing reads any more.
+GONE = {kind: {"bootstrap"} for kind in ("reward", "dpo")}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Config(Checked):
     kind: str = setting("sft", "What to do.", KINDS)
     train: Train = field(default_factory=SFT, metadata={"help": "The recipe's fields."})
     seed: int = setting(0, "Everything random follows from it.", least=0)
+    day: str = setting(
+        "",
+        "What chat templates that read the clock are told, YYYY-MM-DD; empty = the day on which"
+        " the run began.",
+    )
     models: Models = field(default_factory=Models, metadata={"help": "Model folders."})
     tune: Tune = field(default_factory=Tune, metadata={"help": "Which weights learn."})
     data: Data = field(default_factory=Data, metadata={"help": "Data files."})
@@ -48,12 +56,21 @@ class Config(Checked):
             part.validate()
         if not isinstance(self.train, kinds.KINDS[self.kind].settings):
             raise ConfigError(f"kind is {self.kind} but train is {type(self.train).__name__}")
+        if self.day and not _is_day(self.day):
+            raise ConfigError(f"day must be a date such as 2026-02-03, not {self.day!r}")
         if not self.data.train:
             raise ConfigError("data.train is missing")
         self.train.check_inputs(self.models, self.data, self.tune)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def from_dict(raw: Mapping[str, Any]) -> Config:
@@ -79,14 +96,16 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
 
 
 def current_names(kind: str, train: Mapping[str, Any]) -> dict[str, Any]:
-    """Gives settings of a kind with every earlier name of a field replaced by today's.
+    """Gives settings of a kind with every earlier name of a field replaced by today's, and without
+    those that are gone.
 
     Raises ConfigError where a field is there by both names."""
     renamed = RENAMED.get(kind, {})
     for old in renamed.keys() & train.keys():
         if renamed[old] in train:
             raise ConfigError(f"train.{old} is train.{renamed[old]} today: set one of them")
-    return {renamed.get(name, name): value for name, value in train.items()}
+    gone = GONE.get(kind, set())
+    return {renamed.get(name, name): value for name, value in train.items() if name not in gone}
 
 
 def load(path: Path) -> Config:

@@ -10,38 +10,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bootstrap import interval
+from . import intervals
 from .records import Judged
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval."""
+    """A share with its 95 % interval; without one if it is of a single prompt."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    def named(self, name: str, of: str = "") -> dict[str, float]:
+        """The figures `name`, `name_low` and `name_high`, of a slice if there is one."""
+        found = {name + of: self.value}
+        if self.low is not None and self.high is not None:
+            found |= {f"{name}_low{of}": self.low, f"{name}_high{of}": self.high}
+        return found
 
 
 def clustered_mean(
-    values: Sequence[float],
-    weights: Sequence[float],
-    clusters: Sequence[str],
-    resamples: int,
-    seed: int = 0,
+    values: Sequence[float], weights: Sequence[float], clusters: Sequence[str]
 ) -> Estimate:
-    """Weighted mean with a 95 % bootstrap interval that draws whole prompts."""
+    """Weighted mean of values from 0 to 1, with a 95 % interval that counts whole prompts."""
     names = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
     sums, counts = np.zeros(len(names)), np.zeros(len(names))
     for value, weight, cluster in zip(values, weights, clusters, strict=True):
         sums[names[cluster]] += value * weight
         counts[names[cluster]] += weight
-    low, high = interval(
-        lambda drawn_RC: (drawn_RC @ sums) / (drawn_RC @ counts),
-        len(names),
-        resamples=resamples,
-        seed=seed,
-    )
+    low, high = intervals.of_share(sums.tolist(), counts.tolist()) or (None, None)
     return Estimate(float(sums.sum() / counts.sum()), low, high)
 
 
@@ -92,7 +90,6 @@ def ranking_figures(
     judged: Sequence[Judged],
     scores: Sequence[Sequence[float]],
     lengths: Sequence[Sequence[int]],
-    resamples: int,
 ) -> dict[str, float]:
     """How well scores tell apart what people told apart; `scores` and `lengths` by completion."""
     differences, longer, weights, clusters = [], [], [], []
@@ -104,15 +101,13 @@ def ranking_figures(
             weights.append(pair.weight)
             clusters.append(element.prompt.key)
     right = [correct(each) for each in differences]
-    accuracy = clustered_mean(right, weights, clusters, resamples)
+    accuracy = clustered_mean(right, weights, clusters)
     means = _weighted(weights)
     believed = [_sigmoid(each) for each in differences]
     flat = [score for mine in scores for score in mine]
     return {
         "loss": means([_softplus(-each) for each in differences]),
-        "reward/accuracy": accuracy.value,
-        "reward/accuracy_low": accuracy.low,
-        "reward/accuracy_high": accuracy.high,
+        **accuracy.named("reward/accuracy"),
         "reward/ceiling": means(
             [max(pair.share, 1 - pair.share) for each in judged for pair in each.comparisons]
         ),
@@ -134,7 +129,6 @@ def ranking_figures(
 def agreement_figures(
     judged: Sequence[Judged],
     scores: Sequence[Sequence[float]],
-    resamples: int,
     known_labelers: AbstractSet[str],
 ) -> dict[str, float]:
     """Accuracy on single votes: by agreement among people, by labeler, by who wrote the answers.
@@ -161,10 +155,8 @@ def agreement_figures(
     numbers = {"reward/human_agreement": agreed / met} if met else {}
     for name, ones in sorted(slices.items()):
         values, clusters = zip(*ones, strict=True)
-        estimate = clustered_mean(values, [1.0] * len(values), clusters, resamples)
-        numbers[f"reward/accuracy/{name}"] = estimate.value
-        numbers[f"reward/accuracy_low/{name}"] = estimate.low
-        numbers[f"reward/accuracy_high/{name}"] = estimate.high
+        estimate = clustered_mean(values, [1.0] * len(values), clusters)
+        numbers |= estimate.named("reward/accuracy", of=f"/{name}")
     return numbers
 
 

@@ -253,7 +253,10 @@ class OnRankings(Optimisation):
     holdout: float = setting(
         0.15, "Share of the prompts held out when there is no test file.", least=0, below=1
     )
-    bootstrap: int = setting(1000, "Resamples behind the interval of the accuracy.", least=10)
+
+
+# What the recipes of learning from rollouts pause at: a policy that collapses is worth a look.
+COLLAPSED = {"min_length": 0.5, "min_distinct": 0.5, "stop_over_optimised": True}
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,15 @@ class OnRollouts(Optimisation):
     )
     max_length: float = setting(
         0.0, "Pause above this multiple of the first length; 0 = never.", least=0
+    )
+    min_length: float = setting(
+        0.0, "Pause below this share of the first length; 0 = never.", least=0
+    )
+    min_distinct: float = setting(
+        0.0, "Pause below this share of the first distinct-2; 0 = never.", least=0
+    )
+    stop_over_optimised: bool = setting(
+        False, "Pause when the score rises while the held-out reward model's falls."
     )
     max_identical: float = setting(
         0.0,

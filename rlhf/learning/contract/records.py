@@ -5,20 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 CUT_OFF = ("length", "stopped", "failed")  # what ends an answer before its own end
+# Templates make control tokens of roles: one that they do not know could spell any.
+ROLES = ("system", "developer", "user", "assistant", "tool")
 Message = dict[str, str]
 Row = TypeVar("Row")
+T = TypeVar("T")
 
 
 class DataError(ValueError):
-    """A row that cannot be learnt from; the message names the file and the line."""
+    """A row that cannot be learnt from; the message names the file and the line.
+
+    `row`: the id it has, where it has one."""
+
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,24 @@ class Ranking:
                 if i != j and rank_i == rank_j:
                     yield i, j
 
+    def like(self, completions: Sequence[str]) -> Ranking:
+        """The same opinion, told over the same completions in another order."""
+        if self.completions == completions:
+            return self
+        places = {place: i for i, place in enumerate(_places(self.completions))}
+        order = [places[place] for place in _places(completions)]
+
+        def moved(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[i] for i in order) if values else ()
+
+        return replace(
+            self,
+            completions=tuple(completions),
+            ranks=moved(self.ranks),
+            finished=moved(self.finished),
+            policies=moved(self.policies),
+        )
+
     def swap(self) -> Ranking:
         """The opposite opinion."""
         return replace(self, ranks=tuple(-rank for rank in self.ranks))
@@ -122,9 +148,31 @@ class Judged:
     comparisons: tuple[Comparison, ...]
     rankings: tuple[Ranking, ...] = ()
 
+    def without(self, same: Container[frozenset[int]]) -> Judged | None:
+        """Without the comparisons of these pairs; the others take over their weight. None where
+        none is left."""
+        kept = [each for each in self.comparisons if {each.better, each.worse} not in same]
+        if len(kept) == len(self.comparisons):
+            return self
+        share = sum(each.weight for each in kept) / sum(each.weight for each in self.comparisons)
+        spread = tuple(replace(each, weight=each.weight / share) for each in kept)
+        return replace(self, comparisons=spread) if kept else None
+
+
+def _places(completions: Sequence[str]) -> list[tuple[str, int]]:
+    """Each completion with how many like it come before: the same texts in any order have the same
+    places."""
+    seen: Counter[str] = Counter()
+    places = []
+    for text in completions:
+        places.append((text, seen[text]))
+        seen[text] += 1
+    return places
+
 
 def aggregate(rankings: Iterable[Ranking], ties: str = "skip") -> list[Judged]:
-    """Several labelers' rankings of the same completions become one element with soft targets.
+    """Several labelers' rankings of the same completions become one element with soft targets,
+    whatever the order in which each saw them.
 
     Each pair counts alike (1 / number of pairs) and is shared among its two directions as the
     labelers' votes were, each vote weighing what its labeler is worth. With `ties` "half" a tie is
@@ -132,7 +180,8 @@ def aggregate(rankings: Iterable[Ranking], ties: str = "skip") -> list[Judged]:
     """
     groups: dict[tuple[str, tuple[str, ...]], list[Ranking]] = defaultdict(list)
     for ranking in rankings:
-        groups[ranking.prompt.key, ranking.completions].append(ranking)
+        group = groups[ranking.prompt.key, tuple(sorted(ranking.completions))]
+        group.append(ranking.like(group[0].completions) if group else ranking)
     judged = []
     for group in groups.values():
         votes: dict[tuple[int, int], float] = defaultdict(float)
@@ -233,25 +282,80 @@ def read_documents(path: Path) -> list[Document]:
     return _read(path, _document)
 
 
-def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
+def each_row(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line, row) of a file whatever the shape of its rows; a row that cannot be learnt from is the
+    DataError that says why."""
+    yield from _each(path, _by_shape)
+
+
+def _by_shape(row: dict[str, Any], number: int) -> Any:
+    if "text" in row:
+        return _document(row, number)
+    if "label" in row:
+        return _thumb(row, number)
+    if "chosen" in row or "completions" in row:
+        return _ranking(row, number)
+    return _demonstration(row, number) if "completion" in row else _prompt(row, number)
+
+
+def _each(
+    path: Path, parse: Callable[[dict[str, Any], int], Row]
+) -> Iterator[tuple[int, Row | DataError]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            row: Any = None
             try:
-                row = json.loads(line)
+                row = json.loads(line, parse_constant=_no_number, parse_float=_finite)
                 if not isinstance(row, dict):
                     raise DataError("not a JSON object")
-                rows.append(parse(row, number))
-            except (ValueError, KeyError, TypeError) as error:
+                if HALF_A_CHARACTER.search(line):
+                    _check_characters(row)
+                yield number, parse(row, number)
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
-                raise DataError(f"{path.name}, line {number}: {reason}") from error
+                refused = DataError(reason)
+                refused.row = str(row.get("id", "")) if isinstance(row, dict) else ""
+                yield number, refused
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
+    rows = []
+    for number, row in _each(path, parse):
+        if isinstance(row, DataError):
+            raise DataError(f"{path.name}, line {number}: {row}") from row
+        rows.append(row)
     if not rows:
         raise DataError(f"{path}: empty")
     return rows
+
+
+# JSON writes one as an escape: in UTF-8 it cannot stand.
+HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _check_characters(row: dict[str, Any]) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise DataError(
+            f"a text holds half a character ({half}), as a cut in the middle of an emoji leaves it"
+        ) from error
+
+
+def _no_number(name: str) -> float:
+    raise DataError(f"{name} is no number to learn from")
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise DataError(f"{value} is no number to learn from")
+    return number
 
 
 def _messages(value: Any) -> tuple[Message, ...]:
@@ -262,6 +366,8 @@ def _messages(value: Any) -> tuple[Message, ...]:
             isinstance(message.get(name), str) for name in ("role", "content")
         ):
             raise DataError("a message must be an object with the texts 'role' and 'content'")
+        if message["role"] not in ROLES:
+            raise DataError(f"role must be one of {', '.join(ROLES)}, not {message['role']!r}")
     return tuple({"role": each["role"], "content": each["content"]} for each in value)
 
 
@@ -273,13 +379,17 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:
-    return Demonstration(_prompt(row, number), _answer(row["completion"], "completion"))
+    text = _answer(row["completion"], "completion")
+    if not text.strip():
+        raise DataError("completion is empty: whoever learns from it learns to say nothing")
+    return Demonstration(_prompt(row, number), text)
 
 
 def _thumb(row: dict[str, Any], number: int) -> Thumb:
     if not isinstance(row["label"], bool):
         raise DataError("label must be true or false")
     text, finished = _answer(row["completion"], "completion"), _finished(row, 1)
+    _check_learnable([text], finished)
     return Thumb(_prompt(row, number), text, row["label"], all(finished))
 
 
@@ -306,9 +416,18 @@ def _document(row: dict[str, Any], number: int) -> Document:
 def _answer(value: Any, name: str) -> str:
     """The text of an answer, which is a list with one message, or the text itself."""
     messages = _messages([{"role": "assistant", "content": value}] if type(value) is str else value)
-    if len(messages) != 1 or not messages[0]["content"].strip():
-        raise DataError(f"{name} must be one message that is not empty")
+    if len(messages) != 1:
+        raise DataError(f"{name} must be one message")
     return messages[0]["content"]
+
+
+def _check_learnable(completions: Sequence[str], finished: Sequence[bool]) -> None:
+    """A judged answer may be empty, whatever the shape of its row: that a model said nothing is
+    worth knowing, and the end of its turn is what is learnt. One that was cut off before its first
+    word has no token at all."""
+    for text, ended in zip(completions, finished or [True] * len(completions), strict=True):
+        if not text.strip() and not ended:
+            raise DataError("an answer is empty and was cut off: there is nothing to learn in it")
 
 
 def _ranking(row: dict[str, Any], number: int) -> Ranking:
@@ -321,16 +440,17 @@ def _ranking(row: dict[str, Any], number: int) -> Ranking:
     if len(ranks) != len(completions):
         raise DataError(f"{len(completions)} completions but {len(ranks)} ranks")
     finished = _finished(row, len(completions))
+    _check_learnable(completions, finished)
     policies = tuple(str(each) for each in row.get("policies") or ())
     _one_each("policies", policies, len(completions))
-    reliability = float(row.get("reliability", 1.0))
+    reliability = _finite(row.get("reliability", 1.0))
     if not reliability >= 0:
         raise DataError("reliability must be at least 0")
     return Ranking(
         _prompt(row, number),
         tuple(completions),
-        tuple(float(rank) for rank in ranks),
-        float(row.get("strength") or 0.0),
+        tuple(_finite(rank) for rank in ranks),
+        _finite(row.get("strength") or 0.0),
         str(row.get("labeler") or ""),
         finished,
         policies,

@@ -107,7 +107,9 @@ def _fresh(
 ) -> Iterator[Rows]:
     models, reward = folder.config.models, None
     if models.reward and plan:
-        reward = RewardModel(folder.resolve(models.reward), accelerator.device)
+        reward = RewardModel(
+            folder.resolve(models.reward), accelerator.device, day=folder.config.day
+        )
     for name, batches in groupby(plan, itemgetter(0)):
         yield from _answers(folder, name, [batch for _, batch in batches], reward, accelerator)
 
@@ -122,7 +124,7 @@ def _answers(
     settings, policy = folder.config.train, folder.config.models.sampled(name)
     assert isinstance(settings, Sample)
     place = folder.resolve(policy.path)
-    render = renderer(place)
+    render = renderer(place, folder.config.day)
     lm = load_policy(place, accelerator.device).lm
     stops = stop_ids(lm, render)
     temperature = settings.temperature if policy.temperature is None else policy.temperature

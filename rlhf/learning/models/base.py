@@ -14,6 +14,7 @@ out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -41,6 +42,7 @@ from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.manifest import write_manifest
 
 from .folders import check_folder
+from .render import Renderer
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -105,12 +107,37 @@ def make_smol(out: Path) -> None:
 def copy_folder(source: Path, out: Path) -> None:
     check_folder(source)
     shutil.copytree(source, out, dirs_exist_ok=True)
+    _sample_plainly(out)
     write_manifest(out)
+
+
+def _sample_plainly(folder: Path) -> None:
+    """A generation config as a published folder has it: a server samples what the policy says, not
+    its most likely words, and stops at the chat template's end of turn."""
+    render = Renderer(folder, 0)
+    place = folder / "generation_config.json"
+    configured = json.loads(place.read_text()).get("eos_token_id") if place.is_file() else None
+    ends = {configured} if isinstance(configured, int) else set(configured or [])
+    if render.eos is None:  # renderer() says so to whoever trains on it
+        return
+    if render.tokenizer.chat_template:
+        with contextlib.suppress(ConfigError):  # as above
+            ends |= render.ends
+    plain = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=sorted({*ends, render.eos}),
+        pad_token_id=render.pad,
+    )
+    plain.save_pretrained(folder)
 
 
 def _conversations(corpus: Path) -> Iterator[list[tuple[str, str]]]:
     """[(role, text), …] of every row; a ranking's row gives one conversation a completion."""
-    for line in corpus.read_text(encoding="utf-8").splitlines():
+    # By "\n" alone: a text may hold other ends of a line, U+2028 for one.
+    for line in corpus.read_text(encoding="utf-8-sig").split("\n"):
         if not line.strip():
             continue
         row = json.loads(line)

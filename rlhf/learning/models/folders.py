@@ -80,14 +80,15 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is not a model folder: it has no {', '.join(missing)}")
 
 
-def renderer(folder: Path, *, chats: bool = True) -> Renderer:
+def renderer(folder: Path, day: str = "", *, chats: bool = True) -> Renderer:
     """Opens the tokenizer of a model folder.
 
-    Raises ConfigError where it ends no text, has no chat template although it is to hold a chat,
-    or has tokens that the model knows no embedding for."""
+    `day`: what a chat template that reads the clock is told, YYYY-MM-DD; "" is today. Raises
+    ConfigError where it ends no text, is to hold a chat and has no template or one that cannot be
+    learnt, or has tokens that the model knows no embedding for."""
     check_folder(folder)
     config = read_config(folder).get_text_config()
-    made = Renderer(folder, _context(config))
+    made = Renderer(folder, _context(config), day)
     tokenizer = made.tokenizer
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"{folder}: the tokenizer has no end token (eos_token)")
@@ -111,6 +112,8 @@ def renderer(folder: Path, *, chats: bool = True) -> Renderer:
             f"{folder}: the tokenizer has {len(outside)} tokens beyond the model's"
             f" {config.vocab_size} embeddings ({named}): resize them (resize_token_embeddings)"
         )
+    if chats:
+        made.check()
     return made
 
 
@@ -133,10 +136,11 @@ def textless(rendering: Renderer, vocabulary: int) -> list[int]:
 
 
 def stop_ids(lm: PreTrainedModel, rendering: Renderer) -> list[int]:
-    """Every id that ends an answer: the tokenizer's and those of generation_config.json."""
-    configured = getattr(lm.generation_config, "eos_token_id", None) or []
-    more = [configured] if isinstance(configured, int) else list(configured)
-    return sorted({rendering.eos, *more})
+    """Every id that ends an answer: the chat template's end of turn, the tokenizer's end and those
+    of generation_config.json."""
+    configured = getattr(lm.generation_config, "eos_token_id", None)
+    more = [configured] if isinstance(configured, int) else list(configured or [])
+    return sorted({*rendering.ends, *more})
 
 
 def load_policy(
@@ -206,8 +210,8 @@ def load_score(
     config = read_config(folder)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ConfigError(
-            f"{folder}: transformers has no {config.model_type} with a scalar head, so no reward"
-            " model or critic can be made of it that others could load; choose a base of another"
+            f"{folder}: transformers has no {config.model_type} with a scalar head, so it cannot"
+            " become a reward model or critic that others could load; choose a base of another"
             " family for it, or DPO, KTO or RLOO"
         )
     there, has_head = config.num_labels, is_score(folder)
@@ -225,8 +229,8 @@ def load_score(
     prepare(model)
     model.score.requires_grad_(True)
     if is_new:
-        width = model.score.in_features
-        nn.init.normal_(model.score.weight, std=0.1 / math.sqrt(width + 1))
+        head = ScoreNetwork(model).head
+        nn.init.normal_(head.weight, std=0.1 / math.sqrt(head.in_features + 1))
     network = ScoreNetwork(model, stored_precision(folder))
     if quantized:
         network.bias.data = network.bias.data.to(device)
@@ -332,7 +336,7 @@ def publish_score(
     Its padding is a token that ends no answer: transformers reads the score at the last token that
     is no padding. Raises NotAsTrained as `publish_policy` does."""
     model, adapter = network.model, folder / "adapter"
-    ends = [rendering.eos]
+    ends = sorted(rendering.ends)
     heads, vocabulary = network.head.out_features, model.config.get_text_config().vocab_size
     probe = Probe(rendering, ends, vocabulary)
     trained = probe.of_score(network)

@@ -58,9 +58,9 @@ class Batch(NamedTuple):
         rows = self.ids_BL.shape[0]
         number_BL = torch.arange(rows, device=self.ids_BL.device)[:, None] * self.ids_BL.shape[1]
         number_N = (number_BL + self.segments_BL)[self.mask_BL]
-        _, lengths = number_N.unique_consecutive(return_counts=True)
+        _, lengths = torch.unique_consecutive(number_N, return_counts=True)
         ids_TL, mask_TL, keep_TL = (
-            pad_sequence(list(each.split(lengths.tolist())), batch_first=True)
+            pad_sequence(list(torch.split(each, lengths.tolist())), batch_first=True)
             for each in (
                 *(self.ids_BL[self.mask_BL], torch.ones_like(number_N, dtype=torch.bool)),
                 self.keep_BL[self.mask_BL],

@@ -6,6 +6,7 @@ folder is then read by a fork of that one. To import transformers once more woul
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
@@ -123,7 +124,8 @@ def ask(told: Reading) -> list[list[float]]:
     except (EOFError, OSError):  # somebody has ended it
         _server = None
         start()
-        return _server.ask(told)  # type: ignore[attr-defined]
+        again: _Server = _server  # type: ignore[assignment]
+        return again.ask(told)
 
 
 def _serve(line: Connection) -> None:
@@ -134,6 +136,7 @@ def _serve(line: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         while True:
             told = line.recv()
+            _import_what_reads(told)
             child = os.fork()
             if not child:
                 _answer(line, told)
@@ -142,6 +145,13 @@ def _serve(line: Connection) -> None:
                 line.send(f"the process that read it ended by signal {status & 127}")
     except BaseException:
         os._exit(0)
+
+
+def _import_what_reads(told: Reading) -> None:
+    """The module of the family, once for all folders of it; no weights."""
+    auto: Any = AutoModelForSequenceClassification if told.labels else AutoModelForCausalLM
+    with contextlib.suppress(Exception):  # whoever reads the folder says what is wrong with it
+        auto._model_mapping[type(AutoConfig.from_pretrained(told.folder))]
 
 
 def _answer(line: Connection, told: Reading) -> None:

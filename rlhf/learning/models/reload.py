@@ -47,24 +47,20 @@ class Probe:
         chosen = ids[torch.randperm(len(ids), generator=draw)[:COLUMNS]].tolist()
         self.columns = sorted({*chosen, *ends})
         self.pad = rendering.pad
-        self.batch = collate([Encoded(row[:1], row[1:], True) for row in self.rows], self.pad)
+        self.encoded = [Encoded(row[:1], row[1:], True) for row in self.rows]
 
     @torch.no_grad()
     def of_policy(self, network: PolicyNetwork) -> list[Tensor]:
         """Logits of the columns at every token, a row each."""
-        batch = type(self.batch)(*(_to(each, network.lm.device) for each in self.batch))
+        batch = collate(self.encoded, self.pad, network.lm.device)
         logits_BLC = LMHead(network.lm)(network.hidden(batch))[..., self.columns].float().cpu()
         return [logits_BLC[i, : len(row)].flatten() for i, row in enumerate(self.rows)]
 
     @torch.no_grad()
     def of_score(self, network: ScoreNetwork) -> list[Tensor]:
         """Scores of all heads, a row each, without the bias that is beside the folder."""
-        batch = type(self.batch)(*(_to(each, network.model.device) for each in self.batch))
+        batch = collate(self.encoded, self.pad, network.model.device)
         return list((network(batch) - network.bias).float().cpu())
-
-
-def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)
 
 
 @contextmanager

@@ -62,16 +62,27 @@ class RewardModel:
     """A trained reward model that scores texts with its own tokenizer and calibration."""
 
     def __init__(
-        self, folder: Path, device: torch.device | str = "cpu", scratch: Path | None = None
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        scratch: Path | None = None,
+        *,
+        day: str = "",
     ) -> None:
-        """With `scratch` it takes no memory while nobody asks (see offload.py)."""
+        """With `scratch` it takes no memory while nobody asks (see offload.py). `day`: of the run,
+        for a chat template that reads the clock."""
         self.name, self.calibration = folder.name, read_calibration(folder)
         if self.calibration.source == CRITIC_SOURCE:
             raise ConfigError(f"{folder} is a critic, which says what score to expect and no score")
+<<<<<<< HEAD
         self.render = renderer(folder)
         network = load_score(folder, device)
         self.heads = network.head.out_features
         self.offloaded = Offloaded(network, device, scratch)
+=======
+        self.render = renderer(folder, day)
+        self.offloaded = Offloaded(load_score(folder, device), device, scratch)
+>>>>>>> main
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:
@@ -81,7 +92,7 @@ class RewardModel:
         says must stop no run."""
         ids = self.render.prompt(prompt, 1)
         room = self.render.context - len(ids)
-        return Encoded(ids, *self.render.completion(text, room, finished))
+        return Encoded(ids, *self.render.completion(prompt, text, room, finished))
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """That it can read them at all; its tokenizer and context need not be the policy's."""

@@ -60,7 +60,7 @@ class RolloutLearner(Learner):
             )
         models, tune = self.config.models, self.config.tune
         base = folder.resolve(models.policy)
-        self.render = renderer(base)
+        self.render = renderer(base, self.config.day)
         self.prompts = read_prompts(folder.data("train"))
         self.test_prompts = read_prompts(folder.data("test")) if self.config.data.test else []
         for prompt in self.prompts + self.test_prompts:
@@ -73,8 +73,13 @@ class RolloutLearner(Learner):
         self.held_out_reward = None
         if models.held_out_reward:
             held_out = folder.resolve(models.held_out_reward)
+<<<<<<< HEAD
             self.held_out_reward = RewardModel(held_out, self.device, scratch)
         for judge in (scorer, self.held_out_reward):
+=======
+            self.held_out_reward = RewardModel(held_out, self.device, scratch, day=self.config.day)
+        for judge in (reward, self.held_out_reward):
+>>>>>>> main
             if isinstance(judge, RewardModel):
                 judge.check(self.prompts + self.test_prompts)
         self.policy = load_policy(base, self.device, tune)
@@ -156,12 +161,20 @@ class RolloutLearner(Learner):
         self.sampler.engine.refresh(self.optimiser.steps, pushes=pushes)
         self.accelerator.wait_for_everyone()
 
+<<<<<<< HEAD
     def _scorer(self, scratch: Path | None) -> Scorer | None:
         models = self.config.models
         if models.reward:
             return RewardModel(self.folder.resolve(models.reward), self.device, scratch)
         if not models.reward_function:
             return None
+=======
+    def _scorer(self, scratch: Path | None) -> Scorer:
+        function = self.config.models.reward_function
+        if not function:
+            place = self.folder.resolve(self.config.models.reward)
+            return RewardModel(place, self.device, scratch, day=self.config.day)
+>>>>>>> main
         if not self.folder.allows_code:
             raise ConfigError(
                 "models.reward_function runs code of yours: start the trainer with --allow-code"

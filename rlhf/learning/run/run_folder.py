@@ -17,6 +17,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,16 @@ class RunFolder:
         self.total_steps = 0
         self.measured: dict[str, dict[str, Any]] = {}  # each split's last row, without its times
         inside, above = path / "config.json", path.parent / "config.json"
-        self.config = config.load(inside if inside.exists() or not above.exists() else above)
+        told = config.load(inside if inside.exists() or not above.exists() else above)
+        self.config = replace(told, day=told.day or self._first_day())
+
+    def _first_day(self) -> str:
+        """The day on which the run began, which its templates are told for as long as it goes."""
+        try:
+            known = json.loads((self.path / "provenance.json").read_text())["config"]["day"]
+        except (OSError, ValueError, KeyError):
+            known = ""
+        return known or date.today().isoformat()
 
     def resolve(self, name: str) -> Path:
         """A path of the config: absolute, or relative to the data directory."""

@@ -12,6 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -233,7 +234,7 @@ def _check_same_run(folder: RunFolder, good: checkpoint.Checkpoint) -> None:
     if not folder.allows_changes:
         raise ConfigError(
             f"step-{good.step:08d} is a checkpoint of another run: {said}. Start in a folder of"
-            " its own, or pass --allow-changes to go on all the same"
+            " its own, or pass --allow-changes to go on with what changed"
         )
     folder.say(f"goes on with changes from step {good.step}: {said}")
 
@@ -289,14 +290,20 @@ class Epochs:
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, seed: int, epoch: int, window: int = 8
 ) -> list[list[int]]:
-    """Every row once, in batches of like length: sorted within windows of a shuffled order."""
+    """Every row once, in batches of like length: sorted within windows of a shuffled order.
+
+    What is over is spread: no batch is more than one row larger than another, or a last row would
+    move the weights as far as a whole batch."""
     # A generator of its own: what else was drawn in the process moves nothing here.
     generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
+    count = math.ceil(len(order) / batch_size)
+    ends = [len(order) * i // count for i in range(count + 1)] if count else [0]
     batches = []
-    for start in range(0, len(order), window * batch_size):
-        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    for first in range(0, count, window):
+        inside = ends[first : first + window + 1]
+        near = sorted(order[inside[0] : inside[-1]], key=lambda i: lengths[i])
+        batches += [near[start - inside[0] : end - inside[0]] for start, end in pairwise(inside)]
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[i] for i in shuffled]
 

@@ -2,6 +2,7 @@
 
 const POLL_MS = 2000;
 const HEIGHT = 210;
+const COLOURS = 8; // --series-1 … in rounds.css
 const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 class Chart {
@@ -9,6 +10,7 @@ class Chart {
     this.figure = figure;
     this.definition = JSON.parse(figure.querySelector("script").textContent);
     this.points = this.definition.series.map(() => new Map());
+    this.ends = this.definition.series.map(() => new Map()); // of intervals: [low, high] by step
     this.levels = this.definition.levels ?? [];
     this.plot = null;
   }
@@ -17,7 +19,10 @@ class Chart {
     for (const row of rows) {
       this.definition.series.forEach(({ metric, split }, i) => {
         const value = row.values[metric];
-        if (row.split === split && Number.isFinite(value)) this.points[i].set(row.step, value);
+        if (row.split !== split || !Number.isFinite(value)) return;
+        this.points[i].set(row.step, value);
+        const ends = [row.values[`${metric} low`], row.values[`${metric} high`]];
+        if (ends.every(Number.isFinite)) this.ends[i].set(row.step, ends);
       });
     }
     if (this.points.every((points) => points.size === 0)) return;
@@ -41,8 +46,10 @@ class Chart {
     const axis = { stroke: colour("--ink-soft"), ticks: { stroke: colour("--line") } };
     axis.grid = { stroke: colour("--line"), width: 1 };
     axis.font = axis.labelFont = "13px 'Source Sans 3', sans-serif";
-    const strokes = [colour("--accent"), colour("--warn"), colour("--good"), colour("--bad")];
+    const palette = Array.from({ length: COLOURS }, (_, i) => colour(`--series-${i + 1}`));
+    const strokes = this.definition.series.map(({ colour: own }, i) => palette[(own ?? i) % COLOURS]);
     const { unit, x = "step", right } = this.definition;
+    axis.values = (_, ticks) => ticks.map(tickLabel);
     const options = {
       width: place.clientWidth,
       height: HEIGHT,
@@ -57,15 +64,20 @@ class Chart {
       ],
       series: [
         {},
-        ...this.definition.series.map(({ label, dots, right }, i) => ({
+        ...this.definition.series.map(({ label, dots, diamond, right, colour: own }, i) => ({
           label,
           scale: right ? "right" : "y",
           stroke: strokes[i],
           width: 2,
-          dash: i ? [6, 4] : [],
+          dash: i && own === undefined ? [6, 4] : [],
           spanGaps: true,
-          ...(dots && { paths: () => null }),
-          points: { show: i > 0 || dots, size: right ? 12 : 6, fill: strokes[i] },
+          ...((dots || diamond) && { paths: () => null }),
+          points: {
+            // A line of one point is a point, or nobody would see it.
+            show: () => !diamond && (i > 0 || dots || this.points[i].size === 1),
+            size: this.points[i].size === 1 ? 9 : 6,
+            fill: strokes[i],
+          },
         })),
         ...this.levels.map(({ label }) => ({
           label,
@@ -76,12 +88,48 @@ class Chart {
           points: { show: false },
         })),
       ],
-      hooks: { draw: right ? [] : [(plot) => this.label(plot, strokes, colour("--ink-soft"))] },
+      hooks: {
+        draw: [
+          right
+            ? (plot) => this.diamonds(plot, strokes)
+            : (plot) => this.label(plot, strokes, colour("--ink-soft")),
+        ],
+      },
     };
     this.plot = new uPlot(options, this.data(), place);
   }
 
-  // The name and the last value stand where the line ends.
+  // Each diamond with its interval and its name.
+  diamonds(plot, strokes) {
+    const ratio = devicePixelRatio;
+    const { ctx } = plot;
+    ctx.save();
+    ctx.font = `${13 * ratio}px 'Source Sans 3', sans-serif`;
+    ctx.textBaseline = "bottom";
+    this.definition.series.forEach(({ diamond, label }, i) => {
+      if (!diamond) return;
+      ctx.strokeStyle = ctx.fillStyle = strokes[i];
+      ctx.lineWidth = 2 * ratio;
+      for (const [step, value] of this.points[i]) {
+        const x = plot.valToPos(step, "x", true);
+        const y = plot.valToPos(value, "right", true);
+        const ends = this.ends[i].get(step)?.map((end) => plot.valToPos(end, "right", true));
+        if (ends) line(ctx, [x, ends[0]], [x, ends[1]]);
+        const size = 7 * ratio;
+        ctx.beginPath();
+        for (const [dx, dy] of [[0, -size], [size, 0], [0, size], [-size, 0]]) ctx.lineTo(x + dx, y + dy);
+        ctx.closePath();
+        ctx.fill();
+        const name = label.split(",")[0];
+        const room = plot.bbox.left + plot.bbox.width - x;
+        ctx.textAlign = room < ctx.measureText(name).width + 2 * size ? "right" : "left";
+        ctx.fillText(name, x + (ctx.textAlign === "left" ? size : -size), y - size / 2);
+      }
+    });
+    ctx.restore();
+  }
+
+  // The name and the last value stand where the line ends, above the labels of the axis.
   label(plot, strokes, soft) {
     const ends = this.definition.series
       .map(({ label }, i) => {
@@ -93,18 +141,19 @@ class Chart {
       .map((end) => ({ ...end, y: plot.valToPos(end.value, "y", true) }))
       .sort((a, b) => a.y - b.y);
     const ratio = devicePixelRatio;
-    let free = -Infinity;
+    const step = 32 * ratio;
+    const lowest = plot.bbox.top + plot.bbox.height - 22 * ratio;
+    ends.forEach((end, i) => (end.top = Math.max(end.y, i ? ends[i - 1].top + step : -Infinity)));
+    ends.reduceRight((most, end) => ((end.top = Math.min(end.top, most)), end.top - step), lowest);
     plot.ctx.save();
     plot.ctx.textBaseline = "middle";
     plot.ctx.textAlign = "left";
-    for (const { label, value, colour, y } of ends) {
-      const top = Math.max(y, free);
+    for (const { label, value, colour, top } of ends) {
       plot.ctx.fillStyle = colour;
       plot.ctx.font = `${13 * ratio}px 'Source Sans 3', sans-serif`;
       const left = plot.bbox.left + plot.bbox.width + 6 * ratio;
       plot.ctx.fillText(label, left, top);
       plot.ctx.fillText(short(value), left, top + 15 * ratio);
-      free = top + 32 * ratio;
     }
     plot.ctx.restore();
   }
@@ -115,7 +164,14 @@ class Chart {
       if (!points.length) return "";
       const [[first, from], [last, to]] = [points[0], points.at(-1)];
       const x = this.definition.x?.split(" ")[0] ?? "step";
-      const end = points.length > 1 ? `, ${short(to)} at ${x} ${short(last)}` : "";
+      const all = points.map(([, value]) => value);
+      const [low, high] = [Math.min(...all), Math.max(...all)];
+      // A run that went astray and came back, or did not, shows it here.
+      const strayed = low < Math.min(from, to) || high > Math.max(from, to);
+      const range = strayed ? ` (between ${short(low)} and ${short(high)})` : "";
+      const ends = this.ends[i].get(first);
+      const interval = ends ? ` (${ends.map(short).join(" to ")})` : "";
+      const end = points.length > 1 ? `, ${short(to)} at ${x} ${short(last)}${range}` : interval;
       return `${label}: ${short(from)} at ${x} ${short(first)}${end}`;
     });
     words.push(...this.levels.map(({ label, value }) => `${label}: ${short(value)}`));
@@ -123,8 +179,16 @@ class Chart {
   }
 }
 
-const short = (value) =>
-  Number.isInteger(value) ? `${value}` : Math.abs(value) < 1e-4 ? "0" : `${Number(value.toPrecision(3))}`;
+const short = (value) => (Number.isInteger(value) ? `${value}` : `${Number(value.toPrecision(3))}`);
+
+const tickLabel = (tick) => (tick === null ? "" : `${Number(tick.toPrecision(6))}`);
+
+function line(ctx, from, to) {
+  ctx.beginPath();
+  ctx.moveTo(...from);
+  ctx.lineTo(...to);
+  ctx.stroke();
+}
 
 async function follow(source, charts) {
   let after = -1;

@@ -343,6 +343,11 @@ class RatingForm(WorkForm):
         self.fields[f"flags_{pk}"] = FLAGS
 
     @property
+    def letters(self) -> list[str]:
+        """As they are shown, one after the other."""
+        return [self.assignment.letters[pk] for pk in self.assignment.shown_order]
+
+    @property
     def cards(self) -> Iterator[Card]:
         letters = self.assignment.letters
         for completion in self.completions:
@@ -424,53 +429,64 @@ class RankForm(RatingForm):
         return {**RatingForm.initial_of(label), **placed}
 
 
+class Mark(NamedTuple):
+    """One point of the scale between two answers, and the key that chooses it."""
+
+    value: str
+    label: str
+    key: str
+    is_chosen: bool
+
+
 class PairForm(RatingForm):
-    """Two completions: which is better, and by how much."""
+    """Two completions, and one scale: from the first being much better to the second being so.
 
-    # The first shown and the second: their letters may stand the other way round.
-    CHOICES = (("a", "{} is better"), ("tie", "Equally good"), ("b", "{} is better"))
-    PLACES = {"a": (1, 2), "b": (2, 1), "tie": (1, 1)}
-    STRENGTHS = ((4, "significantly"), (3, "clearly"), (2, "slightly"), (1, "negligibly"))
+    A choice is "a" or "b", for the first or the second shown, and the strength; or "tie"."""
 
-    choice = forms.ChoiceField(
-        choices=CHOICES, required=False, widget=forms.RadioSelect, label="Which is better?"
-    )
-    strength = forms.TypedChoiceField(
-        choices=STRENGTHS,
-        coerce=int,
-        empty_value=None,
-        required=False,
-        widget=forms.RadioSelect,
-        label="How much better?",
-    )
+    STRENGTHS = ((4, "much better"), (3, "better"), (2, "slightly better"), (1, "barely better"))
+    TIE = ("tie", "Equally good", "=")
+    PLACES = {"a": (1, 2), "b": (2, 1), "t": (1, 1)}
+
+    choice = forms.ChoiceField(required=False, widget=forms.RadioSelect, label="Which is better?")
 
     def __init__(self, assignment: Assignment, *args: Any, **kwargs: Any):
         super().__init__(assignment, *args, **kwargs)
-        first, second = (assignment.letters[pk] for pk in assignment.shown_order)
-        names = {"a": first, "b": second}
         choice = cast(forms.ChoiceField, self.fields["choice"])
-        choice.choices = [(key, text.format(names.get(key))) for key, text in self.CHOICES]
+        choice.choices = [(value, label) for value, label, _ in self._points()]
+
+    def _points(self) -> Iterator[tuple[str, str, str]]:
+        """(value, label, key) from the left to the right."""
+        # Their letters may stand the other way round.
+        first, second = self.letters
+        for n, (strength, words) in enumerate(self.STRENGTHS, start=1):
+            yield f"a{strength}", f"{first} {words}", str(n)
+        yield self.TIE
+        for n, (strength, words) in enumerate(reversed(self.STRENGTHS), start=5):
+            yield f"b{strength}", f"{second} {words}", str(n)
+
+    @property
+    def scale(self) -> list[Mark]:
+        chosen = self["choice"].value()
+        return [Mark(value, label, key, value == chosen) for value, label, key in self._points()]
 
     def places(self) -> list[tuple[int, int]]:
         choice = self.cleaned_data.get("choice")
         if not choice and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED:
             raise ValidationError("Choose the better one, or “Equally good”.")
-        return list(zip(self.assignment.shown_order, self.PLACES[choice or "tie"], strict=True))
+        places = self.PLACES[(choice or "tie")[0]]
+        return list(zip(self.assignment.shown_order, places, strict=True))
 
     def as_kwargs(self) -> RankingSaid:
-        is_clear = (
-            self.cleaned_data["choice"] in ("a", "b")
-            and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
-        )
-        strength = self.cleaned_data["strength"] if is_clear else None
-        return {**super().as_kwargs(), "strength": strength}
+        side, strength = self.cleaned_data["choice"][:1], self.cleaned_data["choice"][1:]
+        is_clear = side in ("a", "b") and self.cleaned_data["outcome"] == Ranking.Outcome.RANKED
+        return {**super().as_kwargs(), "strength": int(strength) if is_clear else None}
 
     @staticmethod
     def initial_of(label: Any) -> dict[str, Any]:
-        a, b = label.shown_order
-        choices = {places: choice for choice, places in PairForm.PLACES.items()}
-        pair = {"choice": choices[label.places[a], label.places[b]], "strength": label.strength}
-        return {**RatingForm.initial_of(label), **pair}
+        first, second = (label.places[pk] for pk in label.shown_order)
+        side = "a" if first < second else "b"
+        choice = "tie" if first == second else f"{side}{label.strength or ''}"
+        return {**RatingForm.initial_of(label), "choice": choice}
 
 
 def _number(text: str) -> int:

@@ -66,12 +66,18 @@ class Row:
     spread: int  # 0 all agree … 4 first for one and last for another
 
     @property
+    def mean_place(self) -> float:
+        places = [each.place for each in self.placed] or [0]
+        return sum(places) / len(places)
+
+    @property
     def cells(self) -> list[tuple[Placement, list[str]]]:
         """(placement, its flags in words) of each labeler, in the order of the labels."""
         return list(zip(self.placed, self.flags, strict=True))
 
 
 def _matrix(form: RankingReviewForm) -> list[Row]:
+    """The completions, those first that labelers put first."""
     rankings: list[Ranking] = list(form.labels)
     places = [{placed.completion_id: placed for placed in ranking.placed} for ranking in rankings]
     subject = form.assignment.task.subject
@@ -87,4 +93,4 @@ def _matrix(form: RankingReviewForm) -> list[Row]:
         own = form[f"place_{completion.pk}"]
         spread = round(4 * apart)
         rows.append(Row(letters[completion.pk], completion, placed, flags, own, at_gold, spread))
-    return rows
+    return sorted(rows, key=lambda row: (row.mean_place, row.letter))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf.learning.contract.hyperparameters import Kind, OnGroups, setting
+from rlhf.learning.contract.hyperparameters import COLLAPSED, Kind, OnGroups, setting
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 3e-4,
                 "schedule": "constant",
                 "updates": 24,
@@ -57,6 +58,7 @@ KIND = Kind(
         "small": {
             "tune": {"mode": "lora", "layers": 10},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-3,
                 "schedule": "constant",
                 "updates": 20,
@@ -75,6 +77,7 @@ KIND = Kind(
         "large": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-6,
                 "updates": 500,
                 "batch_size": 512,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlhf.learning.contract.hyperparameters import (
+    COLLAPSED,
     ConfigError,
     Data,
     Kind,
@@ -100,6 +101,7 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 3e-4,
                 "critic_learning_rate": 1e-3,
                 "schedule": "constant",
@@ -119,6 +121,7 @@ KIND = Kind(
         "small": {
             "tune": {"mode": "lora", "layers": 10},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-3,
                 "critic_learning_rate": 1e-3,
                 "schedule": "constant",
@@ -140,6 +143,7 @@ KIND = Kind(
         "large": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 9.65e-6,
                 "critic_learning_rate": 5e-6,
                 "updates": 500,

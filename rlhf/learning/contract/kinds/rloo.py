@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf.learning.contract.hyperparameters import Kind, OnGroups
+from rlhf.learning.contract.hyperparameters import COLLAPSED, Kind, OnGroups
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ KIND = Kind(
         "tiny": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 3e-4,
                 "schedule": "constant",
                 "updates": 24,
@@ -37,6 +38,7 @@ KIND = Kind(
         "small": {
             "tune": {"mode": "lora", "layers": 10},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-3,
                 "schedule": "constant",
                 "updates": 20,
@@ -55,6 +57,7 @@ KIND = Kind(
         "large": {
             "tune": {"mode": "full"},
             "train": {
+                **COLLAPSED,
                 "learning_rate": 1e-6,
                 "updates": 500,
                 "batch_size": 512,

@@ -1,0 +1,118 @@
+"""How reliable each labeler is, from all rankings at once: who is right, as far as the others can
+tell, whoever the others are.
+
+One error rate a labeler (Dawid and Skene 1979), by expectation maximisation over the comparisons
+that two or more made. Agreement with peers, one by one, cannot tell who is off: a single random
+clicker drags down everybody who shares prompts with them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import exp, log, sqrt
+
+from annotate.labels.agreement import PEOPLE, Ranked
+
+Vote = tuple[int, bool]  # a labeler, and whether the first of two completions is the better one
+Votes = dict[tuple[int, int, int], list[Vote]]  # by prompt and the two completions
+
+# Who agrees with their like on a share PEOPLE of comparisons is right on so many.
+CAREFUL = 0.5 + sqrt(2 * PEOPLE - 1) / 2
+PSEUDO = 4.0  # votes at everybody's mean, so that a newcomer counts as the average person does
+ROUNDS = 20
+TELLING = 0.25  # of what one careful peer tells: a prompt on which the others tell less is none
+
+
+@dataclass(frozen=True)
+class Against:
+    """One labeler's comparisons with what the others together say. `clusters`: of each prompt
+    (agreed, compared), each comparison weighing what the others can tell there; `plain`: the same
+    without weights; `wanted`: the share on which somebody careful would agree."""
+
+    clusters: list[tuple[float, float]]
+    plain: list[tuple[int, int]]
+    wanted: float
+
+
+def votes_of(rankings: Iterable[Ranked]) -> Votes:
+    """Takes rankings apart into the comparisons that two or more people made."""
+    votes: Votes = defaultdict(list)
+    for ranked in rankings:
+        for a, b in combinations(sorted(ranked.places), 2):
+            if ranked.places[a] != ranked.places[b]:
+                vote = (ranked.labeler, ranked.places[a] < ranked.places[b])
+                votes[ranked.prompt, a, b].append(vote)
+    return {key: cast for key, cast in votes.items() if len({name for name, _ in cast}) > 1}
+
+
+def reliabilities(votes: Votes) -> dict[int, float]:
+    """Labeler → how often they are right on a comparison, 0.5 by chance. Of two people nobody can
+    tell which one errs: both are taken to be careful."""
+    met: dict[int, int] = defaultdict(int)
+    for cast in votes.values():
+        for labeler, _ in cast:
+            met[labeler] += 1
+    if len(met) < 3:
+        return dict.fromkeys(met, CAREFUL)
+    right = dict.fromkeys(met, 0.75)
+    for _ in range(ROUNDS):
+        agreed: dict[int, float] = defaultdict(float)
+        for cast in votes.values():
+            first = _first_wins(cast, right)
+            for labeler, vote in cast:
+                agreed[labeler] += first if vote else 1 - first
+        mean = sum(agreed.values()) / sum(met.values())
+        right = {name: (agreed[name] + PSEUDO * mean) / (met[name] + PSEUDO) for name in met}
+    return right
+
+
+def _first_wins(cast: Iterable[Vote], right: Mapping[int, float]) -> float:
+    """The chance that the first of the two is better, as these people voted."""
+    odds = sum((1 if vote else -1) * _logit(right[labeler]) for labeler, vote in cast)
+    return 1 / (1 + exp(-max(min(odds, 30.0), -30.0)))
+
+
+def _logit(p: float) -> float:
+    p = max(min(p, 0.99), 0.01)
+    return log(p / (1 - p))
+
+
+def against_the_others(votes: Votes) -> dict[int, Against]:
+    """Measures everybody against what the others say, each of whom counts by their reliability."""
+    right = reliabilities(votes)
+    met: dict[int, dict[int, list[tuple[float, float, bool]]]] = defaultdict(dict)
+    for (prompt, _, _), cast in votes.items():
+        for labeler, expected, agreed in _each_without_oneself(cast, right):
+            weight = (2 * expected - 1) / (2 * PEOPLE - 1)
+            met[labeler].setdefault(prompt, []).append((weight, expected, agreed))
+    return {labeler: _against(by_prompt) for labeler, by_prompt in met.items()}
+
+
+def _each_without_oneself(
+    cast: list[Vote], right: Mapping[int, float]
+) -> Iterator[tuple[int, float, bool]]:
+    """(labeler, how probably somebody careful agrees with the others, whether this one did)."""
+    for labeler, vote in cast:
+        others = [other for other in cast if other[0] != labeler]
+        if not others:
+            continue
+        first = _first_wins(others, right)
+        surely = max(first, 1 - first)
+        expected = CAREFUL * surely + (1 - CAREFUL) * (1 - surely)
+        yield labeler, expected, vote == (first > 0.5)
+
+
+def _against(by_prompt: dict[int, list[tuple[float, float, bool]]]) -> Against:
+    clusters, plain = [], []
+    wanted = weights = 0.0
+    for met in by_prompt.values():
+        weight = sum(w for w, _, _ in met)
+        plain.append((sum(agreed for _, _, agreed in met), len(met)))
+        if weight < TELLING * len(met):
+            continue
+        clusters.append((sum(w for w, _, agreed in met if agreed), weight))
+        wanted += sum(w * expected for w, expected, _ in met)
+        weights += weight
+    return Against(clusters, plain, wanted / weights if weights else PEOPLE)

@@ -1,0 +1,47 @@
+// Reviewing by keys: each decision is a button that names its key, and leads first to what it lacks.
+
+import { isCommand, keyOf } from "./label.js";
+
+const review = document.querySelector(".review");
+const comment = document.getElementById("id_comment");
+const cause = document.getElementById("id_cause");
+
+/** What has to be said before: a comment to send back, a cause for the rest but accepting. */
+function lacking(button) {
+  const [act] = button.value.split(":");
+  if (act === "send_back") return comment.value.trim() ? null : comment;
+  return ["own", "pick", "exclude"].includes(act) && !cause.value ? cause : null;
+}
+
+let wanted = null;
+
+function decide(button) {
+  const field = lacking(button);
+  wanted = field ? button : null;
+  if (field) field.focus();
+  else button.click();
+}
+
+// Where something was lacking, Enter goes on with what was wanted; in a text of several lines with Ctrl or ⌘.
+for (const field of [comment, cause]) {
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !wanted || (field === comment && !event.ctrlKey && !event.metaKey)) return;
+    event.preventDefault();
+    decide(wanted);
+  });
+}
+
+document.addEventListener("keydown", (event) => {
+  // In a list of choices letters choose.
+  if (event.repeat || !isCommand(event) || event.target.closest("select")) return;
+  const key = keyOf(event);
+  const score = /^[1-7]$/.test(key) && review.querySelector(`.scores input[value="${key}"]`);
+  const button = review.querySelector(`[data-key="${key}"]`);
+  if (score) score.checked = true;
+  else if (button) decide(button);
+  else if (key === "c") comment.focus();
+  else return;
+  event.preventDefault();
+});
+
+document.getElementById("errors")?.focus({ preventScroll: true });
