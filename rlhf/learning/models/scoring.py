@@ -74,15 +74,10 @@ class RewardModel:
         self.name, self.calibration = folder.name, read_calibration(folder)
         if self.calibration.source == CRITIC_SOURCE:
             raise ConfigError(f"{folder} is a critic, which says what score to expect and no score")
-<<<<<<< HEAD
-        self.render = renderer(folder)
+        self.render = renderer(folder, day)
         network = load_score(folder, device)
         self.heads = network.head.out_features
         self.offloaded = Offloaded(network, device, scratch)
-=======
-        self.render = renderer(folder, day)
-        self.offloaded = Offloaded(load_score(folder, device), device, scratch)
->>>>>>> main
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:

@@ -73,13 +73,8 @@ class RolloutLearner(Learner):
         self.held_out_reward = None
         if models.held_out_reward:
             held_out = folder.resolve(models.held_out_reward)
-<<<<<<< HEAD
-            self.held_out_reward = RewardModel(held_out, self.device, scratch)
-        for judge in (scorer, self.held_out_reward):
-=======
             self.held_out_reward = RewardModel(held_out, self.device, scratch, day=self.config.day)
-        for judge in (reward, self.held_out_reward):
->>>>>>> main
+        for judge in (scorer, self.held_out_reward):
             if isinstance(judge, RewardModel):
                 judge.check(self.prompts + self.test_prompts)
         self.policy = load_policy(base, self.device, tune)
@@ -161,20 +156,13 @@ class RolloutLearner(Learner):
         self.sampler.engine.refresh(self.optimiser.steps, pushes=pushes)
         self.accelerator.wait_for_everyone()
 
-<<<<<<< HEAD
     def _scorer(self, scratch: Path | None) -> Scorer | None:
         models = self.config.models
         if models.reward:
-            return RewardModel(self.folder.resolve(models.reward), self.device, scratch)
+            place = self.folder.resolve(models.reward)
+            return RewardModel(place, self.device, scratch, day=self.config.day)
         if not models.reward_function:
             return None
-=======
-    def _scorer(self, scratch: Path | None) -> Scorer:
-        function = self.config.models.reward_function
-        if not function:
-            place = self.folder.resolve(self.config.models.reward)
-            return RewardModel(place, self.device, scratch, day=self.config.day)
->>>>>>> main
         if not self.folder.allows_code:
             raise ConfigError(
                 "models.reward_function runs code of yours: start the trainer with --allow-code"
