@@ -135,6 +135,9 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         """Those this labeler has written here."""
         return self.exclude(kind="").filter(author=author)
 
+    def without_reference(self) -> PromptQuerySet:
+        return self.filter(reference="")
+
     def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
         """Those of these ids."""
         return self.filter(pk__in={id_in(each) for each in ids} - {None})

@@ -1,4 +1,4 @@
-"""GSM8K: a `question` and an `answer` that reasons and ends in a line `#### 42`, the right result."""
+"""GSM8K: a `question`, and an `answer` that reasons and ends in a line `#### 42`, the result."""
 
 from __future__ import annotations
 
