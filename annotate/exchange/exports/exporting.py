@@ -177,6 +177,7 @@ def _prompts(export: Export) -> Iterator[Line]:
         is_written = prompt.kind and prompt.author
         yield {
             "prompt": prompt.messages,
+            "reference": prompt.reference,
             "source": prompt.source,
             "tags": prompt.tags,
             "written": prompt.kind if is_written else "",
