@@ -27,5 +27,7 @@ def next_round(project: Project) -> Iterator[ToDo]:
         for labels in (demonstrations, training_rankings)
     )
     if "0" not in (written, ranked):
-        detail = f"{written} demonstrations and {ranked} rankings are available to learn from."
+        demonstrations = f"{written} demonstration{'s' if written != '1' else ''}"
+        rankings = f"{ranked} ranking{'s' if ranked != '1' else ''}"
+        detail = f"Ready to learn from: {demonstrations} and {rankings}."
         yield ToDo("rounds_new", "Launch a round", detail)

@@ -57,9 +57,10 @@ class FilesField(forms.FileField):
 class FileForm(forms.Form):
     file = FilesField(
         required=False,
-        label="File",
-        help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also packed by "
-        "gzip or Zstandard; the parts of one data set together, or its folder as .zip or .tar.",
+        label="Files",
+        help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also compressed with "
+        "gzip or Zstandard. Choose all parts of a data set together, or its folder as .zip or "
+        ".tar.",
     )
     text = forms.CharField(
         required=False,
