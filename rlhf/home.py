@@ -27,7 +27,8 @@ def next_round(project: Project) -> Iterator[ToDo]:
         for labels in (demonstrations, training_rankings)
     )
     if "0" not in (written, ranked):
-        demonstrations = f"{written} demonstration{'s' if written != '1' else ''}"
-        rankings = f"{ranked} ranking{'s' if ranked != '1' else ''}"
-        detail = f"Ready to learn from: {demonstrations} and {rankings}."
+        detail = (
+            f"Ready to learn from: {written} demonstration{'' if written == '1' else 's'}"
+            f" and {ranked} ranking{'' if ranked == '1' else 's'}."
+        )
         yield ToDo("rounds_new", "Launch a round", detail)
