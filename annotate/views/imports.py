@@ -124,7 +124,8 @@ class FileForm(forms.Form):
             if what_to_do := foreign_to(part.file, part.format):
                 raise forms.ValidationError(what_to_do)
         content, format = one_table(parts, split=said["split"] if len(parts) > 1 else "")
-        return content, files[0].name, format
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return content, f"{files[0].name}{more}", format
 
 
 class ChoicesForm(forms.Form):
