@@ -21,12 +21,15 @@ from rlhf.stages import TRAININGS
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"
+WATCHER = "watcher"  # by a token, or from an address, of the settings
 # What the number in the address names is no such thing: not there, for those who might see one.
 NO_REVIEW, NO_PRACTICE = "no review", "no practice"
 GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
+    **dict.fromkeys(["livez", "readyz"], OPEN),
+    "metrics": WATCHER,
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["api_answers", "api_chat_completions", "api_end_user", "api_feedback"], TOKEN),
@@ -159,6 +162,8 @@ def owner(name: str) -> str:
 
 def expected(actor: str, role: str, name: str, method: str) -> set[int] | str:
     """The statuses an actor must get, or `served`."""
+    if role == WATCHER:
+        return {403}
     if actor == "nobody":
         return {302} if method == "GET" else {401}
     if role == OPERATOR_SOMEWHERE:

@@ -121,6 +121,11 @@ class Policy(models.Model):
             models.UniqueConstraint(
                 fields=["project"], condition=Q(state="challenger"), name="one_challenger"
             ),
+            models.CheckConstraint(
+                condition=~Q(folder__regex=r"^/|(^|/)\.\.(/|$)"),
+                name="model_folders_lie_in_data_dir",
+                violation_error_message="A model folder lies in DATA_DIR: name it from there.",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -165,7 +165,6 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
             write(file, counted(), format_of(path.name))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0014_insert_snippets'),
+        ('annotate', '0015_keep_model_folders_in_data_dir'),
     ]
 
     operations = [
