@@ -34,7 +34,7 @@ class ConnectionForm(forms.ModelForm):
             "base_url": "Of an OpenAI-compatible API, up to /v1: https://api.openai.com/v1",
             "price_in": "Optional.",
             "price_out": "Optional.",
-            "parallel": "At most so many at once.",
+            "parallel": "The most that are sent at the same time.",
         }
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:

@@ -163,6 +163,7 @@ class Cell(models.Model):
     def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
         """The same one however often it is asked for."""
         policy = policies[self.column]
+        outside = policy.is_elsewhere
         said = {
             "prompt": prompt,
             "policy": policy,
@@ -172,6 +173,7 @@ class Cell(models.Model):
                 "grid": self.grid_id,
                 "temperature": policy.temperature,
                 "max_new_tokens": policy.max_new_tokens,
+                **({"provider": policy.provider, "model": policy.model_name} if outside else {}),
             },
             "template_hash": policy.template_hash,
             "finish_reason": self.finish_reason,
