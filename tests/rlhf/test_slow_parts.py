@@ -81,7 +81,7 @@ def test_the_page_of_the_evaluation_asks_as_much_for_400_policies_as_for_few(
         client.get("/p/cooking/evaluation/")
         times.append(time.monotonic() - began)
     assert min(times) < SHOWN_WITHIN
-    judged = page.context["judgements"]
+    judged = page.context["verdicts"]
     assert len(judged) == sum(len({each.parent, many_policies[0]}) for each in many_policies[1:])
     assert {each.reward_model.win_rate for each in judged} == {0.6}  # the newest of its judge
     assert len(asked) < 30
