@@ -149,6 +149,9 @@ def _erase_chats(erased: Erased) -> None:
     thumbs = Feedback.objects.filter(user=erased.person)
     _take(erased, thumbs, "note", "wanted_answer")
     thumbs.update(note="", wanted_answer="", retracted_at=timezone.now())
+    dismissed = Feedback.objects.filter(dismissed_by=erased.person)
+    _take(erased, dismissed, "dismissed_why")
+    dismissed.update(dismissed_why="")
 
 
 def _erase_prompts(erased: Erased) -> None:
