@@ -22,8 +22,7 @@ from django.utils import timezone
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
-from annotate.chat.messages import PROMPT_SOURCE, Message
-from annotate.chat.withdrawals import Withdrawal
+from annotate.chat.messages import Message
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
@@ -35,8 +34,9 @@ from annotate.people.models import Membership, Project, User
 from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Grid
 from annotate.prompts.flags import PromptFlag
-from annotate.prompts.models import TAKEN_BACK, Prompt, content_hash
+from annotate.prompts.models import FROM_CHAT, TAKEN_BACK, Prompt, content_hash
 from annotate.prompts.policies import Completion
+from annotate.prompts.withdrawals import Withdrawal
 from annotate.work.assignments import Assignment
 
 GONE = "[erased]"
@@ -111,7 +111,7 @@ def is_erased(person: User) -> bool:
 def _prompts_of(person: User) -> models.QuerySet[Prompt]:
     """What they asked in a chat or through the API, and nobody else did, and what they wrote."""
     every = Prompt.objects.order_by()
-    of_chats = every.filter(source__in=(PROMPT_SOURCE, TAKEN_BACK))
+    of_chats = every.filter(source__in=(FROM_CHAT, TAKEN_BACK))
     asked = of_chats.filter(completions__message__conversation__guest=person)
     # Of chats that they have deleted, only whose it was is known.
     deleted = of_chats.filter(split_key=content_hash(["guest", person.pk]))
@@ -149,6 +149,9 @@ def _erase_chats(erased: Erased) -> None:
     thumbs = Feedback.objects.filter(user=erased.person)
     _take(erased, thumbs, "note", "wanted_answer")
     thumbs.update(note="", wanted_answer="", retracted_at=timezone.now())
+    dismissed = Feedback.objects.filter(dismissed_by=erased.person)
+    _take(erased, dismissed, "dismissed_why")
+    dismissed.update(dismissed_why="")
 
 
 def _erase_prompts(erased: Erased) -> None:

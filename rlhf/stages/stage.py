@@ -65,6 +65,10 @@ class Stage:
         """Says in a line what `run`, which belongs to no round, is for."""
         return ""
 
+    def charts_of(self, run: Run) -> tuple[Chart, ...]:
+        """Returns what is drawn of `run`."""
+        return self.charts
+
     def levels(self, run: Run) -> list[Level]:
         """Returns the levels drawn across the charts of `run`."""
         return []

@@ -100,6 +100,7 @@ def wendy(project, policy, base, plant, write_task, rank_task, new_prompt, rita,
     Feedback.objects.create(
         completion=said, user=wendy, thumb_up=False,
         note=plant("thumb_note"), wanted_answer=plant("wanted"),
+        dismissed_by=wendy, dismissed_why=plant("dismissed"),
     )  # fmt: skip
     PromptFlag.put_up(prompt=shared, labeler=wendy, reason="other", note=plant("flag"))
     Upload.objects.create(project=project, by=wendy, name=plant("file"), format="jsonl")

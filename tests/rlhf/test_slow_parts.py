@@ -12,38 +12,44 @@ from annotate.models import Policy
 from feedback_site import bell
 from rlhf.models import Evaluation, Round, Run
 
-ANSWERS_WITHIN = 1.0  # seconds
+LOST_AT_MOST = 0.6  # seconds
 POLICIES, SHOWN_WITHIN = 400, 0.8  # seconds; 0.3 on a machine that does nothing else
 
 
 @pytest.fixture(params=["refused", "no socket", "no such host", "silent"])
-def dead_redis(request, settings) -> Iterator[None]:
+def dead_redis(request) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings.REDIS_URL = {
+        yield {
             "refused": "redis://127.0.0.1:1/0",
             "no socket": "unix:///nowhere/redis.sock",
             "no such host": "redis://redis.invalid:6379/0",
             "silent": f"redis://127.0.0.1:{silent.getsockname()[1]}/0",
         }[request.param]
-        bell.connection.cache_clear()
-        yield
     bell.connection.cache_clear()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_round_is_launched_within_a_second_without_redis(
-    project, labels, base, browse, olga, dead_redis
+def test_a_round_is_launched_without_redis_about_as_fast_as_with_it(
+    project, labels, base, browse, olga, dead_redis, settings
 ):
     client = browse(olga)
     client.get("/p/cooking/rounds/new/")  # the first request of a process loads its templates
     data = {"base": base.pk, "recipe": "tiny", "stages": ["sft", "reward", "ppo"]}
-    times = []
-    for _ in range(3):
-        began = time.monotonic()
-        assert client.post("/p/cooking/rounds/new/", data).status_code == 302
-        times.append(time.monotonic() - began)
+
+    def best_of_three() -> float:
+        times = []
+        for _ in range(3):
+            began = time.monotonic()
+            assert client.post("/p/cooking/rounds/new/", data).status_code == 302
+            times.append(time.monotonic() - began)
+        return min(times)
+
+    with_redis = best_of_three()
+    settings.REDIS_URL = dead_redis
+    bell.connection.cache_clear()
+    without = best_of_three()
     assert {round.runs.first().state for round in Round.objects.all()} == {Run.State.QUEUED}
-    assert min(times) < ANSWERS_WITHIN  # of three: other programs use the machine too
+    assert without < with_redis + LOST_AT_MOST
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def test_the_page_of_the_evaluation_asks_as_much_for_400_policies_as_for_few(
         client.get("/p/cooking/evaluation/")
         times.append(time.monotonic() - began)
     assert min(times) < SHOWN_WITHIN
-    judged = page.context["judgements"]
+    judged = page.context["verdicts"]
     assert len(judged) == sum(len({each.parent, many_policies[0]}) for each in many_policies[1:])
     assert {each.reward_model.win_rate for each in judged} == {0.6}  # the newest of its judge
     assert len(asked) < 30
