@@ -165,4 +165,4 @@ def _write(file: Path, rows: Iterator[Row] | list[Row]) -> None:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=True) + "\n"
+    return json.dumps(row, ensure_ascii=False) + "\n"
