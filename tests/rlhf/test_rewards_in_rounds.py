@@ -58,7 +58,9 @@ def test_checks_stand_in_for_the_reward_model_or_beside_it(
     round = launch_round(project, launch(base, stages, "number:2, json", **more), by=olga)
     turn()
     run = round.runs.get(kind=stages[-1])
-    told = json.loads((settings.DATA_DIR / run.folder / f"t{run.lease_token}/config.json").read_text())
+    told = json.loads(
+        (settings.DATA_DIR / run.folder / f"t{run.lease_token}/config.json").read_text()
+    )
     assert ("reward" in told["models"]) == has_model
     assert told["train"]["checks"] == "number:2, json"
     rows = (settings.DATA_DIR / told["data"]["train"]).read_text().splitlines()
