@@ -40,7 +40,8 @@ class GateLimits(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(0.0), MaxValueValidator(100.0)],
-        help_text="The most answers people may flag as harmful, by the upper end of the 95 % interval."
+        help_text="The most answers people may flag as harmful, by the upper end of the 95 % "
+        "interval."
         " Leave empty for no limit. A limit of 1 % takes about 400 judged answers to meet.",
     )
 

@@ -14,6 +14,11 @@ document.getElementById("theme")?.addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("themechange"));
 });
 
+// Whoever uses this browser next finds nothing of what was written here.
+document.querySelector("[data-sign-out]")?.addEventListener("submit", () => {
+  for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
+});
+
 const view = document.getElementById("view");
 const showView = () => view.setAttribute("aria-pressed", document.documentElement.dataset.view === "raw");
 if (view) {
