@@ -42,7 +42,11 @@ class Preference(models.Model):
     user = models.ForeignKey(User, models.CASCADE, related_name="preferences")
     verdict = models.CharField(max_length=10, choices=Verdict)
     ranking = models.OneToOneField(
-        Ranking, models.SET_NULL, null=True, related_name="preference", help_text="Made of it."
+        Ranking,
+        models.SET_NULL,
+        null=True,
+        related_name="preference",
+        help_text="What became of it.",
     )
     retracted_at = models.DateTimeField(null=True)
     harvested_at = models.DateTimeField(

@@ -169,9 +169,12 @@ def _tells_split(part: Part) -> bool:
 def _lines(part: Part) -> Iterable[bytes]:
     """As they are, so that a bad one can be told and left out."""
     inner = unpacked(part.file)
+    last = b"\n"
     while block := inner.read(PART):
         yield block
-    yield b"\n"
+        last = block[-1:]
+    if last != b"\n":
+        yield b"\n"
 
 
 def _rows(part: Part) -> Iterator[bytes]:

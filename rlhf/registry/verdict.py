@@ -6,7 +6,7 @@ Nothing is stored: it follows from labels, evaluations and runs as they are now.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -18,7 +18,7 @@ from django.db.models.functions import Length
 from annotate.models import Completion, Placement, Policy, Project
 from rlhf.data.selection import HELD_OUT, all_rankings
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.matches import Match, WinRate, matches_of, win_rate
+from rlhf.evaluation.matches import Match, WinRate, by_pair, matches_of, win_rate
 from rlhf.evaluation.win_rate import Result
 from rlhf.learning.contract.intervals import TWO_SIDED_95, student
 from rlhf.models.checkpoints import Checkpoint
@@ -144,6 +144,10 @@ class Verdicts:
         return matches_of(self.project) if self._matches is None else self._matches
 
     @cached_property
+    def _met(self) -> Mapping[frozenset[int], list[Match]]:
+        return by_pair(self.matches)
+
+    @cached_property
     def policies(self) -> dict[int, Policy]:
         policies = self.project.policies.select_related("parent", "project")
         return {policy.pk: policy for policy in policies}
@@ -179,7 +183,8 @@ class Verdicts:
         return [each for each in found if each.is_known]
 
     def between(self, policy: Policy, opponent: Policy) -> Verdict:
-        people = win_rate(self.matches, policy.pk, opponent.pk)
+        met = self._met[frozenset((policy.pk, opponent.pk))]
+        people = win_rate(met, policy.pk, opponent.pk)
         by_judge = self._evaluations.get((policy.pk, opponent.pk), {})
         evaluation = by_judge.get(Evaluation.Judge.REWARD_MODEL)
         model = evaluation.reward_model if evaluation else None

@@ -167,7 +167,6 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
             write(file, counted(), format_of(path.name))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -180,6 +179,7 @@ def _prompts(export: Export) -> Iterator[Line]:
         is_written = prompt.kind and prompt.author
         yield {
             "prompt": prompt.messages,
+            "reference": prompt.reference,
             "source": prompt.source,
             "tags": prompt.tags,
             "written": prompt.kind if is_written else "",

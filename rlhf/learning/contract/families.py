@@ -36,7 +36,7 @@ def refusal(model: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
         return ""
     if "reward" in runs:
         return (
-            f"transformers has no {kind} with a scalar head, so no reward model can be made of it."
+            f"transformers has no {kind} with a scalar head, so it cannot become a reward model."
             " Choose DPO or KTO, or a base of another family"
         )
     if runs.get("ppo", {}).get("train", {}).get("critic") == "policy":

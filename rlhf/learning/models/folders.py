@@ -210,8 +210,8 @@ def load_score(
     config = read_config(folder)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ConfigError(
-            f"{folder}: transformers has no {config.model_type} with a scalar head, so no reward"
-            " model or critic can be made of it that others could load; choose a base of another"
+            f"{folder}: transformers has no {config.model_type} with a scalar head, so it cannot"
+            " become a reward model or critic that others could load; choose a base of another"
             " family for it, or DPO, KTO or RLOO"
         )
     there, has_head = config.num_labels, is_score(folder)

@@ -234,7 +234,7 @@ def _check_same_run(folder: RunFolder, good: checkpoint.Checkpoint) -> None:
     if not folder.allows_changes:
         raise ConfigError(
             f"step-{good.step:08d} is a checkpoint of another run: {said}. Start in a folder of"
-            " its own, or pass --allow-changes to go on all the same"
+            " its own, or pass --allow-changes to go on with what changed"
         )
     folder.say(f"goes on with changes from step {good.step}: {said}")
 
