@@ -46,8 +46,9 @@ def main(arguments: list[str]) -> None:
     from transformers.cli.serve import Serve
     from transformers.cli.serving import server
 
-    build = server.build_server
-    server.build_server = lambda *args, **kwargs: Guarded(build(*args, **kwargs), key)
+    build: Any = server.build_server
+    guarded: Any = lambda *args, **kwargs: Guarded(build(*args, **kwargs), key)  # noqa: E731
+    server.build_server = guarded
     Serve(host=options.host, port=options.port, model_timeout=MODEL_SECONDS)
 
 
