@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
+from annotate.models import ApiToken, Connection, Conversation, Grid, Membership, Upload
 from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
 from rlhf.stages import TRAININGS
@@ -46,7 +46,7 @@ LEAST_ROLE = {
 }
 OWN_PREFIXES = ("chat_",)
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
-OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground")
+OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections")
 
 ROLES = {
     GUEST: {"gus", "alice", "bob", "rita", "olga"},
@@ -110,6 +110,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     grid = Grid.lay_out(
         project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
     )
+    connection = Connection.objects.create(
+        project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
+    )
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
@@ -133,6 +136,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "connection_id": connection.pk,
         "upload_id": upload.pk,
         "row": 0,
         "column": 0,

@@ -61,12 +61,13 @@ OTHER_NAMES = {
     "tags": ("category", "categories", "topic"),
     "labeler": ("annotator", "worker", "rater", "user_id"),
     "source": ("dataset", "origin"),
+    "reference": ("ground_truth", "reference_answer", "expected_answer", "gold_answer"),
 }
 KNOWN_AS = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 
 LEFT_OUT = ""
-ANSWERS = ("completion", "chosen", "rejected", "label", "system")
+ANSWERS = ("completion", "chosen", "rejected", "label", "system", "reference")
 JUDGES = re.compile(
     r"(^|_)(label|labels|weights?|ratings?|rated|winners?|won|scores?|ranks?|ranking|preferences?|"
     r"preferred|prefers?|votes?|upvotes|downvotes|likes?|dislikes?|liked|thumbs?|thumbs_up|stars?|"
@@ -89,6 +90,8 @@ def guess(rows: Sequence[Any]) -> dict[str, str]:
     columns = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
     named = {column: re.sub(r"[\s-]+", "_", column.strip().lower()) for column in columns}
     chosen = {c: n if n in FIELDS else KNOWN_AS.get(n, LEFT_OUT) for c, n in named.items()}
+    if {"solution", "answer"} <= {*named.values()}:  # the way, and what comes of it
+        chosen |= {c: "reference" for c, n in named.items() if n == "answer"}
     if "chosen" in chosen.values() or "rejected" in chosen.values():
         chosen = {c: f for c, f in chosen.items() if f != "completion"}
     chosen = {c: f for c, f in chosen.items() if c == f or c in _first_of(chosen, f)}

@@ -8,7 +8,8 @@
     completions      {prompt, completions: [{model, content}], reference?}
 
 A kind of label that corrects a completion has lines of its own: {prompt, original, completion} for
-edits. All may carry `source`, `tags` and `labeler`, and what the export of the same kind writes."""
+edits. All may carry `source`, `tags`, `labeler` and the
+`reference` answer of the prompt, and what the export of the same kind writes."""
 
 from __future__ import annotations
 
@@ -227,13 +228,7 @@ def _completions_of_policies(raw: Raw) -> Row:
         completions.append(Said(_said(each["content"], "content"), policy))
     if not completions:
         raise BadRow("“completions” is empty; a line without any belongs into a file of prompts.")
-    reference = raw.get("reference")
-    return _row(
-        raw,
-        raw.get("prompt"),
-        completions=completions,
-        reference="" if reference is None else _answer(reference, "reference"),
-    )
+    return _row(raw, raw.get("prompt"), completions=completions)
 
 
 def _corrections(kind: LabelKind) -> Callable[[Raw], Row]:
@@ -260,7 +255,7 @@ PARSERS: dict[str, Callable[[Raw], Row]] = {
 }
 
 # What is read of each, by its name.
-_ALL = frozenset(("prompt", "source", "tags", "labeler", "simulated", "split_key"))
+_ALL = frozenset(("prompt", "reference", "source", "tags", "labeler", "simulated", "split_key"))
 _EFFORT = frozenset(("guideline_version", "active_seconds", "pasted_share", "comment"))
 _SAID = frozenset(("policies", "finish_reasons"))
 READ: dict[str, frozenset[str]] = {
@@ -271,7 +266,7 @@ READ: dict[str, frozenset[str]] = {
     | {"shown_order", "letters", "reason"},
     "preferences": _ALL | _EFFORT | _SAID | {"chosen", "rejected", "margin", "strength"},
     "thumbs": _ALL | _SAID | {"completion", "label", "reasons", "note", "wanted_answer"},
-    "completions": _ALL | {"completions", "reference"},
+    "completions": _ALL | {"completions"},
     **{
         kind.words.many: _ALL | _EFFORT | _SAID | {kind.beats, "completion"}
         for kind in KINDS.values()
@@ -290,8 +285,16 @@ def _row(raw: Raw, prompt: Any, **parts: Any) -> Row:
         tags=[values.text(tag, "tags", limit=50) for tag in values.optional(raw, "tags", list, [])],
         labeler=values.text(raw.get("labeler") or "", "labeler", limit=90, may_be_empty=True),
         is_simulated=values.optional(raw, "simulated", bool, False),
+        reference=_reference(raw.get("reference")),
         **({"written": _split_key(raw)} if raw.get("split_key") else {}) | parts,
     )
+
+
+def _reference(value: Any) -> str:
+    """The right answer to the prompt: a text, one message of the assistant, or a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    return "" if value is None else _said(value, "reference").strip()
 
 
 def _messages(value: Any) -> Messages:

@@ -107,15 +107,19 @@ class Writer:
             prompt = Prompt(
                 project=self.project,
                 messages=entry.row.prompt,
+                reference=entry.row.reference,
                 source=self._source_of(entry),
                 tags=entry.row.tags,
                 author=entry.labeler if entry.row.written.get("kind") else self.by,
                 **entry.row.written,
             ).derive()
             entry.prompt_hash = prompt.content_hash
-            wanted.setdefault(prompt.content_hash, prompt)
+            first = wanted.setdefault(prompt.content_hash, prompt)
+            first.reference = first.reference or prompt.reference
         there = Prompt.objects.ids_by_hash(self.project, wanted)
         new = [prompt for digest, prompt in wanted.items() if digest not in there]
+        referring = {pk: each for d, pk in there.items() if (each := wanted[d].reference)}
+        Prompt.objects.refer_to(referring)
         if new:
             # Somebody may write the same prompt at this moment.
             copy_in(new, unless_known=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -135,6 +135,9 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         """Those this labeler has written here."""
         return self.exclude(kind="").filter(author=author)
 
+    def without_reference(self) -> PromptQuerySet:
+        return self.filter(reference="")
+
     def chosen(self, ids: Iterable[str]) -> PromptQuerySet:
         """Those of these ids."""
         return self.filter(pk__in={id_in(each) for each in ids} - {None})
@@ -174,6 +177,14 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         that no round learns of them, whatever moment it looks at."""
         self._close_tasks()
         self.update(source=TAKEN_BACK, archived_at=models.F("created_at"))
+
+    def refer_to(self, answers: Mapping[int, str]) -> int:
+        """Gives prompts, by their ids, a reference answer, and leaves those that have one. Returns
+        how many had none."""
+        found: list[Prompt] = list(self.filter(pk__in=answers, reference="").only("pk"))
+        for prompt in found:
+            prompt.reference = answers[prompt.pk]
+        return Prompt.objects.bulk_update(found, ["reference"])
 
     def give_again(self, *, source: str) -> None:
         """Those that were taken back are asked anew."""
@@ -283,6 +294,13 @@ class Prompt(models.Model):
         editable=False,
         help_text="A hash that decides the split instead of the content's: of the guest who asked, "
         "or of the few-shot group.",
+    )
+    reference = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The right answer, where one is known: checks compare with it. "
+        "Labelers do not see it.",
     )
     source = models.CharField(max_length=100, blank=True)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)

@@ -201,7 +201,8 @@ def outdone_row(demonstration: Demonstration, completions: list[Completion]) -> 
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
-    return {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
+    row = {"id": prompt.pk, "prompt_id": prompt.pk, "prompt": prompt.messages}
+    return {**row, "reference": prompt.reference} if prompt.reference else row
 
 
 def thumb_row(feedback: Feedback) -> dict[str, Any]:

@@ -7,20 +7,21 @@
 `{A|B}` in a prompt asks it twice, once with each word; both answers must pass, and `same` wants
 them equal but for that word.
 
-Patterns are those of RE2 (https://github.com/google/re2/wiki/Syntax): it takes time linear in the
-answer, whatever the pattern, where others may take forever. It has no lookaround and no
-backreferences; `\\w`, `\\d` and `\\b` know ASCII only."""
+Patterns are those of RE2; see the check `regex` of rlhf/learning/contract/checks."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import re2
 from django.core.exceptions import ValidationError
+
+from rlhf.learning.contract.checks.check import alternatives
+from rlhf.learning.contract.checks.contains import contains_any
+from rlhf.learning.contract.checks.json_text import is_json
+from rlhf.learning.contract.checks.regex import matches, pattern, what_to_do
 
 ARROW = " => "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")
@@ -51,32 +52,15 @@ class Probe:
 
 
 def _contains(answer: str, argument: str) -> bool:
-    return any(each.strip().casefold() in answer.casefold() for each in argument.split("|"))
-
-
-def _json(answer: str, argument: str) -> bool:
-    """Valid JSON; with an argument, an object that has these keys."""
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return False
-    keys = argument.replace(",", " ").split()
-    return not keys or (isinstance(value, dict) and set(keys) <= set(value))
-
-
-@lru_cache(maxsize=256)
-def _pattern(argument: str) -> re2._Regexp:
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(argument, options)
+    return contains_any(answer, alternatives(argument))
 
 
 CHECKS: dict[str, Callable[[str, str], bool]] = {
     "contains": _contains,
     "lacks": lambda answer, argument: not _contains(answer, argument),
-    "matches": lambda answer, argument: _pattern(argument).search(answer) is not None,
-    "unlike": lambda answer, argument: _pattern(argument).search(answer) is None,
-    "json": _json,
+    "matches": matches,
+    "unlike": lambda answer, argument: not matches(answer, argument),
+    "json": lambda answer, argument: is_json(answer, argument.replace(",", " ").split()),
     "words": lambda answer, argument: 0 < len(answer.split()) <= int(argument),
     "same": lambda answer, argument: True,  # compared by Probe
 }
@@ -123,9 +107,9 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
         raise ValueError("“words” needs a whole number, of six digits at most.")
     if check in ("matches", "unlike") and not is_stored:
         try:
-            _pattern(argument)
+            pattern(argument)
         except re2.error as error:
-            raise ValueError(_what_to_do(error)) from None
+            raise ValueError(what_to_do(error)) from None
     choices = list(CHOICE.finditer(prompt))
     if len(choices) > 1:
         raise ValueError("only one {A|B} in a prompt.")
@@ -136,13 +120,6 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
     before, after = prompt[: choices[0].start()], prompt[choices[0].end() :]
     words = choices[0].groups()
     return Probe(tuple(before + word + after for word in words), check, argument, words)
-
-
-def _what_to_do(error: re2.error) -> str:
-    said = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-    if "(?" in said or "escape sequence" in said:
-        return f"{said}: patterns here have no lookaround and no backreferences; see RE2's syntax."
-    return f"the pattern is wrong: {said}."
 
 
 REFUSAL = r"(?i)\b(i('m| am) sorry|i can('t|not)|unable to|as an ai)\b"

@@ -175,12 +175,14 @@ class Verdicts:
 
     def all(self) -> list[Verdict]:
         """Judges each policy against the live one and against the one it came from; the newest
-        first; as far as anybody has."""
-        found = []
+        first; no two of them twice; as far as anybody has."""
+        found: dict[frozenset[int], Verdict] = {}
         for policy in sorted(self.policies.values(), key=lambda each: -each.pk):
-            rivals = [each for each in (self.live, policy.parent) if each and each != policy]
-            found += [self.between(policy, rival) for rival in dict.fromkeys(rivals)]
-        return [each for each in found if each.is_known]
+            for rival in filter(None, (self.live, policy.parent)):
+                pair = frozenset({policy.pk, rival.pk})
+                if len(pair) == 2 and pair not in found:
+                    found[pair] = self.between(policy, rival)
+        return [each for each in found.values() if each.is_known]
 
     def between(self, policy: Policy, opponent: Policy) -> Verdict:
         met = self._met[frozenset((policy.pk, opponent.pk))]
@@ -218,13 +220,14 @@ class Verdicts:
 
     @cached_property
     def _evaluations(self) -> dict[tuple[int, int], dict[str, Evaluation]]:
-        """The newest of every two policies by each judge."""
+        """The newest of every two policies by each judge, from both sides."""
         rows = Evaluation.objects.filter(policy__project=self.project).select_related(
             "reward_model__checkpoint__run__round", "reward_model__checkpoint__run__snapshot"
         )
         found: dict[tuple[int, int], dict[str, Evaluation]] = defaultdict(dict)
         for each in rows.order_by("pk"):
             found[each.policy_id, each.opponent_id][each.judge] = each
+            found[each.opponent_id, each.policy_id][each.judge] = each.turned_round()
         return found
 
     @cached_property

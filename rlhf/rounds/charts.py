@@ -30,7 +30,7 @@ class Figure:
 
 def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
     """Reads the drawn numbers of the steps after `after`; of a long run, of steps spread evenly."""
-    drawn = [series for chart in STAGES[run.kind].charts for series in chart.series]
+    drawn = [series for chart in STAGES[run.kind].charts_of(run) for series in chart.series]
     wanted, splits = {each.metric for each in drawn}, sorted({each.split for each in drawn})
     return [
         {
@@ -44,10 +44,9 @@ def rows_of(run: Run, *, after: int = -1) -> list[dict[str, Any]]:
 
 def figures_of(run: Run) -> list[Figure]:
     """Draws every chart of the run's stage."""
-    rows, levels = rows_of(run), STAGES[run.kind].levels(run)
-    return [
-        Figure(chart, _captions(chart, rows, levels), levels) for chart in STAGES[run.kind].charts
-    ]
+    rows, stage = rows_of(run), STAGES[run.kind]
+    levels = stage.levels(run)
+    return [Figure(chart, _captions(chart, rows, levels), levels) for chart in stage.charts_of(run)]
 
 
 def _captions(chart: Chart, rows: list[dict[str, Any]], levels: list[Level]) -> list[str]:

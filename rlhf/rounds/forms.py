@@ -14,9 +14,11 @@ from django.utils.timezone import localtime
 
 from annotate.models import Placement, Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.learning.contract.checks.check import CheckError
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
+from rlhf.learning.contract.rewards import read_checks
 from rlhf.models.probes import BUILT_IN
 from rlhf.models.runs import Round
 from rlhf.models.suites import GateLimits, Suite
@@ -148,6 +150,8 @@ def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, form
         for part, cls in (("tune", Tune), ("train", KINDS[kind].settings)):
             for each in dataclasses.fields(cls):
                 field = _field(values[part][each.name], each.metadata)
+                if each.name == "checks":
+                    field.validators.append(_are_checks)
                 field.label = each.name.replace("_", " ")
                 yield f"{kind}.{part}.{each.name}", field
 
@@ -161,10 +165,21 @@ def _field(value: Any, metadata: Any) -> forms.Field:
         return forms.ChoiceField(
             choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
         )
+    if isinstance(value, str):
+        text = forms.CharField(**options)
+        text.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
+        return text
     cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
     field = cls(min_value=metadata["least"], **options)
     field.widget.attrs["placeholder"] = f"{value:g}"
     return field
+
+
+def _are_checks(written: str) -> None:
+    try:
+        read_checks(written)
+    except CheckError as error:
+        raise forms.ValidationError(f"{error}.".replace("..", ".")) from None
 
 
 class FiltersForm(forms.Form):
@@ -274,7 +289,7 @@ class SamplingForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
         self.project = project
 
     def prompts(self) -> list[Prompt]:
@@ -299,7 +314,7 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["compared"], project.policies.with_weights())
+        _offer(self.fields["compared"], project.policies.sampleable())
 
 
 class DocumentsForm(forms.Form):
@@ -377,7 +392,7 @@ class ScorecardForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
 
 
 class DecisionForm(forms.Form):

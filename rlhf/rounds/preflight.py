@@ -15,12 +15,14 @@ from typing import Any
 from django.conf import settings
 
 from annotate.models import Policy, Project
+from annotate.prompts.models import PromptQuerySet
 from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.rows import check_rows
-from rlhf.data.selection import EVERYTHING, Filters, prompts
+from rlhf.data.selection import EVERYTHING, TRAIN, Filters, prompts
 from rlhf.learning.contract.families import refusal
+from rlhf.learning.contract.rewards import read_checks
 from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
@@ -64,11 +66,12 @@ def preflight(
     rankings = count_rankings(project, filters)
     counts = count(project, filters, rankings)
     trainings = [TRAININGS[kind] for kind in in_order(stages)]
-    findings = [*check_base(base), *_check_stages(trainings)]
+    findings = [*check_base(base), *_check_stages(trainings, configs or {})]
     if base and not findings:
         findings += _check_family(base, {kind: {} for kind in stages} | dict(configs or {}))
         findings += _check_base_against(project, base, filters, configs or {}, recipe)
     findings += _check_modes(configs or {})
+    findings += _check_references(prompts(project, filters), configs or {})
     labels = Labels(project, filters, counts, rankings)
     # Two stages that learn from rankings ask the same of them: once is enough.
     for check in dict.fromkeys(check for each in trainings for check in each.label_checks):
@@ -147,17 +150,49 @@ def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:
     )
 
 
-def _check_stages(trainings: Sequence[Training]) -> Iterator[Finding]:
+def _check_stages(trainings: Sequence[Training], configs: Configs) -> Iterator[Finding]:
     if not trainings:
         yield Finding("no_stage", "Choose what to train: at least one stage.", is_error=True)
     has_reward_model = any(each.makes_reward_model for each in trainings)
     for each in trainings:
-        if each.by_reward_model and not has_reward_model:
+        if not each.by_reward_model or has_reward_model:
+            continue
+        train = configs.get(each.kind, {}).get("train", {})
+        if not train.get("checks"):
             message = (
-                f"{each.label} learns from a reward model. Choose that stage too, or DPO instead "
-                "of both."
+                f"{each.label} learns from a reward model or from checks. Choose that stage too, "
+                f"name checks in the settings of {each.label} (such as number), or choose DPO "
+                "instead of both."
             )
             yield Finding(f"{each.kind}_without_reward", message, is_error=True)
+        elif train.get("critic") == "reward":
+            message = (
+                f"The critic of {each.label} starts from a reward model, and there is none: choose "
+                "policy for the setting critic, or the stage Reward model too."
+            )
+            yield Finding("critic_without_reward", message, is_error=True)
+
+
+def _check_references(asked: PromptQuerySet, configs: Configs) -> Iterator[Finding]:
+    """Whether the prompts have the reference answers that checks compare with."""
+    for kind, config in configs.items():
+        checks = read_checks(config.get("train", {}).get("checks", ""))
+        names = [each.name for each in checks if each.check.needs_reference]
+        if not names:
+            continue
+        said = f"{STAGES[kind].label}: {', '.join(names)} compares answers with reference answers"
+        training = asked.in_split(*TRAIN)
+        lacking, count = training.without_reference().count(), training.count()
+        advice = 'Import them: {"prompt": "…", "reference": "…"}.'
+        if count and lacking == count:
+            message = f"{said}, and no prompt to train on has one. {advice}"
+            yield Finding("no_references", message, is_error=True)
+        elif lacking:
+            message = (
+                f"{said}, which {lacking} of {count} prompts to train on lack: whatever is "
+                f"answered to these scores 0 there. {advice}"
+            )
+            yield Finding("few_references", message)
 
 
 def _check_modes(configs: Configs) -> Iterator[Finding]:

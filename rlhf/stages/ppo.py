@@ -9,9 +9,11 @@ from annotate.models import Demonstration, Project
 from rlhf.data.resources import Networks
 from rlhf.data.selection import HELD_OUT, TRAIN, Filters, demonstrations, prompts
 from rlhf.data.snapshot import Frozen, Rows, demonstration_row, prompt_row, with_prompts
+from rlhf.learning.contract.rewards import read_checks
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.runs import Run
 from rlhf.stages.chart import Chart, Series, trained_and_held_out
+from rlhf.stages.stage import round_of
 from rlhf.stages.training import Training, starting_point
 from rlhf.stages.weights import verified, weights_of
 
@@ -48,8 +50,20 @@ class Ppo(Training):
 
     def models(self, run: Run) -> dict[str, str]:
         start = weights_of(starting_point(run))
+        models = {"policy": start, "reference": start}
+        if run.config["train"].get("checks") and not _has_reward_model(run):
+            return models
         made = Checkpoint.objects.final().get(run__round=run.round, run__kind=Run.Kind.REWARD)
-        return {"policy": start, "reference": start, "reward": verified(made)}
+        return {**models, "reward": verified(made)}
+
+    def charts_of(self, run: Run) -> tuple[Chart, ...]:
+        """Draws each part of the score by itself where there are several."""
+        checks = read_checks(run.config.get("train", {}).get("checks", ""))
+        if not checks:
+            return self.charts
+        model = (Series("reward model", "reward/model"),) if _has_reward_model(run) else ()
+        parts = (*model, *(Series(each.name, f"reward/{each.name}") for each in checks))
+        return (self.charts[0], Chart("Score by part", "before weights", parts), *self.charts[1:])
 
     def steps(self, train: Mapping[str, Any], rows: Rows) -> int | None:
         return int(train["updates"])
@@ -57,6 +71,11 @@ class Ppo(Training):
     def networks(self, config: Mapping[str, Any]) -> Networks:
         has_critic = config["train"]["critic"] in ("reward", "policy")
         return Networks(learning=1 + has_critic, visiting=True)
+
+
+def _has_reward_model(run: Run) -> bool:
+    """Whether the run's round makes one; if not, checks alone say how well it did."""
+    return round_of(run).runs.filter(kind=Run.Kind.REWARD).exists()
 
 
 PPO = Ppo()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlhf.data.resources import NOTHING, Resources
@@ -37,6 +37,15 @@ class Stage:
         NothingToDo and Unusable."""
         raise NotImplementedError
 
+    def needs_trainer(self, config: Config) -> bool:
+        """Whether there is anything for a trainer to do."""
+        return True
+
+    def ask_others(self, lease: Lease, *, is_over: Callable[[], bool]) -> bool:
+        """Does, after the trainer, what a run asks of other servers. Returns False where `is_over`
+        came first: the next attempt goes on from there. Raises Unusable."""
+        return True
+
     def examine(self, lease: Lease, outcome: Summary) -> Summary:
         """Does what takes time with what the trainer wrote, outside the transaction that ends the
         run, so that a cancel is heard meanwhile. Returns the outcome for `conclude`."""
@@ -55,6 +64,10 @@ class Stage:
     def about(self, run: Run) -> str:
         """Says in a line what `run`, which belongs to no round, is for."""
         return ""
+
+    def charts_of(self, run: Run) -> tuple[Chart, ...]:
+        """Returns what is drawn of `run`."""
+        return self.charts
 
     def levels(self, run: Run) -> list[Level]:
         """Returns the levels drawn across the charts of `run`."""

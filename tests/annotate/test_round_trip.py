@@ -64,6 +64,7 @@ def projects(draw) -> dict:
         "system": draw(maybe(SAID)),
         "tags": draw(st.lists(SAID.filter(lambda tag: len(tag) <= 50), max_size=3)),
         "source": draw(TEXTS),
+        "reference": draw(TEXTS).strip(),
         "is_archived": draw(st.booleans()),
         "written": draw(st.sampled_from(["", *Prompt.Kind.values])),
         "said": draw(st.lists(SAID, max_size=3, unique=True)),
@@ -104,6 +105,7 @@ def fill(project: Project, did: dict) -> None:
     prompt = Prompt.objects.create(
         messages=turns,
         tags=did["tags"],
+        reference=did["reference"],
         kind=did["written"],
         archived_at=timezone.now() if did["is_archived"] else None,
         **about,

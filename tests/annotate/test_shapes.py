@@ -343,6 +343,12 @@ SHAPES = {
         {},
         SAID,
     ),
+    "GSM8K": (
+        "gsm8k",
+        [{"question": "Why?", "answer": "So.\n#### 42"}],
+        {},
+        {"Why?": "So.\n#### 42"},
+    ),
     "Label Studio, a written answer": (
         "label_studio",
         [

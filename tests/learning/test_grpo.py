@@ -292,7 +292,7 @@ def test_the_first_ratio_is_one_and_there_is_no_critic(make_learner):
 
 def test_prompts_whose_answers_are_all_worth_the_same_are_counted(make_learner):
     learner = make_learner(train={"normalise_score": False})
-    learner.sampler.reward.score = lambda prompts, texts, *_: torch.full((len(texts),), 0.5)
+    learner.sampler.reward.scorer.score = lambda prompts, texts, *_: torch.full((len(texts),), 0.5)
     learner.sampler.settings = learner.settings.__class__(missing_eos="none", max_new_tokens=6)
     assert learner.update(0)["objective/flat_prompts"] == 1.0
 

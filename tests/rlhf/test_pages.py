@@ -346,7 +346,7 @@ def test_templates_start_no_queries(
     client = browse(olga)
     for name, arguments in pages(round, trained, sampling, "alice").items():
         # The form of a new round looks all its data over: each check is a query, whatever the size.
-        with django_assert_max_num_queries(32 if name == "rounds_new" else 24):
+        with django_assert_max_num_queries(40 if name == "rounds_new" else 24):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
 
 
@@ -388,7 +388,7 @@ def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_na
     html = browse(olga).get(f"/p/cooking/{page}").content.decode()
     start = html.index('data-verdict="r1-sft"')
     verdict = " ".join(
-        re.sub(r"<[^>]+>", " ", html[start : html.index("</section>", start)]).split()
+        re.sub(r"<[^>]+>", " ", html[start : html.index("</dl>", start)]).split()
     )
     assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
     assert verdict.index("People, blind") < verdict.index("Reward model")
@@ -434,7 +434,7 @@ def test_a_judge_that_withdrawn_data_taught_is_said_to_be_stale(
     page = f"/p/cooking/policies/{trained.pk}/gate/"
     assert "stale" not in browse(olga).get(page).content.decode()
     Withdrawal.withdraw(project, person=alice, by=olga, reason="asked to")
-    html = browse(olga).get(page).content.decode()
+    html = " ".join(browse(olga).get(page).content.decode().split())
     assert "It was taught by data that has since been withdrawn: 7 rankings to learn from" in html
 
 

@@ -12,6 +12,7 @@ from annotate.exchange.shapes import (
     arena,
     argilla,
     dolly,
+    gsm8k,
     helpsteer,
     hh_rlhf,
     label_studio,
@@ -44,6 +45,7 @@ SHAPES: tuple[Shape, ...] = (
     sharegpt.SHAPE,
     alpaca.SHAPE,
     dolly.SHAPE,
+    gsm8k.SHAPE,
     ours.SHAPE,
 )
 OURS = ours.SHAPE

@@ -93,8 +93,8 @@ document.addEventListener("click", async (event) => {
 
 // On a narrow screen the rooms scroll sideways: begin with the one we are in.
 const here = document.querySelector(".site-header nav [aria-current]");
-if (here) {
-  const rooms = here.parentElement;
+const rooms = here?.parentElement;
+if (rooms && here.offsetLeft - rooms.offsetLeft + here.offsetWidth > rooms.clientWidth) {
   const middle = here.offsetLeft - rooms.offsetLeft + here.offsetWidth / 2;
   rooms.scrollLeft = middle - rooms.clientWidth / 2;
 }

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
+from .checks.check import CheckError
+from .rewards import read_checks
+
 T = TypeVar("T")
 
 
@@ -277,6 +280,23 @@ class OnRollouts(Optimisation):
     normalise_score: bool = setting(
         True, "Divide scores by their spread on samples of the SFT policy."
     )
+    checks: str = setting(
+        "",
+        "Rules that score answers beside the reward model or instead of it, with settings and"
+        " weights, e.g. number:1, length(5-200):0.2.",
+    )
+    reward_weight: float = setting(
+        1.0, "Weight of the reward model's score beside those of the checks.", least=0
+    )
+    reward_clip: float = setting(
+        0.0, "The reward model's score is clipped to +/- this; 0 = never.", least=0
+    )
+    reward_uncertainty: float = setting(
+        0.0,
+        "Taken off that score: this x the standard deviation among the heads of a reward model"
+        " that has several.",
+        least=0,
+    )
     missing_eos: str = setting(
         "subtract",
         "What happens to the score of an unfinished answer.",
@@ -327,11 +347,15 @@ class OnRollouts(Optimisation):
                 f"{name}.batch_size {self.batch_size} is not a multiple of"
                 f" {name}.minibatches {self.minibatches}"
             )
+        try:
+            read_checks(self.checks)
+        except CheckError as error:
+            raise ConfigError(f"{type(self).__name__}.checks: {error}") from None
 
     def check_inputs(self, models: Models, data: Data, tune: Tune) -> None:
         super().check_inputs(models, data, tune)
-        if not models.reward and not models.reward_function:
-            raise ConfigError("models.reward is missing")
+        if not models.reward and not models.reward_function and not self.checks.strip():
+            raise ConfigError("models.reward is missing, and there are no train.checks")
         if models.reward and models.reward_function:
             raise ConfigError("models.reward and models.reward_function cannot both score")
 

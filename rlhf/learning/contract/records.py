@@ -31,8 +31,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
+    """What is asked; `reference` is the right answer, where one is known."""
+
     id: str
     messages: tuple[Message, ...]
+    reference: str = ""
 
     @property
     def key(self) -> str:
@@ -369,7 +372,10 @@ def _messages(value: Any) -> tuple[Message, ...]:
 
 
 def _prompt(row: dict[str, Any], number: int) -> Prompt:
-    return Prompt(str(row.get("id", number)), _messages(row["prompt"]))
+    reference = row.get("reference") or ""
+    if not isinstance(reference, str):
+        raise DataError("reference must be a text")
+    return Prompt(str(row.get("id", number)), _messages(row["prompt"]), reference)
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:

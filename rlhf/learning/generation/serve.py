@@ -46,8 +46,11 @@ def main(arguments: list[str]) -> None:
     from transformers.cli.serve import Serve
     from transformers.cli.serving import server
 
-    build: Any = server.build_server
-    guarded: Any = lambda *args, **kwargs: Guarded(build(*args, **kwargs), key)  # noqa: E731
+    build = server.build_server
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return Guarded(build(*args, **kwargs), key)
+
     server.build_server = guarded
     Serve(host=options.host, port=options.port, model_timeout=MODEL_SECONDS)
 

@@ -75,7 +75,9 @@ class RewardModel:
         if self.calibration.source == CRITIC_SOURCE:
             raise ConfigError(f"{folder} is a critic, which says what score to expect and no score")
         self.render = renderer(folder, day)
-        self.offloaded = Offloaded(load_score(folder, device), device, scratch)
+        network = load_score(folder, device)
+        self.heads = network.head.out_features
+        self.offloaded = Offloaded(network, device, scratch)
         self.device = device
 
     def encode(self, prompt: Prompt, text: str, finished: bool) -> Encoded:

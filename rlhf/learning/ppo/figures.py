@@ -27,10 +27,11 @@ def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[
             rollout.kl_k3_B,
             rollout.lengths_B.float(),
             rollout.finished_B.float(),
+            *rollout.parts_B.values(),
         ],
         1,
     )
-    scores_B, kl_B, k3_B, lengths_B, finished_B = learner.everyone(episodes_BX).unbind(1)
+    scores_B, kl_B, k3_B, lengths_B, finished_B, *parts_B = learner.everyone(episodes_BX).unbind(1)
     kl = float(kl_B.mean())
     return {
         "objective/scores": float(scores_B.mean()),
@@ -46,6 +47,10 @@ def rollout_figures(learner: Learner, rollout: Rollout, kl_coef: float) -> dict[
         "response/length_p95": float(lengths_B.quantile(0.95)),
         "response/eos_rate": float(finished_B.mean()),
         "response/score_length_correlation": correlation(scores_B.tolist(), lengths_B.tolist()),
+        **{
+            f"reward/{name}": float(part_B.mean())
+            for name, part_B in zip(rollout.parts_B, parts_B, strict=True)
+        },
         **_text_figures(learner, rollout),
         **_engine_figures(learner, rollout),
     }

@@ -27,6 +27,7 @@ from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, publish_policy, renderer, stop_ids
 from rlhf.learning.models.networks import PolicyNetwork, collate
 from rlhf.learning.models.offload import Offloaded
+from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardFunction, RewardModel, Scorer
 from rlhf.learning.run.optimiser import Loss
 from rlhf.learning.run.run_folder import RunFolder
@@ -66,12 +67,14 @@ class RolloutLearner(Learner):
             self.render.prompt(prompt, settings.max_new_tokens)
         torch.manual_seed(self.seed)
         scratch = folder.path if settings.offload_frozen else None
-        reward = self._scorer(scratch)
+        scorer = self._scorer(scratch)
+        reward = ComposedReward(scorer, settings)
+        reward.check(self.prompts)
         self.held_out_reward = None
         if models.held_out_reward:
             held_out = folder.resolve(models.held_out_reward)
             self.held_out_reward = RewardModel(held_out, self.device, scratch, day=self.config.day)
-        for judge in (reward, self.held_out_reward):
+        for judge in (scorer, self.held_out_reward):
             if isinstance(judge, RewardModel):
                 judge.check(self.prompts + self.test_prompts)
         self.policy = load_policy(base, self.device, tune)
@@ -153,16 +156,18 @@ class RolloutLearner(Learner):
         self.sampler.engine.refresh(self.optimiser.steps, pushes=pushes)
         self.accelerator.wait_for_everyone()
 
-    def _scorer(self, scratch: Path | None) -> Scorer:
-        function = self.config.models.reward_function
-        if not function:
-            place = self.folder.resolve(self.config.models.reward)
+    def _scorer(self, scratch: Path | None) -> Scorer | None:
+        models = self.config.models
+        if models.reward:
+            place = self.folder.resolve(models.reward)
             return RewardModel(place, self.device, scratch, day=self.config.day)
+        if not models.reward_function:
+            return None
         if not self.folder.allows_code:
             raise ConfigError(
                 "models.reward_function runs code of yours: start the trainer with --allow-code"
             )
-        return RewardFunction(function)
+        return RewardFunction(models.reward_function)
 
     def state(self) -> dict[str, Any]:
         return {"kl_coef": self.kl_coef, "monitor": self.monitor.state()}
@@ -298,8 +303,9 @@ class RolloutLearner(Learner):
             return
         chosen = self.share(list(enumerate(self.test_prompts))[: self.settings.evaluate_prompts])
         # A process without a prompt of its own still adds its zeros to the sums.
-        episodes, score, kl, length, eos, held_out, squares = self.total(
-            *(self._answer(chosen) if chosen else [0.0] * 7)
+        names = self.sampler.reward.names
+        episodes, score, kl, length, eos, held_out, squares, *parts = self.total(
+            *(self._answer(chosen) if chosen else [0.0] * (7 + len(names)))
         )
         numbers = {
             "objective/scores": score / episodes,
@@ -307,6 +313,7 @@ class RolloutLearner(Learner):
             "objective/sqrt_kl": math.sqrt(max(kl / episodes, 0.0)),
             "response/length": length / episodes,
             "response/eos_rate": eos / episodes,
+            **{f"reward/{name}": sum_ / episodes for name, sum_ in zip(names, parts, strict=True)},
         }
         if self.held_out_reward:
             mean = held_out / episodes
@@ -317,8 +324,8 @@ class RolloutLearner(Learner):
         self.folder.metrics(step, "test", numbers)
 
     def _answer(self, chosen: Sequence[tuple[int, Prompt]]) -> list[float]:
-        """Sums over held-out prompts: their number, score, KL, length, ends, and what a reward
-        model that never trained the policy says, and its square."""
+        """Sums over held-out prompts: their number, score, KL, length, ends, what a reward model
+        that never trained the policy says, its square, and the parts of the score."""
         rollout = self.sampler.rollout(
             [prompt for _, prompt in chosen], [f"test {i}" for i, _ in chosen]
         )
@@ -329,6 +336,7 @@ class RolloutLearner(Learner):
         sums = (
             *(rollout.scores_B, rollout.kl_B, rollout.lengths_B, rollout.finished_B),
             *(held_out_B, held_out_B**2),
+            *rollout.parts_B.values(),
         )
         return [len(chosen), *(float(each_B.sum()) for each_B in sums)]
 

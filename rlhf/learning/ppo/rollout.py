@@ -31,7 +31,7 @@ from rlhf.learning.models.networks import (
 )
 from rlhf.learning.models.offload import Offloaded
 from rlhf.learning.models.render import Encoded, Renderer
-from rlhf.learning.models.scoring import Scorer
+from rlhf.learning.models.rewards import ComposedReward
 
 CRITIC = "critic"  # name of the adapter that values look through
 
@@ -97,6 +97,7 @@ class Rollout:
     values_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
     advantages_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
     returns_BT: Tensor = field(default_factory=lambda: torch.zeros(0))
+    parts_B: dict[str, Tensor] = field(default_factory=dict)  # of the scores, before their weights
 
     @property
     def lengths_B(self) -> Tensor:
@@ -134,7 +135,7 @@ class Sampler:
         self,
         policy: PolicyNetwork,
         reference: Offloaded[PolicyNetwork] | None,
-        reward: Scorer,
+        reward: ComposedReward,
         render: Renderer,
         engine: Engine,
         settings: OnRollouts,
@@ -172,7 +173,8 @@ class Sampler:
                 episodes, mask_BT, lambda batch: self._logprobs(network, batch)
             )
         # 3. Score the text, as a reader would see it; unfinished answers pay.
-        scores_B = self.reward.score(prompts, texts, finished, settings.normalise_score)
+        parts_B = self.reward.parts(prompts, texts, finished)
+        scores_B = self.reward.total(parts_B)
         unfinished_B = ~torch.tensor(finished)
         if settings.missing_eos == "subtract":
             scores_B = scores_B - settings.missing_eos_penalty * unfinished_B
@@ -189,6 +191,7 @@ class Sampler:
             drawn.logprobs_BT,
             weights_BT,
             torch.zeros(0) if drawn.values_BT is None else drawn.values_BT,
+            parts_B=parts_B,
         )
 
     def _logprobs(self, network: PolicyNetwork, batch: Batch) -> Tensor:
