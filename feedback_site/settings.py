@@ -17,7 +17,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+DATA_DIR.parent.mkdir(parents=True, exist_ok=True)
+# What the site writes is for whoever runs it alone: labels, chats, models, logs.
+os.umask(0o077)
+DATA_DIR.mkdir(exist_ok=True)
 
 # `make run` notes here where the services it embeds listen, so that `manage.py` finds them too.
 _services_file = DATA_DIR / "services.json"
@@ -43,14 +46,23 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 DEBUG = env.bool("DEBUG", default=False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+OWN_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=OWN_HOSTS)
+if DEBUG and not set(ALLOWED_HOSTS) <= {*OWN_HOSTS, ".localhost"}:
+    raise ImproperlyConfigured(
+        "DEBUG shows settings and code to whoever meets an error, and ALLOWED_HOSTS lets others in."
+        " Unset one of the two."
+    )
 PORT = env.int("PORT", default=8000)
 _site_url = f"http://127.0.0.1:{PORT}" if "PORT" in os.environ else _embedded.get("site_url", "")
 SITE_URL = env.str("SITE_URL", default=_site_url or f"http://127.0.0.1:{PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
-for _each in TRUSTED_PROXIES:
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_FROM = env.list("METRICS_FROM", default=[])
+for _each in (*TRUSTED_PROXIES, *METRICS_FROM):
     ip_network(_each, strict=False)  # ValueError says which is none
 
 INSTALLED_APPS = [
@@ -73,9 +85,11 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "feedback_site.web.request_id.RequestIdMiddleware",
+    "feedback_site.web.metrics.MetricsMiddleware",
     "feedback_site.web.forwarded.ForwardedMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "feedback_site.web.no_store.NoStoreMiddleware",
     "csp.middleware.CSPMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -89,6 +103,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "feedback_site.web.timezones.ViewerTimezoneMiddleware",
     "axes.middleware.AxesMiddleware",
+    "feedback_site.web.full_disk.FullDiskMiddleware",
 ]
 
 ROOT_URLCONF = "feedback_site.urls"
@@ -132,7 +147,7 @@ PREPARED_QUERIES = env.bool("PREPARED_QUERIES", default=True)
 
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
 INFERENCE_URL = env.str("INFERENCE_URL", default=_embedded.get("inference_url", "")).rstrip("/")
-INFERENCE_API_KEY = env.str("INFERENCE_API_KEY", default="")
+INFERENCE_API_KEY = env.str("INFERENCE_API_KEY", default=_embedded.get("inference_api_key", ""))
 INFERENCE_ENDPOINTS = [each.rstrip("/") for each in env.list("INFERENCE_ENDPOINTS", default=[])]
 
 # Training
@@ -204,6 +219,11 @@ SESSION_COOKIE_AGE = 30 * 24 * 3600
 SECURE_SSL_REDIRECT = False  # the proxy in front ends TLS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # what else is below the host's name is not ours to bind to TLS,
+    "security.W021",  # nor to have browsers told of beforehand
+    "security.W008",  # the proxy in front redirects
+]
 CSRF_TRUSTED_ORIGINS = [SITE_URL] if HTTPS else []
 
 REST_FRAMEWORK = {
@@ -243,20 +263,32 @@ CORS_ALLOW_HEADERS = [
     ),
 ]
 
+LOG_FORMAT = env.str("LOG_FORMAT", default="line")
+_formatters = {"line": "feedback_site.web.logs.Line", "json": "feedback_site.web.logs.Json"}
+if LOG_FORMAT not in _formatters:
+    raise ImproperlyConfigured(f"LOG_FORMAT is {LOG_FORMAT!r}: choose line or json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "feedback_site.web.request_id.WithRequestId"}},
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"}
+        "chosen": {
+            "()": _formatters[LOG_FORMAT],
+            "format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s",
+        }
     },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
             "filters": ["request_id"],
-            "formatter": "line",
+            "formatter": "chosen",
         }
     },
-    "loggers": {"httpx": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+        "django": {"handlers": ["console"], "propagate": False},  # it has a format of its own
+        "uvicorn": {"handlers": ["console"], "propagate": False},  # so has this
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }

@@ -5,6 +5,7 @@ database and the base model, and keeps the processes of the Procfile running unt
 COMMAND of manage.py it runs that instead of waiting, and leaves with its exit code."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -57,6 +58,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     site = f"http://127.0.0.1:{port}"
     stack.enter_context(embedded.claimed(settings.DATA_DIR, site_url=site))
     ensure_free(port)
+    embedded.close(settings.DATA_DIR, say=say)
 
     # 1. The services that the environment does not bring.
     processes, addresses = start_services(settings.DATA_DIR, stack=stack, say=say)
@@ -66,6 +68,8 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
         "DATA_DIR": str(settings.DATA_DIR),
         "PORT": str(port),
         "INFERENCE_PORT": str(free_port()),
+        # Other people of this machine reach the port too.
+        "INFERENCE_API_KEY": settings.INFERENCE_API_KEY or secrets.token_urlsafe(32),
     }
     procfile = read_procfile(ROOT / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
     procfile["trainer"].patience = CHECKPOINT_SECONDS
@@ -73,6 +77,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
         del procfile["inference"]
     else:
         addresses["inference_url"] = f"http://127.0.0.1:{env['INFERENCE_PORT']}/v1"
+        addresses["inference_api_key"] = env["INFERENCE_API_KEY"]
     stack.enter_context(embedded.noted(settings.DATA_DIR, site_url=site, **addresses))
     stack.callback(stop, procfile.values())
     processes += procfile.values()
@@ -99,7 +104,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
                 process.start()
         wait_until_healthy(site, processes, say=say)
     if "inference" in procfile:
-        warm(int(env["INFERENCE_PORT"]), base, say=say)
+        warm(int(env["INFERENCE_PORT"]), base, key=env["INFERENCE_API_KEY"], say=say)
     if command:
         return run_beside(processes, command, env=env, say=say)
     say(f"\nready {site}\n\n{links}\nEach link signs in once. Ctrl-C stops everything.")
@@ -192,11 +197,12 @@ def health(site: str) -> dict[str, str]:
         return {"web": str(error)}
 
 
-def warm(inference_port: int, model: Path, *, say: Say) -> None:
+def warm(inference_port: int, model: Path, *, key: str, say: Say) -> None:
     """Have the server load the model now; it goes on after we hang up."""
     url = f"http://127.0.0.1:{inference_port}/load_model"
+    asked, headers = {"model": str(model)}, {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.stream("POST", url, json={"model": str(model)}, trust_env=False) as answer:
+        with httpx.stream("POST", url, trust_env=False, json=asked, headers=headers) as answer:
             answer.raise_for_status()
     except httpx.HTTPError as error:
         say(f"the first answer will take longer: {model} is not loaded yet ({error})")

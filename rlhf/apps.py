@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,11 @@ class RlhfConfig(AppConfig):
         home: Any = import_module("annotate.views.home")
         own = import_module("rlhf.home")
         home.of_operators += [own.rounds_in_trouble, own.next_round]
+        erasure: Any = import_module("annotate.erasure")
+        erasure.also.append(import_module("rlhf.registry.erasure").erase_from_runs)
 
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats
+
+    def metrics(self) -> Iterator[Any]:
+        yield from import_module("rlhf.metrics").families()

@@ -27,5 +27,8 @@ def next_round(project: Project) -> Iterator[ToDo]:
         for labels in (demonstrations, training_rankings)
     )
     if "0" not in (written, ranked):
-        detail = f"{written} demonstrations and {ranked} rankings are available to learn from."
+        detail = (
+            f"Ready to learn from: {written} demonstration{'' if written == '1' else 's'}"
+            f" and {ranked} ranking{'' if ranked == '1' else 's'}."
+        )
         yield ToDo("rounds_new", "Launch a round", detail)

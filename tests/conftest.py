@@ -1,6 +1,7 @@
 """For the whole session: PostgreSQL, Redis and an empty DATA_DIR of the tests' own."""
 
 import os
+import stat
 from contextlib import ExitStack
 
 import django
@@ -40,6 +41,15 @@ pytest_plugins = ["tests.cast", "tests.model_server"]
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings_xdist_suffix() -> None:
     """Each process has a server of its own: the database needs no other name."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def passable_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Root's PostgreSQL runs as somebody else, who must reach the folders of the tests."""
+    made = tmp_path_factory.getbasetemp()
+    for folder in (made, *made.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
 
 
 class Rooms(LoadFileScheduling):

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from annotate.models import Policy, Project
+from annotate.models import Connection, Policy, Project
 
 
 @dataclass
@@ -24,6 +25,12 @@ class ModelServer:
     status: int = 200
     body: str = ""  # instead of an answer
     headers: dict[str, str] = field(default_factory=dict)
+    fails_first: list[int] = field(default_factory=list)  # statuses before it answers as it should
+    key: str = ""  # the bearer it demands
+    models: list[str] = field(default_factory=lambda: ["cook-1", "cook-2"])
+    listed: int = 0  # how often it was asked for them
+    at_once: int = 0
+    most_at_once: int = 0
     raw: list[bytes] = field(default_factory=list)  # instead of its chunks, as it cuts them
     breaks_after: int | None = None  # so many pieces
     waits: bool = False  # after the first piece, for `go_on`
@@ -53,60 +60,106 @@ class ModelServer:
         return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
-@pytest.fixture
-def model_server(settings: Settings) -> Iterator[ModelServer]:
-    script = ModelServer()
+class Handler(BaseHTTPRequestHandler):
+    script: ModelServer
+    protocol_version = "HTTP/1.1"
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def do_GET(self) -> None:  # noqa: N802 - named as http.server names it
+        self.script.listed += 1
+        if self._is_stranger():
+            return
+        rows = [{"id": each, "object": "model"} for each in self.script.models]
+        self.send_response(self.script.status)
+        for name, value in self.script.headers.items():
+            self.send_header(name, value)
+        self._send(self.script.body or json.dumps({"object": "list", "data": rows}))
 
-        def do_POST(self) -> None:  # noqa: N802 - named as http.server names it
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            script.asked.append(request)
-            script.asked_with.append(dict(self.headers))
-            streams = request["stream"] and script.status == 200 and not script.body
-            self.send_response(script.status)
-            for name, value in script.headers.items():
+    def do_POST(self) -> None:  # noqa: N802 - named as http.server names it
+        self.script.at_once += 1
+        self.script.most_at_once = max(self.script.most_at_once, self.script.at_once)
+        try:
+            self._answer()
+        finally:
+            self.script.at_once -= 1
+
+    def _is_stranger(self) -> bool:
+        """As OpenAI's does, it repeats the key it does not know."""
+        bearer = self.headers.get("Authorization", "")
+        if not self.script.key or bearer == f"Bearer {self.script.key}":
+            return False
+        self.send_response(401)
+        self._send(json.dumps({"error": {"message": f"Incorrect API key provided: {bearer}"}}))
+        return True
+
+    def _answer(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.script.asked.append(request)
+        self.script.asked_with.append(dict(self.headers))
+        if self._is_stranger():
+            return
+        if self.script.fails_first:
+            self.send_response(self.script.fails_first.pop(0))
+            for name, value in self.script.headers.items():
                 self.send_header(name, value)
-            if streams:
-                self._stream()
-            else:
-                self._whole()
+            self._send("{}")
+            return
+        streams = request["stream"] and self.script.status == 200 and not self.script.body
+        self.send_response(self.script.status)
+        for name, value in self.script.headers.items():
+            self.send_header(name, value)
+        if streams:
+            self._stream()
+        else:
+            self._whole()
 
-        def _stream(self) -> None:
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            try:
-                for chunk in script.chunks():
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-                    self.wfile.flush()
-                if script.breaks_after is None:
-                    self.wfile.write(b"0\r\n\r\n")
-            except ConnectionError:
-                script.asked[-1]["hung_up"] = True
-            self.close_connection = True
+    def _stream(self) -> None:
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            for chunk in self.script.chunks():
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+            if self.script.breaks_after is None:
+                self.wfile.write(b"0\r\n\r\n")
+        except ConnectionError:
+            self.script.asked[-1]["hung_up"] = True
+        self.close_connection = True
 
-        def _whole(self) -> None:
-            message = {"role": "assistant", "content": "".join(script.says)}
-            choice = {"index": 0, "message": message, "finish_reason": script.finish_reason}
-            answer = json.dumps({"choices": [choice], "usage": script.usage})
-            body = (script.body or answer).encode()
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _whole(self) -> None:
+        message = {"role": "assistant", "content": "".join(self.script.says)}
+        choice = {"index": 0, "message": message, "finish_reason": self.script.finish_reason}
+        answer = json.dumps({"choices": [choice], "usage": self.script.usage})
+        self._send(self.script.body or answer)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def _send(self, text: str) -> None:
+        body = text.encode()
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(script: ModelServer, port: int = 0) -> Iterator[ModelServer]:
+    handler = type("HandlerOfTheScript", (Handler,), {"script": script})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-    script.url = settings.INFERENCE_URL = f"http://127.0.0.1:{server.server_port}/v1"
+    script.url = f"http://127.0.0.1:{server.server_port}/v1"
     yield script
     script.go_on.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def model_server(settings: Settings) -> Iterator[ModelServer]:
+    with serving(ModelServer()) as script:
+        settings.INFERENCE_URL = script.url
+        yield script
 
 
 @pytest.fixture
@@ -127,3 +180,28 @@ def live(project: Project, model_server: ModelServer) -> Policy:
     )
     policy.go_live()
     return policy
+
+
+@pytest.fixture
+def connection(project: Project, model_server: ModelServer, settings: Settings) -> Connection:
+    """A connection to it with a key, which it demands. The site has no other model server."""
+    settings.INFERENCE_URL = ""
+    settings.INFERENCE_ENDPOINTS = [model_server.url]
+    model_server.key = "sk-canary-7f3a91"
+    made = Connection(project=project, name="Kitchen AI", base_url=model_server.url)
+    made.set_key(model_server.key)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def chef(connection: Connection) -> Policy:
+    """A policy that answers through it."""
+    return Policy.objects.create(
+        project=connection.project,
+        name="chef",
+        origin=Policy.Origin.PROMPTED,
+        connection=connection,
+        model_name="cook-1",
+        max_new_tokens=64,
+    )

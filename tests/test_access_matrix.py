@@ -14,19 +14,22 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Conversation, Grid, Membership, Upload
+from annotate.models import ApiToken, Connection, Conversation, Grid, Membership, Upload
 from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
 from rlhf.stages import TRAININGS
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"
+WATCHER = "watcher"  # by a token, or from an address, of the settings
 # What the number in the address names is no such thing: not there, for those who might see one.
 NO_REVIEW, NO_PRACTICE = "no review", "no practice"
 GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
+    **dict.fromkeys(["livez", "readyz"], OPEN),
+    "metrics": WATCHER,
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["api_answers", "api_chat_completions", "api_end_user", "api_feedback"], TOKEN),
@@ -43,7 +46,7 @@ LEAST_ROLE = {
 }
 OWN_PREFIXES = ("chat_",)
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
-OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground")
+OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections")
 
 ROLES = {
     GUEST: {"gus", "alice", "bob", "rita", "olga"},
@@ -107,6 +110,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     grid = Grid.lay_out(
         project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
     )
+    connection = Connection.objects.create(
+        project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
+    )
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
@@ -130,6 +136,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "connection_id": connection.pk,
         "upload_id": upload.pk,
         "row": 0,
         "column": 0,
@@ -155,6 +162,8 @@ def owner(name: str) -> str:
 
 def expected(actor: str, role: str, name: str, method: str) -> set[int] | str:
     """The statuses an actor must get, or `served`."""
+    if role == WATCHER:
+        return {403}
     if actor == "nobody":
         return {302} if method == "GET" else {401}
     if role == OPERATOR_SOMEWHERE:

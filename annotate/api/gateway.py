@@ -39,7 +39,7 @@ from annotate.limits import seconds_to_wait
 from annotate.people.models import Project
 from annotate.people.tokens import ApiToken
 from annotate.prompts.policies import Policy
-from feedback_site.pool import release_connections
+from feedback_site.pool import in_database, release_connections
 from feedback_site.web import api_errors as errors
 
 BYTES_A_TOKEN = 4  # where a model server does not count; about what English text has
@@ -198,7 +198,7 @@ def _model(name: str, policy: Policy) -> dict[str, Any]:
 
 def _begin(token: ApiToken, asked: dict[str, Any]) -> list[Message]:
     policy = _asked_for(token.project, asked["model"])
-    if not policy.endpoint:
+    if not policy.is_elsewhere:
         _refuse_what_only_others_can(asked)
     wishes = ("temperature", "top_p", "seed", "stop", *OF_THE_SERVER)
     sampling = {name: asked[name] for name in wishes if name in asked}
@@ -252,7 +252,7 @@ async def _chunks(answers: list[Message], *, with_usage: bool) -> AsyncIterator[
     first = answers[0]
     extra: dict[str, Any] = {"usage": None} if with_usage else {}
     for number, answer in enumerate(answers):
-        await chat.in_database(answer.begin)
+        await in_database(answer.begin)
         opening = {"role": "assistant", "content": ""}
         yield _event(_chunk(first, number, opening, completion_id=str(answer.public_id)) | extra)
         async with aclosing(chat.write(answer)) as pieces:

@@ -1,16 +1,16 @@
 """Client of an OpenAI-compatible server of chat completions: the embedded one, vLLM, or another.
 
-It calls the configured addresses and no others, follows no redirect, and says what went wrong in a
-sentence for the person who waits; what the server said of it goes to the log and `detail`."""
+It calls a policy's connection, or the configured addresses, and says what went wrong in a sentence
+for the person who waits; what the server said of it goes to the log and `detail`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,14 +23,17 @@ from annotate.chat.chat_templates import UNKNOWN, ChatTemplate, read_chat_templa
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.chat.stops import UntilStop
+from annotate.connections.addresses import NotPublic
+from annotate.connections.catalogue import NOT_PUBLIC, UNREADABLE
+from annotate.connections.client import Server, asking, asking_async, blocks_of, body_of
+from annotate.connections.models import CallPlace
+from annotate.connections.sealing import Unreadable
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
-from feedback_site.pool import release_connections
+from feedback_site.pool import in_database, release_connections
 
 logger = logging.getLogger(__name__)
 
-# The first request for a policy waits until the server has loaded its weights.
-TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=10.0, pool=3.0)
 LONGEST_ANSWER = 100_000  # characters, should a server not honour max_tokens
 LEAST_ROOM = 16  # tokens for an answer
 # Names of transformers' GenerationConfig, each with the value that changes no probability.
@@ -47,8 +50,12 @@ PLAIN = {
     "num_beams": 1,
 }
 MOST_TOKENS = 2**31  # what the database holds
+OPENAI, ANTHROPIC = "https://api.openai.com/", "https://api.anthropic.com/"
+PLACE_SECONDS, LOOK_AGAIN = 30.0, 0.25  # for a place among a connection's requests at once
 LAST_WORD_SECONDS = 0.5  # for the count of tokens, which some servers send after the answer
 
+FAILED = "The model server failed on this. Try again, or ask differently."
+BUSY = "The model server is busy. Try again in a minute."
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
 BROKE_OFF = Message.BROKE_OFF
@@ -79,17 +86,14 @@ async def stream(
     policy: Policy, messages: Messages, **sampling: Any
 ) -> AsyncGenerator[Delta, None]:
     """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
-    url, request = _request(policy, messages, stream=True, **sampling)
     pieces, length, has_begun = TextPieces(), 0, False
     until = UntilStop(sampling.get("stop", ()))
     with _errors_in_words(policy):
         async with (
-            httpx.AsyncClient(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
-            client.stream("POST", url, **request) as response,
+            _place_async(policy),
+            _answering_async(policy, messages, **sampling) as response,
         ):
-            if not response.is_success:
-                raise _refusal(policy, response.status_code, _page_of(await response.aread()))
-            coming = events(response.aiter_bytes())
+            coming = events(blocks_of(response))
             async for event in coming:
                 if event == DONE:
                     break
@@ -138,15 +142,13 @@ def _tokens(said: dict[str, Any]) -> dict[str, int]:
 def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
     """The whole answer at once. Meanwhile the caller's thread holds no database connection."""
     release_connections()
-    url, request = _request(policy, messages, stream=False, **sampling)
-    with (
-        _errors_in_words(policy),
-        httpx.Client(timeout=TIMEOUT, verify=_tls(), trust_env=False) as client,
-    ):
-        response = client.post(url, **request)
-        if not response.is_success:
-            raise _refusal(policy, response.status_code, response.text)
-        answer = response.json()
+    with _errors_in_words(policy), _place(policy):
+        server, request = _request(policy, messages, stream=False, **sampling)
+        with asking(server, "POST", "chat/completions", **request) as response:
+            body = body_of(response)
+            if not response.is_success:
+                raise _refusal(policy, response.status_code, _page_of(body))
+        answer = json.loads(body)
         _check(policy, answer)
         choice = answer["choices"][0]
         until = UntilStop(sampling.get("stop", ()))
@@ -160,9 +162,63 @@ def warm(policy: Policy) -> None:
     complete(policy, [{"role": "user", "content": "Hello"}], max_tokens=1)
 
 
+@asynccontextmanager
+async def _answering_async(
+    policy: Policy, messages: Messages, **sampling: Any
+) -> AsyncIterator[httpx.Response]:
+    """The response of a server that has begun to answer, its body unread."""
+    server, request = _request(policy, messages, stream=True, **sampling)
+    async with asking_async(server, "POST", "chat/completions", **request) as response:
+        if not response.is_success:
+            said = b"".join([block async for block in blocks_of(response)])
+            raise _refusal(policy, response.status_code, _page_of(said))
+        yield response
+
+
+@contextmanager
+def _place(policy: Policy) -> Iterator[None]:
+    """One of the requests at once that a policy's connection allows; waits for it, or raises."""
+    if not policy.connection:
+        yield
+        return
+    last_look = time.monotonic() + PLACE_SECONDS
+    while (place := policy.connection.take_place()) is None:
+        release_connections()
+        if time.monotonic() > last_look:
+            raise InferenceError(BUSY, "all places for requests at once are taken")
+        time.sleep(LOOK_AGAIN)
+    release_connections()
+    try:
+        yield
+    finally:
+        place.leave()
+
+
+@asynccontextmanager
+async def _place_async(policy: Policy) -> AsyncIterator[None]:
+    """As `_place` does; and reads the connection, which an async function may not."""
+    if not policy.connection_id:
+        yield
+        return
+    last_look = time.monotonic() + PLACE_SECONDS
+    while (place := await in_database(_take_place, policy)) is None:
+        if time.monotonic() > last_look:
+            raise InferenceError(BUSY, "all places for requests at once are taken")
+        await asyncio.sleep(LOOK_AGAIN)
+    try:
+        yield
+    finally:
+        await in_database(place.leave)
+
+
+def _take_place(policy: Policy) -> CallPlace | None:
+    assert policy.connection
+    return policy.connection.take_place()
+
+
 def _request(
     policy: Policy, messages: Messages, *, stream: bool, **sampling: Any
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[Server, dict[str, Any]]:
     sampling = {
         "temperature": policy.temperature,
         "max_tokens": policy.max_new_tokens,
@@ -181,15 +237,34 @@ def _request(
         body["generation_config"] = _sampled_alike(template.stops, body)
     if stream:
         body["stream_options"] = {"include_usage": True}
+    server = _server(policy)
+    return server, {"json": _in_dialect_of(server, body)}
+
+
+def _in_dialect_of(server: Server, body: dict[str, Any]) -> dict[str, Any]:
+    """What two providers refuse in newer models, said in the way they take it."""
+    if server.base.startswith(OPENAI):
+        renamed = {"max_tokens": "max_completion_tokens"}
+        return {renamed.get(name, name): value for name, value in body.items()}
+    if server.base.startswith(ANTHROPIC) and body["top_p"] == 1:  # not both it and a temperature
+        return {name: value for name, value in body.items() if name != "top_p"}
+    return body
+
+
+def _server(policy: Policy) -> Server:
+    if policy.connection:
+        try:
+            return policy.connection.server
+        except Unreadable as error:
+            raise InferenceError(UNREADABLE) from error
     base = _base(policy)
     # The key is for the server it was given for.
-    is_ours = settings.INFERENCE_API_KEY and base == settings.INFERENCE_URL
-    headers = {"Authorization": f"Bearer {settings.INFERENCE_API_KEY}"} if is_ours else {}
-    return f"{base}/chat/completions", {"json": body, "headers": headers}
+    key = settings.INFERENCE_API_KEY if base == settings.INFERENCE_URL else ""
+    return Server(base, key, is_trusted=True)
 
 
 def _template(policy: Policy) -> ChatTemplate:
-    if policy.endpoint or policy.model_name or not policy.folder:
+    if policy.is_elsewhere or policy.model_name or not policy.folder:
         return UNKNOWN
     return read_chat_template(settings.DATA_DIR / policy.folder)
 
@@ -240,7 +315,7 @@ def _room(policy: Policy, messages: Messages) -> int:
 
 
 def _window(policy: Policy) -> int | None:
-    if policy.endpoint or not policy.folder:
+    if policy.is_elsewhere or not policy.folder:
         return None
     try:
         return _window_of(settings.DATA_DIR / policy.folder / "config.json")
@@ -251,11 +326,6 @@ def _window(policy: Policy) -> int | None:
 @cache
 def _window_of(config: Path) -> int | None:
     return json.loads(config.read_text()).get("max_position_embeddings")
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
 
 
 def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
@@ -285,23 +355,25 @@ def _page_of(body: bytes) -> str:
 
 
 def _refusal(policy: Policy, status: int, said: str) -> InferenceError:
-    said = said[:1000]
+    said = _server(policy).redacted(said)[:1000]
     logger.warning("the model server answered %s for %r: %s", status, policy.name, said)
     detail = f"{status}: {said}"
-    is_missing = policy.folder and not policy.endpoint and not policy.model_name
+    is_missing = policy.folder and not policy.is_elsewhere and not policy.model_name
     if is_missing and not (settings.DATA_DIR / policy.folder).is_dir():
         return InferenceError(f"The files of the policy “{policy}” are missing.", detail)
     if "context" in said and any(word in said for word in ("length", "maximum", "too long")):
         return InferenceError(TOO_LONG, detail)
     if 300 <= status < 400:
         return InferenceError("The model server sends us elsewhere; we do not follow.", detail)
+    if status in (401, 403) and policy.connection:
+        return InferenceError(f"{policy.connection} does not accept its key.", detail)
     if status in (401, 403):
         return InferenceError("The model server does not accept this site's key.", detail)
     if status == 404:
         return InferenceError(f"The model server does not know the policy “{policy}”.", detail)
     if status in (429, 503):
-        return InferenceError("The model server is busy. Try again in a minute.", detail)
-    return InferenceError("The model server failed on this. Try again, or ask differently.", detail)
+        return InferenceError(BUSY, detail)
+    return InferenceError(FAILED, detail)
 
 
 @contextmanager
@@ -312,6 +384,8 @@ def _errors_in_words(policy: Policy) -> Iterator[None]:
         raise InferenceError(NOT_ANSWERING, str(error)) from error
     except httpx.TimeoutException as error:
         raise InferenceError(TOO_SLOW, str(error)) from error
+    except NotPublic as error:
+        raise InferenceError(NOT_PUBLIC, str(error)) from error
     except httpx.HTTPError as error:
         raise InferenceError(BROKE_OFF, str(error)) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

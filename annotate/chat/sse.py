@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 DONE = "[DONE]"
+LONGEST_LINE = 2**20  # bytes
 # A CR at the end of a block may be the first half of a CRLF.
 LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 RAW_BYTES = re.compile("[\udc80-\udcff]+")
@@ -47,6 +48,8 @@ async def _lines(blocks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     rest, mark = b"", "\ufeff"
     async for block in blocks:
         *lines, rest = LINE_END.split(rest + block)
+        if len(rest) > LONGEST_LINE:
+            raise ValueError("a line without end")
         for line in lines:
             yield line.decode("utf-8", "surrogateescape").removeprefix(mark)
             mark = ""

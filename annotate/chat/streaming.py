@@ -7,34 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from asgiref.sync import sync_to_async
-
 from annotate.chat import inference
 from annotate.chat.messages import Message
-from feedback_site.pool import release_connections
+from feedback_site.pool import in_database
 
 BEAT = 0.5  # seconds between two savings of what has come
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _writing: set[asyncio.Task[None]] = set()
-
-
-async def in_database(work: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Runs `work` in a thread, and keeps no connection for the long silence after it."""
-
-    def run() -> Result:
-        try:
-            return work(*args, **kwargs)
-        finally:
-            release_connections()
-
-    return await sync_to_async(run)()
 
 
 async def watch(answer: Message) -> AsyncIterator[tuple[str, str]]:

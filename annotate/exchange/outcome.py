@@ -77,8 +77,8 @@ class ImportFailed(Exception):
         if not self.lines:
             return "the file is empty."
         if self.count:
-            have = "line has a problem" if self.count == 1 else "lines have problems"
-            return f"{self.count:,} of {self.lines:,} {have}."
+            of = f"{self.count:,} of {self.lines:,} line{'' if self.lines == 1 else 's'}"
+            return f"{of} {'has a problem' if self.count == 1 else 'have problems'}."
         if self.skipped and sum(self.skipped.values()) >= self.lines:
             return "no line holds anything to import."
         return "a choice is needed first."

@@ -34,6 +34,7 @@ BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, OSError, EOFError),
     *(RuntimeError, NotImplementedError, ValueError, LookupError),
 )
+OFFICE = {"[Content_Types].xml", "mimetype"}  # in what Excel and LibreOffice save
 CHOOSE = "{}: choose one (on the command line: --split)."
 NO_TABLE = "There is no JSON Lines, JSON, CSV or Parquet file in it."
 
@@ -61,7 +62,7 @@ def is_archive(file: BinaryIO) -> bool:
     file.seek(0)
     if start.startswith(b"PK\x03\x04"):
         try:
-            return "[Content_Types].xml" not in zipfile.ZipFile(file).namelist()
+            return not OFFICE & {*zipfile.ZipFile(file).namelist()}
         except BROKEN:
             return True  # as whoever unpacks it will tell
         finally:
@@ -168,9 +169,12 @@ def _tells_split(part: Part) -> bool:
 def _lines(part: Part) -> Iterable[bytes]:
     """As they are, so that a bad one can be told and left out."""
     inner = unpacked(part.file)
+    last = b"\n"
     while block := inner.read(PART):
         yield block
-    yield b"\n"
+        last = block[-1:]
+    if last != b"\n":
+        yield b"\n"
 
 
 def _rows(part: Part) -> Iterator[bytes]:

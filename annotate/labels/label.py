@@ -122,14 +122,10 @@ class LabelQuerySet(models.QuerySet[Any]):
 
         Adds `last_verdict`, of the newest review."""
         withdrawn = withdrawn_from(project)
-        review = self.model._meta.get_field("reviews").related_model
-        table = next(iter(self.model._meta.parents), self.model)  # one may build on another's
-        reviews = review.objects.filter(**{table._meta.model_name: OuterRef("pk")})
-        if at:
-            reviews = reviews.filter(created_at__lte=at)
         # Sent back counts as refused until the labeler has answered anew: that is a revision of
         # its own, without a verdict.
-        refused = (review.Verdict.EXCLUDED, review.Verdict.SENT_BACK)
+        verdicts = self._review_model().Verdict
+        refused = (verdicts.EXCLUDED, verdicts.SENT_BACK)
         return (
             self.of_project(project)
             .exclude(labeler__in=withdrawn)
@@ -138,10 +134,26 @@ class LabelQuerySet(models.QuerySet[Any]):
             .on_active_prompts(at)
             .ordinary()
             .of_trusted(at)
-            .annotate(last_verdict=Subquery(reviews.order_by("-pk").values("verdict")[:1]))
+            .with_last_verdict(at)
             .filter(Q(last_verdict=None) | ~Q(last_verdict__in=refused))
-            .filter(~Q(source=FROM_GUEST) | self.model.guests_that_count(at))
+            .without_unchecked_guests(at)
         )
+
+    def with_last_verdict(self, at: datetime | None = None) -> Self:
+        """Adds `last_verdict`, of the newest review; now, or at that moment."""
+        table = next(iter(self.model._meta.parents), self.model)  # one may build on another's
+        reviews = self._review_model().objects.filter(**{table._meta.model_name: OuterRef("pk")})
+        if at:
+            reviews = reviews.filter(created_at__lte=at)
+        return self.annotate(last_verdict=Subquery(reviews.order_by("-pk").values("verdict")[:1]))
+
+    def without_unchecked_guests(self, at: datetime | None = None) -> Self:
+        """Without what guests of the chat said that may not train, as `guests_that_count` has it;
+        of labels `with_last_verdict`."""
+        return self.filter(~Q(source=FROM_GUEST) | self.model.guests_that_count(at))
+
+    def _review_model(self) -> Any:
+        return self.model._meta.get_field("reviews").related_model
 
     def of_guests(self) -> Self:
         """What guests of the chat said."""

@@ -89,7 +89,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='preference',
             name='ranking',
-            field=models.OneToOneField(help_text='Made of it.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='preference', to='annotate.ranking'),
+            field=models.OneToOneField(help_text='What became of it.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='preference', to='annotate.ranking'),
         ),
         migrations.AddField(
             model_name='preference',

@@ -4,6 +4,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
+from annotate.connections.models import CallPlace, Connection
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
@@ -23,8 +24,10 @@ from annotate.work.tasks import Task
 __all__ = [
     "ApiToken",
     "Assignment",
+    "CallPlace",
     "Cell",
     "Completion",
+    "Connection",
     "Conversation",
     "Demonstration",
     "Feedback",

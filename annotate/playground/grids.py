@@ -61,7 +61,7 @@ class Grid(models.Model):
     def policy(self, number: int) -> Policy:
         """The policy that a column is: the one of its name, or else one that is not saved yet."""
         column = self.column(number)
-        weights = self.project.policies.get(pk=column.weights)
+        weights = self.project.policies.select_related("connection").get(pk=column.weights)
         words = asdict(column)
         del words["weights"]
         candidate = Policy(
@@ -70,6 +70,7 @@ class Grid(models.Model):
             parent=weights,
             folder=weights.folder,
             endpoint=weights.endpoint,
+            connection=weights.connection,
             model_name=weights.model_name,
             **words,
         )
@@ -162,6 +163,7 @@ class Cell(models.Model):
     def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
         """The same one however often it is asked for."""
         policy = policies[self.column]
+        outside = policy.is_elsewhere
         said = {
             "prompt": prompt,
             "policy": policy,
@@ -171,6 +173,7 @@ class Cell(models.Model):
                 "grid": self.grid_id,
                 "temperature": policy.temperature,
                 "max_new_tokens": policy.max_new_tokens,
+                **({"provider": policy.provider, "model": policy.model_name} if outside else {}),
             },
             "template_hash": policy.template_hash,
             "finish_reason": self.finish_reason,
@@ -183,5 +186,5 @@ WORDS = ("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_t
 
 
 def _same_words(one: Policy, other: Policy) -> bool:
-    model = ("folder", "endpoint", "model_name")
+    model = ("folder", "endpoint", "connection_id", "model_name")
     return all(getattr(one, each) == getattr(other, each) for each in (*model, *WORDS))

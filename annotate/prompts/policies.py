@@ -10,6 +10,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 
+from annotate.connections.models import Connection
 from annotate.ids import id_in
 from annotate.people.models import Project
 from annotate.prompts.models import (
@@ -51,6 +52,9 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             downs=models.Count("messages__feedback", filter=down, distinct=True),
         )
 
+    def named(self, name: str) -> PolicyQuerySet:
+        return self.filter(name=name)
+
     def said_by(self, project: Project, name: str) -> Policy:
         """The policy of this name; one we know only by its words is noted as external."""
         policy, _ = self.get_or_create(
@@ -85,6 +89,9 @@ class Policy(models.Model):
         max_length=300, blank=True, help_text="Model folder, relative to DATA_DIR."
     )
     endpoint = models.URLField(blank=True, help_text="An OpenAI-compatible server of its own.")
+    connection = models.ForeignKey(
+        Connection, models.PROTECT, null=True, blank=True, related_name="policies"
+    )
     model_name = models.CharField(max_length=200, blank=True)
     system_prompt = models.TextField(blank=True)
     few_shot = models.JSONField(default=list, blank=True, validators=[validate_turns])
@@ -114,10 +121,30 @@ class Policy(models.Model):
             models.UniqueConstraint(
                 fields=["project"], condition=Q(state="challenger"), name="one_challenger"
             ),
+            models.CheckConstraint(
+                condition=~Q(folder__regex=r"^/|(^|/)\.\.(/|$)"),
+                name="model_folders_lie_in_data_dir",
+                violation_error_message="A model folder lies in DATA_DIR: name it from there.",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether a server outside has its model."""
+        return bool(self.endpoint or self.connection_id)
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether there are weights or a server that would answer."""
+        return bool(self.folder or self.is_elsewhere or self.model_name)
+
+    @property
+    def provider(self) -> str:
+        """Who runs its model; empty where we do."""
+        return str(self.connection or self.endpoint)
 
     @property
     def template_hash(self) -> str:

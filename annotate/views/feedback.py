@@ -70,7 +70,7 @@ class ActForm(forms.Form):
             if choice[0] != Project.ThumbsDownWork.NONE
         ],
     )
-    why = forms.CharField(label="Reason", required=False, max_length=300)
+    why = forms.CharField(label="Reason to dismiss", required=False, max_length=300)
 
     def clean(self) -> dict[str, str]:
         said = super().clean() or self.cleaned_data
@@ -121,4 +121,6 @@ def _is_done(request: Request, project: Project, form: ActForm) -> bool:
         count += 1
     told = {"dismiss": "dismissed", "restore": "restored", "queue": "queued"}[said["act"]]
     messages.success(request, f"{count} of {len(thumbs)} {told}.")
+    if count < len(thumbs):
+        messages.warning(request, "Only bad answers that may become data can be queued.")
     return True

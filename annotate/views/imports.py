@@ -57,9 +57,10 @@ class FilesField(forms.FileField):
 class FileForm(forms.Form):
     file = FilesField(
         required=False,
-        label="File",
-        help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also packed by "
-        "gzip or Zstandard; the parts of one data set together, or its folder as .zip or .tar.",
+        label="Files",
+        help_text="JSON Lines, JSON, CSV (.csv, .tsv) or Parquet (.parquet), also compressed with "
+        "gzip or Zstandard. Choose all parts of a data set together, or its folder as .zip or "
+        ".tar.",
     )
     text = forms.CharField(
         required=False,
@@ -123,7 +124,8 @@ class FileForm(forms.Form):
             if what_to_do := foreign_to(part.file, part.format):
                 raise forms.ValidationError(what_to_do)
         content, format = one_table(parts, split=said["split"] if len(parts) > 1 else "")
-        return content, files[0].name, format
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return content, f"{files[0].name}{more}", format
 
 
 class ChoicesForm(forms.Form):

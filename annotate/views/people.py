@@ -2,7 +2,7 @@
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import login, update_session_auth_hash
+from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
@@ -17,9 +17,10 @@ from annotate.access import (
     membership_for,
     own_membership_for,
 )
+from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
-from annotate.people.sign_in import user_of_link
+from annotate.people.sign_in import sign_in_by, user_of_link
 from annotate.views.home import to_do
 
 SHOWN_LINKS = 20
@@ -29,12 +30,11 @@ SHOWN_LINKS = 20
 @require_http_methods(["GET", "POST"])
 def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     """A link is used up by the button, not by opening it: mail scanners open links."""
+    if request.method == "POST" and sign_in_by(request, uid, token):
+        return redirect("home")
     user = user_of_link(uid, token)
     if user is None:
         return render(request, "annotate/link_used.html", status=410)
-    if request.method == "POST":
-        login(request, user, backend="annotate.people.sign_in.Backend")
-        return redirect("home")
     return render(request, "annotate/sign_in_by_link.html", {"person": user})
 
 
@@ -64,6 +64,8 @@ def account(request: Request) -> HttpResponse:
     if act == "leave":
         _leave(request, person)
         return redirect("account")
+    if act == "erase" and _erase(request, person):
+        return redirect("sign_in")
     context = {
         "name": name,
         "password": password,
@@ -82,6 +84,20 @@ def _leave(request: Request, person: User) -> None:
         messages.error(request, error.message)
     else:
         messages.success(request, f"You have left {member.project}. Your labels stay there.")
+
+
+def _erase(request: Request, person: User) -> bool:
+    """Whoever types their own name means it."""
+    if request.POST.get("erase_name", "") != person.username:
+        messages.error(request, "Nothing was erased: type your user name to confirm.")
+        return False
+    try:
+        erase(person)
+    except CannotErase as error:
+        messages.error(request, str(error))
+        return False
+    logout(request)
+    return True
 
 
 @require_http_methods(["GET", "POST"])

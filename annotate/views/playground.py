@@ -46,10 +46,9 @@ class PromptsForm(forms.Form):
         return prompts
 
 
-class ColumnForm(forms.Form):
-    weights = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, label="Model", empty_label="none"
-    )
+class WordsForm(forms.Form):
+    """The words around a prompt, and how the model is sampled."""
+
     system_prompt = Text(
         rows=3,
         required=False,
@@ -74,14 +73,21 @@ class ColumnForm(forms.Form):
         min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
     )
 
+    def clean_few_shot(self) -> Messages:
+        return turns_of(self.cleaned_data["few_shot"])
+
+
+class ColumnForm(WordsForm):
+    weights = forms.ModelChoiceField(
+        Policy.objects.none(), required=False, label="Model", empty_label="none"
+    )
+    field_order = ("weights",)
+
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         weights = self.fields["weights"]
         assert isinstance(weights, forms.ModelChoiceField)
         weights.queryset = project.policies.sampleable()
-
-    def clean_few_shot(self) -> Messages:
-        return turns_of(self.cleaned_data["few_shot"])
 
     def column(self) -> Column:
         words = dict(self.cleaned_data)

@@ -1,4 +1,7 @@
-"""`/healthz`: is everything there that a person needs? Open to everybody, so it says little."""
+"""How the site is, for those who watch over it. Open to everybody, so it says little.
+
+`/livez`: this process answers; if not, start it again. `/readyz`: pages can be shown and answers
+saved; if not, send people elsewhere. `/healthz`: is everything there that a person needs?"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,11 +15,26 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from feedback_site import bell
+from feedback_site import bell, disk
 
 PROBE_SECONDS = 0.5
 QUEUES = ("label", "train")
 HEARTBEAT_SECONDS = 30.0
+
+
+@require_GET
+@login_not_required
+@never_cache
+async def livez(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"web": "ok"})
+
+
+@require_GET
+@login_not_required
+@never_cache
+async def readyz(request: HttpRequest) -> JsonResponse:
+    states = {"database": await _state(_database()), "disk": disk.trouble() or "ok"}
+    return JsonResponse(states, status=200 if set(states.values()) == {"ok"} else 503)
 
 
 @require_GET
@@ -36,6 +54,7 @@ async def healthz(request: HttpRequest) -> JsonResponse:
             "redis": redis,
             "worker": worker,
             "inference": inference,
+            "disk": disk.trouble() or "ok",
         },
         status=200 if database == "ok" else 503,
     )

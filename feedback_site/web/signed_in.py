@@ -32,7 +32,7 @@ class SignedInMiddleware(LoginRequiredMiddleware):
             return _sentence(SIGNED_OUT, status=401)
         if request.method in ("GET", "HEAD"):
             return super().handle_no_permission(request, view_func)
-        return render(request, "signed_out.html", {"kept": _kept(request)}, status=401)
+        return render(request, "signed_out.html", {"kept": sent_by(request)}, status=401)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -43,11 +43,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if is_by_script(request):
         return _sentence(STALE, status=403) if is_here else _sentence(SIGNED_OUT, status=401)
     is_ours = request.headers.get("Origin") == f"{request.scheme}://{request.get_host()}"
-    kept = _kept(request) if is_ours else []
+    kept = sent_by(request) if is_ours else []
     return render(request, "signed_out.html", {"is_back": is_here, "kept": kept}, status=403)
 
 
-def _kept(request: HttpRequest) -> list[tuple[str, str]]:
+def sent_by(request: HttpRequest) -> list[tuple[str, str]]:
     """What a form sent, field by field: without its token, and without passwords, which no page
     repeats."""
     return [

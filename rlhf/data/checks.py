@@ -94,6 +94,12 @@ def check_base(base: Policy | None) -> Iterator[Finding]:
         yield Finding("base_not_a_model", message, is_error=True)
 
 
+def check_speaker(policy: Policy) -> Iterator[Finding]:
+    """Finds what keeps a policy from answering in a run."""
+    if policy.folder or not policy.can_be_asked:
+        yield from check_base(policy)
+
+
 def _missing_of_a_model(name: str) -> str:
     folder = settings.DATA_DIR / name
     if not folder.is_dir():

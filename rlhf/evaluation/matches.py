@@ -7,7 +7,7 @@ Nothing is stored: the figures follow from the rankings as they are now."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
@@ -108,6 +108,14 @@ def _matches(
                 yield match if left < right else match.swap()
 
 
+def by_pair(matches: Iterable[Match]) -> Mapping[frozenset[int], list[Match]]:
+    """Sorts the matches by who met: a pair that never did has none."""
+    met: dict[frozenset[int], list[Match]] = defaultdict(list)
+    for match in matches:
+        met[frozenset((match.left, match.right))].append(match)
+    return met
+
+
 def between(matches: Iterable[Match], policy: int, opponent: int) -> list[Match]:
     """Picks the matches of these two, as `policy` sees them."""
     two = {policy, opponent}
@@ -121,7 +129,7 @@ def win_rate(matches: Iterable[Match], policy: int, opponent: int) -> WinRate | 
     return _rate_of(tuple(met)) if met else None
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=1024)
 def _rate_of(met: tuple[Match, ...]) -> WinRate:
     """Kept until somebody ranks anew: a page shows dozens."""
     tags = sorted({tag for match in met for tag in match.tags})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.models import Policy, Project, User
-from rlhf.data.checks import Finding, NotReady, check_base
+from rlhf.data.checks import Finding, NotReady, check_speaker
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.leases import Lease
 from rlhf.models.probes import parse
@@ -22,7 +22,7 @@ POLICIES_SHOWN = 5
 def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
     """Launches all active suites for each of the policies. Raises NotReady."""
     suites = Suite.active_in(project)
-    findings = [finding for policy in policies for finding in check_base(policy)]
+    findings = [finding for policy in policies for finding in check_speaker(policy)]
     if not policies:
         findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
     if not suites:
@@ -59,9 +59,10 @@ def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
         for suite, lines in run.config["suites"].items():
             probes, failures = parse(lines, is_stored=True), []
             for probe in probes:
-                texts = [said[policy.name, number + i] for i in range(len(probe.prompts))]
+                answered = [said.get((policy.name, number + i)) for i in range(len(probe.prompts))]
+                texts = [text or "" for text in answered]
                 number += len(texts)
-                if not probe.passes(texts):
+                if None in answered or not probe.passes(texts):  # None: a server refused
                     check = f"{probe.check} {probe.argument}".strip()
                     failures.append({"prompts": probe.prompts, "answers": texts, "check": check})
             results.append(

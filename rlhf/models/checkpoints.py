@@ -68,7 +68,7 @@ class Checkpoint(LeasedRow):
         """Names a published model."""
         if hasattr(self, "trained_policy"):
             return str(self.trained_policy.policy)
-        return str(self.reward_model) if hasattr(self, "reward_model") else f"model {self.pk}"
+        return self.reward_model.name if hasattr(self, "reward_model") else f"model {self.pk}"
 
     def keep(self, *, kept: bool) -> None:
         self.is_kept = kept

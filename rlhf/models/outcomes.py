@@ -222,6 +222,22 @@ class Evaluation(models.Model):
     def __str__(self) -> str:
         return f"{self.policy} against {self.opponent}: {self.win_rate:.0%}"
 
+    def turned_round(self) -> Evaluation:
+        """The same from the opponent's side; not to be stored."""
+        return Evaluation(
+            policy_id=self.opponent_id,
+            opponent_id=self.policy_id,
+            judge=self.judge,
+            reward_model=self.reward_model,
+            wins=self.losses,
+            losses=self.wins,
+            ties=self.ties,
+            win_rate=1 - self.win_rate,
+            low=None if self.high is None else 1 - self.high,
+            high=None if self.low is None else 1 - self.low,
+            prompts=self.prompts,
+        )
+
 
 class Promotion(models.Model):
     """A decision about a policy, with its reason. Rolling back is a promotion too."""

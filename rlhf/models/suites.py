@@ -32,7 +32,7 @@ class GateLimits(models.Model):
         "Minimum prompts",
         default=5,
         validators=[MinValueValidator(5)],
-        help_text="On which people have to compare it with the live policy.",
+        help_text="How many prompts people have to compare it with the live policy on.",
     )
 
     harm = models.FloatField(
@@ -40,8 +40,9 @@ class GateLimits(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(0.0), MaxValueValidator(100.0)],
-        help_text="At most so many percent of its answers may carry a flag for harm, by the upper"
-        " end of the 95 % interval. Empty: no limit. For 1 %, people must judge some 400 answers.",
+        help_text="The most answers people may flag as harmful, by the upper end of the 95 % "
+        "interval."
+        " Leave empty for no limit. A limit of 1 % takes about 400 judged answers to meet.",
     )
 
     def __str__(self) -> str:

@@ -35,6 +35,8 @@ def lineage_of(policy: Policy) -> list[Plain]:
                 "state": ancestor.state,
                 "origin": ancestor.get_origin_display(),
                 "folder": ancestor.folder,
+                "provider": ancestor.provider,
+                "model": ancestor.model_name,
                 "training": _training(training) if training else None,
                 "stale_by": [each for each, policies in left if ancestor.pk in policies],
             }

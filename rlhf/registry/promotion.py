@@ -129,7 +129,7 @@ def _check_reason(reason: str) -> None:
 
 
 def _check_speaks(policy: Policy) -> None:
-    if not policy.folder and not policy.endpoint:
+    if not policy.folder and not policy.is_elsewhere:
         raise ValidationError(f"{policy} has no weights and no endpoint, so it cannot answer.")
 
 

@@ -6,7 +6,7 @@ Nothing is stored: it follows from labels, evaluations and runs as they are now.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -18,7 +18,7 @@ from django.db.models.functions import Length
 from annotate.models import Completion, Placement, Policy, Project
 from rlhf.data.selection import HELD_OUT, all_rankings
 from rlhf.data.staleness import stale_in
-from rlhf.evaluation.matches import Match, WinRate, matches_of, win_rate
+from rlhf.evaluation.matches import Match, WinRate, by_pair, matches_of, win_rate
 from rlhf.evaluation.win_rate import Result
 from rlhf.learning.contract.intervals import TWO_SIDED_95, student
 from rlhf.models.checkpoints import Checkpoint
@@ -144,6 +144,10 @@ class Verdicts:
         return matches_of(self.project) if self._matches is None else self._matches
 
     @cached_property
+    def _met(self) -> Mapping[frozenset[int], list[Match]]:
+        return by_pair(self.matches)
+
+    @cached_property
     def policies(self) -> dict[int, Policy]:
         policies = self.project.policies.select_related("parent", "project")
         return {policy.pk: policy for policy in policies}
@@ -171,15 +175,18 @@ class Verdicts:
 
     def all(self) -> list[Verdict]:
         """Judges each policy against the live one and against the one it came from; the newest
-        first; as far as anybody has."""
-        found = []
+        first; no two of them twice; as far as anybody has."""
+        found: dict[frozenset[int], Verdict] = {}
         for policy in sorted(self.policies.values(), key=lambda each: -each.pk):
-            rivals = [each for each in (self.live, policy.parent) if each and each != policy]
-            found += [self.between(policy, rival) for rival in dict.fromkeys(rivals)]
-        return [each for each in found if each.is_known]
+            for rival in filter(None, (self.live, policy.parent)):
+                pair = frozenset({policy.pk, rival.pk})
+                if len(pair) == 2 and pair not in found:
+                    found[pair] = self.between(policy, rival)
+        return [each for each in found.values() if each.is_known]
 
     def between(self, policy: Policy, opponent: Policy) -> Verdict:
-        people = win_rate(self.matches, policy.pk, opponent.pk)
+        met = self._met[frozenset((policy.pk, opponent.pk))]
+        people = win_rate(met, policy.pk, opponent.pk)
         by_judge = self._evaluations.get((policy.pk, opponent.pk), {})
         evaluation = by_judge.get(Evaluation.Judge.REWARD_MODEL)
         model = evaluation.reward_model if evaluation else None
@@ -213,13 +220,14 @@ class Verdicts:
 
     @cached_property
     def _evaluations(self) -> dict[tuple[int, int], dict[str, Evaluation]]:
-        """The newest of every two policies by each judge."""
+        """The newest of every two policies by each judge, from both sides."""
         rows = Evaluation.objects.filter(policy__project=self.project).select_related(
             "reward_model__checkpoint__run__round", "reward_model__checkpoint__run__snapshot"
         )
         found: dict[tuple[int, int], dict[str, Evaluation]] = defaultdict(dict)
         for each in rows.order_by("pk"):
             found[each.policy_id, each.opponent_id][each.judge] = each
+            found[each.opponent_id, each.policy_id][each.judge] = each.turned_round()
         return found
 
     @cached_property

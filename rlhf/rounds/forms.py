@@ -166,9 +166,9 @@ def _field(value: Any, metadata: Any) -> forms.Field:
             choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
         )
     if isinstance(value, str):
-        field = forms.CharField(**options)
-        field.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
-        return field
+        text = forms.CharField(**options)
+        text.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
+        return text
     cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
     field = cls(min_value=metadata["least"], **options)
     field.widget.attrs["placeholder"] = f"{value:g}"
@@ -289,7 +289,7 @@ class SamplingForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
         self.project = project
 
     def prompts(self) -> list[Prompt]:
@@ -314,7 +314,7 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["compared"], project.policies.with_weights())
+        _offer(self.fields["compared"], project.policies.sampleable())
 
 
 class DocumentsForm(forms.Form):
@@ -392,7 +392,7 @@ class ScorecardForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.with_weights())
+        _offer(self.fields["policies"], project.policies.sampleable())
 
 
 class DecisionForm(forms.Form):

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project, Prompt, User
 from feedback_site.bell import enqueue_on_commit
-from rlhf.data.checks import Finding, NotReady, check_base
+from rlhf.data.checks import Finding, NotReady, check_speaker
 from rlhf.data.selection import held_out_prompts
 from rlhf.data.staleness import stale_in
 from rlhf.evaluation.matches import between, matches_of
@@ -192,7 +192,7 @@ def cancel_round(round: Round) -> bool:
 
 
 def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt], *, distil: bool) -> None:
-    findings = [finding for policy in policies for finding in check_base(policy)]
+    findings = [finding for policy in policies for finding in check_speaker(policy)]
     if not policies:
         findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
     if not prompts:

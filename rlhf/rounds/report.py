@@ -237,7 +237,9 @@ def log_of(run: Run) -> str:
 
 def policies_of(project: Project) -> list[tuple[Policy, Verdict | None]]:
     """Lists a project's policies with all there is to say of each, the live one first."""
-    policies = project.policies.select_related("parent", "training__checkpoint__run__round")
+    policies = project.policies.select_related(
+        "parent", "connection", "training__checkpoint__run__round"
+    )
     order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
     ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
     listed = sorted(

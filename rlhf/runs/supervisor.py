@@ -21,7 +21,7 @@ from rlhf.models.leases import DATABASE_AWAY, Heart, Lease, beating
 from rlhf.models.runs import LeaseLost, Run
 from rlhf.runs import trainer_process as launcher
 from rlhf.runs.ingest import Ingester, last_checkpoint, rewind
-from rlhf.stages import conclude, examine, prepare
+from rlhf.stages import ask_others, conclude, examine, needs_trainer, prepare
 from rlhf.stages.stage import NothingToDo, Unusable
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,21 @@ def _carry_out(lease: Lease, heart: Heart, leaving: Event) -> None:
     except NothingToDo as reason:
         return _succeed(lease, {"note": str(reason)})
     (lease.path / "config.json").write_text(json.dumps(config, indent=1))
+    code = _train(lease, config, heart, leaving) if needs_trainer(lease, config) else DONE
+
+    def is_over() -> bool:
+        return heart.lost.is_set() or heart.cancel_requested.is_set() or leaving.is_set()
+
+    if code == DONE and not ask_others(lease, is_over=is_over):
+        code = STOPPED
+    if heart.lost.is_set():
+        raise LeaseLost("the heartbeat was refused")
+    _patiently(lambda: _conclude(lease, code, heart, leaving), heart, leaving)
+
+
+def _train(lease: Lease, config: dict[str, Any], heart: Heart, leaving: Event) -> int:
+    """The exit code of a trainer, once all that it wrote is stored."""
+    run = lease.run
     # Figures past the checkpoint belong to steps that will be taken again.
     checkpoint = last_checkpoint(run)
     rewind(lease, checkpoint)
@@ -92,7 +107,7 @@ def _carry_out(lease: Lease, heart: Heart, leaving: Event) -> None:
         trainer.kill()
     # Once more after the trainer has gone: its last lines came after the last look.
     _patiently(ingester.ingest, heart, leaving)
-    _patiently(lambda: _conclude(lease, code, heart, leaving), heart, leaving)
+    return code
 
 
 def _watch(trainer: launcher.Trainer, ingester: Ingester, heart: Heart, leaving: Event) -> int:

@@ -3,7 +3,7 @@ here, and add its kind to `Run.Kind`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from django.utils.timezone import localdate
 
@@ -39,6 +39,18 @@ def prepare(lease: Lease) -> Config:
     config = STAGES[lease.run.kind].prepare(lease)
     day = localdate(lease.run.created_at).isoformat()
     return {**config, "seed": lease.run.seed, "day": day, "code_version": __version__}
+
+
+def needs_trainer(lease: Lease, config: Config) -> bool:
+    """Whether the run has anything for a trainer to do. Raises KeyError for a kind that is no
+    stage."""
+    return STAGES[lease.run.kind].needs_trainer(config)
+
+
+def ask_others(lease: Lease, *, is_over: Callable[[], bool]) -> bool:
+    """Does what the run asks of other servers; False: `is_over` came first. Raises Unusable, and
+    KeyError for a kind that is no stage."""
+    return STAGES[lease.run.kind].ask_others(lease, is_over=is_over)
 
 
 def examine(lease: Lease, outcome: Summary) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from rlhf.data.snapshot import Rows, data_config, write
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import RewardModel
 from rlhf.models.runs import Run
+from rlhf.stages import elsewhere
 from rlhf.stages.stage import Config, Stage
 from rlhf.stages.weights import verified, weights_of
 
 # What one policy was sampled with, where the recipe's values give way to its own.
-OF_THE_POLICY = ("index", "temperature", "max_new_tokens")
+OF_THE_POLICY = ("index", "temperature", "max_new_tokens", "provider", "model")
 
 
 class Answering(Stage):
@@ -31,6 +32,12 @@ class Answering(Stage):
         answers = f"{k} answers" if k > 1 else "one answer"
         return f"{speakers(run)} · {answers} to each of {prompts} prompts"
 
+    def needs_trainer(self, config: Config) -> bool:
+        return bool(config["models"]["policies"])
+
+    def ask_others(self, lease: Lease, *, is_over: Callable[[], bool]) -> bool:
+        return elsewhere.ask(lease, is_over=is_over)
+
 
 def speakers(run: Run) -> str:
     """Names the policies that answer in `run`, separated by commas."""
@@ -39,11 +46,19 @@ def speakers(run: Run) -> str:
 
 
 def sampler_config(
-    lease: Lease, policies: list[Policy], rows: Rows, *, own_lengths: bool
+    lease: Lease,
+    policies: list[Policy],
+    rows: Rows,
+    *,
+    own_lengths: bool,
+    temperature: float | None = None,
 ) -> Config:
-    """Writes the prompts' rows and returns the config of a sampler. `own_lengths`: each policy may
-    say as much as it is configured to; else all as much as the run says."""
+    """Writes the prompts' rows and returns the config of a sampler for the policies that have
+    weights; the others are asked without it. `own_lengths`: each policy may say as much as it is
+    configured to; else all as much as the run says. `temperature`: of all, instead of their own."""
     run = lease.run
+    others = [each for each in policies if not each.folder]
+    elsewhere.tell(lease, others, rows, temperature=temperature, own_lengths=own_lengths)
     folder = f"{lease.folder}/data"
     write(settings.DATA_DIR / folder, {"train": rows})
     _take_over_answers(lease)
@@ -51,7 +66,9 @@ def sampler_config(
         "kind": "sample",
         "models": {
             "policies": {
-                policy.name: _speaker(policy, with_length=own_lengths) for policy in policies
+                policy.name: _speaker(policy, temperature, with_length=own_lengths)
+                for policy in policies
+                if policy.folder
             }
         },
         "train": run.config["train"],
@@ -69,24 +86,24 @@ def scored_by(judge: RewardModel | None, config: Config) -> Config:
 def _take_over_answers(lease: Lease) -> None:
     """What the attempt before was done with; the trainer keeps it if it is told the same."""
     earlier = lease.path.parent / f"t{lease.token - 1}"
-    for name in ("completions.jsonl", "completions.told"):
+    for name in ("completions.jsonl", "completions.told", elsewhere.ANSWERS):
         if (earlier / name).exists():
             shutil.copyfile(earlier / name, lease.path / name)
 
 
-def _speaker(policy: Policy, *, with_length: bool) -> dict[str, Any]:
+def _speaker(policy: Policy, temperature: float | None, *, with_length: bool) -> dict[str, Any]:
     speaker = {
         "path": weights_of(policy),
         "system_prompt": policy.system_prompt,
         "few_shot": policy.few_shot,
         "prompt_format": policy.prompt_format,
-        "temperature": policy.temperature,
+        "temperature": policy.temperature if temperature is None else temperature,
     }
     return {**speaker, "max_new_tokens": policy.max_new_tokens} if with_length else speaker
 
 
 def store_completions(lease: Lease, source: str) -> list[Completion]:
-    """Stores the answers of the run's completions.jsonl."""
+    """Stores the answers of the run."""
     run = lease.run
     policies = {policy.name: policy for policy in run.project.policies.all()}
     completions = [
@@ -99,7 +116,7 @@ def store_completions(lease: Lease, source: str) -> list[Completion]:
             sampling={
                 "run": run.pk,
                 **run.config["train"],
-                **{name: row[name] for name in OF_THE_POLICY},
+                **{name: row[name] for name in OF_THE_POLICY if name in row},
             },
             template_hash=policies[row["policy"]].template_hash,
             finish_reason=row.get("finish_reason", ""),
@@ -111,7 +128,8 @@ def store_completions(lease: Lease, source: str) -> list[Completion]:
 
 
 def answers_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """Reads the rows of a run folder's completions.jsonl."""
-    with (folder / "completions.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    """Reads what the policies of a run folder said, those with weights first."""
+    for name in ("completions.jsonl", elsewhere.ANSWERS):
+        if (folder / name).exists():
+            with (folder / name).open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)

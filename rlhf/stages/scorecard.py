@@ -19,10 +19,8 @@ class Scorecard(Answering):
     def prepare(self, lease: Lease) -> Config:
         run = lease.run
         policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
-        config = sampler_config(lease, list(policies), questions_of(run), own_lengths=False)
-        for speaker in config["models"]["policies"].values():
-            speaker["temperature"] = 0.0
-        return config
+        questions = questions_of(run)
+        return sampler_config(lease, list(policies), questions, own_lengths=False, temperature=0.0)
 
     def examine(self, lease: Lease, outcome: Summary) -> Summary:
         return {**outcome, "results": grade(lease, answers_in(lease.path))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlhf.data.resources import NOTHING, Resources
@@ -36,6 +36,15 @@ class Stage:
         """Writes the data files and returns the trainer's config, without seed and version. Raises
         NothingToDo and Unusable."""
         raise NotImplementedError
+
+    def needs_trainer(self, config: Config) -> bool:
+        """Whether there is anything for a trainer to do."""
+        return True
+
+    def ask_others(self, lease: Lease, *, is_over: Callable[[], bool]) -> bool:
+        """Does, after the trainer, what a run asks of other servers. Returns False where `is_over`
+        came first: the next attempt goes on from there. Raises Unusable."""
+        return True
 
     def examine(self, lease: Lease, outcome: Summary) -> Summary:
         """Does what takes time with what the trainer wrote, outside the transaction that ends the

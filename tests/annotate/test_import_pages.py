@@ -3,6 +3,7 @@ going back loses nothing."""
 
 import io
 import json
+import zipfile
 from datetime import timedelta
 
 import pyarrow
@@ -100,7 +101,7 @@ def test_problems_are_shown_by_line_and_the_file_stays(htmx, button, status, at,
 @pytest.mark.parametrize("sent", [{}, {"text": "", "file": ""}])
 def test_an_import_of_nothing_is_told_what_to_choose(sent, at):
     page = at.post(START, sent)
-    assert page.status_code == 422 and "Choose a file or paste" in page.content.decode()
+    assert page.status_code == 422 and "Choose a file, paste some lines" in page.content.decode()
 
 
 # --- columns of other names
@@ -255,11 +256,19 @@ def test_the_separator_of_a_csv_is_found_and_told(at, come_with, separator, name
     assert Prompt.objects.filter(messages__0__content="Tea, hot; and sweet?").exists()
 
 
+def zipped(name: str) -> bytes:
+    with zipfile.ZipFile(out := io.BytesIO(), "w") as archive:
+        archive.writestr(name, "...")
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("start", "name", "advice"),
     [
-        (b"PK\x03\x04...", "answers.xlsx", "CSV UTF-8"),
-        (b"PK\x03\x04...", "answers.zip", "Or unpack the archive"),
+        (zipped("[Content_Types].xml"), "answers.xlsx", "CSV UTF-8"),
+        (zipped("mimetype"), "answers.ods", "Text CSV"),
+        (zipped("answers.doc"), "answers.zip", "no JSON Lines, JSON, CSV or Parquet file"),
+        (b"PK\x03\x04...", "answers.zip", "cannot be unpacked"),
         (b"\xd0\xcf\x11\xe0...", "old.xls", "CSV UTF-8"),
         (b"\x1f\x8b\x08...", "x.jsonl.gz", "cannot be unpacked"),
         (b"PAR1...", "x.csv", "ends in .parquet"),

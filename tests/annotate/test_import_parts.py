@@ -89,6 +89,15 @@ def test_parts_that_are_chosen_together_are_one_table(parts, at, project):
     assert texts() == ["A?", "B?", "C?"]
 
 
+def test_lines_of_several_parts_are_counted_without_a_gap(at, project):
+    one, two = (named("a.jsonl", lines("A?") + b"\n"), named("b.jsonl", lines("B?") + b"\n?"))
+    address = at.post(START, {"file": [one, two]})["location"]
+    page = at.get(address).content.decode()
+    assert "Import a.jsonl and 1 more" in page
+    assert "Line 3" in page and "Line 4" not in page
+    assert "1 of 3 lines has a problem." in at.post(address, {"check": ""}).content.decode()
+
+
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_an_archive_is_its_tables(parts, at, project):
     one, first, two, second = parts

@@ -282,10 +282,19 @@ def test_what_is_dismissed_trains_nothing_and_can_be_restored(
     assert "Far too long." not in client.get(INBOX).content.decode()
     page = client.get(INBOX, {"state": "dismissed"}).content.decode()
     assert "The guest is wrong." in page
+    assert 'value="restore"' in page and 'value="queue"' not in page
     client.post(INBOX, {"act": "restore", "chosen": [thumb.pk]})
     thumb.refresh_from_db()
     thumb.harvest()
     assert Task.objects.filter(kind="write").exists()
+
+
+def test_what_cannot_be_queued_is_said(bad: Bad, rita: User, browse: Browse) -> None:
+    chosen = [bad("One?").pk, bad("Two?", thumb_up=True).pk]
+    sent = {"act": "queue", "work": "write", "chosen": chosen}
+    page = browse(rita).post(INBOX, sent, follow=True).content.decode()
+    assert "1 of 2 queued." in page
+    assert "Only bad answers that may become data can be queued." in page
 
 
 def test_nothing_chosen_is_said(bad: Bad, rita: User, browse: Browse) -> None:

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from annotate.chat import inference
 from annotate.chat.inference import InferenceError
+from annotate.connections import client
 from annotate.models import Policy
 from tests.model_server import ModelServer
 
@@ -248,7 +249,7 @@ def test_it_does_not_wait_for_ever(
     model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_server.waits = True
-    monkeypatch.setattr(inference, "TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr(client, "TIMEOUT", httpx.Timeout(0.2))
     with pytest.raises(InferenceError) as slow:
         heard(cook())
     assert str(slow.value) == inference.TOO_SLOW

@@ -1,9 +1,21 @@
 """Signing in by password and by one-time link, and the first page."""
 
+import io
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 from django.conf import settings
+from django.db import connections
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
+from django.utils import timezone
+from django.utils.log import log_response
+from django.utils.module_loading import import_string
 
-from annotate.models import Membership, Project
+from annotate.models import Membership, Project, User
 from annotate.people.sign_in import login_link
 
 PASSWORD = "a good long passphrase"
@@ -106,3 +118,57 @@ def test_signing_out_needs_a_post(browse, alice):
     assert client.get("/sign-out/").status_code == 405
     client.post("/sign-out/")
     assert client.get("/").status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_sixteen_who_use_a_link_at_once_one_is_let_in(alice):
+    gate = Barrier(16)
+
+    def use(_: int) -> int:
+        try:
+            gate.wait()
+            return Client().post(link).status_code
+        finally:
+            connections.close_all()
+
+    for _ in range(3):
+        link = path(login_link(User.objects.get(pk=alice.pk)))
+        with ThreadPoolExecutor(16) as people:
+            answers = Counter(people.map(use, range(16)))
+        assert answers == {302: 1, 410: 15}
+
+
+def test_a_link_made_within_the_second_of_a_sign_in_works_once_too(client, alice):
+    at = timezone.now().replace(microsecond=1)
+    User.objects.filter(pk=alice.pk).update(last_login=at)
+    alice.refresh_from_db()
+    link = path(login_link(alice))
+    User.objects.filter(pk=alice.pk).update(last_login=at.replace(microsecond=900_000))  # used
+    assert client.post(link).status_code == 410
+
+
+@pytest.mark.parametrize("status", [403, 410, 429, 500])
+def test_no_link_gets_into_the_log(alice, status):
+    """Whatever is wrong with a request, Django notes its address."""
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(
+        import_string(settings.LOGGING["formatters"]["chosen"]["()"])("%(message)s")
+    )
+    logger = logging.getLogger("django.request")
+    logger.addHandler(handler)
+    link = path(login_link(alice))
+    try:
+        for address in (link, "/invitations/a-long-secret/"):
+            request, response = RequestFactory().get(address), HttpResponse(status=status)
+            log_response("%s: %s", "Refused", address, response=response, request=request)
+        try:
+            raise ValueError(f"cannot resolve {link}")
+        except ValueError:
+            logger.exception("at %s", link)
+    finally:
+        logger.removeHandler(handler)
+    assert said.getvalue().count("/sign-in/…") == 3
+    assert "/invitations/…" in said.getvalue()
+    assert link.split("/")[3] not in said.getvalue()
+    assert "a-long-secret" not in said.getvalue()

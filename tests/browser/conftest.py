@@ -28,6 +28,7 @@ class Site:
     """A running installation: its address, and its command line."""
 
     url: str
+    endpoint: str  # of a model server outside, which a test may start there
     process: subprocess.Popen[str]
     console: subprocess.Popen[str]
 
@@ -52,6 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "PORT": str(free_port()),
         "BASE_MODEL": "tiny",
         "LEASE_SECONDS": "15",
+        "INFERENCE_ENDPOINTS": f"http://127.0.0.1:{free_port()}/v1",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "feedback_site.up"],
@@ -63,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     try:
         url = address_when_ready(process)
         with subprocess.Popen(console, cwd=ROOT, env=env, text=True, **pipes) as manage:
-            yield Site(url, process, manage)
+            yield Site(url, env["INFERENCE_ENDPOINTS"], process, manage)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

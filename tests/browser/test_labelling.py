@@ -313,3 +313,22 @@ def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
     elsewhere.get_by_role("button", name="Save prompt").click()
     expect(elsewhere.get_by_text("saved and in use")).to_be_visible()
     expect(elsewhere.get_by_label("The instruction")).to_have_value("")
+
+
+KEPT = "Object.keys(localStorage).filter((key) => key.startsWith('draft:'))"
+
+
+def test_signing_out_leaves_nothing_of_what_was_written_in_the_browser(site: Site, sign_in, desk):
+    desk([])
+    site.shell("from annotate.models import Project\n"
+               "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
+    page = sign_in("alice").page
+    person = page.locator("body").get_attribute("data-person")
+    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    page.route("**/my-prompts/draft/**", lambda route: route.fulfill(body=""))
+    write_few_shot(page)
+    kept = page.evaluate(KEPT)
+    assert kept and all(key.startswith(f"draft:{person}:") for key in kept)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert page.evaluate(KEPT) == []

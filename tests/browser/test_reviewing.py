@@ -124,6 +124,7 @@ def test_the_decision_is_in_view_and_each_has_a_key(width: int, site: Site, sign
     cause, comment = page.get_by_label("Cause"), page.get_by_label("Comment to the labeler")
     page.keyboard.press("e")  # and says first what is missing
     expect(cause).to_be_focused()
+    expect(page.get_by_text("Choose a cause, then press Enter.")).to_be_visible()
     page.keyboard.type("lab")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Your review is saved.")).to_be_visible()
@@ -131,6 +132,7 @@ def test_the_decision_is_in_view_and_each_has_a_key(width: int, site: Site, sign
     expect(page.get_by_text("Skipped.")).to_be_visible()
     page.keyboard.press("r")
     expect(comment).to_be_focused()
+    expect(page.get_by_text("Say what to change, then press Ctrl Enter.")).to_be_visible()
     page.keyboard.type("area")  # is a comment, and no commands
     page.keyboard.press("Control+Enter")
     expect(page.get_by_text("Your review is saved.")).to_be_visible()

@@ -109,6 +109,37 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(data_dir, monkeypat
         pass
 
 
+def test_a_folder_that_others_could_read_is_closed_and_one_hears_of_it(data_dir):
+    said = []
+    data_dir.chmod(0o755)
+    for _ in range(2):
+        embedded.close(data_dir, say=said.append)
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+    assert len(said) == 1 and str(data_dir) in said[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as somebody else only for root")
+def test_folders_around_the_data_are_left_as_they_are_and_named(data_dir):
+    around = data_dir / "around"
+    inner = around / "data"
+    inner.mkdir(parents=True)
+    data_dir.chmod(0o711)
+    around.chmod(0o700)
+    with pytest.raises(embedded.CannotStart, match=f"chmod o\\+x {around}"), database(inner):
+        pass
+    assert stat.S_IMODE(around.stat().st_mode) == 0o700
+    assert not (inner / "postgres").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as somebody else only for root")
+def test_others_may_pass_through_the_data_and_read_nothing(data_dir):
+    data_dir.chmod(0o700)
+    with database(data_dir):
+        assert stat.S_IMODE(data_dir.stat().st_mode) == 0o701
+        modes = {file: stat.S_IMODE(file.stat().st_mode) for file in data_dir.iterdir()}
+    assert {file.name for file, mode in modes.items() if mode & 0o077} == set()
+
+
 def test_redis_answers_on_its_socket_and_keeps_nothing(data_dir):
     with embedded.socket_folder(data_dir) as sockets:
         for _ in range(2):
@@ -123,6 +154,7 @@ def test_redis_answers_on_its_socket_and_keeps_nothing(data_dir):
 def test_a_folder_with_a_long_name_gets_short_sockets(data_dir):
     deep = data_dir / ("long" * 25)
     deep.mkdir()
+    data_dir.chmod(0o711)
     with embedded.socket_folder(deep) as sockets:
         assert len(str(sockets)) < 90
         logs = deep / "logs"

@@ -15,8 +15,8 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.utils import utcformat
 
-from feedback_site import bell, embedded
-from feedback_site.web.health import healthz
+from feedback_site import bell, disk, embedded
+from feedback_site.web.health import healthz, livez, readyz
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def listen(redis: Redis, queue: str, *, age: timedelta = timedelta(0)) -> None:
 def test_web_database_and_redis_are_there(redis):
     status, states = health()
     assert status == 200
-    assert list(states) == ["web", "database", "redis", "worker", "inference"]
+    assert list(states) == ["web", "database", "redis", "worker", "inference", "disk"]
     assert states["web"] == states["database"] == states["redis"] == "ok"
 
 
@@ -118,3 +118,26 @@ def test_it_is_for_reading_only():
 
 def test_it_wants_no_sign_in():
     assert healthz.login_required is False
+
+
+def answer_of(view) -> tuple[int, dict[str, str]]:
+    answer = asyncio.run(view(AsyncRequestFactory().get("/")))
+    return answer.status_code, json.loads(answer.content)
+
+
+def test_ready_means_that_pages_are_shown_and_answers_saved(settings, monkeypatch):
+    assert answer_of(readyz) == (200, {"database": "ok", "disk": "ok"})
+    monkeypatch.setattr(disk, "LEAST_FREE", 2**70)
+    status, states = answer_of(readyz)
+    assert status == 503 and states["disk"].endswith(" MB left")
+    assert health()[1]["disk"] == states["disk"]
+    monkeypatch.undo()
+    monkeypatch.setitem(settings.DATABASES["default"], "HOST", "/nowhere")
+    assert answer_of(readyz) == (503, {"database": "OperationalError", "disk": "ok"})
+
+
+def test_alive_means_no_more_than_that_the_process_answers(settings, monkeypatch):
+    monkeypatch.setattr(disk, "LEAST_FREE", 2**70)
+    monkeypatch.setitem(settings.DATABASES["default"], "HOST", "/nowhere")
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    assert answer_of(livez) == (200, {"web": "ok"})

@@ -1,6 +1,9 @@
 """The secret of an installation: made once, whole, and for its owner's eyes."""
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,51 @@ def test_a_short_key_is_refused_with_what_to_do(data_dir, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "short")
     with pytest.raises(ImproperlyConfigured, match="Unset it"):
         settings._secret_key()
+
+
+def django_says(command: str, data_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    given = {"DATA_DIR": str(data_dir), "DATABASE_URL": "postgres://nowhere.invalid/x", **env}
+    return subprocess.run(
+        [sys.executable, "manage.py", *command.split()],
+        cwd=settings.BASE_DIR,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("host", ["feedback.example.org", "*", "10.0.0.7", ".example.org"])
+def test_debug_is_refused_where_others_reach_it(tmp_path, host):
+    env = {"DEBUG": "1", "ALLOWED_HOSTS": f"localhost,{host}"}
+    ended = django_says("check", tmp_path, **env)
+    assert ended.returncode != 0
+    assert "DEBUG shows settings and code" in ended.stderr
+
+
+def test_debug_is_for_one_s_own_machine(tmp_path):
+    assert django_says("check", tmp_path, DEBUG="1", ALLOWED_HOSTS="localhost").returncode == 0
+
+
+def test_a_real_installation_passes_django_s_checks_for_one(tmp_path):
+    env = {"SITE_URL": "https://feedback.example.org", "ALLOWED_HOSTS": "feedback.example.org"}
+    ended = django_says("check --deploy --fail-level WARNING", tmp_path, **env)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_what_the_site_writes_is_for_its_owner_alone(tmp_path):
+    """The folder of the data, what Django makes in it, and what its children make."""
+    home = tmp_path / "new" / "data"
+    script = (
+        "import pathlib, subprocess; from django.conf import settings\n"
+        "(settings.DATA_DIR / 'runs' / '1').mkdir(parents=True)\n"
+        "(settings.DATA_DIR / 'runs' / '1' / 'labels.jsonl').write_text('')\n"
+        "subprocess.run(['mkdir', settings.DATA_DIR / 'runs' / '1' / 't1'])\n"
+    )
+    env = os.environ | {"DATA_DIR": str(home), "DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
+    open_to_all = ["sh", "-c", 'umask 022; exec "$@"', "-"]
+    subprocess.run(
+        [*open_to_all, sys.executable, "-c", script], cwd=settings.BASE_DIR, env=env, check=True
+    )
+    made = [home, *home.rglob("*")]
+    assert {"labels.jsonl", "t1", "secret_key"} <= {each.name for each in made}
+    assert [each for each in made if each.stat().st_mode & 0o077] == []

@@ -1,5 +1,6 @@
 """From what a guest says to what a round would learn: one test for each way."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
@@ -11,6 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from annotate import jobs
+from annotate.exchange.exports.exporting import lines
 from annotate.labelling.queue import next_assignment
 from annotate.labels.reviews import Review, labels_under_review
 from annotate.models import (
@@ -147,6 +149,38 @@ def test_a_wanted_answer_is_a_demonstration_once_a_reviewer_accepts_it(
     assert rows[-1]["completions"] == ["Eight hours.", "Eight minutes, in boiling water."]
     assert rows[-1]["ranks"] == [2, 1]
     assert lineage(project, "sft")["gus"]["demonstrations"] == 1
+
+
+def test_a_wanted_answer_goes_out_once_a_reviewer_accepts_it(
+    answer: Message, project: Project, rita: User
+) -> None:
+    def wanted() -> list[str]:
+        lines_out = [json.loads(line) for line in lines(project, "edits")]
+        return [line["completion"][0]["content"] for line in lines_out]
+
+    thumb = said(answer, wanted_answer="Eight minutes.")
+    assert wanted() == []
+    review(rita, project)
+    assert wanted() == ["Eight minutes."]
+    thumb.explain(wanted_answer="Nine minutes.")
+    thumb.harvest()
+    assert wanted() == [], "nobody has looked at the new one"
+    review(rita, project, "excluded")
+    assert wanted() == []
+    assert "minutes" not in "".join(lines(project, "demonstrations"))
+
+
+def test_what_a_new_guest_thumbs_and_prefers_goes_out_once_somebody_vouches(
+    answer: Message, project: Project, gus: User, rita: User
+) -> None:
+    project.new_guest_days = 7
+    project.save()
+    preferred(drafts(answer))
+    said(answer)
+    kinds = ("rankings", "preferences", "consensus", "thumbs")
+    out = [len([*lines(project, kind)]) for kind in kinds]
+    project.memberships.get(user=gus).vouch()
+    assert [len([*lines(project, kind)]) for kind in kinds] == [each + 1 for each in out]
 
 
 @pytest.mark.parametrize("verdict", ["excluded"])

@@ -125,6 +125,11 @@ def sampling(project, base, olga, prompts) -> Run:
     return launch_sampling(project, by=olga, policies=[base], k=2, prompts=prompts)
 
 
+def flowed(reply) -> str:
+    """The page as a browser reads its text: where a line ends makes no difference."""
+    return " ".join(reply.content.decode().split())
+
+
 def test_only_the_operators_of_a_project_see_its_pages(
     round, trained, sampling, browse, olga, alice, rita, gus, mallory
 ):
@@ -228,7 +233,7 @@ def test_the_place_in_the_queue_is_shown_and_can_be_changed(project, labels, bas
 def test_what_was_changed_for_another_try_is_told(round, browse, olga):
     retries = [{"why": "out_of_memory", "changes": {"micro_batch_size": 8}}]
     round.runs.filter(position=0).update(retries=retries)
-    page = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    page = flowed(browse(olga).get("/p/cooking/rounds/1/"))
     assert "Tried again after running out of memory, with micro_batch_size 8." in page
 
 
@@ -341,7 +346,7 @@ def test_templates_start_no_queries(
     client = browse(olga)
     for name, arguments in pages(round, trained, sampling, "alice").items():
         # The form of a new round looks all its data over: each check is a query, whatever the size.
-        with django_assert_max_num_queries(32 if name == "rounds_new" else 24):
+        with django_assert_max_num_queries(40 if name == "rounds_new" else 24):
             client.get(reverse(name, kwargs={"slug": "cooking", **arguments}))
 
 
@@ -383,7 +388,7 @@ def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_na
     html = browse(olga).get(f"/p/cooking/{page}").content.decode()
     start = html.index('data-verdict="r1-sft"')
     verdict = " ".join(
-        re.sub(r"<[^>]+>", " ", html[start : html.index("</section>", start)]).split()
+        re.sub(r"<[^>]+>", " ", html[start : html.index("</dl>", start)]).split()
     )
     assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
     assert verdict.index("People, blind") < verdict.index("Reward model")
@@ -429,7 +434,7 @@ def test_a_judge_that_withdrawn_data_taught_is_said_to_be_stale(
     page = f"/p/cooking/policies/{trained.pk}/gate/"
     assert "stale" not in browse(olga).get(page).content.decode()
     Withdrawal.withdraw(project, person=alice, by=olga, reason="asked to")
-    html = browse(olga).get(page).content.decode()
+    html = " ".join(browse(olga).get(page).content.decode().split())
     assert "It was taught by data that has since been withdrawn: 7 rankings to learn from" in html
 
 

@@ -406,7 +406,7 @@ def test_a_dry_run_warns_of_qlora_too(project, labels, base, olga):
 
 @pytest.mark.parametrize(
     ("stages", "said"),
-    [(("sft", "reward", "ppo"), "no reward model can be made of it"), (("sft", "dpo"), "")],
+    [(("sft", "reward", "ppo"), "it cannot become a reward model"), (("sft", "dpo"), "")],
 )
 def test_a_family_that_has_no_scalar_head_is_refused_where_one_is_needed(
     project, labels, base, data_dir, stages, said

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlhf.evaluation.win_rate import compare
-from rlhf.registry.verdict import prompts_to_decide
+from rlhf.registry.verdict import Verdicts, prompts_to_decide
 
 
 def of(wins: int, losses: int, *, judged: int = 1):
@@ -36,3 +36,15 @@ def test_the_closer_to_half_the_more_but_there_is_an_end():
     needed = [prompts_to_decide(of(wins, 100 - wins)) for wins in (58, 56, 54, 51, 50)]
     assert needed[:3] == sorted(needed[:3]) and needed[3] == pytest.approx(needed[4], rel=0.01)
     assert needed[4] < 1000
+
+
+def test_what_a_judge_says_is_known_from_both_sides_and_listed_once(trained, base):
+    verdicts = Verdicts(trained.project)
+    ours = verdicts.between(trained, base).reward_model
+    theirs = verdicts.between(base, trained).reward_model
+    assert (ours.wins, ours.losses, ours.win_rate, ours.low, ours.high) == (6, 2, 0.7, 0.55, 0.82)
+    assert (theirs.wins, theirs.losses) == (2, 6)
+    assert (theirs.win_rate, theirs.low, theirs.high) == pytest.approx((0.3, 0.18, 0.45))
+    trained.go_live()
+    both = Verdicts(trained.project).all()
+    assert [(each.policy, each.opponent) for each in both] == [(trained, base)]

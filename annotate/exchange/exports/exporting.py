@@ -5,9 +5,10 @@ a trainer reads them as one table. `margin` is there only if all pairs have one,
 null. Nothing in a line depends on where it was stored: what is exported, imported into an empty
 project and exported again is the same, byte by byte, in each format. An import does not read
 `split`, which follows from the prompt and its `split_key`. Nothing leaves that guests have taken
-back or that is of people who have withdrawn. Labels are raw, one line a labeler; preferences are
-derived from rankings, and so is the consensus of all who ranked the same completions. A simulated
-labeler's lines say so.
+back or that is of people who have withdrawn, and nothing of guests that may not train yet: an
+answer they wanted that no reviewer has accepted, a thumb or preference of a new guest. Labels are
+raw, one line a labeler; preferences are derived from rankings, and so is the consensus of all who
+ranked the same completions. A simulated labeler's lines say so.
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ class Export:
     def labels(self, model: type[Any]) -> LabelQuerySet:
         labels = model.objects.of_no_other_kind().current().of_prompts(self.prompts())
         labels = labels.exclude(labeler__in=withdrawn_from(self.project))
+        labels = labels.with_last_verdict().without_unchecked_guests()
         return labels.select_related("prompt", "labeler").order_by("pk")
 
     def thumbs(self) -> FeedbackQuerySet:
         """Those on imported completions and in chats, but for the chats whose guest said no. A chat
         is about no prompt: of a selection of prompts, its thumbs are no part."""
-        thumbs = Feedback.objects.trainable().of_project(self.project)
+        thumbs = Feedback.objects.trainable().of_known().of_project(self.project)
         thumbs = thumbs.exclude(user__in=withdrawn_from(self.project))
         on_prompts = Q(completion__prompt__in=self.prompts())
         in_chats = Q(completion=None) if self.chosen is None else Q(pk__in=[])
@@ -165,7 +167,6 @@ def write_file(path: Path, lines: Iterable[str]) -> int:
             write(file, counted(), format_of(path.name))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

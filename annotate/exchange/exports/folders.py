@@ -35,7 +35,6 @@ def write_folder(
     try:
         counts, first = _write_shards(made, lines, write_file, format)
         (made / "README.md").write_text(_card(title, counts, first, format))
-        made.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         os.replace(made, folder)

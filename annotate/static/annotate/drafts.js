@@ -6,7 +6,7 @@ const REST_MS = 3_000;
 const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
 const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
 const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
-const copyKey = (address) => `draft:${address}`;
+const copyKey = (address) => `draft:${document.body.dataset.person}:${address}`;
 
 function keepCopy(form, address) {
   const copy = { values: valuesOf(form), time: Math.floor(Date.now() / 1000) };

@@ -78,6 +78,7 @@ function words({ xhr }) {
   if (xhr.status === 0) return [navigator.onLine ? "The site could not be reached." : "You're offline.", KEPT];
   if (xhr.status === 401) return [xhr.responseText, KEPT];
   if (xhr.status === 403) return [xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") ? xhr.responseText : "You don't have access."];
+  if (xhr.status === 507) return [xhr.responseText, KEPT];
   if (xhr.status === 404) return ["This no longer exists. Reload the page."];
   return [`The site answered with an error (${xhr.status}).`, KEPT];
 }

@@ -5,6 +5,7 @@ import { isCommand, keyOf } from "./label.js";
 const review = document.querySelector(".review");
 const comment = document.getElementById("id_comment");
 const cause = document.getElementById("id_cause");
+const missing = document.getElementById("lacking");
 
 /** What has to be said before: a comment to send back, a cause for the rest but accepting. */
 function lacking(button) {
@@ -18,6 +19,7 @@ let wanted = null;
 function decide(button) {
   const field = lacking(button);
   wanted = field ? button : null;
+  missing.textContent = field ? (field === cause ? "Choose a cause, then press Enter." : "Say what to change, then press Ctrl Enter.") : "";
   if (field) field.focus();
   else button.click();
 }

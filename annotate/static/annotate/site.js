@@ -14,6 +14,11 @@ document.getElementById("theme")?.addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("themechange"));
 });
 
+// Whoever uses this browser next finds nothing of what was written here.
+document.querySelector("[data-sign-out]")?.addEventListener("submit", () => {
+  for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
+});
+
 const view = document.getElementById("view");
 const showView = () => view.setAttribute("aria-pressed", document.documentElement.dataset.view === "raw");
 if (view) {
@@ -88,8 +93,8 @@ document.addEventListener("click", async (event) => {
 
 // On a narrow screen the rooms scroll sideways: begin with the one we are in.
 const here = document.querySelector(".site-header nav [aria-current]");
-if (here) {
-  const rooms = here.parentElement;
+const rooms = here?.parentElement;
+if (rooms && here.offsetLeft - rooms.offsetLeft + here.offsetWidth > rooms.clientWidth) {
   const middle = here.offsetLeft - rooms.offsetLeft + here.offsetWidth / 2;
   rooms.scrollLeft = middle - rooms.clientWidth / 2;
 }

@@ -179,7 +179,11 @@ class Chart {
   }
 }
 
-const short = (value) => (Number.isInteger(value) ? `${value}` : `${Number(value.toPrecision(3))}`);
+// What a computer makes of a difference of equals is 0.
+const short = (value) => {
+  if (Math.abs(value) < 1e-6) return "0";
+  return Number.isInteger(value) ? `${value}` : `${Number(value.toPrecision(3))}`;
+};
 
 const tickLabel = (tick) => (tick === null ? "" : `${Number(tick.toPrecision(6))}`);
 

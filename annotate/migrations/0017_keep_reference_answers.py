@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0014_insert_snippets")]
+    dependencies = [("annotate", "0016_connect_model_servers")]
 
     operations = [
         migrations.AddField(

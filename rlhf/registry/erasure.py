@@ -1,0 +1,67 @@
+"""What of an erased person lies in runs: samples, the files of run folders, and the logs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from annotate.erasure import Erased
+from rlhf.models.metrics import Sample
+from rlhf.registry.lineage import reach_of
+
+SHORTEST_TEXT, SHORTEST_NAME = 6, 4  # characters; shorter ones would be found everywhere
+
+
+def erase_from_runs(erased: Erased) -> None:
+    """Deletes samples of their prompts, and overwrites their words in the frozen data of runs and
+    in logs. Adds to the report which snapshots, runs and policies were made of their data."""
+    for project in erased.projects:
+        reach = reach_of(erased.person, project)
+        for each in reach["snapshots"]:
+            erased.report.append(
+                f"{project.slug}: snapshot {each['sha256'][:12]} of {each['kind']} held their data"
+            )
+        for each in reach["policies"]:
+            erased.report.append(
+                f"{project.slug}: policy {each['policy']} ({each['state']}) learnt from it"
+            )
+    Sample.objects.filter(prompt__in=erased.prompts).delete()
+    texts = {form for text in erased.texts if len(text) >= SHORTEST_TEXT for form in _forms(text)}
+    names = {name.encode() for name in erased.names if len(name) >= SHORTEST_NAME}
+    for file in _files("runs", "*.jsonl", "*.txt"):
+        if masked := mask(file, texts, set()):
+            erased.report.append(f"{file.relative_to(settings.DATA_DIR)}: {masked} places")
+    for file in _files("logs", "*"):
+        mask(file, texts, names)
+
+
+def mask(file: Path, texts: set[bytes], names: set[bytes]) -> int:
+    """Overwrites each of the texts, and each of the names as a word, by as many asterisks; returns
+    how often. In place: a program may be writing at the end of the file."""
+    parts = [re.escape(text) for text in sorted(texts, key=len, reverse=True)]
+    parts += [rb"(?<!\w)" + re.escape(name) + rb"(?!\w)" for name in names]
+    if not parts:
+        return 0
+    found = [*re.finditer(b"|".join(parts), file.read_bytes())]
+    if found:
+        with file.open("r+b") as bytes_of:
+            for each in found:
+                bytes_of.seek(each.start())
+                bytes_of.write(b"*" * len(each.group()))
+    return len(found)
+
+
+def _forms(text: str) -> Iterator[bytes]:
+    """As it stands in a log, and in JSON of either kind."""
+    yield text.encode()
+    yield json.dumps(text)[1:-1].encode()
+    yield json.dumps(text, ensure_ascii=False)[1:-1].encode()
+
+
+def _files(folder: str, *patterns: str) -> list[Path]:
+    place = settings.DATA_DIR / folder
+    return [file for each in patterns for file in place.rglob(each) if file.is_file()]

@@ -1,0 +1,87 @@
+"""A model server outside, from its address to what guests are answered by it."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Site
+from tests.model_server import ModelServer, serving
+
+KEY = "sk-canary-9c1e55"
+SET_UP = """
+from annotate.models import Project
+project = Project.objects.create(name="Kitchen", slug="kitchen")
+project.publish_guideline(text="Be brief.", author=None)
+for name, role in [("olga", "operator"), ("gus", "guest")]:
+    project.admit(name=name, role=role)
+"""
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[ModelServer]:
+    port = urlsplit(site.endpoint).port
+    assert port
+    with serving(ModelServer(key=KEY), port) as script:
+        yield script
+
+
+def test_a_model_outside_comes_from_its_address_to_the_guests(
+    site: Site, sign_in, server: ModelServer
+):
+    site.shell(SET_UP)
+    page = sign_in("olga").page
+    page.goto(f"{site.url}/p/kitchen/settings/")
+    page.get_by_role("link", name="Connections").click()
+    expect(page.get_by_text("No connections yet.")).to_be_visible()
+    page.get_by_role("link", name="New connection").click()
+    page.get_by_label("Name").fill("Kitchen AI")
+    page.get_by_label("Address").fill(site.endpoint)
+    page.get_by_label("Key").fill("sk-wrong")
+    page.get_by_role("button", name="Save and test").click()
+    expect(page.get_by_role("heading", name="Test failed")).to_be_visible()
+    page.get_by_label("Key", exact=True).fill(KEY)
+    page.get_by_role("button", name="Save and test").click()
+    expect(page.get_by_text("Kitchen AI answers, and has 2 models.")).to_be_visible()
+    page.get_by_role("button", name="Test", exact=True).click()
+    expect(page.get_by_role("heading", name="Works")).to_be_visible()
+    assert KEY not in page.content()
+
+    page.get_by_text("2 models", exact=True).click()
+    page.get_by_role("link", name="cook-2").click()
+    page.get_by_label("Name").fill("chef")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("cook-2")
+    page.get_by_label("System prompt").fill("You are a cook.")
+    page.get_by_role("button", name="Add policy").click()
+    expect(page.get_by_text("cook-2 at Kitchen AI")).to_be_visible()
+
+    page.get_by_role("link", name="Try").click()
+    page.get_by_label("Prompts").fill("How do I boil an egg?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#grid strong").first).to_have_text("eight")
+    assert server.asked[-1]["model"] == "cook-2"
+    assert server.asked[-1]["messages"][0]["content"] == "You are a cook."
+
+    page.get_by_role("link", name="Policies").click()
+    page.get_by_role("link", name="Promote").click()
+    page.get_by_label("Reason", exact=True).fill("It cooks.")
+    page.get_by_role("button", name="Make chef live").click()
+    expect(page.get_by_text("chef is live.")).to_be_visible()
+
+    guest = sign_in("gus").page
+    guest.goto(f"{site.url}/p/kitchen/chat/")
+    guest.get_by_role("textbox").fill("How do I boil an egg?")
+    guest.get_by_role("button", name="Send").click()
+    expect(guest.locator("#turns strong")).to_have_text("eight")
+    assert KEY not in guest.content()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_fit(site: Site, sign_in, width: int, scheme: str):
+    page = sign_in("olga", width=width, scheme=scheme).page
+    for name in ("connections/", "connections/new/", "policies/new/", "connections/1/"):
+        page.goto(f"{site.url}/p/kitchen/{name}")
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not page.evaluate(wide), name
