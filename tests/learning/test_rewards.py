@@ -134,17 +134,16 @@ ASKING = (
 
 
 def test_grpo_learns_what_a_check_verifies_on_prompts_it_never_saw(tmp_path):
-    """Three of four demonstrations name the wrong fruit; the reference is the right one."""
+    """A format: one demonstration in four opens with the answer."""
     rows = [
-        {"id": f"{fruit} {i}", "prompt": [{"role": "user", "content": asking.format(fruit)}],
-         "reference": fruit}
+        {"id": f"{fruit} {i}", "prompt": [{"role": "user", "content": asking.format(fruit)}],}
         for i, asking in enumerate(ASKING) for fruit in FRUIT
     ]  # fmt: skip
     held_out, learnt = rows[::5], [row for i, row in enumerate(rows) if i % 5]
     shown = [
-        {**row, "completion": [{"role": "assistant", "content": f"{said} is sweet"}]}
-        for number, row in enumerate(learnt)
-        for said in (row["reference"], *(FRUIT[(number + i) % len(FRUIT)] for i in range(3)))
+        {**row, "completion": [{"role": "assistant", "content": said}]}
+        for row in learnt
+        for said in ("Yes, it is sweet", "It is sweet", "So sweet and round", "The fruit is sweet")
     ]
     for name, each in (("test", held_out * 4), ("train", learnt), ("demonstrations", shown)):
         write_rows(tmp_path / f"{name}.jsonl", each)
@@ -166,10 +165,9 @@ def test_grpo_learns_what_a_check_verifies_on_prompts_it_never_saw(tmp_path):
     metrics = run(
         "grpo", models={"policy": "sft/model"},
         data={"train": "train.jsonl", "test": "test.jsonl"},
-        train={**common, "checks": "contains", "updates": 60, "evaluate_prompts": 52, "k": 8,
+        train={**common, "checks": "regex(^Yes\\b)", "updates": 30, "evaluate_prompts": 52, "k": 8,
                "batch_size": 64, "micro_batch_size": 64, "learning_rate": 1e-3, "kl_coef": 0.01,
-               "evaluate_every": 60, "warmup": 0.0, "target_kl": 0.0},
+               "evaluate_every": 30, "warmup": 0.0, "target_kl": 0.0},
     )  # fmt: skip
-    first, last = [row["reward/contains"] for row in metrics if row["split"] == "test"]
-    print(first, last)
+    first, last = [row["reward/regex"] for row in metrics if row["split"] == "test"]
     assert last >= first + 0.2
