@@ -30,6 +30,8 @@ def prepare(data_dir: str, slug: str) -> None:
 from annotate.models import Project
 from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 project = Project.objects.get(slug={slug!r})
+project.rate_before_ranking = True
+project.save(update_fields=["rate_before_ranking"])
 for name, role in {PEOPLE!r}.items():
     project.admit(name=name, role=role)
 open_rank_tasks(project, prompts=project.prompts.all(), k=4, overlap=1, batch="screenshots")
