@@ -200,9 +200,9 @@ def health(site: str) -> dict[str, str]:
 def warm(inference_port: int, model: Path, *, key: str, say: Say) -> None:
     """Have the server load the model now; it goes on after we hang up."""
     url = f"http://127.0.0.1:{inference_port}/load_model"
-    asked = {"json": {"model": str(model)}, "headers": {"Authorization": f"Bearer {key}"}}
+    asked, headers = {"model": str(model)}, {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.stream("POST", url, trust_env=False, **asked) as answer:
+        with httpx.stream("POST", url, trust_env=False, json=asked, headers=headers) as answer:
             answer.raise_for_status()
     except httpx.HTTPError as error:
         say(f"the first answer will take longer: {model} is not loaded yet ({error})")

@@ -181,10 +181,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     def refer_to(self, answers: Mapping[int, str]) -> int:
         """Gives prompts, by their ids, a reference answer, and leaves those that have one. Returns
         how many had none."""
-        lacking = self.filter(pk__in=answers, reference="")
-        for prompt in (found := list(lacking.only("pk"))):
+        found: list[Prompt] = list(self.filter(pk__in=answers, reference="").only("pk"))
+        for prompt in found:
             prompt.reference = answers[prompt.pk]
-        return self.bulk_update(found, ["reference"])
+        return Prompt.objects.bulk_update(found, ["reference"])
 
     def give_again(self, *, source: str) -> None:
         """Those that were taken back are asked anew."""

@@ -54,7 +54,7 @@ class _OfTheApps:
         return []  # registering it asks the database for nothing
 
 
-registry.register(_OfTheApps())  # type: ignore[arg-type]
+registry.register(_OfTheApps())
 
 
 class MetricsMiddleware:

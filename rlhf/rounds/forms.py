@@ -166,9 +166,9 @@ def _field(value: Any, metadata: Any) -> forms.Field:
             choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
         )
     if isinstance(value, str):
-        field = forms.CharField(**options)
-        field.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
-        return field
+        text = forms.CharField(**options)
+        text.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
+        return text
     cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
     field = cls(min_value=metadata["least"], **options)
     field.widget.attrs["placeholder"] = f"{value:g}"

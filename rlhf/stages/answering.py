@@ -12,11 +12,11 @@ from django.conf import settings
 
 from annotate.models import Completion, Policy
 from rlhf.data.snapshot import Rows, data_config, write
+from rlhf.evaluation import elsewhere
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import RewardModel
 from rlhf.models.runs import Run
-from rlhf.stages import elsewhere
-from rlhf.stages.stage import Config, Stage
+from rlhf.stages.stage import Config, Stage, Unusable
 from rlhf.stages.weights import verified, weights_of
 
 # What one policy was sampled with, where the recipe's values give way to its own.
@@ -36,7 +36,10 @@ class Answering(Stage):
         return bool(config["models"]["policies"])
 
     def ask_others(self, lease: Lease, *, is_over: Callable[[], bool]) -> bool:
-        return elsewhere.ask(lease, is_over=is_over)
+        try:
+            return elsewhere.ask(lease, is_over=is_over)
+        except elsewhere.NoAnswers as reason:
+            raise Unusable(str(reason)) from reason
 
 
 def speakers(run: Run) -> str:

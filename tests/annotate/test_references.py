@@ -82,6 +82,6 @@ def test_operators_see_it_and_labelers_do_not(bring, project, browse, olga, alic
     assert "forty-two" in browse(olga).get(place).content.decode()
     assert browse(alice).get(place).status_code in (403, 404)
     project.tasks.create(kind="write", prompt=prompt)
-    page = browse(alice).get(reverse("work", args=[project.slug]), follow=True)
+    page = browse(alice).get(reverse("label", args=[project.slug]), follow=True)
     assert page.status_code == 200
     assert "forty-two" not in page.content.decode()

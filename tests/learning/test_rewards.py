@@ -1,5 +1,6 @@
 """Composed rewards: parts, weights and limits by hand, in a run, and what a run learns of them."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardModel
 from rlhf.learning.ppo.grpo import GRPOLearner
 from rlhf.learning.run.run_folder import RunFolder
-from tests.learning.conftest import learn, read_rows, write_rows
+from tests.learning.conftest import FRUIT, learn, make_base, read_rows, write_rows
 
 QUESTION = Prompt("q", ({"role": "user", "content": "6 x 7?"},), "42")
 OPEN = Prompt("o", ({"role": "user", "content": "Say something."},))
@@ -116,3 +117,57 @@ def test_a_run_whose_prompts_have_no_references_says_so(make_run, data_dir):
     folder = make_run("grpo", train={"checks": "number"})
     with pytest.raises(DataError, match="the check number compares with reference answers"):
         GRPOLearner(RunFolder(folder, data_dir), Accelerator(cpu=True))
+
+
+# What is learnt.
+
+ASKING = (
+    "Say something about the {}.",
+    "What is a {}?",
+    "Describe a {}.",
+    "Tell me of the {}.",
+    "How is a {}?",
+    "Is the {} sweet?",
+    "I like a {}.",
+    "Once more: {}.",
+)
+
+
+def test_grpo_learns_what_a_check_verifies_on_prompts_it_never_saw(tmp_path):
+    """A format: one demonstration in four opens with the answer."""
+    rows = [
+        {"id": f"{fruit} {i}", "prompt": [{"role": "user", "content": asking.format(fruit)}],}
+        for i, asking in enumerate(ASKING) for fruit in FRUIT
+    ]  # fmt: skip
+    held_out, learnt = rows[::5], [row for i, row in enumerate(rows) if i % 5]
+    shown = [
+        {**row, "completion": [{"role": "assistant", "content": said}]}
+        for row in learnt
+        for said in ("Yes, it is sweet", "It is sweet", "So sweet and round", "The fruit is sweet")
+    ]
+    for name, each in (("test", held_out * 4), ("train", learnt), ("demonstrations", shown)):
+        write_rows(tmp_path / f"{name}.jsonl", each)
+    make_base(tmp_path / "base", tmp_path / "demonstrations.jsonl")
+
+    def run(kind, **config):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "config.json").write_text(
+            json.dumps({"kind": kind, "seed": 1, **config})
+        )
+        assert learn(tmp_path / kind, tmp_path) == 0
+        return read_rows(tmp_path / kind / "metrics.jsonl")
+
+    common = {"schedule": "constant", "max_new_tokens": 8, "checkpoint_every": 999}
+    run(
+        "sft", models={"policy": "base"}, data={"train": "demonstrations.jsonl"},
+        train={**common, "epochs": 6, "learning_rate": 3e-3, "evaluate_every": 0},
+    )  # fmt: skip
+    metrics = run(
+        "grpo", models={"policy": "sft/model"},
+        data={"train": "train.jsonl", "test": "test.jsonl"},
+        train={**common, "checks": "regex(^Yes\\b)", "updates": 30, "evaluate_prompts": 52, "k": 8,
+               "batch_size": 64, "micro_batch_size": 64, "learning_rate": 1e-3, "kl_coef": 0.01,
+               "evaluate_every": 30, "warmup": 0.0, "target_kl": 0.0},
+    )  # fmt: skip
+    first, last = [row["reward/regex"] for row in metrics if row["split"] == "test"]
+    assert last >= first + 0.2

@@ -8,13 +8,13 @@ from django.conf import settings
 
 from annotate.connections import client
 from annotate.models import Completion, Demonstration, Task
+from rlhf.evaluation import elsewhere
 from rlhf.evaluation.scorecard import launch_scorecard
 from rlhf.models import Run, SuiteResult
 from rlhf.models.leases import claim
 from rlhf.rounds.forms import ComparisonForm, SamplingForm
 from rlhf.rounds.launch import launch_sampling
 from rlhf.runs.supervisor import supervise
-from rlhf.stages import elsewhere
 from tests.rlhf.conftest import work
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ from annotate.exchange.shapes.shape import (
     listed,
     text,
 )
-from annotate.exchange.shapes.turns import demonstrations, preference, thumb
+from annotate.exchange.turns import demonstrations, preference, thumb
 from annotate.prompts.models import Messages
 
 

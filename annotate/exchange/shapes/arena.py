@@ -19,7 +19,7 @@ from annotate.exchange.shapes.shape import (
     text,
     truth,
 )
-from annotate.exchange.shapes.turns import NO_ANSWER, PARTS_EARLIER, is_conversation, turns_of
+from annotate.exchange.turns import NO_ANSWER, PARTS_EARLIER, is_conversation, turns_of
 from annotate.exchange.winners import ranked
 from annotate.prompts.models import Messages
 

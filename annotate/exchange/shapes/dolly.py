@@ -15,7 +15,7 @@ from annotate.exchange.shapes.shape import (
     joined,
     text,
 )
-from annotate.exchange.shapes.turns import NO_TEXT
+from annotate.exchange.turns import NO_TEXT
 
 
 def _recognises(row: Raw) -> bool:

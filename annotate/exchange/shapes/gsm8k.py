@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, Skip, about, text
-from annotate.exchange.shapes.turns import NO_TEXT
+from annotate.exchange.turns import NO_TEXT
 
 RESULT = re.compile(r"^####[ \t]*(\S.*?)\s*\Z", re.MULTILINE)
 

@@ -19,7 +19,7 @@ from annotate.exchange.shapes.shape import (
     ranking,
     text,
 )
-from annotate.exchange.shapes.turns import is_conversation, turns_of
+from annotate.exchange.turns import is_conversation, turns_of
 from annotate.exchange.values import short
 
 OTHERS = ("correctness", "coherence", "complexity", "verbosity")

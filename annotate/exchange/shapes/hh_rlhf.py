@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, about
-from annotate.exchange.shapes.turns import preference
+from annotate.exchange.turns import preference
 from annotate.prompts.models import Messages
 
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):(?: |(?=\n)|\Z)?")

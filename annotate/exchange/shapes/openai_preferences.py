@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, about, has, listed
-from annotate.exchange.shapes.turns import preference, turns_of
+from annotate.exchange.turns import preference, turns_of
 
 
 def _recognises(row: Raw) -> bool:

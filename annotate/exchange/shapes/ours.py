@@ -10,7 +10,7 @@ from typing import Any
 from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.parsing import kind_of
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, listed
-from annotate.exchange.shapes.turns import (
+from annotate.exchange.turns import (
     demonstrations,
     is_conversation,
     is_plain,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from annotate.exchange.columns import judges
 from annotate.exchange.parsing import READ, kind_of
 from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, Skip, about, text
-from annotate.exchange.shapes.turns import (
+from annotate.exchange.turns import (
     demonstrations,
     is_conversation,
     preference,

@@ -47,7 +47,11 @@ def main(arguments: list[str]) -> None:
     from transformers.cli.serving import server
 
     build = server.build_server
-    server.build_server = lambda *args, **kwargs: Guarded(build(*args, **kwargs), key)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return Guarded(build(*args, **kwargs), key)
+
+    server.build_server = guarded
     Serve(host=options.host, port=options.port, model_timeout=MODEL_SECONDS)
 
 

@@ -9,7 +9,7 @@ from annotate.models import User
 
 
 class Command(BaseCommand):
-    help = "Erases all that a guest or labeler has typed, and names what was made of it."
+    help = "Erases all that a guest or labeler has typed, and names what was made from it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)

@@ -18,7 +18,6 @@ from annotate.models import Policy
 from feedback_site.pool import release_connections
 from rlhf.data.snapshot import Rows
 from rlhf.models.leases import Lease
-from rlhf.stages.stage import Unusable
 
 QUESTIONS, ANSWERS = "questions_elsewhere.jsonl", "completions_elsewhere.jsonl"
 # What passes by itself, and how often and how many seconds later it is tried again.
@@ -26,6 +25,10 @@ PASSING = (inference.BUSY, inference.NOT_ANSWERING, inference.TOO_SLOW, inferenc
 PAUSES = (5.0, 15.0, 45.0)
 
 Row = dict[str, Any]
+
+
+class NoAnswers(Exception):
+    """A server does not answer, or nothing of what it is asked; the message says what to do."""
 
 
 def tell(
@@ -58,7 +61,7 @@ def tell(
 
 def ask(lease: Lease, *, is_over: Callable[[], bool]) -> bool:
     """Asks what no attempt has an answer to. Returns False where `is_over` came first. Raises
-    Unusable where a server does not answer."""
+    NoAnswers where a server does not answer."""
     answers = list(rows_in(lease.path / ANSWERS))
     _write(lease.path / ANSWERS, answers)  # without the half line of a process that died
     known = {_place(each) for each in answers}
@@ -74,7 +77,7 @@ def ask(lease: Lease, *, is_over: Callable[[], bool]) -> bool:
         if is_over():
             return False
         if refused == len(questions) and policy.name not in heard:
-            raise Unusable(f"{policy}: the server refuses every prompt of this run.")
+            raise NoAnswers(f"{policy}: the server refuses every prompt of this run.")
     return True
 
 
@@ -102,7 +105,7 @@ class _Asking:
                     file.write(_line(_answer(self.policy, question, said)))
                     file.flush()
             except InferenceError as error:
-                raise Unusable(f"{self.policy}: {error} Resume the run to continue.") from error
+                raise NoAnswers(f"{self.policy}: {error} Resume the run to continue.") from error
             finally:
                 self.stop.set()
                 pool.shutdown(cancel_futures=True)
@@ -165,4 +168,4 @@ def _write(file: Path, rows: Iterator[Row] | list[Row]) -> None:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=True) + "\n"
+    return json.dumps(row, ensure_ascii=False) + "\n"
