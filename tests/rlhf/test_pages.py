@@ -387,9 +387,7 @@ def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_na
     page = f"policies/{trained.pk}/gate/" if page == "gate" else page
     html = browse(olga).get(f"/p/cooking/{page}").content.decode()
     start = html.index('data-verdict="r1-sft"')
-    verdict = " ".join(
-        re.sub(r"<[^>]+>", " ", html[start : html.index("</dl>", start)]).split()
-    )
+    verdict = " ".join(re.sub(r"<[^>]+>", " ", html[start : html.index("</dl>", start)]).split())
     assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
     assert verdict.index("People, blind") < verdict.index("Reward model")
     assert "100% (51%–100%) on 4 prompts, says r1-reward" in verdict

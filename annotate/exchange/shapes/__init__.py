@@ -12,7 +12,6 @@ from annotate.exchange.shapes import (
     arena,
     argilla,
     dolly,
-    gsm8k,
     helpsteer,
     hh_rlhf,
     label_studio,
@@ -45,7 +44,7 @@ SHAPES: tuple[Shape, ...] = (
     sharegpt.SHAPE,
     alpaca.SHAPE,
     dolly.SHAPE,
-    gsm8k.SHAPE,
+    dolly.GSM8K,
     ours.SHAPE,
 )
 OURS = ours.SHAPE
