@@ -61,7 +61,8 @@ def answer(new_answer: Callable[..., Message], gus: User) -> Message:
 
 def thumb(client: Client, answer: Message, value: str) -> str:
     address = reverse("chat_thumb", args=["cooking", answer.pk])
-    return client.post(address, {"thumb": value}, headers=HTMX).content.decode()
+    page = client.post(address, {"thumb": value}, headers=HTMX).content.decode()
+    return " ".join(page.split())
 
 
 def test_a_thumb_is_given_and_taken_back(answer: Message, gus: User, browse: Browse) -> None:
