@@ -81,7 +81,8 @@ def test_what_changes_nothing_is_taken(
     reply = call(CHAT, {"messages": MESSAGES, **sent})
     assert reply.status_code == 200, reply.content
     assert reply.json()["choices"][0]["message"]["content"] == TEXT
-    plain = {"model", "messages", "stream", "stream_options", "temperature", "max_tokens"}
+    sampling = {"temperature", "top_p", "max_tokens"}
+    plain = {"model", "messages", "stream", "stream_options", *sampling}
     assert set(model_server.asked[0]) <= plain
 
 
