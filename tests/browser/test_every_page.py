@@ -136,6 +136,9 @@ Evaluation.objects.create(
     run=runs[-1], round=round, policy=trained, opponent=base, judge="reward_model",
     wins=6, losses=2, ties=2, win_rate=0.7, low=0.55, high=0.82,
 )
+connection = Connection.objects.create(
+    project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
+)
 text = io.BytesIO(b"instruction,output\\nSay hello.,Hello\\n")
 upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv", format="csv")
 secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
@@ -147,7 +150,7 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
-    "task_id": ranked.pk,
+    "task_id": ranked.pk, "connection_id": connection.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,
 }
 somewhere = [
