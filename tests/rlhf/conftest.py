@@ -247,14 +247,22 @@ def freeze(lease: Lease) -> Snapshot:
 
 
 def trainers(data_dir: Path) -> dict[int, str]:
-    """The trainers that work in this DATA_DIR now, and what starts them: pid → command line."""
+    """The trainers that work in this DATA_DIR now, and what starts them: pid → command line. A
+    fork that waits to read what its trainer publishes is not counted while that one lives."""
     found = {}
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has just ended
             command = file.read_text().replace("\0", " ")
             if "-m rlhf.learning" in command and str(data_dir) in command:
                 found[int(file.parent.name)] = command
-    return found
+    return {pid: command for pid, command in found.items() if found.get(_parent(pid)) != command}
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/stat").read_text()
+        return int(status.rpartition(")")[2].split()[1])
+    return 0
 
 
 def work(leaving: Event | None = None) -> Run | None:
