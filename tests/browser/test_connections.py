@@ -80,8 +80,16 @@ def test_a_model_outside_comes_from_its_address_to_the_guests(
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_fit(site: Site, sign_in, width: int, scheme: str):
+    slug = f"kitchen-{scheme}-{width}"
+    connection = site.shell(
+        f"{SET_UP.replace('kitchen', slug)}"
+        "from annotate.models import Connection\n"
+        f"made = Connection(project=project, name='AI', base_url='{site.endpoint}')\n"
+        "made.save()\n"
+        "print(made.pk)"
+    ).strip()
     page = sign_in("olga", width=width, scheme=scheme).page
-    for name in ("connections/", "connections/new/", "policies/new/", "connections/1/"):
-        page.goto(f"{site.url}/p/kitchen/{name}")
+    for name in ("connections/", "connections/new/", "policies/new/", f"connections/{connection}/"):
+        page.goto(f"{site.url}/p/{slug}/{name}")
         wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         assert not page.evaluate(wide), name

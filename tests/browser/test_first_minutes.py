@@ -40,7 +40,7 @@ def rank_by_length(page: Page) -> None:
     lengths = [len(card.locator(".prose").inner_text()) for card in cards]
     for card, length in zip(cards, lengths, strict=True):
         tier = sorted(lengths).index(length) + 1
-        card.get_by_role("combobox").select_option(str(tier))
+        card.get_by_label("Tier of").select_option(str(tier))
     page.locator("#submit").click()
 
 

@@ -84,7 +84,9 @@ def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run
         folders.load_score(folder / "model")
         final = rows[-1]
         assert final["split"] == "final"
-        assert final["reward/accuracy_low"] <= final["reward/accuracy"] <= 1
+        assert 0 <= final["reward/accuracy"] <= 1
+        # One held-out prompt has no interval.
+        assert "reward/accuracy_low" not in final
         assert "reward/longer_wins" in final
         return
     assert folders.load_policy(folder / "model")

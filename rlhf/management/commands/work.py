@@ -33,7 +33,14 @@ PRESENCE_EVERY = 10.0
 BELL_AWAY = (RedisError, OSError)
 LOOKS = {"label": "annotate.jobs.harvest_waiting", "train": "rlhf.jobs.look"}
 # All that a ring can start, whatever name it carries.
-JOBS = {"label": {"annotate.jobs.harvest"}, "train": {"rlhf.jobs.train"}}
+JOBS = {
+    "label": {
+        "annotate.jobs.harvest",
+        "annotate.jobs.harvest_preference",
+        "annotate.jobs.rank_beside_drafts",
+    },
+    "train": {"rlhf.jobs.train"},
+}
 
 
 class Command(BaseCommand):
