@@ -133,10 +133,11 @@ def test_of_two_people_nobody_can_tell_who_errs():
 
 def test_a_median_of_two_seconds_carries_a_chip(browse, project, rita, alice, worked):
     Assignment.objects.filter(labeler=alice).update(active_seconds=2)
-    page = browse(rita).get(LABELERS).content.decode()
+    page = " ".join(browse(rita).get(LABELERS).content.decode().split())
     assert page.count("2 s an answer") == 1 and "30 s an answer" not in page
     member = project.memberships.get(user=alice)
-    assert "took less than 2 s" in browse(rita).get(f"{LABELERS}{member.pk}/").content.decode()
+    theirs = " ".join(browse(rita).get(f"{LABELERS}{member.pk}/").content.decode().split())
+    assert "took less than 2 s" in theirs
 
 
 def test_an_operator_finds_what_somebodys_data_went_into(browse, olga, rita, worked):

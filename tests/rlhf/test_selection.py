@@ -48,6 +48,8 @@ def test_without_filters_all_labels_pass(project, labels):
         "thumbs_up": 0,
         "thumbs_down": 0,
         "documents": 0,
+        "guest_demonstrations": 0,
+        "guest_rankings": 0,
     }
 
 
