@@ -163,7 +163,7 @@ def owner(name: str) -> str:
 def expected(actor: str, role: str, name: str, method: str) -> set[int] | str:
     """The statuses an actor must get, or `served`."""
     if role == WATCHER:
-        return {403}
+        return {403} if method == "GET" else {405}
     if actor == "nobody":
         return {302} if method == "GET" else {401}
     if role == OPERATOR_SOMEWHERE:
