@@ -47,6 +47,7 @@ def main() -> None:
 
     from accelerate import Accelerator
 
+    from rlhf.learning.models.networks import silence
     from rlhf.learning.ppo.learner import PPOLearner
 
     work.fit(options.threads)
@@ -67,6 +68,8 @@ def main() -> None:
         },
     })  # fmt: skip
     learner = PPOLearner(folder, Accelerator(cpu=True))
+    if options.stop != "eos":
+        silence(learner.policy.lm, [synthetic.EOS])  # all answers are of one length
     numbers = []
     best, kept = synthetic.best_seconds(lambda step: numbers.append(learner.update(step)), updates)
     synthetic.report(

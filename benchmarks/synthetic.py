@@ -80,7 +80,7 @@ class Workplace:
     """A temporary folder with the models, the data and the run folder of one benchmark."""
 
     def __init__(self, model: str, *, stops: bool = True, scorer: bool = False) -> None:
-        """`stops` False: no token ends an answer. `scorer`: a reward model as well."""
+        """`stops` False: the model knows no end of an answer. `scorer`: a reward model as well."""
         self.place = Path(tempfile.mkdtemp(prefix="benchmark-"))
         atexit.register(shutil.rmtree, self.place, ignore_errors=True)
         # In a process of its own: what loading costs there is not this one's peak memory.
@@ -181,11 +181,10 @@ def save_tokenizer(folder: Path, stops: bool) -> None:
 
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     vocabulary = {words([i]): i for i in range(size)}
-    vocabulary["<never>"] = size  # beyond the model's words: it cannot be sampled
     spelling = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     spelling.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=spelling, pad_token="<pad>", eos_token="<end>" if stops else "<never>"
+        tokenizer_object=spelling, pad_token="<pad>", eos_token="<end>"
     )
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)

@@ -59,7 +59,7 @@ def test_csv_is_known_by_its_name(alpha, tmp_path):
     [
         (["FILE", "--project", "beta"], "The projects are: alpha, empty"),
         (["FILE.gone", "--project", "alpha"], "No such file"),
-        (["FOLDER", "--project", "alpha"], "cannot be read"),
+        (["FOLDER", "--project", "alpha"], "There is no JSON Lines, JSON, CSV or Parquet file"),
         (["FILE", "--project", "empty"], "no operator. Give somebody that role"),
         (["FILE", "--project", "alpha", "--by", "mallory"], "There is no mallory in Alpha"),
         (["FILE", "--project", "alpha", "--kind", "rankings"], "Line 1: This line holds"),

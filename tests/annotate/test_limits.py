@@ -251,11 +251,11 @@ def test_asking_a_model_holds_no_connection(live, monkeypatch):
     live.refresh_from_db()
     held = []
 
-    def post(*args, **kwargs):
+    def send(*args, **kwargs):
         held.append(connection.connection is not None)
         raise inference.httpx.ConnectError("no server")
 
-    monkeypatch.setattr(inference.httpx.Client, "post", post)
+    monkeypatch.setattr(inference.httpx.Client, "send", send)
     with pytest.raises(inference.InferenceError):
         inference.complete(live, [{"role": "user", "content": "Hi"}])
     assert held == [False]

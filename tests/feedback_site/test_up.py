@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     answer = start(DATA_DIR=str(tmp_path / "file" / "data"))
     assert answer.returncode == 1
-    assert answer.stderr.startswith(f"Cannot write to {tmp_path / 'file' / 'data'}")
+    assert answer.stderr.startswith(f"Cannot write to {tmp_path / 'file'}")
     assert "make run DATA_DIR=" in answer.stderr
     assert "Traceback" not in answer.stderr
 

@@ -331,8 +331,8 @@ def test_pairs_that_contradict_meet_whatever_their_order(shape, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in written))
     (judged,) = records.aggregate(records.read_rankings(path))
     assert shares(judged) == {(0, 1): 0.5, (1, 0): 0.5}
-    plain = figures.ranking_figures([judged], [[1.0, 0.0]], [[3, 3]], 50)
-    finer = figures.agreement_figures([judged], [[1.0, 0.0]], 50, {"x", "y"})
+    plain = figures.ranking_figures([judged], [[1.0, 0.0]], [[3, 3]])
+    finer = figures.agreement_figures([judged], [[1.0, 0.0]], {"x", "y"})
     assert plain["reward/ceiling"] == 0.5 and finer["reward/human_agreement"] == 0
     assert "reward/accuracy/disputed" in finer and "reward/accuracy/unanimous" not in finer
 

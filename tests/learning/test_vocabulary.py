@@ -69,7 +69,8 @@ def test_a_copy_of_the_tokenizer_is_the_policys(written, make_run, data_dir, tmp
         config = place / "tokenizer_config.json"
         settings = {**json.loads(config.read_text()), "model_max_length": 77}
         config.write_text(json.dumps(settings))
-        (place / "chat_template.jinja").write_text("{{ messages }}")
+        template = place / "chat_template.jinja"
+        template.write_text(f"{template.read_text()}{{# another file #}}")
     folder = make_run(
         "ppo",
         models={"reward": str(place), "reference": str(data_dir / "base")},

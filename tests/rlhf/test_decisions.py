@@ -12,8 +12,8 @@ def test_a_policy_is_promoted_and_rolled_back_from_the_page(
     monkeypatch.setattr(promotion, "warm", lambda policy: None)
     base.go_live()
     client = browse(olga)
-    html = client.get("/p/cooking/policies/").content.decode()
-    assert "<strong>70%</strong>" in html and "(55%–82%) over base" in html
+    html = " ".join(client.get("/p/cooking/policies/").content.decode().split())
+    assert "against base" in html and "70%" in html and "(55%–82%)" in html
     address = f"/p/cooking/policies/{trained.pk}/gate/"
     gate = client.get(address).content.decode()
     assert 'data-condition="blind_win_rate" class="failed"' in gate
@@ -47,7 +47,7 @@ def test_a_decision_without_a_reason_is_refused_where_the_reason_is_missing(
     for act in ("challenge", "reject"):
         refused = client.post(f"/p/cooking/policies/{trained.pk}/{act}/", {"reason": " "})
         assert refused.status_code == 422
-        field = re.search(rf'<input id="reason-{trained.pk}"[^>]*>', refused.text)[0]
+        field = re.search(rf'<input dir="auto" id="reason-{trained.pk}"[^>]*>', refused.text)[0]
         assert 'aria-invalid="true"' in field and " autofocus" in field
         said = re.search(rf'<p class="error" id="why-{trained.pk}">(.*?)</p>', refused.text)[1]
         assert said == "Enter a reason."

@@ -101,7 +101,13 @@ CASES = {
         {"one_labeler"},
     ),
     "only ties": (lambda: Placement.objects.update(place=1), {"only_ties"}, set()),
-    "all bad": (lambda: Ranking.objects.update(outcome="all_bad"), {"no_rankings"}, set()),
+    # Below the demonstration of its prompt, an answer that is bad teaches.
+    "all bad": (lambda: Ranking.objects.update(outcome="all_bad"), set(), {"one_labeler"}),
+    "all bad and nothing better": (
+        lambda: (Ranking.objects.update(outcome="all_bad"), Demonstration.objects.all().delete()),
+        {"no_rankings", "no_demonstrations"},
+        set(),
+    ),
     "one labeler": (
         lambda: Ranking.objects.filter(labeler__username="bob").update(retracted=True),
         set(),

@@ -19,7 +19,7 @@ def of_home(operator):
     """(demonstrations, rankings) that Home tells of, and the page that it opens."""
     for card in to_do(operator.memberships.get()):
         if card.title == "Launch a round":
-            said = re.match(r"(\d+) demonstrations and (\d+) rankings", card.detail)
+            said = re.search(r"(\d+) demonstrations? and (\d+) rankings?", card.detail)
             return (int(said[1]), int(said[2])), card.url_name
     return (0, 0), ""
 
