@@ -131,6 +131,7 @@ def ask(told: Reading) -> list[list[float]]:
 def _serve(line: Connection) -> None:
     """Waits for folders to read until the parent closes the line or ends."""
     try:
+        _close_others(line.fileno())
         _die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent finishes what it publishes
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -145,6 +146,17 @@ def _serve(line: Connection) -> None:
                 line.send(f"the process that read it ended by signal {status & 127}")
     except BaseException:
         os._exit(0)
+
+
+def _close_others(line: int) -> None:
+    """Lets go of files and pipes of the parent's, whose readers would wait for this process to end
+    as well."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(nothing, standard)
+    most = os.sysconf("SC_OPEN_MAX")
+    os.closerange(3, line)
+    os.closerange(line + 1, most)
 
 
 def _import_what_reads(told: Reading) -> None:
