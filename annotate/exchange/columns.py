@@ -41,7 +41,7 @@ FIELDS = {
 }
 LISTS = {"completions", "ranks", "ratings", "policies", "tags"}
 
-CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", "reference", *BEATEN}
+CONVERSATIONS = {"prompt", "messages", "completion", "chosen", "rejected", *BEATEN}
 NOT_TEXT = {
     *CONVERSATIONS,
     *("completions", "ranks", "ratings", "flags", "policies", "finish_reasons", "shown_order"),

@@ -79,7 +79,7 @@ def test_they_are_judged_by_the_reward_model_and_the_round_says_how(ended, olga,
     assert sorted(name for (name,) in judged) == ["base", KEPT[0]]
     scores = ended.runs.get(kind=Run.Kind.EVALUATE).summary["mean_scores"]
     assert {*KEPT, "r1-sft", "r1-ppo", "base"} == scores.keys()
-    page = browse(olga).get("/p/cooking/rounds/1/").text
+    page = " ".join(browse(olga).get("/p/cooking/rounds/1/").text.split())
     assert f"r1-sft · kept: {', '.join(KEPT)}" in page
     line = page[page.index("Mean scores of r1-reward:") :]
     places = [line.index(said) for said in (f"{KEPT[0]} 2.05", "r1-sft 1.05", "base 0.05")]

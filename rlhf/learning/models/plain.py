@@ -157,6 +157,7 @@ def _close_others(line: int) -> None:
     most = os.sysconf("SC_OPEN_MAX")
     os.closerange(3, line)
     os.closerange(line + 1, most)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as this lives
 
 
 def _import_what_reads(told: Reading) -> None:
