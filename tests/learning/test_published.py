@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 
 import pytest
@@ -226,3 +227,19 @@ def test_logits_are_capped_and_scaled_as_the_family_does(name, tmp_path):
     hidden = torch.randn(2, 64) * 500
     linear = head.linear(hidden)
     assert not torch.allclose(head(hidden), linear, rtol=0.05)
+
+
+def test_whoever_reads_what_the_trainer_says_hears_its_end_while_a_folder_is_waited_for():
+    """The waiting process is forked, and would keep each pipe of its parent's open."""
+    reader, writer = os.pipe()
+    kept, plain._server = plain._server, None
+    try:
+        plain.start()
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], 10)
+        assert ready and os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+        if plain._server:
+            plain._server.line.close()
+        plain._server = kept
