@@ -152,10 +152,10 @@ def test_several_processes_die_with_their_launcher_and_pause_through_it(
     worker.start()
     wait_for(run.metrics.exists, 200)
     [agent] = [pid for pid, command in trainers(data_dir).items() if TORCHRUN in command]
-    assert len(trainers(data_dir)) == 3
+    wait_for(lambda: len(trainers(data_dir)) == 3, 30)
     os.kill(agent, signal.SIGKILL)
     try:
-        wait_for(lambda: not trainers(data_dir), 10)
+        wait_for(lambda: not trainers(data_dir), 30)
     finally:
         for orphan in trainers(data_dir):
             os.kill(orphan, signal.SIGKILL)
