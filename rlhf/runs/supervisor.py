@@ -97,7 +97,7 @@ def _train(lease: Lease, config: dict[str, Any], heart: Heart, leaving: Event) -
     checkpoint = last_checkpoint(run)
     rewind(lease, checkpoint)
     resume = settings.DATA_DIR / checkpoint.folder if checkpoint else None
-    trainer = launcher.start(lease.path, resume=resume)
+    trainer = launcher.start(lease.path, resume=resume, is_changed=bool(run.retries))
     # At once, from the heart's own thread: somebody else may be starting the same run.
     heart.when_lost = trainer.kill
     ingester = Ingester(lease, _prompts_of(config["data"]))

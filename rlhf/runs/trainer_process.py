@@ -45,12 +45,15 @@ class Trainer:
             os.killpg(self.process.pid, number)
 
 
-def start(folder: Path, *, resume: Path | None = None) -> Trainer:
-    """Starts a trainer on a run folder. Its output lands in the folder too."""
+def start(folder: Path, *, resume: Path | None = None, is_changed: bool = False) -> Trainer:
+    """Starts a trainer on a run folder. Its output lands in the folder too. `is_changed`: the run
+    goes on with other settings than its checkpoint was made with, and is meant to."""
     command = [*_launcher(), "-m", "rlhf.learning", str(folder)]
     command += ["--data-dir", str(settings.DATA_DIR)]
     if resume:
         command += ["--resume", str(resume)]
+    if is_changed:
+        command.append("--allow-changes")
     with (folder / OUTPUT).open("ab") as output:
         process = subprocess.Popen(
             ending_with_parent(command, stop_signal=signal.SIGKILL, pid_variable="TRAINER_PID"),

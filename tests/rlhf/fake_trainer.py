@@ -25,7 +25,8 @@ class Stop(Exception):
 
 class Fake:
     def __init__(self, arguments: list[str]) -> None:
-        given = iter(arguments[arguments.index("rlhf.learning") + 1 :])
+        told = arguments[arguments.index("rlhf.learning") + 1 :]
+        given = iter(each for each in told if each != "--allow-changes")
         self.folder = Path(next(given))
         options = dict(zip(given, given, strict=True))
         self.data_dir = Path(options["--data-dir"])

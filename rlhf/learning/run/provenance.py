@@ -21,10 +21,12 @@ from .sharding import is_asked
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
 MODELS = ("policy", "reference", "reward", "held_out_reward", "critic")
-# How often something is written down, and how much is in memory at once.
+# How often something is written down, how much is in memory at once, and when a run is stopped.
 OF_NO_CONSEQUENCE = (
     *("checkpoint_every", "evaluate_every", "sample_every", "sample_prompts", "evaluate_prompts"),
-    *("micro_batch_size", "forward_rows", "offload_frozen", "bootstrap"),
+    *("micro_batch_size", "forward_rows", "offload_frozen", "bootstrap", "max_skipped"),
+    *("kl_limit", "min_entropy", "max_length", "min_length", "max_identical", "min_distinct"),
+    "stop_over_optimised",
 )
 DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
 
