@@ -429,8 +429,8 @@ def test_a_checkpoint_of_another_kind_is_refused(make_run, data_dir):
     assert "is a checkpoint of sft, and this run is pretrain" in (now / "outcome.json").read_text()
 
 
-def test_a_run_may_be_resumed_with_less_in_memory_and_more_written_down(make_run, data_dir):
-    train = {"micro_batch_size": 1, "checkpoint_every": 1, "evaluate_every": 0}
+def test_a_run_may_be_resumed_with_less_in_memory_and_with_other_limits(make_run, data_dir):
+    train = {"micro_batch_size": 1, "checkpoint_every": 1, "evaluate_every": 0, "max_skipped": 1}
     before, now = make_run("sft", "before"), make_run("sft", "now", train=train)
     learn(before, data_dir, stop=AfterCalls(3))
     (last,) = checkpoint.checkpoints(before / "checkpoints")[-1:]

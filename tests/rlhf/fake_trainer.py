@@ -26,6 +26,7 @@ class Stop(Exception):
 class Fake:
     def __init__(self, arguments: list[str]) -> None:
         told = arguments[arguments.index("rlhf.learning") + 1 :]
+        print("may have changed" if "--allow-changes" in told else "as it was", flush=True)
         given = iter(each for each in told if each != "--allow-changes")
         self.folder = Path(next(given))
         options = dict(zip(given, given, strict=True))
