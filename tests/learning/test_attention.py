@@ -7,8 +7,9 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rlhf.learning.models import attention
-from rlhf.learning.models.folders import publish_policy, renderer
+from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.networks import Batch
+from rlhf.learning.models.publishing import publish_policy
 
 
 class Module(torch.nn.Module):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
-from rlhf.learning.models import folders
+from rlhf.learning.models import folders, publishing
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.scoring import RewardModel
 from rlhf.learning.run.run_folder import DONE, FAILED
@@ -120,7 +120,7 @@ def judge(llama, tmp_path_factory):
     out = tmp_path_factory.mktemp("judge") / "judge"
     out.mkdir()
     score, render = folders.load_score(llama), folders.renderer(llama)
-    folders.publish_score(score, None, render, out, "", CALIBRATION)
+    publishing.publish_score(score, None, render, out, "", CALIBRATION)
     return out
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.records import read_rankings
-from rlhf.learning.models import adapters, folders, plain
+from rlhf.learning.models import adapters, folders, plain, publishing
 from rlhf.learning.models.networks import LMHead, collate
 from rlhf.learning.models.reload import NotAsTrained
 from rlhf.learning.models.scoring import RewardModel
@@ -40,16 +40,16 @@ def publish(folder, out, *, kind="policy", tune=None):
                 weight.add_(torch.randn_like(weight), alpha=0.02)
     out.mkdir()
     if kind == "policy":
-        folders.publish_policy(network, wrapper, folders.renderer(folder), out, "")
+        publishing.publish_policy(network, wrapper, folders.renderer(folder), out, "")
     else:
-        folders.publish_score(network, wrapper, folders.renderer(folder), out, "", CALIBRATION)
+        publishing.publish_score(network, wrapper, folders.renderer(folder), out, "", CALIBRATION)
     return network, out
 
 
 # Padding that ends answers: the default base's, one with a token to spare, and one without.
 @pytest.mark.parametrize(
     ("specials", "padding"),
-    [(("<|reserved|>",), "<|reserved|>"), ((), folders.PAD)],
+    [(("<|reserved|>",), "<|reserved|>"), ((), publishing.PAD)],
 )
 def test_a_reward_model_whose_padding_is_its_end_token_scores_alike_for_everybody(
     specials, padding, tmp_path, world_of_rankings, make_run, data_dir
@@ -163,8 +163,10 @@ def make_it_unreadable(folder):
 def test_a_folder_that_others_read_differently_is_not_published(
     kind, damage, base, tmp_path, monkeypatch
 ):
-    write = folders.write_manifest
-    monkeypatch.setattr(folders, "write_manifest", lambda folder: (damage(folder), write(folder)))
+    write = publishing.write_manifest
+    monkeypatch.setattr(
+        publishing, "write_manifest", lambda folder: (damage(folder), write(folder))
+    )
     with pytest.raises(
         NotAsTrained,
         match="the (policy|reward model or critic): (others would not|transformers cannot)",
@@ -175,7 +177,7 @@ def test_a_folder_that_others_read_differently_is_not_published(
 def test_a_run_that_cannot_publish_fails_by_name_and_leaves_no_model(
     make_run, data_dir, monkeypatch
 ):
-    write = folders.write_manifest
+    write = publishing.write_manifest
     monkeypatch.setattr(
         folders,
         "write_manifest",

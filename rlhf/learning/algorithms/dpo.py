@@ -17,8 +17,9 @@ from torch import Tensor
 from rlhf.learning.contract.kinds.dpo import DPO
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
-from rlhf.learning.models.folders import load_policy, publish_policy
+from rlhf.learning.models.folders import load_policy
 from rlhf.learning.models.networks import SequenceLogprob
+from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.models.scoring import score_rows
 from rlhf.learning.run.optimiser import Optimiser

@@ -22,9 +22,10 @@ from rlhf.learning.contract.records import DataError, Thumb, read_thumbs
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights
-from rlhf.learning.models.folders import load_policy, publish_policy, renderer
+from rlhf.learning.models.folders import load_policy, renderer
 from rlhf.learning.models.losses import kto_losses
 from rlhf.learning.models.networks import SequenceLogprob, collate
+from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded, cut_share
 from rlhf.learning.models.scoring import score_rows
 from rlhf.learning.run.optimiser import Optimiser

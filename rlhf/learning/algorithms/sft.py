@@ -24,9 +24,10 @@ from rlhf.learning.contract.kinds.sft import SFT
 from rlhf.learning.contract.records import Prompt, read_demonstrations
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
-from rlhf.learning.models.folders import load_policy, publish_policy, renderer
+from rlhf.learning.models.folders import load_policy, renderer
 from rlhf.learning.models.losses import greedy_hits
 from rlhf.learning.models.networks import Batch, LMHead, collate
+from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded, Packed, cut_share
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder

@@ -24,9 +24,10 @@ from rlhf.learning.contract.records import Prompt, read_prompts
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
 from rlhf.learning.models.adapters import choose_weights
-from rlhf.learning.models.folders import load_policy, publish_policy, renderer, stop_ids
+from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.networks import PolicyNetwork, collate
 from rlhf.learning.models.offload import Offloaded
+from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardFunction, RewardModel, Scorer
 from rlhf.learning.run.optimiser import Loss
