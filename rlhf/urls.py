@@ -41,6 +41,7 @@ urlpatterns = [
     ),
     path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
+    path("p/<slug:slug>/policies/download/", policies.policies_fetch, name="policies_fetch"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(
         "p/<slug:slug>/policies/roll-back/", policies.policies_roll_back, name="policies_roll_back"

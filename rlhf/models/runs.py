@@ -143,6 +143,7 @@ class Run(models.Model):
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
         SCORECARD = "scorecard"
+        FETCH = "fetch", "download"
 
     # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
     # follows withdrawn data by it (rlhf.data.staleness).
