@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.decorators import (
-    api_view,
-    authentication_classes,
-    parser_classes,
-    permission_classes,
-)
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.access import MayGiveFeedback, SmallJSONParser, TokenAuthentication, token_of
+from annotate.api.access import MayGiveFeedback, endpoint, token_of
 from annotate.api.chat_request import StrictSerializer
+from annotate.api.pages import described
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
@@ -61,11 +55,8 @@ class FeedbackAnswer(serializers.Serializer):
     why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
 
 
-@extend_schema(request=FeedbackRequest, responses=FeedbackAnswer, operation_id="give_feedback")
-@api_view(["POST"])
-@authentication_classes([TokenAuthentication])
-@permission_classes([MayGiveFeedback])
-@parser_classes([SmallJSONParser])
+@described("give_feedback", FeedbackAnswer, request=FeedbackRequest, method="POST")
+@endpoint("POST", permission=MayGiveFeedback)
 def feedback(request: Request) -> Response:
     """A thumb on an answer given here or logged here: given, changed or, with null, retracted."""
     checked = FeedbackRequest(data=request.data)

@@ -12,6 +12,7 @@ from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
+from annotate.people.replies import Reply
 from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Cell, Grid
 from annotate.prompts.flags import PromptFlag
@@ -44,6 +45,7 @@ __all__ = [
     "PromptDraft",
     "PromptFlag",
     "Ranking",
+    "Reply",
     "Review",
     "SignInLink",
     "Task",

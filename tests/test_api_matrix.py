@@ -1,0 +1,139 @@
+"""Every operation of the API × who calls it, with a token of every scope: the roles of the pages
+hold here too. An operation that nobody has classified fails."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+
+from annotate.labelling.queue import next_assignment
+from annotate.models import ApiToken, Upload
+
+TEXT = {"messages": [{"role": "user", "content": "How do I boil an egg?"}]}
+LABELER = {"alice", "rita", "olga"}
+OPERATOR = {"olga"}
+EVERYBODY = {"gus", "alice", "rita", "olga"}
+CALLERS = ("gus", "alice", "rita", "olga", "mallory")
+
+# operation → (who gets a 2xx, what is sent). `own`: an assignment of the caller's.
+Case = tuple[set[str], Any]
+OPERATIONS: dict[str, Case] = {
+    "list_prompts": (OPERATOR, None),
+    "create_prompt": (OPERATOR, TEXT),
+    "retrieve_prompt": (OPERATOR, None),
+    "change_prompt": (OPERATOR, {"add_tags": ["soup"]}),
+    "list_completions": (OPERATOR, None),
+    "create_completion": (OPERATOR, {"prompt": "prompt_id", "policy": "m", "text": "Eight."}),
+    "open_tasks": (OPERATOR, {"kind": "write"}),
+    "list_assignments": (LABELER, None),
+    "next_assignment": (LABELER, {}),
+    "retrieve_assignment": ({"alice"}, None),
+    "submit_label": ({"alice"}, {"text": "Eight minutes."}),
+    "skip_assignment": ({"alice"}, {"reason": "unclear"}),
+    "list_labels": (LABELER, None),
+    "list_imports": (OPERATOR, None),
+    "create_import": (OPERATOR, {"text": '{"prompt": "Hi", "completion": "Ho"}'}),
+    "retrieve_import": (OPERATOR, None),
+    "discard_import": (OPERATOR, None),
+    "run_import": (OPERATOR, {"dry_run": True}),
+    "export": (OPERATOR, None),
+    "list_policies": (EVERYBODY, None),
+}
+# Their tests: tests/annotate/test_api.py, test_gateway.py, test_feedback.py, test_rest.py.
+ELSEWHERE = {
+    *("list_models", "retrieve_model", "chat_completions", "give_feedback"),
+    *("log_answers", "forget_end_user", "revise_label"),
+}
+OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are of her project
+    *("list_prompts", "create_prompt", "list_completions", "open_tasks", "list_assignments"),
+    *("list_labels", "list_imports", "create_import", "export", "list_policies"),
+}
+PLAIN = {"slug", "kind"}
+
+
+def operations() -> dict[str, tuple[str, str]]:
+    """Operation → (method, address), as the schema has them."""
+    paths = SchemaGenerator().get_schema(request=None, public=True)["paths"]
+    return {
+        each["operationId"]: (method, address)
+        for address, methods in paths.items()
+        for method, each in methods.items()
+    }
+
+
+@pytest.fixture
+def world(request, project, write_task, policy) -> SimpleNamespace:
+    cast = {name: request.getfixturevalue(name) for name in CALLERS}
+    task = write_task()
+    own = next_assignment(cast["alice"], project)
+    write_task()
+    line = io.BytesIO(b'{"prompt": "Which?", "completion": "This."}')
+    upload = Upload.keep(
+        project=project, by=cast["olga"], file=line, name="x.jsonl", format="jsonl"
+    )
+    cast["mallory"].memberships.get().project.publish_guideline(text="Be kind.", author=None)
+    named = {
+        "prompt_id": task.prompt_id,
+        "assignment_id": own.pk,
+        "upload_id": upload.pk,
+        "kind": "demonstrations",
+    }
+    tokens = {
+        name: ApiToken.issue(
+            project=person.memberships.get().project, user=person, scopes=ApiToken.Scope.values
+        )[1]
+        for name, person in cast.items()
+    }
+    return SimpleNamespace(named=named, tokens=tokens, project=project)
+
+
+def call(world: SimpleNamespace, caller: str, operation: str, body: Any) -> Any:
+    method, address = operations()[operation]
+    sent = {k: world.named.get(v, v) if isinstance(v, str) else v for k, v in (body or {}).items()}
+    with transaction.atomic():
+        reply = Client().generic(
+            method.upper(),
+            address.format(**world.named),
+            json.dumps(sent) if body is not None else "",
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {world.tokens[caller]}", "If-Match": "*"},
+        )
+        transaction.set_rollback(True)
+    return reply
+
+
+def test_every_operation_of_the_schema_is_classified():
+    assert set(operations()) == {*OPERATIONS, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_answers_each_caller_as_the_pages_would(world, operation):
+    served, body = OPERATIONS[operation]
+    for caller in CALLERS:
+        status = call(world, caller, operation, body).status_code
+        if caller == "mallory" and operation in OF_THEIR_OWN_PROJECT:
+            assert status < 300, (caller, status)
+        elif caller in served:
+            assert 200 <= status < 300, (caller, status)
+        elif caller == "mallory":
+            assert status in (204, 404), (caller, status)
+        else:
+            assert status in (403, 404), (caller, status)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_token_without_the_scope_is_refused(world, operation, olga):
+    _, body = OPERATIONS[operation]
+    scopes = ["chat", "feedback", "log"]
+    world.tokens["olga"] = ApiToken.issue(project=world.project, user=olga, scopes=scopes)[1]
+    reply = call(world, "olga", operation, body)
+    assert reply.status_code == 403
+    assert set(reply.json()) == {"detail", "code", "fields"}
+    assert reply.json()["code"] == "insufficient_scope"
