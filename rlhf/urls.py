@@ -1,8 +1,10 @@
-from django.urls import path
+from django.urls import include, path
 
+from rlhf.api.addresses import addresses
 from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
 urlpatterns = [
+    path("", include(addresses)),
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
     path("p/<slug:slug>/rounds/compare/", rounds.rounds_compare, name="rounds_compare"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,9 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Upload
+from annotate.models import ApiToken, Policy, Upload
+from rlhf.models import Round, Run
+from rlhf.registry.promotion import promote
 
 TEXT = {"messages": [{"role": "user", "content": "How do I boil an egg?"}]}
 LABELER = {"alice", "rita", "olga"}
@@ -45,17 +48,38 @@ OPERATIONS: dict[str, Case] = {
     "run_import": (OPERATOR, {"dry_run": True}),
     "export": (OPERATOR, None),
     "list_policies": (EVERYBODY, None),
+    "list_rounds": (OPERATOR, None),
+    "retrieve_round": (OPERATOR, None),
+    "cancel_round": (OPERATOR, {}),
+    "resume_round": (OPERATOR, {}),
+    "prioritise_round": (OPERATOR, {}),
+    "list_runs": (OPERATOR, None),
+    "retrieve_run": (OPERATOR, None),
+    "list_metrics": (OPERATOR, None),
+    "cancel_run": (OPERATOR, {}),
+    "resume_run": (OPERATOR, {}),
+    "retrieve_gate": (OPERATOR, None),
+    "promote_policy": (OPERATOR, {"reason": "Good.", "override": "I say so."}),
+    "challenge_with_policy": (OPERATOR, {"reason": "Good."}),
+    "reject_policy": (OPERATOR, {"reason": "Bad."}),
+    "roll_back": (OPERATOR, {"reason": "Oh no."}),
+    "list_promotions": (OPERATOR, None),
+    "retrieve_evaluations": (OPERATOR, None),
 }
-# Their tests: tests/annotate/test_api.py, test_gateway.py, test_feedback.py, test_rest.py.
+NEEDS = {  # operation → the state that the run must be in
+    "resume_round": Run.State.FAILED,
+    "resume_run": Run.State.FAILED,
+}
+# Their tests: tests/annotate/test_api.py, test_gateway.py, test_rest.py, tests/rlhf/test_rest.py.
 ELSEWHERE = {
     *("list_models", "retrieve_model", "chat_completions", "give_feedback"),
-    *("log_answers", "forget_end_user", "revise_label"),
+    *("log_answers", "forget_end_user", "revise_label", "launch_round"),
 }
 OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are of her project
     *("list_prompts", "create_prompt", "list_completions", "open_tasks", "list_assignments"),
     *("list_labels", "list_imports", "create_import", "export", "list_policies"),
+    *("next_assignment", "list_rounds", "list_runs", "list_promotions", "retrieve_evaluations"),
 }
-PLAIN = {"slug", "kind"}
 
 
 def operations() -> dict[str, tuple[str, str]]:
@@ -69,8 +93,24 @@ def operations() -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture
-def world(request, project, write_task, policy) -> SimpleNamespace:
+def world(request, project, write_task, policy, model_server) -> SimpleNamespace:
     cast = {name: request.getfixturevalue(name) for name in CALLERS}
+    round = Round.objects.create(
+        project=project, number=1, recipe="tiny", base=policy, launched_by=cast["olga"]
+    )
+    other = Round.objects.create(
+        project=project, number=2, recipe="tiny", base=policy, launched_by=cast["olga"]
+    )
+    new = partial(Run.objects.create, project=project, kind=Run.Kind.SFT)
+    new(round=other, position=0, priority=5)
+    run = new(round=round, position=0, config={"train": {}, "tune": {}})
+    for name in ("first", "second"):
+        made = project.policies.create(
+            name=name, origin=Policy.Origin.PROMPTED, endpoint=model_server.url, model_name="m"
+        )
+        promote(made, by=cast["olga"], reason="Better.", override="A test.")
+    policy.endpoint, policy.model_name = model_server.url, "m"
+    policy.save()
     task = write_task()
     own = next_assignment(cast["alice"], project)
     write_task()
@@ -84,6 +124,9 @@ def world(request, project, write_task, policy) -> SimpleNamespace:
         "assignment_id": own.pk,
         "upload_id": upload.pk,
         "kind": "demonstrations",
+        "number": round.number,
+        "run_id": run.pk,
+        "policy_id": policy.pk,
     }
     tokens = {
         name: ApiToken.issue(
@@ -98,6 +141,7 @@ def call(world: SimpleNamespace, caller: str, operation: str, body: Any) -> Any:
     method, address = operations()[operation]
     sent = {k: world.named.get(v, v) if isinstance(v, str) else v for k, v in (body or {}).items()}
     with transaction.atomic():
+        Run.objects.update(state=NEEDS.get(operation, Run.State.QUEUED))
         reply = Client().generic(
             method.upper(),
             address.format(**world.named),
@@ -123,7 +167,8 @@ def test_each_operation_answers_each_caller_as_the_pages_would(world, operation)
         elif caller in served:
             assert 200 <= status < 300, (caller, status)
         elif caller == "mallory":
-            assert status in (204, 404), (caller, status)
+            hers = 409 if operation == "roll_back" else 404  # hers has nothing to go back to
+            assert status == hers, (caller, status)
         else:
             assert status in (403, 404), (caller, status)
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from annotate.models import ApiToken, Completion, Demonstration, Prompt, Ranking, User
+from annotate.models import Completion, Demonstration, Prompt, Ranking, User
+from tests.rest import Api
 
 ASKED = [{"role": "user", "content": "How do I boil an egg?"}]
 
@@ -21,25 +21,6 @@ def _whole(reply: Any) -> bytes:
         return b"".join([block async for block in reply.streaming_content])
 
     return async_to_sync(collect)()
-
-
-class Api:
-    """A client with one token."""
-
-    def __init__(self, user: User) -> None:
-        project = user.memberships.get().project
-        _, secret = ApiToken.issue(project=project, user=user, scopes=ApiToken.Scope.values)
-        self.headers = {"Authorization": f"Bearer {secret}"}
-
-    def __call__(self, method: str, address: str, body: Any = None, **headers: str) -> Any:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return Client().generic(
-            method,
-            f"/api/v1/{address}" if not address.startswith("http") else address,
-            "" if body is None else json.dumps(body),
-            content_type="application/json",
-            headers={**self.headers, **named},
-        )
 
 
 def test_a_prompt_is_made_once_and_one_of_the_same_messages_is_found(olga: User) -> None:
