@@ -19,6 +19,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.programs import pages as programs
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -72,6 +73,7 @@ urlpatterns = [
         "p/<slug:slug>/connections/<int:connection_id>/",
         include(connections.of_connection),
     ),
+    path("p/<slug:slug>/programs/", include(programs.addresses)),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),

@@ -19,6 +19,7 @@ from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.withdrawals import Withdrawal
+from annotate.webhooks.models import Delivery, Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -30,6 +31,7 @@ __all__ = [
     "Completion",
     "Connection",
     "Conversation",
+    "Delivery",
     "Demonstration",
     "Feedback",
     "Grid",
@@ -51,5 +53,6 @@ __all__ = [
     "Task",
     "Upload",
     "User",
+    "Webhook",
     "Withdrawal",
 ]
