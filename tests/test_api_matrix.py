@@ -48,6 +48,7 @@ OPERATIONS: dict[str, Case] = {
     "run_import": (OPERATOR, {"dry_run": True}),
     "export": (OPERATOR, None),
     "list_policies": (EVERYBODY, None),
+    "list_measures": ({"rita", "olga"}, None),
     "list_rounds": (OPERATOR, None),
     "retrieve_round": (OPERATOR, None),
     "cancel_round": (OPERATOR, {}),
@@ -74,11 +75,19 @@ NEEDS = {  # operation → the state that the run must be in
 ELSEWHERE = {
     *("list_models", "retrieve_model", "chat_completions", "give_feedback"),
     *("log_answers", "forget_end_user", "revise_label", "launch_round"),
+    "give_preference",
 }
 OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are of her project
     *("list_prompts", "create_prompt", "list_completions", "open_tasks", "list_assignments"),
     *("list_labels", "list_imports", "create_import", "export", "list_policies"),
-    *("next_assignment", "list_rounds", "list_runs", "list_promotions", "retrieve_evaluations"),
+    *(
+        "next_assignment",
+        "list_measures",
+        "list_rounds",
+        "list_runs",
+        "list_promotions",
+        "retrieve_evaluations",
+    ),
 }
 
 

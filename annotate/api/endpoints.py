@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from annotate.api import exchange, gateway, labels, prompts
 from annotate.api.access import MayRead, TokenAuthentication, endpoint, token_of
-from annotate.api.feedback import feedback
+from annotate.api.feedback import feedback, measures, preference
 from annotate.api.pages import listed, paged
 from annotate.api.traffic import end_user, log_answers
 from annotate.prompts.policies import Policy
@@ -46,6 +46,8 @@ addresses = [
     path("api/v1/answers", log_answers, name="api_answers"),
     path("api/v1/end-users/<str:name>", end_user, name="api_end_user"),
     path("api/v1/feedback", feedback, name="api_feedback"),
+    path("api/v1/preferences", preference, name="api_preferences"),
+    path("api/v1/measures", measures, name="api_measures"),
     path("api/v1/policies", policies, name="api_policies"),
     path("api/v1/prompts", prompts.prompts, name="api_prompts"),
     path("api/v1/prompts/<int:prompt_id>", prompts.prompt, name="api_prompt"),

@@ -2,6 +2,7 @@
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
+from annotate.chat.measures import Measure
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.connections.models import CallPlace, Connection
@@ -37,6 +38,7 @@ __all__ = [
     "Grid",
     "Guideline",
     "Invitation",
+    "Measure",
     "Membership",
     "Message",
     "Placement",
