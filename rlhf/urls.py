@@ -1,5 +1,6 @@
 from django.urls import include, path
 
+from annotate.api.endpoints import nothing_here
 from rlhf.api.addresses import addresses
 from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
@@ -79,4 +80,6 @@ urlpatterns = [
         policies.policies_reach,
         name="policies_reach",
     ),
+    # The last of all addresses: what no operation of the API has taken.
+    path("api/v1/<path:rest>", nothing_here, name="api_unknown"),
 ]

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import NotFound
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,6 +32,13 @@ class PolicyAnswer(serializers.ModelSerializer[Policy]):
 def policies(request: Request) -> Response:
     """The project's policies, the newest first."""
     return paged(request, token_of(request).project.policies.all(), PolicyAnswer)
+
+
+@extend_schema(exclude=True)
+@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", permission=IsAuthenticated, repeats=False)
+def nothing_here(request: Request, rest: str) -> Response:
+    """Answers an address that there is not as the others refuse."""
+    raise NotFound(f"There is no /api/v1/{rest[:100]} here. See /api/schema/.")
 
 
 schema = extend_schema(exclude=True)(SpectacularAPIView).as_view(

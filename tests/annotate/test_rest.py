@@ -154,6 +154,13 @@ def test_a_labeler_ranks_blind(alice: User, rank_task: Callable[..., Any]) -> No
     }
 
 
+def test_an_address_that_there_is_not_is_refused_like_the_others(olga: User) -> None:
+    for address in ("prompts/null", "nonsense", "rounds/x/cancel"):
+        reply = Api(olga)("GET", address)
+        assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+    assert Client().get("/api/v1/nonsense").status_code == 401
+
+
 def test_who_has_not_read_the_guideline_gets_no_work(
     alice: User, write_task: Callable[..., Any]
 ) -> None:
