@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.people.replies import LONGEST_KEY, Reply
+from annotate.people.tokens import ApiToken
 from annotate.prompts.models import content_hash
 
 
@@ -39,7 +40,7 @@ def once(view: Callable[..., Any]) -> Callable[..., Any]:
             asked = _digest(request)
             # Of two calls at once, the second waits here for the first to be done.
             reply, is_new = Reply.objects.get_or_create(
-                token=request.auth, key=key, defaults={"asked": asked}
+                token=cast(ApiToken, request.auth), key=key, defaults={"asked": asked}
             )
             if reply.asked != asked:
                 raise AnotherCall

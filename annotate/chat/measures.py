@@ -23,9 +23,8 @@ class MeasureQuerySet(models.QuerySet["Measure"]):
 
     def by_policy(self) -> models.QuerySet[Any, Any]:
         """(policy, name, kind, category) → how many there are, and the mean of the numbers."""
-        rows = self.order_by().values(
-            "name", "kind", "category", policy=models.F("message__policy__name")
-        )
+        named = self.order_by().annotate(policy=models.F("message__policy__name"))
+        rows = named.values("policy", "kind", "name", "category")
         counted = rows.annotate(count=models.Count("pk"), mean=models.Avg("number"))
         return counted.order_by("policy", "kind", "name", "category")
 
@@ -92,7 +91,7 @@ class Measure(models.Model):
             rows += [cls(name=tag, kind=cls.Kind.TAG, number=1.0) for tag in dict.fromkeys(tags)]
         for row in rows:
             row.message, row.user = message, user
-        cls.objects.bulk_create(rows)
+        Measure.objects.bulk_create(rows)
 
     @classmethod
     def _of(cls, name: str, value: bool | float | str) -> Measure:

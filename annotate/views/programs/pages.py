@@ -48,6 +48,7 @@ class WebhookForm(forms.ModelForm):
     class Meta:
         model = Webhook
         fields = ("url", "events", "is_slack")
+        widgets = {"url": forms.URLInput({"size": 60, "spellcheck": "false"})}
 
 
 @require_http_methods(["GET", "POST"])
