@@ -44,7 +44,9 @@ class PromptAnswer(serializers.ModelSerializer[Prompt]):
 class NewPrompt(StrictSerializer):
     messages = serializers.ListField(child=ChatMessage(), min_length=1, max_length=200)
     reference = serializers.CharField(required=False, allow_blank=True)
-    source = serializers.CharField(required=False, max_length=100, allow_blank=True)
+    source = serializers.CharField(  # type: ignore[assignment]  # the key is called so
+        required=False, max_length=100, allow_blank=True
+    )
     tags = serializers.ListField(
         child=serializers.CharField(max_length=50), required=False, max_length=50
     )

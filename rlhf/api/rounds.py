@@ -266,7 +266,7 @@ def _forms(request: Request) -> tuple[RoundForm, FiltersForm, bool]:
     if not isinstance(stages, list):
         raise serializers.ValidationError({"stages": ["Send a list of stages."]})
     stages = [str(each) for each in stages]
-    size = sent.get("recipe") if sent.get("recipe") in SIZES else SIZES[0]
+    size: str = sent["recipe"] if sent.get("recipe") in SIZES else SIZES[0]
     empty = RoundForm(project, size=size, stages=stages)
     fields = only_known(_settings(changes), [name for name in empty.fields if "." in name])
     form = RoundForm(project, form_data({**sent, **fields}), size=size, stages=stages)
