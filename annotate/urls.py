@@ -19,6 +19,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.programs import pages as programs
 
 # The browser drops what it kept of whoever has signed out.
 SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
@@ -75,6 +76,7 @@ urlpatterns = [
         "p/<slug:slug>/connections/<int:connection_id>/",
         include(connections.of_connection),
     ),
+    path("p/<slug:slug>/programs/", include(programs.addresses)),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),

@@ -1,8 +1,11 @@
-from django.urls import path
+from django.urls import include, path
 
+from annotate.api.endpoints import nothing_here
+from rlhf.api.addresses import addresses
 from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
 urlpatterns = [
+    path("", include(addresses)),
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
     path("p/<slug:slug>/rounds/compare/", rounds.rounds_compare, name="rounds_compare"),
@@ -78,4 +81,6 @@ urlpatterns = [
         policies.policies_reach,
         name="policies_reach",
     ),
+    # The last of all addresses: what no operation of the API has taken.
+    path("api/v1/<path:rest>", nothing_here, name="api_unknown"),
 ]

@@ -22,6 +22,7 @@ from annotate.labels.review_triggers import open_review_if_needed, withdraw_revi
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.withdrawals import prompts_of, withdrawn_from
+from annotate.webhooks.models import Event, announce
 from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
@@ -421,3 +422,17 @@ class Label(Answer):
         # Never an update: a revision is a row of its own, and `supersedes` is unique, so the
         # slower of two editors gets an IntegrityError instead of overwriting.
         self.save(force_insert=True)
+        about = f"assignment {assignment.pk}"
+        announce(assignment.task.project_id, Event.LABEL, subject=about, data=self._told)
+
+    def _told(self) -> dict[str, Any]:
+        """What webhooks are told of it."""
+        return {
+            "id": self.pk,
+            "kind": self._meta.model_name,
+            "assignment": self.assignment_id,
+            "prompt": self.prompt_id,
+            "labeler": self.labeler.username,
+            "revision": self.revision_no,
+            "retracted": self.retracted,
+        }

@@ -68,7 +68,10 @@ class RoundForm(forms.Form):
         " least sure about.",
     )
     seed = forms.IntegerField(
-        min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
+        min_value=0,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="Same labels, same seed, same machine: same result.",
     )
 
     def __init__(
@@ -80,6 +83,7 @@ class RoundForm(forms.Form):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.project = project
         self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
         self.bases = project.policies.with_weights().order_by("pk")
         _offer(self.fields["base"], self.bases).empty_label = None
