@@ -19,6 +19,8 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.talks import plans as talk_plans
+from annotate.views.talks import work as talk
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -36,6 +38,8 @@ urlpatterns = [
     path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
     path("p/<slug:slug>/label/<int:assignment_id>/flag/", label.flag, name="flag"),
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
+    path("p/<slug:slug>/label/<int:assignment_id>/talk/", include(talk.of_talk)),
+    path("p/<slug:slug>/talks/", talk_plans.talks, name="talks"),
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/my-prompts/", writing.own_prompts, name="own_prompts"),
