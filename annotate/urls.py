@@ -38,7 +38,7 @@ urlpatterns = [
     path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
     path("p/<slug:slug>/label/<int:assignment_id>/flag/", label.flag, name="flag"),
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
-    path("p/<slug:slug>/label/<int:assignment_id>/talk/", include(talk.of_talk)),
+    path("p/<slug:slug>/label/<int:talk_id>/talk/", include(talk.of_talk)),
     path("p/<slug:slug>/talks/", talk_plans.talks, name="talks"),
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),

@@ -14,7 +14,18 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Connection, Conversation, Grid, Membership, Upload
+from annotate.labels.kinds.talk import turns
+from annotate.labels.kinds.talk.tasks import open_own_talk
+from annotate.models import (
+    ApiToken,
+    Connection,
+    Conversation,
+    Grid,
+    Membership,
+    TalkPlan,
+    TurnAnswer,
+    Upload,
+)
 from annotate.playground.grids import Column
 from rlhf.models import Checkpoint, Round, Run
 from rlhf.stages import TRAININGS
@@ -40,11 +51,11 @@ LEAST_ROLE = {
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
     **dict.fromkeys(["gold", "labelers_guests", "feedback"], REVIEWER),
     "labelers_members": OPERATOR,
-    **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
+    **dict.fromkeys(["project_settings", "guideline_new", "talks"], OPERATOR),
     **dict.fromkeys(["review_one", "review_open", "review_skip", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }
-OWN_PREFIXES = ("chat_",)
+OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections")
 
@@ -116,6 +127,11 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
+    assignment = next_assignment(cast["alice"], project)
+    plan = TalkPlan(project=project, first=policy, goal="Dinner", author=cast["olga"])
+    talk = open_own_talk(plan, cast["alice"].memberships.get())
+    turn = turns.say(talk, text="Hello", number=1)
+    TurnAnswer.objects.update(state="done", text="Hungry?")
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -125,7 +141,10 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "token": "x-x",
         "secret": "x",
         "kind": "prompts",
-        "assignment_id": next_assignment(cast["alice"], project).pk,
+        "assignment_id": assignment.pk,
+        "talk_id": talk.pk,
+        "turn_id": turn.pk,
+        "answer_id": turn.pair[0].pk,
         "prompt_id": task.prompt_id,
         "task_id": task.pk,
         "conversation_id": answer.conversation_id,

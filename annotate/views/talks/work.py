@@ -25,8 +25,8 @@ from feedback_site.pool import in_database
 
 
 @require_POST
-def say(request: Request, slug: str, assignment_id: int, number: int) -> HttpResponse:
-    work = _talk_for(request, slug, assignment_id)
+def say(request: Request, slug: str, talk_id: int, number: int) -> HttpResponse:
+    work = _talk_for(request, slug, talk_id)
 
     def act(form: TalkForm) -> None:
         text = form.cleaned_data["said"]
@@ -39,8 +39,8 @@ def say(request: Request, slug: str, assignment_id: int, number: int) -> HttpRes
 
 
 @require_POST
-def choose(request: Request, slug: str, assignment_id: int, turn_id: int) -> HttpResponse:
-    work = _talk_for(request, slug, assignment_id)
+def choose(request: Request, slug: str, talk_id: int, turn_id: int) -> HttpResponse:
+    work = _talk_for(request, slug, talk_id)
 
     def act(form: TalkForm) -> None:
         said = form.cleaned_data
@@ -51,14 +51,14 @@ def choose(request: Request, slug: str, assignment_id: int, turn_id: int) -> Htt
 
 
 @require_POST
-def think_again(request: Request, slug: str, assignment_id: int, turn_id: int) -> HttpResponse:
-    work = _talk_for(request, slug, assignment_id)
+def think_again(request: Request, slug: str, talk_id: int, turn_id: int) -> HttpResponse:
+    work = _talk_for(request, slug, talk_id)
     return _then(request, work, lambda _: turns.think_again(work, turn=turn_id), "edited")
 
 
 @require_POST
-def correct(request: Request, slug: str, assignment_id: int, turn_id: int) -> HttpResponse:
-    work = _talk_for(request, slug, assignment_id)
+def correct(request: Request, slug: str, talk_id: int, turn_id: int) -> HttpResponse:
+    work = _talk_for(request, slug, talk_id)
 
     def act(form: TalkForm) -> None:
         turns.correct(work, turn=turn_id, text=form.cleaned_data["edited"])
@@ -67,9 +67,9 @@ def correct(request: Request, slug: str, assignment_id: int, turn_id: int) -> Ht
 
 
 @require_POST
-def go_back(request: Request, slug: str, assignment_id: int, turn_id: int) -> HttpResponse:
+def go_back(request: Request, slug: str, talk_id: int, turn_id: int) -> HttpResponse:
     """To say something else in a turn. What was said there is in the field again."""
-    work = _talk_for(request, slug, assignment_id)
+    work = _talk_for(request, slug, talk_id)
     said = ""
 
     def act(form: TalkForm) -> None:
@@ -84,8 +84,8 @@ def go_back(request: Request, slug: str, assignment_id: int, turn_id: int) -> Ht
 
 
 @require_POST
-def retry(request: Request, slug: str, assignment_id: int, answer_id: int) -> HttpResponse:
-    work = _talk_for(request, slug, assignment_id)
+def retry(request: Request, slug: str, talk_id: int, answer_id: int) -> HttpResponse:
+    work = _talk_for(request, slug, talk_id)
 
     def act(form: TalkForm) -> None:
         answer = _answer_in(work, answer_id)
@@ -96,19 +96,17 @@ def retry(request: Request, slug: str, assignment_id: int, answer_id: int) -> Ht
 
 
 @require_POST
-def look(request: Request, slug: str, assignment_id: int) -> HttpResponse:
+def look(request: Request, slug: str, talk_id: int) -> HttpResponse:
     """The talk as it stands now, with what is typed and the time it took kept."""
-    return _then(request, _talk_for(request, slug, assignment_id), lambda form: None)
+    return _then(request, _talk_for(request, slug, talk_id), lambda form: None)
 
 
 @require_GET
-async def stream(
-    request: Request, slug: str, assignment_id: int, answer_id: int
-) -> HttpResponseBase:
+async def stream(request: Request, slug: str, talk_id: int, answer_id: int) -> HttpResponseBase:
     """An answer while it is being written, as server-sent events."""
 
     def find() -> TurnAnswer:
-        return _answer_in(_talk_for(request, slug, assignment_id), answer_id)
+        return _answer_in(_talk_for(request, slug, talk_id), answer_id)
 
     return StreamingHttpResponse(
         streaming.server_sent_events(await in_database(find)),
@@ -117,8 +115,8 @@ async def stream(
     )
 
 
-def _talk_for(request: Request, slug: str, assignment_id: int) -> Assignment:
-    work = assignment_for(request, slug, assignment_id)
+def _talk_for(request: Request, slug: str, talk_id: int) -> Assignment:
+    work = assignment_for(request, slug, talk_id)
     if work.task.kind != Task.Kind.TALK:
         raise Http404("This is no talk.")
     return work
