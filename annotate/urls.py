@@ -50,6 +50,7 @@ urlpatterns = [
     path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
     path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
+    path("p/<slug:slug>/labelers/times.csv", labelers.times, name="labelers_times"),
     path("p/<slug:slug>/labelers/guests/", labelers.guests, name="labelers_guests"),
     path("p/<slug:slug>/labelers/members/", members.members, name="labelers_members"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),

@@ -22,6 +22,7 @@ class Words:
     one: str  # demonstration
     many: str  # demonstrations
     done: str  # written: in the list of one's own work
+    doing: str  # writing: “Continue writing”
     to_do: str  # Write answers
     to_do_detail: str
     ask: str  # Ask for demonstrations

@@ -24,6 +24,7 @@ class TalkKind(LabelKind):
         one="talk",
         many="talks",
         done="talked over",
+        doing="talking",
         to_do="Talk with the models",
         to_do_detail="Say something, pick the better of two answers, and go on.",
         ask="Ask for talks",
