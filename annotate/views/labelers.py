@@ -47,11 +47,15 @@ def labelers(request: Request, slug: str) -> HttpResponse:
     return render(request, "annotate/labelers.html", context)
 
 
+# The form in which a browser takes a day, whatever the language of the page.
+DAY = forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+
+
 class PeriodForm(forms.Form):
     """The days of a time sheet; this month, unless others are given."""
 
-    first = forms.DateField(label="From", widget=forms.DateInput({"type": "date"}))
-    last = forms.DateField(label="to", widget=forms.DateInput({"type": "date"}))
+    first = forms.DateField(label="From", widget=DAY)
+    last = forms.DateField(label="to", widget=DAY)
 
     def __init__(self, data: QueryDict | None = None) -> None:
         today = timezone.localdate()

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from annotate.access import Request, Role, project_for
 from annotate.labels.forms import Text
 from annotate.labels.kinds.talk.tasks import MOST_TALKS, open_own_talk, open_talks
-from annotate.labels.kinds.talk.turns import MOST_TURNS, TalkPlan
+from annotate.labels.kinds.talk.turns import HARMS, MOST_TURNS, TalkPlan
 from annotate.navigation import in_room
 from annotate.paging import page_of
 from annotate.people.models import Project
@@ -33,7 +33,6 @@ class TalkPlanForm(forms.ModelForm):
     length = forms.IntegerField(
         min_value=0,
         max_value=MOST_TURNS,
-        initial=3,
         label="Turns in each",
         help_text="0: the labeler ends it.",
     )
@@ -52,8 +51,13 @@ class TalkPlanForm(forms.ModelForm):
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset, field.label, field.empty_label = policies, label, empty
-        self.fields["harm"].label = "Red team: try to get"
-        self.fields["harm"].help_text = "Leave empty for a use case."
+        self.fields["second"].help_text = ""
+        self.initial["length"] = 3
+        harm = self.fields["harm"]
+        assert isinstance(harm, forms.ChoiceField)
+        harm.choices = [("", "none"), *HARMS]
+        harm.label = "Red team for"
+        harm.help_text = "The harm that the labeler tries to bring about. None for a use case."
 
     def clean(self) -> dict[str, Any]:
         said = self.cleaned_data
