@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
@@ -70,7 +71,7 @@ def time_sheet(project: Project, first: date, last: date) -> list[Line]:
     return sorted(lines, key=lambda line: (line.person.display_name.casefold(), line.person.pk))
 
 
-def _judged(project: Project, period: tuple[datetime, datetime]) -> Iterator[dict[str, int]]:
+def _judged(project: Project, period: tuple[datetime, datetime]) -> Iterator[dict[str, Any]]:
     verdicts = Review.objects.filter(
         assignment__task__project=project, created_at__gte=period[0], created_at__lt=period[1]
     )
@@ -80,4 +81,5 @@ def _judged(project: Project, period: tuple[datetime, datetime]) -> Iterator[dic
         "accepted": Count("pk", filter=Q(verdict=Review.Verdict.ACCEPTED)),
         "returned": Count("pk", filter=Q(verdict=Review.Verdict.SENT_BACK)),
     }
-    yield from by_author.annotate(**counted)
+    rows: Any = by_author.annotate(**counted)
+    yield from rows

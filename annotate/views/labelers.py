@@ -75,7 +75,9 @@ def times(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
     form = PeriodForm(request.GET)
     if not form.is_valid():
-        messages.error(request, " ".join(sum(form.errors.values(), [])))
+        messages.error(
+            request, " ".join(str(each) for errors in form.errors.values() for each in errors)
+        )
         return redirect("labelers", slug)
     first, last = form.cleaned_data["first"], form.cleaned_data["last"]
     name = f"{slug}-times-{first}-{last}.csv"

@@ -68,10 +68,10 @@ class Talk(Label):
     @property
     def snapshots(self) -> Any:
         """The frozen sets that one of its turns is in."""
-        relation = Ranking._meta.get_field("snapshots")
+        relation: Any = Ranking._meta.get_field("snapshots")
         rankings = [turn.ranking_id for turn in self.turns]
-        sets: Any = relation.related_model
-        return sets._default_manager.filter(**{f"{relation.field.name}__in": rankings}).distinct()  # type: ignore[union-attr]
+        sets = relation.related_model._default_manager
+        return sets.filter(**{f"{relation.field.name}__in": rankings}).distinct()
 
     def doubts(self, project: Project) -> Iterator[str]:
         if project.review_flags and any(turn.choice == Turn.BOTH_BAD for turn in self.turns):
@@ -126,7 +126,7 @@ class Talk(Label):
 
 
 def _ranking_of(turn: Turn) -> Ranking:
-    shown = [answer.completion_id for answer in turn.pair]
+    shown = [answer.completion_id for answer in turn.pair if answer.completion_id]
     ranking = Ranking.of_places(
         shown, places_in(turn), strength=turn.strength, outcome=turn.outcome
     )

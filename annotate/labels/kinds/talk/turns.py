@@ -371,6 +371,7 @@ def _last(work: Assignment, turn: int) -> Turn:
 def places_in(turn: Turn) -> list[Placement]:
     """The answers of a turn, placed as the labeler has chosen, not saved yet."""
     return [
-        Placement(completion_id=answer.completion_id, place=place)
+        Placement(completion=answer.completion, place=place)
         for answer, place in zip(turn.pair, turn.places, strict=True)
+        if answer.completion
     ]
