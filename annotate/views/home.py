@@ -94,7 +94,8 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         title = f"Continue {kind.words.doing}" if kind else "Continue"
         # The one begun, and those after it.
         left = (waiting.pop(begun.task.kind, 0) if kind else 0) + 1
-        yield ToDo("label", title, detail, _figure(left))
+        only = f"?only={begun.task.kind}" if kind else ""
+        yield ToDo("label", title, detail, _figure(left), only)
     for task in WORK_ORDER:
         if waiting.get(task):
             yield _waiting(task, _figure(waiting[task]))
