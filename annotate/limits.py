@@ -43,6 +43,8 @@ POSTS = {
     "chat_new": "chat",
     "chat_send": "chat",
     "chat_regenerate": "chat",
+    "talk_say": "chat",
+    "talk_retry": "chat",
     "playground_cell": "playground",
     "connections_new": "connection",
     "connections_one": "connection",

@@ -20,6 +20,8 @@ from annotate.views import (
     writing,
 )
 from annotate.views.programs import pages as programs
+from annotate.views.talks import plans as talk_plans
+from annotate.views.talks import work as talk
 
 # The browser drops what it kept of whoever has signed out.
 SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
@@ -40,6 +42,8 @@ urlpatterns = [
     path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
     path("p/<slug:slug>/label/<int:assignment_id>/flag/", label.flag, name="flag"),
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
+    path("p/<slug:slug>/label/<int:talk_id>/talk/", include(talk.of_talk)),
+    path("p/<slug:slug>/talks/", talk_plans.talks, name="talks"),
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/my-prompts/", writing.own_prompts, name="own_prompts"),
@@ -50,6 +54,7 @@ urlpatterns = [
     path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
     path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
+    path("p/<slug:slug>/labelers/times.csv", labelers.times, name="labelers_times"),
     path("p/<slug:slug>/labelers/guests/", labelers.guests, name="labelers_guests"),
     path("p/<slug:slug>/labelers/members/", members.members, name="labelers_members"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),

@@ -14,7 +14,19 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Connection, Conversation, Grid, Membership, Upload, Webhook
+from annotate.labels.kinds.talk import turns
+from annotate.labels.kinds.talk.tasks import open_own_talk
+from annotate.models import (
+    ApiToken,
+    Connection,
+    Conversation,
+    Grid,
+    Membership,
+    TalkPlan,
+    TurnAnswer,
+    Upload,
+    Webhook,
+)
 from annotate.playground.grids import Column
 from annotate.webhooks.models import Event
 from rlhf.models import Checkpoint, Round, Run
@@ -37,13 +49,13 @@ LEAST_ROLE = {
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
-    **dict.fromkeys(["gold", "labelers_guests", "feedback"], REVIEWER),
+    **dict.fromkeys(["gold", "labelers_guests", "labelers_times", "feedback"], REVIEWER),
     "labelers_members": OPERATOR,
-    **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
+    **dict.fromkeys(["project_settings", "guideline_new", "talks"], OPERATOR),
     **dict.fromkeys(["review_one", "review_open", "review_skip", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }
-OWN_PREFIXES = ("chat_",)
+OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections", "programs")
 
@@ -123,6 +135,11 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     webhook.make_secret()
     webhook.save()
     delivery = webhook.deliveries.create(event=Event.THUMB, subject="x", data={})
+    assignment = next_assignment(cast["alice"], project)
+    plan = TalkPlan(project=project, first=policy, goal="Dinner", author=cast["olga"])
+    talk = open_own_talk(plan, cast["alice"].memberships.get())
+    turn = turns.say(talk, text="Hello", number=1)
+    TurnAnswer.objects.update(state="done", text="Hungry?")
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -132,7 +149,10 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "token": "x-x",
         "secret": "x",
         "kind": "prompts",
-        "assignment_id": next_assignment(cast["alice"], project).pk,
+        "assignment_id": assignment.pk,
+        "talk_id": talk.pk,
+        "turn_id": turn.pk,
+        "answer_id": turn.pair[0].pk,
         "prompt_id": task.prompt_id,
         "task_id": task.pk,
         "conversation_id": answer.conversation_id,

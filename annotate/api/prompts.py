@@ -18,7 +18,7 @@ from annotate.api.chat_request import ChatMessage, StrictSerializer
 from annotate.api.pages import IF_MATCH, check, described, form_data, listed, match, paged
 from annotate.exchange.importing import import_labels
 from annotate.exchange.outcome import ImportFailed
-from annotate.labels.kinds import KINDS
+from annotate.labels.kinds import ABOUT_PROMPTS
 from annotate.people.models import Project
 from annotate.prompts.models import Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion
@@ -72,7 +72,7 @@ class NewCompletion(StrictSerializer):
 
 
 class TasksRequest(StrictSerializer):
-    kind = serializers.ChoiceField(list(KINDS))
+    kind = serializers.ChoiceField(list(ABOUT_PROMPTS))
     prompts = serializers.ListField(
         child=serializers.IntegerField(min_value=1),
         required=False,
@@ -176,7 +176,7 @@ def tasks(request: Request) -> Response:
     found = asked.prompts()
     if chosen := said.get("prompts"):
         found = found.chosen(map(str, chosen))
-    kind = KINDS[said["kind"]]
+    kind = ABOUT_PROMPTS[said["kind"]]
     opened = open_tasks(project, kind, found)
     answer = {"opened": opened, "why": "" if opened else kind.words.lacking}
     return Response(TasksAnswer(answer).data, status=201)

@@ -10,6 +10,8 @@ from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
+from annotate.labels.kinds.talk.answer import Talk
+from annotate.labels.kinds.talk.turns import TalkPlan, Turn, TurnAnswer
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
@@ -52,7 +54,11 @@ __all__ = [
     "Reply",
     "Review",
     "SignInLink",
+    "Talk",
+    "TalkPlan",
     "Task",
+    "Turn",
+    "TurnAnswer",
     "Upload",
     "User",
     "Webhook",

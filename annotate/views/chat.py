@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django import forms
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
@@ -22,7 +20,6 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.labels.forms import Text
 from annotate.people.models import Project
-from feedback_site.pool import release_connections
 
 SHOWN_CHATS = 50
 NOBODY_ANSWERS = "No model is live in this project, so there is nothing to answer you."
@@ -139,18 +136,10 @@ def chat_stop(request: Request, slug: str, message_id: int) -> HttpResponse:
 async def chat_stream(request: Request, slug: str, message_id: int) -> HttpResponseBase:
     answer = await writing.in_database(lambda: answer_for(request, slug, message_id))
     return StreamingHttpResponse(
-        _server_sent_events(answer),
+        writing.server_sent_events(answer),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-async def _server_sent_events(answer: Message) -> AsyncIterator[str]:
-    # A stream is long, and connections are few: what the middleware took goes back first.
-    await sync_to_async(release_connections)()
-    async for event, text in writing.watch(answer):
-        yield f"event: {event}\ndata: {json.dumps(text)}\n\n" if text else f": {event}\n\n"
-    yield "event: done\ndata: {}\n\n"
 
 
 @require_POST

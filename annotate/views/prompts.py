@@ -20,7 +20,7 @@ from annotate.access import Request, Role, project_for, prompt_for
 from annotate.chat.feedback import Feedback
 from annotate.exchange.exports import exporting
 from annotate.ids import id_in
-from annotate.labels.kinds import KINDS
+from annotate.labels.kinds import ABOUT_PROMPTS
 from annotate.labels.kinds.kind import LabelKind
 from annotate.paging import counted, page_of
 from annotate.people.models import Project
@@ -117,7 +117,7 @@ def prompts(request: Request, slug: str) -> HttpResponse:
         "page": page,
         "count": counted(found),
         "export_kinds": exporting.KINDS,
-        "label_kinds": KINDS,
+        "label_kinds": ABOUT_PROMPTS,
         "reasons": dict(PromptFlag.Reason.choices),
         "is_filtered": any(asked.data.get(name) for name in asked.fields),
         "query": urlencode({name: asked.data.get(name, "") for name in asked.fields}),
@@ -146,7 +146,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
         "said": said.in_words().order_by("-pk")[:MOST_SAID],
         "open_tasks": prompt.tasks.open().with_answers(),
         "flags": prompt.flags.open().select_related("labeler"),
-        "label_kinds": KINDS,
+        "label_kinds": ABOUT_PROMPTS,
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),
     }
     return render(request, "annotate/prompts_one.html", context)
@@ -158,7 +158,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     completions, or those of them that are ticked."""
     project = project_for(request, slug, Role.OPERATOR)
     found = _selection(project, request.POST)
-    kind = KINDS.get(request.POST.get("kind", Task.Kind.WRITE))
+    kind = ABOUT_PROMPTS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
         raise Http404("There is no such kind of label.")
     ticked = request.POST.getlist("completion")
