@@ -7,7 +7,7 @@
 `{A|B}` in a prompt asks it twice, once with each word; both answers must pass, and `same` wants
 them equal but for that word.
 
-Patterns are those of RE2; see the check `regex` of rlhf/learning/contract/checks."""
+Patterns are those of RE2; see the check `regex` of feedback_site/answer_checks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import re2
 from django.core.exceptions import ValidationError
 
-from rlhf.learning.contract.checks.check import alternatives
-from rlhf.learning.contract.checks.contains import contains_any
-from rlhf.learning.contract.checks.json_text import is_json
-from rlhf.learning.contract.checks.regex import matches, pattern, what_to_do
+from feedback_site.answer_checks.check import alternatives
+from feedback_site.answer_checks.contains import contains_any
+from feedback_site.answer_checks.json_text import is_json
+from feedback_site.answer_checks.regex import matches, pattern, what_to_do
 
 ARROW = " => "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")

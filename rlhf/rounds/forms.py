@@ -13,12 +13,12 @@ from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
 from annotate.models import Placement, Policy, Project, Prompt, User
+from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.written import read_checks
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.learning.contract.checks.check import CheckError
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
-from rlhf.learning.contract.rewards import read_checks
 from rlhf.models.probes import BUILT_IN
 from rlhf.models.runs import Round
 from rlhf.models.suites import GateLimits, Suite
