@@ -140,6 +140,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "upload_id": upload.pk,
         "row": 0,
         "column": 0,
+        "format": "csv",
     }
     clients = {"nobody": Client(raise_request_exception=False)}
     for name, person in cast.items():

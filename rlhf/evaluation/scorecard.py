@@ -19,8 +19,11 @@ LONGEST_ANSWER = 96  # tokens
 POLICIES_SHOWN = 5
 
 
-def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
-    """Launches all active suites for each of the policies. Raises NotReady."""
+def launch_scorecard(
+    project: Project, *, by: User | None, policies: list[Policy], samples: int = 1
+) -> Run:
+    """Launches all active suites for each of the policies: one greedy answer to each prompt, or so
+    many at the policy's own temperature. Raises NotReady."""
     suites = Suite.active_in(project)
     findings = [finding for policy in policies for finding in check_speaker(policy)]
     if not policies:
@@ -29,9 +32,18 @@ def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy
         findings.append(Finding("no_suites", "All suites are off.", is_error=True))
     if findings:
         raise NotReady(findings)
-    train = {**recipe_of("sample", "small")["train"], "k": 1, "max_new_tokens": LONGEST_ANSWER}
+    train = {
+        **recipe_of("sample", "small")["train"],
+        "k": samples,
+        "max_new_tokens": LONGEST_ANSWER,
+    }
     config = {"policies": [each.pk for each in policies], "suites": suites, "train": train}
     return Run.launch(project, kind=Run.Kind.SCORECARD, config=config, by=by)
+
+
+def samples_of(run: Run) -> int:
+    """How many answers to each prompt the run asks for."""
+    return int(run.config["train"]["k"])
 
 
 def questions_of(run: Run) -> list[dict[str, Any]]:
@@ -52,19 +64,28 @@ def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
     """Returns how each policy did in each suite of the run; nothing is stored yet. `answers`: rows
     of completions.jsonl."""
     run = lease.run
-    said = {(row["policy"], int(row["id"])): row["text"].replace("\x00", "") for row in answers}
+    samples = samples_of(run)
+    said: dict[tuple[str, int], dict[int, str]] = {}
+    for row in answers:
+        texts = said.setdefault((row["policy"], int(row["id"])), {})
+        texts[row.get("index", 0)] = row["text"].replace("\x00", "")
     results = []
     for policy in run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"):
         number = 0
         for suite, lines in run.config["suites"].items():
-            probes, failures = parse(lines, is_stored=True), []
+            probes, failures, passed = parse(lines, is_stored=True), [], 0
             for probe in probes:
-                answered = [said.get((policy.name, number + i)) for i in range(len(probe.prompts))]
-                texts = [text or "" for text in answered]
-                number += len(texts)
-                if None in answered or not probe.passes(texts):  # None: a server refused
+                asked = [(policy.name, number + i) for i in range(len(probe.prompts))]
+                number += len(asked)
+                # Without an answer: a server refused.
+                texts = [[said.get(each, {}).get(i, "") for i in range(samples)] for each in asked]
+                trials = probe.trials(texts)
+                passed += sum(trials)
+                if not all(trials):
+                    first = trials.index(False)
                     check = f"{probe.check} {probe.argument}".strip()
-                    failures.append({"prompts": probe.prompts, "answers": texts, "check": check})
+                    answered = [each[first] for each in texts]
+                    failures.append({"prompts": probe.prompts, "answers": answered, "check": check})
             results.append(
                 SuiteResult(
                     run=run,
@@ -72,8 +93,9 @@ def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
                     policy=policy,
                     suite=suite,
                     suite_hash=suite_hash(probes),
-                    passed=len(probes) - len(failures),
-                    probes=len(probes),
+                    passed=passed,
+                    probes=len(probes) * samples,
+                    samples=samples,
                     failures=failures,
                 )
             )

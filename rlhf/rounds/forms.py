@@ -19,9 +19,9 @@ from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
-from rlhf.models.probes import BUILT_IN
+from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.models.runs import Round
-from rlhf.models.suites import GateLimits, Suite
+from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
@@ -388,6 +388,15 @@ class SuiteForm(forms.ModelForm):
 class ScorecardForm(forms.Form):
     policies = forms.ModelMultipleChoiceField(
         Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+    samples = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_SAMPLES,
+        initial=1,
+        label="Answers to each prompt",
+        help_text="One is greedy: the same weights give the same answer. More are drawn at the "
+        "policy's temperature; pairs of people are compared as distributions from four on.",
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
