@@ -46,6 +46,7 @@ POSTS = {
     "playground": "playground",
     "playground_cell": "playground",
     "playground_resume": "playground",
+    "playground_rules": "playground",
     "connections_new": "connection",
     "connections_one": "connection",
     "connections_test": "connection",

@@ -73,6 +73,7 @@ urlpatterns = [
         include(connections.of_connection),
     ),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", playground.rules, name="playground_rules"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),

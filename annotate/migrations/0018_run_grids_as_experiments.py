@@ -117,6 +117,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="grid",
+            name="rule",
+            field=models.CharField(
+                blank=True, default="", help_text="That is tried; see rules.RULES.", max_length=60
+            ),
+            preserve_default=False,
+        ),
+        migrations.AddField(
+            model_name="grid",
             name="samples",
             field=models.PositiveSmallIntegerField(default=1, help_text="Answers in each cell."),
         ),

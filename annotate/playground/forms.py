@@ -262,6 +262,31 @@ def text_of(turns: Messages) -> str:
     return "\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns)
 
 
+class RulesForm(forms.Form):
+    """Which models the rules are tried on."""
+
+    policies = forms.ModelMultipleChoiceField(
+        Policy.objects.none(),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one model."},
+    )
+    samples = forms.IntegerField(
+        required=False, min_value=1, max_value=MOST_SAMPLES, initial=1, label="Answers to each"
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        policies = self.fields["policies"]
+        assert isinstance(policies, forms.ModelMultipleChoiceField)
+        policies.queryset = project.policies.sampleable()
+
+    def clean_policies(self) -> list[Policy]:
+        chosen_ones = list(self.cleaned_data["policies"])
+        if len(chosen_ones) > MOST_COLUMNS // 2:
+            raise ValidationError(f"Choose at most {MOST_COLUMNS // 2} models at once.")
+        return chosen_ones
+
+
 SORTS = {
     "total_ms": "time",
     "first_ms": "time to the first token",

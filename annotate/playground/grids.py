@@ -33,6 +33,15 @@ class Column:
     max_new_tokens: int = 256
 
 
+class GridQuerySet(models.QuerySet["Grid"]):
+    def by_hand(self) -> GridQuerySet:
+        """Without those that try a rule."""
+        return self.filter(rule="")
+
+    def trying_rules(self) -> GridQuerySet:
+        return self.exclude(rule="")
+
+
 class Grid(models.Model):
     """What was asked of which columns. It stays as it was run; a change is a new grid."""
 
@@ -43,13 +52,16 @@ class Grid(models.Model):
     checks = models.TextField(blank=True, help_text="See feedback_site.answer_checks.")
     samples = models.PositiveSmallIntegerField(default=1, help_text="Answers in each cell.")
     seed = models.PositiveIntegerField(default=0, help_text="Of the first sample; then one more.")
+    rule = models.CharField(max_length=60, blank=True, help_text="That is tried; see rules.RULES.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = GridQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return self.row(0).text[:60]
+        return self.rule or self.row(0).text[:60]
 
     @classmethod
     @transaction.atomic
@@ -63,6 +75,7 @@ class Grid(models.Model):
         checks: str = "",
         samples: int = 1,
         seed: int = 0,
+        rule: str = "",
     ) -> Grid:
         """Stores a grid of prompts × columns × samples, whose cells wait for a worker. Raises
         ValidationError for more than a grid may have."""
@@ -83,6 +96,7 @@ class Grid(models.Model):
             checks=checks,
             samples=samples,
             seed=seed,
+            rule=rule,
         )
         grid.cells.model.objects.bulk_create(
             grid.cells.model(grid=grid, row=row, column=column, sample=sample)

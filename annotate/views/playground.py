@@ -23,6 +23,7 @@ from annotate.playground.export import FORMATS, export
 from annotate.playground.forms import (
     ColumnForm,
     RowsForm,
+    RulesForm,
     ShownForm,
     columns_of,
     initial_columns,
@@ -32,6 +33,7 @@ from annotate.playground.forms import (
 )
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
+from annotate.playground.rules import RULES, tried, try_rules
 from annotate.work.tasks import Task
 from feedback_site.answer_checks import CHECKS
 
@@ -60,7 +62,7 @@ def playground(request: Request, slug: str) -> HttpResponse:
         "may_add": len(columns) < MOST_COLUMNS,
         "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
         "has_models": project.policies.sampleable().exists(),
-        "grids": project.grids.select_related("author")[:10],
+        "grids": project.grids.by_hand().select_related("author")[:10],
     }
     refused = rows.is_bound and "another" not in request.POST
     return render(request, "annotate/playground.html", context, status=422 if refused else 200)
@@ -97,6 +99,28 @@ def _filled_in(request: Request, project: Project, again: Grid | None) -> list[C
     chosen = policy_for(request, project.slug, named) if named else None
     chosen = chosen or project.policies.live().first()
     return initial_columns(project, [words_of(chosen)] * 2 if chosen else [])
+
+
+@require_http_methods(["GET", "POST"])
+def rules(request: Request, slug: str) -> HttpResponse:
+    """Which rules of prompting help which model."""
+    project = project_for(request, slug, Role.OPERATOR)
+    form = RulesForm(project, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        chosen, samples = form.cleaned_data["policies"], form.cleaned_data["samples"] or 1
+        try_rules(project, author=request.user, policies=chosen, samples=samples)
+        return redirect("playground_rules", slug)
+    policies, lines = tried(project)
+    context = {
+        "project": project,
+        "form": form,
+        "policies": policies,
+        "lines": lines,
+        "rules": RULES,
+        "is_over": all(each is None or each.is_over for _, row in lines for each in row),
+    }
+    status = 422 if form.errors else 200
+    return render(request, "annotate/rules.html", context, status=status)
 
 
 @dataclass(frozen=True)
