@@ -181,8 +181,9 @@ class Cell(models.Model):
         return self._end(state=self.State.WAITING, token=None, tries=self.tries + 1)
 
     def _end(self, **values: Any) -> bool:
-        """An answer after its lease is welcome, unless the cell was asked again since."""
-        mine = Cell.objects.filter(pk=self.pk, token=self.token)
+        """An answer after its lease is welcome, unless the cell was asked again since; and what is
+        answered stays so."""
+        mine = Cell.objects.filter(pk=self.pk, token=self.token).exclude(state=self.State.ANSWERED)
         if not mine.update(leased_until=None, **values):
             return False
         for name, value in values.items():
@@ -209,6 +210,13 @@ class Cell(models.Model):
         }
         known = Completion.objects.filter(**said).first()
         return known or Completion.objects.create(**said)
+
+    @property
+    def ordered_scores(self) -> list[tuple[str, float]]:
+        """In the order in which the grid names its checks."""
+        return [
+            (name, self.scores[name]) for name in self.grid.named_checks() if name in self.scores
+        ]
 
     @property
     def said(self) -> Messages:
