@@ -306,7 +306,7 @@ class ShownForm(forms.Form):
     show = forms.ChoiceField(required=False, choices=[("", "all"), *SHOWS.items()], label="Rows")
     words = forms.CharField(required=False, max_length=200, label="That contain")
     sort = forms.ChoiceField(required=False, label="Sort by")
-    column = forms.TypedChoiceField(required=False, coerce=int, empty_value=0, label="Of column")
+    column = forms.TypedChoiceField(required=False, coerce=int, label="Of column")
     down = forms.BooleanField(required=False, label="Greatest first")
 
     def __init__(self, grid: Grid, asked: Any) -> None:

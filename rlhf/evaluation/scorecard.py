@@ -11,7 +11,7 @@ from annotate.models import Policy, Project, User
 from rlhf.data.checks import Finding, NotReady, check_speaker
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.leases import Lease
-from rlhf.models.probes import parse
+from rlhf.models.probes import Probe, parse
 from rlhf.models.runs import Run
 from rlhf.models.suites import Suite, SuiteResult, suite_hash
 
@@ -60,32 +60,39 @@ def questions_of(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def _said(answers: Iterable[dict[str, Any]]) -> dict[tuple[str, int, int], str]:
+    """(policy, number of the question, sample) → text."""
+    return {
+        (row["policy"], int(row["id"]), row.get("index", 0)): row["text"].replace("\x00", "")
+        for row in answers
+    }
+
+
+def _failure(probe: Probe, answers: list[str]) -> dict[str, Any]:
+    check = f"{probe.check} {probe.argument}".strip()
+    return {"prompts": probe.prompts, "answers": answers, "check": check}
+
+
 def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
     """Returns how each policy did in each suite of the run; nothing is stored yet. `answers`: rows
     of completions.jsonl."""
     run = lease.run
     samples = samples_of(run)
-    said: dict[tuple[str, int], dict[int, str]] = {}
-    for row in answers:
-        texts = said.setdefault((row["policy"], int(row["id"])), {})
-        texts[row.get("index", 0)] = row["text"].replace("\x00", "")
+    said = _said(answers)
     results = []
     for policy in run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"):
         number = 0
         for suite, lines in run.config["suites"].items():
             probes, failures, passed = parse(lines, is_stored=True), [], 0
             for probe in probes:
-                asked = [(policy.name, number + i) for i in range(len(probe.prompts))]
-                number += len(asked)
+                places = [(policy.name, number + i) for i in range(len(probe.prompts))]
+                number += len(places)
                 # Without an answer: a server refused.
-                texts = [[said.get(each, {}).get(i, "") for i in range(samples)] for each in asked]
+                texts = [[said.get((*each, i), "") for i in range(samples)] for each in places]
                 trials = probe.trials(texts)
                 passed += sum(trials)
                 if not all(trials):
-                    first = trials.index(False)
-                    check = f"{probe.check} {probe.argument}".strip()
-                    answered = [each[first] for each in texts]
-                    failures.append({"prompts": probe.prompts, "answers": answered, "check": check})
+                    failures.append(_failure(probe, [each[trials.index(False)] for each in texts]))
             results.append(
                 SuiteResult(
                     run=run,
