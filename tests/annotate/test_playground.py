@@ -404,8 +404,13 @@ def test_people_rank_the_answers_of_saved_columns(browse, olga, grid):
     for number, name in enumerate(["brief", "JSON"]):
         grid.save_column(number, name=name)
     assert b"No prompt has two different answers" in client.post(rank).content
-    answer_all(grid)
-    answer(grid, 1, 1, "Answer 1 0")
+    for row, column, text in (
+        (0, 0, "Answer 0 0"),
+        (0, 1, "Answer 0 1"),
+        (1, 0, "a"),
+        (1, 1, "a "),
+    ):
+        answer(grid, row, column, text)
     client.post(rank)
     client.post(rank)
     task = Task.objects.get()
