@@ -86,7 +86,7 @@ def filled_in(rows: Sequence[Row], table: str, *, at_most: int) -> list[Row]:
     wanted = {name for row in rows for name in VARIABLE.findall(row.text)}
     if missing := sorted(wanted - names):
         raise ValidationError(
-            f"The table has no column “{missing[0]}”. It has {', '.join(sorted(names))}."
+            f"The table lacks the column “{missing[0]}”. It has {', '.join(sorted(names))}."
         )
     if len(rows) * len(lines) > at_most:
         raise ValidationError(

@@ -134,7 +134,7 @@ def test_a_grid_is_laid_out_and_a_worker_asks_its_cells(browse, olga, live, mode
         ({"table": csv_file("a b\n1")}, "cannot be the name of a column"),
         ({"table": csv_file("a,b\n1")}, "Line 2 of the table has 1 cells"),
         ({"table": csv_file("a\n1"), "prompts": ""}, "such as {a}"),
-        ({"table": csv_file("a\n1"), "prompts": "{b}"}, "The table has no column “b”."),
+        ({"table": csv_file("a\n1"), "prompts": "{b}"}, "The table lacks the column “b”."),
         ({"table": csv_file("a\n" + "1\n" * 101)}, "That is 202 rows."),
         ({"table": csv_file(b"a\n\xff")}, "not UTF-8"),
         ({"c0-weights": "", "c1-weights": ""}, "Choose the model of at least one column."),
