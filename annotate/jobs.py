@@ -5,6 +5,8 @@ from __future__ import annotations
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.playground.asking import ask_for_a_while, waiting_grid
+from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
 from annotate.webhooks import sending
 
@@ -51,3 +53,16 @@ def harvest_waiting() -> int:
     for choice in choices:
         choice.harvest()
     return len(thumbs) + len(choices)
+
+
+def ask_cells(grid_id: int) -> int:
+    """Asks cells of a playground grid for a while; `look` comes for the rest."""
+    grid = Grid.objects.select_related("project").filter(pk=grid_id).first()
+    return ask_for_a_while(grid) if grid else 0
+
+
+def look() -> int:
+    """All that waits without a bell: what guests said, and the cells of grids, by turns."""
+    done = harvest_waiting()
+    grid = waiting_grid()
+    return done + (ask_for_a_while(grid) if grid else 0)

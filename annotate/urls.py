@@ -83,6 +83,7 @@ urlpatterns = [
     ),
     path("p/<slug:slug>/programs/", include(programs.addresses)),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", playground.rules, name="playground_rules"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),

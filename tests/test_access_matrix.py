@@ -170,6 +170,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "delivery_id": delivery.pk,
         "row": 0,
         "column": 0,
+        "format": "csv",
     }
     clients = {"nobody": Client(raise_request_exception=False)}
     for name, person in cast.items():

@@ -17,7 +17,8 @@ from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
 from annotate.people.replies import Reply
 from annotate.people.tokens import ApiToken
-from annotate.playground.grids import Cell, Grid
+from annotate.playground.cells import Cell
+from annotate.playground.grids import Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy

@@ -14,16 +14,16 @@ from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
 from annotate.models import Placement, Policy, Project, Prompt, User
+from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.written import read_checks
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.learning.contract.checks.check import CheckError
 from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hub import is_hub_id
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
-from rlhf.learning.contract.rewards import read_checks
-from rlhf.models.probes import BUILT_IN
+from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.models.runs import Round
-from rlhf.models.suites import GateLimits, Suite
+from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
@@ -426,6 +426,15 @@ class SuiteForm(forms.ModelForm):
 class ScorecardForm(forms.Form):
     policies = forms.ModelMultipleChoiceField(
         Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+    samples = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_SAMPLES,
+        initial=1,
+        label="Answers to each prompt",
+        help_text="One is greedy: the same weights give the same answer. More are drawn at the "
+        "policy's temperature; pairs of people are compared as distributions from four on.",
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:

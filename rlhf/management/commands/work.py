@@ -35,6 +35,7 @@ LOOKS = {"label": "annotate.jobs.look", "train": "rlhf.jobs.look"}
 # All that a ring can start, whatever name it carries.
 JOBS = {
     "label": {
+        "annotate.jobs.ask_cells",
         "annotate.jobs.deliver",
         "annotate.jobs.harvest",
         "annotate.jobs.harvest_preference",

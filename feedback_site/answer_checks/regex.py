@@ -1,4 +1,4 @@
-"""A pattern occurs in the answer.
+"""A pattern occurs in the answer, or does not.
 
 Patterns are those of RE2 (https://github.com/google/re2/wiki/Syntax): it takes time linear in the
 answer, whatever the pattern, where others may take forever. It has no lookaround and no
@@ -24,10 +24,19 @@ class Regex(Check):
         try:
             pattern(setting)
         except re2.error as error:
-            raise CheckError(f"regex({setting}): {what_to_do(error)}") from None
+            raise CheckError(f"{self.name}({setting}): {what_to_do(error)}") from None
 
     def passes(self, completion: str, reference: str) -> bool:
         return matches(completion, self.given)
+
+
+class Unlike(Regex):
+    name = "unlike"
+    setting = "(?i)as an ai"
+    meaning = "the pattern (RE2) does not occur"
+
+    def passes(self, completion: str, reference: str) -> bool:
+        return not matches(completion, self.given)
 
 
 @lru_cache(maxsize=256)
@@ -49,6 +58,3 @@ def what_to_do(error: re2.error) -> str:
     if "(?" in said or "escape sequence" in said:
         return f"{said}: patterns here have no lookaround and no backreferences; see RE2's syntax."
     return f"the pattern is wrong: {said}."
-
-
-CHECK = Regex

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from .checks import CHECKS
-from .checks.check import Check, CheckError
+from . import CHECKS
+from .check import Check, CheckError
 
 PART = re.compile(
     r"\s*(?P<name>[^\s(:]+)\s*(?:\((?P<setting>.*)\))?\s*(?::\s*(?P<weight>[^():]+?))?\s*",

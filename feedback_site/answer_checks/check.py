@@ -10,7 +10,7 @@ class CheckError(ValueError):
 
 
 class Check:
-    """A rule with its setting. One class for each, in a file of its own; see `CHECKS`."""
+    """A rule with its setting. See `CHECKS` for all there are."""
 
     name: ClassVar[str]
     meaning: ClassVar[str]  # one line, what passes it
@@ -31,9 +31,9 @@ class Check:
         return False
 
     def score(self, completion: str, reference: str = "") -> float:
-        """Returns how well the completion passes, 0 to 1; 0 where a reference is needed and
-        empty."""
-        if self.needs_reference and not reference.strip():
+        """Returns how well the completion passes, 0 to 1; 0 for an empty one, and where a reference
+        is needed and empty."""
+        if not completion.strip() or (self.needs_reference and not reference.strip()):
             return 0.0
         return float(self.passes(completion, reference))
 

@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 
+from .check import Check, CheckError
+
 # By the script alone. Where several languages share one, the one with the most writers.
 SCRIPTS = (
     ("ja", r"[\u3040-\u30ff]"),
@@ -46,3 +48,19 @@ def language_of(text: str) -> str:
     )
     (first, most), (_, second) = hits.most_common(2)
     return first if most > second and most >= FEWEST * words.total() else ""
+
+
+class Language(Check):
+    name = "language"
+    setting = "en"
+    needs_setting = True
+    meaning = "written in this language, given by its code of two letters"
+
+    def __init__(self, setting: str = "") -> None:
+        super().__init__(setting)
+        self.code, known = setting.strip().casefold(), sorted({*FREQUENT, *dict(SCRIPTS)})
+        if self.code not in known:
+            raise CheckError(f"language({setting}): known are {', '.join(known)}")
+
+    def passes(self, completion: str, reference: str) -> bool:
+        return language_of(completion) == self.code

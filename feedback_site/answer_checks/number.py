@@ -1,14 +1,16 @@
-"""The answer ends in the right number."""
+"""The answer ends in the right number, or in one between two."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
 
-from .check import CheckError, ReferenceCheck
+from .check import Check, CheckError, ReferenceCheck
 
 # "1,234.5" and "-3", but neither the "-3" of "5-3" nor the "3" of "x3".
 NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+BOUND = r"(-?[0-9]{1,30}(?:\.[0-9]{1,30})?)"
+BOUNDS = re.compile(rf"\s*{BOUND}\s*(?:-|\.\.)\s*{BOUND}\s*")
 MINUS = str.maketrans("\N{MINUS SIGN}", "-")
 
 
@@ -33,10 +35,28 @@ class Number(ReferenceCheck):
         return said == right or abs(said - right) <= self.tolerance
 
 
+class Within(Check):
+    name = "within"
+    setting = "10-20"
+    needs_setting = True
+    meaning = "the last number lies between these two, which count too"
+
+    def __init__(self, setting: str = "") -> None:
+        super().__init__(setting)
+        bounds = BOUNDS.fullmatch(setting)
+        least, most = (Decimal(each) for each in bounds.groups()) if bounds else (1, 0)
+        if least > most:
+            raise CheckError(
+                f"within({setting}): write the least and the greatest number, e.g. within(10-20)"
+            )
+        self.least, self.most = least, most
+
+    def passes(self, completion: str, reference: str) -> bool:
+        said = last_number(completion)
+        return said is not None and self.least <= said <= self.most
+
+
 def last_number(text: str) -> Decimal | None:
     """The last number written in digits; commas are of thousands."""
     found = NUMBER.findall(text.translate(MINUS))
     return Decimal(found[-1].replace(",", "")) if found else None
-
-
-CHECK = Number

@@ -27,6 +27,3 @@ class Length(Check):
 
     def passes(self, completion: str, reference: str) -> bool:
         return self.least <= len(completion.split()) <= self.most
-
-
-CHECK = Length

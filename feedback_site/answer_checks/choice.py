@@ -27,6 +27,3 @@ class Choice(ReferenceCheck):
     def passes(self, completion: str, reference: str) -> bool:
         named, right = self.words.findall(completion), self.words.findall(reference)
         return bool(named and right) and named[-1].casefold() == right[-1].casefold()
-
-
-CHECK = Choice
