@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import rows_of
 from rlhf.rounds.report import RoundReport, report_on
 from rlhf.stages import STAGES, TRAININGS
 
-MOST = 8  # as many as there are colours to tell them apart
+COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
     return {
         "reports": reports,
         "differences": differences(reports),
+        "data": data_differences(reports),
         "figures": figures(reports),
     }
 
@@ -41,17 +43,58 @@ def differences(reports: Sequence[RoundReport]) -> list[Difference]:
     return [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in unlike]
 
 
+LABELS = ("demonstrations", "rankings", "feedback", "prompts", "documents")  # of a snapshot
+Labels = dict[str, set[int]]
+
+
+def data_differences(reports: Sequence[RoundReport]) -> list[Difference]:
+    """What each stage learnt from, kind by kind; and how many of it the first round has not (+), or
+    has alone (−). What is the same in all is left out."""
+    found = []
+    for kind, stage in TRAININGS.items():
+        held = [_labels(report, kind) for report in reports]
+        for name in LABELS:
+            sets = [each and each[name] for each in held]
+            if len({None if each is None else frozenset(each) for each in sets}) > 1:
+                words = [_beside(sets[0], each) for each in sets]
+                found.append(Difference(f"{stage.title}: {name}", words))
+    return found
+
+
+def _labels(report: RoundReport, kind: str) -> Labels | None:
+    """None: the round has no such stage, or its data is not frozen yet."""
+    run = next((run for run in report.runs if run.kind == kind), None)
+    snapshot = snapshot_of(run) if run else None
+    if snapshot is None:
+        return None
+    return {name: set(getattr(snapshot, name).values_list("pk", flat=True)) for name in LABELS}
+
+
+def _beside(first: set[int] | None, these: set[int] | None) -> str:
+    if these is None:
+        return "–"
+    if first is None or these == first:
+        return f"{len(these)}"
+    return f"{len(these)} (+{len(these - first)} −{len(first - these)})"
+
+
+def changes_since(before: Round, round: Round) -> dict[str, list[Difference]]:
+    """Says in which settings and which data a round differs from an earlier one."""
+    reports = [report_on(before), report_on(round)]
+    return {"differences": differences(reports), "data_changes": data_differences(reports)}
+
+
 def colours(rounds: Sequence[Round]) -> dict[int, int]:
-    """Number of a round → its colour, 0 to MOST - 1: the same in every chart and beside whatever
+    """Number of a round → its colour, 0 to COLOURS - 1: the same in every chart and beside whatever
     others, but where two of them would share one."""
     found: dict[int, int] = {}
     for number in sorted(round.number for round in rounds):
         free = (
             colour
-            for off in range(MOST)
-            if (colour := (number - 1 + off) % MOST) not in found.values()
+            for off in range(COLOURS)
+            if (colour := (number - 1 + off) % COLOURS) not in found.values()
         )
-        found[number] = next(free, (number - 1) % MOST)
+        found[number] = next(free, (number - 1) % COLOURS)
     return found
 
 
@@ -102,6 +145,7 @@ def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
                         "metric": name,
                         "split": line.split,
                         "colour": colour[report.round.number],
+                        "dashed": _is_dashed(report, reports),
                     }
                 )
                 points += [
@@ -113,6 +157,11 @@ def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
                 drawing = {"title": chart.title, "unit": chart.unit, "series": series}
                 drawings.append({**drawing, "rows": points})
     return drawings
+
+
+def _is_dashed(report: RoundReport, reports: Sequence[RoundReport]) -> bool:
+    older = [each for each in reports if each.round.number < report.round.number]
+    return len(older) >= COLOURS
 
 
 def _has(rows: list[dict[str, Any]], series: Any) -> bool:

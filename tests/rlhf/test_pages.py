@@ -61,7 +61,10 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds_documents": {},
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},
-        "rounds_samples": {"number": round.number},
+        **{
+            f"rounds_{tab}": {"number": round.number}
+            for tab in ("charts", "samples", "logs", "data", "files")
+        },
         "policies_run": {"run_id": sampling.pk},
         "rounds_metrics": {"run_id": first.pk},
         "policies_evaluation": {},
@@ -174,12 +177,15 @@ def test_empty_pages_say_what_to_do(project, browse, olga):
 
 
 def test_the_round_page_says_how_it_goes_without_javascript(round, running, browse, olga):
-    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    client = browse(olga)
+    html = client.get("/p/cooking/rounds/1/").content.decode()
     assert "Running 12%" in html  # half of one stage of four
     assert "step 5 of 10" in html
-    assert "training: 1 at step 1, 0.2 at step 5 · held out: 0.5 at step 4" in html
-    assert "&lt;b&gt;Boil&lt;/b&gt; it" in html and "score 0.25" in html
     assert 'hx-trigger="every 2s"' in html
+    html = client.get("/p/cooking/rounds/1/charts/").content.decode()
+    assert "training: 1 at step 1, 0.2 at step 5 · held out: 0.5 at step 4" in html
+    html = client.get("/p/cooking/rounds/1/samples/").content.decode()
+    assert "&lt;b&gt;Boil&lt;/b&gt; it" in html and "score 0.25" in html
 
 
 def test_the_live_part_comes_only_when_something_changed(round, running, browse, olga):
