@@ -1,6 +1,16 @@
 from django.urls import path
 
-from rlhf.views import documents, evaluation, one_round, policies, registry, rounds, runs, suites
+from rlhf.views import (
+    documents,
+    evaluation,
+    one_round,
+    policies,
+    queue,
+    registry,
+    rounds,
+    runs,
+    suites,
+)
 
 urlpatterns = [
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
@@ -35,6 +45,7 @@ urlpatterns = [
         evaluation.rounds_next_batch,
         name="rounds_next_batch",
     ),
+    path("p/<slug:slug>/rounds/queue/", queue.rounds_queue, name="rounds_queue"),
     path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.policies_run, name="policies_run"),
     path(

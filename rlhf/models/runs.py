@@ -48,6 +48,13 @@ class RoundQuerySet(models.QuerySet["Round"]):
             paused | Q(Exists(runs.filter(state=Run.State.FAILED)), pk__in=newest.values("pk"))
         )
 
+    def beside(self, round: Round) -> RoundQuerySet:
+        """Keeps the project's other ones."""
+        return self.filter(project=round.project_id).exclude(pk=round.pk)
+
+    def numbered(self, number: int | None) -> RoundQuerySet:
+        return self.filter(number=number)
+
     def before(self, round: Round) -> RoundQuerySet:
         """Keeps the project's earlier ones, the newest of them first."""
         earlier = self.filter(project=round.project_id, number__lt=round.number)

@@ -3,16 +3,17 @@ drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.registry.verdict import Verdicts
-from rlhf.rounds.charts import rows_of
+from rlhf.rounds.charts import caption_of, chosen_in, line_of, rows_of
 from rlhf.rounds.report import RoundReport, report_on
 from rlhf.stages import STAGES, TRAININGS
+from rlhf.stages.chart import Chart, Series, trained_and_held_out
 
 COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
@@ -23,14 +24,15 @@ class Difference:
     values: list[str]
 
 
-def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
+def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dict[str, Any]:
+    """Puts rounds side by side. `chosen`: figures, as kind:name, that are drawn as well."""
     verdicts = Verdicts(rounds[0].project) if rounds else None
     reports = [report_on(round, verdicts=verdicts) for round in rounds]
     return {
         "reports": reports,
         "differences": differences(reports),
         "data": data_differences(reports),
-        "figures": figures(reports),
+        "figures": figures(reports, chosen),
     }
 
 
@@ -119,43 +121,38 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
+def figures(reports: Sequence[RoundReport], chosen: Collection[str] = ()) -> list[dict[str, Any]]:
     """Draws each chart that at least one of them has numbers for, a line a round: of the held-out
-    data where there is some, else of the training."""
+    data where there is some, else of the training. `chosen`: figures, as kind:name, that get a
+    chart as well."""
     runs: dict[str, list[tuple[RoundReport, Run]]] = {}
     for report in reports:
         for run in report.runs:
             runs.setdefault(run.kind, []).append((report, run))
     colour = colours([report.round for report in reports])
-    rows = {run.pk: rows_of(run) for each in runs.values() for _, run in each}
     drawings = []
     for kind, stage in STAGES.items():
-        for chart in stage.charts:
-            series, points = [], []
+        more = chosen_in(kind, chosen)
+        rows = {run.pk: rows_of(run, more=more) for _, run in runs.get(kind, [])}
+        wanted = [Chart(name, "", trained_and_held_out(name)) for name in more]
+        for chart in [*stage.charts, *wanted]:
+            series, captions = [], []
             for report, run in runs.get(kind, []):
-                line = next(
-                    (each for each in reversed(chart.series[:2]) if _has(rows[run.pk], each)), None
-                )
+                held_out_first = reversed(chart.series[:2])
+                line = next((each for each in held_out_first if _has(rows[run.pk], each)), None)
                 if line is None:
                     continue
-                name = f"{run.pk}"
-                series.append(
-                    {
-                        "label": str(report.round),
-                        "metric": name,
-                        "split": line.split,
-                        "colour": colour[report.round.number],
-                        "dashed": _is_dashed(report, reports),
-                    }
-                )
-                points += [
-                    {**row, "values": {name: row["values"].get(line.metric)}}
-                    for row in rows[run.pk]
-                    if row["split"] == line.split
-                ]
+                label = str(report.round)
+                look = {
+                    "label": label,
+                    "colour": colour[report.round.number],
+                    "dashed": _is_dashed(report, reports),
+                }
+                series.append(line_of(line, run, **look))
+                captions.append(caption_of(replace(line, label=label), rows[run.pk]))
             if series:
-                drawing = {"title": chart.title, "unit": chart.unit, "series": series}
-                drawings.append({**drawing, "rows": points})
+                title = {"title": chart.title, "unit": chart.unit}
+                drawings.append({**title, "series": series, "captions": captions})
     return drawings
 
 
@@ -164,7 +161,7 @@ def _is_dashed(report: RoundReport, reports: Sequence[RoundReport]) -> bool:
     return len(older) >= COLOURS
 
 
-def _has(rows: list[dict[str, Any]], series: Any) -> bool:
+def _has(rows: list[dict[str, Any]], series: Series) -> bool:
     return any(
         row["split"] == series.split and row["values"].get(series.metric) is not None
         for row in rows

@@ -21,7 +21,7 @@ from rlhf.data.staleness import stale_in
 from rlhf.models.runs import Round
 from rlhf.registry.judgements import people_on
 from rlhf.registry.verdict import Verdicts
-from rlhf.rounds.charts import figures_of
+from rlhf.rounds.charts import choices_of, chosen_in, figures_of
 from rlhf.rounds.contents import chosen_file, data_of, files_of, logs_of
 from rlhf.rounds.forms import LimitForm, RoundNameForm
 from rlhf.rounds.launch import cancel_round, launch_again, prioritise_round, resume_round
@@ -29,6 +29,7 @@ from rlhf.rounds.report import log_of, report_on, samples_of
 from rlhf.rounds.side_by_side import changes_since
 from rlhf.rounds.tensorboard import write_zip
 from rlhf.stages import STAGES
+from rlhf.views.panels import panels_of, remember_panels, sources_of
 
 
 @require_GET
@@ -60,12 +61,32 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     return render(request, "rlhf/round.html", context)
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 def rounds_charts(request: Request, slug: str, number: int) -> HttpResponse:
+    """Draws a round, with another as baseline if one is named; a POST chooses what else is
+    drawn."""
     round = round_for(request, slug, number)
+    if request.method == "POST":
+        remember_panels(request, request.POST.getlist("panel"))
+        return redirect(request.get_full_path())
+    others = Round.objects.beside(round)
+    baseline = others.with_runs().numbered(id_in(request.GET.get("baseline"))).first()
+    beside = {run.kind: run for run in baseline.runs.all()} if baseline else {}
     runs = [run for run in round.runs.all() if STAGES[run.kind].charts]
-    charted = [{"run": run, "figures": figures_of(run)} for run in runs]
-    return _tab(request, round, "charts", charted=charted)
+    chosen = panels_of(request)
+    charted = [
+        {
+            "run": run,
+            "figures": figures_of(
+                run, chosen=chosen_in(run.kind, chosen), baseline=beside.get(run.kind)
+            ),
+            "choices": choices_of(run, chosen),
+        }
+        for run in runs
+    ]
+    context = {"charted": charted, "others": others, "baseline": baseline}
+    context["sources"] = sources_of(slug, [*runs, *beside.values()])
+    return _tab(request, round, "charts", **context)
 
 
 @require_GET

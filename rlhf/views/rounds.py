@@ -24,6 +24,7 @@ from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import compare_rounds
 from rlhf.rounds.table import table_of
 from rlhf.stages import DEFAULT_TRAININGS
+from rlhf.views.panels import panels_of, sources_of
 
 
 @require_GET
@@ -127,5 +128,7 @@ def rounds_compare(request: Request, slug: str) -> HttpResponse:
     rounds = list(Round.objects.of_project(project).with_runs())
     named = request.GET.getlist("round")
     chosen = [each for each in rounds if str(each.number) in named]
-    context = {"project": project, "rounds": rounds, "chosen": chosen, **compare_rounds(chosen)}
+    context = {"project": project, "rounds": rounds, "chosen": chosen}
+    context |= compare_rounds(chosen, panels_of(request))
+    context["sources"] = sources_of(slug, [run for each in chosen for run in each.runs.all()])
     return render(request, "rlhf/compare.html", context)

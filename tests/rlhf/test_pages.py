@@ -59,6 +59,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds": {},
         "rounds_new": {},
         "rounds_documents": {},
+        "rounds_queue": {},
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},
         **{
@@ -282,18 +283,28 @@ def test_a_sampling_that_a_full_disk_paused_is_given_up(sampling, browse, olga):
 
 
 @pytest.mark.parametrize(
-    ("after", "steps"), [("", [1, 2, 3, 4, 4, 5]), ("?after=3", [4, 4, 5]), ("?after=5", [])]
+    ("after", "steps"),
+    [
+        ("", [1, 2, 3, 4, 4, 5]),
+        ("?after=3", [4, 4, 5]),
+        ("?after=1&last=3", [2, 3]),
+        ("?after=5", []),
+    ],
 )
 def test_metrics_come_from_a_step_on(round, running, browse, olga, after, steps):
     answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json{after}").json()
-    assert [row["step"] for row in answer["rows"]] == steps
+    sent = [step for columns in answer["columns"].values() for step in columns["step"]]
+    assert sorted(sent) == steps
     assert (answer["over"], answer["step"], answer["total_steps"]) == (False, 5, 10)
-    assert all(set(row["values"]) == {"loss"} for row in answer["rows"]), "only what is drawn"
+    assert all(set(columns) == {"step", "loss"} for columns in answer["columns"].values()), (
+        "only what is drawn"
+    )
 
 
 def test_a_step_that_is_no_number_is_refused(round, running, browse, olga):
-    answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json?after=x")
-    assert answer.status_code == 400 and "whole number" in answer.json()["error"]
+    for query in ("after=x", "last=1.5"):
+        answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json?{query}")
+        assert answer.status_code == 400 and "whole number" in answer.json()["error"]
 
 
 def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
