@@ -18,7 +18,9 @@ from annotate.ids import id_in
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
-from rlhf.models.runs import Round
+from rlhf.models.runs import Round, Run
+from rlhf.registry.by_labeler import by_labeler
+from rlhf.registry.health import health_of
 from rlhf.registry.judgements import people_on
 from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import choices_of, chosen_in, figures_of
@@ -54,6 +56,7 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     before = Round.objects.before(round).with_runs().first()
     changes = changes_since(before, round) if before else {}
     context = {**_live(round), "tab": "overview", "before": before, **changes}
+    context |= _health(context["report"].runs)
     context["settings"] = [
         (run.get_kind_display(), json.dumps(run.config, indent=2, ensure_ascii=False))
         for run in context["report"].runs
@@ -165,6 +168,14 @@ def _live(round: Round) -> dict[str, Any]:
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
     return {**context, **people_on(report.evaluation, verdicts)}
+
+
+def _health(runs: list[Run]) -> dict[str, Any]:
+    """Of the reward model that the round has trained."""
+    trained = next((run for run in runs if run.kind == Run.Kind.REWARD), None)
+    if trained is None:
+        return {}
+    return {"health": health_of(trained), "labelers": by_labeler(trained)}
 
 
 def _name(request: Request, round: Round) -> None:

@@ -197,3 +197,164 @@ def test_a_series_of_one_point_is_seen(world, sign_in):
         }"""
     )
     assert coloured > 20, "a dot in the colour of the second line"
+
+
+def reaches(page: Page, start: str, *links: str | re.Pattern[str]) -> None:
+    """Goes from a page by at most two clicks, on links or on what opens."""
+    assert len(links) <= 2
+    page.goto(start)
+    for name in links:
+        page.get_by_role("link", name=name).first.click()
+
+
+# The questions of an operator: where they start, what they click on, and what they read then.
+QUESTIONS = {
+    "Which run is best?": ((), ["Results against", "Result against base"]),
+    "Why did it fail?": (["Round 3"], ["out of luck"]),
+    "When will it finish?": (["Round 4"], ["step 10 of 100", "left"]),
+    "Which settings had it, and what differs?": (["Round 2"], ["Changes since", "PPO kl coef"]),
+    "What changed in the data?": (["Round 2"], ["Reward model: rankings", "2 (+1 −0)"]),
+    "Is the reward model gamed?": (
+        ["Round 1"],
+        ["Can the reward model be trusted?", "it pays for short answers"],
+    ),
+    "Do people agree with the reward model?": (["Round 1"], ["Accuracy by labeler", "alice"]),
+    "What is in the queue, and where?": (["Queue"], ["gpu1/0", "Round 4", "Waiting", "Round 5"]),
+    "How full are disk and GPU?": (["Queue"], ["Disk", "GPU 0 memory"]),
+    "What did it cost?": (["Round 1"], ["of work"]),
+    "What did it say?": (["Round 1", "Logs"], ["log of sft"]),
+    "What was it taught?": (["Round 1", "Data"], ["How do I boil an egg?"]),
+}
+FROM_POLICIES = {
+    "What do people prefer to the live policy?": ((), ["People, blind"]),
+    "Whose labels are in it?": (["Lineage"], ["alice"]),
+    "Who promoted it and why?": (["Decisions"], ["reads better"]),
+    "Roll back": ((), ["Roll back"]),
+}
+FROM_LABELERS = {
+    "Which labeler is off, and how sure is that?": ((), ["Right", "Agrees with peers"]),
+    "Which policies did this person teach?": (["Where their data went"], ["r1-sft"]),
+}
+MORE = """
+import json
+from django.conf import settings
+from rlhf.data.snapshot import pseudonym
+bob = project.admit(name="bob", role="labeler")
+first, second = project.rounds.order_by("number")
+asked = [
+    Prompt.objects.create(
+        project=project, messages=[{"role": "user", "content": f"How do I boil {what}?"}]
+    )
+    for what in ("an egg", "rice")
+]
+policy = project.policies.create(name="r1-sft", origin="trained", parent=base, folder="runs/x")
+rankings = []
+for prompt in asked:
+    said = [prompt.completions.create(policy=base, text=text) for text in ("One.", "Other.")]
+    for labeler in (alice, bob):
+        ranking = Ranking.objects.create(prompt=prompt, labeler=labeler)
+        for place, completion in enumerate(said, 1):
+            ranking.placements.create(completion=completion, place=place)
+        if labeler == alice:
+            rankings.append(ranking)
+for round, learnt in ((first, rankings[:1]), (second, rankings)):
+    reward = round.runs.get(kind="reward")
+    made = Snapshot.objects.create(
+        project=project, run=reward, sha256="a" * 64, counts={"train": len(learnt)}
+    )
+    made.rankings.set(learnt)
+sft = first.runs.get(kind="sft")
+checkpoint = Checkpoint.objects.create(
+    run=sft, step=39, folder="runs/x", manifest_sha256="b" * 64, is_final=True
+)
+TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
+sft.summary = {"policy": "r1-sft"}
+sft.save()
+snapshot = Snapshot.objects.create(
+    project=project, run=sft, sha256="c" * 64, counts={"train": 1}
+)
+demonstration = Demonstration.objects.create(prompt=asked[0], labeler=alice, text="Boil it.")
+snapshot.demonstrations.set([demonstration])
+data = settings.DATA_DIR / sft.folder / "data"
+data.mkdir(parents=True, exist_ok=True)
+row = {"prompt": asked[0].messages, "completion": "Boil it."}
+(data / "train.jsonl").write_text(json.dumps(row))
+Metric.objects.create(
+    run=first.runs.get(kind="reward"), lease_token=1, step=40, split="final", time=now,
+    values={
+        "reward/accuracy": 0.6, "reward/accuracy_low": 0.4, "reward/accuracy_high": 0.7,
+        "reward/longer_wins": 0.3, "reward/score_length_correlation": -0.8,
+        f"reward/accuracy/labeler/{pseudonym(alice)}": 0.7,
+    },
+)
+for number, state in ((3, "failed"), (4, "running"), (5, "queued")):
+    round = Round.objects.create(
+        project=project, number=number, recipe="tiny", base=base, launched_by=olga, filters={}
+    )
+    run = Run.objects.create(
+        project=project, round=round, kind="sft", config=configs["sft"], state=state,
+        lease_token=1, launched_by=olga, reason="out of luck" if state == "failed" else "",
+        pinned_to="nowhere",
+    )
+    if state == "running":
+        later = timedelta(hours=1)
+        Run.objects.filter(pk=run.pk).update(
+            step=10, total_steps=100, slot="gpu1/0", worker="gpu1:4", started_at=now,
+            taken_at=now, leased_until=now + later,
+        )
+        Metric.objects.bulk_create(
+            Metric(
+                run=run, lease_token=1, step=step, split="train",
+                time=now + timedelta(seconds=step), values={"loss": 1.0},
+            )
+            for step in range(1, 11)
+        )
+Machine.objects.create(
+    slot="gpu1/0", seen_at=now, worker="gpu1:4",
+    figures={
+        "cpu": 0.4, "cores": 16, "memory": [2**34, 2**35], "disk": [2**39, 2**40],
+        "gpus": [{"index": "0", "name": "H200", "load": 0.9, "memory": [2**36, 2**37]}],
+    },
+)
+evaluation = Evaluation.objects.create(
+    policy=policy, opponent=base, judge="gold", win_rate=0.7, low=0.5, high=0.8, prompts=20,
+    wins=14, losses=6,
+)
+Promotion.objects.create(
+    project=project, policy=base, previous=policy, decided_by=olga, reason="reads better"
+)
+"""
+
+
+def test_two_clicks_answer_an_operators_questions(site, sign_in):
+    slug = f"console-{uuid4().hex[:8]}"
+    site.shell((WORLD + MORE).replace("SLUG", slug))
+    world = f"{site.url}/p/{slug}/"
+    page = sign_in("olga").page
+    starts = {"rounds/": QUESTIONS, "policies/": FROM_POLICIES, "labelers/": FROM_LABELERS}
+    unanswered = []
+    for start, questions in starts.items():
+        for question, (links, answers) in questions.items():
+            reaches(page, world + start, *links)
+            try:
+                for words in answers:
+                    expect(page.locator("main")).to_contain_text(words)
+            except AssertionError as error:
+                unanswered.append(f"{question}: {str(error)[:300]}")
+    assert not unanswered, "\n".join(unanswered)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "dark")])
+def test_no_page_of_the_console_is_wider_than_the_screen(site, sign_in, width, scheme):
+    slug = f"console-{uuid4().hex[:8]}"
+    site.shell((WORLD + MORE).replace("SLUG", slug))
+    page = sign_in("olga", width=width, scheme=scheme).page
+    pages = {
+        "rounds": "rounds/", "round": "rounds/1/", "data": "rounds/1/data/",
+        "logs": "rounds/1/logs/", "queue": "rounds/queue/", "labelers": "labelers/",
+        "compare": "rounds/compare/?round=1&round=2",
+    }  # fmt: skip
+    for name, address in pages.items():
+        page.goto(f"{site.url}/p/{slug}/{address}")
+        shot(page, f"{name}-{width}-{scheme}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name

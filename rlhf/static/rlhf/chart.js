@@ -56,8 +56,13 @@ export class Chart {
   show() {
     if (this.lines.every(({ points }) => points.size === 0)) return;
     this.figure.hidden = false;
-    this.draw();
-    this.read(null);
+    const drawn = this.layers();
+    const shape = JSON.stringify([drawn.layers.map(({ look }) => look), this.board.isLog]);
+    // New points go into the plot that is there: whoever points at it keeps their place.
+    if (this.plot && shape === this.shape) this.plot.setData([drawn.steps, ...drawn.layers.map(({ data }) => data)]);
+    else this.draw(drawn);
+    this.shape = shape;
+    this.read(this.plot.cursor.idx);
     this.describe();
   }
 
@@ -112,11 +117,10 @@ export class Chart {
     };
   }
 
-  draw() {
+  draw({ steps, layers, bands }) {
     this.plot?.destroy();
     const colour = (name) => getComputedStyle(this.place).getPropertyValue(name).trim();
     const { unit, x = "step", right } = this.definition;
-    const { steps, layers, bands } = this.layers();
     const axis = { stroke: colour("--ink-soft"), ticks: { stroke: colour("--line") }, font: FONT, labelFont: FONT };
     axis.grid = { stroke: colour("--line"), width: 1 };
     axis.values = (_, ticks) => ticks.map(tickLabel);
