@@ -132,6 +132,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         held_up = Exists(earlier.exclude(state=Run.State.SUCCEEDED))
         return self.filter(~held_up, state=Run.State.QUEUED).order_by("-priority", "pk")
 
+    def with_log(self) -> RunQuerySet:
+        """Keeps those whose row remembers what their trainer said."""
+        return self.exclude(log_tail="")
+
     def samplings(self) -> RunQuerySet:
         """Keeps samplings, the newest first."""
         return self.filter(kind=Run.Kind.SAMPLE).order_by("-pk")
@@ -317,6 +321,11 @@ class Run(models.Model):
         """Returns its place, 1 is next; None for a run whose turn in its own round has not come."""
         waiting = list(Run.objects.waiting().values_list("pk", flat=True))
         return waiting.index(self.pk) + 1 if self.pk in waiting else None
+
+    def remember_log(self, text: str) -> None:
+        """Keeps another text as the end of what its trainer said."""
+        self.log_tail = text
+        self.save(update_fields=["log_tail"])
 
     def prioritise(self, priority: int) -> bool:
         """Changes when its turn comes; False for a run that waits no longer, or has this

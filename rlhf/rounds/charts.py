@@ -15,6 +15,7 @@ from rlhf.runs.alarms import alarms_of
 from rlhf.stages import STAGES
 from rlhf.stages.chart import Chart, Level, Series
 
+IN_WORDS = 40  # points of a long line that are read to say where it begins and ends
 DIGITS = 6  # of a number that is drawn
 MOST_NUMBERS = 12_000  # that are sent at once: about 150 kB
 LOW, HIGH = "_low", "_high"  # how the ends of an interval are named
@@ -68,16 +69,21 @@ def line_of(series: Series, run: Run, **more: Any) -> dict[str, Any]:
 
 
 def rows_of(
-    run: Run, *, after: int = -1, last: int | None = None, more: Collection[str] = ()
+    run: Run,
+    *,
+    after: int = -1,
+    last: int | None = None,
+    more: Collection[str] = (),
+    points: int = MOST_POINTS,
 ) -> list[dict[str, Any]]:
     """Reads what is drawn of the steps after `after` up to `last`, and `more` figures by name, with
-    the ends of their intervals; of many steps, of some spread evenly."""
+    the ends of their intervals; of many steps, of about so many `points` spread evenly."""
     drawn = [series for chart in STAGES[run.kind].charts_of(run) for series in chart.series]
     wanted = {each.metric for each in drawn} | set(more)
     splits = sorted({each.split for each in drawn})
     if more:
         splits = Metric.objects.splits_of(run)
-    most = min(MOST_POINTS, MOST_NUMBERS // max(len(wanted) * len(splits), 1) + 1)
+    most = min(points, MOST_NUMBERS // max(len(wanted) * len(splits), 1) + 1)
     return [
         {"step": metric.step, "split": metric.split, "values": _drawn(metric.values, wanted)}
         for metric in Metric.objects.thinned(run, splits=splits, after=after, last=last, most=most)
@@ -169,7 +175,9 @@ def figures_of(
     """Draws every chart of the run's stage, and one of each figure that was `chosen`; beside a run
     of another round, if there is a `baseline`."""
     stage = STAGES[run.kind]
-    rows, levels = rows_of(run, more=chosen), stage.levels(run)
+    # Words need the ends of a line, and no more of a long one.
+    points = MOST_POINTS if run.step <= MOST_POINTS else IN_WORDS
+    rows, levels = rows_of(run, more=chosen, points=points), stage.levels(run)
     marks = [Mark(each.what, each.first, each.last) for each in alarms_of(run)]
     own = [(chart, levels) for chart in stage.charts_of(run)]
     more: list[tuple[Chart, list[Level]]] = [(chart, []) for chart in chosen_charts(run, chosen)]

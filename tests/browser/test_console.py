@@ -199,12 +199,14 @@ def test_a_series_of_one_point_is_seen(world, sign_in):
     assert coloured > 20, "a dot in the colour of the second line"
 
 
-def reaches(page: Page, start: str, *links: str | re.Pattern[str]) -> None:
-    """Goes from a page by at most two clicks, on links or on what opens."""
+def reaches(page: Page, start: str, *links: str) -> None:
+    """Goes from a page by at most two clicks on links; `ITEM > NAME`: on that of a list's item."""
     assert len(links) <= 2
     page.goto(start)
-    for name in links:
-        page.get_by_role("link", name=name).first.click()
+    for link in links:
+        item, _, name = link.rpartition(" > ")
+        place = page.get_by_role("listitem").filter(has_text=item).last if item else page
+        place.get_by_role("link", name=name).first.click()
 
 
 # The questions of an operator: where they start, what they click on, and what they read then.
@@ -227,7 +229,7 @@ QUESTIONS = {
 }
 FROM_POLICIES = {
     "What do people prefer to the live policy?": ((), ["People, blind"]),
-    "Whose labels are in it?": (["Lineage"], ["alice"]),
+    "Whose labels are in it?": (["r1-sft > Lineage"], ["alice"]),
     "Who promoted it and why?": (["Decisions"], ["reads better"]),
     "Roll back": ((), ["Roll back"]),
 }
@@ -265,7 +267,7 @@ for round, learnt in ((first, rankings[:1]), (second, rankings)):
     made.rankings.set(learnt)
 sft = first.runs.get(kind="sft")
 checkpoint = Checkpoint.objects.create(
-    run=sft, step=39, folder="runs/x", manifest_sha256="b" * 64, is_final=True
+    run=sft, lease_token=1, step=39, folder="runs/x", manifest_sha256="b" * 64, is_final=True
 )
 TrainedPolicy.objects.create(policy=policy, checkpoint=checkpoint)
 sft.summary = {"policy": "r1-sft"}
@@ -309,8 +311,8 @@ for number, state in ((3, "failed"), (4, "running"), (5, "queued")):
             )
             for step in range(1, 11)
         )
-Machine.objects.create(
-    slot="gpu1/0", seen_at=now, worker="gpu1:4",
+Machine.report(
+    "gpu1/0", worker="gpu1:4",
     figures={
         "cpu": 0.4, "cores": 16, "memory": [2**34, 2**35], "disk": [2**39, 2**40],
         "gpus": [{"index": "0", "name": "H200", "load": 0.9, "memory": [2**36, 2**37]}],
