@@ -57,7 +57,7 @@ def data_differences(reports: Sequence[RoundReport]) -> list[Difference]:
         held = [_labels(report, kind) for report in reports]
         for name in LABELS:
             sets = [each and each[name] for each in held]
-            if len({None if each is None else frozenset(each) for each in sets}) > 1:
+            if any(sets) and len({None if e is None else frozenset(e) for e in sets}) > 1:
                 words = [_beside(sets[0], each) for each in sets]
                 found.append(Difference(f"{stage.title}: {name}", words))
     return found

@@ -205,8 +205,12 @@ def reaches(page: Page, start: str, *links: str) -> None:
     page.goto(start)
     for link in links:
         item, _, name = link.rpartition(" > ")
-        place = page.get_by_role("listitem").filter(has_text=item).last if item else page
-        place.get_by_role("link", name=name).first.click()
+        found = page.get_by_role("link", name=name)
+        if item:
+            found = (
+                page.get_by_role("listitem").filter(has_text=item, has=found).last.locator(found)
+            )
+        found.first.click()
 
 
 # The questions of an operator: where they start, what they click on, and what they read then.
