@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rlhf", "0008_say_what_the_gate_wants")]
+    dependencies = [("rlhf", "0009_learn_the_best_of_ones_own_answers")]
 
     operations = [
         migrations.AddField(

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rlhf", "0009_tag_rounds")]
+    dependencies = [("rlhf", "0010_tag_rounds")]
 
     operations = [
         migrations.CreateModel(
