@@ -56,7 +56,7 @@ def data_differences(reports: Sequence[RoundReport]) -> list[Difference]:
     for kind, stage in TRAININGS.items():
         held = [_labels(report, kind) for report in reports]
         for name in LABELS:
-            sets = [each and each[name] for each in held]
+            sets = [None if each is None else each[name] for each in held]
             if any(sets) and len({None if e is None else frozenset(e) for e in sets}) > 1:
                 words = [_beside(sets[0], each) for each in sets]
                 found.append(Difference(f"{stage.title}: {name}", words))

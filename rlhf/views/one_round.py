@@ -87,8 +87,8 @@ def rounds_charts(request: Request, slug: str, number: int) -> HttpResponse:
         }
         for run in runs
     ]
-    context = {"charted": charted, "others": others, "baseline": baseline}
-    context["sources"] = sources_of(slug, [*runs, *beside.values()])
+    sources = sources_of(slug, [*runs, *beside.values()])
+    context = {"charted": charted, "others": others, "baseline": baseline, "sources": sources}
     return _tab(request, round, "charts", **context)
 
 
