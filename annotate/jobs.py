@@ -39,11 +39,6 @@ def deliver(delivery_id: int) -> None:
     sending.deliver(delivery_id)
 
 
-def look() -> int:
-    """What waits and whose bell was not heard. Workers call this from time to time."""
-    return harvest_waiting() + sending.deliver_waiting()
-
-
 def harvest_waiting() -> int:
     """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
@@ -62,7 +57,8 @@ def ask_cells(grid_id: int) -> int:
 
 
 def look() -> int:
-    """All that waits without a bell: what guests said, and the cells of grids, by turns."""
-    done = harvest_waiting()
+    """All that waits without a bell: what guests said, what webhooks are owed, and the cells of
+    grids, by turns. Workers call this from time to time."""
+    done = harvest_waiting() + sending.deliver_waiting()
     grid = waiting_grid()
     return done + (ask_for_a_while(grid) if grid else 0)

@@ -2,7 +2,17 @@ from django.urls import include, path
 
 from annotate.api.endpoints import nothing_here
 from rlhf.api.addresses import addresses
-from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
+from rlhf.views import (
+    documents,
+    evaluation,
+    one_round,
+    policies,
+    queue,
+    registry,
+    rounds,
+    runs,
+    suites,
+)
 
 urlpatterns = [
     path("", include(addresses)),
@@ -11,15 +21,23 @@ urlpatterns = [
     path("p/<slug:slug>/rounds/compare/", rounds.rounds_compare, name="rounds_compare"),
     path(
         "p/<slug:slug>/rounds/<int:number>/tensorboard.zip",
-        rounds.rounds_tensorboard,
+        one_round.rounds_tensorboard,
         name="rounds_tensorboard",
     ),
-    path("p/<slug:slug>/rounds/<int:number>/", rounds.rounds_show, name="rounds_show"),
-    path("p/<slug:slug>/rounds/<int:number>/again/", rounds.rounds_again, name="rounds_again"),
-    path("p/<slug:slug>/rounds/<int:number>/live/", rounds.rounds_live, name="rounds_live"),
+    path("p/<slug:slug>/rounds/<int:number>/", one_round.rounds_show, name="rounds_show"),
+    path("p/<slug:slug>/rounds/<int:number>/again/", one_round.rounds_again, name="rounds_again"),
+    path("p/<slug:slug>/rounds/<int:number>/live/", one_round.rounds_live, name="rounds_live"),
     path(
-        "p/<slug:slug>/rounds/<int:number>/samples/", rounds.rounds_samples, name="rounds_samples"
+        "p/<slug:slug>/rounds/<int:number>/samples/",
+        one_round.rounds_samples,
+        name="rounds_samples",
     ),
+    path(
+        "p/<slug:slug>/rounds/<int:number>/charts/", one_round.rounds_charts, name="rounds_charts"
+    ),
+    path("p/<slug:slug>/rounds/<int:number>/logs/", one_round.rounds_logs, name="rounds_logs"),
+    path("p/<slug:slug>/rounds/<int:number>/data/", one_round.rounds_data, name="rounds_data"),
+    path("p/<slug:slug>/rounds/<int:number>/files/", one_round.rounds_files, name="rounds_files"),
     path(
         "p/<slug:slug>/rounds/<int:number>/ask/",
         evaluation.rounds_ask_people,
@@ -30,6 +48,7 @@ urlpatterns = [
         evaluation.rounds_next_batch,
         name="rounds_next_batch",
     ),
+    path("p/<slug:slug>/rounds/queue/", queue.rounds_queue, name="rounds_queue"),
     path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.policies_run, name="policies_run"),
     path(

@@ -29,7 +29,7 @@ from annotate.labels.gold import compare_with_gold
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import FROM_GUEST, LabelQuerySet
 from annotate.people.models import Membership, Project
-from annotate.quality.reliability import Against, against_the_others, votes_of
+from annotate.quality.reliability import Against, Reliability, against_the_others, votes_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -108,10 +108,12 @@ def with_gold(project: Project) -> dict[int, Clusters]:
 
 @dataclass(frozen=True)
 class Figures:
-    """One labeler in a row of the leads' list. `peers`: agreement with what the others together
-    say, each of whom counts by their reliability."""
+    """One labeler in a row of the leads' list. `reliability`: how often they are right, as far as
+    all rankings together tell; `peers`: agreement with what the others together say, each of whom
+    counts by their reliability."""
 
     member: Membership
+    reliability: Reliability | None
     peers: Share | None
     gold: Share | None
     is_careless: bool
@@ -160,6 +162,7 @@ def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
     figures = [
         Figures(
             member=member,
+            reliability=others[member.user_id].reliability if member.user_id in others else None,
             peers=share_of(others[member.user_id].plain) if member.user_id in others else None,
             gold=share_of(gold[member.user_id]),
             is_careless=_stands_out(others.get(member.user_id), gold[member.user_id]),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import exp, log, sqrt
 
-from annotate.labels.agreement import PEOPLE, Ranked
+from annotate.labels.agreement import PEOPLE, Ranked, share_of
 
 Vote = tuple[int, bool]  # a labeler, and whether the first of two completions is the better one
 Votes = dict[tuple[int, int, int], list[Vote]]  # by prompt and the two completions
@@ -26,6 +26,14 @@ TELLING = 0.25  # of what one careful peer tells: a prompt on which the others t
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """How often somebody is right on a comparison, with the 95 % interval; 0.5 by chance."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Against:
     """One labeler's comparisons with what the others together say. `clusters`: of each prompt
     (agreed, compared), each comparison weighing what the others can tell there; `plain`: the same
@@ -34,6 +42,24 @@ class Against:
     clusters: list[tuple[float, float]]
     plain: list[tuple[int, int]]
     wanted: float
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """Estimates it from how often they agree with the others: who is right with probability r
+        agrees with people who are right with probability s as often as r s + (1 - r)(1 - s). None
+        where the others tell nothing."""
+        share = share_of(self.clusters)
+        if share is None:
+            return None
+        scale = (2 * CAREFUL - 1) / (2 * self.wanted - 1)
+
+        def right(agreed: float) -> float:
+            return min(max(0.5 + (agreed - 0.5) * scale, 0.0), 1.0)
+
+        low, high = map(right, share.interval)
+        if low == high:  # beyond what is possible: the interval of the agreement itself is not
+            low, high = share.interval
+        return Reliability(right(share.value), (low, high))
 
 
 def votes_of(rankings: Iterable[Ranked]) -> Votes:

@@ -2,6 +2,7 @@
 
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.documents import Document
+from rlhf.models.machines import Machine
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import Evaluation, Promotion, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import LeaseLost, Round, Run
@@ -13,6 +14,7 @@ __all__ = [
     "Evaluation",
     "GateLimits",
     "LeaseLost",
+    "Machine",
     "Metric",
     "Promotion",
     "RewardModel",

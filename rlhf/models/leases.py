@@ -49,6 +49,9 @@ WHERE id = (
       AND (%(run)s::bigint IS NULL OR id = %(run)s)
       AND pinned_to IN ('', %(slot)s, split_part(%(slot)s, '/', 1))
       AND NOT EXISTS (
+          SELECT 1 FROM rlhf_machine AS machine
+          WHERE machine.slot = %(slot)s AND machine.takes <> 'any')
+      AND NOT EXISTS (
           SELECT 1 FROM rlhf_run AS other
           WHERE other.slot = %(slot)s AND %(slot)s <> '' AND other.state = 'running'
             AND other.leased_until >= clock_timestamp())
@@ -121,7 +124,8 @@ def claim(run_id: int | None = None, *, slot: str = "") -> Lease | None:
     """Takes this run, or the first that waits; also one whose worker has gone silent.
 
     `slot`: the host, or host/gpu, that would do it. None while another run works there: two
-    trainings would share one memory. Without a slot nothing is excluded."""
+    trainings would share one memory; and while somebody has drained or paused it. Without a
+    slot nothing is excluded."""
     values = {"seconds": settings.LEASE_SECONDS, "worker": worker_name(), "run": run_id}
     with transaction.atomic(), connection.cursor() as cursor:
         if slot:

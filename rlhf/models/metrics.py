@@ -11,6 +11,7 @@ from django.db.models.fields.json import KeyTransform
 from rlhf.models.runs import LeasedRow, Run
 
 MOST_POINTS = 300  # of a line: a chart has about as many pixels
+LOOKED_AT = 10  # rows that are asked which figures a run has
 PACE = 20  # steps by which the time left is reckoned
 THINNED = """
 SELECT picked.id
@@ -38,14 +39,22 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         return self.filter(split=split)
 
     def thinned(
-        self, run: Run, *, splits: Sequence[str], after: int = -1, most: int = MOST_POINTS
+        self,
+        run: Run,
+        *,
+        splits: Sequence[str],
+        after: int = -1,
+        last: int | None = None,
+        most: int = MOST_POINTS,
     ) -> MetricQuerySet:
-        """Returns all rows of a short run. Of a long one, in each split the first row and the last
-        of each of `most` equal stretches, found by as many looks into the index: millions of rows
-        cost no more to draw than thousands."""
-        if run.step - after <= most:
-            return self.of(run, after=after)
-        bounds = {"after": after, "last": run.step, "stretch": -(-(run.step - after) // most)}
+        """Returns all rows of a short run, or of the few steps after `after` up to `last`. Of many
+        steps, in each split the first row and the last of each of `most` equal stretches, found by
+        as many looks into the index: millions of rows cost no more to draw than thousands."""
+        end = run.step if last is None else min(last, run.step)
+        if end - after <= most:
+            few = self.of(run, after=after)
+            return few if last is None else few.filter(step__lte=last)
+        bounds = {"after": after, "last": end, "stretch": -(-(end - after) // most)}
         with connection.cursor() as cursor:
             cursor.execute(THINNED, {"run": run.pk, "splits": list(splits), **bounds})
             return self.filter(pk__in=[key for (key,) in cursor.fetchall()])
@@ -60,6 +69,24 @@ class MetricQuerySet(models.QuerySet["Metric"]):
             return None
         (last_step, last), (first_step, first) = rows[0], rows[-1]
         return (last - first).total_seconds() / max(last_step - first_step, 1)
+
+    def splits_of(self, run: Run) -> list[str]:
+        """Lists a run's splits by one look into the index for each: it may have millions of
+        rows."""
+        found: list[str] = []
+        rows = self.filter(run=run).order_by("split").values_list("split", flat=True)
+        while (split := (rows.filter(split__gt=found[-1]) if found else rows).first()) is not None:
+            found.append(split)
+        return found
+
+    def names_of(self, run: Run) -> dict[str, list[str]]:
+        """Maps each split to the figures that a few of its rows, spread evenly, have."""
+        splits = self.splits_of(run)
+        found: dict[str, set[str]] = {split: set() for split in splits}
+        rows = self.thinned(run, splits=splits, most=LOOKED_AT)
+        for split, values in rows.values_list("split", "values"):
+            found[split].update(values)
+        return {split: sorted(names) for split, names in found.items()}
 
     def steps_by_name(self) -> models.QuerySet[Metric, tuple[str, int, int]]:
         """Lists (name, first step, last step) of every figure. Reads all rows."""

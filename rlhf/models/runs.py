@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
 from django.db.models import Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
@@ -48,6 +49,22 @@ class RoundQuerySet(models.QuerySet["Round"]):
             paused | Q(Exists(runs.filter(state=Run.State.FAILED)), pk__in=newest.values("pk"))
         )
 
+    def beside(self, round: Round) -> RoundQuerySet:
+        """Keeps the project's other ones."""
+        return self.filter(project=round.project_id).exclude(pk=round.pk)
+
+    def numbered(self, number: int | None) -> RoundQuerySet:
+        return self.filter(number=number)
+
+    def before(self, round: Round) -> RoundQuerySet:
+        """Keeps the project's earlier ones, the newest of them first."""
+        earlier = self.filter(project=round.project_id, number__lt=round.number)
+        return earlier.order_by("-number")
+
+    def tags(self) -> list[str]:
+        """Lists the tags of all of them, each once."""
+        return sorted({tag for tags in self.values_list("tags", flat=True) for tag in tags})
+
     def with_note(self, note: str) -> RoundQuerySet:
         return self.filter(note=note)
 
@@ -67,6 +84,7 @@ class Round(models.Model):
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
     name = models.CharField(max_length=60, blank=True, help_text="What people call it.")
     note = models.CharField(max_length=300, blank=True)
+    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     filters = models.JSONField(
         default=dict, help_text="Which labels it learns from; see rlhf.data.selection."
     )
@@ -84,10 +102,10 @@ class Round(models.Model):
     def __str__(self) -> str:
         return f"Round {self.number}"
 
-    def describe(self, *, name: str, note: str) -> None:
+    def describe(self, *, name: str, note: str, tags: list[str]) -> None:
         """Names it, and notes what it is for."""
-        self.name, self.note = name, note
-        self.save(update_fields=["name", "note"])
+        self.name, self.note, self.tags = name, note, tags
+        self.save(update_fields=["name", "note", "tags"])
 
     @staticmethod
     def next_number(project: Project) -> int:
@@ -114,6 +132,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         earlier = Run.objects.filter(round=OuterRef("round"), position__lt=OuterRef("position"))
         held_up = Exists(earlier.exclude(state=Run.State.SUCCEEDED))
         return self.filter(~held_up, state=Run.State.QUEUED).order_by("-priority", "pk")
+
+    def with_log(self) -> RunQuerySet:
+        """Keeps those whose row remembers what their trainer said."""
+        return self.exclude(log_tail="")
 
     def samplings(self) -> RunQuerySet:
         """Keeps samplings, the newest first."""
@@ -318,6 +340,11 @@ class Run(models.Model):
         waiting = list(Run.objects.waiting().values_list("pk", flat=True))
         return waiting.index(self.pk) + 1 if self.pk in waiting else None
 
+    def remember_log(self, text: str) -> None:
+        """Keeps another text as the end of what its trainer said."""
+        self.log_tail = text
+        self.save(update_fields=["log_tail"])
+
     def prioritise(self, priority: int) -> bool:
         """Changes when its turn comes; False for a run that waits no longer, or has this
         priority."""
@@ -357,10 +384,14 @@ class Run(models.Model):
 
     # What the worker who holds the lease decides.
 
-    def succeed(self, *, token: int, summary: dict[str, Any]) -> bool:
+    def succeed(self, *, token: int, summary: dict[str, Any], log_tail: str = "") -> bool:
         """Ends the run with what it reached. False: the lease is another worker's by now."""
         return self._move(
-            to=self.State.SUCCEEDED, come_from=(self.State.RUNNING,), token=token, summary=summary
+            to=self.State.SUCCEEDED,
+            come_from=(self.State.RUNNING,),
+            token=token,
+            summary=summary,
+            log_tail=log_tail,
         )
 
     def fail(self, *, token: int, reason: str, log_tail: str = "") -> bool:

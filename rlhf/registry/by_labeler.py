@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from annotate.models import User
 from rlhf.data.snapshot import pseudonym
-from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.metrics import Metric
 from rlhf.models.runs import Run
 
@@ -25,16 +24,16 @@ class OfLabeler:
     high: float | None
 
 
-def by_labeler(model: Checkpoint) -> list[OfLabeler]:
-    """Lists those whose rankings were held out from a reward model, the least well met first. The
-    trainer knows them by pseudonyms."""
-    if model.run.kind != Run.Kind.REWARD:
+def by_labeler(run: Run) -> list[OfLabeler]:
+    """Lists those whose rankings were held out from a reward model's training, the least well met
+    first. The trainer knows them by pseudonyms."""
+    if run.kind != Run.Kind.REWARD:
         return []
-    final = Metric.objects.of(model.run).in_split("final").last()
+    final = Metric.objects.of(run).in_split("final").last()
     values = final.values if final else {}
     if not any(name.startswith(ACCURACY) for name in values):
         return []
-    people = User.objects.filter(rankings__prompt__project=model.run.project).distinct()
+    people = User.objects.filter(rankings__prompt__project=run.project).distinct()
     found = [
         OfLabeler(person, values[ACCURACY + name], *(values.get(end + name) for end in ENDS))
         for person in people

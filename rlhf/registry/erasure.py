@@ -11,6 +11,7 @@ from django.conf import settings
 
 from annotate.erasure import Erased
 from rlhf.models.metrics import Sample
+from rlhf.models.runs import Run
 from rlhf.registry.lineage import reach_of
 
 SHORTEST_TEXT, SHORTEST_NAME = 6, 4  # characters; shorter ones would be found everywhere
@@ -37,22 +38,36 @@ def erase_from_runs(erased: Erased) -> None:
             erased.report.append(f"{file.relative_to(settings.DATA_DIR)}: {masked} places")
     for file in _files("logs", "*"):
         mask(file, texts, names)
+    for run in Run.objects.with_log():
+        said = run.log_tail.encode()
+        if places := _places(said, texts, set()):
+            run.remember_log(_overwritten(said, places).decode())
+            erased.report.append(f"the log of {run}: {len(places)} places")
 
 
 def mask(file: Path, texts: set[bytes], names: set[bytes]) -> int:
     """Overwrites each of the texts, and each of the names as a word, by as many asterisks; returns
     how often. In place: a program may be writing at the end of the file."""
-    parts = [re.escape(text) for text in sorted(texts, key=len, reverse=True)]
-    parts += [rb"(?<!\w)" + re.escape(name) + rb"(?!\w)" for name in names]
-    if not parts:
-        return 0
-    found = [*re.finditer(b"|".join(parts), file.read_bytes())]
+    found = _places(file.read_bytes(), texts, names)
     if found:
         with file.open("r+b") as bytes_of:
             for each in found:
                 bytes_of.seek(each.start())
                 bytes_of.write(b"*" * len(each.group()))
     return len(found)
+
+
+def _places(content: bytes, texts: set[bytes], names: set[bytes]) -> list[re.Match[bytes]]:
+    parts = [re.escape(text) for text in sorted(texts, key=len, reverse=True)]
+    parts += [rb"(?<!\w)" + re.escape(name) + rb"(?!\w)" for name in names]
+    return [*re.finditer(b"|".join(parts), content)] if parts else []
+
+
+def _overwritten(content: bytes, places: list[re.Match[bytes]]) -> bytes:
+    found = bytearray(content)
+    for each in places:
+        found[each.start() : each.end()] = b"*" * len(each.group())
+    return bytes(found)
 
 
 def _forms(text: str) -> Iterator[bytes]:

@@ -22,9 +22,10 @@ from rlhf.learning.contract.hub import is_hub_id
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.built_in_suites import BUILT_IN
-from rlhf.models.runs import Round
+from rlhf.models.runs import Round, Run
 from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
+from rlhf.rounds.table import SORTS
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
 DIAL = {
@@ -32,6 +33,7 @@ DIAL = {
     "small": "Small: 135 million weights on two CPU cores",
     "large": "Large: GPUs, close to InstructGPT",
 }
+LONGEST_TAG = 50
 SPLITS = [("", "All prompts"), *Prompt.Split.choices]
 
 
@@ -379,9 +381,44 @@ class AskPeopleForm(forms.Form):
 
 
 class RoundNameForm(forms.ModelForm):
+    tags = forms.CharField(max_length=300, required=False)
+
     class Meta:
         model = Round
-        fields = ("name", "note")
+        fields = ("name", "note", "tags")
+
+    def clean_tags(self) -> list[str]:
+        """Splits what stands between commas; each tag once."""
+        tags = dict.fromkeys(tag.strip() for tag in self.cleaned_data["tags"].split(","))
+        if any(len(tag) > LONGEST_TAG for tag in tags):
+            raise forms.ValidationError(f"A tag may have {LONGEST_TAG} characters.")
+        return [tag for tag in tags if tag]
+
+
+class RoundsForm(forms.Form):
+    """Which rounds the table lists, in which order, and against which policy they are measured."""
+
+    q = forms.CharField(label="Words", max_length=100, required=False)
+    state = forms.ChoiceField(choices=[("", "Any state"), *Run.State.choices], required=False)
+    tag = forms.ChoiceField(required=False)
+    against = forms.ModelChoiceField(
+        Policy.objects.none(), label="Against", required=False, empty_label="Live policy"
+    )
+    sort = forms.ChoiceField(
+        choices=[(sort, sort) for name in SORTS for sort in (name, f"-{name}")],
+        required=False,
+        widget=forms.HiddenInput,
+    )
+
+    def __init__(self, project: Project, data: Any, *, tags: Iterable[str]) -> None:
+        super().__init__(data)
+        self.fields["tag"].choices = [("", "Any tag"), *((tag, tag) for tag in tags)]  # type: ignore[attr-defined]
+        _offer(self.fields["against"], project.policies.order_by("-pk"))
+
+    def chosen(self) -> dict[str, Any]:
+        """Returns what is chosen; nothing of what cannot be."""
+        self.full_clean()
+        return self.cleaned_data
 
 
 class LimitForm(forms.Form):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from django.conf import settings
 
@@ -190,8 +191,8 @@ def _current(runs: list[Run]) -> Run:
     return next((run for run in runs if run.state != State.SUCCEEDED), runs[-1])
 
 
-def reports_of(project: Project) -> list[RoundReport]:
-    stale, verdicts = stale_in(project).runs, Verdicts(project)
+def reports_of(project: Project, verdicts: Verdicts | None = None) -> list[RoundReport]:
+    stale, verdicts = stale_in(project).runs, verdicts or Verdicts(project)
     rounds = Round.objects.of_project(project).with_runs()
     return [report_on(round, stale, verdicts) for round in rounds]
 
@@ -205,21 +206,34 @@ class SampleTable:
     rows: list[tuple[str, list[Sample | None]]]
 
 
-def samples_of(runs: list[Run]) -> SampleTable | None:
-    """Tabulates the samples of the latest run that has any."""
+SORTS_OF_SAMPLES = ("score", "-score", "kl", "-kl")
+
+
+def samples_of(runs: list[Run], *, sort: str = "") -> SampleTable | None:
+    """Tabulates the samples of the latest run that has any. `sort`: one of SORTS_OF_SAMPLES, by the
+    newest answer to each prompt; else as the prompts come."""
     for run in reversed(runs):
         steps = list(run.samples.order_by("step").values_list("step", flat=True).distinct())
         if steps:
-            return _sample_table(run, _spread(steps, STEPS_SHOWN))
+            return _sample_table(run, _spread(steps, STEPS_SHOWN), sort)
     return None
 
 
-def _sample_table(run: Run, steps: list[int]) -> SampleTable:
+def _sample_table(run: Run, steps: list[int], sort: str) -> SampleTable:
     texts: dict[str, dict[int, Sample]] = {}
     for sample in run.samples.filter(step__in=steps).select_related("prompt"):
         texts.setdefault(sample.prompt.text, {})[sample.step] = sample
-    rows = [(prompt, [answers.get(step) for step in steps]) for prompt, answers in texts.items()]
+    found = list(texts.items())
+    if sort in SORTS_OF_SAMPLES:
+        found.sort(key=partial(_figure, sort.removeprefix("-")), reverse=sort.startswith("-"))
+    rows = [(prompt, [answers.get(step) for step in steps]) for prompt, answers in found]
     return SampleTable(run, steps, rows)
+
+
+def _figure(name: str, row: tuple[str, dict[int, Sample]]) -> float:
+    """Of the newest answer; 0 where it has none."""
+    answers = row[1]
+    return getattr(answers[max(answers)], name) or 0.0
 
 
 def _spread(steps: list[int], count: int) -> list[int]:

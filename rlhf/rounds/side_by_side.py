@@ -3,17 +3,19 @@ drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.registry.verdict import Verdicts
-from rlhf.rounds.charts import rows_of
+from rlhf.rounds.charts import caption_of, chosen_in, line_of, rows_of
 from rlhf.rounds.report import RoundReport, report_on
 from rlhf.stages import STAGES, TRAININGS
+from rlhf.stages.chart import Chart, Series, trained_and_held_out
 
-MOST = 8  # as many as there are colours to tell them apart
+COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,15 @@ class Difference:
     values: list[str]
 
 
-def compare_rounds(rounds: Sequence[Round]) -> dict[str, Any]:
+def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dict[str, Any]:
+    """Puts rounds side by side. `chosen`: figures, as kind:name, that are drawn as well."""
     verdicts = Verdicts(rounds[0].project) if rounds else None
     reports = [report_on(round, verdicts=verdicts) for round in rounds]
     return {
         "reports": reports,
         "differences": differences(reports),
-        "figures": figures(reports),
+        "data": data_differences(reports),
+        "figures": figures(reports, chosen),
     }
 
 
@@ -41,17 +45,58 @@ def differences(reports: Sequence[RoundReport]) -> list[Difference]:
     return [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in unlike]
 
 
+LABELS = ("demonstrations", "rankings", "feedback", "prompts", "documents")  # of a snapshot
+Labels = dict[str, set[int]]
+
+
+def data_differences(reports: Sequence[RoundReport]) -> list[Difference]:
+    """What each stage learnt from, kind by kind; and how many of it the first round has not (+), or
+    has alone (−). What is the same in all is left out."""
+    found = []
+    for kind, stage in TRAININGS.items():
+        held = [_labels(report, kind) for report in reports]
+        for name in LABELS:
+            sets = [None if each is None else each[name] for each in held]
+            if any(sets) and len({None if e is None else frozenset(e) for e in sets}) > 1:
+                words = [_beside(sets[0], each) for each in sets]
+                found.append(Difference(f"{stage.title}: {name}", words))
+    return found
+
+
+def _labels(report: RoundReport, kind: str) -> Labels | None:
+    """None: the round has no such stage, or its data is not frozen yet."""
+    run = next((run for run in report.runs if run.kind == kind), None)
+    snapshot = snapshot_of(run) if run else None
+    if snapshot is None:
+        return None
+    return {name: set(getattr(snapshot, name).values_list("pk", flat=True)) for name in LABELS}
+
+
+def _beside(first: set[int] | None, these: set[int] | None) -> str:
+    if these is None:
+        return "–"
+    if first is None or these == first:
+        return f"{len(these)}"
+    return f"{len(these)} (+{len(these - first)} −{len(first - these)})"
+
+
+def changes_since(before: Round, round: Round) -> dict[str, list[Difference]]:
+    """Says in which settings and which data a round differs from an earlier one."""
+    reports = [report_on(before), report_on(round)]
+    return {"differences": differences(reports), "data_changes": data_differences(reports)}
+
+
 def colours(rounds: Sequence[Round]) -> dict[int, int]:
-    """Number of a round → its colour, 0 to MOST - 1: the same in every chart and beside whatever
+    """Number of a round → its colour, 0 to COLOURS - 1: the same in every chart and beside whatever
     others, but where two of them would share one."""
     found: dict[int, int] = {}
     for number in sorted(round.number for round in rounds):
         free = (
             colour
-            for off in range(MOST)
-            if (colour := (number - 1 + off) % MOST) not in found.values()
+            for off in range(COLOURS)
+            if (colour := (number - 1 + off) % COLOURS) not in found.values()
         )
-        found[number] = next(free, (number - 1) % MOST)
+        found[number] = next(free, (number - 1) % COLOURS)
     return found
 
 
@@ -76,46 +121,47 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def figures(reports: Sequence[RoundReport]) -> list[dict[str, Any]]:
+def figures(reports: Sequence[RoundReport], chosen: Collection[str] = ()) -> list[dict[str, Any]]:
     """Draws each chart that at least one of them has numbers for, a line a round: of the held-out
-    data where there is some, else of the training."""
+    data where there is some, else of the training. `chosen`: figures, as kind:name, that get a
+    chart as well."""
     runs: dict[str, list[tuple[RoundReport, Run]]] = {}
     for report in reports:
         for run in report.runs:
             runs.setdefault(run.kind, []).append((report, run))
     colour = colours([report.round for report in reports])
-    rows = {run.pk: rows_of(run) for each in runs.values() for _, run in each}
     drawings = []
     for kind, stage in STAGES.items():
-        for chart in stage.charts:
-            series, points = [], []
+        more = chosen_in(kind, chosen)
+        rows = {run.pk: rows_of(run, more=more) for _, run in runs.get(kind, [])}
+        wanted = [Chart(name, "", trained_and_held_out(name)) for name in more]
+        for chart in [*stage.charts, *wanted]:
+            series, captions = [], []
             for report, run in runs.get(kind, []):
-                line = next(
-                    (each for each in reversed(chart.series[:2]) if _has(rows[run.pk], each)), None
-                )
+                held_out_first = reversed(chart.series[:2])
+                line = next((each for each in held_out_first if _has(rows[run.pk], each)), None)
                 if line is None:
                     continue
-                name = f"{run.pk}"
-                series.append(
-                    {
-                        "label": str(report.round),
-                        "metric": name,
-                        "split": line.split,
-                        "colour": colour[report.round.number],
-                    }
-                )
-                points += [
-                    {**row, "values": {name: row["values"].get(line.metric)}}
-                    for row in rows[run.pk]
-                    if row["split"] == line.split
-                ]
+                label = str(report.round)
+                look = {
+                    "label": label,
+                    "colour": colour[report.round.number],
+                    "dashed": _is_dashed(report, reports),
+                }
+                series.append(line_of(line, run, **look))
+                captions.append(caption_of(replace(line, label=label), rows[run.pk]))
             if series:
-                drawing = {"title": chart.title, "unit": chart.unit, "series": series}
-                drawings.append({**drawing, "rows": points})
+                title = {"title": chart.title, "unit": chart.unit}
+                drawings.append({**title, "series": series, "captions": captions})
     return drawings
 
 
-def _has(rows: list[dict[str, Any]], series: Any) -> bool:
+def _is_dashed(report: RoundReport, reports: Sequence[RoundReport]) -> bool:
+    older = [each for each in reports if each.round.number < report.round.number]
+    return len(older) >= COLOURS
+
+
+def _has(rows: list[dict[str, Any]], series: Series) -> bool:
     return any(
         row["split"] == series.split and row["values"].get(series.metric) is not None
         for row in rows

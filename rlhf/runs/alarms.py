@@ -38,7 +38,7 @@ MEANING = {
     ),
     "low_entropy": (
         "Entropy below a quarter of its start",
-        "The policy says the same again and again: read its samples on this page. Clone the "
+        "The policy says the same again and again: read its answers under Samples. Clone the "
         "settings with a higher kl_coef or a lower learning_rate.",
     ),
     "eos_rate": (
@@ -48,17 +48,17 @@ MEANING = {
     ),
     "length_doubled": (
         "Answers more than twice as long as at the start",
-        "The reward model may pay for length: read the samples on this page, and look at the win "
+        "The reward model may pay for length: read the answers under Samples, and look at the win "
         "rate at equal length before you promote. Clone the settings with a higher kl_coef.",
     ),
     "length_halved": (
         "Answers less than half as long as at the start",
-        "The reward model may pay for silence: read the samples on this page. Clone the settings "
+        "The reward model may pay for silence: read the answers under Samples. Clone the settings "
         "with a higher kl_coef, or with a reward model that learnt from more labels.",
     ),
     "distinct_collapsed": (
         "Less than half as many different word pairs as at the start",
-        "The policy says the same again and again: read its samples on this page. Clone the "
+        "The policy says the same again and again: read its answers under Samples. Clone the "
         "settings with a higher kl_coef or a lower learning_rate.",
     ),
     "over_optimised": (
@@ -80,10 +80,10 @@ GUARDS = {
     "kl_coef, fewer updates or a lower learning_rate; or with a higher kl_limit.",
     "entropy collapse": "The policy says the same again and again. Clone the settings with a "
     "higher kl_coef or a lower learning_rate.",
-    "length blowup": "The reward model may pay for length: read the samples below. Clone the "
-    "settings with a higher kl_coef; or with a higher max_length, if long answers are welcome.",
-    "length halved": "The reward model may pay for silence: read the samples below. Clone the "
-    "settings with a higher kl_coef; or with a lower min_length, if short answers are welcome.",
+    "length blowup": "The reward model may pay for length: read the answers under Samples. Clone "
+    "the settings with a higher kl_coef; or with a higher max_length, if long answers are welcome.",
+    "length halved": "The reward model may pay for silence: read the answers under Samples. Clone "
+    "the settings with a higher kl_coef; or with a lower min_length, if short answers are welcome.",
     "distinct collapsed": "The policy says the same again and again. Clone the settings with a "
     "higher kl_coef or a lower learning_rate; or with a lower min_distinct.",
     "over optimised": "What is learnt now is the reward model's mistakes. Evaluate an earlier "

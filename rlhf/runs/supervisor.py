@@ -140,7 +140,7 @@ def _conclude(lease: Lease, code: int, heart: Heart, leaving: Event) -> None:
     if code == DONE:
         outcome = examine(lease, outcome)  # outside the transaction: others may cancel meanwhile
     if code == DONE and not heart.cancel_requested.is_set():
-        _succeed(lease, outcome)
+        _succeed(lease, outcome, log_tail)
     # Also when the training was done by then: whoever cancelled does not expect a model.
     elif heart.cancel_requested.is_set():
         _end(lease, Run.cancel)
@@ -180,10 +180,10 @@ def _second_chance(run: Run, outcome: dict[str, Any]) -> dict[str, Any] | None:
     return {"why": why, "changes": changes} if changes else None
 
 
-def _succeed(lease: Lease, outcome: dict[str, Any]) -> None:
+def _succeed(lease: Lease, outcome: dict[str, Any], log_tail: str = "") -> None:
     with lease.fenced() as run:
         summary = outcome if "note" in outcome else conclude(lease, outcome)
-        run.succeed(token=lease.token, summary=summary)
+        run.succeed(token=lease.token, summary=summary, log_tail=log_tail)
         following = Run.objects.next_of(run.round).first() if run.round else None
         if following:
             enqueue_on_commit("train", "rlhf.jobs.train", following.pk)

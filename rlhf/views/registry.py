@@ -16,6 +16,7 @@ from annotate.access import Request, Role, project_for
 from annotate.navigation import in_room
 from rlhf.access import model_for
 from rlhf.registry.by_labeler import by_labeler
+from rlhf.registry.health import health_of
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 from rlhf.rounds.forms import PruneForm
@@ -62,7 +63,8 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
         "files": files,
         "size": sum(file["size"] for file in files),
         "card": card,
-        "labelers": by_labeler(model),
+        "health": health_of(model.run),
+        "labelers": by_labeler(model.run),
         "gone": gone,
         "chosen": json.dumps(chosen, indent=2, ensure_ascii=False) if chosen else "",
     }

@@ -13,9 +13,10 @@ from annotate.navigation import in_room
 from feedback_site.bell import enqueue_on_commit
 from rlhf.access import run_for
 from rlhf.models.runs import Run
-from rlhf.rounds.charts import rows_of
+from rlhf.rounds.charts import chosen_in, in_columns, rows_of
 from rlhf.rounds.report import CHIPS, headline_of, log_of
 from rlhf.stages import STAGES
+from rlhf.views.panels import panels_of
 
 
 @require_http_methods(["GET", "POST"])
@@ -45,18 +46,22 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
 @require_GET
 @never_cache
 def rounds_metrics(request: Request, slug: str, run_id: int) -> JsonResponse:
+    """Sends what is drawn of a run: of the steps after `after`, up to `last`."""
     run = run_for(request, slug, run_id)
     try:
         after = int(request.GET.get("after", -1))
+        last = int(request.GET["last"]) if "last" in request.GET else None
     except ValueError:
-        return JsonResponse({"error": "after must be a whole number: a step."}, status=400)
+        error = "after and last must be whole numbers: steps."
+        return JsonResponse({"error": error}, status=400)
+    chosen = chosen_in(run.kind, panels_of(request))
     return JsonResponse(
         {
             "state": run.state,
             "over": run.stands_still,
             "step": run.step,
             "total_steps": run.total_steps,
-            "rows": rows_of(run, after=after),
+            "columns": in_columns(rows_of(run, after=after, last=last, more=chosen)),
         }
     )
 

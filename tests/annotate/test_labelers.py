@@ -96,6 +96,39 @@ def test_of_three_careful_one_noisy_and_one_random_the_random_one_is_flagged(pro
     assert sum(right) >= 95
 
 
+def right_of(noise):
+    """How often somebody whose eye has this much noise prefers the better one of two."""
+    generator = random.Random(7)
+    seen = [judged(generator, noise, 2) for _ in range(20_000)]
+    return sum(places[1] < places[0] for places in seen) / len(seen)
+
+
+def test_a_reliability_is_near_the_truth_and_its_interval_holds_it():
+    """In 100 worlds, with 95 % intervals; the random one is clear of every careful one."""
+    truth = [right_of(noise) for noise in (*[CAREFUL_OF_TWO] * 3, 1.6, ANYTHING)]
+    missed, held, apart = [0.0] * 5, [0] * 5, 0
+    for seed in range(100):
+        found = against_the_others(votes_of(world(seed, prompts=150, people=3, k=2)))
+        of_each = [found[name].reliability for name in range(5)]
+        for name, each in enumerate(of_each):
+            low, high = each.interval
+            assert 0 <= low <= each.value <= high <= 1 and low < high
+            missed[name] += (each.value - truth[name]) / 100
+            held[name] += low <= truth[name] <= high
+        apart += of_each[4].interval[1] < min(each.value for each in of_each[:3])
+    assert max(map(abs, missed)) < 0.06, missed
+    assert min(held) >= 85 and sum(held) >= 450, held
+    assert apart >= 95
+
+
+def test_nobody_has_a_reliability_who_ranks_alone():
+    alone = [Ranked(prompt, 1, {1: 1, 2: 2}) for prompt in range(20)]
+    assert not against_the_others(votes_of(alone))
+    two = [Ranked(p, name, {1: 1, 2: 2}) for p in range(20) for name in (1, 2)]
+    each = against_the_others(votes_of(two))[1].reliability
+    assert each.value == 1.0 and 0.7 < each.interval[0] < 1.0, "never of zero width"
+
+
 def test_one_random_clicker_drags_nobody_down():
     """Pair by pair, who shares half of their prompts with a clicker loses what the clicker does."""
     rankings = world(3, prompts=150, people=3, k=2)

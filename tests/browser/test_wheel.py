@@ -120,9 +120,10 @@ def launch_and_watch(olga: Page, site: Site) -> None:
         stage = stages.nth(number)
         expect(stage).to_contain_text(name, ignore_case=True)
         expect(stage).to_contain_text("Succeeded", timeout=5 * MINUTES)
+    assert olga.evaluate("window.neverReloaded"), "the page was reloaded while it watched"
+    olga.get_by_role("link", name="Charts", exact=True).click()
     for title in ("SFT loss", "Reward model accuracy", "PPO score", "KL to the SFT policy"):
         expect_drawn(olga.get_by_role("figure").filter(has_text=title))
-    assert olga.evaluate("window.neverReloaded"), "the page was reloaded while it watched"
 
 
 def cancel_and_resume(olga: Page) -> None:

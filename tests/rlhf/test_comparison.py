@@ -48,9 +48,9 @@ def test_the_curves_of_rounds_share_a_drawing_held_out_before_training(round, ot
         ("Round 1", "test"),
         ("Round 2", "train"),
     ]
-    names = [line["metric"] for line in figure["series"]]
-    drawn = [(name, row["values"][name]) for row in figure["rows"] for name in row["values"]]
-    assert drawn == [(names[0], 2.5), (names[1], 3.5)]
+    assert figure["captions"] == ["Round 1: 2.5 at step 1", "Round 2: 3.5 at step 1"]
+    sfts = [each.runs.get(kind="sft").pk for each in (round, other)]
+    assert [line["run"] for line in figure["series"]] == sfts, "each asks its own run for numbers"
 
 
 def test_the_page_compares_what_was_chosen(project, round, other, olga, browse):

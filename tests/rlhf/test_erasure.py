@@ -135,7 +135,8 @@ def _chat(project, wendy, plant, base) -> None:
 
 
 def _freeze(project, written, plant, data_dir, wendy) -> None:
-    run = Run.objects.create(project=project, kind=Run.Kind.SFT, config={})
+    said = f"first row: {written.text}\nloss 0.1 – kept"
+    run = Run.objects.create(project=project, kind=Run.Kind.SFT, config={}, log_tail=said)
     snapshot = Snapshot.objects.create(
         project=project, run=run, sha256="a" * 64, counts={}, filters={}
     )
@@ -179,6 +180,8 @@ def test_what_others_did_stays(wendy, data_dir):
     mangled, whole = map(json.loads, file.read_text().splitlines())
     assert whole == {"id": 2, "text": "Another's words"} and set(mangled["text"]) == {"*"}
     assert "kept line" in (data_dir / "logs" / "web.log").read_text()
+    first, kept = Run.objects.get(kind=Run.Kind.SFT).log_tail.splitlines()
+    assert first.endswith("***") and kept == "loss 0.1 – kept"
 
 
 def test_nobody_is_left_who_could_sign_in_and_nothing_of_them_trains(wendy, project):

@@ -59,9 +59,13 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds": {},
         "rounds_new": {},
         "rounds_documents": {},
+        "rounds_queue": {},
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},
-        "rounds_samples": {"number": round.number},
+        **{
+            f"rounds_{tab}": {"number": round.number}
+            for tab in ("charts", "samples", "logs", "data", "files")
+        },
         "policies_run": {"run_id": sampling.pk},
         "rounds_metrics": {"run_id": first.pk},
         "policies_evaluation": {},
@@ -175,12 +179,15 @@ def test_empty_pages_say_what_to_do(project, browse, olga):
 
 
 def test_the_round_page_says_how_it_goes_without_javascript(round, running, browse, olga):
-    html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    client = browse(olga)
+    html = client.get("/p/cooking/rounds/1/").content.decode()
     assert "Running 12%" in html  # half of one stage of four
     assert "step 5 of 10" in html
-    assert "training: 1 at step 1, 0.2 at step 5 · held out: 0.5 at step 4" in html
-    assert "&lt;b&gt;Boil&lt;/b&gt; it" in html and "score 0.25" in html
     assert 'hx-trigger="every 2s"' in html
+    html = client.get("/p/cooking/rounds/1/charts/").content.decode()
+    assert "training: 1 at step 1, 0.2 at step 5 · held out: 0.5 at step 4" in html
+    html = client.get("/p/cooking/rounds/1/samples/").content.decode()
+    assert "&lt;b&gt;Boil&lt;/b&gt; it" in html and "score 0.25" in html
 
 
 def test_the_live_part_comes_only_when_something_changed(round, running, browse, olga):
@@ -277,18 +284,28 @@ def test_a_sampling_that_a_full_disk_paused_is_given_up(sampling, browse, olga):
 
 
 @pytest.mark.parametrize(
-    ("after", "steps"), [("", [1, 2, 3, 4, 4, 5]), ("?after=3", [4, 4, 5]), ("?after=5", [])]
+    ("after", "steps"),
+    [
+        ("", [1, 2, 3, 4, 4, 5]),
+        ("?after=3", [4, 4, 5]),
+        ("?after=1&last=3", [2, 3]),
+        ("?after=5", []),
+    ],
 )
 def test_metrics_come_from_a_step_on(round, running, browse, olga, after, steps):
     answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json{after}").json()
-    assert [row["step"] for row in answer["rows"]] == steps
+    sent = [step for columns in answer["columns"].values() for step in columns["step"]]
+    assert sorted(sent) == steps
     assert (answer["over"], answer["step"], answer["total_steps"]) == (False, 5, 10)
-    assert all(set(row["values"]) == {"loss"} for row in answer["rows"]), "only what is drawn"
+    assert all(set(columns) == {"step", "loss"} for columns in answer["columns"].values()), (
+        "only what is drawn"
+    )
 
 
 def test_a_step_that_is_no_number_is_refused(round, running, browse, olga):
-    answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json?after=x")
-    assert answer.status_code == 400 and "whole number" in answer.json()["error"]
+    for query in ("after=x", "last=1.5"):
+        answer = browse(olga).get(f"/p/cooking/runs/{running.pk}/metrics.json?{query}")
+        assert answer.status_code == 400 and "whole number" in answer.json()["error"]
 
 
 def test_metrics_say_when_a_run_is_over(round, running, browse, olga):

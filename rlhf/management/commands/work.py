@@ -62,6 +62,9 @@ class Command(BaseCommand):
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # the trainers inherit it
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: leaving.set())
+        if queue == "train":
+            reporting = import_string("rlhf.jobs.keep_reporting")
+            threading.Thread(target=reporting, name="report", daemon=True).start()
         look = import_string(LOOKS[queue])
         logger.info("worker %s listens for %s", worker_name(), queue)
         Ear(queue, leaving).listen(look)
