@@ -1,7 +1,8 @@
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from annotate.api import endpoints as api
+from annotate.audit.routes import audited
 from annotate.views import (
     chat,
     connections,
@@ -22,7 +23,7 @@ from annotate.views import (
 
 urlpatterns = [
     path("", people.home, name="home"),
-    path("sign-in/", LoginView.as_view(template_name="annotate/sign_in.html"), name="sign_in"),
+    path("sign-in/", people.SignIn.as_view(), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
@@ -87,3 +88,4 @@ urlpatterns = [
     path("p/<slug:slug>/prompts/mark/", prompts.mark, name="prompts_mark"),
     path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),
 ]
+audited(urlpatterns)

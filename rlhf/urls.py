@@ -1,5 +1,6 @@
 from django.urls import path
 
+from annotate.audit.routes import audited
 from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
 urlpatterns = [
@@ -78,3 +79,11 @@ urlpatterns = [
         name="policies_reach",
     ),
 ]
+audited(
+    urlpatterns,
+    things={
+        "number": ("rlhf.Round", "number"),
+        "run_id": ("rlhf.Run", "pk"),
+        "model_id": ("rlhf.Checkpoint", "pk"),
+    },
+)
