@@ -31,6 +31,7 @@ UNRECORDED: Mapping[str, str] = {
     **dict.fromkeys(["draft", "own_prompts_draft"], OF_ONES_OWN),
     "prompts_import": "An upload is a draft till it is imported, and that is recorded.",
     "preview": "Nothing is kept.",
+    "api_nothing": "Answers that nothing is there.",
     **dict.fromkeys(["chat_new", "chat_send", "chat_regenerate", "chat_stop"], A_ROW),
     **dict.fromkeys(["chat_show", "chat_thumb", "chat_prefer", "chat_feedback"], A_ROW),
     **dict.fromkeys(["api_answers", "api_chat_completions", "api_feedback"], A_ROW),
