@@ -16,7 +16,7 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -174,19 +174,14 @@ def _erase_prompts(erased: Erased) -> None:
 
 
 def _erase_labels(erased: Erased) -> None:
-    """Who ranked with them, reviewed them or was compared to them keeps what they did."""
-    written = Demonstration.objects.filter(labeler=erased.person)
-    _take(erased, written, "text", "comment")
-    corrected = Edit.objects.filter(labeler=erased.person)
-    _take(erased, corrected, "diff")
-    corrected.update(diff=[])
-    written.update(text=GONE, comment="")
-    ranked = Ranking.objects.filter(labeler=erased.person)
-    _take(erased, ranked, "comment", "reason")
-    ranked.update(comment="")
-    reviewed = Review.objects.filter(reviewer=erased.person)
-    _take(erased, reviewed, "comment")
-    reviewed.update(comment="")
+    """Who ranked with them, reviewed them or was compared to them keeps what they did. The site
+    itself may not change a label: PostgreSQL does, and the audit log says so."""
+    _take(erased, Demonstration.objects.filter(labeler=erased.person), "text", "comment")
+    _take(erased, Edit.objects.filter(labeler=erased.person), "diff")
+    _take(erased, Ranking.objects.filter(labeler=erased.person), "comment", "reason")
+    _take(erased, Review.objects.filter(reviewer=erased.person), "comment")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT annotate_erase_labels(%s)", [erased.person.pk])
     assigned = Assignment.objects.filter(labeler=erased.person)
     _take(erased, assigned, "draft", "skip_note")
     assigned.update(draft={}, skip_note="")
