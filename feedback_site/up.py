@@ -23,6 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from feedback_site import embedded
 from feedback_site.embedded import CannotStart
 from feedback_site.processes import Process, read_procfile, stop
+from feedback_site.roles import APP_ROLE
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
@@ -61,7 +62,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     embedded.close(settings.DATA_DIR, say=say)
 
     # 1. The services that the environment does not bring.
-    processes, addresses = start_services(settings.DATA_DIR, stack=stack, say=say)
+    processes, addresses, owner = start_services(settings.DATA_DIR, stack=stack, say=say)
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -86,7 +87,9 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     if "inference" in procfile:
         procfile["inference"].start()
     python = partial(run, env=env, say=say)
-    python("migrations", "manage.py", "migrate", "--verbosity", "0")
+    python("migrations", "manage.py", "migrate", "--verbosity", "0", **owner)
+    if owner:
+        python("role of the site", "manage.py", "app_role", **owner)
     python("static files", "manage.py", "collectstatic", "--no-input", "--verbosity", "0")
     base = settings.DATA_DIR / "models" / f"base-{Path(settings.BASE_MODEL).name}"
     if not base.exists():
@@ -130,31 +133,32 @@ def read_settings() -> ModuleType:
 
 def start_services(
     data_dir: Path, *, stack: ExitStack, say: Say
-) -> tuple[list[Process], dict[str, str]]:
-    """Starts PostgreSQL and Redis where the environment names none; returns them, and their
-    addresses."""
-    processes, addresses = [], {}
+) -> tuple[list[Process], dict[str, str], dict[str, str]]:
+    """Starts PostgreSQL and Redis where the environment names none; returns them, their addresses,
+    and the environment in which one owns the embedded database: the site itself does not."""
+    processes, addresses, owner = [], {}, {}
     logs = data_dir / "logs"
     sockets = stack.enter_context(embedded.socket_folder(data_dir))
     if not os.environ.get("DATABASE_URL"):
         with timed("PostgreSQL", say=say):
             database = stack.enter_context(embedded.postgres(data_dir, sockets, logs=logs, say=say))
         processes.append(database.process)
-        addresses["database_url"] = database.url
+        addresses["database_url"] = database.url.replace(embedded.OWNER, APP_ROLE, 1)
+        owner = {"DATABASE_URL": database.url}
     if not os.environ.get("REDIS_URL"):
         with timed("Redis", say=say):
             redis = stack.enter_context(embedded.redis(sockets, logs=logs))
         processes.append(redis.process)
         addresses["redis_url"] = redis.url
-    return processes, addresses
+    return processes, addresses, owner
 
 
-def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
-    """Runs Python with these arguments to its end and returns its output. Raises CannotStart with
-    the end of it."""
+def run(what: str, *arguments: str, env: dict[str, str], say: Say, **more: str) -> str:
+    """Runs Python with these arguments, and `more` in its environment, to its end and returns its
+    output. Raises CannotStart with the end of it."""
     with timed(what, say=say):
         answer = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
+            [sys.executable, *arguments], cwd=ROOT, env=env | more, capture_output=True, text=True
         )
     if answer.returncode:
         last_words = "\n".join((answer.stdout + answer.stderr).splitlines()[-12:])

@@ -3,6 +3,7 @@
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
@@ -11,11 +12,15 @@ from annotate.audit.chain import verify
 from annotate.audit.recording import Act, recording
 from annotate.erasure import erase
 from annotate.labelling.queue import next_assignment
+from annotate.labels.kinds import KINDS
 from annotate.models import AuditEntry, Demonstration, Placement, Ranking
 from feedback_site.roles import APP_ROLE, append_only, grant
 from rlhf.models import Metric, Run
 from rlhf.models.leases import claim
 from rlhf.runs.ingest import Ingester, rewind
+from tests.rlhf.conftest import data_dir
+
+__all__ = ["data_dir"]
 
 
 @pytest.fixture
@@ -85,7 +90,7 @@ TAMPERING = [
     "SELECT pg_read_file('/etc/passwd')",
     "SELECT lo_import('/etc/passwd')",
     "SET session_replication_role = replica",
-    "ALTER SYSTEM SET fsync = off",
+    "SET log_statement = 'none'",
     "CREATE EXTENSION file_fdw",
     "CREATE ROLE other SUPERUSER",
     f"ALTER ROLE {APP_ROLE} SUPERUSER",
@@ -157,10 +162,6 @@ def test_granting_again_changes_nothing_and_names_are_checked(history):
 
 
 def test_each_table_of_labels_is_among_those_that_are_kept():
-    from django.apps import apps
-
-    from annotate.labels.kinds import KINDS
-
     kept = set(append_only())
-    assert {kind.label._meta.db_table for kind in KINDS.values()} <= kept
+    assert {kind.model._meta.db_table for kind in KINDS.values()} <= kept
     assert kept - {"django_migrations"} <= {m._meta.db_table for m in apps.get_models()}
