@@ -16,10 +16,11 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
-from django.db import connection, models, transaction
+from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
+from annotate.audit.recording import about, recorded
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
@@ -63,12 +64,13 @@ class Erased:
 also: list[Callable[[Erased], None]] = []
 
 
-@transaction.atomic
+@recorded()
 def erase(person: User) -> list[str]:
     """Erases what a guest or labeler has typed, everywhere; returns what was made of their data, a
     line each. Raises CannotErase for who operates a project: its settings and decisions are not
     theirs alone."""
     person = User.objects.select_for_update().get(pk=person.pk)
+    about(person)
     operated = person.memberships.filter(
         role=Membership.Role.OPERATOR, state=Membership.State.ACTIVE
     )

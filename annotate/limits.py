@@ -53,6 +53,7 @@ POSTS = {
 }
 ANY_METHOD = {
     "prompts_export": "export",
+    **dict.fromkeys(["audit_export", "site_audit_export"], "export"),
     "api_answers": "API",
     "api_chat_completions": "API",
     "api_end_user": "API",

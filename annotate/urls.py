@@ -4,6 +4,7 @@ from django.urls import include, path
 from annotate.api import endpoints as api
 from annotate.audit.routes import audited
 from annotate.views import (
+    audit,
     chat,
     connections,
     feedback,
@@ -55,6 +56,10 @@ urlpatterns = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("audit/", audit.site_audit, name="site_audit"),
+    path("audit/export/", audit.site_audit_export, name="site_audit_export"),
+    path("p/<slug:slug>/audit/", audit.audit, name="audit"),
+    path("p/<slug:slug>/audit/export/", audit.audit_export, name="audit_export"),
     path("p/<slug:slug>/feedback/", feedback.feedback, name="feedback"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),
     path("p/<slug:slug>/review/next/", review.review_next, name="review_next"),

@@ -7,6 +7,7 @@ people stay out: they could not be erased here."""
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any, Self
 
 from django.conf import settings
@@ -21,6 +22,35 @@ VALUES (%s, %s, %s, %s, %s, %s) RETURNING number
 class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
     def of_project(self, project: Any) -> Self:
         return self.filter(project=project)
+
+    def asked_for(
+        self,
+        *,
+        who: str = "",
+        action: str = "",
+        about: str = "",
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Self:
+        """By a person's user name, by the beginning of an action, by a kind of thing or one thing,
+        and by days, both included. What is empty filters nothing."""
+        found = self.filter(actor__username=who) if who else self
+        if action:
+            found = found.filter(action__startswith=action)
+        if about:
+            found = found.filter(about=about) if ":" in about else found.of_kind(about)
+        if since:
+            found = found.filter(at__date__gte=since)
+        return found.filter(at__date__lte=until) if until else found
+
+    def of_kind(self, kind: str) -> Self:
+        return self.filter(about__startswith=f"{kind}:")
+
+    def with_names(self) -> Self:
+        return self.select_related("actor", "project")
+
+    def in_order(self) -> Self:
+        return self.order_by("number")
 
 
 class AuditEntry(models.Model):
@@ -66,6 +96,24 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.action}"
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """Plain values before and after, field by field."""
+        before, after = self.details.get("before", {}), self.details.get("after", {})
+        return [
+            {"name": name.removesuffix("_id"), "before": before.get(name), "after": value}
+            for name, value in after.items()
+        ]
+
+    @property
+    def written(self) -> list[str]:
+        """“2 rows of task added”, for each table."""
+        return [
+            f"{count} {'row' if count == 1 else 'rows'} of {table.partition('_')[2]} {verb}"
+            for table, verbs in self.details.get("wrote", {}).items()
+            for verb, count in verbs.items()
+        ]
 
     @classmethod
     def append(

@@ -106,8 +106,7 @@ def _erase(request: Request, person: User) -> bool:
         messages.error(request, "Nothing was erased: type your user name to confirm.")
         return False
     try:
-        with recorded():
-            erase(person)
+        erase(person)
     except CannotErase as error:
         messages.error(request, str(error))
         return False

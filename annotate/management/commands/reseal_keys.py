@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from annotate.audit.commands import AuditedCommand
 from annotate.connections.models import Connection
 from annotate.connections.sealing import Unreadable
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Encrypts the keys of connections anew, under the SECRET_KEY of today."
 
     def handle(self, **options: Any) -> None:
