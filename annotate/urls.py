@@ -1,5 +1,5 @@
 from django.contrib.auth.views import LogoutView
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from annotate.api import endpoints as api
 from annotate.audit.routes import audited
@@ -22,7 +22,7 @@ from annotate.views import (
     writing,
 )
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("", people.home, name="home"),
     path("sign-in/", people.SignIn.as_view(), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),

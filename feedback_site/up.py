@@ -87,9 +87,8 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     if "inference" in procfile:
         procfile["inference"].start()
     python = partial(run, env=env, say=say)
-    python("migrations", "manage.py", "migrate", "--verbosity", "0", **owner)
-    if owner:
-        python("role of the site", "manage.py", "app_role", **owner)
+    prepare = ["app_role", "--migrate"] if owner else ["migrate", "--verbosity", "0"]
+    python("migrations", "manage.py", *prepare, env=env | owner)
     python("static files", "manage.py", "collectstatic", "--no-input", "--verbosity", "0")
     base = settings.DATA_DIR / "models" / f"base-{Path(settings.BASE_MODEL).name}"
     if not base.exists():
@@ -153,12 +152,12 @@ def start_services(
     return processes, addresses, owner
 
 
-def run(what: str, *arguments: str, env: dict[str, str], say: Say, **more: str) -> str:
-    """Runs Python with these arguments, and `more` in its environment, to its end and returns its
-    output. Raises CannotStart with the end of it."""
+def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
+    """Runs Python with these arguments to its end and returns its output. Raises CannotStart with
+    the end of it."""
     with timed(what, say=say):
         answer = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=env | more, capture_output=True, text=True
+            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
         )
     if answer.returncode:
         last_words = "\n".join((answer.stdout + answer.stderr).splitlines()[-12:])

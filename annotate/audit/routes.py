@@ -81,10 +81,10 @@ def _audited(view: Callable[..., Any], things: Things, *, by_hand: bool) -> Call
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method in SAFE:
-            return view(request, *args, **kwargs)  # type: ignore[no-any-return]
+            return view(request, *args, **kwargs)
         with performing(_act_of(request, kwargs, things)) as act:
             if by_hand:
-                return view(request, *args, **kwargs)  # type: ignore[no-any-return]
+                return view(request, *args, **kwargs)
             with recorded():
                 response: HttpResponseBase = view(request, *args, **kwargs)
                 act.details["status"] = response.status_code

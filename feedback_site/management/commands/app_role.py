@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
@@ -16,8 +17,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", nargs="?", default=APP_ROLE)
+        parser.add_argument("--migrate", action="store_true", help="Migrate first.")
 
     def handle(self, **options: Any) -> None:
+        if options["migrate"]:
+            call_command("migrate", verbosity=0)
         try:
             grant(options["name"])
         except (NotAName, ProgrammingError) as error:
