@@ -1,5 +1,5 @@
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 
 from annotate.api import endpoints as api
 from annotate.audit.routes import audited
@@ -22,6 +22,9 @@ from annotate.views import (
     writing,
 )
 
+# The browser drops what it kept of whoever has signed out.
+SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", people.home, name="home"),
     path("sign-in/", people.SignIn.as_view(), name="sign_in"),
@@ -29,7 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
     path("projects/new/", project.project_new, name="project_new"),
-    path("sign-out/", LogoutView.as_view(), name="sign_out"),
+    path("sign-out/", LogoutView.as_view(next_page=SIGNED_OUT), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
     path("p/<slug:slug>/label/", label.label, name="label"),
     path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),

@@ -27,7 +27,7 @@ END $$;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("rlhf", "0008_say_what_the_gate_wants"),
+        ("rlhf", "0009_learn_the_best_of_ones_own_answers"),
         ("annotate", "0018_keep_an_audit_log"),
     ]
 
