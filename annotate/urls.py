@@ -2,9 +2,9 @@ from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 
 from annotate.api import endpoints as api
+from annotate.audit import views as audit
 from annotate.audit.routes import audited
 from annotate.views import (
-    audit,
     chat,
     connections,
     feedback,

@@ -23,7 +23,6 @@ from django.core.exceptions import ImproperlyConfigured
 from feedback_site import embedded
 from feedback_site.embedded import CannotStart
 from feedback_site.processes import Process, read_procfile, stop
-from feedback_site.roles import APP_ROLE
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
@@ -142,7 +141,7 @@ def start_services(
         with timed("PostgreSQL", say=say):
             database = stack.enter_context(embedded.postgres(data_dir, sockets, logs=logs, say=say))
         processes.append(database.process)
-        addresses["database_url"] = database.url.replace(embedded.OWNER, APP_ROLE, 1)
+        addresses["database_url"] = database.url.replace(embedded.OWNER, embedded.APP_ROLE, 1)
         owner = {"DATABASE_URL": database.url}
     if not os.environ.get("REDIS_URL"):
         with timed("Redis", say=say):

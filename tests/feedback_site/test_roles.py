@@ -14,7 +14,8 @@ from annotate.erasure import erase
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds import KINDS
 from annotate.models import AuditEntry, Demonstration, Placement, Ranking
-from feedback_site.roles import APP_ROLE, append_only, grant
+from feedback_site.embedded import APP_ROLE
+from feedback_site.management.commands.app_role import append_only, grant
 from rlhf.models import Metric, Run
 from rlhf.models.leases import claim
 from rlhf.runs.ingest import Ingester, rewind
