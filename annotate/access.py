@@ -125,6 +125,12 @@ def open_invitation_for(request: Request, slug: str, number: str) -> Invitation:
     return _found(project.invitations.open().filter(pk=id_in(number) or 0).first())
 
 
+def refuse_all_but_administrators(request: Request) -> None:
+    """Of the whole site. Raises Http404: others learn nothing of such pages."""
+    if not (request.user.is_active and request.user.is_superuser):
+        raise Http404("Nothing here.")
+
+
 def may_begin_projects(user: User) -> bool:
     """Whoever operates one project may begin another."""
     return user.memberships.operating().exists()

@@ -16,10 +16,11 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
-from django.db import models, transaction
+from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
+from annotate.audit.recording import about, recorded
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
@@ -65,12 +66,13 @@ class Erased:
 also: list[Callable[[Erased], None]] = []
 
 
-@transaction.atomic
+@recorded()
 def erase(person: User) -> list[str]:
     """Erases what a guest or labeler has typed, everywhere; returns what was made of their data, a
     line each. Raises CannotErase for who operates a project: its settings and decisions are not
     theirs alone."""
     person = User.objects.select_for_update().get(pk=person.pk)
+    about(person)
     operated = person.memberships.filter(
         role=Membership.Role.OPERATOR, state=Membership.State.ACTIVE
     )
@@ -176,28 +178,21 @@ def _erase_prompts(erased: Erased) -> None:
 
 
 def _erase_labels(erased: Erased) -> None:
-    """Who ranked with them, reviewed them or was compared to them keeps what they did."""
-    written = Demonstration.objects.filter(labeler=erased.person)
-    _take(erased, written, "text", "comment")
-    corrected = Edit.objects.filter(labeler=erased.person)
-    _take(erased, corrected, "diff")
-    corrected.update(diff=[])
-    written.update(text=GONE, comment="")
-    ranked = Ranking.objects.filter(labeler=erased.person)
-    _take(erased, ranked, "comment", "reason")
-    ranked.update(comment="")
-    talked = Talk.objects.filter(labeler=erased.person)
-    _take(erased, talked, "comment")
-    talked.update(comment="")
+    """Who ranked with them, reviewed them or was compared to them keeps what they did. The site
+    itself may not change a label: PostgreSQL does, and the audit log says so."""
+    _take(erased, Demonstration.objects.filter(labeler=erased.person), "text", "comment")
+    _take(erased, Edit.objects.filter(labeler=erased.person), "diff")
+    _take(erased, Ranking.objects.filter(labeler=erased.person), "comment", "reason")
+    _take(erased, Talk.objects.filter(labeler=erased.person), "comment")
+    _take(erased, Review.objects.filter(reviewer=erased.person), "comment")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT annotate_erase_labels(%s)", [erased.person.pk])
     turns = Turn.objects.filter(assignment__labeler=erased.person)
     _take(erased, turns, "said", "edited")
     answers = TurnAnswer.objects.filter(turn__in=turns)
     _take(erased, answers, "text", "context")
     answers.update(text="", context=[])
     turns.update(said=GONE, edited="")
-    reviewed = Review.objects.filter(reviewer=erased.person)
-    _take(erased, reviewed, "comment")
-    reviewed.update(comment="")
     assigned = Assignment.objects.filter(labeler=erased.person)
     _take(erased, assigned, "draft", "skip_note")
     assigned.update(draft={}, skip_note="")

@@ -58,6 +58,7 @@ POSTS = {
 }
 ANY_METHOD = {
     "prompts_export": "export",
+    **dict.fromkeys(["audit_export", "site_audit_export"], "export"),
 }
 OF_THE_API = "api_"  # with this, the names of all addresses of the API begin
 FORGET_ONE_IN = 1000  # requests; then the buckets that are full again go

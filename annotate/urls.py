@@ -1,7 +1,9 @@
-from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import include, path, reverse_lazy
+from django.contrib.auth.views import LogoutView
+from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 
 from annotate.api import endpoints as api
+from annotate.audit import views as audit
+from annotate.audit.routes import audited
 from annotate.views import (
     chat,
     connections,
@@ -26,9 +28,9 @@ from annotate.views.talks import work as talk
 # The browser drops what it kept of whoever has signed out.
 SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("", people.home, name="home"),
-    path("sign-in/", LoginView.as_view(template_name="annotate/sign_in.html"), name="sign_in"),
+    path("sign-in/", people.SignIn.as_view(), name="sign_in"),
     path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
@@ -63,6 +65,10 @@ urlpatterns = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("audit/", audit.site_audit, name="site_audit"),
+    path("audit/export/", audit.site_audit_export, name="site_audit_export"),
+    path("p/<slug:slug>/audit/", audit.audit, name="audit"),
+    path("p/<slug:slug>/audit/export/", audit.audit_export, name="audit_export"),
     path("p/<slug:slug>/feedback/", feedback.feedback, name="feedback"),
     path("p/<slug:slug>/review/", review.reviews, name="reviews"),
     path("p/<slug:slug>/review/next/", review.review_next, name="review_next"),
@@ -98,3 +104,4 @@ urlpatterns = [
     path("p/<slug:slug>/prompts/mark/", prompts.mark, name="prompts_mark"),
     path("p/<slug:slug>/prompts/export/<slug:kind>/", prompts.export, name="prompts_export"),
 ]
+audited(urlpatterns)

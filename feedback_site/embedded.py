@@ -34,6 +34,7 @@ from redis.retry import Retry
 from feedback_site.processes import Process, stop
 
 DATABASE = OWNER = "feedback_site"
+APP_ROLE = "feedback_app"  # as which the site works: it owns nothing
 ROOTS_STAND_IN = "feedback-site-postgres"  # PostgreSQL refuses to run as root
 # sockaddr_un holds 108 bytes, the final NUL among them.
 LONGEST_SOCKET = 100

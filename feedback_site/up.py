@@ -61,7 +61,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     embedded.close(settings.DATA_DIR, say=say)
 
     # 1. The services that the environment does not bring.
-    processes, addresses = start_services(settings.DATA_DIR, stack=stack, say=say)
+    processes, addresses, owner = start_services(settings.DATA_DIR, stack=stack, say=say)
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -86,7 +86,8 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
     if "inference" in procfile:
         procfile["inference"].start()
     python = partial(run, env=env, say=say)
-    python("migrations", "manage.py", "migrate", "--verbosity", "0")
+    prepare = ["app_role", "--migrate"] if owner else ["migrate", "--verbosity", "0"]
+    python("migrations", "manage.py", *prepare, env=env | owner)
     python("static files", "manage.py", "collectstatic", "--no-input", "--verbosity", "0")
     base = settings.DATA_DIR / "models" / f"base-{Path(settings.BASE_MODEL).name}"
     if not base.exists():
@@ -130,23 +131,24 @@ def read_settings() -> ModuleType:
 
 def start_services(
     data_dir: Path, *, stack: ExitStack, say: Say
-) -> tuple[list[Process], dict[str, str]]:
-    """Starts PostgreSQL and Redis where the environment names none; returns them, and their
-    addresses."""
-    processes, addresses = [], {}
+) -> tuple[list[Process], dict[str, str], dict[str, str]]:
+    """Starts PostgreSQL and Redis where the environment names none; returns them, their addresses,
+    and the environment in which one owns the embedded database: the site itself does not."""
+    processes, addresses, owner = [], {}, {}
     logs = data_dir / "logs"
     sockets = stack.enter_context(embedded.socket_folder(data_dir))
     if not os.environ.get("DATABASE_URL"):
         with timed("PostgreSQL", say=say):
             database = stack.enter_context(embedded.postgres(data_dir, sockets, logs=logs, say=say))
         processes.append(database.process)
-        addresses["database_url"] = database.url
+        addresses["database_url"] = database.url.replace(embedded.OWNER, embedded.APP_ROLE, 1)
+        owner = {"DATABASE_URL": database.url}
     if not os.environ.get("REDIS_URL"):
         with timed("Redis", say=say):
             redis = stack.enter_context(embedded.redis(sockets, logs=logs))
         processes.append(redis.process)
         addresses["redis_url"] = redis.url
-    return processes, addresses
+    return processes, addresses, owner
 
 
 def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:

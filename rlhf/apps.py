@@ -1,12 +1,13 @@
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from django.apps import AppConfig
 
 
 class RlhfConfig(AppConfig):
     name = "rlhf"
+    append_only: ClassVar = {"rlhf_metric": ""}
 
     def ready(self) -> None:
         home: Any = import_module("annotate.views.home")

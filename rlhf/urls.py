@@ -1,6 +1,7 @@
 from django.urls import include, path
 
 from annotate.api.endpoints import nothing_here
+from annotate.audit.routes import audited
 from rlhf.api.addresses import addresses
 from rlhf.views import (
     documents,
@@ -103,3 +104,11 @@ urlpatterns = [
     # The last of all addresses: what no operation of the API has taken.
     path("api/v1/<path:rest>", nothing_here, name="api_unknown"),
 ]
+audited(
+    urlpatterns,
+    things={
+        "number": ("rlhf.Round", "number"),
+        "run_id": ("rlhf.Run", "pk"),
+        "model_id": ("rlhf.Checkpoint", "pk"),
+    },
+)

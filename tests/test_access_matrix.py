@@ -34,6 +34,7 @@ from rlhf.stages import TRAININGS
 
 OPEN, SIGNED_IN, OWN, TOKEN = "open", "signed in", "own", "token"
 OPERATOR_SOMEWHERE = "operator somewhere"
+ADMINISTRATOR = "administrator"  # of the site: none of the cast is one
 WATCHER = "watcher"  # by a token, or from an address, of the settings
 # What the number in the address names is no such thing: not there, for those who might see one.
 NO_REVIEW, NO_PRACTICE = "no review", "no practice"
@@ -43,6 +44,7 @@ LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["livez", "readyz"], OPEN),
     "metrics": WATCHER,
+    **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
     **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
@@ -57,7 +59,9 @@ LEAST_ROLE = {
 }
 OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
-OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections", "programs")
+OPERATOR_PREFIXES = (
+    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit"),
+)
 
 ROLES = {
     GUEST: {"gus", "alice", "bob", "rita", "olga"},
@@ -197,6 +201,8 @@ def expected(actor: str, role: str, name: str, method: str) -> set[int] | str:
         return {403} if method == "GET" else {405}
     if actor == "nobody":
         return {302} if method == "GET" else {401}
+    if role == ADMINISTRATOR:
+        return {404}
     if role == OPERATOR_SOMEWHERE:
         return "served" if actor in ("olga", "mallory") else {403}
     if actor == "mallory":

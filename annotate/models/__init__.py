@@ -1,5 +1,6 @@
 """Who said what, and what people thought of it."""
 
+from annotate.audit.entries import AuditEntry
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.measures import Measure
@@ -30,6 +31,7 @@ from annotate.work.tasks import Task
 __all__ = [
     "ApiToken",
     "Assignment",
+    "AuditEntry",
     "CallPlace",
     "Cell",
     "Completion",

@@ -13,6 +13,7 @@ from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, connection_for, project_for
+from annotate.audit.recording import about, recorded
 from annotate.connections import catalogue
 from annotate.connections.forms import ConnectionForm
 from annotate.connections.models import Connection, InUse
@@ -111,7 +112,9 @@ def _edited(
 ) -> HttpResponse:
     """Saves a connection and asks its server at once, so that mistakes show where they are made."""
     if request.method == "POST" and form.is_valid():
-        connection = form.save()
+        with recorded():
+            connection = form.save()
+            about(connection)
         _test(request, connection)
         return redirect("connections_one", project.slug, connection.pk)
     connection = form.instance
@@ -167,6 +170,7 @@ def policies_new(request: Request, slug: str) -> HttpResponse:
     form = NewPolicyForm(project, request.POST if request.method == "POST" else None, initial=asked)
     if request.method == "POST" and form.is_valid():
         policy = form.save()
+        about(policy)
         messages.success(request, f"{policy} is now a policy. Try it in the playground.")
         return redirect("policies", slug)
     context = {"project": project, "form": form, "connections": list(project.connections.all())}

@@ -15,6 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import Request, Role, project_for, upload_for
+from annotate.audit.recording import recorded
 from annotate.exchange import importing
 from annotate.exchange.choices import Choices
 from annotate.exchange.columns import FIELDS, LEFT_OUT, problems
@@ -265,13 +266,17 @@ def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
         return redirect("prompts_import_one", slug, upload.pk)
     is_check = "import" not in request.POST
     try:
-        leave_out_bad = request.POST.get("import") == WITHOUT_BAD
-        done = bring(upload, dry_run=is_check, leave_out_bad=leave_out_bad)
+        if is_check:
+            done = bring(upload, dry_run=True)
+        else:
+            with recorded():
+                leave_out_bad = request.POST["import"] == WITHOUT_BAD
+                done = bring(upload, dry_run=False, leave_out_bad=leave_out_bad)
+                upload.delete()
     except ImportFailed as failed:
         return _page(request, upload, form, failed=failed, status=200 if is_check else 422)
     if is_check:
         return _page(request, upload, form, done=done)
-    upload.delete()
     messages.success(request, str(done))
     return redirect("prompts", slug)
 

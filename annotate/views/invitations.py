@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from annotate.audit.recording import about, recorded
 from annotate.people.invitations import Invitation
 from annotate.people.models import User
 
@@ -64,13 +65,17 @@ def invitation(request: HttpRequest, secret: str) -> HttpResponse:
     is_sent = request.method == "POST"
     if isinstance(request.user, User):
         if is_sent:
-            found.accept(request.user)
+            with recorded():
+                about(found)
+                found.accept(request.user)
             return redirect("project", slug=found.project.slug)
         return render(request, "annotate/invitation.html", {"invitation": found})
     form = AccountForm(request.POST if is_sent else None, initial={"username": found.name})
     if form.is_valid():
-        with transaction.atomic():
-            person = form.save()
+        person = form.save(commit=False)  # hashes the password, which holds no connection
+        with recorded():
+            person.save()
+            about(found, by=person)
             accepted = found.accept(person)
             if not accepted:
                 transaction.set_rollback(True)

@@ -4,7 +4,8 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.views import LoginView
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -17,6 +18,7 @@ from annotate.access import (
     membership_for,
     own_membership_for,
 )
+from annotate.audit.recording import recorded
 from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
@@ -24,6 +26,14 @@ from annotate.people.sign_in import sign_in_by, user_of_link
 from annotate.views.home import effects_of, greeting, to_do, work_of
 
 SHOWN_LINKS = 20
+
+
+class SignIn(LoginView):
+    template_name = "annotate/sign_in.html"
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        with recorded():
+            return super().form_valid(form)
 
 
 @login_not_required
@@ -53,11 +63,14 @@ def account(request: Request) -> HttpResponse:
     name = NameForm(request.POST if act == "name" else None, instance=person)
     password = kind(person, request.POST if act == "password" else None)
     if name.is_valid():
-        name.save()
+        with recorded():
+            name.save()
         messages.success(request, f"Your name is now {person.display_name}.")
         return redirect("account")
     if password.is_valid():
-        password.save()
+        password.save(commit=False)  # hashes it, which holds no connection
+        with recorded():
+            person.save()
         update_session_auth_hash(request, person)
         messages.success(request, "Password set. You can sign in with it from now on.")
         return redirect("account")
@@ -79,7 +92,8 @@ def account(request: Request) -> HttpResponse:
 def _leave(request: Request, person: User) -> None:
     member = own_membership_for(person, request.POST.get("member", ""))
     try:
-        member.leave()
+        with recorded():
+            member.leave()
     except ValidationError as error:
         messages.error(request, error.message)
     else:

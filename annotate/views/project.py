@@ -20,6 +20,7 @@ from annotate.access import (
     membership_for,
     project_for,
 )
+from annotate.audit.recording import about
 from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.projects import begin_project
@@ -131,6 +132,7 @@ def project_new(request: Request) -> HttpResponse:
             operator=request.user.username,
             model=django_settings.BASE_MODEL,
         )
+        about(new)
         return redirect("project", new.slug)
     status = 422 if form.errors else 200
     return render(request, "annotate/project_new.html", {"form": form}, status=status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.db import connection, models
 from django.db.models import Func
@@ -37,6 +37,27 @@ class MetricQuerySet(models.QuerySet["Metric"]):
 
     def in_split(self, split: str) -> MetricQuerySet:
         return self.filter(split=split)
+
+    def taken_at(self, run: Run, places: Collection[tuple[str, int]]) -> MetricQuerySet:
+        """The rows of these splits and steps."""
+        steps = [step for _, step in places]
+        near = self.filter(
+            run=run, step__gte=min(steps, default=0), step__lte=max(steps, default=0)
+        )
+        found = near.values_list("pk", "split", "step")
+        return self.filter(pk__in=[pk for pk, split, step in found if (split, step) in places])
+
+    def past(self, step: int) -> MetricQuerySet:
+        """What was written after a step, and what was written at the end."""
+        return self.filter(models.Q(step__gt=step) | models.Q(split="final"))
+
+    def take_back(self, run: Run, *, token: int) -> None:
+        """Deletes these rows of a run under the lease `token`. The site itself may not change a
+        metric: PostgreSQL does, for who holds the lease, and the audit log says so."""
+        ids = list(self.values_list("pk", flat=True))
+        if ids:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT rlhf_take_back_metrics(%s, %s, %s)", [run.pk, token, ids])
 
     def thinned(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from annotate.audit.recording import recorded
 from annotate.chat.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
 from annotate.webhooks.models import Event, announce
@@ -73,7 +74,7 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
     _check_speaks(policy)
     _check_whole(policy)
     _warm(policy, must_answer=True)
-    with transaction.atomic():
+    with recorded():
         _lock(policy)
         _check_speaks(policy)
         if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
@@ -179,7 +180,7 @@ def _switch(
     _check_speaks(policy)
     _check_whole(policy)
     _warm(policy, must_answer=not is_rollback)
-    with transaction.atomic():
+    with recorded():
         _lock(policy)
         _check_speaks(policy)
         if policy.state == Policy.State.LIVE:

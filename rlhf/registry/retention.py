@@ -14,9 +14,9 @@ from itertools import groupby
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from annotate.audit.recording import recorded
 from annotate.models import Policy, Project
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.outcomes import Promotion, RewardModel
@@ -62,7 +62,7 @@ def disk_use_of(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> DiskUse:
 
 def prune_models(project: Project, *, keep_rounds: int = KEEP_ROUNDS) -> int:
     """Removes what could go. Returns how many bytes that freed."""
-    with transaction.atomic():
+    with recorded():
         lock_project(project)  # nothing is promoted meanwhile
         use = disk_use_of(project, keep_rounds=keep_rounds)
         for model in use.models:

@@ -62,8 +62,9 @@ class Ingester:
         return rows, start + len(whole)
 
     def _store_metrics(self, run: Run, rows: list[dict[str, Any]]) -> None:
-        # A step taken again is written again, and an upsert may not meet one row twice.
+        # A step taken again is written again.
         newest = {(row["split"], row["step"]): row for row in rows}
+        Metric.objects.taken_at(run, newest).take_back(run, token=self.lease.token)
         Metric.objects.bulk_create(
             [
                 Metric(
@@ -75,10 +76,7 @@ class Ingester:
                     values={k: v for k, v in row.items() if k not in NOT_VALUES},
                 )
                 for row in newest.values()
-            ],
-            update_conflicts=True,
-            unique_fields=["run", "split", "step"],
-            update_fields=["values", "time", "lease_token"],
+            ]
         )
         if rows:
             last = rows[-1]
@@ -156,9 +154,8 @@ def rewind(lease: Lease, checkpoint: Checkpoint | None) -> None:
     """Drops what an earlier attempt wrote past the checkpoint this one goes on from."""
     step = checkpoint.step if checkpoint else -1
     with lease.fenced() as run:
-        run.metrics.filter(step__gt=step).delete()
-        # Written at the end, under the number of the last step, whichever that will be.
-        run.metrics.filter(split="final").delete()
+        # What is final was written under the number of the last step, whichever that will be.
+        run.metrics.past(step).take_back(run, token=lease.token)
         run.samples.filter(step__gt=step).delete()
         run.checkpoints.filter(step__gt=step, is_final=False).delete()
         alarms = steps_in(run.metrics.steps_by_name()) if run.alarms else {}

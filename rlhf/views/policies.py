@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, policy_for, project_for
+from annotate.audit.recording import recorded
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
 from annotate.navigation import in_room
@@ -82,7 +83,8 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
     if asks and verdict and ask.is_valid():
         more = ask.cleaned_data["prompts"]
         try:
-            run = launch_more(policy, verdict.opponent, by=request.user, prompts=more)
+            with recorded():
+                run = launch_more(policy, verdict.opponent, by=request.user, prompts=more)
         except NotReady as error:
             ask.add_error("prompts", str(error))
         else:

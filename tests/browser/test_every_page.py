@@ -10,6 +10,7 @@ from playwright.sync_api import Page
 
 from tests.browser.conftest import Site
 from tests.test_access_matrix import (
+    ADMINISTRATOR,
     GUEST,
     LABELER,
     NO_PRACTICE,
@@ -31,6 +32,7 @@ LARGEST = 150_000
 SEEN_BY = {
     OPEN: "nobody", SIGNED_IN: "gus", GUEST: "gus", LABELER: "alice", NO_PRACTICE: "alice",
     REVIEWER: "rita", NO_REVIEW: "rita", OPERATOR: "olga", OPERATOR_SOMEWHERE: "olga",
+    ADMINISTRATOR: "ada",
 }  # fmt: skip
 # Something of everything an address can name; the round has run its course, so no worker stirs.
 WORLD = """
@@ -54,6 +56,7 @@ project = Project.objects.create(
 project.publish_guideline(text="Be **brief** and right.", author=None)
 roles = {"alice": "labeler", "bob": "labeler", "rita": "reviewer", "olga": "operator"}
 people = {name: project.admit(name=name, role=role) for name, role in roles.items()}
+User.objects.create_superuser("ada")
 people["gus"] = project.admit(name="gus", role="guest")
 project.memberships.update(guideline_read=1)
 base = base_policy(project, "tiny")
@@ -235,7 +238,7 @@ class Visitor:
 @pytest.mark.timeout(600)
 def test_every_page_is_accessible_and_light(site: Site, browser, sign_in):
     everywhere, somewhere = json.loads(site.shell(WORLD).splitlines()[-1])
-    names = {"gus", "alice", "bob", "rita", "olga"}
+    names = {"gus", "alice", "bob", "rita", "olga", "ada"}
     still = {"reduced_motion": "reduce"}  # no colour on its way to another is measured
     visitors = {name: Visitor(sign_in(name, **still).page) for name in names}
     stranger = browser.new_context(**still)

@@ -3,15 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from annotate.audit.commands import AuditedCommand
+from annotate.audit.recording import about
 from annotate.command_line import project_named
 from annotate.people.models import Project, User
 from annotate.people.tokens import ApiToken
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,6 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = project_named(options["project"])
+        about(project)
         if options["revoke"]:
             return self._revoke(project, options["revoke"])
         user = User.objects.filter(username=options["user"], memberships__project=project).first()

@@ -4,16 +4,17 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils.text import slugify
 
+from annotate.audit.commands import AuditedCommand
 from annotate.people.models import Project, User
 from annotate.people.sign_in import login_link
 from annotate.projects import begin_project
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Makes a project with an operator and the base model, and prints their sign-in link."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

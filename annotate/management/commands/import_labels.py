@@ -5,8 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from annotate.audit.commands import AuditedCommand
+from annotate.audit.recording import about, recorded
 from annotate.command_line import member_named, operator_of, project_named
 from annotate.exchange import parsing as rows
 from annotate.exchange.choices import Choices
@@ -22,7 +24,8 @@ from annotate.exchange.shapes import BY_NAME, SHAPES
 OUR_ROWS = (rows.__doc__ or "").strip()
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
+    by_hand = True
     help = f"Imports prompts or labels from a file, all or nothing.\n\n{OUR_ROWS}"
 
     def create_parser(self, *args: Any, **kwargs: Any) -> Any:
@@ -98,17 +101,19 @@ class Command(BaseCommand):
                 )
                 choices = guessed(file, format, said)
                 self.stdout.write(f"Format: {BY_NAME[choices.shape].label}.")
-                done = import_labels(
-                    file,
-                    project=project,
-                    by=member_named(project, by) if by else operator_of(project),
-                    format=format,
-                    choices=choices,
-                    source=path.name[:100],
-                    leave_out_bad=options["leave_out_bad"],
-                    references=options["references"],
-                    dry_run=options["dry_run"],
-                )
+                with recorded():
+                    about(project)
+                    done = import_labels(
+                        file,
+                        project=project,
+                        by=member_named(project, by) if by else operator_of(project),
+                        format=format,
+                        choices=choices,
+                        source=path.name[:100],
+                        leave_out_bad=options["leave_out_bad"],
+                        references=options["references"],
+                        dry_run=options["dry_run"],
+                    )
         except OSError as error:
             raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
         except Unreadable as error:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from annotate.audit.commands import AuditedCommand
 from annotate.connections.models import Connection
 from annotate.connections.sealing import Unreadable
 from annotate.webhooks.models import Webhook
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Encrypts the keys of connections and webhooks anew, under the SECRET_KEY of today."
 
     def handle(self, **options: Any) -> None:

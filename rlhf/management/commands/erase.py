@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from annotate.audit.commands import AuditedCommand
 from annotate.erasure import CannotErase, erase, replay
 from annotate.models import User
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
+    by_hand = True
     help = "Erases all that a guest or labeler has typed, and names what was made from it."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from annotate.audit.commands import AuditedCommand
 from annotate.command_line import project_named
 from rlhf.models.documents import Document, texts_in
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = 'Imports raw text for pre-training: JSON Lines of {"text": …}, or a plain text file.'
 
     def add_arguments(self, parser: CommandParser) -> None:

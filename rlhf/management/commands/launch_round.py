@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from annotate.audit.commands import AuditedCommand
+from annotate.audit.recording import about, recorded
 from annotate.command_line import operator_of, project_named
 from annotate.models import Policy, Project
 from rlhf.command_line import policy_named, wait_for
@@ -18,7 +20,8 @@ from rlhf.rounds.settings import SIZES, Launch
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
+    by_hand = True
     help = "Launches a round: its trainings and their evaluation, from the labels there are now."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -66,7 +69,9 @@ class Command(BaseCommand):
         if options["dry_run"]:
             return self._say_plan(project, launch, checks)
         try:
-            round = launch_round(project, launch, by=by)
+            with recorded():
+                round = launch_round(project, launch, by=by)
+                about(round)
         except NotReady as error:
             reasons = "\n".join(f"- {finding.message}" for finding in error.findings)
             raise CommandError(f"The round was not launched.\n{reasons}")

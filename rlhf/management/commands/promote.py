@@ -3,14 +3,16 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from annotate.audit.commands import AuditedCommand
 from annotate.command_line import operator_of, project_named
 from rlhf.command_line import policy_named
 from rlhf.registry.promotion import promote, roll_back
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
+    by_hand = True
     help = "Makes a policy the live one: from now on it answers the project's guests."
 
     def add_arguments(self, parser: CommandParser) -> None:

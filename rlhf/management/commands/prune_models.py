@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.template.defaultfilters import filesizeformat
 
+from annotate.audit.commands import AuditedCommand
 from annotate.command_line import project_named
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
+    by_hand = True
     help = (
         "Removes the files of models that nothing needs any more, and checkpoints of finished"
         " runs. Their "

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from annotate.audit.commands import AuditedCommand
+from annotate.audit.recording import about
 from annotate.command_line import project_named
 from annotate.models import User, Withdrawal
 from rlhf.registry.lineage import reach_of
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Takes a person's data out of training and exports, and names what was made from it."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -19,6 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         project = project_named(options["project"])
+        about(project)
         person = User.objects.filter(username=options["person"]).first()
         if person is None:
             raise CommandError(f"There is no user {options['person']}.")

@@ -1,0 +1,492 @@
+"""Every address through which something can be changed: what it changes and one entry of the audit
+log come together, or neither does. An address that is neither in CHANGES nor in UNRECORDED fails
+here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
+from django.forms import model_to_dict
+from django.test import Client
+from django.urls import reverse
+
+from annotate.audit import routes
+from annotate.audit.chain import verify
+from annotate.labelling.queue import next_assignment
+from annotate.models import (
+    ApiToken,
+    AuditEntry,
+    Completion,
+    Feedback,
+    Grid,
+    Invitation,
+    Membership,
+    Message,
+    Placement,
+    Policy,
+    Ranking,
+    Task,
+    Upload,
+    User,
+)
+from annotate.people.sign_in import login_link
+from annotate.playground.grids import Column
+from annotate.views.project import SettingsForm
+from rlhf.models import RewardModel, Run
+from rlhf.registry import promotion
+from rlhf.rounds.launch import Launch, cancel_round, launch_round
+from tests.rlhf.conftest import base, data_dir, labels, model_folder, prompts, publish
+from tests.test_access_matrix import ROUTES, TOKEN, least_role, world
+
+__all__ = ["base", "data_dir", "labels", "model_folder", "prompts", "publish", "world"]
+CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass
+class Sent:
+    """A request that changes something. `named`: what the address names instead of what the world
+    has there."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    by: str = "olga"
+    named: dict[str, Any] = field(default_factory=dict)
+    method: str = "POST"
+
+
+Make = Callable[[SimpleNamespace], Sent]
+
+
+def just(**data: Any) -> Make:
+    return lambda world: Sent(data)
+
+
+def by(name: str, **data: Any) -> Make:
+    return lambda world: Sent(data, by=name)
+
+
+def member(world: SimpleNamespace, name: str) -> Membership:
+    return world.project.memberships.get(user__username=name)
+
+
+def invited(world: SimpleNamespace, name: str) -> str:
+    """The secret of an invitation by olga."""
+    link = Invitation.issue(project=world.project, name=name, role="labeler", by=world.cast["olga"])
+    return link.rstrip("/").rsplit("/", 1)[1]
+
+
+def invitation_at_home(world: SimpleNamespace) -> Sent:
+    """Mallory sees one at home once she shares a project with olga."""
+    hers = world.cast["mallory"].memberships.get().project
+    hers.memberships.create(user=world.cast["olga"], role="labeler")
+    invited(world, "mallory")
+    return Sent({"act": "accept", "invitation": Invitation.objects.get().pk}, by="mallory")
+
+
+def sign_in(world: SimpleNamespace) -> Sent:
+    olga = world.cast["olga"]
+    olga.set_password("eggs and flour")
+    olga.save()
+    return Sent({"username": "olga", "password": "eggs and flour"}, by="nobody")
+
+
+def by_link(world: SimpleNamespace) -> Sent:
+    uid, token = login_link(world.cast["alice"]).rstrip("/").split("/")[-2:]
+    return Sent(by="nobody", named={"uid": uid, "token": token})
+
+
+def skipped(world: SimpleNamespace) -> Sent:
+    world.clients["alice"].post(path(world, "skip"), {"skip-reason": "other"})
+    AuditEntry.objects.all().delete()
+    return Sent(by="alice")
+
+
+def ranked(world: SimpleNamespace) -> Ranking:
+    """By bob, of a task like the one there is."""
+    there = Task.objects.get(pk=world.named["task_id"])
+    task = Task.objects.create(project=world.project, prompt=there.prompt, kind=there.kind)
+    task.completions.set(there.completions.all())
+    work = next_assignment(world.cast["bob"], world.project)
+    placements = [
+        Placement(completion_id=pk, place=place) for place, pk in enumerate(work.shown_order, 1)
+    ]
+    return Ranking.record(assignment=work, placements=placements)
+
+
+def review(world: SimpleNamespace) -> Sent:
+    ranked(world).assignment.task.ask_for_review({"sampled"})
+    work = next_assignment(world.cast["rita"], world.project)
+    assert work.task.kind == Task.Kind.REVIEW
+    return Sent(by="rita", named={"assignment_id": work.pk})
+
+
+def thumb(world: SimpleNamespace) -> Sent:
+    answer = Message.objects.get(pk=world.named["message_id"])
+    given = Feedback.give(message=answer, user=world.cast["gus"], thumb_up=False)
+    return Sent({"chosen": given.pk, "act": "dismiss", "why": "spam"}, by="rita")
+
+
+def end_user(world: SimpleNamespace) -> Sent:
+    said = {"messages": [{"role": "user", "content": "Hi"}], "answer": "Ho", "user": "cook"}
+    asked = {"answers": [{"external_id": "a1", "model": "gpt", **said}]}
+    reply = world.clients["api"].post("/api/v1/answers", asked, content_type="application/json")
+    assert reply.status_code == 201, reply.content
+    return Sent(by="api", method="DELETE")
+
+
+def settings(world: SimpleNamespace) -> Sent:
+    values = model_to_dict(world.project, SettingsForm.Meta.fields)
+    sent = {name: value for name, value in values.items() if value is not False}
+    return Sent({**sent, "overlap": 3})
+
+
+def own_prompts(world: SimpleNamespace) -> Sent:
+    world.project.memberships.update(guideline_read=2)
+    return Sent({"text": "How do I poach an egg?", "answer": "In water."}, by="alice")
+
+
+def grid(world: SimpleNamespace) -> Sent:
+    column = {"weights": world.named["policy_id"], "temperature": 1, "max_new_tokens": 9}
+    return Sent({"prompts": "Hello", **{f"c0-{name}": value for name, value in column.items()}})
+
+
+def new_column(world: SimpleNamespace) -> Sent:
+    made = Grid.lay_out(
+        project=world.project,
+        author=world.cast["olga"],
+        prompts=["Hello"],
+        columns=[Column(world.named["policy_id"], system_prompt="Be brief.")],
+    )
+    return Sent({"name": "brief cook"}, named={"grid_id": made.pk})
+
+
+def answered_grid(world: SimpleNamespace) -> Sent:
+    cook = Policy.objects.create(project=world.project, name="cook", folder="models/base")
+    made = Grid.lay_out(
+        project=world.project,
+        author=world.cast["olga"],
+        prompts=["Hello"],
+        columns=[Column(world.named["policy_id"]), Column(cook.pk)],
+    )
+    for column, text in enumerate(("Hi", "Good day")):
+        made.answer(0, column, text=text, finish_reason="stop")
+        made.save_column(column, name=f"column {column}")
+    return Sent(named={"grid_id": made.pk})
+
+
+def whole_import(world: SimpleNamespace) -> Sent:
+    line = {"messages": [{"role": "user", "content": "How do I fry an egg?"}]}
+    kept = Upload.keep(
+        project=world.project,
+        by=world.cast["olga"],
+        file=BytesIO(json.dumps(line).encode()),
+        name="x.jsonl",
+        format="jsonl",
+    )
+    page = world.clients["olga"].get(path(world, "prompts_import_one", upload_id=kept.pk))
+    form = page.context["form"]
+    data = {name: form[name].value() or "" for name in form.fields}
+    return Sent({**data, "import": "whole"}, named={"upload_id": kept.pk})
+
+
+def documents(world: SimpleNamespace) -> Sent:
+    return Sent({"file": SimpleUploadedFile("tea.txt", b"Tea is a drink.")})
+
+
+def candidate(world: SimpleNamespace, **data: Any) -> Sent:
+    made = Policy.objects.create(
+        project=world.project, name="cook", folder="models/base", state=Policy.State.CANDIDATE
+    )
+    return Sent({"reason": "for the test", **data}, named={"policy_id": made.pk})
+
+
+def roll_back(world: SimpleNamespace) -> Sent:
+    for name in ("older", "newer"):
+        made = world.project.policies.create(name=name, origin="base", folder="models/base")
+        promotion.promote(made, by=world.cast["olga"], reason="on", override="for the test")
+    return Sent({"reason": "worse"})
+
+
+def launched(world: SimpleNamespace) -> Any:
+    policy = Policy.objects.get(pk=world.named["policy_id"])
+    return launch_round(world.project, Launch(base=policy, recipe="tiny"), by=world.cast["olga"])
+
+
+def cancel_run(world: SimpleNamespace) -> Sent:
+    run = Run.launch(world.project, kind=Run.Kind.SAMPLE, config={}, by=world.cast["olga"])
+    return Sent({"act": "cancel"}, named={"run_id": run.pk})
+
+
+def prunable(world: SimpleNamespace) -> Sent:
+    world.publish(Run.Kind.SFT)
+    world.publish(Run.Kind.SFT)
+    return Sent({"keep_rounds": 0})
+
+
+def evaluated(world: SimpleNamespace) -> Sent:
+    """Two policies have answered prompts that are held out."""
+    run = Run.objects.get(round__number=world.named["number"], kind=Run.Kind.EVALUATE)
+    held_out = world.project.prompts.exclude(split="train")[:3]
+    for policy in Policy.objects.filter(pk__in=two_policies(world)):
+        for prompt in held_out:
+            text = f"{policy} says {prompt.pk}"
+            Completion.objects.create(
+                prompt=prompt,
+                policy=policy,
+                text=text,
+                source=Completion.Source.SAMPLED,
+                sampling={"run": run.pk},
+            )
+    return Sent({"prompts": 2})
+
+
+def judged(world: SimpleNamespace) -> Sent:
+    judge = world.publish(Run.Kind.REWARD)
+    RewardModel.objects.create(project=world.project, checkpoint=judge)
+    return Sent({"prompts": 2})
+
+
+def again(world: SimpleNamespace) -> Sent:
+    round = launched(world)
+    cancel_round(round)
+    return Sent(named={"number": round.number})
+
+
+def two_policies(world: SimpleNamespace) -> list[int]:
+    cook = Policy.objects.create(project=world.project, name="cook", folder="models/base")
+    return [world.named["policy_id"], cook.pk]
+
+
+def new_policy(world: SimpleNamespace) -> Sent:
+    given = {"name": "plain", "folder": "models/base", "temperature": 1, "max_new_tokens": 9}
+    return Sent(given)
+
+
+CONNECTION = {"name": "Bakery", "base_url": "https://bakery.invalid/v1", "parallel": 2}
+
+CHANGES: dict[str, Make] = {
+    "home": invitation_at_home,
+    "account": by("alice", act="name", first_name="Alice", last_name="A"),
+    "sign_in": sign_in,
+    "sign_in_by_link": by_link,
+    "sign_out": by("alice"),
+    "invitation": lambda world: Sent(by="mallory", named={"secret": invited(world, "mallory")}),
+    "project_new": just(name="Baking"),
+    "project_settings": settings,
+    "guideline": lambda world: Sent({"version": 2}, by="alice"),
+    "guideline_new": just(text="Be brief."),
+    "skip": by("alice", **{"skip-reason": "other"}),
+    "flag": by("alice", **{"flag-reason": "other", "flag-note": "odd"}),
+    "undo": skipped,
+    "own_prompts": own_prompts,
+    "gold": lambda world: Sent({"ranking": ranked(world).pk, "act": "use"}, by="rita"),
+    "labelers_guests": lambda world: Sent({"member": member(world, "gus").pk, "act": "vouch"}),
+    "labelers_members": lambda world: Sent(
+        {"member": member(world, "alice").pk, "act": "role", "role": "reviewer"}
+    ),
+    "labeler": by("rita", act="pause"),
+    "feedback": thumb,
+    "review_skip": review,
+    "chat_settings": by("gus"),
+    "chat_delete": by("gus"),
+    "api_end_user": end_user,
+    "connections_new": lambda world: Sent(CONNECTION),
+    "connections_one": lambda world: Sent(CONNECTION),
+    "connections_delete": just(),
+    "policies_new": new_policy,
+    "playground": grid,
+    "playground_save": new_column,
+    "playground_rank": answered_grid,
+    "prompts_tasks": just(kind="write"),
+    "prompts_mark": just(act="archive"),
+    "prompts_import_one": whole_import,
+    "rounds_documents": documents,
+    "rounds_new": lambda world: Sent(
+        {"base": world.named["policy_id"], "recipe": "tiny", "stages": ["sft"], "follows": 1}
+    ),
+    "rounds_show": lambda world: Sent({"act": "cancel"}, named={"number": launched(world).number}),
+    "rounds_again": again,
+    "rounds_ask_people": evaluated,
+    "rounds_next_batch": judged,
+    "policies_run": cancel_run,
+    "policies_models": prunable,
+    "policies_model": just(act="keep"),
+    "policies_evaluation": lambda world: Sent({"compared": two_policies(world), "prompts": 3}),
+    "policies_sample": lambda world: Sent({"policies": [world.named["policy_id"]], "k": 2}),
+    "policies_roll_back": roll_back,
+    "policies_suites": lambda world: Sent({"policies": [world.named["policy_id"]]}),
+    "policies_suite": just(name="Mine", lines="Why? => words 3"),
+    "policies_limits": just(kl=9, length=2, prompts=30, harm=5, challenger_percent=7),
+    "policies_gate": lambda world: candidate(world, override="for the test"),
+    "policies_challenge": candidate,
+    "policies_reject": candidate,
+    "policies_reach": just(reason="asked to", confirmed="on"),
+}
+
+
+@pytest.fixture
+def everything(world, labels, publish, monkeypatch) -> SimpleNamespace:
+    """The world, with labels to learn from, and models that need no time to answer."""
+    monkeypatch.setattr(promotion, "warm", lambda policy: None)
+    world.project.publish_guideline(text="Be **honest**.", author=None)
+    world.project.memberships.update(guideline_read=2)
+    world.project.memberships.filter(user__username="alice").update(guideline_read=1)
+    secret = ApiToken.issue(
+        project=world.project,
+        user=world.cast["olga"],
+        name="matrix",
+        scopes=list(ApiToken.Scope.values),
+    )[1]
+    bearer = {"Authorization": f"Bearer {secret}"}
+    world.publish = publish
+    world.clients["api"] = Client(headers=bearer, raise_request_exception=False)
+    return world
+
+
+def path(world: SimpleNamespace, name: str, **instead: Any) -> str:
+    kwargs = dict(ROUTES)[name]
+    return reverse(name, kwargs={each: {**world.named, **instead}[each] for each in kwargs})
+
+
+def send(world: SimpleNamespace, name: str, sent: Sent) -> Any:
+    """From a browser that is as it was afterwards, so that the same can be sent again."""
+    client = world.clients[sent.by]
+    cookies = {key: morsel.value for key, morsel in client.cookies.items()}
+    for each in sent.data.values():
+        if isinstance(each, SimpleUploadedFile):
+            each.seek(0)
+    more = {"data": sent.data} if sent.method == "POST" else {}
+    reply = getattr(client, sent.method.lower())(path(world, name, **sent.named), **more)
+    client.cookies.clear()
+    client.cookies.load(cookies)
+    return reply
+
+
+def fingerprint(tables: Iterator[str] | list[str]) -> dict[str, str]:
+    found = {}
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(
+                f"SELECT md5(string_agg(row::text, '|' ORDER BY row::text)) FROM {table} AS row"
+            )
+            found[table] = cursor.fetchone()[0]
+    return found
+
+
+def changing_methods(world: SimpleNamespace, name: str) -> list[str]:
+    client = world.clients["api" if least_role(name) == TOKEN else "olga"]
+    found = []
+    for method in CHANGING:
+        with transaction.atomic():
+            if client.generic(method, path(world, name)).status_code != 405:
+                found.append(method)
+            transaction.set_rollback(True)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name, _ in ROUTES])
+def test_whatever_changes_something_is_recorded_with_it_or_said_not_to_be(
+    name, everything, monkeypatch
+):
+    if not changing_methods(everything, name):
+        assert name not in {*CHANGES, *routes.UNRECORDED}, f"nothing is changed through {name}"
+        return
+    if name in routes.UNRECORDED:
+        assert name not in CHANGES
+        return
+    assert name in CHANGES, (
+        f"say in CHANGES how something is changed through {name}, or in annotate/audit/routes.py "
+        "why it needs no entry"
+    )
+    sent = CHANGES[name](everything)
+    AuditEntry.objects.all().delete()
+
+    with transaction.atomic():
+        reply = send(everything, name, sent)
+        assert reply.status_code in (200, 204, 302), reply.content.decode()[-3000:]
+        entry = AuditEntry.objects.get()
+        tables = [each for each in entry.details["wrote"] if each != "django_session"]
+        after = fingerprint(tables)
+        verify()
+        transaction.set_rollback(True)
+    assert tables
+    assert entry.action == name
+    assert entry.request_id == reply.headers["X-Request-Id"]
+    doer = {"nobody": None, "api": "olga"}.get(sent.by, sent.by)
+    who = entry.actor and entry.actor.username
+    assert who == doer if doer else who in ("olga", "alice")
+    if "slug" in dict(ROUTES)[name] or least_role(name) == TOKEN:
+        assert entry.project_id == everything.project.pk
+
+    before = fingerprint(tables)
+    assert before != after
+
+    def fail(**_: Any) -> int:
+        raise RuntimeError("no entry")
+
+    monkeypatch.setattr(AuditEntry, "append", fail)
+    assert send(everything, name, sent).status_code == 500
+    assert fingerprint(tables) == before
+
+
+def test_each_exception_has_a_reason_and_an_address():
+    names = {name for name, _ in ROUTES}
+    assert set(routes.UNRECORDED) <= names
+    assert names >= routes.BY_HAND
+    assert all(len(reason) > 15 for reason in routes.UNRECORDED.values())
+    assert not routes.BY_HAND & set(routes.UNRECORDED)
+
+
+@pytest.mark.parametrize("name", sorted(routes.UNRECORDED))
+def test_what_is_said_to_need_no_entry_writes_none(name, everything):
+    for actor in ("alice", "gus", "olga", "api"):
+        everything.clients[actor].post(path(everything, name), {"text": "Hello"})
+    assert not AuditEntry.objects.exists()
+
+
+def test_an_entry_says_what_was_before_and_after(everything):
+    send(everything, "labelers_members", CHANGES["labelers_members"](everything))
+    entry = AuditEntry.objects.get()
+    alice = member(everything, "alice")
+    assert entry.about == f"membership:{alice.pk}"
+    assert entry.details["act"] == "role"
+    assert (entry.details["before"], entry.details["after"]) == (
+        {"role": "labeler"},
+        {"role": "reviewer"},
+    )
+
+
+CANARY = "canary7731"
+
+
+def test_no_entry_holds_a_name_a_text_or_a_secret(everything):
+    """Of all changes there are; what people type in them has a word of its own."""
+    User.objects.filter(username="alice").update(first_name=CANARY)
+    for name, make in CHANGES.items():
+        with transaction.atomic():
+            sent = make(everything)
+            AuditEntry.objects.all().delete()
+            typed = {
+                key: f"{value} {CANARY}"
+                for key, value in sent.data.items()
+                if isinstance(value, str) and key in TYPED
+            }
+            sent.data |= typed
+            send(everything, name, sent)
+            said = [str(row) for row in AuditEntry.objects.values_list()]
+            assert not any(CANARY in each for each in said), name
+            assert not any(secret in each for each in said for secret in ("olga", "alice", "eggs"))
+            transaction.set_rollback(True)
+
+
+TYPED = {
+    *("name", "text", "reason", "note", "answer", "first_name", "last_name", "why", "override"),
+    *("prompts", "lines"),
+}
