@@ -1,8 +1,11 @@
 // The chat: answers appear while they are written, and the newest line stays in view.
 
+import "./chat_keys.js";
+import { showStop } from "./composer.js";
+
 const REFUSED_MS = 3_000;
 
-const composer = () => document.getElementById("composer");
+const jump = document.getElementById("to-end");
 const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 120;
 const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
 
@@ -20,6 +23,7 @@ function follow(answer) {
   const finish = async () => {
     source.close();
     delete answer.dataset.stream;
+    showStop();
     const turn = answer.closest(".turn");
     // Of two drafts, the page waits for the other one.
     if (turn === null || turn.querySelector("[data-stream]")) return;
@@ -38,24 +42,14 @@ htmx.onLoad((part) => {
   const answers = [...part.querySelectorAll("[data-stream]")];
   if (part.matches("[data-stream]")) answers.push(part);
   answers.forEach(follow);
+  showStop();
   if (answers.length) toTheEnd();
   part.querySelector(".why[open]")?.scrollIntoView({ block: "nearest" });
 });
 
-document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.elt === composer() && event.detail.successful) {
-    document.querySelector(".greeting")?.remove();
-    composer().reset();
-    composer().elements.text.focus();
-  }
-});
-
-document.addEventListener("keydown", (event) => {
-  const isSend = event.key === "Enter" && !event.shiftKey && !event.isComposing;
-  if (isSend && event.target.form === composer() && event.target.name === "text" && matchMedia("(pointer: fine)").matches) {
-    event.preventDefault();
-    composer().requestSubmit();
-  }
-});
+const showJump = () => (jump.hidden = atTheEnd());
+addEventListener("scroll", showJump, { passive: true });
+new ResizeObserver(showJump).observe(document.getElementById("turns"));
+jump.addEventListener("click", toTheEnd);
 
 if (document.querySelector(".turn")) toTheEnd();
