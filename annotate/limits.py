@@ -42,6 +42,7 @@ POSTS = {
     "account": "password",
     "chat_new": "chat",
     "chat_send": "chat",
+    "chat_edit": "chat",
     "chat_regenerate": "chat",
     "playground_cell": "playground",
     "connections_new": "connection",
@@ -53,6 +54,8 @@ POSTS = {
 }
 ANY_METHOD = {
     "prompts_export": "export",
+    "chat_export": "export",
+    "shared_chat": "link",
     "api_answers": "API",
     "api_chat_completions": "API",
     "api_end_user": "API",

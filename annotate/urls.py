@@ -3,7 +3,6 @@ from django.urls import include, path
 
 from annotate.api import endpoints as api
 from annotate.views import (
-    chat,
     connections,
     feedback,
     imports,
@@ -19,6 +18,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.chat import history, talk
 
 urlpatterns = [
     path("", people.home, name="home"),
@@ -60,10 +60,15 @@ urlpatterns = [
     path("p/<slug:slug>/review/of/<int:task_id>/", review.review_open, name="review_open"),
     path("p/<slug:slug>/review/<int:assignment_id>/", review.one, name="review_one"),
     path("p/<slug:slug>/review/<int:assignment_id>/skip/", review.skip, name="review_skip"),
-    path("p/<slug:slug>/chat/", chat.chat, name="chat"),
-    path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
-    path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
-    path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
+    path("shared/<str:key>/", history.shared_chat, name="shared_chat"),
+    path("p/<slug:slug>/chat/", talk.chat, name="chat"),
+    path("p/<slug:slug>/chat/new/", talk.chat_new, name="chat_new"),
+    path("p/<slug:slug>/chat/all/", history.chat_history, name="chat_history"),
+    path("p/<slug:slug>/chat/all/delete/", history.chat_delete_all, name="chat_delete_all"),
+    path("p/<slug:slug>/chat/<int:conversation_id>/", include(talk.of_conversation)),
+    path("p/<slug:slug>/chat/<int:conversation_id>/", include(history.of_conversation)),
+    path("p/<slug:slug>/chat/questions/<int:question_id>/", include(talk.of_question)),
+    path("p/<slug:slug>/chat/answers/<int:message_id>/", include(talk.of_answer)),
     path("", include(api.addresses)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
     path("p/<slug:slug>/connections/", connections.connections, name="connections"),

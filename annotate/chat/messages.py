@@ -33,6 +33,10 @@ class MessageQuerySet(models.QuerySet["Message"]):
             "conversation__project", "conversation__guest", "policy", "answers", "compared_with"
         )
 
+    def questions_in(self, conversations: models.QuerySet[Any]) -> Self:
+        asked = self.filter(conversation__in=conversations, role=Message.Role.USER)
+        return asked.select_related("conversation__project", "conversation__guest", "follows")
+
     def beside(self, answer: Message) -> Self:
         """The second of two blind drafts, if there is one."""
         return self.filter(compared_with=answer, is_blind=True).select_related("policy")
@@ -74,6 +78,13 @@ class Message(models.Model):
     answers = models.ForeignKey(
         "self", models.CASCADE, null=True, related_name="drafts", help_text="The user's turn."
     )
+    follows = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        related_name="followed_by",
+        help_text="Of a question, the one before it. Those that follow the same are versions.",
+    )
     compared_with = models.ForeignKey(
         "self",
         models.SET_NULL,
@@ -94,6 +105,9 @@ class Message(models.Model):
         default=list, help_text="The conversation it answers: without the policy's own prompt."
     )
     context = models.JSONField(default=list, help_text="The messages the model was given.")
+    left_out = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Earlier messages of the chat that no longer fit."
+    )
     sampling = models.JSONField(default=dict)
     finish_reason = models.CharField(max_length=20, blank=True)
     prompt_tokens = models.PositiveIntegerField(null=True, help_text="As its server counts.")
@@ -138,6 +152,10 @@ class Message(models.Model):
     @property
     def is_running(self) -> bool:
         return self.state == self.State.STREAMING and not self.is_broken_off
+
+    @property
+    def has_failed(self) -> bool:
+        return self.state == self.State.FAILED or self.is_broken_off
 
     @property
     def ended_by(self) -> str:
@@ -198,12 +216,13 @@ class Message(models.Model):
             **facts,
         )
         self.refresh_from_db(fields=["state", "text", "heard_at", *facts])
+        self.conversation.index()
 
     def stop(self) -> bool:
         return self._row.filter(state=self.State.STREAMING).update(state=self.State.STOPPED) == 1
 
     def show(self) -> None:
-        """Makes this the draft with which the chat goes on."""
+        """Makes this the draft, or the version of a question, with which the chat goes on."""
         self._row.update(shown_at=Now())
 
     @transaction.atomic

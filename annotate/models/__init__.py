@@ -4,6 +4,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
+from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
@@ -45,6 +46,7 @@ __all__ = [
     "PromptFlag",
     "Ranking",
     "Review",
+    "Share",
     "SignInLink",
     "Task",
     "Upload",

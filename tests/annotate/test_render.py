@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from annotate.models import Conversation, Feedback, Policy, Project, User
 from annotate.text import markdown as render
-from annotate.views.chat import _server_sent_events
+from annotate.views.chat.talk import _server_sent_events
 from tests.model_server import ModelServer
 
 PAYLOADS = [

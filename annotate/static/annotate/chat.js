@@ -2,6 +2,7 @@
 
 import "./chat_keys.js";
 import { showStop } from "./composer.js";
+import { Growing } from "./growing.js";
 
 const REFUSED_MS = 3_000;
 
@@ -10,16 +11,20 @@ const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHe
 const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
 
 function follow(answer) {
-  const text = answer.querySelector(".streaming");
+  const place = answer.querySelector(".streaming");
+  let text = null;
   const source = new EventSource(answer.dataset.stream);
   const keepingUp = (change) => {
     const follows = atTheEnd();
     change();
     if (follows) toTheEnd();
   };
-  // While it streams, text is text. The page asks for the rendered answer once it is whole.
-  source.addEventListener("whole", (event) => keepingUp(() => (text.textContent = JSON.parse(event.data))));
-  source.addEventListener("more", (event) => keepingUp(() => text.append(JSON.parse(event.data))));
+  // A stream that was lost begins anew, with all there is.
+  source.addEventListener("open", () => (text = new Growing(place)));
+  for (const event of ["whole", "more"]) {
+    source.addEventListener(event, ({ data }) => text.write(JSON.parse(data)));
+  }
+  source.addEventListener("shown", ({ data }) => keepingUp(() => text.show(JSON.parse(data))));
   const finish = async () => {
     source.close();
     delete answer.dataset.stream;
@@ -44,7 +49,7 @@ htmx.onLoad((part) => {
   answers.forEach(follow);
   showStop();
   if (answers.length) toTheEnd();
-  part.querySelector(".why[open]")?.scrollIntoView({ block: "nearest" });
+  if (part.matches(".thumbs")) part.querySelector(".why")?.scrollIntoView({ block: "nearest" });
 });
 
 const showJump = () => (jump.hidden = atTheEnd());

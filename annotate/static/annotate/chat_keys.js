@@ -8,6 +8,15 @@ const BUTTONS = {
   c: ".said [data-key=c]",
 };
 
+const openLastQuestion = () => {
+  const edit = [...document.querySelectorAll(".edit")].at(-1);
+  if (!edit) return;
+  edit.open = true;
+  const field = edit.querySelector("textarea");
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
+};
+
 function pressLast(selector) {
   [...document.querySelectorAll(selector)].at(-1)?.click();
 }
@@ -18,8 +27,32 @@ document.addEventListener("keydown", (event) => {
   if (key === "/") {
     event.preventDefault();
     document.getElementById("composer")?.elements.text.focus();
+  } else if (key === "h") {
+    event.preventDefault();
+    search();
+  } else if (key === "e") {
+    event.preventDefault();
+    openLastQuestion();
   } else if (BUTTONS[key]) {
     event.preventDefault();
     pressLast(BUTTONS[key]);
   }
+});
+
+// Where the list of chats is folded away, the page of all of them has the search.
+function search() {
+  const field = document.getElementById("chat-search");
+  if (field.checkVisibility()) field.focus();
+  else location.assign(field.form.action);
+}
+
+document.addEventListener("keydown", (event) => {
+  const field = document.getElementById("composer")?.elements.text;
+  if (event.key !== "ArrowUp" || event.target !== field || field.value || event.shiftKey) return;
+  event.preventDefault();
+  openLastQuestion();
+});
+document.addEventListener("click", (event) => {
+  const edit = event.target.closest(".edit > summary")?.parentElement;
+  if (edit && !edit.open) requestAnimationFrame(() => edit.querySelector("textarea").focus());
 });
