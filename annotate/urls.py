@@ -1,5 +1,5 @@
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import include, path
+from django.urls import include, path, reverse_lazy
 
 from annotate.api import endpoints as api
 from annotate.views import (
@@ -20,6 +20,9 @@ from annotate.views import (
 )
 from annotate.views.chat import history, talk
 
+# The browser drops what it kept of whoever has signed out.
+SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
+
 urlpatterns = [
     path("", people.home, name="home"),
     path("sign-in/", LoginView.as_view(template_name="annotate/sign_in.html"), name="sign_in"),
@@ -27,7 +30,7 @@ urlpatterns = [
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
     path("projects/new/", project.project_new, name="project_new"),
-    path("sign-out/", LogoutView.as_view(), name="sign_out"),
+    path("sign-out/", LogoutView.as_view(next_page=SIGNED_OUT), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
     path("p/<slug:slug>/label/", label.label, name="label"),
     path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),

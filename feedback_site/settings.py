@@ -158,7 +158,6 @@ LEASE_SECONDS = env.float("LEASE_SECONDS", default=60.0)
 AUTH_USER_MODEL = "annotate.User"
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "home"
-LOGOUT_REDIRECT_URL = "sign_in"
 CSRF_FAILURE_VIEW = "feedback_site.web.signed_in.csrf_failure"
 PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600  # also the life of a one-time sign-in link
 AUTHENTICATION_BACKENDS = [

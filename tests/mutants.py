@@ -40,6 +40,7 @@ TARGETS = {
     "ppo.advantages": ("token_rewards", "gae", "whiten"),
     "ppo.rloo": ("leave_one_out", "answer_policy_loss"),
     "ppo.grpo": ("group_advantages", "token_weights", "group_policy_loss"),
+    "ppo.raft": ("best_of", "best_answer_loss"),
     "contract.figures": (
         *("clustered_mean", "correct", "correlation", "calibration_error"),
         *("reliability_diagram", "_sigmoid", "_softplus"),
@@ -54,6 +55,7 @@ TESTS = {
     "algorithms.preference": ("test_losses.py",),
     "ppo.rloo": ("test_rloo.py",),
     "ppo.grpo": ("test_grpo.py",),
+    "ppo.raft": ("test_raft.py",),
 }
 SWAPPED = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,

@@ -96,7 +96,10 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    return run(folder, stop, arguments.resume)
+    code = run(folder, stop, arguments.resume)
+    if code != FAILED:
+        machine.leave_processes()
+    return code
 
 
 def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:

@@ -138,6 +138,7 @@ class Run(models.Model):
         PPO = "ppo", "PPO"
         RLOO = "rloo", "RLOO"
         GRPO = "grpo", "GRPO"
+        RAFT = "raft", "RAFT"
         DPO = "dpo", "DPO"
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
@@ -145,7 +146,7 @@ class Run(models.Model):
 
     # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
     # follows withdrawn data by it (rlhf.data.staleness).
-    BY_REWARD_MODEL = (Kind.PPO, Kind.RLOO, Kind.GRPO)
+    BY_REWARD_MODEL = (Kind.PPO, Kind.RLOO, Kind.GRPO, Kind.RAFT)
 
     class State(models.TextChoices):
         QUEUED = "queued"

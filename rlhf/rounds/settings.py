@@ -13,7 +13,7 @@ from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round, Run
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
-from rlhf.stages.evaluate import EVALUATE
+from rlhf.stages.kinds.evaluate import EVALUATE
 
 SIZES = ("tiny", "small", "large")
 

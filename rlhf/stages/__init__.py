@@ -10,24 +10,28 @@ from django.utils.timezone import localdate
 from feedback_site import __version__
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
-from rlhf.stages.dpo import DPO
-from rlhf.stages.evaluate import EVALUATE
-from rlhf.stages.grpo import GRPO
-from rlhf.stages.kto import KTO
-from rlhf.stages.ppo import PPO
-from rlhf.stages.pretrain import PRETRAIN
-from rlhf.stages.reward import REWARD
-from rlhf.stages.rloo import RLOO
-from rlhf.stages.sample import SAMPLE
-from rlhf.stages.scorecard import SCORECARD
-from rlhf.stages.sft import SFT
+from rlhf.stages.kinds.dpo import DPO
+from rlhf.stages.kinds.evaluate import EVALUATE
+from rlhf.stages.kinds.grpo import GRPO
+from rlhf.stages.kinds.kto import KTO
+from rlhf.stages.kinds.ppo import PPO
+from rlhf.stages.kinds.pretrain import PRETRAIN
+from rlhf.stages.kinds.raft import RAFT
+from rlhf.stages.kinds.reward import REWARD
+from rlhf.stages.kinds.rloo import RLOO
+from rlhf.stages.kinds.sample import SAMPLE
+from rlhf.stages.kinds.scorecard import SCORECARD
+from rlhf.stages.kinds.sft import SFT
 from rlhf.stages.stage import Config, Stage, Summary
 from rlhf.stages.training import Training
 
 # Kind → stage; the trainings in the order in which a round goes through them.
 STAGES: dict[str, Stage] = {
     stage.kind: stage
-    for stage in (PRETRAIN, SFT, REWARD, PPO, RLOO, GRPO, DPO, KTO, EVALUATE, SAMPLE, SCORECARD)
+    for stage in (
+        *(PRETRAIN, SFT, REWARD, PPO, RLOO, GRPO, RAFT, DPO, KTO),
+        *(EVALUATE, SAMPLE, SCORECARD),
+    )
 }
 TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}
 DEFAULT_TRAININGS = (Run.Kind.SFT, Run.Kind.REWARD, Run.Kind.PPO)  # as in InstructGPT

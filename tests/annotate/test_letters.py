@@ -127,7 +127,7 @@ def test_two_letters_of_one_completion_are_told_apart():
 
 @pytest.fixture
 def earlier(project, alice, bob, rank_task):
-    """Alice's answer, with letters of her own; and Bob's."""
+    """Alice's answer, with letters of her own; and Bob's, who thinks the opposite."""
     rank_task(overlap=2)
     work = next_assignment(alice, project)
     common = sorted(work.letters, key=work.letters.get)
@@ -135,7 +135,7 @@ def earlier(project, alice, bob, rank_task):
     work.refresh_from_db()
     placed = [Placement(completion_id=pk, place=n) for n, pk in enumerate(common, 1)]
     own = Ranking.record(assignment=work, placements=placed, reason="A rambles.")
-    rank(bob, project, [2, 1, 0])
+    rank(bob, project, [sorted(common).index(pk) for pk in common[::-1]])
     return own
 
 

@@ -162,6 +162,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "sample_every": 2,
         },
     },
+    "raft": {
+        "models": {"policy": "base", "reward": "reward"},
+        "data": {"train": "prompts.jsonl", "test": "prompts.jsonl"},
+        "train": {
+            "updates": 6,
+            "batch_size": 8,
+            "k": 2,
+            "max_new_tokens": 6,
+            "learning_rate": 1e-3,
+            "rollout_epochs": 2,
+            "minibatches": 2,
+            "sample_every": 2,
+        },
+    },
     "pretrain": {
         "models": {"policy": "base"},
         "data": {"train": "documents.jsonl", "test": "documents.jsonl"},

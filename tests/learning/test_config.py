@@ -16,6 +16,7 @@ MINIMAL = {
     "ppo": {"models": {"policy": "m", "reward": "r"}},
     "rloo": {"models": {"policy": "m", "reward": "r"}},
     "grpo": {"models": {"policy": "m", "reward": "r"}},
+    "raft": {"models": {"policy": "m", "reward": "r"}},
     "dpo": {"models": {"policy": "m"}},
     "kto": {"models": {"policy": "m"}},
     "sample": {"models": {"policies": {"a": {"path": "m"}}}},
@@ -115,7 +116,7 @@ def test_a_sampled_policy_is_checked_too():
 def test_kinds_and_files_are_named(tmp_path):
     with pytest.raises(
         ConfigError,
-        match="kind must be one of dpo, grpo, kto, ppo, pretrain, reward, rloo, sample, sft",
+        match="kind must be one of dpo, grpo, kto, ppo, pretrain, raft, reward, rloo, sample, sft",
     ):
         config.from_dict({"kind": "reinforce"})
     (tmp_path / "config.json").write_text("{")

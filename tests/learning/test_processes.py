@@ -22,11 +22,10 @@ SHORT = {"epochs": 1, "micro_batch_size": 1}
 # Mini-batches are drawn from all episodes: of four with two rows, some have none of one process.
 PPO = {"minibatches": 4, "updates": 3, "evaluate_prompts": 1}
 LORA = {"mode": "lora", "rank": 4}
+ON_ROLLOUTS = ("ppo", "rloo", "grpo", "raft")
 WAYS = {
-    **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind not in ("ppo", "rloo", "grpo")},
-    "ppo": ("ppo", {"train": PPO}),
-    "rloo": ("rloo", {"train": PPO}),
-    "grpo": ("grpo", {"train": PPO}),
+    **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind not in ON_ROLLOUTS},
+    **{kind: (kind, {"train": PPO}) for kind in ON_ROLLOUTS},
     "anchored": (
         "ppo",
         {

@@ -179,7 +179,7 @@ def test_a_run_that_cannot_publish_fails_by_name_and_leaves_no_model(
 ):
     write = publishing.write_manifest
     monkeypatch.setattr(
-        folders,
+        publishing,
         "write_manifest",
         lambda folder: (leave_a_weight_out(folder), write(folder)),
     )

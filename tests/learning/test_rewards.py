@@ -89,7 +89,7 @@ def test_a_reference_is_read_with_its_prompt(tmp_path):
 # In a run.
 
 
-@pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo"])
+@pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo", "raft"])
 def test_a_run_on_a_reward_model_and_checks_logs_every_part(make_run, data_dir, kind):
     folder = make_run(kind, train={"updates": 2, "checks": "length(1-3):0.5", "reward_clip": 0.5})
     assert learn(folder, data_dir) == 0
@@ -101,7 +101,7 @@ def test_a_run_on_a_reward_model_and_checks_logs_every_part(make_run, data_dir, 
         assert all(abs(row["reward/model"]) <= 0.5 for row in said)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo"])
+@pytest.mark.parametrize("kind", ["ppo", "rloo", "grpo", "raft"])
 def test_a_run_needs_no_reward_model_where_there_are_checks(make_run, data_dir, kind):
     settings = {"updates": 2, "checks": "length(1-3)"}
     if kind == "ppo":

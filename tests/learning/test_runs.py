@@ -30,7 +30,7 @@ from rlhf.learning.run.run_folder import (
 )
 from tests.learning.conftest import asking, command, learn, read_rows, write_rows
 
-KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo", "dpo", "kto")
+KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo", "raft", "dpo", "kto")
 
 
 def numbers(folder):

@@ -1,4 +1,4 @@
-"""SFT, rankings, reward model, PPO, RLOO, GRPO: what people like there is more of, on prompts
+"""SFT, rankings, reward model, PPO, RLOO, GRPO, RAFT: what people like there is more of, on prompts
 never trained on."""
 
 import itertools
@@ -12,6 +12,7 @@ PRACTICE = {
     "ppo": {"critic_learning_rate": 3e-3, "kl_control": "fixed"},
     "rloo": {"k": 4},
     "grpo": {"k": 4},
+    "raft": {"k": 4},
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 from rlhf.learning.__main__ import Stop, run
+from rlhf.learning.run import machine
 from rlhf.learning.run.run_folder import DONE, RunFolder
 
 if __name__ == "__main__":
@@ -23,3 +24,4 @@ if __name__ == "__main__":
             continue
         folder = RunFolder(Path(argument), data_dir, writes=os.environ["RANK"] == "0")
         assert run(folder, Stop(), None) == DONE, f"{argument}: see its log.txt"
+    machine.leave_processes()

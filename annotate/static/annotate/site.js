@@ -15,10 +15,13 @@ document.getElementById("theme")?.addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("themechange"));
 });
 
-// Whoever uses this browser next finds nothing of what was written here.
-document.querySelector("[data-sign-out]")?.addEventListener("submit", () => {
+// Whoever uses this browser next finds nothing of what was written here, also where the button was
+// pressed before this file was there to hear it.
+function dropDrafts() {
   for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
-});
+}
+document.querySelector("[data-sign-out]")?.addEventListener("submit", dropDrafts);
+if (!document.body.dataset.person && new URLSearchParams(location.search).has("signed-out")) dropDrafts();
 
 const view = document.getElementById("view");
 const showView = () => view.setAttribute("aria-pressed", document.documentElement.dataset.view === "raw");

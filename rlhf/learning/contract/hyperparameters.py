@@ -261,7 +261,7 @@ COLLAPSED = {"min_length": 0.5, "min_distinct": 0.5, "stop_over_optimised": True
 
 @dataclass(frozen=True)
 class OnRollouts(Optimisation):
-    """What learning from the policy's own answers has in common: PPO, RLOO and GRPO."""
+    """What learning from the policy's own answers has in common: PPO, RLOO, GRPO and RAFT."""
 
     updates: int = setting(50, "Rollout-and-learn turns.", least=1)
     batch_size: int = setting(32, "Episodes per update, over all processes.", least=1)
@@ -273,7 +273,6 @@ class OnRollouts(Optimisation):
     kl_coef: float = setting(
         0.02, "Price of one nat of KL to the reference, in units of score.", least=0
     )
-    clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
     target_kl: float = setting(
         0.1, "Leave the epochs once approx_kl passes 1.5 x this; 0 = never.", least=0
     )
@@ -362,7 +361,7 @@ class OnRollouts(Optimisation):
 
 @dataclass(frozen=True)
 class OnGroups(OnRollouts):
-    """What learning from several answers to each prompt has in common: RLOO and GRPO."""
+    """What learning from several answers to each prompt has in common: RLOO, GRPO and RAFT."""
 
     k: int = setting(4, "Answers to each prompt; each is measured against the others.", least=2)
     rollout_epochs: int = setting(1, "Passes over one rollout.", least=1)

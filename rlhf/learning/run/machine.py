@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 TOY_BYTES = 50 << 20  # of weights
 
@@ -27,6 +28,13 @@ def fit(weights: int, threads: int = 0) -> None:
     torch.set_num_threads(threads or (1 if is_toy else torch.get_num_threads()))
     if not (is_toy or torch.cuda.is_available()):
         multiply_by_onednn()
+
+
+def leave_processes() -> None:
+    """Leaves the processes of a distributed run, whose threads would abort the exit."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def multiply_by_onednn() -> None:

@@ -16,6 +16,7 @@ class GRPO(OnGroups):
     kl_coef: float = setting(
         0.04, "Weight of the KL to the reference, which is part of the loss.", least=0
     )
+    clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
     unbiased_kl: bool = setting(
         True, "Weigh the KL by the ratio: its gradient is then that of the reverse KL itself."
     )

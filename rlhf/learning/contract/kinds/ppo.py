@@ -21,6 +21,7 @@ class PPO(OnRollouts):
     """Settings of PPO against a reward model (arXiv 1707.06347, 2203.02155)."""
 
     adam_epsilon: float = setting(1e-5, "Added to the root of Adam's second moment.", least=0)
+    clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
     ppo_epochs: int = setting(4, "Passes over one rollout.", least=1)
     kl_control: str = setting("fixed", "Whether kl_coef follows the KL.", ("fixed", "adaptive"))
     kl_target: float = setting(

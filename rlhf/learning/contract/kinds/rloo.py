@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf.learning.contract.hyperparameters import COLLAPSED, Kind, OnGroups
+from rlhf.learning.contract.hyperparameters import COLLAPSED, Kind, OnGroups, setting
 
 
 @dataclass(frozen=True)
 class RLOO(OnGroups):
     """Settings of REINFORCE leave-one-out against a reward model (arXiv 2402.14740)."""
+
+    clip_range: float = setting(0.2, "Probability ratios are clipped to 1 +/- this.", least=0)
 
 
 KIND = Kind(

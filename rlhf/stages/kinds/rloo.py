@@ -9,7 +9,7 @@ from typing import Any
 from rlhf.data.resources import Networks
 from rlhf.models.runs import Run
 from rlhf.stages.chart import Chart, trained_and_held_out
-from rlhf.stages.ppo import Ppo
+from rlhf.stages.kinds.ppo import Ppo
 
 
 class Rloo(Ppo):

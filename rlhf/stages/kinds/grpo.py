@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from rlhf.models.runs import Run
 from rlhf.stages.chart import Chart, trained_and_held_out
-from rlhf.stages.ppo import Ppo
-from rlhf.stages.rloo import Rloo
+from rlhf.stages.kinds.ppo import Ppo
+from rlhf.stages.kinds.rloo import Rloo
 
 
 class Grpo(Rloo):
