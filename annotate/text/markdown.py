@@ -139,7 +139,8 @@ for _cell in ("th", "td"):
     _markdown.add_render_rule(f"{_cell}_open", _direction)
 
 GROWS = "grows"
-UNCOLOURED = OptionsDict({**_markdown.options, "highlight": None})
+_without_colours: Any = {**_markdown.options, "highlight": None}
+UNCOLOURED = OptionsDict(_without_colours)
 ENDED_BY_AN_EMPTY_LINE = {
     *("paragraph_open", "heading_open", "blockquote_open", "table_open", "fence", "hr"),
 }

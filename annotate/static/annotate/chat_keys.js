@@ -8,14 +8,19 @@ const BUTTONS = {
   c: ".said [data-key=c]",
 };
 
-const openLastQuestion = () => {
-  const edit = [...document.querySelectorAll(".edit")].at(-1);
-  if (!edit) return;
+/** With the whole form in sight, above the composer. */
+function beginEditing(edit) {
   edit.open = true;
   const field = edit.querySelector("textarea");
-  field.focus();
+  field.focus({ preventScroll: true });
   field.setSelectionRange(field.value.length, field.value.length);
-};
+  edit.scrollIntoView({ block: "nearest" });
+}
+
+function editLastQuestion() {
+  const edit = [...document.querySelectorAll(".edit")].at(-1);
+  if (edit) beginEditing(edit);
+}
 
 function pressLast(selector) {
   [...document.querySelectorAll(selector)].at(-1)?.click();
@@ -32,7 +37,7 @@ document.addEventListener("keydown", (event) => {
     search();
   } else if (key === "e") {
     event.preventDefault();
-    openLastQuestion();
+    editLastQuestion();
   } else if (BUTTONS[key]) {
     event.preventDefault();
     pressLast(BUTTONS[key]);
@@ -50,9 +55,11 @@ document.addEventListener("keydown", (event) => {
   const field = document.getElementById("composer")?.elements.text;
   if (event.key !== "ArrowUp" || event.target !== field || field.value || event.shiftKey) return;
   event.preventDefault();
-  openLastQuestion();
+  editLastQuestion();
 });
 document.addEventListener("click", (event) => {
   const edit = event.target.closest(".edit > summary")?.parentElement;
-  if (edit && !edit.open) requestAnimationFrame(() => edit.querySelector("textarea").focus());
+  if (!edit || edit.open) return;
+  event.preventDefault();
+  beginEditing(edit);
 });
