@@ -10,7 +10,8 @@ export class Growing {
     this.raw = document.createElement("pre");
     Object.assign(this.raw, { className: "raw", dir: "auto" });
     this.fixed = 0;
-    place.replaceChildren(this.rendered, this.raw);
+    this.place = place;
+    place.replaceChildren(this.rendered);
   }
 
   write(text) {
@@ -23,7 +24,8 @@ export class Growing {
     this.append(fixed);
     this.fixed = this.rendered.childElementCount;
     this.append(last);
-    dress(this.rendered.parentElement);
+    if (document.documentElement.dataset.view === "raw") this.place.append(this.raw);
+    dress(this.place);
   }
 
   append(html) {
