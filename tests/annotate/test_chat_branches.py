@@ -2,8 +2,11 @@
 
 import json
 import re
+from importlib import import_module
 
 import pytest
+from django.apps import apps
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -267,3 +270,22 @@ def test_reasons_alone_are_saved_and_leave_the_words(
     client.post(address)
     thumb.refresh_from_db()
     assert (thumb.reasons, thumb.note) == ([], "No")
+
+
+def test_chats_from_before_there_were_branches_are_one_and_are_found(
+    live: Policy, gus: User, browse: Browse
+) -> None:
+    client = browse(gus)
+    chat = ask(client).conversation
+    asked = [QUESTION, "And how hot?", "With salt?"]
+    for text in asked[1:]:
+        go_on(client, chat, text)
+    ask(client, "Another chat")
+    Message.objects.update(follows=None)
+    Conversation.objects.update(folded="")
+    migration = import_module("annotate.migrations.0018_keep_chats_at_hand")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.FOLLOW)
+    migration.fold_chats(apps, None)
+    assert shown(chat) == asked
+    assert [*Conversation.objects.matching("salt minutes")] == [chat]
