@@ -28,6 +28,8 @@ from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.edit import Edit
 from annotate.labels.kinds.ranking.answer import Ranking
+from annotate.labels.kinds.talk.answer import Talk
+from annotate.labels.kinds.talk.turns import Turn, TurnAnswer
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Membership, Project, User
@@ -184,6 +186,15 @@ def _erase_labels(erased: Erased) -> None:
     ranked = Ranking.objects.filter(labeler=erased.person)
     _take(erased, ranked, "comment", "reason")
     ranked.update(comment="")
+    talked = Talk.objects.filter(labeler=erased.person)
+    _take(erased, talked, "comment")
+    talked.update(comment="")
+    turns = Turn.objects.filter(assignment__labeler=erased.person)
+    _take(erased, turns, "said", "edited")
+    answers = TurnAnswer.objects.filter(turn__in=turns)
+    _take(erased, answers, "text", "context")
+    answers.update(text="", context=[])
+    turns.update(said=GONE, edited="")
     reviewed = Review.objects.filter(reviewer=erased.person)
     _take(erased, reviewed, "comment")
     reviewed.update(comment="")

@@ -6,6 +6,7 @@ from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
 from annotate.prompts.policies import Completion
+from annotate.webhooks import sending
 
 BATCH = 100
 
@@ -31,8 +32,18 @@ def rank_beside_drafts(completion_id: int) -> None:
         complaints.rank_beside_drafts(answer)
 
 
+def deliver(delivery_id: int) -> None:
+    """A message to a webhook; it may be gone with that by now."""
+    sending.deliver(delivery_id)
+
+
+def look() -> int:
+    """What waits and whose bell was not heard. Workers call this from time to time."""
+    return harvest_waiting() + sending.deliver_waiting()
+
+
 def harvest_waiting() -> int:
-    """What guests said whose bell was not heard. Workers call this from time to time."""
+    """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
     choices = list(Preference.objects.unharvested()[:BATCH])
     for thumb in thumbs:

@@ -18,7 +18,11 @@ from annotate.views import (
     review,
     writing,
 )
-from annotate.views.chat import history, talk
+from annotate.views.chat import history
+from annotate.views.chat import talk as chat
+from annotate.views.programs import pages as programs
+from annotate.views.talks import plans as talk_plans
+from annotate.views.talks import work as talk
 
 # The browser drops what it kept of whoever has signed out.
 SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
@@ -39,6 +43,8 @@ urlpatterns = [
     path("p/<slug:slug>/label/<int:assignment_id>/skip/", label.skip, name="skip"),
     path("p/<slug:slug>/label/<int:assignment_id>/flag/", label.flag, name="flag"),
     path("p/<slug:slug>/label/<int:assignment_id>/undo/", label.undo, name="undo"),
+    path("p/<slug:slug>/label/<int:talk_id>/talk/", include(talk.of_talk)),
+    path("p/<slug:slug>/talks/", talk_plans.talks, name="talks"),
     path("p/<slug:slug>/preview/", label.preview, name="preview"),
     path("p/<slug:slug>/my-work/", label.my_work, name="my_work"),
     path("p/<slug:slug>/my-prompts/", writing.own_prompts, name="own_prompts"),
@@ -49,6 +55,7 @@ urlpatterns = [
     path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
     path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
+    path("p/<slug:slug>/labelers/times.csv", labelers.times, name="labelers_times"),
     path("p/<slug:slug>/labelers/guests/", labelers.guests, name="labelers_guests"),
     path("p/<slug:slug>/labelers/members/", members.members, name="labelers_members"),
     path("p/<slug:slug>/labelers/<int:membership_id>/", labelers.one, name="labeler"),
@@ -64,14 +71,14 @@ urlpatterns = [
     path("p/<slug:slug>/review/<int:assignment_id>/", review.one, name="review_one"),
     path("p/<slug:slug>/review/<int:assignment_id>/skip/", review.skip, name="review_skip"),
     path("shared/<str:key>/", history.shared_chat, name="shared_chat"),
-    path("p/<slug:slug>/chat/", talk.chat, name="chat"),
-    path("p/<slug:slug>/chat/new/", talk.chat_new, name="chat_new"),
+    path("p/<slug:slug>/chat/", chat.chat, name="chat"),
+    path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
     path("p/<slug:slug>/chat/all/", history.chat_history, name="chat_history"),
     path("p/<slug:slug>/chat/all/delete/", history.chat_delete_all, name="chat_delete_all"),
-    path("p/<slug:slug>/chat/<int:conversation_id>/", include(talk.of_conversation)),
+    path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(history.of_conversation)),
-    path("p/<slug:slug>/chat/questions/<int:question_id>/", include(talk.of_question)),
-    path("p/<slug:slug>/chat/answers/<int:message_id>/", include(talk.of_answer)),
+    path("p/<slug:slug>/chat/questions/<int:question_id>/", include(chat.of_question)),
+    path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
     path("p/<slug:slug>/connections/", connections.connections, name="connections"),
@@ -80,6 +87,7 @@ urlpatterns = [
         "p/<slug:slug>/connections/<int:connection_id>/",
         include(connections.of_connection),
     ),
+    path("p/<slug:slug>/programs/", include(programs.addresses)),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),

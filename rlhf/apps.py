@@ -12,6 +12,7 @@ class RlhfConfig(AppConfig):
         home: Any = import_module("annotate.views.home")
         own = import_module("rlhf.home")
         home.of_operators += [own.rounds_in_trouble, own.next_round]
+        home.effects.append(own.effect_of_work)
         erasure: Any = import_module("annotate.erasure")
         erasure.also.append(import_module("rlhf.registry.erasure").erase_from_runs)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from annotate.models import Project
+from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
 from annotate.views.home import ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
-from rlhf.models.runs import Round
+from rlhf.models.outcomes import Evaluation, Snapshot, TrainedPolicy
+from rlhf.models.runs import Round, Run
+from rlhf.registry.promotion import previous_live
 from rlhf.rounds.report import report_on
 
 
@@ -32,3 +34,49 @@ def next_round(project: Project) -> Iterator[ToDo]:
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
         )
         yield ToDo("rounds_new", "Launch a round", detail)
+
+
+def effect_of_work(membership: Membership) -> Iterator[str]:
+    """What somebody's rankings, and everybody's, have made of the model that answers guests now."""
+    project = membership.project
+    live = project.policies.live().first()
+    taught = list(_snapshots_of(live)) if live else []
+    if live is None or not taught:
+        return
+    learnt = Ranking.objects.filter(snapshots__in=taught).in_split(*TRAIN).distinct()
+    mine, all_of_them = learnt.by(membership.user).count(), learnt.count()
+    if mine:
+        are = f"{mine:,} of your rankings are" if mine > 1 else "One of your rankings is"
+        yield f"{are} in the model that answers guests now."
+    elif all_of_them:
+        are = f"{all_of_them:,} rankings are" if all_of_them > 1 else "One ranking is"
+        yield f"{are} in the model that answers guests now."
+    if found := _against_the_one_before(project, live):
+        low, high = found.low, found.high
+        ends = f" ({low:.0%}–{high:.0%})" if low is not None and high is not None else ""
+        yield (
+            f"The {found.get_judge_display()} prefers it to the model before in"
+            f" {found.win_rate:.0%}{ends} of the answers."
+        )
+
+
+def _snapshots_of(policy: Policy) -> Iterator[Snapshot]:
+    """What a policy and those it was made from learnt of, and what their reward models did."""
+    ancestor: Policy | None = policy
+    while ancestor:
+        if training := TrainedPolicy.objects.of(ancestor):
+            run = training.checkpoint.run
+            runs = [run]
+            if run.round and run.kind in Run.BY_REWARD_MODEL:
+                runs += run.round.runs.filter(kind=Run.Kind.REWARD)
+            yield from Snapshot.objects.filter(run__in=runs)
+        ancestor = ancestor.parent
+
+
+def _against_the_one_before(project: Project, live: Policy) -> Evaluation | None:
+    before = previous_live(project)
+    if before is None:
+        return None
+    met = Evaluation.objects.filter(policy__in=(live, before), opponent__in=(live, before))
+    newest = met.last()
+    return newest.turned_round() if newest and newest.policy_id == before.pk else newest

@@ -16,8 +16,21 @@ from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Connection, Conversation, Grid, Membership, Upload
+from annotate.labels.kinds.talk import turns
+from annotate.labels.kinds.talk.tasks import open_own_talk
+from annotate.models import (
+    ApiToken,
+    Connection,
+    Conversation,
+    Grid,
+    Membership,
+    TalkPlan,
+    TurnAnswer,
+    Upload,
+    Webhook,
+)
 from annotate.playground.grids import Column
+from annotate.webhooks.models import Event
 from rlhf.models import Checkpoint, Round, Run
 from rlhf.stages import TRAININGS
 
@@ -34,21 +47,19 @@ LEAST_ROLE = {
     "metrics": WATCHER,
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["api_answers", "api_chat_completions", "api_end_user", "api_feedback"], TOKEN),
-    **dict.fromkeys(["api_model", "api_models", "api_nothing", "api_policies"], TOKEN),
     **dict.fromkeys(["project", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
-    **dict.fromkeys(["gold", "labelers_guests", "feedback"], REVIEWER),
+    **dict.fromkeys(["gold", "labelers_guests", "labelers_times", "feedback"], REVIEWER),
     "labelers_members": OPERATOR,
-    **dict.fromkeys(["project_settings", "guideline_new"], OPERATOR),
+    **dict.fromkeys(["project_settings", "guideline_new", "talks"], OPERATOR),
     **dict.fromkeys(["review_one", "review_open", "review_skip", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }
-OWN_PREFIXES = ("chat_",)
+OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
-OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections")
+OPERATOR_PREFIXES = ("prompts", "rounds", "policies", "playground", "connections", "programs")
 
 ROLES = {
     GUEST: {"gus", "alice", "bob", "rita", "olga"},
@@ -79,6 +90,8 @@ def least_role(name: str) -> str | None:
         return LEAST_ROLE[name]
     if name in OWN_NAMES or name.startswith(OWN_PREFIXES):
         return OWN
+    if name.startswith("api_"):
+        return TOKEN  # tests/test_api_matrix.py says which token may do what
     return OPERATOR if name.startswith(OPERATOR_PREFIXES) else None
 
 
@@ -121,6 +134,17 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
+    token, _ = ApiToken.issue(project=project, user=cast["olga"], scopes=["read"])
+    webhook = Webhook(project=project, url="https://x.invalid/a", created_by=cast["olga"])
+    webhook.events = [Event.THUMB]
+    webhook.make_secret()
+    webhook.save()
+    delivery = webhook.deliveries.create(event=Event.THUMB, subject="x", data={})
+    assignment = next_assignment(cast["alice"], project)
+    plan = TalkPlan(project=project, first=policy, goal="Dinner", author=cast["olga"])
+    talk = open_own_talk(plan, cast["alice"].memberships.get())
+    turn = turns.say(talk, text="Hello", number=1)
+    TurnAnswer.objects.update(state="done", text="Hungry?")
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -130,7 +154,10 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "token": "x-x",
         "secret": "x",
         "kind": "prompts",
-        "assignment_id": next_assignment(cast["alice"], project).pk,
+        "assignment_id": assignment.pk,
+        "talk_id": talk.pk,
+        "turn_id": turn.pk,
+        "answer_id": turn.pair[0].pk,
         "prompt_id": task.prompt_id,
         "task_id": task.pk,
         "conversation_id": answer.conversation_id,
@@ -147,6 +174,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "grid_id": grid.pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
+        "token_id": token.pk,
+        "webhook_id": webhook.pk,
+        "delivery_id": delivery.pk,
         "row": 0,
         "column": 0,
     }

@@ -12,12 +12,12 @@ from django.utils.crypto import salted_hmac
 from annotate.chat import complaints
 from annotate.chat.messages import Message
 from annotate.chat.turns import Turn, all_turns, leading_to, shown_branch
-from annotate.chat.windows import fitting
 from annotate.labels import of_guests
 from annotate.people.models import Project, User
 from annotate.prompts.models import FROM_CHAT, Messages, Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.search import condition, fold
+from annotate.prompts.windows import fitting
 
 
 def title_of(text: str) -> str:

@@ -21,7 +21,6 @@ from annotate.chat.chat_templates import UNKNOWN, ChatTemplate, read_chat_templa
 from annotate.chat.messages import Message
 from annotate.chat.sse import DONE, TextPieces, clean, events
 from annotate.chat.stops import UntilStop
-from annotate.chat.windows import size_of, window_of
 from annotate.connections.addresses import NotPublic
 from annotate.connections.catalogue import NOT_PUBLIC, UNREADABLE
 from annotate.connections.client import Server, asking, asking_async, blocks_of, body_of
@@ -29,6 +28,7 @@ from annotate.connections.models import CallPlace
 from annotate.connections.sealing import Unreadable
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
+from annotate.prompts.windows import size_of, window_of
 from feedback_site.pool import in_database, release_connections
 
 logger = logging.getLogger(__name__)

@@ -7,15 +7,14 @@ from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models, transaction
-from django.db.models import Case, Q, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.prompts.models import FROM_CHAT, Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion, Policy
+from annotate.prompts.written import Written, WrittenQuerySet
 
-# An answer that nobody was heard writing for so long will not come any more.
-SILENCE = timedelta(seconds=30)
 COUNTED_A_DAY = 200  # rated answers of one person that become data: of those of a day, the first
 NOT_ALLOWED = "This exchange was opted out of improving the model."
 NOT_WHOLE = "The answer is incomplete or empty."
@@ -25,7 +24,7 @@ TOO_MANY_UNNAMED = (
 )
 
 
-class MessageQuerySet(models.QuerySet["Message"]):
+class MessageQuerySet(WrittenQuerySet):
     def answers_in(self, conversations: models.QuerySet[Any]) -> Self:
         """With all that showing, writing or judging an answer asks for."""
         answers = self.filter(conversation__in=conversations, role=Message.Role.ASSISTANT)
@@ -41,40 +40,19 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """The second of two blind drafts, if there is one."""
         return self.filter(compared_with=answer, is_blind=True).select_related("policy")
 
-    def _with_sign_of_life(self) -> Self:
-        return self.filter(state=Message.State.STREAMING).alias(
-            alive_at=Coalesce("heard_at", "created_at")
-        )
 
-    def running(self) -> Self:
-        return self._with_sign_of_life().filter(alive_at__gt=Now() - SILENCE)
-
-    def broken_off(self) -> Self:
-        """Whoever was writing them has died without a word."""
-        return self._with_sign_of_life().filter(alive_at__lte=Now() - SILENCE)
-
-
-class Message(models.Model):
-    """One turn. An answer keeps exactly what it was made of: policy, context, sampling."""
+class Message(Written):
+    """One turn."""
 
     class Role(models.TextChoices):
         USER = "user"
         ASSISTANT = "assistant"
-
-    class State(models.TextChoices):
-        STREAMING = "streaming"
-        DONE = "done"
-        STOPPED = "stopped", "stopped by the guest"
-        FAILED = "failed"
-
-    BROKE_OFF = "The answer was interrupted. The text so far is kept."
 
     conversation = models.ForeignKey(
         "annotate.Conversation", models.CASCADE, related_name="messages"
     )
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     role = models.CharField(max_length=10, choices=Role)
-    text = models.TextField(blank=True)
     answers = models.ForeignKey(
         "self", models.CASCADE, null=True, related_name="drafts", help_text="The user's turn."
     )
@@ -97,25 +75,13 @@ class Message(models.Model):
         db_default=False,
         help_text="Written at the same time as the draft it is compared with, for a blind choice.",
     )
-    state = models.CharField(max_length=10, choices=State, default=State.DONE)
-    failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
     policy = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="messages")
     template_hash = models.CharField(max_length=64, blank=True)
     asked = models.JSONField(
         default=list, help_text="The conversation it answers: without the policy's own prompt."
     )
-    context = models.JSONField(default=list, help_text="The messages the model was given.")
     left_out = models.PositiveIntegerField(
         default=0, db_default=0, help_text="Earlier messages of the chat that no longer fit."
-    )
-    sampling = models.JSONField(default=dict)
-    finish_reason = models.CharField(max_length=20, blank=True)
-    prompt_tokens = models.PositiveIntegerField(null=True, help_text="As its server counts.")
-    completion_tokens = models.PositiveIntegerField(null=True)
-    first_token_ms = models.PositiveIntegerField(null=True)
-    total_ms = models.PositiveIntegerField(null=True)
-    heard_at = models.DateTimeField(
-        null=True, help_text="The last sign of life of the process that writes the answer."
     )
     shown_at = models.DateTimeField(
         default=timezone.now, help_text="Of several drafts, the one shown last goes on."
@@ -127,7 +93,6 @@ class Message(models.Model):
         related_name="message",
         help_text="Set once the answer has become part of the project's data.",
     )
-    created_at = models.DateTimeField(auto_now_add=True)
 
     objects = MessageQuerySet.as_manager()
 
@@ -141,18 +106,6 @@ class Message(models.Model):
             )
         ]
 
-    def __str__(self) -> str:
-        return self.text[:60]
-
-    @property
-    def is_broken_off(self) -> bool:
-        alive_at = self.heard_at or self.created_at
-        return self.state == self.State.STREAMING and alive_at <= timezone.now() - SILENCE
-
-    @property
-    def is_running(self) -> bool:
-        return self.state == self.State.STREAMING and not self.is_broken_off
-
     @property
     def has_failed(self) -> bool:
         return self.state == self.State.FAILED or self.is_broken_off
@@ -161,13 +114,6 @@ class Message(models.Model):
     def ended_by(self) -> str:
         """What ended the answer: its policy (`stop`, `length`), or else `stopped`, `failed`."""
         return self.finish_reason or ("" if self.state == self.State.DONE else self.state)
-
-    @property
-    def trouble(self) -> str:
-        """What went wrong with it, in a sentence."""
-        if self.is_broken_off:
-            return self.BROKE_OFF
-        return self.failure if self.state == self.State.FAILED else ""
 
     @property
     def thumb(self) -> Any:
@@ -189,37 +135,9 @@ class Message(models.Model):
         lot = int(content_hash(["order of drafts", self.pk])[:8], 16) % 2
         return drafts[::-1] if self.is_blind and lot else drafts
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether there is an answer that can be judged."""
-        return self.state == self.State.DONE and bool(self.text.strip())
-
-    @property
-    def _row(self) -> MessageQuerySet:
-        return Message.objects.filter(pk=self.pk)
-
-    def begin(self) -> bool:
-        """Claims the writing of the answer; True for one caller only."""
-        return self._row.running().filter(heard_at=None).update(heard_at=Now()) == 1
-
-    def hear(self, text: str) -> bool:
-        """Saves what has come so far, with a sign of life. False: the guest has stopped it."""
-        return self._row.running().update(text=text, heard_at=Now()) == 1
-
     def end(self, *, state: str, text: str, **facts: Any) -> None:
-        """The last word of the process that wrote it. A stop that came before stays a stop."""
-        stopped = self.State.STOPPED
-        self._row.filter(state__in=(self.State.STREAMING, stopped)).update(
-            state=Case(When(state=stopped, then=Value(stopped)), default=Value(state)),
-            text=text,
-            heard_at=Now(),
-            **facts,
-        )
-        self.refresh_from_db(fields=["state", "text", "heard_at", *facts])
+        super().end(state=state, text=text, **facts)
         self.conversation.index()
-
-    def stop(self) -> bool:
-        return self._row.filter(state=self.State.STREAMING).update(state=self.State.STOPPED) == 1
 
     def show(self) -> None:
         """Makes this the draft, or the version of a question, with which the chat goes on."""

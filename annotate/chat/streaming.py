@@ -6,23 +6,29 @@ closing the tab loses nothing. Everybody else, in whatever process, follows in P
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
+
 from annotate.chat import inference
-from annotate.chat.messages import Message
-from feedback_site.pool import in_database
+from annotate.prompts.written import Written
+from annotate.text.markdown import Growing
+from feedback_site.pool import in_database, release_connections
 
 BEAT = 0.5  # seconds between two savings of what has come
+SHOWN_EVERY = 0.08  # seconds, about; a person reads no faster
+SHARE_SHOWING = 10  # of so many seconds of a stream, at most one goes into rendering it
 
 Item = TypeVar("Item")
 
 _writing: set[asyncio.Task[None]] = set()
 
 
-async def watch(answer: Message) -> AsyncIterator[tuple[str, str]]:
+async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
     """("whole", what there is), then ("more", …) as it comes, until the answer has ended."""
     if not await in_database(answer.begin):
         async for event in _follow(answer):
@@ -34,19 +40,42 @@ async def watch(answer: Message) -> AsyncIterator[tuple[str, str]]:
         yield "more", piece
 
 
-async def write_whole(answer: Message) -> None:
+async def server_sent_events(answer: Written) -> AsyncIterator[str]:
+    """The same, as the events of a stream that a browser reads. `shown` is what to show of it: HTML
+    that is finished, and HTML of the last block, which takes the place of what was last before."""
+    # A stream is long, and connections are few: what the middleware took goes back first.
+    await sync_to_async(release_connections)()
+    text, next_at = Growing(), 0.0
+    async for event, piece in watch(answer):
+        yield _event(event, piece) if piece else f": {event}\n\n"
+        text.add(piece)
+        began = time.monotonic()
+        if text.has_news and began >= next_at:
+            yield _event("shown", text.take())
+            spent = time.monotonic() - began
+            next_at = began + max(SHOWN_EVERY, SHARE_SHOWING * spent)
+    if text.has_news:
+        yield _event("shown", text.take())
+    yield _event("done", {})
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+async def write_whole(answer: Written) -> None:
     """For those who wait for the whole answer."""
     if await in_database(answer.begin):
         async for _ in write(answer):
             pass
 
 
-async def write(answer: Message) -> AsyncGenerator[str, None]:
+async def write(answer: Written) -> AsyncGenerator[str, None]:
     """Writes an answer that the caller has begun: asks its policy, saves what comes twice a second
     and yields it. However it ends, what came is kept, with the reason."""
-    State = Message.State
+    State = Written.State
     text, saved_at, started = "", 0.0, time.monotonic()
-    facts: dict[str, Any] = {"state": State.FAILED, "failure": Message.BROKE_OFF}
+    facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
     asking = inference.stream(answer.policy, answer.context, **answer.sampling)
     try:
@@ -70,7 +99,7 @@ async def write(answer: Message) -> AsyncGenerator[str, None]:
         await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
 
 
-async def _follow(answer: Message) -> AsyncIterator[tuple[str, str]]:
+async def _follow(answer: Written) -> AsyncIterator[tuple[str, str]]:
     seen = answer.text
     yield "whole", seen
     while True:
@@ -83,7 +112,7 @@ async def _follow(answer: Message) -> AsyncIterator[tuple[str, str]]:
         await asyncio.sleep(BEAT)
 
 
-def _begin_writing(answer: Message) -> asyncio.Queue[str | None]:
+def _begin_writing(answer: Written) -> asyncio.Queue[str | None]:
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def pump() -> None:

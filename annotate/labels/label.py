@@ -22,6 +22,7 @@ from annotate.labels.review_triggers import open_review_if_needed, withdraw_revi
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.withdrawals import prompts_of, withdrawn_from
+from annotate.webhooks.models import Event, announce
 from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
@@ -262,6 +263,11 @@ class Label(Answer):
         raise NotImplementedError
 
     @property
+    def parts(self) -> list[Label]:
+        """Labels in no task that stand and fall with this one, as verdicts on it say."""
+        return []
+
+    @property
     def is_editable(self) -> bool:
         """For a while after the submit, as the project has it, until it is settled."""
         if self.assignment is None or self.assignment.is_final:
@@ -416,8 +422,27 @@ class Label(Answer):
         self.prompt_id = assignment.task.prompt_id
         self.labeler_id = assignment.labeler_id
         self.guideline_version = assignment.guideline_version
+        self.add_revision(after=after)
+        about = f"assignment {assignment.pk}"
+        announce(assignment.task.project_id, Event.LABEL, subject=about, data=self._told)
+
+    def add_revision(self, *, after: Self | None) -> Self:
+        """Saves this new label over the one that it corrects, if there is one."""
         self.supersedes = after
         self.revision_no = after.revision_no + 1 if after else 1
         # Never an update: a revision is a row of its own, and `supersedes` is unique, so the
         # slower of two editors gets an IntegrityError instead of overwriting.
         self.save(force_insert=True)
+        return self
+
+    def _told(self) -> dict[str, Any]:
+        """What webhooks are told of it."""
+        return {
+            "id": self.pk,
+            "kind": self._meta.model_name,
+            "assignment": self.assignment_id,
+            "prompt": self.prompt_id,
+            "labeler": self.labeler.username,
+            "revision": self.revision_no,
+            "retracted": self.retracted,
+        }

@@ -15,6 +15,7 @@ from annotate.labels.gold import failed_while_hidden, make_gold
 from annotate.labels.kinds import kind_of
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking.answer import Ranking
+from annotate.labels.kinds.talk.answer import Talk
 from annotate.labels.label import Conflict, Label, check_values
 from annotate.people.models import User
 from annotate.work.assignments import Assignment
@@ -30,6 +31,7 @@ class Review(models.Model):
         Demonstration, models.PROTECT, null=True, related_name="reviews"
     )
     ranking = models.ForeignKey(Ranking, models.PROTECT, null=True, related_name="reviews")
+    talk = models.ForeignKey(Talk, models.PROTECT, null=True, related_name="reviews")
     reviewer = models.ForeignKey(User, models.PROTECT, related_name="reviews")
     verdict = models.CharField(max_length=10, choices=Verdict)
     cause = models.CharField(max_length=20, choices=Cause, blank=True)
@@ -43,7 +45,10 @@ class Review(models.Model):
         ordering = ["id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(demonstration=None) ^ Q(ranking=None), name="reviews_one_label"
+                condition=Q(demonstration=None, ranking=None, talk__isnull=False)
+                | Q(demonstration=None, ranking__isnull=False, talk=None)
+                | Q(demonstration__isnull=False, ranking=None, talk=None),
+                name="reviews_one_label",
             )
         ]
 
@@ -104,11 +109,27 @@ class Review(models.Model):
         ]
         for review in reviews:
             review._check()
-        Review.objects.bulk_create(reviews)
+        of_parts = [part for review in reviews for part in review._of_parts()]
+        Review.objects.bulk_create([*reviews, *of_parts])
         for review in reviews:
             if review.verdict == cls.Verdict.SENT_BACK:
                 review.label.send_back(review)
         return reviews
+
+    def _of_parts(self) -> list[Review]:
+        """The same verdict on each label that stands and falls with the one it is of. Nobody was
+        asked about these, so they are of no review."""
+        return [
+            Review(
+                **{relation_to(type(part)): part},
+                reviewer=self.reviewer,
+                verdict=self.verdict,
+                cause=self.cause,
+                comment=self.comment,
+                score=None,
+            )
+            for part in self.label.parts
+        ]
 
     def _check(self) -> None:
         check_values(self)
@@ -131,7 +152,11 @@ class Review(models.Model):
 
 
 # Table of labels → the field that points there, of which a review has exactly one.
-LABELS: dict[type[Label], str] = {Demonstration: "demonstration", Ranking: "ranking"}
+LABELS: dict[type[Label], str] = {
+    Demonstration: "demonstration",
+    Ranking: "ranking",
+    Talk: "talk",
+}
 
 
 def relation_to(model: type[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
+from annotate.chat.measures import Measure
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
@@ -10,15 +11,19 @@ from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
+from annotate.labels.kinds.talk.answer import Talk
+from annotate.labels.kinds.talk.turns import TalkPlan, Turn, TurnAnswer
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
+from annotate.people.replies import Reply
 from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Cell, Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.withdrawals import Withdrawal
+from annotate.webhooks.models import Delivery, Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -30,11 +35,13 @@ __all__ = [
     "Completion",
     "Connection",
     "Conversation",
+    "Delivery",
     "Demonstration",
     "Feedback",
     "Grid",
     "Guideline",
     "Invitation",
+    "Measure",
     "Membership",
     "Message",
     "Placement",
@@ -45,11 +52,17 @@ __all__ = [
     "PromptDraft",
     "PromptFlag",
     "Ranking",
+    "Reply",
     "Review",
     "Share",
     "SignInLink",
+    "Talk",
+    "TalkPlan",
     "Task",
+    "Turn",
+    "TurnAnswer",
     "Upload",
     "User",
+    "Webhook",
     "Withdrawal",
 ]

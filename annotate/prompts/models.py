@@ -95,6 +95,7 @@ def split_of(digest: str) -> str:
 
 
 FROM_CHAT = "chat"  # the source of prompts that guests asked
+GOAL = "goal of a talk"  # the source of what talks are about: no prompts that models answer
 TAKEN_BACK = "taken back"  # the source of prompts whose guest has deleted the chat
 
 
@@ -119,7 +120,8 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def archived(self) -> PromptQuerySet:
         """Without those that were taken back: nobody may restore these."""
-        return self.accepted().exclude(archived_at=None).exclude(source=TAKEN_BACK)
+        kept = self.accepted().exclude(archived_at=None)
+        return kept.exclude(source__in=(TAKEN_BACK, GOAL))
 
     def waiting(self) -> PromptQuerySet:
         """Those by labelers about which no operator has decided yet; out of use till then."""
@@ -132,8 +134,8 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         return self.filter(kind=kind)
 
     def by(self, author: User) -> PromptQuerySet:
-        """Those this labeler has written here."""
-        return self.exclude(kind="").filter(author=author)
+        """Those this labeler has thought of here, without what they said in talks."""
+        return self.exclude(kind__in=("", Prompt.Kind.TALK)).filter(author=author)
 
     def without_reference(self) -> PromptQuerySet:
         return self.filter(reference="")
@@ -274,6 +276,7 @@ class Prompt(models.Model):
         PLAIN = "plain", "plain"
         FEW_SHOT = "few_shot", "few-shot"
         USE_CASE = "use_case", "for a use case"
+        TALK = "talk", "in a talk"
 
     class Work(models.TextChoices):
         DEMONSTRATED = "demonstrated"

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from annotate.people.models import Project, User
-from annotate.prompts.models import FROM_CHAT, TAKEN_BACK, Prompt
+from annotate.prompts.models import FROM_CHAT, GOAL, TAKEN_BACK, Prompt
 
 
 class WithdrawalQuerySet(models.QuerySet["Withdrawal"]):
@@ -58,7 +58,8 @@ def prompts_of(people: models.QuerySet[User]) -> models.QuerySet[Prompt]:
 
 
 def kept_back(project: Project) -> models.QuerySet[Prompt]:
-    """What no export gives away: those whose guest deleted the chat or took it back, and all of
-    people who have withdrawn."""
+    """What no export gives away: those whose guest deleted the chat or took it back, all of people
+    who have withdrawn, and the goals of talks, which nobody asked a model."""
     withdrawn = prompts_of(withdrawn_from(project)).values("pk")
-    return Prompt.objects.filter(Q(source=TAKEN_BACK) | Q(pk__in=withdrawn), project=project)
+    here = Prompt.objects.filter(project=project)
+    return here.filter(Q(source__in=(TAKEN_BACK, GOAL)) | Q(pk__in=withdrawn))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
-from django.utils.timezone import localtime
+from django.utils.timezone import localdate, localtime
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.queue import count_waiting
@@ -13,6 +14,7 @@ from annotate.labels.gold import Qualification, qualification_of, unseen_practic
 from annotate.labels.kinds import KINDS
 from annotate.paging import counted
 from annotate.people.models import Membership, Project
+from annotate.quality.time_sheet import Worked, start_of_day, worked_since
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import WORK_ORDER, Task
 
@@ -28,8 +30,39 @@ class ToDo:
     query: str = ""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What somebody has done of late."""
+
+    today: Worked
+    week: Worked
+
+
 # What other rooms have for an operator to do.
 of_operators: list[Callable[[Project], Iterator[ToDo]]] = []
+# What other rooms know of the effect that somebody's work has, in sentences.
+effects: list[Callable[[Membership], Iterator[str]]] = []
+
+
+def greeting() -> str:
+    """By the hour where the viewer is."""
+    hour = localtime().hour
+    if 4 <= hour < 12:
+        return "Good morning"
+    return "Good afternoon" if 12 <= hour < 18 else "Good evening"
+
+
+def work_of(membership: Membership) -> Work | None:
+    """What a labeler did today and since Monday; None for whoever did nothing this week."""
+    today = localdate()
+    since = (today, today - timedelta(days=today.weekday()))
+    person, project = membership.user, membership.project
+    found = Work(*(worked_since(person, project, start_of_day(day)) for day in since))
+    return found if found.week.answers else None
+
+
+def effects_of(membership: Membership) -> list[str]:
+    return [sentence for tell in effects for sentence in tell(membership)]
 
 
 def to_do(membership: Membership) -> list[ToDo]:
@@ -54,10 +87,15 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
     if sent_back := own.sent_back().count():
         detail = "A reviewer explains what to change. You start from your first answer."
         yield ToDo("label", "Fix returned answers", detail, _figure(sent_back), "?only=returned")
-    if begun := own.leased().order_by("leased_until").last():
+    if begun := own.leased().select_related("task").order_by("leased_until").last():
         until = localtime(begun.leased_until)
         detail = f"You have started a task. It is reserved for you until {until:%H:%M}."
-        yield ToDo("label", "Continue", detail)
+        kind = KINDS.get(begun.task.kind)
+        title = f"Continue {kind.words.doing}" if kind else "Continue"
+        # The one begun, and those after it.
+        left = (waiting.pop(begun.task.kind, 0) if kind else 0) + 1
+        only = f"?only={begun.task.kind}" if kind else ""
+        yield ToDo("label", title, detail, _figure(left), only)
     for task in WORK_ORDER:
         if waiting.get(task):
             yield _waiting(task, _figure(waiting[task]))

@@ -65,22 +65,22 @@ def assignment(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     if request.method == "POST":
         form = form_class(work, request.POST)
         if "preview" in request.POST:
-            return _page(request, work, form)
+            return work_page(request, work, form)
         if not form.is_valid():
-            return _page(request, work, form, status=422)
+            return work_page(request, work, form, status=422)
         return _submit(request, work, form)
     if work.state == Assignment.State.LEASED:
         draft = dict(work.draft)
         if work.sent_back and not draft:
             draft = form_class.initial_of(work.label)
-        return _page(request, work, form_class(work, initial=draft))
+        return work_page(request, work, form_class(work, initial=draft))
     stored = work.label
     if stored is None or stored.retracted or not stored.is_editable:
         is_used = stored is not None and stored.snapshots.exists()
         context = {"work": work, "label": stored, "is_used": is_used, "form": form_class(work)}
         return render(request, "annotate/done.html", context)
     initial = {**form_class.initial_of(stored), "revision_no": stored.revision_no}
-    return _page(request, work, form_class(work, initial=initial))
+    return work_page(request, work, form_class(work, initial=initial))
 
 
 def _form_class(work: Assignment) -> type[WorkForm]:
@@ -106,7 +106,7 @@ def _submit(request: Request, work: Assignment, form: WorkForm) -> HttpResponse:
         if isinstance(error, Conflict):
             return _both_versions(request, work, error)
         form.add_error(None, error)
-        return _page(request, work, form, status=422)
+        return work_page(request, work, form, status=422)
     messages.success(request, "Changes saved as a new revision.")
     return redirect("my_work", work.task.project.slug)
 
@@ -148,9 +148,10 @@ def _to_label(slug: str, only: str) -> HttpResponse:
     return redirect(reverse("label", args=[slug], query={"only": only} if only else None))
 
 
-def _page(
+def work_page(
     request: Request, work: Assignment, form: WorkForm, status: int = 200, **more: Any
 ) -> HttpResponse:
+    """The page of an assignment, with the form as it was sent or is prefilled."""
     project = work.task.project
     context = {
         "work": work,
@@ -193,7 +194,7 @@ def _both_versions(request: Request, work: Assignment, conflict: Conflict) -> Ht
     stored = conflict.stored
     if stored and stored.assignment_id == work.pk and not stored.retracted:
         data["revision_no"] = str(stored.revision_no)
-    return _page(request, work, _form_class(work)(work, data), status=409, conflict=conflict)
+    return work_page(request, work, _form_class(work)(work, data), status=409, conflict=conflict)
 
 
 @require_GET
@@ -225,7 +226,7 @@ def skip(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request, slug, assignment_id)
     form = SkipForm(request.POST)
     if not form.is_valid():
-        return _page(request, work, _as_typed(request, work), status=422, skip_form=form)
+        return work_page(request, work, _as_typed(request, work), status=422, skip_form=form)
     draft = _form_class(work)(work, request.POST).draft() or dict(work.draft)
     if not work.skip(draft=draft, **form.cleaned_data):
         messages.error(request, "You have already answered this task, so it cannot be skipped.")
@@ -249,7 +250,7 @@ def flag(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         return render(request, "annotate/_flag.html", context, status=status)
     if work.task.kind not in KINDS:
         return redirect("assignment", slug, work.pk)
-    return _page(request, work, _as_typed(request, work), status=status, flag_form=form)
+    return work_page(request, work, _as_typed(request, work), status=status, flag_form=form)
 
 
 def _as_typed(request: Request, work: Assignment) -> WorkForm:

@@ -3,13 +3,19 @@ they said."""
 
 from __future__ import annotations
 
+import csv
+from datetime import date
+
+from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import MAY_ACT_AS, Request, Role, ended_work_for, member_for, project_for
+from annotate.exchange.files.readers import escaped
 from annotate.ids import id_in
 from annotate.labels.agreement import agreement
 from annotate.labels.gold import qualification_of
@@ -18,6 +24,7 @@ from annotate.paging import page_of
 from annotate.people.models import Membership
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
+from annotate.quality.time_sheet import time_sheet
 from annotate.work.assignments import Assignment
 
 ANSWERS = 20
@@ -36,8 +43,55 @@ DONE = {
 def labelers(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
     figures = quality.labelers(project, quality.doubly_ranked(project))
-    context = {"project": project, "labelers": figures}
+    context = {"project": project, "labelers": figures, "period": PeriodForm()}
     return render(request, "annotate/labelers.html", context)
+
+
+# The form in which a browser takes a day, whatever the language of the page.
+DAY = forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+
+
+class PeriodForm(forms.Form):
+    """The days of a time sheet; this month, unless others are given."""
+
+    first = forms.DateField(label="From", widget=DAY)
+    last = forms.DateField(label="to", widget=DAY)
+
+    def __init__(self, data: QueryDict | None = None) -> None:
+        today = timezone.localdate()
+        month = {"first": today.replace(day=1), "last": today}
+        super().__init__({**month, **data.dict()} if data else None, initial=month)
+
+    def clean(self) -> dict[str, date]:
+        said = self.cleaned_data
+        if {"first", "last"} <= said.keys() and said["last"] < said["first"]:
+            raise ValidationError("The last day is before the first. Swap them.")
+        return said
+
+
+@require_GET
+def times(request: Request, slug: str) -> HttpResponse:
+    """The time sheet of a period as CSV, a row a person."""
+    project = project_for(request, slug, Role.REVIEWER)
+    form = PeriodForm(request.GET)
+    if not form.is_valid():
+        messages.error(
+            request, " ".join(str(each) for errors in form.errors.values() for each in errors)
+        )
+        return redirect("labelers", slug)
+    first, last = form.cleaned_data["first"], form.cleaned_data["last"]
+    name = f"{slug}-times-{first}-{last}.csv"
+    reply = HttpResponse(
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+    rows = csv.writer(reply)
+    rows.writerow(("username", "name", "from", "to", "tasks", "accepted", "returned", "minutes"))
+    for line in time_sheet(project, first, last):
+        who = (escaped(line.person.username), escaped(line.person.display_name))
+        figures = (line.tasks, line.accepted, line.returned, line.minutes)
+        rows.writerow((*who, first, last, *figures))
+    return reply
 
 
 @require_http_methods(["GET", "POST"])

@@ -21,7 +21,7 @@ from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
 from annotate.people.sign_in import sign_in_by, user_of_link
-from annotate.views.home import to_do
+from annotate.views.home import effects_of, greeting, to_do, work_of
 
 SHOWN_LINKS = 20
 
@@ -127,5 +127,11 @@ def project(request: Request, slug: str) -> HttpResponse:
     membership = membership_for(request, slug)
     if membership.role == Membership.Role.GUEST:
         return redirect("chat", slug=slug)
-    context = {"project": membership.project, "to_do": to_do(membership)}
+    context = {
+        "project": membership.project,
+        "greeting": greeting(),
+        "to_do": to_do(membership),
+        "work": work_of(membership),
+        "effects": effects_of(membership),
+    }
     return render(request, "annotate/project.html", context)

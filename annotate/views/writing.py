@@ -176,7 +176,7 @@ def _project_for(request: Request, slug: str) -> Project:
 
 
 def _kinds(project: Project) -> list[Prompt.Kind]:
-    return [k for k in Kind if k != Kind.USE_CASE or project.use_case_names]
+    return [k for k in Kind if k in FORMS and (k != Kind.USE_CASE or project.use_case_names)]
 
 
 def _kind(request: Request, project: Project) -> Prompt.Kind:

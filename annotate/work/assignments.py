@@ -243,6 +243,12 @@ class Assignment(models.Model):
         self._change(draft=draft, drafted_at=Now(), active_seconds=active_seconds, **fields)
         return has_place
 
+    @transaction.atomic
+    def keep_alive(self, *, draft: dict[str, Any], active_seconds: int) -> None:
+        """Renews the lease of work that goes on, where it still has a place, and keeps what is not
+        done yet."""
+        self.save_draft(draft=draft, active_seconds=max(active_seconds, self.active_seconds))
+
     def skip(self, *, reason: str, note: str = "", draft: dict[str, Any] | None = None) -> bool:
         """Gives the place back. False: the answer had already been submitted. `draft`: what was
         filled in so far, for the case that the skip is taken back."""
@@ -382,7 +388,13 @@ def _in_answers(*relations: str) -> Iterator[str]:
         children = [f"{name}__{each.get_accessor_name()}" for each in _built_on(model)]
         for path in (name, *children):
             yield path
-            yield from (f"{path}__{relation}" for relation in (*model.PARTS, *relations))
+            there = [each for each in relations if each in _relations_to(model)]
+            yield from (f"{path}__{relation}" for relation in (*model.PARTS, *there))
+
+
+@cache
+def _relations_to(model: type[models.Model]) -> frozenset[str | None]:
+    return frozenset(each.get_accessor_name() for each in model._meta.related_objects)
 
 
 def _answered(active_seconds: int) -> dict[str, Any]:

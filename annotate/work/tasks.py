@@ -9,18 +9,19 @@ from typing import Any, Self
 
 from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import connection, models
 from django.db.models import Count, Exists, F, Func, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.people.models import Project, User
-from annotate.prompts.models import Prompt
+from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
+from annotate.webhooks.models import Event, announce, is_awaited
 from feedback_site.prepared import prepared_update
 
 # What is handed out before what, whatever its priority.
-WORK_ORDER = ("rank", "review", "edit", "write")
+WORK_ORDER = ("rank", "review", "edit", "talk", "write")
 # The place of a task's kind in that order. The constants stand in the statement itself: as values
 # sent apart from it they would hide from the planner that the index below has this very order.
 TURN = Func(
@@ -143,6 +144,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
 def _prompts_labelled_by(labeler: User | int) -> models.QuerySet[Prompt]:
     has_label = Q(demonstrations__labeler=labeler) | Q(rankings__labeler=labeler)
+    has_label |= Q(talks__labeler=labeler)
     return Prompt.objects.filter(has_label, pk=OuterRef("prompt"))
 
 
@@ -152,6 +154,7 @@ class Task(models.Model):
         RANK = "rank"
         REVIEW = "review"
         EDIT = "edit"
+        TALK = "talk"
 
     class Doubt(models.TextChoices):
         """Why the answers to a task are to be reviewed."""
@@ -237,13 +240,27 @@ class Task(models.Model):
         now = timezone.now()
         if self.closed_at is None and _close_answered(task=self.pk, now=now):
             self.closed_at = now
+            if self.batch and is_awaited(self.project_id, Event.BATCH):
+                self._tell_of_batch()
+
+    def _tell_of_batch(self) -> None:
+        mine = Task.objects.filter(project=self.project_id, batch=self.batch)
+        # One after the other, or each of two last tasks would see the other one open.
+        with connection.cursor() as cursor:
+            name = f"batch {self.project_id} {self.batch}"
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        if not mine.open().exists():
+            told = {"batch": self.batch, "tasks": mine.count()}
+            about = f"batch {self.batch}"
+            announce(self.project_id, Event.BATCH, subject=about, data=lambda: told)
 
     def reopen_if_wanting(self) -> None:
         """Opens the task again when an answer was taken back, unless somebody has closed it for
         good: a gold task that was retired, or one about an archived prompt."""
         # Asked of the database, not of this object: an operator may have archived the prompt
         # since it was read.
-        mine = Task.objects.filter(pk=self.pk, gold=None, prompt__archived_at=None).closed()
+        in_use = Q(prompt__archived_at=None) | Q(prompt__source=GOAL)
+        mine = Task.objects.filter(in_use, pk=self.pk, gold=None).closed()
         if self.closed_at and mine.exists() and not mine.answered().exists():
             Task.objects.filter(pk=self.pk).update(closed_at=None)
             self.closed_at = None
@@ -294,4 +311,5 @@ LEASE_OF = {
     Task.Kind.RANK: "rank_lease_minutes",
     Task.Kind.REVIEW: "rank_lease_minutes",
     Task.Kind.EDIT: "write_lease_minutes",
+    Task.Kind.TALK: "write_lease_minutes",
 }

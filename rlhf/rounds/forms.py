@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
@@ -16,6 +17,7 @@ from annotate.models import Placement, Policy, Project, Prompt, User
 from rlhf.data.selection import EVERYTHING, Filters, prompts
 from rlhf.learning.contract.checks.check import CheckError
 from rlhf.learning.contract.config import recipe
+from rlhf.learning.contract.hub import is_hub_id
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.learning.contract.rewards import read_checks
@@ -66,7 +68,10 @@ class RoundForm(forms.Form):
         " least sure about.",
     )
     seed = forms.IntegerField(
-        min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
+        min_value=0,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="Same labels, same seed, same machine: same result.",
     )
 
     def __init__(
@@ -78,6 +83,7 @@ class RoundForm(forms.Form):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.project = project
         self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
         self.bases = project.policies.with_weights().order_by("pk")
         _offer(self.fields["base"], self.bases).empty_label = None
@@ -296,6 +302,38 @@ class SamplingForm(forms.Form):
         split = self.cleaned_data["split"]
         chosen = [split] if split else Prompt.Split.values
         return list(prompts(self.project).in_split(*chosen))
+
+
+class FetchForm(forms.Form):
+    model = forms.CharField(
+        max_length=200,
+        help_text="As the hub names it: Qwen/Qwen2.5-0.5B-Instruct, with @ and a revision if it is"
+        " to be a certain one.",
+        widget=forms.TextInput({"spellcheck": "false", "autocapitalize": "off"}),
+    )
+    name = forms.CharField(
+        max_length=100,
+        required=False,
+        help_text="Of the policy it becomes. Left empty: the model's own.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.project = project
+
+    def clean_model(self) -> str:
+        model: str = self.cleaned_data["model"].strip()
+        model = model.removeprefix("https://huggingface.co/").rstrip("/")
+        if not is_hub_id(model):
+            raise ValidationError("A model on the hub is OWNER/NAME or OWNER/NAME@REVISION.")
+        return model
+
+    def clean(self) -> dict[str, Any]:
+        said = self.cleaned_data
+        name = said.get("name") or said.get("model", "").partition("@")[0].rpartition("/")[2]
+        if name and self.project.policies.named(name).exists():
+            self.add_error("name", f"There is already a policy “{name}”.")
+        return {**said, "name": name}
 
 
 class ComparisonForm(forms.Form):

@@ -283,7 +283,7 @@ def test_chats_from_before_there_were_branches_are_one_and_are_found(
     ask(client, "Another chat")
     Message.objects.update(follows=None)
     Conversation.objects.update(folded="")
-    migration = import_module("annotate.migrations.0018_keep_chats_at_hand")
+    migration = import_module("annotate.migrations.0022_keep_chats_at_hand")
     with connection.cursor() as cursor:
         cursor.execute(migration.FOLLOW)
     migration.fold_chats(apps, None)

@@ -71,5 +71,5 @@ def test_the_queue_reads_its_index_in_order(project, alice, new_prompt):
 
 
 def test_an_answer_is_found_through_the_table_of_its_kind():
-    assert {*answers_by_name()} == {"demonstrations", "rankings"}
+    assert {*answers_by_name()} == {"demonstrations", "rankings", "talks"}
     assert Assignment(pk=0).label is None

@@ -230,7 +230,7 @@ def test_the_count_of_waiting_work_stops_where_it_is_told(project, alice, write_
     for _ in range(3):
         write_task()
     membership = alice.memberships.get()
-    assert count_waiting(membership, at_most=10) == {"rank": 0, "edit": 0, "write": 3}
+    assert count_waiting(membership, at_most=10) == {"rank": 0, "edit": 0, "talk": 0, "write": 3}
     assert count_waiting(membership, at_most=2)["write"] == 2
 
 

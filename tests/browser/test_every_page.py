@@ -43,6 +43,8 @@ from annotate.people.invitations import Invitation
 from annotate.labels.gold import make_gold
 from annotate.playground.grids import Column
 from annotate.labelling.queue import next_assignment
+from annotate.labels.kinds.talk import turns
+from annotate.labels.kinds.talk.tasks import open_own_talk
 from rlhf.models import *
 from rlhf.stages import TRAININGS
 project = Project.objects.create(
@@ -100,6 +102,23 @@ held = {
     "ranking": hold("rita", ranked.reviews.get()),
     "demonstration": hold("rita", written.reviews.get()),
 }
+def talk(choice=""):
+    asked = {"project": project, "first": base, "goal": "A *dinner*", "harm": "violent"}
+    plan = TalkPlan(author=people["olga"], **asked)
+    work = open_own_talk(plan, project.memberships.get(user=people["alice"]))
+    turn = turns.say(work, text="What shall I **cook**?", number=1)
+    for answer in turn.pair:
+        said = {"state": "done", "text": f"Soup *{answer.place}*."}
+        TurnAnswer.objects.filter(pk=answer.pk).update(**said)
+    if choice:
+        turns.choose(work, turn=turn.pk, choice=choice)
+        turns.correct(work, turn=turn.pk, text="Soup, and salad.")
+    return work
+
+judging, saying, talked = talk(), talk("a3"), talk("b1")
+Talk.record(assignment=talked)
+held["talk"] = hold("rita", talked.task.reviews.get())
+turn = turns.turns_of(judging)[0]
 said = Conversation.start(project=project, guest=people["gus"], text="What is rice?")
 Message.objects.filter(pk=said.pk).update(state="done", text="A **grain**.", finish_reason="stop")
 key = Share.issue(said.conversation, days=1).rstrip("/").rpartition("/")[2]
@@ -152,6 +171,7 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
+    "talk_id": judging.pk, "turn_id": turn.pk, "answer_id": turn.pair[0].pk,
     "task_id": ranked.pk, "connection_id": connection.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,
 }
@@ -159,10 +179,14 @@ somewhere = [
     ["alice", "assignment", held["two"].pk],
     ["alice", "assignment", held["text"].pk],
     ["alice", "assignment", done.pk],
+    ["alice", "assignment", judging.pk],
+    ["alice", "assignment", saying.pk],
+    ["alice", "assignment", talked.pk],
     ["bob", "practice", practised.pk],
     ["rita", "labelers_answer", done.pk],
     ["rita", "review_one", held["ranking"].pk],
     ["rita", "review_one", held["demonstration"].pk],
+    ["rita", "review_one", held["talk"].pk],
 ]
 print(json.dumps([everywhere, somewhere]))
 """

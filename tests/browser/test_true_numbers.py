@@ -107,8 +107,9 @@ def test_write_answers_opens_writing_and_goes_on_with_it(sums, sign_in):
     page = sign_in("alice").page
     page.goto(sums)
     expect(card(page, "Rank answers").locator(".figure")).to_have_text("3")
-    expect(card(page, "Write answers").locator(".figure")).to_have_text("20")
-    card(page, "Write answers").click()
+    # The one begun, and twenty more.
+    expect(card(page, "Continue writing").locator(".figure")).to_have_text("21")
+    card(page, "Continue writing").click()
     for number in range(2):
         box = page.locator("textarea[name=text]")
         expect(box).to_be_visible()

@@ -7,12 +7,15 @@ from annotate.labels.kinds.demonstration import DemonstrationKind
 from annotate.labels.kinds.edit import EditKind
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.kinds.ranking import RankingKind
+from annotate.labels.kinds.talk import TalkKind
 from annotate.work.tasks import Task
 
 # In the order in which people are offered the work.
 KINDS: dict[str, LabelKind] = {
-    kind.task: kind for kind in (RankingKind(), EditKind(), DemonstrationKind())
+    kind.task: kind for kind in (RankingKind(), EditKind(), TalkKind(), DemonstrationKind())
 }
+# Those that operators ask for on the pages of prompts.
+ABOUT_PROMPTS = {task: kind for task, kind in KINDS.items() if kind.is_about_prompts}
 # The names of the fields of completions that a label is better than.
 BEATEN = tuple(kind.beats for kind in KINDS.values() if kind.beats)
 

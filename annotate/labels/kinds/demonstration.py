@@ -201,6 +201,7 @@ class DemonstrationKind(LabelKind):
         one="demonstration",
         many="demonstrations",
         done="written",
+        doing="writing",
         to_do="Write answers",
         to_do_detail="Show the model what a good answer is.",
         ask="Ask for demonstrations",

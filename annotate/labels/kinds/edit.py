@@ -157,6 +157,7 @@ class EditKind(DemonstrationKind):
         one="edit",
         many="edits",
         done="edited",
+        doing="editing",
         to_do="Correct answers",
         to_do_detail="Fix what is wrong in the model's answers, and nothing else.",
         ask="Ask for edits",

@@ -22,6 +22,7 @@ class Words:
     one: str  # demonstration
     many: str  # demonstrations
     done: str  # written: in the list of one's own work
+    doing: str  # writing: “Continue writing”
     to_do: str  # Write answers
     to_do_detail: str
     ask: str  # Ask for demonstrations
@@ -38,6 +39,7 @@ class LabelKind:
     template: ClassVar[str]
     review_form: ClassVar[type[ReviewForm]]
     review_template: ClassVar[str]
+    is_about_prompts: ClassVar[bool] = True  # operators ask for it about prompts they have
     compares: ClassVar[bool] = False  # an answer puts all completions of its task in an order
     # Of a kind whose text says that it is better than a given completion: the field that holds that
     # completion. Such a pair teaches like a ranking of two, and a file calls it by the same name.

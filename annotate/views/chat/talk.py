@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django import forms
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
@@ -31,12 +28,8 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.labels.forms import Text
 from annotate.people.models import Project
-from annotate.text.markdown import Growing
-from feedback_site.pool import release_connections
 
 SHOWN_CHATS = 50
-SHOWN_EVERY = 0.08  # seconds, about; a person reads no faster
-SHARE_SHOWING = 10  # of so many seconds of a stream, at most one goes into rendering it
 NOBODY_ANSWERS = "No model is live in this project, so there is nothing to answer you."
 ONE_AT_A_TIME = "The last answer is still being written. Wait until it is finished, or stop it."
 
@@ -182,33 +175,10 @@ def chat_stop(request: Request, slug: str, message_id: int) -> HttpResponse:
 async def chat_stream(request: Request, slug: str, message_id: int) -> HttpResponseBase:
     answer = await writing.in_database(lambda: answer_for(request, slug, message_id))
     return StreamingHttpResponse(
-        _server_sent_events(answer),
+        writing.server_sent_events(answer),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-async def _server_sent_events(answer: Message) -> AsyncIterator[str]:
-    """`whole` and `more` are the text letter by letter. `shown` is what to show of it: HTML that
-    is finished, and HTML of the last block, which takes the place of what was last before."""
-    # A stream is long, and connections are few: what the middleware took goes back first.
-    await sync_to_async(release_connections)()
-    text, next_at = Growing(), 0.0
-    async for event, piece in writing.watch(answer):
-        yield _event(event, piece) if piece else f": {event}\n\n"
-        text.add(piece)
-        began = time.monotonic()
-        if text.has_news and began >= next_at:
-            yield _event("shown", text.take())
-            spent = time.monotonic() - began
-            next_at = began + max(SHOWN_EVERY, SHARE_SHOWING * spent)
-    if text.has_news:
-        yield _event("shown", text.take())
-    yield _event("done", {})
-
-
-def _event(name: str, data: Any) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 @require_POST

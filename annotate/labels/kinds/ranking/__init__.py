@@ -28,6 +28,7 @@ class RankingKind(LabelKind):
         one="ranking",
         many="rankings",
         done="ranked",
+        doing="ranking",
         to_do="Rank answers",
         to_do_detail="Say which answers are better.",
         ask="Ask for rankings",

@@ -164,12 +164,7 @@ class Ranking(Label):
         placements = [Placement(completion_id=pk, place=place) for pk, place in places.items()]
         ranking = cls.of_places(shown_order, placements)
         ranking.prompt, ranking.labeler, ranking.source = prompt, guest, FROM_GUEST
-        placed = ranking._unsaved
-        ranking.save(force_insert=True)
-        for placement in placed:
-            placement.ranking = ranking
-        Placement.objects.bulk_create(placed)
-        return ranking
+        return ranking.add_revision(after=None)
 
     def _copy(self) -> Ranking:
         copy = super()._copy()
@@ -182,12 +177,16 @@ class Ranking(Label):
         return copy
 
     def _insert(self, assignment: Assignment, *, after: Self | None) -> None:
-        placements = self._unsaved
         self.letter_order = assignment.letter_order
         super()._insert(assignment, after=after)
+
+    def add_revision(self, *, after: Self | None) -> Self:
+        placements = self._unsaved
+        super().add_revision(after=after)
         for placement in placements:
             placement.ranking = self
         Placement.objects.bulk_create(placements)
+        return self
 
 
 class Placement(models.Model):

@@ -22,7 +22,7 @@ def fold_chats(apps, _schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotate", "0017_keep_reference_answers")]
+    dependencies = [("annotate", "0021_talk_with_policies")]
 
     operations = [
         migrations.AddField(

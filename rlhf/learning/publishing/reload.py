@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .networks import LMHead, PolicyNetwork, ScoreNetwork, collate
+from rlhf.learning.models.networks import LMHead, PolicyNetwork, ScoreNetwork, collate
+from rlhf.learning.models.render import Encoded, Renderer
+
 from .plain import Reading, Unreadable, ask
-from .render import Encoded, Renderer
 
 LENGTHS = (3, 17, 9, 24, 12, 5)  # tokens
 COLUMNS = 48  # ids whose logits are compared

@@ -22,13 +22,25 @@ from transformers import (
 )
 
 from rlhf.learning.contract.manifest import write_manifest
+from rlhf.learning.models.folders import (
+    CALIBRATION,
+    CALIBRATION_VERSION,
+    stop_ids,
+    textless,
+    without_dropout,
+)
+from rlhf.learning.models.networks import (
+    TEXTLESS,
+    PolicyNetwork,
+    ScoreNetwork,
+    output_head,
+    silence,
+)
+from rlhf.learning.models.render import Renderer
+from rlhf.learning.models.tensors import telling_of_a_full_disk, write_tensors
 
-from .folders import CALIBRATION, CALIBRATION_VERSION, stop_ids, textless, without_dropout
-from .networks import TEXTLESS, PolicyNetwork, ScoreNetwork, output_head, silence
 from .plain import Reading
 from .reload import ROUNDING, SAME, Probe, check_reading, check_same, reading, rounded
-from .render import Renderer
-from .tensors import telling_of_a_full_disk, write_tensors
 
 POLICY, SCORE = "the policy", "the reward model or critic"  # in what NotAsTrained says
 PAD = "<|pad|>"  # of a reward model whose tokenizer has no token to spare

@@ -1,0 +1,111 @@
+"""Answers of policies while they are being written, by one process that others may follow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Case, Value, When
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+# An answer that nobody was heard writing for so long will not come any more.
+SILENCE = timedelta(seconds=30)
+
+
+class WrittenQuerySet(models.QuerySet[Any]):
+    def _with_sign_of_life(self) -> Self:
+        return self.filter(state=Written.State.STREAMING).alias(
+            alive_at=Coalesce("heard_at", "created_at")
+        )
+
+    def running(self) -> Self:
+        return self._with_sign_of_life().filter(alive_at__gt=Now() - SILENCE)
+
+    def broken_off(self) -> Self:
+        """Whoever was writing them has died without a word."""
+        return self._with_sign_of_life().filter(alive_at__lte=Now() - SILENCE)
+
+
+class Written(models.Model):
+    """A text that a policy writes piece by piece. It keeps exactly what it is made of: policy,
+    context, sampling."""
+
+    class State(models.TextChoices):
+        STREAMING = "streaming"
+        DONE = "done"
+        STOPPED = "stopped", "stopped by the guest"
+        FAILED = "failed"
+
+    BROKE_OFF = "The answer was interrupted. The text so far is kept."
+
+    text = models.TextField(blank=True)
+    state = models.CharField(max_length=10, choices=State, default=State.DONE)
+    failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
+    context = models.JSONField(default=list, help_text="The messages the model was given.")
+    sampling = models.JSONField(default=dict)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    prompt_tokens = models.PositiveIntegerField(null=True, help_text="As its server counts.")
+    completion_tokens = models.PositiveIntegerField(null=True)
+    first_token_ms = models.PositiveIntegerField(null=True)
+    total_ms = models.PositiveIntegerField(null=True)
+    heard_at = models.DateTimeField(
+        null=True, help_text="The last sign of life of the process that writes the answer."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    policy: Any  # a field of each table: its relation has a name of its own there
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+    @property
+    def is_broken_off(self) -> bool:
+        alive_at = self.heard_at or self.created_at
+        return self.state == self.State.STREAMING and alive_at <= timezone.now() - SILENCE
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == self.State.STREAMING and not self.is_broken_off
+
+    @property
+    def trouble(self) -> str:
+        """What went wrong with it, in a sentence."""
+        if self.is_broken_off:
+            return self.BROKE_OFF
+        return self.failure if self.state == self.State.FAILED else ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is an answer that can be judged."""
+        return self.state == self.State.DONE and bool(self.text.strip())
+
+    @property
+    def _row(self) -> WrittenQuerySet:
+        return WrittenQuerySet(type(self)).filter(pk=self.pk)
+
+    def begin(self) -> bool:
+        """Claims the writing of the answer; True for one caller only."""
+        return self._row.running().filter(heard_at=None).update(heard_at=Now()) == 1
+
+    def hear(self, text: str) -> bool:
+        """Saves what has come so far, with a sign of life. False: somebody has stopped it."""
+        return self._row.running().update(text=text, heard_at=Now()) == 1
+
+    def end(self, *, state: str, text: str, **facts: Any) -> None:
+        """The last word of the process that wrote it. A stop that came before stays a stop."""
+        stopped = self.State.STOPPED
+        self._row.filter(state__in=(self.State.STREAMING, stopped)).update(
+            state=Case(When(state=stopped, then=Value(stopped)), default=Value(state)),
+            text=text,
+            heard_at=Now(),
+            **facts,
+        )
+        self.refresh_from_db(fields=["state", "text", "heard_at", *facts])
+
+    def stop(self) -> bool:
+        return self._row.filter(state=self.State.STREAMING).update(state=self.State.STOPPED) == 1

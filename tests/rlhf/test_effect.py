@@ -1,0 +1,44 @@
+"""What labelers are told of the effect of their work on the first page."""
+
+from threading import Event
+
+import pytest
+
+from annotate.models import Policy
+from rlhf.home import effect_of_work
+from rlhf.models import Evaluation
+from rlhf.models.leases import claim
+from rlhf.models.outcomes import Promotion
+from rlhf.runs.supervisor import supervise
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def told(person) -> list[str]:
+    return list(effect_of_work(person.memberships.get()))
+
+
+def test_labelers_hear_that_their_rankings_are_in_the_live_model_and_how_it_does(
+    round, fake_trainer, base, project, alice, rita, olga, browse
+):
+    while lease := claim():
+        supervise(lease, Event())
+    base.go_live()
+    assert told(alice) == []
+    trained = Policy.objects.get(name="r1-ppo")
+    trained.go_live()
+    # Four of the twenty are of held-out prompts: they measure, and teach nothing.
+    mine = "16 of your rankings are in the model that answers guests now."
+    assert told(alice) == [mine]
+    assert told(rita) == ["32 rankings are in the model that answers guests now."]
+    Promotion.objects.create(
+        project=project, policy=trained, previous=base, reason="Better", decided_by=olga
+    )
+    Evaluation.objects.filter(policy__in=(trained, base)).delete()
+    Evaluation.objects.create(
+        policy=base, opponent=trained, judge="reward_model",
+        wins=39, losses=61, win_rate=0.39, low=0.32, high=0.46,
+    )  # fmt: skip
+    won = "The reward model prefers it to the model before in 61% (54%–68%) of the answers."
+    assert told(alice) == [mine, won]
+    assert won in browse(alice).get("/p/cooking/").text
