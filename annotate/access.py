@@ -14,6 +14,7 @@ from django_htmx.middleware import HtmxDetails
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
+from annotate.chat.shares import Share
 from annotate.connections.models import Connection
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
@@ -225,6 +226,19 @@ def answer_for(request: Request, slug: str, message_id: int) -> Message:
     project = project_for(request, slug, Role.GUEST)
     mine = Message.objects.answers_in(Conversation.objects.of_guest(request.user, project))
     return _found(mine.filter(pk=message_id).first())
+
+
+def question_for(request: Request, slug: str, question_id: int) -> Message:
+    """A question in a chat of this guest's own."""
+    project = project_for(request, slug, Role.GUEST)
+    mine = Message.objects.questions_in(Conversation.objects.of_guest(request.user, project))
+    return _found(mine.filter(pk=question_id).first())
+
+
+def share_for(request: Request, slug: str, conversation_id: int, share_id: int) -> Share:
+    """A link to a chat of this guest's own."""
+    conversation = conversation_for(request, slug, conversation_id)
+    return _found(conversation.shares.filter(pk=share_id).first())
 
 
 def _found(thing: Found | None) -> Found:

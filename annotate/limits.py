@@ -42,6 +42,7 @@ POSTS = {
     "account": "password",
     "chat_new": "chat",
     "chat_send": "chat",
+    "chat_edit": "chat",
     "chat_regenerate": "chat",
     "talk_say": "chat",
     "talk_retry": "chat",
@@ -59,6 +60,8 @@ POSTS = {
 ANY_METHOD = {
     "prompts_export": "export",
     **dict.fromkeys(["audit_export", "site_audit_export"], "export"),
+    "chat_export": "export",
+    "shared_chat": "link",
 }
 OF_THE_API = "api_"  # with this, the names of all addresses of the API begin
 FORGET_ONE_IN = 1000  # requests; then the buckets that are full again go

@@ -5,7 +5,6 @@ from annotate.api import endpoints as api
 from annotate.audit import views as audit
 from annotate.audit.routes import audited
 from annotate.views import (
-    chat,
     connections,
     feedback,
     imports,
@@ -21,6 +20,8 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.chat import history
+from annotate.views.chat import talk as chat
 from annotate.views.programs import pages as programs
 from annotate.views.talks import plans as talk_plans
 from annotate.views.talks import work as talk
@@ -75,9 +76,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("p/<slug:slug>/review/of/<int:task_id>/", review.review_open, name="review_open"),
     path("p/<slug:slug>/review/<int:assignment_id>/", review.one, name="review_one"),
     path("p/<slug:slug>/review/<int:assignment_id>/skip/", review.skip, name="review_skip"),
+    path("shared/<str:key>/", history.shared_chat, name="shared_chat"),
     path("p/<slug:slug>/chat/", chat.chat, name="chat"),
     path("p/<slug:slug>/chat/new/", chat.chat_new, name="chat_new"),
+    path("p/<slug:slug>/chat/all/", history.chat_history, name="chat_history"),
+    path("p/<slug:slug>/chat/all/delete/", history.chat_delete_all, name="chat_delete_all"),
     path("p/<slug:slug>/chat/<int:conversation_id>/", include(chat.of_conversation)),
+    path("p/<slug:slug>/chat/<int:conversation_id>/", include(history.of_conversation)),
+    path("p/<slug:slug>/chat/questions/<int:question_id>/", include(chat.of_question)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class ModelServer:
     most_at_once: int = 0
     raw: list[bytes] = field(default_factory=list)  # instead of its chunks, as it cuts them
     breaks_after: int | None = None  # so many pieces
+    seconds_between: float = 0.0  # two pieces
     waits: bool = False  # after the first piece, for `go_on`
     go_on: threading.Event = field(default_factory=threading.Event)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -49,6 +51,7 @@ class ModelServer:
             if number == self.breaks_after:
                 return
             yield self._chunk({"content": piece})
+            time.sleep(self.seconds_between)
         yield self._chunk({}, self.finish_reason)
         yield b"data: [DONE]\n\n"
 

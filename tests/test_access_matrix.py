@@ -5,6 +5,7 @@ whose it is, and nobody else."""
 
 import io
 from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
 
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.talk import turns
@@ -42,12 +44,12 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
-    **dict.fromkeys(["livez", "readyz"], OPEN),
+    **dict.fromkeys(["livez", "readyz", "shared_chat"], OPEN),
     "metrics": WATCHER,
     **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["project", "chat", "chat_new"], GUEST),
+    **dict.fromkeys(["project", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
@@ -108,6 +110,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     policy.save()
     policy.go_live()
     answer = Conversation.start(project=project, guest=cast["gus"], text="What is rice?")
+    share = answer.conversation.shares.create(
+        sha256="x", shown=[], expires_at=timezone.now() + timedelta(days=1)
+    )
     round = Round.objects.create(
         project=project, number=1, recipe="tiny", base=policy, launched_by=cast["olga"]
     )
@@ -161,6 +166,10 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "task_id": task.pk,
         "conversation_id": answer.conversation_id,
         "message_id": answer.pk,
+        "question_id": answer.answers_id,
+        "share_id": share.pk,
+        "key": "x",
+        "ending": "md",
         "policy_id": policy.pk,
         "number": round.number,
         "run_id": run.pk,

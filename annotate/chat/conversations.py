@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 from django.db import models, transaction
@@ -13,11 +11,13 @@ from django.utils.crypto import salted_hmac
 
 from annotate.chat import complaints
 from annotate.chat.messages import Message
-from annotate.chat.preferences import Preference
+from annotate.chat.turns import Turn, all_turns, leading_to, shown_branch
 from annotate.labels import of_guests
 from annotate.people.models import Project, User
 from annotate.prompts.models import FROM_CHAT, Messages, Prompt, content_hash
 from annotate.prompts.policies import Completion, Policy
+from annotate.prompts.search import condition, fold
+from annotate.prompts.windows import fitting
 
 
 def title_of(text: str) -> str:
@@ -44,6 +44,15 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def of_guest(self, guest: User, project: Project) -> Self:
         """What this person sees as their chats; what a product sent through the API is none."""
         return self.filter(guest=guest, project=project, via_api=False)
+
+    def matching(self, words: str) -> Self:
+        """Search in titles, questions and answers, as in prompts; see `prompts.search`."""
+        return self.filter(condition(words, is_indexed=False)) if words else self
+
+    def erase(self) -> None:
+        """Erases each, as by itself."""
+        for conversation in self:
+            conversation.erase()
 
     def of_products(self, project: Project) -> Self:
         """The exchanges that came through the API."""
@@ -83,6 +92,9 @@ class Conversation(models.Model):
         db_default="",
         help_text="What a product calls an answer of another server that it has logged here.",
     )
+    folded = models.TextField(
+        editable=False, db_default="", help_text="Title and texts, for search; of a guest's chat."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ConversationQuerySet.as_manager()
@@ -112,13 +124,20 @@ class Conversation(models.Model):
         return conversation.ask(text=text)
 
     @transaction.atomic
-    def ask(self, *, text: str) -> Message:
-        """The guest's turn, and the place of the answer to it, which is still to be written."""
+    def ask(self, *, text: str, instead_of: Message | None = None) -> Message:
+        """The guest's turn, and the place of the answer to it, which is still to be written.
+        `instead_of`: the question of which this is another version; it begins a branch of its
+        own, and what was said after the other stays there."""
         self._lock()
-        question = self.messages.create(role=Message.Role.USER, text=text)
+        turns = self.turns()
+        last = turns[-1].question if turns else None
+        question = self.messages.create(
+            role=Message.Role.USER, text=text, follows=instead_of.follows if instead_of else last
+        )
         if not self.title:
             self.title = title_of(text)
             self.save(update_fields=["title"])
+        self.index()
         answer = self._expect_answer(question, self.history(question), self._speaker())
         if self._is_answered_twice(question) and (other := self._other_speaker(answer)):
             self._expect_answer(
@@ -133,12 +152,14 @@ class Conversation(models.Model):
 
     @transaction.atomic
     def ask_again(self, *, instead_of: Message) -> Message:
-        """Another draft of an answer; the earlier ones stay."""
+        """Another draft of an answer; the earlier ones stay. What failed is no draft to compare
+        with: the one before it is."""
         question = instead_of.answers
         assert question is not None
         self._lock()
+        compared_with = instead_of.compared_with if instead_of.has_failed else instead_of
         return self._expect_answer(
-            question, self.history(question), self._speaker(), compared_with=instead_of
+            question, self.history(question), self._speaker(), compared_with=compared_with
         )
 
     @classmethod
@@ -221,6 +242,10 @@ class Conversation(models.Model):
         sampling: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Message:
+        left_out = 0
+        if not self.via_api:  # a product says itself what is sent
+            whole, asked = asked, fitting(policy, asked)
+            left_out = len(whole) - len(asked)
         return self.messages.create(
             role=Message.Role.ASSISTANT,
             state=Message.State.STREAMING,
@@ -228,6 +253,7 @@ class Conversation(models.Model):
             policy=policy,
             template_hash=policy.template_hash,
             asked=asked,
+            left_out=left_out,
             context=policy.messages_for(asked),
             sampling={
                 "temperature": policy.temperature,
@@ -239,32 +265,44 @@ class Conversation(models.Model):
 
     def turns(self) -> list[Turn]:
         """The chat as its guest sees it, with the guest's own thumbs."""
+        return shown_branch(self._all_turns())
+
+    def _all_turns(self) -> list[Turn]:
         mine = (
             models.Prefetch("feedback", self.guest.feedback.current()),
             models.Prefetch("preferences", self.guest.preferences.current()),
         )
         said = self.messages.select_related("policy", "compared_with")
-        messages = list(said.prefetch_related(*mine))
-        return [
-            Turn(question, [each for each in messages if each.answers_id == question.pk])
-            for question in messages
-            if question.role == Message.Role.USER
-        ]
+        return all_turns(said.prefetch_related(*mine))
 
     def turn_of(self, answer: Message) -> Turn:
-        return next(turn for turn in self.turns() if answer in turn.drafts)
+        return next(turn for turn in self._all_turns() if turn.question.pk == answer.answers_id)
 
     def history(self, question: Message) -> Messages:
         """What was said up to this question, and the question. A turn without answer is left out:
         chat templates want user and assistant to take turns."""
         said = []
-        for turn in self.turns():
-            if turn.question.pk < question.pk and turn.shown and turn.shown.text.strip():
+        for turn in leading_to(question, self._all_turns()):
+            if turn.shown and turn.shown.text.strip():
                 said += [
                     {"role": "user", "content": turn.question.text},
                     {"role": "assistant", "content": turn.shown.text},
                 ]
         return [*said, {"role": "user", "content": question.text}]
+
+    def rename(self, title: str) -> None:
+        self.title = title
+        self.save(update_fields=["title"])
+        self.index()
+
+    def index(self) -> None:
+        """Makes what was said up to now found; of a guest's chat, for a product searches none."""
+        if self.via_api:
+            return
+        this = Conversation.objects.filter(pk=self.pk)
+        titles, texts = this.values_list("title"), self.messages.values_list("text")
+        said = [text for (text,) in (*titles, *texts)]
+        this.update(folded="\n".join(map(fold, said)))
 
     @transaction.atomic
     def allow_improving(self, *, allowed: bool) -> None:
@@ -296,68 +334,3 @@ class Conversation(models.Model):
         from_chat.filter(completions=None, **worked_on).delete()
         others = Conversation.objects.filter(improves_model=True).exclude(pk=self.pk)
         from_chat.exclude(completions__message__conversation__in=others).take_back()
-
-
-@dataclass
-class Turn:
-    """A question with the drafts of its answer, the one shown among them."""
-
-    question: Message
-    drafts: list[Message]
-
-    @cached_property
-    def shown(self) -> Message | None:
-        return max(self.drafts, key=lambda draft: draft.shown_at, default=None)
-
-    @cached_property
-    def pair(self) -> list[Message]:
-        """Two drafts to choose between, blind, in the order in which they are shown; empty where
-        there is nothing to choose, or no more."""
-        if len(self.drafts) != 2 or not self.drafts[1].is_blind or self.drafts[1].preference:
-            return []
-        first, second = self.drafts
-        are_written = not (first.is_running or second.is_running)
-        if are_written and not (first.is_whole and second.is_whole and self._differ(first, second)):
-            return []
-        by_id = {each.pk: each for each in self.drafts}  # with the guest's thumbs
-        return [by_id[each.pk] for each in second.in_shown_order]
-
-    @property
-    def verdicts(self) -> list[tuple[str, str]]:
-        return [*Preference.Verdict.choices]
-
-    @property
-    def is_being_written(self) -> bool:
-        return any(draft.is_running for draft in self.drafts)
-
-    @property
-    def blind(self) -> Message:
-        """The draft of the pair that the verdict is of."""
-        return self.drafts[1]
-
-    @property
-    def compared(self) -> Message | None:
-        """The shown draft, if the guest can say whether it is better than the one it came after."""
-        shown = self.shown
-        before = shown.compared_with if shown else None
-        if shown is None or before is None or not (shown.is_whole and before.is_whole):
-            return None
-        return shown if self._differ(shown, before) else None
-
-    @staticmethod
-    def _differ(one: Message, other: Message) -> bool:
-        return one.text.strip() != other.text.strip()
-
-    @property
-    def number(self) -> int:
-        return self.drafts.index(self.shown) + 1 if self.shown else 0
-
-    @property
-    def steps(self) -> list[tuple[Message | None, str, str]]:
-        """To the draft before the shown one and to the one after it: draft, icon, name."""
-        before = self.drafts[self.number - 2] if self.number > 1 else None
-        after = self.drafts[self.number] if self.number < len(self.drafts) else None
-        return [
-            (before, "chevron-left", "Previous draft"),
-            (after, "chevron-right", "Next draft"),
-        ]

@@ -12,8 +12,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +28,7 @@ from annotate.connections.models import CallPlace
 from annotate.connections.sealing import Unreadable
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
+from annotate.prompts.windows import size_of, window_of
 from feedback_site.pool import in_database, release_connections
 
 logger = logging.getLogger(__name__)
@@ -301,31 +300,14 @@ def _model(policy: Policy) -> str:
 
 
 def _room(policy: Policy, messages: Messages) -> int:
-    """How many tokens of answer fit behind these messages.
-
-    There is no tokenizer here, so it goes by three bytes a token, which is on the safe side for
-    English; `_check` catches the rest."""
-    window = _window(policy)
+    """How many tokens of answer fit behind these messages; `_check` catches what is misjudged."""
+    window = window_of(policy)
     if window is None:
         return policy.max_new_tokens
-    size = sum(len(message["content"].encode()) // 3 + 8 for message in messages)
+    size = size_of(messages)
     if window - size < LEAST_ROOM:
         raise InferenceError(TOO_LONG)
     return window - size
-
-
-def _window(policy: Policy) -> int | None:
-    if policy.is_elsewhere or not policy.folder:
-        return None
-    try:
-        return _window_of(settings.DATA_DIR / policy.folder / "config.json")
-    except FileNotFoundError:  # on the server's disk alone
-        return None
-
-
-@cache
-def _window_of(config: Path) -> int | None:
-    return json.loads(config.read_text()).get("max_position_embeddings")
 
 
 def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
@@ -344,7 +326,7 @@ def _check(policy: Policy, answer: dict[str, Any]) -> None:
     error = answer if answer.get("object") == "error" else answer.get("error")
     if error:
         raise _refusal(policy, 500, json.dumps(error))
-    window = _window(policy)
+    window = window_of(policy)
     if window and (answer.get("usage") or {}).get("prompt_tokens", 0) >= window:
         raise InferenceError(TOO_LONG)
 

@@ -32,6 +32,10 @@ class MessageQuerySet(WrittenQuerySet):
             "conversation__project", "conversation__guest", "policy", "answers", "compared_with"
         )
 
+    def questions_in(self, conversations: models.QuerySet[Any]) -> Self:
+        asked = self.filter(conversation__in=conversations, role=Message.Role.USER)
+        return asked.select_related("conversation__project", "conversation__guest", "follows")
+
     def beside(self, answer: Message) -> Self:
         """The second of two blind drafts, if there is one."""
         return self.filter(compared_with=answer, is_blind=True).select_related("policy")
@@ -52,6 +56,13 @@ class Message(Written):
     answers = models.ForeignKey(
         "self", models.CASCADE, null=True, related_name="drafts", help_text="The user's turn."
     )
+    follows = models.ForeignKey(
+        "self",
+        models.CASCADE,
+        null=True,
+        related_name="followed_by",
+        help_text="Of a question, the one before it. Those that follow the same are versions.",
+    )
     compared_with = models.ForeignKey(
         "self",
         models.SET_NULL,
@@ -68,6 +79,9 @@ class Message(Written):
     template_hash = models.CharField(max_length=64, blank=True)
     asked = models.JSONField(
         default=list, help_text="The conversation it answers: without the policy's own prompt."
+    )
+    left_out = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Earlier messages of the chat that no longer fit."
     )
     shown_at = models.DateTimeField(
         default=timezone.now, help_text="Of several drafts, the one shown last goes on."
@@ -91,6 +105,10 @@ class Message(Written):
                 name="one_answer_at_a_time",
             )
         ]
+
+    @property
+    def has_failed(self) -> bool:
+        return self.state == self.State.FAILED or self.is_broken_off
 
     @property
     def ended_by(self) -> str:
@@ -117,8 +135,12 @@ class Message(Written):
         lot = int(content_hash(["order of drafts", self.pk])[:8], 16) % 2
         return drafts[::-1] if self.is_blind and lot else drafts
 
+    def end(self, *, state: str, text: str, **facts: Any) -> None:
+        super().end(state=state, text=text, **facts)
+        self.conversation.index()
+
     def show(self) -> None:
-        """Makes this the draft with which the chat goes on."""
+        """Makes this the draft, or the version of a question, with which the chat goes on."""
         self._row.update(shown_at=Now())
 
     @transaction.atomic

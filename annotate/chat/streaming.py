@@ -16,9 +16,12 @@ from asgiref.sync import sync_to_async
 
 from annotate.chat import inference
 from annotate.prompts.written import Written
+from annotate.text.markdown import Growing
 from feedback_site.pool import in_database, release_connections
 
 BEAT = 0.5  # seconds between two savings of what has come
+SHOWN_EVERY = 0.08  # seconds, about; a person reads no faster
+SHARE_SHOWING = 10  # of so many seconds of a stream, at most one goes into rendering it
 
 Item = TypeVar("Item")
 
@@ -38,12 +41,26 @@ async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
 
 
 async def server_sent_events(answer: Written) -> AsyncIterator[str]:
-    """The same, as the events of a stream that a browser reads."""
+    """The same, as the events of a stream that a browser reads. `shown` is what to show of it: HTML
+    that is finished, and HTML of the last block, which takes the place of what was last before."""
     # A stream is long, and connections are few: what the middleware took goes back first.
     await sync_to_async(release_connections)()
-    async for event, text in watch(answer):
-        yield f"event: {event}\ndata: {json.dumps(text)}\n\n" if text else f": {event}\n\n"
-    yield "event: done\ndata: {}\n\n"
+    text, next_at = Growing(), 0.0
+    async for event, piece in watch(answer):
+        yield _event(event, piece) if piece else f": {event}\n\n"
+        text.add(piece)
+        began = time.monotonic()
+        if text.has_news and began >= next_at:
+            yield _event("shown", text.take())
+            spent = time.monotonic() - began
+            next_at = began + max(SHOWN_EVERY, SHARE_SHOWING * spent)
+    if text.has_news:
+        yield _event("shown", text.take())
+    yield _event("done", {})
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 async def write_whole(answer: Written) -> None:

@@ -6,6 +6,7 @@ from annotate.chat.feedback import Feedback
 from annotate.chat.measures import Measure
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
+from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
@@ -56,6 +57,7 @@ __all__ = [
     "Ranking",
     "Reply",
     "Review",
+    "Share",
     "SignInLink",
     "Talk",
     "TalkPlan",

@@ -74,9 +74,11 @@ class Term:
     text: str
     without: bool = False
 
-    def condition(self) -> Q:
+    def condition(self, *, is_indexed: bool = True) -> Q:
         contains = Q(folded__contains=self.text)
-        return ~contains if self.without else Q(search=GramQuery(index_query(self.text))) & contains
+        if self.without:
+            return ~contains
+        return Q(search=GramQuery(index_query(self.text))) & contains if is_indexed else contains
 
 
 class GramQuery(SearchQuery):
@@ -116,13 +118,14 @@ def _terms(words: str) -> Iterator[tuple[bool, str | None]]:
         yield bool(match["without"]), None if match["word"] == "OR" else text
 
 
-def condition(words: str) -> Q:
-    """What prompts must meet to be found; nothing, if there is nothing to search for."""
+def condition(words: str, *, is_indexed: bool = True) -> Q:
+    """What prompts must meet to be found; nothing, if there is nothing to search for. Of rows that
+    are few, `folded` is all there has to be, and no index."""
     found = Q()
     for terms in alternatives(words):
         together = Q()
         for term in terms:
-            together &= term.condition()
+            together &= term.condition(is_indexed=is_indexed)
         found |= together
     return found
 

@@ -14,6 +14,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
+from markdown_it.utils import OptionsDict
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -48,18 +49,23 @@ RULE = re.compile(r"(\*[ \t]*){3,}|(-[ \t]*){3,}|_{3,}[ \t]*")  # `_ _ _` is a g
 
 def _highlight(code: str, language: str, _attributes: str) -> str:
     try:
-        lexer = get_lexer_by_name(language)
+        lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
         return ""  # the renderer escapes it itself
     return highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix="hl-"))
 
 
 def _fence(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-    """Code as code; a fence around nothing as what was typed, for it would be an empty bar."""
+    """Code as code, under the name of its language; a fence around nothing as what was typed, for
+    it would be an empty bar. Code that is still being written has no colours yet."""
     token = tokens[index]
-    if token.content.strip():
-        return str(renderer.fence(tokens, index, options, env))
-    return f"<p>{escape(token.markup + token.info)}</p>\n"
+    if not token.content.strip():
+        return f"<p>{escape(token.markup + token.info)}</p>\n"
+    code = renderer.fence(tokens, index, UNCOLOURED if env.get(GROWS) else options, env)
+    if not token.info.strip():
+        return str(code)
+    name = escape(token.info.strip())
+    return f'<div class="code"><div class="language">{name}</div>{code.rstrip()}</div>\n'
 
 
 def _as_written(state: StateInline, silent: bool) -> bool:
@@ -105,7 +111,8 @@ def _thematic_break(state: Any, start: int, _end: int, silent: bool) -> bool:
         return False
     if not silent:
         state.line = start + 1
-        state.push("hr", "hr", 0).markup = line
+        token = state.push("hr", "hr", 0)
+        token.markup, token.map = line, [start, state.line]
     return True
 
 
@@ -131,18 +138,66 @@ for _block in ("paragraph", "heading", "bullet_list", "ordered_list", "list_item
 for _cell in ("th", "td"):
     _markdown.add_render_rule(f"{_cell}_open", _direction)
 
+GROWS = "grows"
+_without_colours: Any = {**_markdown.options, "highlight": None}
+UNCOLOURED = OptionsDict(_without_colours)
+ENDED_BY_AN_EMPTY_LINE = {
+    *("paragraph_open", "heading_open", "blockquote_open", "table_open", "fence", "hr"),
+}
+LINE_END = re.compile(r"\r\n|\r(?!\Z)")  # a CR at the end may be the first half of a CRLF
+
 
 @lru_cache(maxsize=512)
 def markdown(text: str) -> SafeString:
     """Renders a text as safe HTML."""
-    html = nh3.clean(
-        _markdown.render(text),
+    return _safe(_markdown.render(text))
+
+
+def _safe(html: str) -> SafeString:
+    clean = nh3.clean(
+        html,
         tags=TAGS,
         attributes=ATTRIBUTES,
         url_schemes=SCHEMES,
         link_rel="noopener noreferrer nofollow",
     )
-    return mark_safe(html)  # noqa: S308 - cleaned in the line above
+    return mark_safe(clean)  # noqa: S308 - cleaned in the line above
+
+
+class Growing:
+    """Renders a text while it is being written, block by block: a block that another one follows
+    is finished, and stays as it is. In the end all blocks together are what `markdown` renders."""
+
+    def __init__(self) -> None:
+        self.open = ""  # from the start of the last block on
+        self.has_news = False
+
+    def add(self, piece: str) -> None:
+        self.open = LINE_END.sub("\n", self.open + piece)
+        self.has_news |= bool(piece)
+
+    def take(self) -> tuple[str, str]:
+        """What was finished since the last call, and the block that may go on, as safe HTML."""
+        start = _start_of_last_block(self.open)
+        finished, self.open = self.open[:start], self.open[start:]
+        self.has_news = False
+        fixed = _safe(_markdown.render(finished)) if finished else ""
+        return fixed, _safe(_markdown.render(self.open, {GROWS: True}))
+
+
+def _start_of_last_block(text: str) -> int:
+    """Where the block begins that what comes may still belong to. Only whole lines tell: `1` may
+    become an item of the list above. After an empty line, most blocks are finished."""
+    whole = text[: text.rfind("\n") + 1]
+    blocks: list[Any] = []
+    _markdown.block.parse(whole, _markdown, {}, blocks)
+    tops = [each for each in blocks if each.level == 0 and each.nesting >= 0 and each.map]
+    if not tops:
+        return 0
+    lines = whole.split("\n")
+    start, end = tops[-1].map
+    is_finished = tops[-1].type in ENDED_BY_AN_EMPTY_LINE and end < len(lines) - 1
+    return len(whole) if is_finished else sum(len(line) + 1 for line in lines[:start])
 
 
 def shown(text: str) -> SafeString:

@@ -13,7 +13,8 @@ from pytest_django import DjangoAssertNumQueries
 from annotate.chat import streaming as chat
 from annotate.chat.conversations import StillAnswering
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Prompt, User
-from annotate.views.chat import of_answer, of_conversation
+from annotate.views.chat import history
+from annotate.views.chat.talk import of_answer, of_conversation, of_question
 from tests.chats import HTMX, QUESTION, Browse, ask, go_on, id_in, page_of, pending
 from tests.model_server import ModelServer
 
@@ -206,10 +207,17 @@ def test_the_switch_is_the_guests(live: Policy, gus: User, browse: Browse) -> No
 
 
 def addresses(answer: int, conversation: int) -> Iterator[str]:
-    for pattern in of_conversation:
-        yield reverse(pattern.name, args=["cooking", conversation])
-    for pattern in of_answer:
-        yield reverse(pattern.name, args=["cooking", answer])
+    rest = {"conversation_id": conversation, "message_id": answer, "question_id": answer - 1}
+    rest |= {"share_id": 1, "ending": "md", "slug": "cooking"}
+    patterns = [*of_conversation, *history.of_conversation, *of_answer, *of_question]
+    for pattern in patterns:
+        names = {*pattern.pattern.converters, "slug"}
+        names.add(
+            "message_id" if pattern in of_answer
+            else "question_id" if pattern in of_question
+            else "conversation_id"
+        )  # fmt: skip
+        yield reverse(pattern.name, kwargs={name: rest[name] for name in names})
 
 
 @pytest.mark.parametrize("person", ["mallory", "alice", "olga"])

@@ -69,7 +69,7 @@ def test_a_thumb_is_given_and_taken_back(answer: Message, gus: User, browse: Bro
     client = browse(gus)
     part = thumb(client, answer, "down")
     assert 'value="none" aria-pressed="true" aria-label="Bad answer"' in part
-    assert '<details class="why" open>' in part
+    assert '<details class="more" open>' in part
     assert answer.feedback.current().get().thumb_up is False
 
     part = thumb(client, answer, "none")

@@ -15,9 +15,9 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotate.chat.streaming import server_sent_events
 from annotate.models import Conversation, Feedback, Policy, Project, User
 from annotate.text import markdown as render
-from annotate.views.chat import _server_sent_events
 from tests.model_server import ModelServer
 
 PAYLOADS = [
@@ -245,7 +245,7 @@ def test_a_stream_carries_text_as_json(live: Policy, gus: User, model_server: Mo
     model_server.says = PAYLOADS
 
     async def collect(answer: Any) -> str:
-        return "".join([part async for part in _server_sent_events(answer)])
+        return "".join([part async for part in server_sent_events(answer)])
 
     answer = Conversation.start(project=live.project, guest=gus, text="Attack!")
     sent = async_to_sync(collect)(answer)

@@ -124,6 +124,7 @@ held["talk"] = hold("rita", talked.task.reviews.get())
 turn = turns.turns_of(judging)[0]
 said = Conversation.start(project=project, guest=people["gus"], text="What is rice?")
 Message.objects.filter(pk=said.pk).update(state="done", text="A **grain**.", finish_reason="stop")
+key = Share.issue(said.conversation, days=1).rstrip("/").rpartition("/")[2]
 grid = Grid.lay_out(
     project=project, author=people["olga"], prompts=["Hello"], columns=[Column(base.pk)]
 )
@@ -166,7 +167,8 @@ upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv"
 secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
 secret = secret.rstrip("/").rpartition("/")[2]
 everywhere = {
-    "secret": secret,
+    "secret": secret, "key": key, "ending": "md", "question_id": said.answers_id,
+    "share_id": said.conversation.shares.get().pk,
     "slug": "whole", "username": "alice", "uid": "x", "token": "x-x", "kind": "prompts",
     "upload_id": upload.pk,
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,

@@ -170,7 +170,7 @@ def test_a_chat_and_its_thumbs_are_kept_and_sent_when_the_guest_is_back(site: Si
     assert json.loads(site.shell(HEARD)) == [0, 0]
     sign_in_elsewhere(site, page, "gina")
     expect(good.first).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_text("And wheat?")).to_be_visible()
+    expect(page.locator(".by-guest", has_text="And wheat?")).to_be_visible()
     expect(message).to_have_value("")
     assert json.loads(site.shell(HEARD)) == [1, 1]
     # A message that may have arrived is not sent twice unasked.
@@ -181,7 +181,7 @@ def test_a_chat_and_its_thumbs_are_kept_and_sent_when_the_guest_is_back(site: Si
     expect_told(page, "The site could not be reached. What you wrote is kept.")
     expect(page.locator("#failed")).not_to_contain_text("automatically")
     page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_text("And rye?")).to_be_visible()
+    expect(page.locator(".by-guest", has_text="And rye?")).to_be_visible()
     expect(page.locator("#failed")).to_have_count(0)
     gina.errors.clear()
 

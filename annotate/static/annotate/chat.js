@@ -1,25 +1,34 @@
 // The chat: answers appear while they are written, and the newest line stays in view.
 
+import "./chat_keys.js";
+import { showStop } from "./composer.js";
+import { Growing } from "./growing.js";
+
 const REFUSED_MS = 3_000;
 
-const composer = () => document.getElementById("composer");
+const jump = document.getElementById("to-end");
 const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 120;
 const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
 
 function follow(answer) {
-  const text = answer.querySelector(".streaming");
+  const place = answer.querySelector(".streaming");
+  let text = null;
   const source = new EventSource(answer.dataset.stream);
   const keepingUp = (change) => {
     const follows = atTheEnd();
     change();
     if (follows) toTheEnd();
   };
-  // While it streams, text is text. The page asks for the rendered answer once it is whole.
-  source.addEventListener("whole", (event) => keepingUp(() => (text.textContent = JSON.parse(event.data))));
-  source.addEventListener("more", (event) => keepingUp(() => text.append(JSON.parse(event.data))));
+  // A stream that was lost begins anew, with all there is.
+  source.addEventListener("open", () => (text = new Growing(place)));
+  for (const event of ["whole", "more"]) {
+    source.addEventListener(event, ({ data }) => text.write(JSON.parse(data)));
+  }
+  source.addEventListener("shown", ({ data }) => keepingUp(() => text.show(JSON.parse(data))));
   const finish = async () => {
     source.close();
     delete answer.dataset.stream;
+    showStop();
     const turn = answer.closest(".turn");
     // Of two drafts, the page waits for the other one.
     if (turn === null || turn.querySelector("[data-stream]")) return;
@@ -38,24 +47,14 @@ htmx.onLoad((part) => {
   const answers = [...part.querySelectorAll("[data-stream]")];
   if (part.matches("[data-stream]")) answers.push(part);
   answers.forEach(follow);
+  showStop();
   if (answers.length) toTheEnd();
-  part.querySelector(".why[open]")?.scrollIntoView({ block: "nearest" });
+  if (part.matches(".thumbs")) part.querySelector(".why")?.scrollIntoView({ block: "nearest" });
 });
 
-document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.elt === composer() && event.detail.successful) {
-    document.querySelector(".greeting")?.remove();
-    composer().reset();
-    composer().elements.text.focus();
-  }
-});
-
-document.addEventListener("keydown", (event) => {
-  const isSend = event.key === "Enter" && !event.shiftKey && !event.isComposing;
-  if (isSend && event.target.form === composer() && event.target.name === "text" && matchMedia("(pointer: fine)").matches) {
-    event.preventDefault();
-    composer().requestSubmit();
-  }
-});
+const showJump = () => (jump.hidden = atTheEnd());
+addEventListener("scroll", showJump, { passive: true });
+new ResizeObserver(showJump).observe(document.getElementById("turns"));
+jump.addEventListener("click", toTheEnd);
 
 if (document.querySelector(".turn")) toTheEnd();

@@ -2,6 +2,9 @@
 // The work form is swapped by htmx, so everything is bound anew to each form.
 
 import { dropCopy, keepDrafts } from "./drafts.js";
+import { isCommand, keyOf } from "./keys.js";
+
+export { isCommand, keyOf };
 
 const IDLE_MS = 60_000;
 
@@ -16,26 +19,6 @@ export function onWork(start) {
   };
   document.addEventListener("htmx:afterSettle", begin);
   begin();
-}
-
-// A select needs the keys that open it and move in it; a letter or digit there is as good a command as elsewhere.
-const isOfSelect = (event) =>
-  event.target.closest("select") !== null && !event.shiftKey && (event.key.length > 1 || event.key === " ");
-
-export const isTyping = (event) => isOfSelect(event)
-  || event.target.closest("textarea, input:not([type=radio], [type=checkbox]), [contenteditable]") !== null;
-
-/** Tells whether a key press is one of ours: not while typing, in a dialog, or with Ctrl, Alt or ⌘. */
-export const isCommand = (event) => localStorage.getItem("keys") !== "off"
-  && !(event.isComposing || event.keyCode === 229) // Safari ends a composition by a key press of this code
-  && !(event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]"));
-
-/** Names the key as a Latin keyboard would: by its place where a layout has another letter or sign there. */
-export function keyOf({ key, code, shiftKey }) {
-  if (/^[ -~]$/.test(key) && !/^Digit/.test(code)) return key;
-  if (/^Digit[1-9]$/.test(code) && !shiftKey) return code.slice(-1);
-  if (/^Key[A-Z]$/.test(code) && key.length === 1) return code.slice(-1).toLowerCase();
-  return key;
 }
 
 // htmx gives the focus to what has the same id as before; on the next task one begins anew.
@@ -128,8 +111,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && document.getElementById("submit")) {
     event.preventDefault();
     submitWork();
-  } else if (event.key === "?" && !isTyping(event) && !document.querySelector("dialog[open]")) {
-    document.getElementById("keys").showModal();
   } else if (isCommand(event) && keyOf(event) === "g") {
     openOrClose("guideline");
   } else if (isCommand(event) && keyOf(event) === "q") {
@@ -150,13 +131,6 @@ document.addEventListener("keydown", (event) => {
   if (document.querySelector(".completion") && document.getElementById("work")) return; // rank.js has more to undo
   if (isCommand(event) && keyOf(event) === "u") undoLast();
 });
-
-const keysOn = document.getElementById("keys-on");
-if (keysOn) {
-  keysOn.closest("label").hidden = false;
-  keysOn.checked = localStorage.getItem("keys") !== "off";
-  keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
-}
 
 // The toast goes when its time is over. What is saved needs no copy in the browser
 

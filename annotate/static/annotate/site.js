@@ -1,5 +1,6 @@
 // What every page does: theme, time zone, requests, copy buttons.
 
+import { dress } from "./prose.js";
 import "./requests.js";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -35,25 +36,6 @@ if (view) {
   });
 }
 
-// Formulas are set as MathML, which needs neither styles nor fonts; what KaTeX cannot read stays.
-const DELIMITERS = /^(?:\\\(|\\\[|\$\$?)([^]*?)(?:\\\)|\\\]|\$\$?)$/;
-async function setFormulas(part) {
-  const formulas = part.querySelectorAll(".math:not([data-set])");
-  if (!formulas.length) return;
-  await import("./vendor/katex.min.js");
-  for (const formula of formulas) {
-    const source = formula.textContent;
-    const displayMode = source.startsWith("$$") || source.startsWith("\\[");
-    formula.dataset.set = "";
-    try {
-      self.katex.render(DELIMITERS.exec(source)[1], formula, { displayMode, output: "mathml", strict: false });
-    } catch {
-      formula.textContent = source;
-    }
-  }
-}
-setFormulas(document);
-
 document.addEventListener("htmx:beforeSwap", (event) => {
   // A refused form comes back with its errors: show it in place.
   if ([409, 422].includes(event.detail.xhr.status)) {
@@ -62,25 +44,9 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
-// Each block of code gets a button of its own.
-function offerCode(part) {
-  const sprite = document.querySelector("#theme use").getAttribute("href").split("#")[0];
-  for (const code of part.querySelectorAll(".prose pre:not(.code pre, .raw)")) {
-    const box = document.createElement("div");
-    box.className = "code";
-    code.replaceWith(box);
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", className: "button quiet small icon-only", title: "Copy the code" });
-    button.setAttribute("aria-label", "Copy the code");
-    button.dataset.copy = "";
-    button.innerHTML = `<svg class="icon" aria-hidden="true"><use href="${sprite}#copy"/></svg>`;
-    box.append(code, button);
-  }
-}
-offerCode(document);
+dress(document);
 document.addEventListener("htmx:afterSettle", (event) => {
-  offerCode(event.detail.elt);
-  setFormulas(event.detail.elt);
+  dress(event.detail.elt);
   if (view) view.hidden = !document.querySelector(".raw");
 });
 

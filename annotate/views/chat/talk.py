@@ -12,10 +12,18 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
-from annotate.access import Request, Role, answer_for, conversation_for, project_for
+from annotate.access import (
+    Request,
+    Role,
+    answer_for,
+    conversation_for,
+    project_for,
+    question_for,
+)
 from annotate.chat import streaming as writing
 from annotate.chat.conversations import Conversation, NoLivePolicy, StillAnswering
 from annotate.chat.feedback import Feedback
+from annotate.chat.history import by_date
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.labels.forms import Text
@@ -38,6 +46,12 @@ class MessageForm(forms.Form):
 class NewChatForm(MessageForm):
     improves_model = forms.BooleanField(
         label="Use this chat to improve the model", required=False, initial=True
+    )
+
+
+class TitleForm(forms.Form):
+    title = forms.CharField(
+        label="Name", max_length=100, error_messages={"required": "Write a name first."}
     )
 
 
@@ -101,6 +115,31 @@ def chat_send(request: Request, slug: str, conversation_id: int) -> HttpResponse
         form.add_error("text", _why_not(error))
         return _page(request, conversation.project, form, conversation)
     return _answered(request, slug, answer)
+
+
+@require_POST
+def chat_edit(request: Request, slug: str, question_id: int) -> HttpResponse:
+    """Another version of a question, sent; the earlier one and what followed it stay."""
+    question = question_for(request, slug, question_id)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        return _edit_refused(request, slug, question, form)
+    try:
+        answer = question.conversation.ask(text=form.cleaned_data["text"], instead_of=question)
+    except (NoLivePolicy, StillAnswering) as error:
+        form.add_error("text", _why_not(error))
+        return _edit_refused(request, slug, question, form)
+    if not request.htmx:
+        _write_whole(answer)
+    return _turns(request, slug, question.conversation)
+
+
+@require_POST
+def chat_version(request: Request, slug: str, question_id: int) -> HttpResponse:
+    """Goes to the branch of this version of a question."""
+    question = question_for(request, slug, question_id)
+    question.show()
+    return _turns(request, slug, question.conversation)
 
 
 @require_POST
@@ -185,6 +224,20 @@ def chat_feedback(request: Request, slug: str, message_id: int) -> HttpResponse:
 
 
 @require_POST
+def chat_reasons(request: Request, slug: str, message_id: int) -> HttpResponse:
+    """The reasons alone, saved as they are tapped; words that are still being written stay out."""
+    answer = answer_for(request, slug, message_id)
+    thumb = answer.feedback.current().of_user(request.user).first()
+    form = ExplanationForm(request.POST)
+    if thumb is None or not form.is_valid():
+        return HttpResponse("Give a thumb first, and reasons of the list.", status=400)
+    thumb.explain(
+        reasons=form.cleaned_data["reasons"], note=thumb.note, wanted_answer=thumb.wanted_answer
+    )
+    return HttpResponse("Saved")
+
+
+@require_POST
 def chat_settings(request: Request, slug: str, conversation_id: int) -> HttpResponse:
     conversation = conversation_for(request, slug, conversation_id)
     conversation.allow_improving(allowed="improves_model" in request.POST)
@@ -199,8 +252,23 @@ def chat_delete(request: Request, slug: str, conversation_id: int) -> HttpRespon
     return redirect("chat", slug=slug)
 
 
+@require_POST
+def chat_rename(request: Request, slug: str, conversation_id: int) -> HttpResponse:
+    conversation = conversation_for(request, slug, conversation_id)
+    form = TitleForm(request.POST)
+    if not form.is_valid():
+        return _page(request, conversation.project, MessageForm(), conversation, renaming=form)
+    conversation.rename(form.cleaned_data["title"])
+    return redirect("chat_conversation", slug=slug, conversation_id=conversation_id)
+
+
 def _page(
-    request: Request, project: Project, form: forms.Form, conversation: Conversation | None = None
+    request: Request,
+    project: Project,
+    form: forms.Form,
+    conversation: Conversation | None = None,
+    *,
+    renaming: TitleForm | None = None,
 ) -> HttpResponse:
     form.fields["text"].widget.attrs["placeholder"] = f"Message {project}…"
     context: dict[str, Any] = {
@@ -213,12 +281,13 @@ def _page(
             else reverse("chat_new", args=[project.slug])
         ),
     }
-    status = 422 if form.errors else 200
+    status = 422 if form.errors or (renaming and renaming.errors) else 200
     if request.htmx:
         refused = render(request, "annotate/_composer.html", context, status=status)
         return reswap(retarget(refused, "#composer"), "outerHTML")
     context |= {
-        "chats": list(Conversation.objects.of_guest(request.user, project)[:SHOWN_CHATS]),
+        "chats": by_date(Conversation.objects.of_guest(request.user, project)[:SHOWN_CHATS]),
+        "renaming": renaming or TitleForm({"title": str(conversation or "")}),
         "turns": conversation.turns() if conversation else [],
         "is_live": project.policies.live().exists(),
     }
@@ -248,6 +317,25 @@ def _turn(request: Request, slug: str, answer: Message, *, trouble: str = "") ->
         "trouble": trouble,
     }
     return render(request, "annotate/_turn.html", context, status=409 if trouble else 200)
+
+
+def _turns(request: Request, slug: str, conversation: Conversation) -> HttpResponse:
+    """All of them, where another branch takes the place of the one shown."""
+    if not request.htmx:
+        return redirect("chat_conversation", slug=slug, conversation_id=conversation.pk)
+    context = {"project": conversation.project, "turns": conversation.turns()}
+    return render(request, "annotate/_turns.html", context)
+
+
+def _edit_refused(
+    request: Request, slug: str, question: Message, form: MessageForm
+) -> HttpResponse:
+    """The form with what was typed, in place with JavaScript and on a page of its own without."""
+    context = {"project": question.conversation.project, "question": question, "form": form}
+    if not request.htmx:
+        return render(request, "annotate/chat_edit.html", context, status=422)
+    refused = render(request, "annotate/_question_edit.html", context, status=422)
+    return reswap(retarget(refused, f"#edit-{question.pk}"), "outerHTML")
 
 
 def _thumbs(
@@ -280,8 +368,13 @@ def _why_not(error: Exception) -> str:
 of_conversation = [
     path("", chat_conversation, name="chat_conversation"),
     path("send/", chat_send, name="chat_send"),
+    path("rename/", chat_rename, name="chat_rename"),
     path("settings/", chat_settings, name="chat_settings"),
     path("delete/", chat_delete, name="chat_delete"),
+]
+of_question = [
+    path("edit/", chat_edit, name="chat_edit"),
+    path("version/", chat_version, name="chat_version"),
 ]
 of_answer = [
     path("", chat_turn, name="chat_turn"),
@@ -292,4 +385,5 @@ of_answer = [
     path("show/", chat_show, name="chat_show"),
     path("thumb/", chat_thumb, name="chat_thumb"),
     path("feedback/", chat_feedback, name="chat_feedback"),
+    path("reasons/", chat_reasons, name="chat_reasons"),
 ]
