@@ -22,9 +22,11 @@ from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, Project, User
+from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Policy
+from annotate.webhooks.models import Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -179,6 +181,18 @@ def connection_for(request: Request, slug: str, connection_id: int) -> Connectio
     project = project_for(request, slug, Role.OPERATOR)
     found = Connection.objects.select_related("project").filter(pk=connection_id, project=project)
     return _found(found.first())
+
+
+def token_for(request: Request, slug: str, token_id: int) -> ApiToken:
+    """An API token of this operator's project, whoever's it is."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.api_tokens.filter(pk=token_id).first())
+
+
+def webhook_for(request: Request, slug: str, webhook_id: int) -> Webhook:
+    """A webhook of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.webhooks.select_related("project").filter(pk=webhook_id).first())
 
 
 def policy_for(request: Request, slug: str, policy_id: int) -> Policy:

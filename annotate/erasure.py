@@ -211,7 +211,7 @@ def _erase_notes(erased: Erased) -> None:
     _take(erased, drafts, "values")
     drafts.delete()
     grids = Grid.objects.filter(author=erased.person)
-    _take(erased, grids, "prompts")
+    _take(erased, grids, "asked")
     grids.delete()
     Upload.objects.filter(by=erased.person).delete()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.playground.asking import ask_for_a_while, waiting_grid
+from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
+from annotate.webhooks import sending
 
 BATCH = 100
 
@@ -31,8 +34,18 @@ def rank_beside_drafts(completion_id: int) -> None:
         complaints.rank_beside_drafts(answer)
 
 
+def deliver(delivery_id: int) -> None:
+    """A message to a webhook; it may be gone with that by now."""
+    sending.deliver(delivery_id)
+
+
+def look() -> int:
+    """What waits and whose bell was not heard. Workers call this from time to time."""
+    return harvest_waiting() + sending.deliver_waiting()
+
+
 def harvest_waiting() -> int:
-    """What guests said whose bell was not heard. Workers call this from time to time."""
+    """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
     choices = list(Preference.objects.unharvested()[:BATCH])
     for thumb in thumbs:
@@ -40,3 +53,16 @@ def harvest_waiting() -> int:
     for choice in choices:
         choice.harvest()
     return len(thumbs) + len(choices)
+
+
+def ask_cells(grid_id: int) -> int:
+    """Asks cells of a playground grid for a while; `look` comes for the rest."""
+    grid = Grid.objects.select_related("project").filter(pk=grid_id).first()
+    return ask_for_a_while(grid) if grid else 0
+
+
+def look() -> int:
+    """All that waits without a bell: what guests said, and the cells of grids, by turns."""
+    done = harvest_waiting()
+    grid = waiting_grid()
+    return done + (ask_for_a_while(grid) if grid else 0)

@@ -45,7 +45,10 @@ POSTS = {
     "chat_regenerate": "chat",
     "talk_say": "chat",
     "talk_retry": "chat",
+    "playground": "playground",
     "playground_cell": "playground",
+    "playground_resume": "playground",
+    "playground_rules": "playground",
     "connections_new": "connection",
     "connections_one": "connection",
     "connections_test": "connection",
@@ -55,15 +58,8 @@ POSTS = {
 }
 ANY_METHOD = {
     "prompts_export": "export",
-    "api_answers": "API",
-    "api_chat_completions": "API",
-    "api_end_user": "API",
-    "api_feedback": "API",
-    "api_model": "API",
-    "api_models": "API",
-    "api_nothing": "API",
-    "api_policies": "API",
 }
+OF_THE_API = "api_"  # with this, the names of all addresses of the API begin
 FORGET_ONE_IN = 1000  # requests; then the buckets that are full again go
 
 
@@ -88,7 +84,7 @@ class LimitsMiddleware:
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         name = request.resolver_match.url_name if request.resolver_match else ""
-        what = ANY_METHOD.get(name or "")
+        what = "API" if (name or "").startswith(OF_THE_API) else ANY_METHOD.get(name or "")
         if what is None and request.method == "POST":
             what = POSTS.get(name or "")
         if what is None:
@@ -113,7 +109,8 @@ def _refusal(request: HttpRequest, what: str, wait: float) -> HttpResponseBase:
     if what == "API":
         said = f"Too many requests. Try again in {seconds} s."
         openai = errors.is_openai(request)
-        response = JsonResponse(errors.body(429, said) if openai else {"detail": said}, status=429)
+        as_body = errors.body if openai else errors.problem
+        response = JsonResponse(as_body(429, said), status=429)
     else:
         response = render(request, "annotate/too_many.html", {"seconds": seconds}, status=429)
     response.headers["Retry-After"] = str(seconds)

@@ -19,6 +19,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.programs import pages as programs
 from annotate.views.talks import plans as talk_plans
 from annotate.views.talks import work as talk
 
@@ -80,7 +81,9 @@ urlpatterns = [
         "p/<slug:slug>/connections/<int:connection_id>/",
         include(connections.of_connection),
     ),
+    path("p/<slug:slug>/programs/", include(programs.addresses)),
     path("p/<slug:slug>/playground/", playground.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", playground.rules, name="playground_rules"),
     path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),

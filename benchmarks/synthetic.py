@@ -140,7 +140,8 @@ def report(options: argparse.Namespace, **figures: Any) -> None:
 def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
     from transformers import AutoConfig
 
-    from rlhf.learning.models import folders, publishing
+    from rlhf.learning.models import folders
+    from rlhf.learning.publishing import writing
 
     policy, reward = place / "policy", place / "reward"
     policy.mkdir(parents=True)
@@ -156,7 +157,7 @@ def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
 
         torch.manual_seed(2)
         reward.mkdir()
-        publishing.publish_score(
+        writing.publish_score(
             folders.load_score(policy), None, folders.renderer(policy), reward, "",
             {"mean": 0.0, "std": 1.0, "bias": 0.0},
         )  # fmt: skip

@@ -230,6 +230,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["feedback_site.web.permissions.Denied"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "feedback_site.web.api_errors.answer",
+    "URL_FORMAT_OVERRIDE": None,  # `format` is for our own operations to read
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Feedback Site"}
@@ -237,12 +238,13 @@ SPECTACULAR_SETTINGS = {"TITLE": "Feedback Site"}
 # Pages of these origins may call the API from a browser, with a token and never with a cookie.
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/(v1|api/v1)/"
-CORS_EXPOSE_HEADERS = ["retry-after", "x-request-id"]
+CORS_EXPOSE_HEADERS = ["etag", "idempotent-replayed", "retry-after", "x-request-id"]
 CORS_ALLOW_HEADERS = [
     "accept",
     "authorization",
     "content-type",
     "idempotency-key",
+    "if-match",
     "user-agent",
     "x-request-id",
     # What the openai package for JavaScript sends.

@@ -1,8 +1,11 @@
-from django.urls import path
+from django.urls import include, path
 
+from annotate.api.endpoints import nothing_here
+from rlhf.api.addresses import addresses
 from rlhf.views import documents, evaluation, policies, registry, rounds, runs, suites
 
 urlpatterns = [
+    path("", include(addresses)),
     path("p/<slug:slug>/rounds/", rounds.rounds, name="rounds"),
     path("p/<slug:slug>/rounds/new/", rounds.rounds_new, name="rounds_new"),
     path("p/<slug:slug>/rounds/compare/", rounds.rounds_compare, name="rounds_compare"),
@@ -41,6 +44,7 @@ urlpatterns = [
     ),
     path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
+    path("p/<slug:slug>/policies/download/", policies.policies_fetch, name="policies_fetch"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(
         "p/<slug:slug>/policies/roll-back/", policies.policies_roll_back, name="policies_roll_back"
@@ -77,4 +81,6 @@ urlpatterns = [
         policies.policies_reach,
         name="policies_reach",
     ),
+    # The last of all addresses: what no operation of the API has taken.
+    path("api/v1/<path:rest>", nothing_here, name="api_unknown"),
 ]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.decorators import api_view
 from rest_framework.exceptions import APIException, AuthenticationFailed, ParseError
 from rest_framework.parsers import JSONParser
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from annotate.people.models import User
+from annotate.access import Request as PageRequest
+from annotate.access import project_for
+from annotate.api.once import once
+from annotate.people.models import Project, User
 from annotate.people.tokens import ApiToken
 
 LARGEST_BODY = 256 * 1024
@@ -78,6 +83,22 @@ class MayLog(HasScope):
     scope = Scope.LOG
 
 
+class MayReadOr(HasScope):
+    """Reading takes the scope `read`, whatever else is done takes another."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        wanted = Scope.READ if request.method in SAFE_METHODS else self.scope
+        return isinstance(request.auth, ApiToken) and wanted in request.auth.scopes
+
+
+class MayReadOrLabel(MayReadOr):
+    scope = Scope.LABEL
+
+
+class MayReadOrManage(MayReadOr):
+    scope = Scope.MANAGE
+
+
 class SmallJSONParser(JSONParser):
     """Refuses what is too large or too deep before it costs anything."""
 
@@ -100,3 +121,32 @@ class BatchJSONParser(SmallJSONParser):
 def token_of(request: Request) -> ApiToken:
     assert isinstance(request.auth, ApiToken)  # the permissions above let nothing else in
     return request.auth
+
+
+def endpoint(
+    *methods: str,
+    permission: type[BasePermission],
+    parsers: tuple[type[Any], ...] = (SmallJSONParser,),
+    repeats: bool = True,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Makes an address of a function: called with a token of that permission. `repeats`: a POST
+    with the Idempotency-Key of an earlier one gets the reply of that."""
+
+    def wrap(view: Callable[..., Any]) -> Any:
+        answering: Any = once(view) if repeats and "POST" in methods else view
+        answering.authentication_classes = [TokenAuthentication]
+        answering.permission_classes = [permission]
+        answering.parser_classes = list(parsers)
+        return api_view(methods)(answering)
+
+    return wrap
+
+
+def here(request: Request) -> tuple[PageRequest, str]:
+    """What the access helpers of the pages take: who asks, and in which project."""
+    return cast(PageRequest, request), token_of(request).project.slug
+
+
+def project_of(request: Request, role: str) -> Project:
+    """The token's project, if its member may act in `role` there."""
+    return project_for(*here(request), role)

@@ -4,32 +4,86 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.decorators import (
-    api_view,
-    authentication_classes,
-    parser_classes,
-    permission_classes,
-)
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.access import MayGiveFeedback, SmallJSONParser, TokenAuthentication, token_of
+from annotate.access import Role
+from annotate.api.access import MayGiveFeedback, MayRead, endpoint, project_of, token_of
 from annotate.api.chat_request import StrictSerializer
+from annotate.api.pages import Conflict, described
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
+from annotate.chat.measures import LONGEST, RATING, Measure
 from annotate.chat.messages import Message
-from annotate.people.models import Project
+from annotate.chat.preferences import AnotherPair, Preference
+from annotate.people.models import Project, User
 
 RETRACTED = "The thumb was removed."
+RETRACTED_PREFERENCE = "The preference was removed."
+TRAINS_NOTHING = "Ratings, metrics and tags are counted per policy, and train nothing."
+MOST_MEASURES = 32
+MOST_ROWS_OF_MEASURES = 2000
+LARGEST = 1e300
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "maxProperties": MOST_MEASURES,
+        "additionalProperties": {
+            "nullable": True,
+            "oneOf": [
+                {"type": "boolean"},
+                {"type": "number"},
+                {"type": "string", "maxLength": LONGEST},
+            ],
+        },
+    }
+)
+class Metrics(serializers.DictField):
+    """Names of one's own, each with true or false, a number, or a category; null forgets it."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        said: dict[str, Any] = super().to_internal_value(data)
+        if len(said) > MOST_MEASURES:
+            raise serializers.ValidationError(f"There may be {MOST_MEASURES} names.")
+        wrong = {name: why for name, value in said.items() if (why := self._wrong(name, value))}
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return said
+
+    def _wrong(self, name: str, value: Any) -> list[str]:
+        if not 0 < len(name) <= LONGEST or name == RATING or not _is_clean(name):
+            return [f"A name has 1 to {LONGEST} characters, and is not “{RATING}”."]
+        if isinstance(value, str) and (not 0 < len(value) <= LONGEST or not _is_clean(value)):
+            return [f"A category has 1 to {LONGEST} characters."]
+        if value is not None and not isinstance(value, bool | int | float | str):
+            return ["Send true, false, a number, a text or null."]
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            return ["The number is too large."]
+        return []
+
+
+def _is_clean(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 class FeedbackRequest(StrictSerializer):
     completion_id = serializers.UUIDField(required=False, help_text="This, or external_id.")
     external_id = serializers.CharField(required=False, max_length=200)
-    thumb = serializers.ChoiceField(["up", "down"], allow_null=True, help_text="null retracts it.")
+    thumb = serializers.ChoiceField(
+        ["up", "down"], required=False, allow_null=True, help_text="null retracts it."
+    )
+    rating = serializers.IntegerField(
+        required=False, min_value=1, max_value=7, allow_null=True, help_text="7 is best."
+    )
+    metrics = Metrics(required=False)
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=LONGEST), required=False, max_length=MOST_MEASURES
+    )
     reasons = serializers.ListField(
         child=serializers.ChoiceField(Feedback.Reason.choices), default=list, max_length=20
     )
@@ -41,7 +95,12 @@ class FeedbackRequest(StrictSerializer):
             raise serializers.ValidationError(
                 {"completion_id": ["Name the answer by completion_id or by external_id."]}
             )
-        if sent["thumb"] is None:
+        measures = {"rating", "metrics", "tags"} & set(sent)
+        if "thumb" not in sent and not measures:
+            raise serializers.ValidationError(
+                {"thumb": ["Send a thumb, or something else to say."]}
+            )
+        if sent.get("thumb") is None:
             return sent
         fitting = dict(Feedback.reasons_for(thumb_up=sent["thumb"] == "up"))
         for reason in sent["reasons"]:
@@ -57,36 +116,124 @@ class FeedbackAnswer(serializers.Serializer):
     thumb = serializers.ChoiceField(["up", "down"], allow_null=True)
     reasons = serializers.ListField(child=serializers.CharField())
     note = serializers.CharField(allow_blank=True)
+    rating = serializers.IntegerField(allow_null=True)
+    metrics = serializers.DictField(help_text="All that are known by now.")
+    tags = serializers.ListField(child=serializers.CharField())
     counts = serializers.BooleanField(help_text="Whether it becomes data of the project.")
     why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
 
 
-@extend_schema(request=FeedbackRequest, responses=FeedbackAnswer, operation_id="give_feedback")
-@api_view(["POST"])
-@authentication_classes([TokenAuthentication])
-@permission_classes([MayGiveFeedback])
-@parser_classes([SmallJSONParser])
+@described("give_feedback", FeedbackAnswer, request=FeedbackRequest, method="POST")
+@endpoint("POST", permission=MayGiveFeedback)
 def feedback(request: Request) -> Response:
     """A thumb on an answer given here or logged here: given, changed or, with null, retracted."""
     checked = FeedbackRequest(data=request.data)
     checked.is_valid(raise_exception=True)
     sent = checked.validated_data
-    answer = _answer(token_of(request).project, sent)
-    why = RETRACTED
-    if sent["thumb"] is None:
-        Feedback.take_back(message=answer, user=token_of(request).user)
-    else:
+    answer, user = _answer(token_of(request).project, sent), token_of(request).user
+    why = RETRACTED if "thumb" in sent else TRAINS_NOTHING
+    metrics = dict(sent.get("metrics", {}))
+    if "rating" in sent:
+        metrics[RATING] = sent["rating"]
+    Measure.note(message=answer, user=user, metrics=metrics, tags=sent.get("tags"))
+    if "thumb" in sent and sent["thumb"] is None:
+        Feedback.take_back(message=answer, user=user)
+    elif "thumb" in sent:
         given = Feedback.give(
             message=answer,
-            user=token_of(request).user,
+            user=user,
             thumb_up=sent["thumb"] == "up",
             reasons=sent["reasons"],
             note=sent["note"],
             wanted_answer=sent["wanted_answer"],
         )
         why = given.why_it_does_not_count
-    said = {**sent, "completion_id": answer.public_id, "counts": not why, "why": why}
+    said = {"thumb": None, **sent, **_measured(answer, user)}
+    said |= {"completion_id": answer.public_id, "counts": not why, "why": why}
     return Response(FeedbackAnswer(said).data)
+
+
+def _measured(answer: Message, user: User) -> dict[str, Any]:
+    rows = list(Measure.objects.of(answer, user))
+    values = {row.name: row.value for row in rows if row.kind != Measure.Kind.TAG}
+    rating = values.pop(RATING, None)
+    tags = [row.name for row in rows if row.kind == Measure.Kind.TAG]
+    return {"rating": rating, "metrics": values, "tags": tags}
+
+
+class PreferenceRequest(StrictSerializer):
+    completion_id = serializers.UUIDField(required=False, help_text="This, or external_id.")
+    external_id = serializers.CharField(required=False, max_length=200)
+    other_completion_id = serializers.UUIDField(required=False)
+    other_external_id = serializers.CharField(required=False, max_length=200)
+    verdict = serializers.ChoiceField(
+        Preference.Verdict.choices,
+        allow_null=True,
+        help_text="How the first is beside the other; null takes it back.",
+    )
+
+    def validate(self, sent: dict[str, Any]) -> dict[str, Any]:
+        for prefix in ("", "other_"):
+            if (f"{prefix}completion_id" in sent) == (f"{prefix}external_id" in sent):
+                said = f"Name an answer by {prefix}completion_id or by {prefix}external_id."
+                raise serializers.ValidationError({f"{prefix}completion_id": [said]})
+        return sent
+
+
+class PreferenceAnswer(serializers.Serializer):
+    completion_id = serializers.UUIDField()
+    other_completion_id = serializers.UUIDField()
+    verdict = serializers.CharField(allow_null=True)
+    counts = serializers.BooleanField(help_text="Whether it becomes a ranking of the project.")
+    why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
+
+
+@described("give_preference", PreferenceAnswer, request=PreferenceRequest, method="POST")
+@endpoint("POST", permission=MayGiveFeedback)
+def preference(request: Request) -> Response:
+    """Which of two answers to the same messages is better."""
+    checked = PreferenceRequest(data=request.data)
+    checked.is_valid(raise_exception=True)
+    sent, token = checked.validated_data, token_of(request)
+    others = {k.removeprefix("other_"): v for k, v in sent.items() if k.startswith("other_")}
+    one, other = _answer(token.project, sent), _answer(token.project, others)
+    if one == other or one.asked != other.asked:
+        said = "Compare two different answers to the same messages."
+        raise serializers.ValidationError({"other_completion_id": [said]})
+    try:
+        Preference.between(one, other, user=token.user, verdict=sent["verdict"])
+    except AnotherPair:
+        raise Conflict("The first answer is already compared with another one.") from None
+    why = one.why_not_usable or other.why_not_usable
+    if sent["verdict"] is None:
+        why = RETRACTED_PREFERENCE
+    elif one.text.strip() == other.text.strip():
+        why = "The two say the same."
+    ids = {"completion_id": one.public_id, "other_completion_id": other.public_id}
+    answer = {**ids, "verdict": sent["verdict"], "counts": not why, "why": why}
+    return Response(PreferenceAnswer(answer).data)
+
+
+class MeasureRow(serializers.Serializer):
+    policy = serializers.CharField(allow_null=True)
+    name = serializers.CharField()
+    kind = serializers.CharField(help_text="bool, number, category or tag")
+    category = serializers.CharField(allow_blank=True)
+    count = serializers.IntegerField()
+    mean = serializers.FloatField(allow_null=True, help_text="Of truth values, the share of true.")
+
+
+class MeasureTable(serializers.Serializer):
+    results = MeasureRow(many=True)
+
+
+@described("list_measures", MeasureTable)
+@endpoint("GET", permission=MayRead)
+def measures(request: Request) -> Response:
+    """Ratings, metrics and tags, per policy."""
+    project = project_of(request, Role.REVIEWER)
+    rows = Measure.objects.of_project(project).by_policy()[:MOST_ROWS_OF_MEASURES]
+    return Response(MeasureTable({"results": list(rows)}).data)
 
 
 def _answer(project: Project, sent: dict[str, Any]) -> Message:

@@ -74,6 +74,20 @@ class ChatAnswer(serializers.Serializer):
     usage = Usage(help_text="As the model server counts; where it does not, four bytes a token.")
 
 
+class ErrorObject(serializers.Serializer):
+    message = serializers.CharField()
+    type = serializers.CharField()
+    param = serializers.CharField(allow_null=True)
+    code = serializers.CharField(allow_null=True)
+
+
+class Refusal(serializers.Serializer):
+    error = ErrorObject()
+
+
+REFUSALS = dict.fromkeys((400, 401, 403, 404, 413, 415, 429, 502), Refusal)
+
+
 class ModelAnswer(serializers.Serializer):
     id = serializers.CharField(help_text="What to send as `model`.")
     object = serializers.CharField()
@@ -86,7 +100,7 @@ class ModelList(serializers.Serializer):
     data = ModelAnswer(many=True)  # type: ignore[assignment]  # the field is called so
 
 
-@extend_schema(responses=ModelList, operation_id="list_models")
+@extend_schema(responses={200: ModelList, **REFUSALS}, operation_id="list_models")
 @api_view(["GET"])
 @authentication_classes([TokenAuthentication])
 @permission_classes([MayChat])
@@ -99,7 +113,7 @@ def models(request: Request) -> Response:
     return Response({"object": "list", "data": rows})
 
 
-@extend_schema(responses=ModelAnswer, operation_id="retrieve_model")
+@extend_schema(responses={200: ModelAnswer, **REFUSALS}, operation_id="retrieve_model")
 @api_view(["GET"])
 @authentication_classes([TokenAuthentication])
 @permission_classes([MayChat])
@@ -108,7 +122,9 @@ def model(request: Request, name: str) -> Response:
     return Response(_model(name, _asked_for(token_of(request).project, name)))
 
 
-@extend_schema(request=ChatRequest, responses=ChatAnswer, operation_id="chat_completions")
+@extend_schema(
+    request=ChatRequest, responses={200: ChatAnswer, **REFUSALS}, operation_id="chat_completions"
+)
 @api_view(["POST"])
 @authentication_classes([TokenAuthentication])
 @permission_classes([MayChat])

@@ -3,38 +3,22 @@ of this site's own policies. And the end users who asked, who may be forgotten."
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
-from rest_framework.decorators import (
-    api_view,
-    authentication_classes,
-    parser_classes,
-    permission_classes,
-)
-from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api.access import (
-    BatchJSONParser,
-    MayLog,
-    TokenAuthentication,
-    token_of,
-)
+from annotate.api.access import BatchJSONParser, MayLog, endpoint, token_of
 from annotate.api.chat_request import (
     ChatMessage,
     StrictSerializer,
     checked_metadata,
     checked_prompt,
 )
+from annotate.api.pages import Conflict, described
 from annotate.chat import traffic
 from annotate.prompts.models import LONGEST_PROMPT
 
 MOST_ANSWERS = 100
-
-
-class Differs(APIException):
-    status_code = status.HTTP_409_CONFLICT
 
 
 class LoggedAnswer(StrictSerializer):
@@ -87,11 +71,8 @@ class Forgotten(serializers.Serializer):
     exchanges = serializers.IntegerField(help_text="How many were deleted.")
 
 
-@extend_schema(request=LogRequest, responses={201: LogAnswer}, operation_id="log_answers")
-@api_view(["POST"])
-@authentication_classes([TokenAuthentication])
-@permission_classes([MayLog])
-@parser_classes([BatchJSONParser])
+@described("log_answers", LogAnswer, request=LogRequest, method="POST", status=201)
+@endpoint("POST", permission=MayLog, parsers=(BatchJSONParser,))
 def log_answers(request: Request) -> Response:
     """Logs up to 100 answers, all or none. Repeating a call changes nothing: see `external_id`."""
     checked = LogRequest(data=request.data)
@@ -102,7 +83,7 @@ def log_answers(request: Request) -> Response:
             checked.validated_data["answers"], project=token.project, user=token.user
         )
     except traffic.AnswerDiffers as error:
-        raise Differs(str(error)) from None
+        raise Conflict(str(error)) from None
     rows = [
         {
             "external_id": answer.conversation.external_id,
@@ -116,10 +97,8 @@ def log_answers(request: Request) -> Response:
     return Response(LogAnswer({"answers": rows}).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema(responses=Forgotten, operation_id="forget_end_user")
-@api_view(["DELETE"])
-@authentication_classes([TokenAuthentication])
-@permission_classes([MayLog])
+@described("forget_end_user", Forgotten, method="DELETE")
+@endpoint("DELETE", permission=MayLog)
 def end_user(request: Request, name: str) -> Response:
     """Deletes all exchanges of an end user, named as in `user`, and what became of them."""
     project = token_of(request).project

@@ -18,6 +18,7 @@ from annotate.chat.messages import Message
 from annotate.labels import of_guests
 from annotate.people.models import Membership, MembershipQuerySet, Project, User
 from annotate.prompts.policies import Completion, Policy
+from annotate.webhooks.models import Event, announce
 from annotate.work.tasks import Task
 from feedback_site import bell
 
@@ -271,6 +272,18 @@ class Feedback(models.Model):
         for feedback in cls.objects.current().of_user(user).filter(message=message):
             feedback.retract()
 
+    def _told(self) -> dict[str, Any]:
+        """What webhooks are told of it: nothing in the guest's own words."""
+        assert self.message is not None
+        policy, up = self.message.policy, "up" if self.thumb_up else "down"
+        return {
+            "completion_id": str(self.message.public_id),
+            "external_id": self.message.conversation.external_id,
+            "policy": policy.name if policy else None,
+            "thumb": None if self.retracted_at else up,
+            "reasons": self.reasons,
+        }
+
     @transaction.atomic
     def retract(self) -> None:
         if self._lock().retracted_at is None:
@@ -309,6 +322,9 @@ class Feedback(models.Model):
         self.harvested_at = None
         self.save(update_fields=[*fields, "harvested_at", "updated_at"])
         self.refresh_from_db(fields=list(fields))
+        if self.message is not None:
+            project, about = self.message.conversation.project_id, f"message {self.message_id}"
+            announce(project, Event.THUMB, subject=about, data=self._told)
         bell.enqueue_on_commit("label", "annotate.jobs.harvest", self.pk)
 
     @transaction.atomic

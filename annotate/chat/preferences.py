@@ -15,6 +15,10 @@ from annotate.people.models import User
 from feedback_site import bell
 
 
+class AnotherPair(Exception):
+    """The answer is already compared with another one."""
+
+
 class PreferenceQuerySet(models.QuerySet["Preference"]):
     def current(self) -> Self:
         return self.filter(retracted_at=None)
@@ -35,6 +39,10 @@ class Preference(models.Model):
         SAME = "same", "Same"
         WORSE = "worse", "Worse"
 
+    # What it says of the other one.
+    REVERSED = {
+        Verdict.BETTER: Verdict.WORSE, Verdict.SAME: Verdict.SAME, Verdict.WORSE: Verdict.BETTER,
+    }  # fmt: skip
     # The places of the draft and of the one it is compared with.
     PLACES = {Verdict.BETTER: (1, 2), Verdict.SAME: (1, 1), Verdict.WORSE: (2, 1)}
 
@@ -83,6 +91,26 @@ class Preference(models.Model):
         if draft.is_blind and draft.compared_with:
             (draft.compared_with if verdict == cls.Verdict.WORSE else draft).show()
         return preference
+
+    @classmethod
+    @transaction.atomic
+    def between(cls, one: Message, other: Message, *, user: User, verdict: str | None) -> None:
+        """How `one` is beside `other`, two answers to the same messages; None takes it back. Raises
+        AnotherPair where one of them is compared with a third."""
+        both = Message.objects.select_for_update(no_key=True).filter(pk__in=[one.pk, other.pk])
+        found = {each.pk: each for each in both.order_by("pk")}
+        one, other = found[one.pk], found[other.pk]
+        if other.compared_with_id == one.pk:
+            one, other = other, one
+            verdict = cls.REVERSED[cls.Verdict(verdict)] if verdict else None
+        if one.compared_with_id not in (None, other.pk):
+            raise AnotherPair
+        if verdict is None:
+            cls.take_back(draft=one, user=user)
+            return
+        one.compared_with = other
+        one.save(update_fields=["compared_with"])
+        cls.give(draft=one, user=user, verdict=verdict)
 
     @classmethod
     @transaction.atomic

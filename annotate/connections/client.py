@@ -53,7 +53,8 @@ def asking(
     server: Server, method: str, path: str, *, timeout: httpx.Timeout | None = None, **request: Any
 ) -> Iterator[httpx.Response]:
     """The response to a request, its body unread. Raises httpx.HTTPError."""
-    url, headers, timeout = f"{server.base}/{path}", server.headers, timeout or TIMEOUT
+    url, timeout = f"{server.base}/{path}" if path else server.base, timeout or TIMEOUT
+    headers = server.headers | request.pop("headers", {})
     with httpx.Client(timeout=timeout, transport=_transport(server), trust_env=False) as client:
         for attempt in range(1, server.tries + 1):
             with client.stream(method, url, headers=headers, **request) as response:

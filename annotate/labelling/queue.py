@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,10 +180,10 @@ def _different_texts(task: Task) -> list[int]:
 
 
 @transaction.atomic
-def rank_grid(grid: Grid) -> int:
-    """Has people rank the answers of a playground grid. Returns how many tasks were made: of the
-    prompts with answers that nobody was asked to rank before, together with those that were there
-    then. Raises ValidationError for a grid that cannot be ranked yet."""
+def rank_grid(grid: Grid, rows: Collection[int] | None = None) -> int:
+    """Has people rank the answers of a playground grid, to these rows or to all. Returns how many
+    tasks were made: of the prompts with answers that nobody was asked to rank before, together with
+    those that were there then. Raises ValidationError for a grid that cannot be ranked yet."""
     grid.project.hold()
     batch = f"grid {grid.pk}"
     asked: dict[int, dict[Task, set[int]]] = {}
@@ -190,7 +191,7 @@ def rank_grid(grid: Grid) -> int:
         shown = {completion.pk for completion in task.completions.all()}
         asked.setdefault(task.prompt_id, {})[task] = shown
     fresh = []
-    for prompt, completions in grid.store_completions():
+    for prompt, completions in grid.store_completions(rows):
         earlier = asked.get(prompt, {})
         if any(shown.issuperset(completions) for shown in earlier.values()):
             continue

@@ -22,6 +22,7 @@ from annotate.labels.review_triggers import open_review_if_needed, withdraw_revi
 from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import Prompt
 from annotate.prompts.withdrawals import prompts_of, withdrawn_from
+from annotate.webhooks.models import Event, announce
 from annotate.work.assignments import UNDO_WINDOW, Answer, Assignment, Held
 from annotate.work.tasks import Task
 from feedback_site.prepared import prepared
@@ -422,6 +423,8 @@ class Label(Answer):
         self.labeler_id = assignment.labeler_id
         self.guideline_version = assignment.guideline_version
         self.add_revision(after=after)
+        about = f"assignment {assignment.pk}"
+        announce(assignment.task.project_id, Event.LABEL, subject=about, data=self._told)
 
     def add_revision(self, *, after: Self | None) -> Self:
         """Saves this new label over the one that it corrects, if there is one."""
@@ -431,3 +434,15 @@ class Label(Answer):
         # slower of two editors gets an IntegrityError instead of overwriting.
         self.save(force_insert=True)
         return self
+
+    def _told(self) -> dict[str, Any]:
+        """What webhooks are told of it."""
+        return {
+            "id": self.pk,
+            "kind": self._meta.model_name,
+            "assignment": self.assignment_id,
+            "prompt": self.prompt_id,
+            "labeler": self.labeler.username,
+            "revision": self.revision_no,
+            "retracted": self.retracted,
+        }

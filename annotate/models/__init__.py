@@ -2,6 +2,7 @@
 
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
+from annotate.chat.measures import Measure
 from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.connections.models import CallPlace, Connection
@@ -14,12 +15,15 @@ from annotate.labels.kinds.talk.turns import TalkPlan, Turn, TurnAnswer
 from annotate.labels.reviews import Review
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
+from annotate.people.replies import Reply
 from annotate.people.tokens import ApiToken
-from annotate.playground.grids import Cell, Grid
+from annotate.playground.cells import Cell
+from annotate.playground.grids import Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.withdrawals import Withdrawal
+from annotate.webhooks.models import Delivery, Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -31,11 +35,13 @@ __all__ = [
     "Completion",
     "Connection",
     "Conversation",
+    "Delivery",
     "Demonstration",
     "Feedback",
     "Grid",
     "Guideline",
     "Invitation",
+    "Measure",
     "Membership",
     "Message",
     "Placement",
@@ -46,6 +52,7 @@ __all__ = [
     "PromptDraft",
     "PromptFlag",
     "Ranking",
+    "Reply",
     "Review",
     "SignInLink",
     "Talk",
@@ -55,5 +62,6 @@ __all__ = [
     "TurnAnswer",
     "Upload",
     "User",
+    "Webhook",
     "Withdrawal",
 ]

@@ -36,7 +36,9 @@ class ApiToken(models.Model):
         CHAT = "chat", "ask policies"
         FEEDBACK = "feedback", "give thumbs"
         LOG = "log", "log answers of other servers, and delete those of an end user"
-        READ = "read", "list policies"
+        READ = "read", "read what its member may read"
+        LABEL = "label", "take tasks and submit labels"
+        MANAGE = "manage", "import, launch and promote, where its member may"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="api_tokens")
     user = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")

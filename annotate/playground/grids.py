@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from annotate.people.models import Project, User
-from annotate.prompts.models import Messages, Prompt
-from annotate.prompts.policies import Completion, Policy
+from annotate.playground.rows import Row
+from annotate.prompts.models import Messages, Prompt, PromptQuerySet
+from annotate.prompts.policies import Policy
+from feedback_site.answer_checks.check import Check
+from feedback_site.answer_checks.written import read_checks
+from feedback_site.bell import enqueue_on_commit
 
-MOST_PROMPTS, MOST_COLUMNS = 12, 4
+MOST_PROMPTS, MOST_COLUMNS, MOST_SAMPLES, MOST_CELLS = 200, 10, 10, 4000
 
 
 @dataclass(frozen=True)
@@ -27,41 +33,116 @@ class Column:
     max_new_tokens: int = 256
 
 
+class GridQuerySet(models.QuerySet["Grid"]):
+    def by_hand(self) -> GridQuerySet:
+        """Without those that try a rule."""
+        return self.filter(rule="")
+
+    def trying_rules(self) -> GridQuerySet:
+        return self.exclude(rule="")
+
+
 class Grid(models.Model):
     """What was asked of which columns. It stays as it was run; a change is a new grid."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="grids")
     author = models.ForeignKey(User, models.PROTECT, related_name="+")
-    prompts = models.JSONField(help_text="One text a row.")
+    asked = models.JSONField(help_text="See Row.")
     columns = models.JSONField(help_text="See Column.")
+    checks = models.TextField(blank=True, help_text="See feedback_site.answer_checks.")
+    samples = models.PositiveSmallIntegerField(default=1, help_text="Answers in each cell.")
+    seed = models.PositiveIntegerField(default=0, help_text="Of the first sample; then one more.")
+    rule = models.CharField(max_length=60, blank=True, help_text="That is tried; see rules.RULES.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = GridQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return self.prompts[0][:60]
+        return self.rule or self.row(0).text[:60]
 
     @classmethod
+    @transaction.atomic
     def lay_out(
-        cls, *, project: Project, author: User, prompts: list[str], columns: list[Column]
+        cls,
+        *,
+        project: Project,
+        author: User,
+        prompts: Iterable[str | Row],
+        columns: list[Column],
+        checks: str = "",
+        samples: int = 1,
+        seed: int = 0,
+        rule: str = "",
     ) -> Grid:
-        """Stores a grid of prompts × columns, with no answers yet."""
-        return cls.objects.create(
+        """Stores a grid of prompts × columns × samples, whose cells wait for a worker. Raises
+        ValidationError for more than a grid may have."""
+        rows = [each if isinstance(each, Row) else Row.saying(each) for each in prompts]
+        count = len(rows) * len(columns) * samples
+        if len(rows) > MOST_PROMPTS:
+            raise ValidationError(f"That is {len(rows)} prompts. Use at most {MOST_PROMPTS}.")
+        if count > MOST_CELLS:
+            raise ValidationError(
+                f"That is {count:,} answers. Use fewer prompts, columns or samples: "
+                f"at most {MOST_CELLS:,} together."
+            )
+        grid = cls.objects.create(
             project=project,
             author=author,
-            prompts=prompts,
+            asked=[asdict(row) for row in rows],
             columns=[asdict(column) for column in columns],
+            checks=checks,
+            samples=samples,
+            seed=seed,
+            rule=rule,
         )
+        grid.cells.model.objects.bulk_create(
+            grid.cells.model(grid=grid, row=row, column=column, sample=sample)
+            for row in range(len(rows))
+            for column in range(len(columns))
+            for sample in range(samples)
+        )
+        grid.ring()
+        return grid
+
+    def ring(self) -> None:
+        """Wakes a worker for the cells that wait."""
+        enqueue_on_commit("label", "annotate.jobs.ask_cells", self.pk)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [Row(**each) for each in self.asked]
+
+    def row(self, number: int) -> Row:
+        """The row of that number, counted from 0."""
+        return Row(**self.asked[number])
 
     def column(self, number: int) -> Column:
         """The column of that number, counted from 0."""
         return Column(**self.columns[number])
 
+    def named_checks(self) -> dict[str, Check]:
+        """The checks of its answers, by the names that the page shows."""
+        return {each.name: each.check for each in read_checks(self.checks)}
+
     def policy(self, number: int) -> Policy:
-        """The policy that a column is: the one of its name, or else one that is not saved yet."""
-        column = self.column(number)
-        weights = self.project.policies.select_related("connection").get(pk=column.weights)
+        """The policy that a column is; see `policies`."""
+        return self.policies()[number]
+
+    def policies(self) -> list[Policy]:
+        """What each column is: the policy of its name, or else one that is not saved yet."""
+        columns = [Column(**each) for each in self.columns]
+        ids, names = {each.weights for each in columns}, {each.name for each in columns}
+        speaking = self.project.policies.select_related("connection").in_bulk(ids)
+        saved = {each.name: each for each in self.project.policies.filter(name__in=names)}
+        return [
+            self._policy(column, speaking[column.weights], saved.get(column.name))
+            for column in columns
+        ]
+
+    def _policy(self, column: Column, weights: Policy, saved: Policy | None) -> Policy:
         words = asdict(column)
         del words["weights"]
         candidate = Policy(
@@ -74,14 +155,10 @@ class Grid(models.Model):
             model_name=weights.model_name,
             **words,
         )
-        for known in (weights, *self.project.policies.filter(name=column.name)):
-            if _same_words(known, candidate):
+        for known in (weights, saved):
+            if known and _same_words(known, candidate):
                 return known
         return candidate
-
-    def messages(self, row: int) -> Messages:
-        """The conversation that a row asks, its prompt alone."""
-        return [{"role": "user", "content": self.prompts[row]}]
 
     def save_column(self, number: int, *, name: str) -> Policy:
         """Makes a policy of a column. Raises ValidationError without a free name."""
@@ -97,43 +174,51 @@ class Grid(models.Model):
         self.save(update_fields=["columns"])
         return policy
 
-    def answer(self, row: int, column: int, *, text: str, finish_reason: str) -> Cell:
-        """Stores what a column answered to a row, in place of what it answered before."""
-        cell, _ = self.cells.update_or_create(
-            row=row, column=column, defaults={"text": text, "finish_reason": finish_reason}
-        )
-        return cell
-
     @transaction.atomic
-    def store_completions(self) -> list[tuple[int, list[int]]]:
-        """The answers as completions of the project's prompts, so that people can judge them.
+    def store_completions(self, rows: Collection[int] | None = None) -> list[tuple[int, list[int]]]:
+        """The answers to these rows, or to all, as completions of the project's prompts, so that
+        people can judge them; of several samples the first.
 
         Returns (prompt, its different completions) of every prompt with two or more. Raises
-        ValidationError when there is none, or while a column is not a policy."""
-        policies = [self.policy(number) for number in range(len(self.columns))]
+        ValidationError when there is none, or while a column is not a policy. A row with turns of
+        the user after the model's is left out: its answers belong to different conversations."""
+        policies = self.policies()
         unsaved = [str(i) for i, policy in enumerate(policies, start=1) if not policy.pk]
         if unsaved:
             raise ValidationError(
                 f"Save every column as a policy first; not saved yet: {', '.join(unsaved)}."
             )
         shown = []
-        for row in range(len(self.prompts)):
-            different: dict[str, Cell] = {}
-            for cell in self.cells.all():  # of equal ones the first, so that it stays the same
-                if cell.row == row and cell.text.strip():
-                    different.setdefault(cell.text.strip(), cell)
-            if len(different) > 1:
-                prompt = self._prompt(row)
+        answered: dict[int, dict[str, Any]] = {}
+        for cell in self.cells.answered().first_samples().order_by("pk"):
+            if cell.text.strip():  # of equal ones the first, so that it stays the same
+                answered.setdefault(cell.row, {}).setdefault(cell.text.strip(), cell)
+        for number in self._numbers(rows):
+            different = answered.get(number, {})
+            if len(different) > 1 and not self.row(number).then:
+                prompt = self._prompt(number)
                 said = [cell.as_completion(prompt, policies) for cell in different.values()]
                 shown.append((prompt.pk, [completion.pk for completion in said]))
         if not shown:
             raise ValidationError("No prompt has two different answers yet.")
         return shown
 
+    @transaction.atomic
+    def store_prompts(self, rows: Collection[int] | None = None) -> PromptQuerySet:
+        """These rows, or all, as prompts of the project; what it has already is not stored twice.
+        Of a row of several turns it is the conversation up to the first answer."""
+        ids = [self._prompt(number).pk for number in self._numbers(rows)]
+        return self.project.prompts.active().filter(pk__in=ids)
+
+    def _numbers(self, rows: Collection[int] | None) -> list[int]:
+        return [n for n in range(len(self.asked)) if rows is None or n in rows]
+
     def _prompt(self, row: int) -> Prompt:
+        asked = self.row(row)
         prompt = Prompt(
             project=self.project,
-            messages=self.messages(row),
+            messages=asked.messages,
+            reference="" if asked.then else asked.reference,
             source="playground",
             author=self.author,
         ).derive()
@@ -142,44 +227,6 @@ class Grid(models.Model):
             return known
         prompt.save()
         return prompt
-
-
-class Cell(models.Model):
-    grid = models.ForeignKey(Grid, models.CASCADE, related_name="cells")
-    row = models.PositiveSmallIntegerField()
-    column = models.PositiveSmallIntegerField()
-    text = models.TextField(blank=True)
-    finish_reason = models.CharField(max_length=20, blank=True)
-
-    class Meta:
-        ordering = ["row", "column"]
-        constraints = [
-            models.UniqueConstraint(fields=["grid", "row", "column"], name="one_answer_a_cell")
-        ]
-
-    def __str__(self) -> str:
-        return self.text[:60]
-
-    def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
-        """The same one however often it is asked for."""
-        policy = policies[self.column]
-        outside = policy.is_elsewhere
-        said = {
-            "prompt": prompt,
-            "policy": policy,
-            "text": self.text,
-            "source": Completion.Source.SAMPLED,
-            "sampling": {
-                "grid": self.grid_id,
-                "temperature": policy.temperature,
-                "max_new_tokens": policy.max_new_tokens,
-                **({"provider": policy.provider, "model": policy.model_name} if outside else {}),
-            },
-            "template_hash": policy.template_hash,
-            "finish_reason": self.finish_reason,
-        }
-        known = Completion.objects.filter(**said).first()
-        return known or Completion.objects.create(**said)
 
 
 WORDS = ("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_tokens")

@@ -19,9 +19,9 @@ from annotate.connections.models import Connection, InUse
 from annotate.ids import id_in
 from annotate.navigation import in_room
 from annotate.people.models import Project
+from annotate.playground.forms import WordsForm
 from annotate.prompts.folders import model_folders
 from annotate.prompts.policies import Policy
-from annotate.views.playground import WordsForm
 
 
 class NewPolicyForm(WordsForm):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
 from typing import IO, Any
 
 from django import forms
@@ -23,17 +22,12 @@ from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.files.data_sets import lines_from_the_hub
 from annotate.exchange.files.opening import ENCODINGS, foreign_to, unpacked
 from annotate.exchange.files.readers import escaped, unusual_separator
-from annotate.exchange.importing import (
-    Imported,
-    ImportFailed,
-    Preview,
-    guessed,
-    import_labels,
-    preview,
-)
+from annotate.exchange.importing import Imported, ImportFailed, Preview, guessed
 from annotate.exchange.parts import Part, is_archive, one_table, parts_of
 from annotate.exchange.shapes import OURS, SHAPES
+from annotate.exchange.uploaded import as_shaped, bring, seen
 from annotate.exchange.uploads import Upload
+from annotate.people.models import Project, User
 
 LARGEST_UPLOAD = 200 * 2**20
 Content = tuple[IO[bytes], str, str]  # what was sent, its name and format
@@ -101,6 +95,15 @@ class FileForm(forms.Form):
         except BadRow as error:
             raise forms.ValidationError(str(error)) from error
         return said
+
+    def keep(self, project: Project, by: User) -> Upload:
+        """Stores what was sent, and how it is read as far as its first rows tell."""
+        with self.content as file:
+            about = {"name": self.name, "format": self.format}
+            kept = Upload.keep(project=project, by=by, file=file, **about)
+        with kept.open() as content:
+            kept.choose(guessed(content, kept.format))
+        return kept
 
     def _of_text(self, said: dict[str, Any]) -> Content:
         return io.BytesIO(said["text"].encode()), "", "jsonl"
@@ -235,11 +238,7 @@ def choose(request: Request, slug: str) -> HttpResponse:
         request.POST if is_sent else None, request.FILES if is_sent else None, initial=initial
     )
     if form.is_valid():
-        with form.content as file:
-            about = {"name": form.name, "format": form.format}
-            kept = Upload.keep(project=project, by=request.user, file=file, **about)
-        with kept.open() as content:
-            kept.choose(guessed(content, kept.format))
+        kept = form.keep(project, request.user)
         if before:
             before.delete()
         return redirect("prompts_import_one", slug, kept.pk)
@@ -258,16 +257,16 @@ def one(request: Request, slug: str, upload_id: int) -> HttpResponse:
         upload.delete()
         return redirect("prompts_import", slug)
     sent = request.POST if request.method == "POST" else None
-    form = ChoicesForm(upload, _seen(upload), sent)
+    form = ChoicesForm(upload, seen(upload), sent)
     if not form.is_valid():
         return _page(request, upload, form)
-    upload.choose(_as_shaped(upload, form.choices), references=form.cleaned_data["references"])
+    upload.choose(as_shaped(upload, form.choices), references=form.cleaned_data["references"])
     if "look" in request.POST:
         return redirect("prompts_import_one", slug, upload.pk)
     is_check = "import" not in request.POST
     try:
         leave_out_bad = request.POST.get("import") == WITHOUT_BAD
-        done = _bring(upload, dry_run=is_check, leave_out_bad=leave_out_bad)
+        done = bring(upload, dry_run=is_check, leave_out_bad=leave_out_bad)
     except ImportFailed as failed:
         return _page(request, upload, form, failed=failed, status=200 if is_check else 422)
     if is_check:
@@ -288,26 +287,10 @@ def bad_lines(request: Request, slug: str, upload_id: int) -> HttpResponse:
     rows = csv.writer(reply)
     rows.writerow(("line", "problem"))
     try:
-        _bring(upload, dry_run=True)
+        bring(upload, dry_run=True)
     except ImportFailed as failed:
         rows.writerows((each.line, escaped(each.sentence)) for each in failed.kept)
     return reply
-
-
-def _as_shaped(upload: Upload, choices: Choices) -> Choices:
-    """Of a file that is read in another way, shape and columns are guessed anew; of rows taken for
-    our own from now on the columns, if none was chosen."""
-    with upload.open() as file:
-        if choices.of_file != upload.choices.of_file:
-            return guessed(file, upload.format, replace(choices, shape="", columns={}))
-        if choices.shape == upload.shape or choices.shape != OURS.name or choices.columns:
-            return choices
-        return guessed(file, upload.format, choices)
-
-
-def _seen(upload: Upload) -> Preview:
-    with upload.open() as file:
-        return preview(file, format=upload.format, choices=upload.choices)
 
 
 def _separator(upload: Upload) -> str:
@@ -316,21 +299,6 @@ def _separator(upload: Upload) -> str:
         return ""
     with upload.open() as file:
         return unusual_separator(file, upload.encoding)
-
-
-def _bring(upload: Upload, *, dry_run: bool, leave_out_bad: bool = False) -> Imported:
-    with upload.open() as file:
-        return import_labels(
-            file,
-            project=upload.project,
-            by=upload.by,
-            choices=upload.choices,
-            format=upload.format,
-            source=upload.name,
-            references=upload.references,
-            leave_out_bad=leave_out_bad,
-            dry_run=dry_run,
-        )
 
 
 def _page(
@@ -354,7 +322,7 @@ def _page(
     status = 422 if form.errors else status
     if request.htmx:
         return render(request, "annotate/_import_result.html", context, status=status)
-    context["seen"] = _seen(upload)  # as it was chosen now
+    context["seen"] = seen(upload)  # as it was chosen now
     context["separator"] = _separator(upload)
     return render(request, "annotate/prompts_import_one.html", context, status=status)
 

@@ -2,176 +2,143 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, grid_for, policy_for, project_for
-from annotate.chat import inference
-from annotate.chat.inference import InferenceError
 from annotate.ids import id_in
 from annotate.labelling.queue import rank_grid
-from annotate.labels.forms import Text
+from annotate.labels.kinds import KINDS
 from annotate.people.models import Project
-from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, Column, Grid
-from annotate.prompts.models import Messages, validate_prompt_format
-from annotate.prompts.policies import Policy
+from annotate.playground.cells import Cell
+from annotate.playground.export import FORMATS, export
+from annotate.playground.forms import (
+    ColumnForm,
+    RowsForm,
+    RulesForm,
+    ShownForm,
+    columns_of,
+    initial_columns,
+    initial_rows,
+    text_of,
+    words_of,
+)
+from annotate.playground.grids import MOST_COLUMNS, Grid
+from annotate.playground.outcome import Measured, Progress, progress_of
+from annotate.playground.rules import RULES, tried, try_rules
+from annotate.work.tasks import Task
+from feedback_site.answer_checks import CHECKS
 
-LONGEST_WORDS = 8000
-TURN = re.compile(r"^(User|Assistant):[ \t]*", re.MULTILINE)
-
-
-class PromptsForm(forms.Form):
-    prompts = Text(
-        rows=6,
-        label="Prompts",
-        max_length=MOST_PROMPTS * LONGEST_WORDS,
-        help_text=f"Up to {MOST_PROMPTS}, separated by empty lines.",
-        error_messages={"required": "Write at least one prompt."},
-    )
-
-    def clean_prompts(self) -> list[str]:
-        prompts = [each.strip() for each in re.split(r"\n\s*\n", self.cleaned_data["prompts"])]
-        prompts = [each for each in prompts if each]
-        if len(prompts) > MOST_PROMPTS:
-            raise ValidationError(f"That is {len(prompts)} prompts. Use at most {MOST_PROMPTS}.")
-        return prompts
-
-
-class WordsForm(forms.Form):
-    """The words around a prompt, and how the model is sampled."""
-
-    system_prompt = Text(
-        rows=3,
-        required=False,
-        max_length=LONGEST_WORDS,
-    )
-    few_shot = Text(
-        rows=3,
-        required=False,
-        max_length=LONGEST_WORDS,
-        label="Examples",
-        help_text="Turns that begin with “User:” or “Assistant:”, in pairs.",
-    )
-    prompt_format = Text(
-        rows=2,
-        required=False,
-        max_length=LONGEST_WORDS,
-        validators=[validate_prompt_format],
-        help_text="Delimiters and output format around the prompt, with {prompt} in its place.",
-    )
-    temperature = forms.FloatField(min_value=0, max_value=2, initial=0.7)
-    max_new_tokens = forms.IntegerField(
-        min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
-    )
-
-    def clean_few_shot(self) -> Messages:
-        return turns_of(self.cleaned_data["few_shot"])
-
-
-class ColumnForm(WordsForm):
-    weights = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, label="Model", empty_label="none"
-    )
-    field_order = ("weights",)
-
-    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        weights = self.fields["weights"]
-        assert isinstance(weights, forms.ModelChoiceField)
-        weights.queryset = project.policies.sampleable()
-
-    def column(self) -> Column:
-        words = dict(self.cleaned_data)
-        weights = words.pop("weights")
-        return Column(weights=weights.pk, **words)
-
-
-def turns_of(text: str) -> Messages:
-    """Examples as messages. Raises ValidationError unless they are whole exchanges."""
-    before, *parts = TURN.split(text.strip())
-    turns = [
-        {"role": role.lower(), "content": content.strip()}
-        for role, content in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    roles = [turn["role"] for turn in turns]
-    if before.strip() or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise ValidationError("Begin each turn with “User:” or “Assistant:”, one after the other.")
-    if not all(turn["content"] for turn in turns):
-        raise ValidationError("An example cannot be empty.")
-    return turns
-
-
-def text_of(turns: Messages) -> str:
-    return "\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns)
+CELLS_SHOWN = 80  # on one page of a grid
+LONGEST_SHOWN = 500  # characters of an answer, and of a prompt, on it
 
 
 @require_http_methods(["GET", "POST"])
 def playground(request: Request, slug: str) -> HttpResponse:
     """A new grid: from nothing, from an earlier one (?grid=), or from a policy (?policy=)."""
     project = project_for(request, slug, Role.OPERATOR)
+    earlier = id_in(request.GET.get("grid"))
+    again = grid_for(request, slug, earlier) if earlier else None
     if request.method == "POST":
-        asked = PromptsForm(request.POST)
-        columns = [ColumnForm(project, request.POST, prefix=f"c{i}") for i in range(MOST_COLUMNS)]
-        used = [form for form in columns if form["weights"].value()]
-        if not used:
-            asked.add_error(None, "Choose the model of at least one column.")
-        if asked.is_valid() and all(form.is_valid() for form in used):
-            grid = Grid.lay_out(
-                project=project,
-                author=request.user,
-                prompts=asked.cleaned_data["prompts"],
-                columns=[form.column() for form in used],
-            )
+        rows = RowsForm(project, request.POST, request.FILES, again=again)
+        columns = columns_of(project, request.POST)
+        if "another" not in request.POST and (grid := _laid_out(request, project, rows, columns)):
             return redirect("playground_grid", slug, grid.pk)
     else:
-        asked, columns = _filled_in(request, project)
+        rows = RowsForm(project, initial=initial_rows(again), again=again)
+        columns = _filled_in(request, project, again)
     context = {
         "project": project,
-        "form": asked,
+        "form": rows,
         "columns": columns,
-        "grids": project.grids.select_related("author")[:10],
+        "may_add": len(columns) < MOST_COLUMNS,
+        "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
+        "has_models": project.policies.sampleable().exists(),
+        "grids": project.grids.by_hand().select_related("author")[:10],
     }
-    refused = asked.errors or any(form.is_bound and form.errors for form in columns)
-    status = 422 if request.method == "POST" and refused else 200
-    return render(request, "annotate/playground.html", context, status=status)
+    refused = rows.is_bound and "another" not in request.POST
+    return render(request, "annotate/playground.html", context, status=422 if refused else 200)
 
 
-def _filled_in(request: Request, project: Project) -> tuple[PromptsForm, list[ColumnForm]]:
-    prompts, columns = "", []
-    if earlier := id_in(request.GET.get("grid")):
-        grid = grid_for(request, project.slug, earlier)
-        prompts = "\n\n".join(grid.prompts)
-        columns = [{**column, "few_shot": text_of(column["few_shot"])} for column in grid.columns]
-    else:
-        named = id_in(request.GET.get("policy"))
-        chosen = policy_for(request, project.slug, named) if named else None
-        chosen = chosen or project.policies.live().first()
-        columns = [_words_of(chosen)] * 2 if chosen else []
-    forms_ = [
-        ColumnForm(project, prefix=f"c{i}", initial=columns[i] if i < len(columns) else None)
-        for i in range(MOST_COLUMNS)
-    ]
-    return PromptsForm(initial={"prompts": prompts}), forms_
+def _laid_out(
+    request: Request, project: Project, rows: RowsForm, columns: list[ColumnForm]
+) -> Grid | None:
+    used = [form for form in columns if form["weights"].value()]
+    if not used:
+        rows.add_error(None, "Choose the model of at least one column.")
+    if not (rows.is_valid() and False not in [form.is_valid() for form in used]):
+        return None
+    try:
+        return Grid.lay_out(
+            project=project,
+            author=request.user,
+            prompts=rows.cleaned_data["rows"],
+            columns=[form.column() for form in used],
+            checks=rows.cleaned_data["checks"],
+            samples=rows.cleaned_data["samples"] or 1,
+            seed=rows.cleaned_data["seed"] or 0,
+        )
+    except ValidationError as error:
+        rows.add_error(None, error)
+        return None
 
 
-def _words_of(policy: Policy) -> dict[str, Any]:
-    return {
-        "weights": policy.pk,
-        "system_prompt": policy.system_prompt,
-        "few_shot": text_of(policy.few_shot),
-        "prompt_format": policy.prompt_format,
-        "temperature": policy.temperature,
-        "max_new_tokens": policy.max_new_tokens,
+def _filled_in(request: Request, project: Project, again: Grid | None) -> list[ColumnForm]:
+    if again:
+        columns = [{**each, "few_shot": text_of(each["few_shot"])} for each in again.columns]
+        return initial_columns(project, columns)
+    named = id_in(request.GET.get("policy"))
+    chosen = policy_for(request, project.slug, named) if named else None
+    chosen = chosen or project.policies.live().first()
+    return initial_columns(project, [words_of(chosen)] * 2 if chosen else [])
+
+
+@require_http_methods(["GET", "POST"])
+def rules(request: Request, slug: str) -> HttpResponse:
+    """Which rules of prompting help which model."""
+    project = project_for(request, slug, Role.OPERATOR)
+    form = RulesForm(project, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        chosen, samples = form.cleaned_data["policies"], form.cleaned_data["samples"] or 1
+        try_rules(project, author=request.user, policies=chosen, samples=samples)
+        return redirect("playground_rules", slug)
+    policies, lines = tried(project)
+    context = {
+        "project": project,
+        "form": form,
+        "policies": policies,
+        "lines": lines,
+        "rules": RULES,
+        "is_over": all(each is None or each.is_over for _, row in lines for each in row),
     }
+    status = 422 if form.errors else 200
+    return render(request, "annotate/rules.html", context, status=status)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell as it is shown: its samples, and what their checks say together."""
+
+    row: int
+    column: int
+    cells: list[Cell]
+    scores: list[tuple[str, float]]
+
+    @property
+    def id(self) -> str:
+        return f"cell-{self.row}-{self.column}"
+
+    @property
+    def is_open(self) -> bool:
+        return any(each.state in (Cell.State.WAITING, Cell.State.ASKING) for each in self.cells)
 
 
 @require_GET
@@ -182,51 +149,157 @@ def grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
 def _grid_page(
     request: Request, grid: Grid, *, status: int = 200, trouble: str = ""
 ) -> HttpResponse:
+    measured = Measured(grid)
+    shown = ShownForm(grid, request.GET)
+    numbers = _numbers(grid, measured, shown)
+    size = max(1, CELLS_SHOWN // (len(grid.columns) * grid.samples))
+    last = max(0, (len(numbers) - 1) // size)
+    page = min(max(0, (id_in(request.GET.get("page")) or 1) - 1), last)
+    here = numbers[page * size : (page + 1) * size]
     columns = [
-        {"number": i, "words": grid.column(i), "policy": grid.policy(i)}
-        for i in range(len(grid.columns))
+        {"number": i, "words": grid.column(i), "policy": policy, "outcome": outcome}
+        for i, (policy, outcome) in enumerate(
+            zip(grid.policies(), measured.outcomes(), strict=True)
+        )
     ]
+    rows = list(_rows(grid, measured, here))
     context = {
         "project": grid.project,
         "grid": grid,
         "columns": columns,
-        "rows": list(_rows(grid)),
+        "rows": rows,
+        "still_open": _still_open(place for row in rows for place in row["cells"]),
+        "shown": shown,
+        "found": len(numbers),
+        "page": page + 1,
+        "pages": last + 1,
+        "longest": LONGEST_SHOWN,
         "trouble": trouble,
+        "formats": FORMATS,
+        **_progress(grid, progress_of(grid), here),
     }
     return render(request, "annotate/grid.html", context, status=status)
 
 
-def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
-    answered = {(cell.row, cell.column): cell for cell in grid.cells.all()}
-    for row, prompt in enumerate(grid.prompts):
-        cells = [
-            {"row": row, "column": column, "cell": answered.get((row, column))}
-            for column in range(len(grid.columns))
-        ]
-        yield {"prompt": prompt, "cells": cells}
+def _numbers(grid: Grid, measured: Measured, shown: ShownForm) -> list[int]:
+    """The rows that are asked for, in the order in which they are."""
+    numbers = list(range(len(grid.asked)))
+    if sort := shown.asked("sort"):
+        numbers = measured.sorted_by(sort, shown.asked("column") or 0)
+        if shown.asked("down"):
+            numbers = numbers[::-1]
+    if show := shown.asked("show"):
+        among = set(getattr(measured, show)())
+        numbers = [number for number in numbers if number in among]
+    if words := (shown.asked("words") or "").strip():
+        said = set(grid.cells.saying(words).values_list("row", flat=True).distinct())
+        said |= {n for n, row in enumerate(grid.rows) if words.casefold() in row.text.casefold()}
+        numbers = [number for number in numbers if number in said]
+    return numbers
+
+
+def _rows(grid: Grid, measured: Measured, here: list[int]) -> Iterator[dict[str, Any]]:
+    places = _places(grid, here, measured)
+    rows = grid.rows
+    for number in here:
+        cells = [places[number, column] for column in range(len(grid.columns))]
+        yield {"number": number, "row": rows[number], "cells": cells}
+
+
+def _places(grid: Grid, rows: list[int], measured: Measured) -> dict[tuple[int, int], Place]:
+    found: dict[tuple[int, int], list[Cell]] = {}
+    for cell in grid.cells.in_rows(rows).in_short(LONGEST_SHOWN):
+        found.setdefault((cell.row, cell.column), []).append(cell)
+    return {
+        (row, column): Place(row, column, cells, _scores(measured, row, column))
+        for (row, column), cells in found.items()
+    }
+
+
+def _scores(measured: Measured, row: int, column: int) -> list[tuple[str, float]]:
+    scores = ((name, measured.score(row, column, name)) for name in measured.checks)
+    return [(name, score) for name, score in scores if score is not None]
+
+
+def _progress(grid: Grid, progress: Progress, here: list[int]) -> dict[str, Any]:
+    """What the line of progress shows, and asks for again."""
+    return {
+        "grid": grid,
+        "project": grid.project,
+        "progress": progress,
+        "rows_here": ",".join(map(str, here)),
+    }
+
+
+def _still_open(places: Iterable[Place]) -> str:
+    return ",".join(place.id for place in places if place.is_open)
+
+
+@require_GET
+def progress(request: Request, slug: str, grid_id: int) -> HttpResponse:
+    """How far it is, with the cells of the page that were answered since the last time."""
+    grid = grid_for(request, slug, grid_id)
+    state = progress_of(grid)
+    if state.is_over:
+        ended = HttpResponse()
+        ended["HX-Refresh"] = "true"
+        return ended
+    here = list(_numbers_in(request.GET.get("rows", "").split(",")[:CELLS_SHOWN]))
+    open_before = set(request.GET.get("open", "").split(","))
+    places = _places(grid, here, Measured(grid)) if here else {}
+    context = {
+        **_progress(grid, state, here),
+        "fresh": [place for place in places.values() if place.id in open_before],
+        "still_open": _still_open(places.values()),
+        "longest": LONGEST_SHOWN,
+    }
+    return render(request, "annotate/_grid_progress.html", context)
+
+
+def _numbers_in(texts: Iterable[str]) -> Iterator[int]:
+    return (int(each) for each in texts if each.isdecimal() and len(each) < 6)
+
+
+@require_http_methods(["GET", "POST"])
+def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> HttpResponse:
+    """All that was said in a cell; a POST has it asked again where it has no answer."""
+    grid = grid_for(request, slug, grid_id)
+    if row >= len(grid.asked) or column >= len(grid.columns):
+        raise Http404("The grid has no such cell.")
+    cells = grid.cells.in_rows([row]).in_columns([column])
+    if request.method == "POST":
+        if cells.ask_again():
+            grid.ring()
+        return redirect("playground_grid", slug, grid.pk)
+    context = {
+        "project": grid.project,
+        "grid": grid,
+        "row": row,
+        "column": column,
+        "asked": grid.row(row),
+        "policy": grid.policy(column),
+        "cells": list(cells.select_related("grid")),
+    }
+    return render(request, "annotate/grid_cell.html", context)
 
 
 @require_POST
-def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> HttpResponse:
-    """Has the column answer the row's prompt."""
+def cancel(request: Request, slug: str, grid_id: int) -> HttpResponse:
     grid = grid_for(request, slug, grid_id)
-    if row >= len(grid.prompts) or column >= len(grid.columns):
-        raise Http404("The grid has no such cell.")
-    policy = grid.policy(column)
-    answered, trouble = None, ""
-    try:
-        said = inference.complete(policy, policy.messages_for(grid.messages(row)))
-    except InferenceError as error:
-        trouble = str(error)
-    else:
-        answered = grid.answer(row, column, text=said.text, finish_reason=said.finish_reason)
-    if not request.htmx:
-        if trouble:
-            messages.error(request, trouble)
-        return redirect("playground_grid", slug, grid.pk)
-    place = {"row": row, "column": column, "cell": answered}
-    context = {"project": grid.project, "grid": grid, "place": place, "trouble": trouble}
-    return render(request, "annotate/_cell.html", context)
+    count = grid.cells.cancel()
+    messages.success(request, f"Stopped. {count:,} answers were not asked for.")
+    return redirect("playground_grid", slug, grid.pk)
+
+
+@require_POST
+def resume(request: Request, slug: str, grid_id: int) -> HttpResponse:
+    """Has asked again what ended without an answer."""
+    grid = grid_for(request, slug, grid_id)
+    count = grid.cells.ask_again()
+    if count:
+        grid.ring()
+        messages.success(request, f"{count:,} answers are asked for again.")
+    return redirect("playground_grid", slug, grid.pk)
 
 
 @require_POST
@@ -243,12 +316,17 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     return redirect("playground_grid", slug, grid.pk)
 
 
+def _ticked(request: Request) -> set[int] | None:
+    """The rows that are ticked; None for all."""
+    return set(_numbers_in(request.POST.getlist("row"))) or None
+
+
 @require_POST
 def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
     grid = grid_for(request, slug, grid_id)
     try:
-        made = rank_grid(grid)
+        made = rank_grid(grid, _ticked(request))
     except ValidationError as error:
         return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     if made:
@@ -258,9 +336,39 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     return redirect("playground_grid", slug, grid.pk)
 
 
+@require_POST
+def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
+    """Has people write answers to the prompts, which become prompts of the project."""
+    grid = grid_for(request, slug, grid_id)
+    prompts = grid.store_prompts(_ticked(request))
+    made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
+    if made:
+        messages.success(request, f"{made} writing task{'s' if made > 1 else ''} opened.")
+    else:
+        messages.info(request, "Labelers already have these prompts to write about.")
+    return redirect("playground_grid", slug, grid.pk)
+
+
+@require_GET
+def download(request: Request, slug: str, grid_id: int, format: str) -> StreamingHttpResponse:
+    grid = grid_for(request, slug, grid_id)
+    if format not in FORMATS:
+        raise Http404("Nothing is exported in this format.")
+    # Whole before the first byte leaves: an error must not cut a file short.
+    response = StreamingHttpResponse(list(export(grid, format)), content_type=FORMATS[format])
+    name = f"{grid.project.slug}-grid-{grid.pk}.{format}"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
 of_grid = [
     path("", grid, name="playground_grid"),
+    path("progress/", progress, name="playground_progress"),
     path("cells/<int:row>/<int:column>/", cell, name="playground_cell"),
     path("columns/<int:column>/save/", save, name="playground_save"),
+    path("cancel/", cancel, name="playground_cancel"),
+    path("resume/", resume, name="playground_resume"),
     path("rank/", rank, name="playground_rank"),
+    path("write/", write, name="playground_write"),
+    path("answers.<slug:format>", download, name="playground_download"),
 ]

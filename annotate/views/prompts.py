@@ -21,11 +21,12 @@ from annotate.chat.feedback import Feedback
 from annotate.exchange.exports import exporting
 from annotate.ids import id_in
 from annotate.labels.kinds import ABOUT_PROMPTS
+from annotate.labels.kinds.kind import LabelKind
 from annotate.paging import counted, page_of
 from annotate.people.models import Project
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt, PromptQuerySet
-from annotate.prompts.policies import Completion
+from annotate.prompts.policies import Completion, CompletionQuerySet
 from annotate.prompts.search import alternatives
 from annotate.work.tasks import Task
 
@@ -156,20 +157,29 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     """Asks labelers for labels of one kind on the prompts shown, or on those ticked: about their
     completions, or those of them that are ticked."""
     project = project_for(request, slug, Role.OPERATOR)
-    found = _selection(project, request.POST).active()
-    batch = f"opened {timezone.now():%Y-%m-%d}"
+    found = _selection(project, request.POST)
     kind = ABOUT_PROMPTS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
         raise Http404("There is no such kind of label.")
     ticked = request.POST.getlist("completion")
     among = Completion.objects.chosen(ticked) if ticked else None
-    made = kind.open_tasks(project, found, batch, among)
+    made = open_tasks(project, kind, found, among)
     if made:
         opened = f"{made:,} tasks are" if made > 1 else "One task is"
         messages.success(request, f"{opened} open. Labelers find them under Label.")
     else:
         messages.info(request, f"No task was opened: {kind.words.lacking}.")
     return _back(request, slug)
+
+
+def open_tasks(
+    project: Project,
+    kind: LabelKind,
+    prompts: PromptQuerySet,
+    among: CompletionQuerySet | None = None,
+) -> int:
+    """Opens the tasks of today's batch. Returns how many were made."""
+    return kind.open_tasks(project, prompts.active(), f"opened {timezone.now():%Y-%m-%d}", among)
 
 
 @require_POST

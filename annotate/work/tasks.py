@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import connection, models
 from django.db.models import Count, Exists, F, Func, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -17,6 +17,7 @@ from django.utils import timezone
 from annotate.people.models import Project, User
 from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
+from annotate.webhooks.models import Event, announce, is_awaited
 from feedback_site.prepared import prepared_update
 
 # What is handed out before what, whatever its priority.
@@ -239,6 +240,19 @@ class Task(models.Model):
         now = timezone.now()
         if self.closed_at is None and _close_answered(task=self.pk, now=now):
             self.closed_at = now
+            if self.batch and is_awaited(self.project_id, Event.BATCH):
+                self._tell_of_batch()
+
+    def _tell_of_batch(self) -> None:
+        mine = Task.objects.filter(project=self.project_id, batch=self.batch)
+        # One after the other, or each of two last tasks would see the other one open.
+        with connection.cursor() as cursor:
+            name = f"batch {self.project_id} {self.batch}"
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        if not mine.open().exists():
+            told = {"batch": self.batch, "tasks": mine.count()}
+            about = f"batch {self.batch}"
+            announce(self.project_id, Event.BATCH, subject=about, data=lambda: told)
 
     def reopen_if_wanting(self) -> None:
         """Opens the task again when an answer was taken back, unless somebody has closed it for

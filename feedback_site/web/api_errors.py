@@ -1,9 +1,9 @@
-"""Errors as the clients of each address can read them: under `/v1/` in OpenAI's shape, elsewhere in
-the framework's own."""
+"""Errors as the clients of each address can read them: under `/v1/` in OpenAI's shape, elsewhere
+`{"detail": a sentence, "code": a word, "fields": {where: [sentences]}}`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest
@@ -17,8 +17,11 @@ CODES = {
     403: "insufficient_scope",
     404: "not_found",
     405: "method_not_allowed",
+    409: "conflict",
+    412: "precondition_failed",
     413: "request_too_large",
     415: "unsupported_media_type",
+    428: "precondition_required",
     429: "rate_limit_exceeded",
 }
 UNSUPPORTED = "unsupported_parameter"
@@ -48,10 +51,32 @@ def is_openai(request: HttpRequest) -> bool:
 def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """What an error answers; the setting EXCEPTION_HANDLER names this."""
     response = exception_handler(error, dict(context))
-    if response is None or not is_openai(context["request"]):
-        return response
-    response.data = _in_their_shape(error, response)
+    if response is None:
+        return None
+    ours = _in_their_shape if is_openai(context["request"]) else _in_our_shape
+    response.data = ours(error, response)
     return response
+
+
+def problem(
+    status: int, detail: str, *, code: str = "", fields: Mapping[str, list[str]] | None = None
+) -> dict[str, Any]:
+    """The error object of `/api/`. `fields`: where something is wrong, as `messages[1].role`."""
+    code = code or CODES.get(status, "invalid")
+    return {"detail": detail, "code": code, "fields": dict(fields or {})}
+
+
+def _in_our_shape(error: Exception, response: Response) -> dict[str, Any]:
+    status = response.status_code
+    if isinstance(error, ValidationError):
+        fields = dict(_fields(error.detail))
+        where, [sentence, *_] = next(iter(fields.items()), ("", ["This cannot be done."]))
+        named = {name: said for name, said in fields.items() if name}
+        detail = f"{where}: {sentence}" if where else sentence
+        return problem(status, detail, code=_code(error.get_codes()), fields=named)
+    code = getattr(error, "code", "")
+    said = str(response.data.get("detail", "")) or "This cannot be done."
+    return problem(status, said, code=code, fields=getattr(error, "fields", None))
 
 
 def body(status: int, message: str, *, code: str = "", param: str = "") -> dict[str, Any]:
@@ -101,6 +126,23 @@ def _first(errors: Any, path: str = "") -> tuple[str, str]:
                 at = path if isinstance(inner, str) else f"{path}[{number}]"
                 return _first(inner, at)
     return path, str(errors)
+
+
+def _fields(errors: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """All that is wrong: where each stands, and what it is."""
+    if isinstance(errors, Mapping):
+        for name, inner in errors.items():
+            step = "" if name == "non_field_errors" else str(name)
+            between = "." if path and step else ""
+            at = f"{path}[{name}]" if isinstance(name, int) else f"{path}{between}{step}"
+            yield from _fields(inner, at)
+        return
+    sentences = [str(each) for each in errors if isinstance(each, str)]
+    if sentences:
+        yield path, sentences
+    for number, inner in enumerate(errors):
+        if inner and not isinstance(inner, str):
+            yield from _fields(inner, f"{path}[{number}]")
 
 
 def _code(codes: Any) -> str:

@@ -11,7 +11,7 @@ from annotate.models import Policy, Project, User
 from rlhf.data.checks import Finding, NotReady, check_speaker
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.leases import Lease
-from rlhf.models.probes import parse
+from rlhf.models.probes import Probe, parse
 from rlhf.models.runs import Run
 from rlhf.models.suites import Suite, SuiteResult, suite_hash
 
@@ -19,8 +19,11 @@ LONGEST_ANSWER = 96  # tokens
 POLICIES_SHOWN = 5
 
 
-def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy]) -> Run:
-    """Launches all active suites for each of the policies. Raises NotReady."""
+def launch_scorecard(
+    project: Project, *, by: User | None, policies: list[Policy], samples: int = 1
+) -> Run:
+    """Launches all active suites for each of the policies: one greedy answer to each prompt, or so
+    many at the policy's own temperature. Raises NotReady."""
     suites = Suite.active_in(project)
     findings = [finding for policy in policies for finding in check_speaker(policy)]
     if not policies:
@@ -29,9 +32,18 @@ def launch_scorecard(project: Project, *, by: User | None, policies: list[Policy
         findings.append(Finding("no_suites", "All suites are off.", is_error=True))
     if findings:
         raise NotReady(findings)
-    train = {**recipe_of("sample", "small")["train"], "k": 1, "max_new_tokens": LONGEST_ANSWER}
+    train = {
+        **recipe_of("sample", "small")["train"],
+        "k": samples,
+        "max_new_tokens": LONGEST_ANSWER,
+    }
     config = {"policies": [each.pk for each in policies], "suites": suites, "train": train}
     return Run.launch(project, kind=Run.Kind.SCORECARD, config=config, by=by)
+
+
+def samples_of(run: Run) -> int:
+    """How many answers to each prompt the run asks for."""
+    return int(run.config["train"]["k"])
 
 
 def questions_of(run: Run) -> list[dict[str, Any]]:
@@ -48,23 +60,39 @@ def questions_of(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def _said(answers: Iterable[dict[str, Any]]) -> dict[tuple[str, int, int], str]:
+    """(policy, number of the question, sample) → text."""
+    return {
+        (row["policy"], int(row["id"]), row.get("index", 0)): row["text"].replace("\x00", "")
+        for row in answers
+    }
+
+
+def _failure(probe: Probe, answers: list[str]) -> dict[str, Any]:
+    check = f"{probe.check} {probe.argument}".strip()
+    return {"prompts": probe.prompts, "answers": answers, "check": check}
+
+
 def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
     """Returns how each policy did in each suite of the run; nothing is stored yet. `answers`: rows
     of completions.jsonl."""
     run = lease.run
-    said = {(row["policy"], int(row["id"])): row["text"].replace("\x00", "") for row in answers}
+    samples = samples_of(run)
+    said = _said(answers)
     results = []
     for policy in run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk"):
         number = 0
         for suite, lines in run.config["suites"].items():
-            probes, failures = parse(lines, is_stored=True), []
+            probes, failures, passed = parse(lines, is_stored=True), [], 0
             for probe in probes:
-                answered = [said.get((policy.name, number + i)) for i in range(len(probe.prompts))]
-                texts = [text or "" for text in answered]
-                number += len(texts)
-                if None in answered or not probe.passes(texts):  # None: a server refused
-                    check = f"{probe.check} {probe.argument}".strip()
-                    failures.append({"prompts": probe.prompts, "answers": texts, "check": check})
+                places = [(policy.name, number + i) for i in range(len(probe.prompts))]
+                number += len(places)
+                # Without an answer: a server refused.
+                texts = [[said.get((*each, i), "") for i in range(samples)] for each in places]
+                trials = probe.trials(texts)
+                passed += sum(trials)
+                if not all(trials):
+                    failures.append(_failure(probe, [each[trials.index(False)] for each in texts]))
             results.append(
                 SuiteResult(
                     run=run,
@@ -72,8 +100,9 @@ def grade(lease: Lease, answers: Iterable[dict[str, Any]]) -> list[SuiteResult]:
                     policy=policy,
                     suite=suite,
                     suite_hash=suite_hash(probes),
-                    passed=len(probes) - len(failures),
-                    probes=len(probes),
+                    passed=passed,
+                    probes=len(probes) * samples,
+                    samples=samples,
                     failures=failures,
                 )
             )

@@ -129,7 +129,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from rlhf.learning.generation.sample import sample
-    from rlhf.learning.models import plain
+    from rlhf.learning.publishing import plain
     from rlhf.learning.run.provenance import write_provenance
     from rlhf.learning.run.training import train
     from rlhf.learning.run.vocabulary import check_vocabularies

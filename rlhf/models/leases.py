@@ -129,9 +129,10 @@ def claim(run_id: int | None = None, *, slot: str = "") -> Lease | None:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [slot])
         cursor.execute(CLAIM, {**values, "slot": slot})
         row = cursor.fetchone()
-    if row is None:
-        return None
-    run = Run.objects.select_related("project", "round__base").get(pk=row[0])
+        if row is None:
+            return None
+        run = Run.objects.select_related("project", "round__base").get(pk=row[0])
+        run.tell()
     return Lease(run=run, token=row[1])
 
 

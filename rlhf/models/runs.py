@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from annotate.models import Policy, Project, User
+from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
 from rlhf.learning.contract.config import current_names
 
@@ -143,6 +144,7 @@ class Run(models.Model):
         KTO = "kto", "KTO"
         EVALUATE = "evaluate", "evaluation"
         SCORECARD = "scorecard"
+        FETCH = "fetch", "download"
 
     # Learn from the reward model of their round. Here and not in rlhf.stages, because the database
     # follows withdrawn data by it (rlhf.data.staleness).
@@ -291,10 +293,25 @@ class Run(models.Model):
             row = row.filter(lease_token=token)
         # The state it comes from stands in the WHERE: of two who move it at once, one finds no
         # row.
-        moved = row.update(state=to, **fields) == 1
-        if moved:
-            self.refresh_from_db()
+        with transaction.atomic():
+            moved = row.update(state=to, **fields) == 1
+            if moved:
+                self.refresh_from_db()
+                self.tell()
         return moved
+
+    def tell(self) -> None:
+        """Announces the state it has now, in the transaction in which it came to it."""
+        announce(self.project_id, Event.RUN, subject=f"run {self.pk}", data=self._told)
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "run": self.pk,
+            "round": self.round.number if self.round else None,
+            "kind": self.kind,
+            "state": self.state,
+            "reason": self.reason,
+        }
 
     def place_in_queue(self) -> int | None:
         """Returns its place, 1 is next; None for a run whose turn in its own round has not come."""

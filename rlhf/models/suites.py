@@ -6,10 +6,14 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
+from annotate.labels.agreement import wilson
 from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
-from rlhf.models.probes import BUILT_IN, Probe, parse
+from rlhf.models.built_in_suites import BUILT_IN
+from rlhf.models.probes import Probe, parse
 from rlhf.models.runs import LeasedRow, Run
+
+MOST_SAMPLES = 16  # answers to each probe
 
 
 class GateLimits(models.Model):
@@ -117,7 +121,8 @@ class SuiteResult(LeasedRow):
     suite = models.CharField(max_length=60)
     suite_hash = models.CharField(max_length=64)
     passed = models.PositiveSmallIntegerField()
-    probes = models.PositiveSmallIntegerField()
+    probes = models.PositiveSmallIntegerField(help_text="Answers judged: one a probe and sample.")
+    samples = models.PositiveSmallIntegerField(default=1, help_text="Answers to each probe.")
     failures = models.JSONField(default=list, help_text="[{prompts, answers, check}]")
 
     objects = SuiteResultQuerySet.as_manager()
@@ -140,9 +145,19 @@ class SuiteResult(LeasedRow):
     def is_whole(self) -> bool:
         return self.passed == self.probes
 
+    @property
+    def share(self) -> float:
+        return self.passed / self.probes if self.probes else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval with the probes as trials: samples of one probe are no new ones."""
+        probes = self.probes // self.samples
+        return wilson(self.share, probes) if probes else None
+
     def is_comparable_to(self, other: SuiteResult) -> bool:
         """Tells whether both were asked the same, or the suite was rewritten in between."""
-        return self.suite_hash == other.suite_hash
+        return self.suite_hash == other.suite_hash and self.samples == other.samples
 
     def is_worse_than(self, other: SuiteResult) -> bool:
         return self.is_comparable_to(other) and self.passed < other.passed

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from annotate.chat.inference import InferenceError, warm
 from annotate.models import Policy, Project, User
+from annotate.webhooks.models import Event, announce
 from rlhf.learning.contract.manifest import Corrupt
 from rlhf.models.checkpoints import Checkpoint, ensure_whole
 from rlhf.models.outcomes import Promotion
@@ -98,7 +99,7 @@ def _decided(
     policy: Policy, act: str, *, by: User, reason: str, previous: Policy | None = None, **seen: Any
 ) -> Promotion:
     """The record of a decision. `seen`: what the gate saw, kept with it."""
-    return Promotion.objects.create(
+    made = Promotion.objects.create(
         project=policy.project,
         policy=policy,
         previous=previous,
@@ -107,6 +108,15 @@ def _decided(
         decided_by=by,
         **seen,
     )
+    told = {
+        "policy": policy.name,
+        "previous": previous.name if previous else None,
+        "act": "roll back" if made.is_rollback else act,
+        "reason": made.reason,
+        "by": by.username,
+    }
+    announce(policy.project_id, Event.DECISION, subject="policies", data=lambda: told)
+    return made
 
 
 def previous_live(project: Project) -> Policy | None:

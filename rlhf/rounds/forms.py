@@ -9,19 +9,21 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.utils.timezone import localtime
 
 from annotate.models import Placement, Policy, Project, Prompt, User
+from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.written import read_checks
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.learning.contract.checks.check import CheckError
 from rlhf.learning.contract.config import recipe
+from rlhf.learning.contract.hub import is_hub_id
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
-from rlhf.learning.contract.rewards import read_checks
-from rlhf.models.probes import BUILT_IN
+from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.models.runs import Round
-from rlhf.models.suites import GateLimits, Suite
+from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
@@ -66,7 +68,10 @@ class RoundForm(forms.Form):
         " least sure about.",
     )
     seed = forms.IntegerField(
-        min_value=0, required=False, help_text="Same labels, same seed, same machine: same result."
+        min_value=0,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="Same labels, same seed, same machine: same result.",
     )
 
     def __init__(
@@ -78,6 +83,7 @@ class RoundForm(forms.Form):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.project = project
         self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
         self.bases = project.policies.with_weights().order_by("pk")
         _offer(self.fields["base"], self.bases).empty_label = None
@@ -298,6 +304,38 @@ class SamplingForm(forms.Form):
         return list(prompts(self.project).in_split(*chosen))
 
 
+class FetchForm(forms.Form):
+    model = forms.CharField(
+        max_length=200,
+        help_text="As the hub names it: Qwen/Qwen2.5-0.5B-Instruct, with @ and a revision if it is"
+        " to be a certain one.",
+        widget=forms.TextInput({"spellcheck": "false", "autocapitalize": "off"}),
+    )
+    name = forms.CharField(
+        max_length=100,
+        required=False,
+        help_text="Of the policy it becomes. Left empty: the model's own.",
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.project = project
+
+    def clean_model(self) -> str:
+        model: str = self.cleaned_data["model"].strip()
+        model = model.removeprefix("https://huggingface.co/").rstrip("/")
+        if not is_hub_id(model):
+            raise ValidationError("A model on the hub is OWNER/NAME or OWNER/NAME@REVISION.")
+        return model
+
+    def clean(self) -> dict[str, Any]:
+        said = self.cleaned_data
+        name = said.get("name") or said.get("model", "").partition("@")[0].rpartition("/")[2]
+        if name and self.project.policies.named(name).exists():
+            self.add_error("name", f"There is already a policy “{name}”.")
+        return {**said, "name": name}
+
+
 class ComparisonForm(forms.Form):
     """Whom people compare, blind, and on how many prompts."""
 
@@ -388,6 +426,15 @@ class SuiteForm(forms.ModelForm):
 class ScorecardForm(forms.Form):
     policies = forms.ModelMultipleChoiceField(
         Policy.objects.none(), widget=forms.CheckboxSelectMultiple
+    )
+    samples = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_SAMPLES,
+        initial=1,
+        label="Answers to each prompt",
+        help_text="One is greedy: the same weights give the same answer. More are drawn at the "
+        "policy's temperature; pairs of people are compared as distributions from four on.",
     )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:

@@ -16,13 +16,13 @@ from django.conf import settings
 
 from annotate.models import Policy, Project
 from annotate.prompts.models import PromptQuerySet
+from feedback_site.answer_checks.written import read_checks
 from rlhf.data.checks import Finding, Labels, check_base, check_leaks, check_lengths
 from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, TRAIN, Filters, prompts
 from rlhf.learning.contract.families import refusal
-from rlhf.learning.contract.rewards import read_checks
 from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training

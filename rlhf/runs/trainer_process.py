@@ -17,6 +17,7 @@ from pathlib import Path
 from django.conf import settings
 
 from feedback_site.parent_death import ending_with_parent
+from rlhf.stages.stage import SECRETS
 
 OUTPUT = "output.txt"
 
@@ -86,11 +87,9 @@ def _launcher() -> list[str]:
 
 def _environment() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # A reward function of the operator's runs in there, and needs none of them.
-    secrets = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY"}
     return {
         "OMP_NUM_THREADS": str(cores),
-        **{name: value for name, value in os.environ.items() if name not in secrets},
+        **{name: value for name, value in os.environ.items() if name not in SECRETS},
         # What is trained on lies in DATA_DIR; a name that is not a folder must not reach for the
         # net.
         "HF_HUB_OFFLINE": "1",

@@ -12,6 +12,7 @@ from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
 from rlhf.stages.kinds.dpo import DPO
 from rlhf.stages.kinds.evaluate import EVALUATE
+from rlhf.stages.kinds.fetch import FETCH
 from rlhf.stages.kinds.grpo import GRPO
 from rlhf.stages.kinds.kto import KTO
 from rlhf.stages.kinds.ppo import PPO
@@ -30,7 +31,7 @@ STAGES: dict[str, Stage] = {
     stage.kind: stage
     for stage in (
         *(PRETRAIN, SFT, REWARD, PPO, RLOO, GRPO, RAFT, DPO, KTO),
-        *(EVALUATE, SAMPLE, SCORECARD),
+        *(EVALUATE, SAMPLE, SCORECARD, FETCH),
     )
 }
 TRAININGS = {kind: stage for kind, stage in STAGES.items() if isinstance(stage, Training)}

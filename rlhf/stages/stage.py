@@ -10,6 +10,9 @@ from rlhf.models.leases import Lease
 from rlhf.models.runs import Round, Run
 from rlhf.stages.chart import Chart, Level
 
+# Of the environment; a process that runs what others wrote, or reads it, needs none of them.
+SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY")
+
 Config = dict[str, Any]
 Summary = dict[str, Any]
 

@@ -27,12 +27,14 @@ from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.forms import (
     AskPeopleForm,
     DecisionForm,
+    FetchForm,
     PromotionForm,
     SamplingForm,
     WithdrawalForm,
 )
 from rlhf.rounds.launch import launch_more, launch_sampling
 from rlhf.rounds.report import policies_of
+from rlhf.stages.kinds.fetch import FETCH
 
 
 @require_GET
@@ -169,6 +171,19 @@ def policies_sample(request: Request, slug: str) -> HttpResponse:
             return redirect("policies_run", slug=slug, run_id=run.pk)
     context = {"project": project, "form": form}
     return render(request, "rlhf/sample.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@in_room("policies")
+def policies_fetch(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request, slug, Role.OPERATOR)
+    form = FetchForm(project, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        said = form.cleaned_data
+        run = FETCH.launch(project, said["model"], name=said["name"], by=request.user)
+        return redirect("policies_run", slug=slug, run_id=run.pk)
+    context = {"project": project, "form": form}
+    return render(request, "rlhf/fetch.html", context, status=422 if form.errors else 200)
 
 
 @require_GET

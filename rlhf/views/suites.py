@@ -24,7 +24,8 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             policies = list(form.cleaned_data["policies"])
-            run = launch_scorecard(project, by=request.user, policies=policies)
+            samples = form.cleaned_data["samples"] or 1
+            run = launch_scorecard(project, by=request.user, policies=policies, samples=samples)
         except NotReady as error:
             form.add_error(None, str(error))
         else:

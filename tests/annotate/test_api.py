@@ -14,7 +14,17 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.chat import messages
-from annotate.models import Conversation, Feedback, Membership, Message, Policy, Project, User
+from annotate.models import (
+    Conversation,
+    Feedback,
+    Membership,
+    Message,
+    Policy,
+    Preference,
+    Project,
+    Ranking,
+    User,
+)
 from tests.model_server import ModelServer
 
 CHAT = "/v1/chat/completions"
@@ -224,7 +234,9 @@ def test_a_thumb_comes_changes_and_goes(call: Call, completion_id: str, gus: Use
     for thumb, reasons in (("up", ["helpful"]), ("down", ["too_long", "other"]), ("down", [])):
         sent = {"completion_id": completion_id, "thumb": thumb, "reasons": reasons, "note": "So."}
         reply = call(FEEDBACK, sent)
-        assert (reply.status_code, reply.json()) == (200, {**sent, "counts": True, "why": ""})
+        nothing = {"rating": None, "metrics": {}, "tags": []}
+        said = {**sent, **nothing, "counts": True, "why": ""}
+        assert (reply.status_code, reply.json()) == (200, said)
         given = Feedback.objects.current().get()
         assert (given.thumb_up, given.reasons, given.note) == (thumb == "up", reasons, "So.")
         assert given.user == gus
@@ -240,7 +252,7 @@ def test_a_thumb_comes_changes_and_goes(call: Call, completion_id: str, gus: Use
         ({"thumb": "sideways"}, "thumb"),
         ({"reasons": ["helpful"]}, "thumb"),
         ({"thumb": "up", "reasons": ["harmful"]}, "reasons"),
-        ({"thumb": "up", "reasons": ["nonsense"]}, "reasons"),
+        ({"thumb": "up", "reasons": ["nonsense"]}, "reasons[0]"),
         ({"thumb": "up", "reasons": "helpful"}, "reasons"),
         ({"thumb": "up", "note": "x" * 2001}, "note"),
         ({"thumb": "up", "completion_id": "7"}, "completion_id"),
@@ -252,7 +264,8 @@ def test_it_names_what_is_wrong_with_a_thumb(
 ) -> None:
     reply = call(FEEDBACK, {"completion_id": completion_id, **sent})
     assert reply.status_code == 400
-    assert list(reply.json()) == [field]
+    assert list(reply.json()["fields"]) == [field]
+    assert reply.json()["detail"].startswith(field)
     assert not Feedback.objects.exists()
 
 
@@ -267,7 +280,8 @@ def test_a_foreign_completion_does_not_exist(
     missing = "00000000-0000-4000-8000-000000000000"
     for token, number in ((hers, completion_id), (None, str(guests_own)), (None, missing)):
         reply = call(FEEDBACK, {"completion_id": number, "thumb": "up"}, token=token)
-        assert (reply.status_code, reply.json()) == (404, {"detail": "No such completion."})
+        said = {"detail": "No such completion.", "code": "not_found", "fields": {}}
+        assert (reply.status_code, reply.json()) == (404, said)
     assert not Feedback.objects.exists()
 
 
@@ -275,8 +289,9 @@ def test_it_lists_the_policies_of_the_project(
     live: Policy, call: Call, issue: Callable[..., str], mallory: User
 ) -> None:
     found = call(POLICIES).json()
-    assert found["count"] == 1
+    assert found["next"] is None and len(found["results"]) == 1
     assert found["results"][0] | {"created_at": ""} == {
+        "id": live.pk,
         "name": "cook",
         "description": "",
         "state": "live",
@@ -285,7 +300,7 @@ def test_it_lists_the_policies_of_the_project(
     }
     hers = issue(project=mallory.memberships.get().project, user=mallory)
     assert call(POLICIES, token=hers).json()["results"] == []
-    assert call(POLICIES + "?limit=-1&offset=x").status_code == 200
+    assert call(POLICIES + "?limit=-1").json()["fields"].keys() == {"limit"}
 
 
 def test_the_schema_is_for_those_who_may_call(client: Client, call: Call, gus: User) -> None:
@@ -321,6 +336,94 @@ def test_no_end_user_takes_the_place_of_another_and_what_does_not_count_is_told(
     assert f"3: {messages.TOO_MANY}".replace("'", "&#x27;") in page
     digests = set(Conversation.objects.values_list("end_user", flat=True))
     assert len(digests) == 3 and not digests & {"ann", "ben"}
+
+
+def test_ratings_metrics_and_tags_are_kept_and_counted_per_policy(
+    call: Call, completion_id: str, olga: User, issue: Callable[..., str]
+) -> None:
+    metrics = {"solved": True, "seconds": 2.5, "topic": "eggs"}
+    sent = {"completion_id": completion_id, "rating": 6, "metrics": metrics, "tags": ["a", "b"]}
+    said = call(FEEDBACK, sent).json()
+    assert (said["rating"], said["metrics"], said["tags"]) == (6, metrics, ["a", "b"])
+    assert (said["thumb"], said["counts"]) == (None, False) and "train nothing" in said["why"]
+    changed = {"completion_id": completion_id, "metrics": {"solved": None, "seconds": 3}}
+    said = call(FEEDBACK, {**changed, "tags": ["b"], "thumb": "up"}).json()
+    assert said["metrics"] == {"seconds": 3.0, "topic": "eggs"}
+    assert (said["rating"], said["tags"], said["counts"]) == (6, ["b"], True)
+    rows = call("/api/v1/measures", token=issue(user=olga)).json()["results"]
+    assert [(row["name"], row["kind"], row["category"], row["mean"]) for row in rows] == [
+        ("topic", "category", "eggs", None),
+        ("rating", "number", "", 6.0),
+        ("seconds", "number", "", 3.0),
+        ("b", "tag", "", 1.0),
+    ]
+    assert {row["policy"] for row in rows} == {"cook"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"rating": 8}, "rating"),
+        ({"metrics": {"a": [1]}}, "metrics.a"),
+        ({"metrics": {"": 1}}, "metrics"),
+        ({"metrics": {"rating": 1}}, "metrics.rating"),
+        ({"metrics": {"a": "x" * 65}}, "metrics.a"),
+        ({"metrics": {str(n): 1 for n in range(33)}}, "metrics"),
+        ({"tags": ["x" * 65]}, "tags[0]"),
+        ({}, "thumb"),
+    ],
+)
+def test_it_names_what_is_wrong_with_a_measure(
+    call: Call, completion_id: str, sent: dict[str, Any], field: str
+) -> None:
+    reply = call(FEEDBACK, {"completion_id": completion_id, **sent})
+    assert (reply.status_code, list(reply.json()["fields"])) == (400, [field])
+
+
+def test_a_preference_between_two_answers_of_ones_own_becomes_a_ranking_once(
+    call: Call, issue: Callable[..., str]
+) -> None:
+    def answered(name: str, text: str) -> dict[str, Any]:
+        return {"external_id": name, "model": "m", "messages": MESSAGES, "answer": text}
+
+    logged = [answered("a", "Eight."), answered("b", "Two."), answered("c", "Three.")]
+    call("/api/v1/answers", {"answers": logged})
+    sent = {"external_id": "a", "other_external_id": "b", "verdict": "better"}
+
+    def prefer(**changes: Any) -> Any:
+        reply = call("/api/v1/preferences", {**sent, **changes})
+        Preference.objects.update(updated_at=timezone.now() - timedelta(minutes=2))
+        jobs.harvest_waiting()
+        return reply
+
+    assert prefer().json()["counts"] is True
+    ranking = Ranking.objects.get()
+    assert [placed.completion.text for placed in ranking.placed] == ["Eight.", "Two."]
+    turned = prefer(external_id="b", other_external_id="a", verdict="better")
+    assert turned.status_code == 200
+    placed = Ranking.objects.get().placed
+    assert [each.completion.text for each in placed] == ["Two.", "Eight."]
+    assert prefer(other_external_id="c").status_code == 409
+    assert prefer(verdict=None).json()["why"] == "The preference was removed."
+    assert not Ranking.objects.exists()
+
+
+def test_a_preference_between_answers_to_different_questions_is_refused(call: Call) -> None:
+    logged = [
+        {
+            "external_id": name,
+            "model": "m",
+            "messages": [{"role": "user", "content": name}],
+            "answer": "x",
+        }
+        for name in "ab"
+    ]
+    call("/api/v1/answers", {"answers": logged})
+    sent = {"external_id": "a", "other_external_id": "b", "verdict": "better"}
+    reply = call("/api/v1/preferences", sent)
+    assert (reply.status_code, list(reply.json()["fields"])) == (400, ["other_completion_id"])
+    itself = call("/api/v1/preferences", {**sent, "other_external_id": "a"})
+    assert itself.status_code == 400
 
 
 def test_a_thumb_that_does_not_count_says_why(live: Policy, call: Call) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotate.text.language import language_of
+from feedback_site.answer_checks.languages import language_of
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,8 @@ def test_every_limited_address_exists_and_every_limit_is_used():
     names = {name for name in get_resolver().reverse_dict if isinstance(name, str)}
     limited = {**limits.POSTS, **limits.ANY_METHOD}
     assert set(limited) <= names
-    assert set(limited.values()) | {"API of an end user"} == set(limits.LIMITS)
+    assert set(limited.values()) | {"API", "API of an end user"} == set(limits.LIMITS)
+    assert {name for name in names if name.startswith(limits.OF_THE_API)} > {"api_prompts"}
 
 
 @pytest.mark.django_db

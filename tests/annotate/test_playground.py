@@ -1,21 +1,41 @@
 """Ways of prompting side by side: from a form to answers, to a policy, to the labelers."""
 
+import csv
+import io
 import itertools
+import json
+import re
+import time
+from threading import Thread
+from uuid import uuid4
 
 import pytest
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from annotate import jobs
+from annotate.chat import inference
 from annotate.labelling.queue import next_assignment, rank_grid
-from annotate.models import Completion, Grid, Placement, Policy, Ranking, Task
+from annotate.labels.agreement import wilson
+from annotate.models import Cell, Completion, Grid, Placement, Policy, Ranking, Task
+from annotate.playground.asking import AT_ONCE
+from annotate.playground.cells import LEASE
 from annotate.playground.grids import Column
+from annotate.playground.outcome import Measured
+from annotate.playground.rows import typed
 from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.records import Prompt as LearningPrompt
 from rlhf.learning.generation.sample import template
 
 HOME = "/p/cooking/playground/"
+EGG = "Boil it for **eight** minutes."
 
 
 def filled_in(policy, **changes):
-    form = {"prompts": "How long do I boil an egg?\n\nWhat is\nrice?"}
+    form = {"prompts": "How long do I boil an egg?\n---\nWhat is\n\nrice?"}
     for i, words in enumerate(["", "Be brief."]):
         form |= {
             f"c{i}-weights": policy.pk,
@@ -24,6 +44,11 @@ def filled_in(policy, **changes):
             f"c{i}-max_new_tokens": 64,
         }
     return form | changes
+
+
+def csv_file(content):
+    body = content if isinstance(content, bytes) else content.encode()
+    return SimpleUploadedFile("table.csv", body)
 
 
 @pytest.fixture
@@ -40,12 +65,19 @@ def grid(project, olga, live):
     )
 
 
+def answer(grid, row, column, text):
+    """As a worker would."""
+    cell = grid.cells.get(row=row, column=column, sample=0)
+    assert cell.answer(text=text, finish_reason="stop")
+
+
 def answer_all(grid):
     for row, column in itertools.product(range(2), range(2)):
-        grid.answer(row, column, text=f"Answer {row} {column}", finish_reason="stop")
+        answer(grid, row, column, f"Answer {row} {column}")
 
 
-def test_a_grid_is_laid_out_and_its_cells_ask_the_model_server(browse, olga, live, model_server):
+@pytest.mark.django_db(transaction=True)
+def test_a_grid_is_laid_out_and_a_worker_asks_its_cells(browse, olga, live, model_server):
     client = browse(olga)
     assert b"You are a cook." in client.get(HOME).content, "the live policy is where one begins"
     reply = client.post(
@@ -55,22 +87,34 @@ def test_a_grid_is_laid_out_and_its_cells_ask_the_model_server(browse, olga, liv
             **{
                 "c1-few_shot": "User: Hello\nAssistant: Hungry?\nYes?",
                 "c1-prompt_format": "<{prompt}>",
+                "checks": "readable, contains(eight|ten)",
+                "seed": 7,
             },
         ),
     )
     grid = Grid.objects.get()
     assert reply.headers["Location"] == f"{HOME}{grid.pk}/"
-    assert grid.prompts == ["How long do I boil an egg?", "What is\nrice?"]
-    client.post(f"{HOME}{grid.pk}/cells/1/1/")
-    assert model_server.asked[-1]["messages"] == [
+    assert [row.text for row in grid.rows] == ["How long do I boil an egg?", "What is\n\nrice?"]
+    page = client.get(f"{HOME}{grid.pk}/").content.decode()
+    assert "0 of 4 answered" in page and "Stop" in page
+    model_server.usage = {"prompt_tokens": 9, "completion_tokens": 4}
+    assert jobs.look() == 4
+    assert jobs.look() == 0
+    asked = [each["messages"] for each in model_server.asked]
+    assert [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hungry?\nYes?"},
-        {"role": "user", "content": "<What is\nrice?>"},
-    ]
-    assert model_server.asked[-1]["temperature"] == 0.5
+        {"role": "user", "content": "<What is\n\nrice?>"},
+    ] in asked
+    assert {(each["temperature"], each["seed"]) for each in model_server.asked} == {(0.5, 7)}
+    cell = grid.cells.get(row=1, column=1)
+    assert (cell.text, cell.prompt_tokens, cell.completion_tokens) == (EGG, 9, 4)
+    assert cell.scores == {"readable": 1.0, "contains": 1.0}
+    assert 0 <= cell.first_ms <= cell.total_ms
     page = client.get(f"{HOME}{grid.pk}/").content.decode()
-    assert "Boil it for <strong>eight</strong> minutes." in page
+    assert EGG in page and "4 tokens" in page and "Stop" not in page
+    assert "<strong>eight</strong>" in client.get(f"{HOME}{grid.pk}/cells/1/1/").content.decode()
     again = client.get(f"{HOME}?grid={grid.pk}").content.decode()
     assert "Hungry?" in again and "&lt;{prompt}&gt;" in again
 
@@ -78,8 +122,21 @@ def test_a_grid_is_laid_out_and_its_cells_ask_the_model_server(browse, olga, liv
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prompts": " \n\n "}, "Write at least one prompt."),
-        ({"prompts": "\n\n".join("abcdefghijklm")}, "That is 13 prompts. Use at most 12."),
+        ({"prompts": " \n---\n "}, "Write at least one prompt."),
+        ({"prompts": "\n---\n".join(["a"] * 201)}, "That is 201 prompts. Use at most 200."),
+        ({"prompts": "a\n+++\n"}, "A turn is empty"),
+        ({"checks": "contain(a)"}, "there is no check"),
+        ({"words": "nobody said this"}, "No prompt of this project contains that."),
+        ({"words": '""'}, "There is nothing to search for."),
+        ({"samples": "11"}, "less than or equal to 10"),
+        ({"table": csv_file("a")}, "at least one line below it"),
+        ({"table": csv_file("a,a\n1,2")}, "same name"),
+        ({"table": csv_file("a b\n1")}, "cannot be the name of a column"),
+        ({"table": csv_file("a,b\n1")}, "Line 2 of the table has 1 cells"),
+        ({"table": csv_file("a\n1"), "prompts": ""}, "such as {a}"),
+        ({"table": csv_file("a\n1"), "prompts": "{b}"}, "The table lacks the column “b”."),
+        ({"table": csv_file("a\n" + "1\n" * 101)}, "That is 202 rows."),
+        ({"table": csv_file(b"a\n\xff")}, "not UTF-8"),
         ({"c0-weights": "", "c1-weights": ""}, "Choose the model of at least one column."),
         ({"c0-weights": 999_999}, "Select a valid choice"),
         ({"c0-prompt_format": "no place"}, "Write {prompt} once"),
@@ -99,13 +156,234 @@ def test_a_mistake_is_named_and_nothing_is_lost(browse, olga, live, changes, com
     assert "Be brief." in page
 
 
-def test_a_server_that_does_not_answer_leaves_the_cell_open(browse, olga, grid, model_server):
-    model_server.status = 503
-    cell = f"{HOME}{grid.pk}/cells/0/0/"
-    reply = browse(olga).post(cell, headers={"HX-Request": "true"}).content.decode()
-    assert 'role="alert"' in reply and "Try again" in reply
-    assert "load" not in reply, "the page must not ask for ever"
-    assert not grid.cells.exists()
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_fails_leaves_cells_to_be_asked_again(browse, olga, grid, model_server):
+    model_server.status = 500
+    assert jobs.look() == 4
+    assert set(grid.cells.values_list("state", flat=True)) == {"failed"}
+    page = browse(olga).get(f"{HOME}{grid.pk}/").content.decode()
+    assert "4 of 4 answers are missing" in page and inference.FAILED in page
+    model_server.status = 200
+    assert jobs.look() == 0, "nobody asks a second time unbidden"
+    browse(olga).post(f"{HOME}{grid.pk}/cells/0/1/")
+    assert jobs.look() == 1
+    assert grid.cells.get(row=0, column=1).text == EGG
+    browse(olga).post(f"{HOME}{grid.pk}/resume/")
+    assert jobs.look() == 3
+    assert len(model_server.asked) == 8
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_is_away_is_not_called_for_every_cell(grid, settings):
+    settings.INFERENCE_URL = "http://127.0.0.1:9/v1"
+    assert jobs.look() <= AT_ONCE
+    assert set(grid.cells.values_list("state", "trouble")) == {("failed", inference.NOT_ANSWERING)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_busy_server_is_asked_later(grid, model_server):
+    model_server.fails_first = [503]
+    assert jobs.look() == 5
+    assert set(grid.cells.values_list("state", flat=True)) == {"answered"}
+
+
+def test_what_is_stopped_is_not_asked(browse, olga, grid):
+    said = browse(olga).post(f"{HOME}{grid.pk}/cancel/", follow=True).content.decode()
+    assert "Stopped. 4 answers were not asked for." in said
+    assert jobs.look() == 0
+    assert set(grid.cells.values_list("state", flat=True)) == {"cancelled"}
+
+
+def test_a_cell_of_a_dead_worker_is_not_asked_again_by_itself(browse, olga, grid):
+    cell = grid.cells.all().claim(uuid4())
+    Cell.objects.update(leased_until=timezone.now() - LEASE)
+    grid.cells.cancel()
+    assert jobs.look() == 0
+    cell.refresh_from_db()
+    assert cell.state == "interrupted"
+    assert "The worker stopped" in browse(olga).get(f"{HOME}{grid.pk}/").content.decode()
+    assert cell.answer(text="Late, but here.", finish_reason="stop"), "it was not dead after all"
+    grid.cells.update(state="interrupted")
+    grid.cells.ask_again()
+    assert not cell.answer(text="Too late.", finish_reason="stop"), "somebody else asks it now"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_two_workers_claim_the_same_cell(grid):
+    claimed = []
+
+    def work():
+        while cell := grid.cells.all().claim(uuid4()):
+            claimed.append(cell.pk)
+        connection.close()
+
+    workers = [Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(claimed) == sorted(grid.cells.values_list("pk", flat=True))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_user_goes_on_after_the_models_own_answer(browse, olga, project, live, model_server):
+    rows = typed("Think of a word.\n+++\nIs there an E?\n\n+++\nAn A?\n---\nHello\n\n\n there")
+    assert [row.text for row in rows][1] == "Hello\n\n\n there", "empty lines stay"
+    grid = Grid.lay_out(project=project, author=olga, prompts=rows[:1], columns=[Column(live.pk)])
+    assert jobs.look() == 1
+    asked = [[turn["content"] for turn in each["messages"]] for each in model_server.asked]
+    assert asked[2] == ["Think of a word.", EGG, "Is there an E?", EGG, "An A?"]
+    cell = grid.cells.get()
+    assert (cell.between, cell.text) == ([EGG, EGG], EGG)
+    page = browse(olga).get(f"{HOME}{grid.pk}/cells/0/0/").content.decode()
+    assert page.index("Think of a word.") < page.index("Is there an E?") < page.index("An A?")
+
+
+def test_rows_come_from_a_table_and_from_the_project(browse, olga, live, project):
+    project.prompts.create(
+        messages=[*EXAMPLE, {"role": "user", "content": "And an egg?"}], reference="Eight"
+    )
+    project.prompts.create(messages=[{"role": "user", "content": "Rice?"}])
+    table = csv_file('dish,reference\n"Egg, soft",4\nRice,18\n')
+    form = filled_in(live, prompts='How long does {dish} take? {"a": 1}', words="egg", table=table)
+    assert browse(olga).post(HOME, form).status_code == 302
+    rows = Grid.objects.get().rows
+    assert [(row.text, row.reference) for row in rows] == [
+        ('How long does Egg, soft take? {"a": 1}', "4"),
+        ('How long does Rice take? {"a": 1}', "18"),
+        ("And an egg?", "Eight"),
+    ]
+    assert rows[2].messages[:2] == EXAMPLE
+    again = browse(olga).get(f"{HOME}?grid={Grid.objects.get().pk}").content.decode()
+    assert "The 3 rows of" in again
+    form = filled_in(live, prompts="One more", rows_of="on")
+    browse(olga).post(f"{HOME}?grid={Grid.objects.get().pk}", form)
+    assert len(Grid.objects.first().rows) == 4
+
+
+def test_more_columns_are_added_without_losing_what_was_written(browse, olga, live):
+    page = browse(olga).post(HOME, filled_in(live, another="1"))
+    assert (page.status_code, Grid.objects.count()) == (200, 0)
+    assert "Column 3" in page.text and "Be brief." in page.text
+    many = {f"c{i}-temperature": "0.1" for i in range(10)}
+    assert "Add a column" not in browse(olga).post(HOME, {**many, "another": "1"}).text
+
+
+def test_a_column_has_the_mean_of_each_check_with_its_interval(browse, olga, project, live):
+    column = {"weights": live.pk}
+    grid = Grid.lay_out(
+        project=project,
+        author=olga,
+        prompts=["a", "b", "c", "d"],
+        columns=[Column(**column), Column(**column, system_prompt="x")],
+        checks="contains(egg)",
+        samples=2,
+    )
+    for cell in grid.cells.filter(column=0).exclude(row=3):
+        cell.answer(text="egg" if cell.row or cell.sample else "no", finish_reason="stop")
+    first, second = Measured(grid).outcomes()
+    [mean] = first.means
+    assert (mean.value, mean.rows) == (pytest.approx(2.5 / 3), 3)
+    assert (mean.low, mean.high) == pytest.approx(wilson(2.5 / 3, 3))
+    assert (first.answered, second.means) == (6, [])
+    page = browse(olga).get(f"{HOME}{grid.pk}/").text
+    assert "83%" in page
+
+
+def test_rows_are_sorted_and_filtered(browse, olga, grid):
+    Grid.objects.update(checks="length(1-3)")
+    grid.refresh_from_db()
+    answer(grid, 0, 0, "one two three four")
+    answer(grid, 0, 1, "one two")
+    answer(grid, 1, 0, "rice")
+
+    def order(**asked):
+        page = browse(olga).get(f"{HOME}{grid.pk}/", asked).text
+        return [int(each) for each in re.findall(r'name="row" value="(\d+)"', page)]
+
+    assert order() == [0, 1]
+    assert order(sort="length", column=0, down="on") == [1, 0]
+    assert order(sort="length", column=1, down="on") == [1, 0]
+    assert order(show="failing") == order(show="differing") == [0]
+    assert order(show="unanswered") == [1]
+    assert order(words="FOUR") == [0] and order(words="what is") == [1]
+    assert order(show="nonsense", sort="x", column="99", page="99") == [0, 1]
+    empty = browse(olga).get(f"{HOME}{grid.pk}/", {"words": "zebra"}).text
+    assert "No row is like that." in empty and "Show all 2" in empty
+
+
+def test_the_progress_brings_the_cells_that_were_answered_meanwhile(browse, olga, grid):
+    answer(grid, 0, 0, "An answer.")
+    asked = {"rows": "0,1", "open": "cell-0-0,cell-0-1"}
+    page = browse(olga).get(f"{HOME}{grid.pk}/progress/", asked).text
+    assert "1 of 4 answered" in page and "An answer." in page
+    assert 'id="cell-0-0"' in page and 'id="cell-1-0"' not in page
+    grid.cells.cancel()
+    assert browse(olga).get(f"{HOME}{grid.pk}/progress/").headers["HX-Refresh"] == "true"
+
+
+def test_a_grid_is_exported(browse, olga, grid):
+    Grid.objects.update(checks="contains(egg)")
+    grid.refresh_from_db()
+    answer(grid, 0, 0, '=1+1, "egg"')
+    body = browse(olga).get(f"{HOME}{grid.pk}/answers.csv").getvalue().decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(body)))
+    assert len(rows) == 4
+    assert (rows[0]["score contains"], rows[1]["score contains"]) == ("1.0", "")
+    assert json.loads(rows[0]["answers"]) == ['=1+1, "egg"']
+    lines = browse(olga).get(f"{HOME}{grid.pk}/answers.jsonl").getvalue().decode().splitlines()
+    first = json.loads(lines[0])
+    assert (first["row"], first["column"], first["scores"]) == (1, 1, {"contains": 1.0})
+    assert first["messages"] == [{"role": "user", "content": "How long do I boil an egg?"}]
+    assert browse(olga).get(f"{HOME}{grid.pk}/answers.xlsx").status_code == 404
+
+
+def test_people_write_about_the_rows_that_are_ticked(browse, olga, project, grid):
+    browse(olga).post(f"{HOME}{grid.pk}/write/", {"row": ["1"]})
+    assert [task.prompt.text for task in Task.objects.all()] == ["What is rice?"]
+    browse(olga).post(f"{HOME}{grid.pk}/write/")
+    assert project.prompts.count() == 2, "a prompt is stored once"
+
+
+def test_people_rank_the_rows_that_are_ticked(browse, olga, grid):
+    grid.save_column(0, name="brief")
+    grid.save_column(1, name="JSON")
+    answer_all(grid)
+    browse(olga).post(f"{HOME}{grid.pk}/rank/", {"row": ["1"]})
+    assert [task.prompt.text for task in Task.objects.all()] == ["What is rice?"]
+
+
+def test_a_large_grid_is_shown_a_page_at_a_time(browse, olga, project, live):
+    """200 × 4 answers of 700 letters: the whole page within 200 kB, by few queries."""
+    columns = [Column(live.pk, system_prompt=f"{n}") for n in range(4)]
+    grid = Grid.lay_out(
+        project=project,
+        author=olga,
+        prompts=[f"Prompt {n}: " + "why " * 60 for n in range(200)],
+        columns=columns,
+        checks="readable, length(1-500), contains(egg)",
+    )
+    text = "An egg is boiled for eight minutes in water. " * 16
+    scores = {"readable": 1.0, "length": 1.0, "contains": 1.0}
+    grid.cells.update(
+        state="answered", text=text, scores=scores, completion_tokens=150, total_ms=900, first_ms=90
+    )
+    client = browse(olga)
+    client.get(f"{HOME}{grid.pk}/")
+    with CaptureQueriesContext(connection) as queries:
+        began = time.perf_counter()
+        page = client.get(f"{HOME}{grid.pk}/", {"sort": "contains", "page": "2"})
+        seconds = time.perf_counter() - began
+    assert len(page.content) < 200_000
+    assert len(queries) <= 20
+    assert page.text.count('class="cell"') == 80
+    print(f"{len(page.content)} bytes, {len(queries)} queries, {seconds * 1000:.0f} ms")
+
+
+def test_a_grid_has_no_more_cells_than_can_be_asked(project, olga, live):
+    columns = [Column(live.pk)] * 10
+    with pytest.raises(ValidationError, match="That is 6,000 answers"):
+        Grid.lay_out(project=project, author=olga, prompts=["a"] * 200, columns=columns, samples=3)
 
 
 def test_a_column_becomes_a_policy_once(browse, olga, grid, live):
@@ -126,8 +404,13 @@ def test_people_rank_the_answers_of_saved_columns(browse, olga, grid):
     for number, name in enumerate(["brief", "JSON"]):
         grid.save_column(number, name=name)
     assert b"No prompt has two different answers" in client.post(rank).content
-    answer_all(grid)
-    grid.answer(1, 1, text="Answer 1 0", finish_reason="stop")
+    for row, column, text in (
+        (0, 0, "Answer 0 0"),
+        (0, 1, "Answer 0 1"),
+        (1, 0, "a"),
+        (1, 1, "a "),
+    ):
+        answer(grid, row, column, text)
     client.post(rank)
     client.post(rank)
     task = Task.objects.get()
@@ -148,7 +431,7 @@ def test_a_half_answered_grid_is_ranked_again_when_more_is_answered(browse, olga
     def rank_after(*cells: tuple[int, int, str]) -> list[list[str]]:
         """The texts of the open tasks, after these cells were answered and all was sent."""
         for row, column, text in cells:
-            grid.answer(row, column, text=text, finish_reason="stop")
+            answer(grid, row, column, text)
         said = browse(olga).post(f"{HOME}{grid.pk}/rank/", follow=True).content.decode()
         assert ("Labelers already have" in said) == (not cells)
         return [
@@ -168,11 +451,11 @@ def test_what_was_ranked_half_stays_ranked(project, alice, grid):
     grid.save_column(0, name="brief")
     grid.save_column(1, name="JSON")
     for column, text in enumerate(("a", "b")):
-        grid.answer(0, column, text=text, finish_reason="stop")
+        answer(grid, 0, column, text)
     assert rank_grid(grid) == 1
     half = next_assignment(alice, project)
     for column, text in enumerate(("x", "y")):
-        grid.answer(1, column, text=text, finish_reason="stop")
+        answer(grid, 1, column, text)
     assert rank_grid(grid) == 1
     placements = [Placement(completion_id=pk, place=n) for n, pk in enumerate(half.shown_order, 1)]
     assert not Ranking.record(assignment=half, placements=placements).late

@@ -57,9 +57,9 @@ def test_a_model_outside_comes_from_its_address_to_the_guests(
     expect(page.get_by_text("cook-2 at Kitchen AI")).to_be_visible()
 
     page.get_by_role("link", name="Try").click()
-    page.get_by_label("Prompts").fill("How do I boil an egg?")
-    page.get_by_role("button", name="Ask").click()
-    expect(page.locator("#grid strong").first).to_have_text("eight")
+    page.get_by_label("Prompts", exact=True).fill("How do I boil an egg?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator("#grid .said").first).to_contain_text("eight")
     assert server.asked[-1]["model"] == "cook-2"
     assert server.asked[-1]["messages"][0]["content"] == "You are a cook."
 

@@ -63,7 +63,7 @@ grid = Grid.lay_out(
 )
 for column in range(2):
     grid.save_column(column, name=f"column {column}")
-    grid.answer(0, column, text=f"Answer {column}", finish_reason="stop")
+    grid.cells.get(row=0, column=column).answer(text=f"Answer {column}", finish_reason="stop")
 round = Round.objects.create(
     project=project, number=1, recipe="tiny", base=policy, launched_by=olga, filters={}
 )
@@ -84,7 +84,7 @@ ANSWER_THE_REST = """
 from annotate.models import Grid
 grid = Grid.objects.get(project__slug="sums")
 for column in range(2):
-    grid.answer(1, column, text=f"Another {column}", finish_reason="stop")
+    grid.cells.get(row=1, column=column).answer(text=f"Another {column}", finish_reason="stop")
 """
 
 

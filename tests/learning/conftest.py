@@ -15,7 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from rlhf.learning.__main__ import run
-from rlhf.learning.models import base, folders, networks, publishing
+from rlhf.learning.models import base, folders, networks
+from rlhf.learning.publishing import writing
 from rlhf.learning.run.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scorer = folders.load_score(place / "base")
     torch.nn.init.normal_(scorer.head.weight, std=0.2)  # one that has learnt something
     (place / "reward").mkdir()
-    publishing.publish_score(
+    writing.publish_score(
         scorer,
         None,
         folders.renderer(place / "base"),

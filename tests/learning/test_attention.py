@@ -9,7 +9,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from rlhf.learning.models import attention
 from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.networks import Batch
-from rlhf.learning.models.publishing import publish_policy
+from rlhf.learning.publishing.writing import publish_policy
 
 
 class Module(torch.nn.Module):

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from rlhf.learning.algorithms.sft import SFTLearner
 from rlhf.learning.contract import manifest
 from rlhf.learning.contract.hyperparameters import Tune
-from rlhf.learning.models import adapters, folders, publishing
+from rlhf.learning.models import adapters, folders
+from rlhf.learning.publishing import writing
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
 from tests.learning.conftest import learn, read_rows
@@ -69,7 +70,7 @@ def test_each_epoch_but_the_last_is_published_and_learning_does_not_notice(tune,
     wrapper = adapters.choose_weights(network.lm, Tune(**tune))
     network.load_state_dict(learnt, strict=False)
     (short / "by-hand").mkdir()
-    publishing.publish_policy(network, wrapper, folders.renderer(data_dir / "base"),
+    writing.publish_policy(network, wrapper, folders.renderer(data_dir / "base"),
                            short / "by-hand", "")  # fmt: skip
     files = {path.name for path in (kept / "epochs/2").rglob("*") if path.is_file()}
     assert files == {path.name for path in (kept / "model").rglob("*") if path.is_file()}

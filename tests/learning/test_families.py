@@ -19,7 +19,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from rlhf.learning.contract.families import WITHOUT_SCORE
-from rlhf.learning.models import folders, publishing
+from rlhf.learning.models import folders
+from rlhf.learning.publishing import writing
 from rlhf.learning.run.run_folder import DONE
 from tests.learning import families
 from tests.learning.conftest import learn, write_rows
@@ -99,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(place / "documents.jsonl", [{"text": " ".join(texts[i : i + 2])} for i in range(12)])
     families.make_model("llama", place / "judge_base")
     (place / "judge").mkdir()
-    publishing.publish_score(
+    writing.publish_score(
         folders.load_score(place / "judge_base"), None, folders.renderer(place / "judge_base"),
         place / "judge", "", {"mean": 0.0, "std": 1.0, "bias": 0.0},
     )  # fmt: skip
@@ -191,6 +192,6 @@ def as_page() -> str:
 def make_judge(base: Path, out: Path) -> None:
     out.mkdir()
     scorer = folders.load_score(base)
-    publishing.publish_score(
+    writing.publish_score(
         scorer, None, folders.renderer(base), out, "", {"mean": 0.0, "std": 1.0, "bias": 0.0}
     )

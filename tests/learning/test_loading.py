@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlhf.learning.contract.hyperparameters import ConfigError, Tune
-from rlhf.learning.models import folders, publishing
+from rlhf.learning.models import folders
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.scoring import RewardModel
+from rlhf.learning.publishing import writing
 from rlhf.learning.run.run_folder import DONE, FAILED
 from tests.learning import families
 from tests.learning.conftest import learn
@@ -120,7 +121,7 @@ def judge(llama, tmp_path_factory):
     out = tmp_path_factory.mktemp("judge") / "judge"
     out.mkdir()
     score, render = folders.load_score(llama), folders.renderer(llama)
-    publishing.publish_score(score, None, render, out, "", CALIBRATION)
+    writing.publish_score(score, None, render, out, "", CALIBRATION)
     return out
 
 

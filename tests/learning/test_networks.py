@@ -7,9 +7,10 @@ from rlhf.learning.contract.hyperparameters import ConfigError, Tune
 from rlhf.learning.contract.records import DataError, Prompt
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.sampling import draw, generate, uniforms
-from rlhf.learning.models import adapters, folders, networks, publishing
+from rlhf.learning.models import adapters, folders, networks
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.ppo.rollout import ActorCritic
+from rlhf.learning.publishing import writing
 
 ROWS = [Encoded([5, 6, 7], [8, 9], True), Encoded([10], [11, 12, 13, 14, 15, 1], True)]
 STOPS = list(range(0, 1024, 8))
@@ -199,8 +200,8 @@ def test_an_adapter_read_back_onto_the_full_model_is_the_merged_one(score, data_
     render = folders.renderer(data_dir / "base")
     (tmp_path / "out").mkdir()
     if score:
-        publishing.publish_score(network, wrapper, render, tmp_path / "out", "", {"mean": 0.0})
+        writing.publish_score(network, wrapper, render, tmp_path / "out", "", {"mean": 0.0})
     else:
-        publishing.publish_policy(network, wrapper, render, tmp_path / "out", "")
+        writing.publish_policy(network, wrapper, render, tmp_path / "out", "")
     found = load(tmp_path / "out")(networks.collate(ROWS, 0))
     torch.testing.assert_close(found if score else found[0], expected, atol=2e-5, rtol=0)

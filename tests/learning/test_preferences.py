@@ -13,8 +13,9 @@ from rlhf.learning.algorithms.kto import KTOLearner, balanced, mismatched
 from rlhf.learning.algorithms.reward import RewardLearner
 from rlhf.learning.contract.kinds.kto import KTO
 from rlhf.learning.contract.records import Prompt, Ranking, aggregate
-from rlhf.learning.models import folders, losses, publishing
+from rlhf.learning.models import folders, losses
 from rlhf.learning.models.render import Encoded
+from rlhf.learning.publishing import writing
 from rlhf.learning.run.run_folder import RunFolder
 from tests.learning.conftest import FRUIT, asking, learn, read_rows, write_rows
 
@@ -30,7 +31,7 @@ def reference(policy, data_dir, tmp_path):
             weight.add_(0.03 * torch.randn_like(weight))
     render = folders.renderer(data_dir / "base")
     (tmp_path / "reference").mkdir()
-    publishing.publish_policy(policy, None, render, tmp_path / "reference", "")
+    writing.publish_policy(policy, None, render, tmp_path / "reference", "")
     return tmp_path / "reference"
 
 

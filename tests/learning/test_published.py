@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.records import read_rankings
-from rlhf.learning.models import adapters, folders, plain, publishing
+from rlhf.learning.models import adapters, folders
 from rlhf.learning.models.networks import LMHead, collate
-from rlhf.learning.models.reload import NotAsTrained
 from rlhf.learning.models.scoring import RewardModel
+from rlhf.learning.publishing import plain, writing
+from rlhf.learning.publishing.reload import NotAsTrained
 from rlhf.learning.run.run_folder import DONE, FAILED
 from tests.learning import families
 from tests.learning.conftest import learn
@@ -40,16 +41,16 @@ def publish(folder, out, *, kind="policy", tune=None):
                 weight.add_(torch.randn_like(weight), alpha=0.02)
     out.mkdir()
     if kind == "policy":
-        publishing.publish_policy(network, wrapper, folders.renderer(folder), out, "")
+        writing.publish_policy(network, wrapper, folders.renderer(folder), out, "")
     else:
-        publishing.publish_score(network, wrapper, folders.renderer(folder), out, "", CALIBRATION)
+        writing.publish_score(network, wrapper, folders.renderer(folder), out, "", CALIBRATION)
     return network, out
 
 
 # Padding that ends answers: the default base's, one with a token to spare, and one without.
 @pytest.mark.parametrize(
     ("specials", "padding"),
-    [(("<|reserved|>",), "<|reserved|>"), ((), publishing.PAD)],
+    [(("<|reserved|>",), "<|reserved|>"), ((), writing.PAD)],
 )
 def test_a_reward_model_whose_padding_is_its_end_token_scores_alike_for_everybody(
     specials, padding, tmp_path, world_of_rankings, make_run, data_dir
@@ -163,10 +164,8 @@ def make_it_unreadable(folder):
 def test_a_folder_that_others_read_differently_is_not_published(
     kind, damage, base, tmp_path, monkeypatch
 ):
-    write = publishing.write_manifest
-    monkeypatch.setattr(
-        publishing, "write_manifest", lambda folder: (damage(folder), write(folder))
-    )
+    write = writing.write_manifest
+    monkeypatch.setattr(writing, "write_manifest", lambda folder: (damage(folder), write(folder)))
     with pytest.raises(
         NotAsTrained,
         match="the (policy|reward model or critic): (others would not|transformers cannot)",
@@ -177,9 +176,9 @@ def test_a_folder_that_others_read_differently_is_not_published(
 def test_a_run_that_cannot_publish_fails_by_name_and_leaves_no_model(
     make_run, data_dir, monkeypatch
 ):
-    write = publishing.write_manifest
+    write = writing.write_manifest
     monkeypatch.setattr(
-        publishing,
+        writing,
         "write_manifest",
         lambda folder: (leave_a_weight_out(folder), write(folder)),
     )

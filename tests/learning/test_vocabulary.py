@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from rlhf.learning.models import folders, publishing
+from rlhf.learning.models import folders
+from rlhf.learning.publishing import writing
 from rlhf.learning.run.run_folder import DONE, FAILED
 from tests.learning.conftest import learn, make_base, write_rows
 
@@ -28,7 +29,7 @@ def publish_score(base, out):
     calibration = {"mean": 0.0, "std": 1.0, "bias": 0.0}
     network, render = folders.load_score(base), folders.renderer(base)
     torch.nn.init.normal_(network.head.weight, std=0.2)
-    publishing.publish_score(network, None, render, out, "", calibration)
+    writing.publish_score(network, None, render, out, "", calibration)
 
 
 @pytest.mark.parametrize(

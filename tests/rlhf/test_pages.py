@@ -66,6 +66,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
         "rounds_metrics": {"run_id": first.pk},
         "policies_evaluation": {},
         "policies": {},
+        "policies_fetch": {},
         "policies_sample": {},
         "policies_decisions": {},
         "policies_suites": {},

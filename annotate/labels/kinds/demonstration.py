@@ -19,9 +19,9 @@ from annotate.people.models import Project
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.policies import CompletionQuerySet, Policy
 from annotate.text.diff import changes
-from annotate.text.language import language_of
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import TASKS_AT_ONCE, Task
+from feedback_site.answer_checks.languages import language_of
 
 PASSING_SCORE = 6
 

@@ -6,19 +6,23 @@ from django.core.management.base import BaseCommand
 
 from annotate.connections.models import Connection
 from annotate.connections.sealing import Unreadable
+from annotate.webhooks.models import Webhook
 
 
 class Command(BaseCommand):
-    help = "Encrypts the keys of connections anew, under the SECRET_KEY of today."
+    help = "Encrypts the keys of connections and webhooks anew, under the SECRET_KEY of today."
 
     def handle(self, **options: Any) -> None:
-        sealed = Connection.objects.with_key().select_related("project")
+        sealed: list[Connection | Webhook] = [
+            *Connection.objects.with_key().select_related("project"),
+            *Webhook.objects.select_related("project"),
+        ]
         lost = []
-        for connection in sealed:
+        for each in sealed:
             try:
-                connection.reseal()
+                each.reseal()
             except Unreadable:
-                lost.append(f"{connection} of {connection.project}")
+                lost.append(f"{each} of {each.project}")
         self.stdout.write(f"{len(sealed) - len(lost)} keys are sealed under SECRET_KEY.")
-        for each in lost:
-            self.stderr.write(f"The key of {each} cannot be read. Enter it again on its page.")
+        for name in lost:
+            self.stderr.write(f"The key of {name} cannot be read. Enter it again on its page.")

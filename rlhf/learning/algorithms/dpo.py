@@ -19,9 +19,9 @@ from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy
 from rlhf.learning.models.networks import SequenceLogprob
-from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.models.scoring import score_rows
+from rlhf.learning.publishing.writing import publish_policy
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 

@@ -25,9 +25,9 @@ from rlhf.learning.models.adapters import adapter_off, choose_weights
 from rlhf.learning.models.folders import load_policy, renderer
 from rlhf.learning.models.losses import kto_losses
 from rlhf.learning.models.networks import SequenceLogprob, collate
-from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded, cut_share
 from rlhf.learning.models.scoring import score_rows
+from rlhf.learning.publishing.writing import publish_policy
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 from rlhf.learning.run.training import Epochs, Learner, by_length

@@ -16,9 +16,9 @@ from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.sampling import generate, uniforms
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import is_score, load_policy, load_score, stop_ids
-from rlhf.learning.models.publishing import publish_score
 from rlhf.learning.models.render import Encoded
 from rlhf.learning.models.scoring import score_rows
+from rlhf.learning.publishing.writing import publish_score
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 

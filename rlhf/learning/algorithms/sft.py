@@ -27,8 +27,8 @@ from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, renderer
 from rlhf.learning.models.losses import greedy_hits
 from rlhf.learning.models.networks import Batch, LMHead, collate
-from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.render import Encoded, Packed, cut_share
+from rlhf.learning.publishing.writing import publish_policy
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 from rlhf.learning.run.training import Epochs, Learner, by_length

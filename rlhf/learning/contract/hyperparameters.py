@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from .checks.check import CheckError
-from .rewards import read_checks
+from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.written import read_checks
 
 T = TypeVar("T")
 

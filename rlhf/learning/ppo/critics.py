@@ -18,9 +18,9 @@ from rlhf.learning.contract.manifest import write_manifest
 from rlhf.learning.models.adapters import add_adapter, choose_weights
 from rlhf.learning.models.folders import CRITIC_SOURCE, is_score, load_score, read_calibration
 from rlhf.learning.models.networks import PolicyNetwork
-from rlhf.learning.models.publishing import publish_score
 from rlhf.learning.models.render import Renderer
 from rlhf.learning.models.tensors import write_tensors
+from rlhf.learning.publishing.writing import publish_score
 from rlhf.learning.run.run_folder import RunFolder
 
 from .rollout import CRITIC, ActorCritic

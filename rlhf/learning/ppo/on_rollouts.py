@@ -27,9 +27,9 @@ from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.networks import PolicyNetwork, collate
 from rlhf.learning.models.offload import Offloaded
-from rlhf.learning.models.publishing import publish_policy
 from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardFunction, RewardModel, Scorer
+from rlhf.learning.publishing.writing import publish_policy
 from rlhf.learning.run.optimiser import Loss
 from rlhf.learning.run.run_folder import RunFolder
 from rlhf.learning.run.training import Learner, by_length, endless

@@ -31,10 +31,12 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 15.0
 PRESENCE_EVERY = 10.0
 BELL_AWAY = (RedisError, OSError)
-LOOKS = {"label": "annotate.jobs.harvest_waiting", "train": "rlhf.jobs.look"}
+LOOKS = {"label": "annotate.jobs.look", "train": "rlhf.jobs.look"}
 # All that a ring can start, whatever name it carries.
 JOBS = {
     "label": {
+        "annotate.jobs.ask_cells",
+        "annotate.jobs.deliver",
         "annotate.jobs.harvest",
         "annotate.jobs.harvest_preference",
         "annotate.jobs.rank_beside_drafts",

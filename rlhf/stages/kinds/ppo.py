@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from annotate.models import Demonstration, Project
+from feedback_site.answer_checks.written import read_checks
 from rlhf.data.resources import Networks
 from rlhf.data.selection import HELD_OUT, TRAIN, Filters, demonstrations, prompts
 from rlhf.data.snapshot import Frozen, Rows, demonstration_row, prompt_row, with_prompts
-from rlhf.learning.contract.rewards import read_checks
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.runs import Run
 from rlhf.stages.chart import Chart, Series, trained_and_held_out

@@ -1,8 +1,9 @@
-"""The scorecard: policies answer the behaviour suites greedily, and each check passes or fails."""
+"""The scorecard: policies answer the behaviour suites, greedily unless several samples are asked
+for, and each check passes or fails."""
 
 from __future__ import annotations
 
-from rlhf.evaluation.scorecard import grade, questions_of
+from rlhf.evaluation.scorecard import grade, questions_of, samples_of
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
 from rlhf.models.suites import SuiteResult
@@ -20,7 +21,10 @@ class Scorecard(Answering):
         run = lease.run
         policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
         questions = questions_of(run)
-        return sampler_config(lease, list(policies), questions, own_lengths=False, temperature=0.0)
+        greedy = 0.0 if samples_of(run) == 1 else None
+        return sampler_config(
+            lease, list(policies), questions, own_lengths=False, temperature=greedy
+        )
 
     def examine(self, lease: Lease, outcome: Summary) -> Summary:
         return {**outcome, "results": grade(lease, answers_in(lease.path))}

@@ -1,0 +1,193 @@
+"""Workers ask the cells of grids: as many at once as the servers allow, each of them once.
+
+A slice is short, so that the other small jobs of the worker get their turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from threading import Event
+from uuid import UUID, uuid4
+
+from asgiref.sync import async_to_sync
+
+from annotate.chat import inference
+from annotate.chat.inference import Delta, InferenceError
+from annotate.playground.cells import Cell
+from annotate.playground.grids import Grid
+from annotate.prompts.models import Messages
+from annotate.prompts.policies import Policy
+from feedback_site.pool import release_connections
+
+SLICE_SECONDS, HEARTBEAT_SECONDS = 5.0, 5.0
+MOST_TRIES = 5  # of a cell whose server is busy
+AT_ONCE = 2  # of a server without a connection that says how many
+# The server is not there, or will not have us: the next cell would hear the same.
+HOPELESS = (inference.NOT_ANSWERING,)
+
+
+@dataclass
+class Lane:
+    """The columns that one server answers; so many of their cells are asked at once."""
+
+    columns: list[int] = field(default_factory=list)
+    at_once: int = AT_ONCE
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer with how long it took."""
+
+    text: str
+    finish_reason: str
+    usage: dict[str, int]
+    first_ms: int | None
+    total_ms: int
+
+
+def ask_for_a_while(grid: Grid, seconds: float = SLICE_SECONDS) -> int:
+    """Asks cells that wait, and returns how many; begins none after so many seconds."""
+    policies, token = grid.policies(), uuid4()
+    over = Event()
+    until = time.monotonic() + seconds
+    lanes = _lanes(policies)
+    with ThreadPoolExecutor(sum(lane.at_once for lane in lanes)) as pool:
+        work = [
+            pool.submit(_work, grid, policies, lane.columns, token, until, over)
+            for lane in lanes
+            for _ in range(lane.at_once)
+        ]
+        try:
+            while wait(work, timeout=HEARTBEAT_SECONDS).not_done:
+                Cell.objects.hold(token)
+                release_connections()
+        finally:
+            over.set()
+    return sum(_results(work))
+
+
+def _results(work: list[Future[int]]) -> Iterator[int]:
+    for each in work:
+        yield each.result()
+
+
+def _lanes(policies: list[Policy]) -> list[Lane]:
+    lanes: dict[tuple[int | None, str], Lane] = {}
+    for number, policy in enumerate(policies):
+        lane = lanes.setdefault((policy.connection_id, policy.endpoint), Lane())
+        lane.columns.append(number)
+        if policy.connection:
+            lane.at_once = policy.connection.parallel
+    return list(lanes.values())
+
+
+def _work(
+    grid: Grid,
+    policies: list[Policy],
+    columns: list[int],
+    token: UUID,
+    until: float,
+    over: Event,
+) -> int:
+    """One of the threads of a lane: cell after cell. Returns how many."""
+    asked = 0
+    cells = Cell.objects.filter(grid=grid).in_columns(columns)
+    try:
+        while time.monotonic() < until and not over.is_set():
+            cell = cells.claim(token)
+            if cell is None:
+                break
+            cell.grid = grid  # its rows and checks are read already
+            trouble = _ask(cell, policies[cell.column])
+            asked += 1
+            if trouble in HOPELESS:
+                cells.fail(trouble)
+    finally:
+        release_connections()
+    return asked
+
+
+def _ask(cell: Cell, policy: Policy) -> str:
+    """Asks one cell and stores what came of it. Returns what went wrong, or nothing."""
+    row = cell.grid.row(cell.row)
+    conversation, said = [*row.messages], []
+    try:
+        for turn in (*row.then, None):
+            said.append(listen(policy, conversation, seed=cell.grid.seed + cell.sample))
+            if turn is not None:
+                conversation += [
+                    {"role": "assistant", "content": said[-1].text},
+                    {"role": "user", "content": turn},
+                ]
+    except InferenceError as error:
+        if str(error) == inference.BUSY and not said and cell.tries < MOST_TRIES:
+            cell.put_back()
+            return ""
+        cell.fail(str(error))
+        return str(error)
+    usage = _sum_of([each.usage for each in said])
+    *between, last = said
+    cell.answer(
+        text=last.text,
+        finish_reason=last.finish_reason,
+        between=[each.text for each in between],
+        usage=usage,
+        first_ms=said[0].first_ms,
+        total_ms=sum(each.total_ms for each in said),
+        price=price_of(policy, usage),
+    )
+    return ""
+
+
+def listen(policy: Policy, conversation: Messages, *, seed: int) -> Said:
+    """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
+    messages = policy.messages_for(conversation)
+    release_connections()
+    return async_to_sync(_listen)(policy, messages, seed)
+
+
+async def _listen(policy: Policy, messages: Messages, seed: int) -> Said:
+    began, first_ms = time.monotonic(), None
+    parts, last = [], Delta()
+    async with aclosing(inference.stream(policy, messages, seed=seed)) as coming:
+        async for delta in coming:
+            if delta.text and first_ms is None:
+                first_ms = _since(began)
+            parts.append(delta.text)
+            last = delta
+    return Said("".join(parts), last.finish_reason, last.usage, first_ms, _since(began))
+
+
+def _since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
+
+
+def _sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
+    """Tokens of several answers; nothing where one was not counted."""
+    names = ("prompt_tokens", "completion_tokens")
+    return {
+        name: sum(each[name] for each in counted)
+        for name in names
+        if all(name in each for each in counted)
+    }
+
+
+def price_of(policy: Policy, usage: dict[str, int]) -> Decimal | None:
+    """What these tokens cost by the prices of the policy's connection; None where a price or a
+    count is not known."""
+    server = policy.connection
+    if server is None or server.price_in is None or server.price_out is None or len(usage) < 2:
+        return None
+    read, written = usage["prompt_tokens"], usage["completion_tokens"]
+    return (read * server.price_in + written * server.price_out) / 1_000_000
+
+
+def waiting_grid() -> Grid | None:
+    """The oldest grid that has cells to ask; marks those of dead workers first."""
+    Cell.objects.give_up_lapsed()
+    cell = Cell.objects.waiting().order_by("grid_id").first()
+    return Grid.objects.select_related("project").get(pk=cell.grid_id) if cell else None

@@ -1,0 +1,64 @@
+"""Rules of prompting, tried on a model that follows what it is told and on one that does not."""
+
+import pytest
+
+from annotate import jobs
+from annotate.labels.agreement import wilson
+from annotate.models import Grid
+from annotate.playground.rules import RULES, tried, try_rules
+from feedback_site.answer_checks.written import read_checks
+
+PAGE = "/p/cooking/playground/rules/"
+# One answer with the rule and one without, to the first test prompt of each.
+ANSWERS = {
+    "Delimiters": ("BANANA", "The library is shut on Friday for work on its roof."),
+    "Structured output": ("Paris, France.", '{"city": "Paris", "country": "France"}'),
+    "Check the conditions": ("First boil the water.", "Step 1: Boil the water."),
+    "Examples": ("How nice! Which cake was it?", "Verdict: good"),
+    "Specify the steps": ("48", "6 eggs, 7 boxes, 6 x 7. Answer: 42"),
+    "Specified format": ("Maria is eight.", "Name: Maria\nAge: 8"),
+    "Own solution first": ("Wrong", "5 x 2 = 10. Correct"),
+    "Ground in the text": ("In the 19th century.", "In 1820."),
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_checks_of_a_rule_tell_the_answers_apart(rule):
+    checks = [each.check for each in read_checks(rule.checks)]
+    right = next(iter(rule.tests.values()))
+    without, given = (
+        all(check.score(answer, right) == 1 for check in checks) for answer in ANSWERS[rule.name]
+    )
+    assert (without, given) == (False, True)
+    assert len(rule.tests) >= 6
+    for template in (rule.without, rule.given):
+        assert template.prompt_format.count("{prompt}") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_rules_are_tried_on_a_model(browse, olga, live, project, model_server):
+    client = browse(olga)
+    assert "No model has been tried yet." in client.get(PAGE).text
+    assert "Choose at least one model." in client.post(PAGE, {"samples": 1}).text
+    assert client.post(PAGE, {"policies": [live.pk], "samples": 2}).status_code == 302
+    assert Grid.objects.count() == len(RULES)
+    assert "is asked" in client.get(PAGE).text
+    model_server.says = ["Verdict: ", "good"]
+    while jobs.look():
+        pass
+    assert len(model_server.asked) == sum(len(rule.tests) for rule in RULES) * 4
+    policies, lines = tried(project)
+    assert policies == [live]
+    [examples] = [each for rule, [each] in lines if rule.name == "Examples"]
+    assert (examples.without.share, examples.given.share) == (0.5, 0.5)
+    assert (examples.given.low, examples.given.high) == wilson(0.5, 6), "six prompts, not twelve"
+    page = client.get(PAGE).text
+    assert "50% → 50%" in page and "hx-trigger" not in page
+    assert "Examples" not in client.get("/p/cooking/playground/").text.split("Earlier grids")[1]
+
+
+def test_the_words_of_a_rule_stand_around_the_prompt(olga, live, project):
+    first = try_rules(project, author=olga, policies=[live], samples=1)[0]
+    assert first.column(1).system_prompt == "You are a cook."
+    asked = first.policy(1).messages_for(first.row(0).messages)
+    assert asked[-1]["content"].startswith("Sum up the text") and '"""The library' in str(asked)

@@ -1,0 +1,193 @@
+"""Every operation of the API × who calls it, with a token of every scope: the roles of the pages
+hold here too. An operation that nobody has classified fails."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+
+from annotate.labelling.queue import next_assignment
+from annotate.models import ApiToken, Policy, Upload
+from rlhf.models import Round, Run
+from rlhf.registry.promotion import promote
+
+TEXT = {"messages": [{"role": "user", "content": "How do I boil an egg?"}]}
+LABELER = {"alice", "rita", "olga"}
+OPERATOR = {"olga"}
+EVERYBODY = {"gus", "alice", "rita", "olga"}
+CALLERS = ("gus", "alice", "rita", "olga", "mallory")
+
+# operation → (who gets a 2xx, what is sent). `own`: an assignment of the caller's.
+Case = tuple[set[str], Any]
+OPERATIONS: dict[str, Case] = {
+    "list_prompts": (OPERATOR, None),
+    "create_prompt": (OPERATOR, TEXT),
+    "retrieve_prompt": (OPERATOR, None),
+    "change_prompt": (OPERATOR, {"add_tags": ["soup"]}),
+    "list_completions": (OPERATOR, None),
+    "create_completion": (OPERATOR, {"prompt": "prompt_id", "policy": "m", "text": "Eight."}),
+    "open_tasks": (OPERATOR, {"kind": "write"}),
+    "list_assignments": (LABELER, None),
+    "next_assignment": (LABELER, {}),
+    "retrieve_assignment": ({"alice"}, None),
+    "submit_label": ({"alice"}, {"text": "Eight minutes."}),
+    "skip_assignment": ({"alice"}, {"reason": "unclear"}),
+    "list_labels": (LABELER, None),
+    "list_imports": (OPERATOR, None),
+    "create_import": (OPERATOR, {"text": '{"prompt": "Hi", "completion": "Ho"}'}),
+    "retrieve_import": (OPERATOR, None),
+    "discard_import": (OPERATOR, None),
+    "run_import": (OPERATOR, {"dry_run": True}),
+    "export": (OPERATOR, None),
+    "list_policies": (EVERYBODY, None),
+    "list_measures": ({"rita", "olga"}, None),
+    "list_rounds": (OPERATOR, None),
+    "retrieve_round": (OPERATOR, None),
+    "cancel_round": (OPERATOR, {}),
+    "resume_round": (OPERATOR, {}),
+    "prioritise_round": (OPERATOR, {}),
+    "list_runs": (OPERATOR, None),
+    "retrieve_run": (OPERATOR, None),
+    "list_metrics": (OPERATOR, None),
+    "cancel_run": (OPERATOR, {}),
+    "resume_run": (OPERATOR, {}),
+    "retrieve_gate": (OPERATOR, None),
+    "promote_policy": (OPERATOR, {"reason": "Good.", "override": "I say so."}),
+    "challenge_with_policy": (OPERATOR, {"reason": "Good."}),
+    "reject_policy": (OPERATOR, {"reason": "Bad."}),
+    "roll_back": (OPERATOR, {"reason": "Oh no."}),
+    "list_promotions": (OPERATOR, None),
+    "retrieve_evaluations": (OPERATOR, None),
+}
+NEEDS = {  # operation → the state that the run must be in
+    "resume_round": Run.State.FAILED,
+    "resume_run": Run.State.FAILED,
+}
+# Their tests: tests/annotate/test_api.py, test_gateway.py, test_rest.py, tests/rlhf/test_rest.py.
+ELSEWHERE = {
+    *("list_models", "retrieve_model", "chat_completions", "give_feedback"),
+    *("log_answers", "forget_end_user", "revise_label", "launch_round"),
+    "give_preference",
+}
+OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are of her project
+    *("list_prompts", "create_prompt", "list_completions", "open_tasks", "list_assignments"),
+    *("list_labels", "list_imports", "create_import", "export", "list_policies"),
+    *(
+        "next_assignment",
+        "list_measures",
+        "list_rounds",
+        "list_runs",
+        "list_promotions",
+        "retrieve_evaluations",
+    ),
+}
+
+
+def operations() -> dict[str, tuple[str, str]]:
+    """Operation → (method, address), as the schema has them."""
+    paths = SchemaGenerator().get_schema(request=None, public=True)["paths"]
+    return {
+        each["operationId"]: (method, address)
+        for address, methods in paths.items()
+        for method, each in methods.items()
+    }
+
+
+@pytest.fixture
+def world(request, project, write_task, policy, model_server) -> SimpleNamespace:
+    cast = {name: request.getfixturevalue(name) for name in CALLERS}
+    round = Round.objects.create(
+        project=project, number=1, recipe="tiny", base=policy, launched_by=cast["olga"]
+    )
+    other = Round.objects.create(
+        project=project, number=2, recipe="tiny", base=policy, launched_by=cast["olga"]
+    )
+    new = partial(Run.objects.create, project=project, kind=Run.Kind.SFT)
+    new(round=other, position=0, priority=5)
+    run = new(round=round, position=0, config={"train": {}, "tune": {}})
+    for name in ("first", "second"):
+        made = project.policies.create(
+            name=name, origin=Policy.Origin.PROMPTED, endpoint=model_server.url, model_name="m"
+        )
+        promote(made, by=cast["olga"], reason="Better.", override="A test.")
+    policy.endpoint, policy.model_name = model_server.url, "m"
+    policy.save()
+    task = write_task()
+    own = next_assignment(cast["alice"], project)
+    write_task()
+    line = io.BytesIO(b'{"prompt": "Which?", "completion": "This."}')
+    upload = Upload.keep(
+        project=project, by=cast["olga"], file=line, name="x.jsonl", format="jsonl"
+    )
+    cast["mallory"].memberships.get().project.publish_guideline(text="Be kind.", author=None)
+    named = {
+        "prompt_id": task.prompt_id,
+        "assignment_id": own.pk,
+        "upload_id": upload.pk,
+        "kind": "demonstrations",
+        "number": round.number,
+        "run_id": run.pk,
+        "policy_id": policy.pk,
+    }
+    tokens = {
+        name: ApiToken.issue(
+            project=person.memberships.get().project, user=person, scopes=ApiToken.Scope.values
+        )[1]
+        for name, person in cast.items()
+    }
+    return SimpleNamespace(named=named, tokens=tokens, project=project)
+
+
+def call(world: SimpleNamespace, caller: str, operation: str, body: Any) -> Any:
+    method, address = operations()[operation]
+    sent = {k: world.named.get(v, v) if isinstance(v, str) else v for k, v in (body or {}).items()}
+    with transaction.atomic():
+        Run.objects.update(state=NEEDS.get(operation, Run.State.QUEUED))
+        reply = Client().generic(
+            method.upper(),
+            address.format(**world.named),
+            json.dumps(sent) if body is not None else "",
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {world.tokens[caller]}", "If-Match": "*"},
+        )
+        transaction.set_rollback(True)
+    return reply
+
+
+def test_every_operation_of_the_schema_is_classified():
+    assert set(operations()) == {*OPERATIONS, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_answers_each_caller_as_the_pages_would(world, operation):
+    served, body = OPERATIONS[operation]
+    for caller in CALLERS:
+        status = call(world, caller, operation, body).status_code
+        if caller == "mallory" and operation in OF_THEIR_OWN_PROJECT:
+            assert status < 300, (caller, status)
+        elif caller in served:
+            assert 200 <= status < 300, (caller, status)
+        elif caller == "mallory":
+            hers = 409 if operation == "roll_back" else 404  # hers has nothing to go back to
+            assert status == hers, (caller, status)
+        else:
+            assert status in (403, 404), (caller, status)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_token_without_the_scope_is_refused(world, operation, olga):
+    _, body = OPERATIONS[operation]
+    scopes = ["chat", "feedback", "log"]
+    world.tokens["olga"] = ApiToken.issue(project=world.project, user=olga, scopes=scopes)[1]
+    reply = call(world, "olga", operation, body)
+    assert reply.status_code == 403
+    assert set(reply.json()) == {"detail", "code", "fields"}
+    assert reply.json()["code"] == "insufficient_scope"
