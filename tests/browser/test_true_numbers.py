@@ -152,6 +152,7 @@ def test_home_and_new_round_count_the_same_labels(sums, sign_in):
     launch = card(page, "Launch a round")
     said = re.search(r"(\d+) demonstrations and (\d+) rankings", launch.inner_text())
     launch.click()
+    expect(page.locator("#checks dt").first).to_be_visible()
     counts = dict(
         zip(
             page.locator("#checks dt").all_inner_texts(),
