@@ -40,7 +40,9 @@ from annotate.models import (
 from annotate.people.sign_in import login_link
 from annotate.playground.grids import Column
 from annotate.views.project import SettingsForm
-from rlhf.models import RewardModel, Run
+from feedback_site.embedded import APP_ROLE
+from feedback_site.management.commands.app_role import grant
+from rlhf.models import RewardModel, Round, Run
 from rlhf.registry import promotion
 from rlhf.rounds.launch import Launch, cancel_round, launch_round
 from tests.rlhf.conftest import base, data_dir, labels, model_folder, prompts, publish
@@ -476,7 +478,8 @@ def fingerprint(tables: Iterator[str] | list[str]) -> dict[str, str]:
     with connection.cursor() as cursor:
         for table in tables:
             cursor.execute(
-                f"SELECT md5(string_agg(each_::text, '|' ORDER BY each_::text)) FROM {table} AS each_"
+                f"SELECT md5(string_agg(line, '|' ORDER BY line))"
+                f" FROM (SELECT {table}::text AS line FROM {table}) AS lines"
             )
             found[table] = cursor.fetchone()[0]
     return found
@@ -563,6 +566,39 @@ def test_an_entry_says_what_was_before_and_after(everything):
         {"role": "labeler"},
         {"role": "reviewer"},
     )
+
+
+def test_the_round_of_a_program_is_the_one_of_its_project(everything):
+    """Both projects have a first round; an address of the API names no project."""
+    ours = Round.objects.get(number=everything.named["number"], project=everything.project)
+    mallory = everything.cast["mallory"]
+    hers = mallory.memberships.get().project
+    base = Policy.objects.create(project=hers, name="hers", folder="models/base")
+    for number in (ours.number, ours.number + 1):
+        Round.objects.create(
+            project=hers, number=number, recipe="tiny", base=base, launched_by=mallory
+        )
+    send(everything, "api_round_cancel", Sent(by="api"))
+    entry = AuditEntry.objects.get()
+    assert (entry.about, entry.project_id) == (f"round:{ours.pk}", everything.project.pk)
+    assert (
+        send(everything, "api_round_cancel", Sent(by="api", named={"number": 2})).status_code > 400
+    )
+    assert AuditEntry.objects.count() == 1
+
+
+def test_each_change_can_be_made_as_the_role_of_the_site(everything):
+    """Which may change no history: see feedback_site.management.commands.app_role."""
+    grant(APP_ROLE)
+    for name, make in CHANGES.items():
+        with transaction.atomic(), connection.cursor() as cursor:
+            sent = make(everything)
+            AuditEntry.objects.all().delete()
+            cursor.execute(f"SET LOCAL ROLE {APP_ROLE}")
+            reply = send(everything, name, sent)
+            assert reply.status_code in (200, 201, 204, 302), (name, reply.content.decode()[-2000:])
+            assert AuditEntry.objects.count() == 1, name
+            transaction.set_rollback(True)
 
 
 CANARY = "canary7731"
