@@ -578,6 +578,7 @@ def test_the_round_of_a_program_is_the_one_of_its_project(everything):
         Round.objects.create(
             project=hers, number=number, recipe="tiny", base=base, launched_by=mallory
         )
+    ours.save()  # hers come first in the table
     send(everything, "api_round_cancel", Sent(by="api"))
     entry = AuditEntry.objects.get()
     assert (entry.about, entry.project_id) == (f"round:{ours.pk}", everything.project.pk)
