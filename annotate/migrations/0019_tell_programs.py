@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('url', models.CharField(max_length=500, validators=[annotate.webhooks.models.validate_address], verbose_name='address')),
-                ('events', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('label.submitted', 'a label was submitted, corrected or taken back'), ('batch.done', 'all tasks of a batch are done'), ('run.state', 'a run has another state'), ('policy.decided', 'a policy was promoted, made the challenger or rejected'), ('thumb.given', 'a thumb was given, changed or taken back')], max_length=20), size=None)),
+                ('events', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('label.submitted', 'a label was submitted, corrected or withdrawn'), ('batch.done', 'all tasks of a batch are done'), ('run.state', 'a run has another state'), ('policy.decided', 'a policy was promoted, made the challenger or rejected'), ('thumb.given', 'a thumb was given, changed or removed')], max_length=20), size=None)),
                 ('is_slack', models.BooleanField(default=False, help_text='{"text": "…"}, as Slack takes it.', verbose_name='Send as Slack messages')),
                 ('sealed_secret', models.TextField(editable=False)),
                 ('paused_at', models.DateTimeField(editable=False, null=True)),
@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('message_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('event', models.CharField(choices=[('label.submitted', 'a label was submitted, corrected or taken back'), ('batch.done', 'all tasks of a batch are done'), ('run.state', 'a run has another state'), ('policy.decided', 'a policy was promoted, made the challenger or rejected'), ('thumb.given', 'a thumb was given, changed or taken back')], max_length=20)),
+                ('event', models.CharField(choices=[('label.submitted', 'a label was submitted, corrected or withdrawn'), ('batch.done', 'all tasks of a batch are done'), ('run.state', 'a run has another state'), ('policy.decided', 'a policy was promoted, made the challenger or rejected'), ('thumb.given', 'a thumb was given, changed or removed')], max_length=20)),
                 ('subject', models.CharField(help_text='What it is about: those arrive in order.', max_length=150)),
                 ('data', models.JSONField()),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),

@@ -32,11 +32,11 @@ CLAIMED = timedelta(minutes=1)  # after which somebody else may send a message
 
 
 class Event(models.TextChoices):
-    LABEL = "label.submitted", "a label was submitted, corrected or taken back"
+    LABEL = "label.submitted", "a label was submitted, corrected or withdrawn"
     BATCH = "batch.done", "all tasks of a batch are done"
     RUN = "run.state", "a run has another state"
     DECISION = "policy.decided", "a policy was promoted, made the challenger or rejected"
-    THUMB = "thumb.given", "a thumb was given, changed or taken back"
+    THUMB = "thumb.given", "a thumb was given, changed or removed"
 
 
 def origin_of(url: str) -> str:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WAIT_MS = 15_000  # for a page, by a machine that does much else
+expect.set_options(timeout=WAIT_MS)
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
@@ -119,7 +121,7 @@ def sign_in(site: Site, browser: Browser) -> Iterator[Callable[..., Person]]:
             viewport={"width": width, "height": 800}, color_scheme=scheme, **options
         )
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(WAIT_MS)
         person = Person(name, context.new_page())
         people.append(person)
         person.page.on("pageerror", lambda error: person.errors.append(str(error)))

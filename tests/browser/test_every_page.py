@@ -44,6 +44,7 @@ from annotate.models import *
 from annotate.people.invitations import Invitation
 from annotate.labels.gold import make_gold
 from annotate.playground.grids import Column
+from annotate.webhooks.models import Event
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.talk import turns
 from annotate.labels.kinds.talk.tasks import open_own_talk
@@ -162,6 +163,12 @@ Evaluation.objects.create(
 connection = Connection.objects.create(
     project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
 )
+token, _ = ApiToken.issue(project=project, user=people["olga"], scopes=["read"])
+webhook = Webhook(project=project, url="https://x.invalid/a", created_by=people["olga"])
+webhook.events = [Event.THUMB]
+webhook.make_secret()
+webhook.save()
+delivery = webhook.deliveries.create(event=Event.THUMB, subject="x", data={})
 text = io.BytesIO(b"instruction,output\\nSay hello.,Hello\\n")
 upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv", format="csv")
 secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
@@ -174,6 +181,7 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
+    "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk, "delivery_id": delivery.pk,
     "talk_id": judging.pk, "turn_id": turn.pk, "answer_id": turn.pair[0].pk,
     "task_id": ranked.pk, "connection_id": connection.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,

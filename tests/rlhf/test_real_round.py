@@ -99,7 +99,7 @@ def test_a_round_with_rloo_is_launched_from_its_page_and_learns_from_the_reward_
     assert drawn <= set(run.metrics.filter(split="train").first().values)
     assert not [name for name in run.metrics.first().values if name.startswith("val/")]
     assert lineage_of(made)[0]["training"]["reward_model"] is not None
-    assert "RLOO score" in browse(olga).get("/p/cooking/rounds/1/").text
+    assert "RLOO score" in browse(olga).get("/p/cooking/rounds/1/charts/").text
 
 
 BRIEF = {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}
