@@ -109,6 +109,8 @@ audited(
     things={
         "number": ("rlhf.Round", "number"),
         "run_id": ("rlhf.Run", "pk"),
+        "run": ("rlhf.Run", "pk"),
+        "machine": ("rlhf.Machine", "pk"),
         "model_id": ("rlhf.Checkpoint", "pk"),
     },
 )

@@ -40,7 +40,9 @@ from annotate.models import (
 from annotate.people.sign_in import login_link
 from annotate.playground.grids import Column
 from annotate.views.project import SettingsForm
-from rlhf.models import RewardModel, Run
+from feedback_site.embedded import APP_ROLE
+from feedback_site.management.commands.app_role import grant
+from rlhf.models import RewardModel, Round, Run
 from rlhf.registry import promotion
 from rlhf.rounds.launch import Launch, cancel_round, launch_round
 from tests.rlhf.conftest import base, data_dir, labels, model_folder, prompts, publish
@@ -59,6 +61,7 @@ class Sent:
     by: str = "olga"
     named: dict[str, Any] = field(default_factory=dict)
     method: str = "POST"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Make = Callable[[SimpleNamespace], Sent]
@@ -70,6 +73,11 @@ def just(**data: Any) -> Make:
 
 def by(name: str, **data: Any) -> Make:
     return lambda world: Sent(data, by=name)
+
+
+def call(**data: Any) -> Make:
+    """By a program."""
+    return lambda world: Sent(data, by="api")
 
 
 def member(world: SimpleNamespace, name: str) -> Membership:
@@ -175,9 +183,9 @@ def answered_grid(world: SimpleNamespace) -> Sent:
         prompts=["Hello"],
         columns=[Column(world.named["policy_id"]), Column(cook.pk)],
     )
-    for column, text in enumerate(("Hi", "Good day")):
-        made.answer(0, column, text=text, finish_reason="stop")
-        made.save_column(column, name=f"column {column}")
+    for cell, text in zip(made.cells.all(), ("Hi", "Good day"), strict=True):
+        cell.answer(text=text, finish_reason="stop")
+        made.save_column(cell.column, name=f"column {cell.column}")
     return Sent(named={"grid_id": made.pk})
 
 
@@ -259,6 +267,67 @@ def again(world: SimpleNamespace) -> Sent:
     return Sent(named={"number": round.number})
 
 
+def share(world: SimpleNamespace) -> Sent:
+    Message.objects.filter(pk=world.named["message_id"]).update(state="done", text="A grain.")
+    return Sent({"days": 7}, by="gus")
+
+
+def cancelled_grid(world: SimpleNamespace) -> Sent:
+    Grid.objects.get(pk=world.named["grid_id"]).cells.cancel()
+    return Sent()
+
+
+def later_run(world: SimpleNamespace) -> Sent:
+    return Sent({"run": cancel_run(world).named["run_id"], "act": "up"})
+
+
+def own_work(world: SimpleNamespace) -> Sent:
+    """Olga, whose token it is, has a task of her own."""
+    there = Task.objects.get(pk=world.named["task_id"])
+    Task.objects.create(project=world.project, prompt=there.prompt, kind=Task.Kind.WRITE)
+    work = next_assignment(world.cast["olga"], world.project, only=Task.Kind.WRITE)
+    return Sent({"reason": "other", "note": "odd"}, by="api", named={"assignment_id": work.pk})
+
+
+def prompt_change(world: SimpleNamespace) -> Sent:
+    return Sent({"is_archived": True}, by="api", method="PATCH", headers={"If-Match": "*"})
+
+
+def completion(world: SimpleNamespace) -> Sent:
+    said = {"prompt": world.named["prompt_id"], "policy": "guest cook", "text": "Eight minutes."}
+    return Sent(said, by="api")
+
+
+def import_of_program(world: SimpleNamespace) -> Sent:
+    sent = {"text": json.dumps({"prompt": "How do I fry an egg?", "completion": "In butter."})}
+    reply = world.clients["api"].post("/api/v1/imports", sent, content_type="application/json")
+    assert reply.status_code == 201, reply.content
+    return Sent(by="api", named={"upload_id": reply.json()["id"]})
+
+
+def round_of_program(world: SimpleNamespace) -> Sent:
+    asked = {"base": world.named["policy_id"], "recipe": "tiny", "stages": ["sft"], "follows": 1}
+    return Sent({**asked, "note": "by night"}, by="api")
+
+
+def round_behind(world: SimpleNamespace) -> Sent:
+    Run.objects.filter(pk=cancel_run(world).named["run_id"]).update(priority=5)
+    return Sent(by="api")
+
+
+def failed(world: SimpleNamespace) -> Sent:
+    Run.objects.update(state=Run.State.FAILED)
+    return Sent(by="api")
+
+
+def decision(make: Make) -> Make:
+    def made(world: SimpleNamespace) -> Sent:
+        sent = make(world)
+        return Sent(sent.data, by="api", named=sent.named)
+
+    return made
+
+
 def two_policies(world: SimpleNamespace) -> list[int]:
     cook = Policy.objects.create(project=world.project, name="cook", folder="models/base")
     return [world.named["policy_id"], cook.pk]
@@ -296,7 +365,33 @@ CHANGES: dict[str, Make] = {
     "review_skip": review,
     "chat_settings": by("gus"),
     "chat_delete": by("gus"),
+    "chat_delete_all": by("gus"),
+    "chat_share": share,
+    "chat_unshare": by("gus"),
+    "talks": lambda world: Sent(
+        {"first": world.named["policy_id"], "goal": "Plan a dinner", "count": 2, "length": 3}
+    ),
+    "programs": just(act="token", **{"token-name": "cron", "token-scopes": ["read"]}),
+    "programs_revoke": just(),
+    "programs_webhook": just(act="pause"),
+    "programs_send_again": just(),
     "api_end_user": end_user,
+    "api_prompts": call(messages=[{"role": "user", "content": "How do I boil an egg?"}]),
+    "api_prompt": prompt_change,
+    "api_completions": completion,
+    "api_tasks": call(kind="write"),
+    "api_skip": own_work,
+    "api_import_run": import_of_program,
+    "api_rounds": round_of_program,
+    "api_round_cancel": call(),
+    "api_round_resume": failed,
+    "api_round_prioritise": round_behind,
+    "api_run_cancel": call(),
+    "api_run_resume": failed,
+    "api_promote": decision(lambda world: candidate(world, override="for the test")),
+    "api_challenge": decision(lambda world: candidate(world)),
+    "api_reject": decision(lambda world: candidate(world)),
+    "api_roll_back": decision(lambda world: roll_back(world)),
     "connections_new": lambda world: Sent(CONNECTION),
     "connections_one": lambda world: Sent(CONNECTION),
     "connections_delete": just(),
@@ -304,6 +399,10 @@ CHANGES: dict[str, Make] = {
     "playground": grid,
     "playground_save": new_column,
     "playground_rank": answered_grid,
+    "playground_write": just(),
+    "playground_cancel": just(),
+    "playground_resume": cancelled_grid,
+    "playground_rules": lambda world: Sent({"policies": [world.named["policy_id"]], "samples": 1}),
     "prompts_tasks": just(kind="write"),
     "prompts_mark": just(act="archive"),
     "prompts_import_one": whole_import,
@@ -313,9 +412,11 @@ CHANGES: dict[str, Make] = {
     ),
     "rounds_show": lambda world: Sent({"act": "cancel"}, named={"number": launched(world).number}),
     "rounds_again": again,
+    "rounds_queue": later_run,
     "rounds_ask_people": evaluated,
     "rounds_next_batch": judged,
     "policies_run": cancel_run,
+    "policies_fetch": just(model="Qwen/Qwen2.5-0.5B", name="small"),
     "policies_models": prunable,
     "policies_model": just(act="keep"),
     "policies_evaluation": lambda world: Sent({"compared": two_policies(world), "prompts": 3}),
@@ -362,8 +463,11 @@ def send(world: SimpleNamespace, name: str, sent: Sent) -> Any:
     for each in sent.data.values():
         if isinstance(each, SimpleUploadedFile):
             each.seek(0)
-    more = {"data": sent.data} if sent.method == "POST" else {}
-    reply = getattr(client, sent.method.lower())(path(world, name, **sent.named), **more)
+    more: dict[str, Any] = {} if sent.method == "DELETE" else {"data": sent.data}
+    if sent.by == "api":
+        more["content_type"] = "application/json"
+    address = path(world, name, **sent.named)
+    reply = getattr(client, sent.method.lower())(address, headers=sent.headers, **more)
     client.cookies.clear()
     client.cookies.load(cookies)
     return reply
@@ -374,7 +478,8 @@ def fingerprint(tables: Iterator[str] | list[str]) -> dict[str, str]:
     with connection.cursor() as cursor:
         for table in tables:
             cursor.execute(
-                f"SELECT md5(string_agg(row::text, '|' ORDER BY row::text)) FROM {table} AS row"
+                f"SELECT md5(string_agg(line, '|' ORDER BY line))"
+                f" FROM (SELECT {table}::text AS line FROM {table}) AS lines"
             )
             found[table] = cursor.fetchone()[0]
     return found
@@ -410,7 +515,7 @@ def test_whatever_changes_something_is_recorded_with_it_or_said_not_to_be(
 
     with transaction.atomic():
         reply = send(everything, name, sent)
-        assert reply.status_code in (200, 204, 302), reply.content.decode()[-3000:]
+        assert reply.status_code in (200, 201, 204, 302), reply.content.decode()[-3000:]
         entry = AuditEntry.objects.get()
         tables = [each for each in entry.details["wrote"] if each != "django_session"]
         after = fingerprint(tables)
@@ -463,6 +568,40 @@ def test_an_entry_says_what_was_before_and_after(everything):
     )
 
 
+def test_the_round_of_a_program_is_the_one_of_its_project(everything):
+    """Both projects have a first round; an address of the API names no project."""
+    ours = Round.objects.get(number=everything.named["number"], project=everything.project)
+    mallory = everything.cast["mallory"]
+    hers = mallory.memberships.get().project
+    base = Policy.objects.create(project=hers, name="hers", folder="models/base")
+    for number in (ours.number, ours.number + 1):
+        Round.objects.create(
+            project=hers, number=number, recipe="tiny", base=base, launched_by=mallory
+        )
+    ours.save()  # hers come first in the table
+    send(everything, "api_round_cancel", Sent(by="api"))
+    entry = AuditEntry.objects.get()
+    assert (entry.about, entry.project_id) == (f"round:{ours.pk}", everything.project.pk)
+    assert (
+        send(everything, "api_round_cancel", Sent(by="api", named={"number": 2})).status_code > 400
+    )
+    assert AuditEntry.objects.count() == 1
+
+
+def test_each_change_can_be_made_as_the_role_of_the_site(everything):
+    """Which may change no history: see feedback_site.management.commands.app_role."""
+    grant(APP_ROLE)
+    for name, make in CHANGES.items():
+        with transaction.atomic(), connection.cursor() as cursor:
+            sent = make(everything)
+            AuditEntry.objects.all().delete()
+            cursor.execute(f"SET LOCAL ROLE {APP_ROLE}")
+            reply = send(everything, name, sent)
+            assert reply.status_code in (200, 201, 204, 302), (name, reply.content.decode()[-2000:])
+            assert AuditEntry.objects.count() == 1, name
+            transaction.set_rollback(True)
+
+
 CANARY = "canary7731"
 
 
@@ -488,5 +627,5 @@ def test_no_entry_holds_a_name_a_text_or_a_secret(everything):
 
 TYPED = {
     *("name", "text", "reason", "note", "answer", "first_name", "last_name", "why", "override"),
-    *("prompts", "lines"),
+    *("prompts", "lines", "goal", "token-name"),
 }

@@ -36,13 +36,12 @@ class TokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer fs_…`, and no cookie beside it: a browser's session is not a token."""
 
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
-        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        secret = ApiToken.secret_in(request.headers.get("Authorization", ""))
+        if secret is None:
             return None
         if settings.SESSION_COOKIE_NAME in request.COOKIES:
             raise AuthenticationFailed("Send a token or a session cookie, not both.")
-        tokens = ApiToken.objects.usable().select_related("project", "user")
-        token = tokens.filter(sha256=ApiToken.digest(secret.strip())).first()
+        token = ApiToken.objects.with_secret(secret)
         if token is None:
             raise AuthenticationFailed("This token is unknown, revoked or expired.")
         return token.user, token

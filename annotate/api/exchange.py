@@ -23,6 +23,7 @@ from annotate.api.access import (
 )
 from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import Conflict, check, described, form_data, listed, only_known, paged
+from annotate.audit.recording import recorded
 from annotate.exchange.exports import exporting
 from annotate.exchange.importing import KINDS
 from annotate.exchange.outcome import Imported, ImportFailed, Problem
@@ -146,12 +147,10 @@ def run(request: Request, upload_id: int) -> Response:
     check(form)
     upload.choose(as_shaped(upload, form.choices), references=form.cleaned_data["references"])
     try:
-        done = bring(upload, dry_run=said["dry_run"], leave_out_bad=said["leave_out_bad"])
+        done = _done_with(upload, dry_run=said["dry_run"], leave_out_bad=said["leave_out_bad"])
     except ImportFailed as failed:
         fields = {f"lines[{each.line}]": [each.sentence] for each in failed.problems}
         raise Conflict(failed.summary, code="import_failed", fields=fields) from None
-    if not said["dry_run"]:
-        upload.delete()
     return Response(_done(done))
 
 
@@ -173,6 +172,15 @@ def exports(request: Request, kind: str) -> HttpResponseBase:
     """A whole file: JSON Lines, CSV or Parquet."""
     page, slug = here(request)
     return export(page._request, slug, kind)  # type: ignore[attr-defined]  # of the framework
+
+
+def _done_with(upload: Upload, *, dry_run: bool, leave_out_bad: bool) -> Imported:
+    if dry_run:
+        return bring(upload, dry_run=True, leave_out_bad=leave_out_bad)
+    with recorded():
+        done = bring(upload, dry_run=False, leave_out_bad=leave_out_bad)
+        upload.delete()
+    return done
 
 
 def _problems(problems: list[Problem]) -> list[dict[str, Any]]:

@@ -20,21 +20,32 @@ from django.urls import URLPattern, URLResolver
 
 from annotate.audit.recording import Act, performing, project_id, recorded, thing_of
 from annotate.ids import id_in
+from annotate.people.tokens import ApiToken
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 A_ROW = "What is said is a row that says who and when, and a change of mind is another one."
 OF_ONES_OWN = "A draft that only its author sees."
+OF_A_TALK = "A turn of a talk, which its labeler can take back till the whole is submitted."
+NOTHING_THERE = "Answers that nothing is there."
+AN_UPLOAD = "An upload is a draft till it is imported, and that is recorded."
 
 UNRECORDED: Mapping[str, str] = {
     "assignment": f"{A_ROW} Labelers wait for it hundreds of times a day.",
     "review_one": A_ROW,
     **dict.fromkeys(["draft", "own_prompts_draft"], OF_ONES_OWN),
-    "prompts_import": "An upload is a draft till it is imported, and that is recorded.",
+    **dict.fromkeys(["talk_say", "talk_choose", "talk_think_again", "talk_correct"], OF_A_TALK),
+    **dict.fromkeys(["talk_go_back", "talk_retry", "talk_look"], OF_A_TALK),
+    **dict.fromkeys(["prompts_import", "api_imports", "api_import"], AN_UPLOAD),
     "preview": "Nothing is kept.",
-    "api_nothing": "Answers that nothing is there.",
+    **dict.fromkeys(["api_nothing", "api_unknown"], NOTHING_THERE),
     **dict.fromkeys(["chat_new", "chat_send", "chat_regenerate", "chat_stop"], A_ROW),
     **dict.fromkeys(["chat_show", "chat_thumb", "chat_prefer", "chat_feedback"], A_ROW),
-    **dict.fromkeys(["api_answers", "api_chat_completions", "api_feedback"], A_ROW),
+    **dict.fromkeys(["chat_edit", "chat_reasons", "api_label"], A_ROW),
+    **dict.fromkeys(["api_answers", "api_chat_completions"], A_ROW),
+    **dict.fromkeys(["api_feedback", "api_preferences"], A_ROW),
+    **dict.fromkeys(["chat_rename", "chat_version"], "How a guest looks at a chat of their own."),
+    "rounds_charts": "Which charts somebody looks at, kept in their session.",
+    "api_assignments_next": "As the page of it, which says who holds a task and till when.",
     "playground_cell": "The answer of a trial, which nothing else is made from.",
     "connections_test": "What another server answered; nothing is set.",
 }
@@ -43,6 +54,7 @@ BY_HAND = frozenset(
         *("sign_in", "account", "invitation"),
         *("connections_new", "connections_one", "prompts_import_one"),
         *("policies_challenge", "policies_gate", "policies_roll_back", "policies_models"),
+        *("api_import_run", "api_promote", "api_challenge", "api_roll_back"),
     }
 )
 
@@ -56,6 +68,11 @@ THINGS: Things = {
     "upload_id": ("annotate.Upload", "pk"),
     "conversation_id": ("annotate.Conversation", "pk"),
     "assignment_id": ("annotate.Assignment", "pk"),
+    "prompt_id": ("annotate.Prompt", "pk"),
+    "share_id": ("annotate.Share", "pk"),
+    "token_id": ("annotate.ApiToken", "pk"),
+    "webhook_id": ("annotate.Webhook", "pk"),
+    "delivery_id": ("annotate.Delivery", "pk"),
     "username": ("annotate.User", "username"),
     "member": ("annotate.Membership", "pk"),
     "invitation": ("annotate.Invitation", "pk"),
@@ -77,12 +94,14 @@ def audited(patterns: Sequence[URLPattern | URLResolver], *, things: Things | No
 def _audited(view: Callable[..., Any], things: Things, *, by_hand: bool) -> Callable[..., Any]:
     if iscoroutinefunction(view):
         return view
+    # Who calls with a token comes without the cookie that CSRF is about.
+    is_program = getattr(view, "csrf_exempt", False)
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method in SAFE:
             return view(request, *args, **kwargs)
-        with performing(_act_of(request, kwargs, things)) as act:
+        with performing(_act_of(request, kwargs, things, is_program=is_program)) as act:
             if by_hand:
                 return view(request, *args, **kwargs)
             with recorded():
@@ -93,11 +112,15 @@ def _audited(view: Callable[..., Any], things: Things, *, by_hand: bool) -> Call
     return answer
 
 
-def _act_of(request: HttpRequest, kwargs: dict[str, Any], things: Things) -> Act:
-    project = _project_of(kwargs)
-    thing = _thing_of(request, kwargs, things, project)
+def _act_of(
+    request: HttpRequest, kwargs: dict[str, Any], things: Things, *, is_program: bool
+) -> Act:
+    project = _project_of_token(request) if is_program else _project_of(kwargs)
+    # Programs name things in the address; what they send is read by the view alone.
+    sent = {} if is_program else request.POST
+    thing = _thing_of(sent, kwargs, things, project)
     details = {}
-    if (said := request.POST.get("act", "")) and WORD.fullmatch(said):
+    if (said := sent.get("act", "")) and WORD.fullmatch(said):
         details["act"] = said
     return Act(
         action=(request.resolver_match and request.resolver_match.url_name) or "",
@@ -118,6 +141,12 @@ def _finish(request: HttpRequest, act: Act) -> None:
         act.details["token"] = token.pk
 
 
+def _project_of_token(request: HttpRequest) -> models.Model | None:
+    secret = ApiToken.secret_in(request.headers.get("Authorization", ""))
+    token = None if secret is None else ApiToken.objects.with_secret(secret)
+    return token.project if token else None
+
+
 def _project_of(kwargs: Mapping[str, Any]) -> models.Model | None:
     if "slug" not in kwargs:
         return None
@@ -126,14 +155,14 @@ def _project_of(kwargs: Mapping[str, Any]) -> models.Model | None:
 
 
 def _thing_of(
-    request: HttpRequest,
+    posted: Mapping[str, Any],
     kwargs: dict[str, Any],
     things: Things,
     project: models.Model | None,
 ) -> models.Model | None:
     """The most particular thing that is named, in the address or else in what is sent; else the
     project."""
-    sent = {name: id_in(value) for name, value in request.POST.items() if isinstance(value, str)}
+    sent = {name: id_in(value) for name, value in posted.items() if isinstance(value, str)}
     for name, value in (*reversed(kwargs.items()), *sent.items()):
         if name in things and value is not None:
             label, column = things[name]

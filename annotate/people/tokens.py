@@ -25,6 +25,10 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         alive = Q(expires_at=None) | Q(expires_at__gt=Now())
         return self.filter(alive, is_member, revoked_at=None, user__is_active=True)
 
+    def with_secret(self, secret: str) -> ApiToken | None:
+        found = self.usable().select_related("project", "user")
+        return found.filter(sha256=ApiToken.digest(secret)).first()
+
     def beginning(self, prefix: str) -> Self:
         return self.filter(prefix__startswith=prefix)
 
@@ -80,6 +84,12 @@ class ApiToken(models.Model):
             sha256=cls.digest(secret),
         )
         return token, secret
+
+    @staticmethod
+    def secret_in(authorization: str) -> str | None:
+        """What the header Authorization has for a secret; None: it names no token."""
+        scheme, _, secret = authorization.partition(" ")
+        return secret.strip() if scheme.lower() == "bearer" else None
 
     @staticmethod
     def digest(secret: str) -> str:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for, token_for, webhook_for
+from annotate.audit.recording import about
 from annotate.navigation import in_room
 from annotate.paging import page_of
 from annotate.people.models import Project
@@ -85,6 +86,7 @@ def _issue(request: Request, project: Project, form: TokenForm) -> dict[str, Any
         scopes=form.cleaned_data["scopes"],
         expires_at=timezone.now() + timedelta(days=days) if days else None,
     )
+    about(token)
     return {"made": token, "secret": secret}
 
 
@@ -93,6 +95,7 @@ def _add(request: Request, project: Project, form: WebhookForm) -> dict[str, Any
     webhook.project, webhook.created_by = project, request.user
     secret = webhook.make_secret()
     webhook.save()
+    about(webhook)
     return {"made": webhook, "secret": secret}
 
 

@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
+from annotate.audit.recording import about
 from annotate.labels.forms import Text
 from annotate.labels.kinds.talk.tasks import MOST_TALKS, open_own_talk, open_talks
 from annotate.labels.kinds.talk.turns import HARMS, MOST_TURNS, TalkPlan
@@ -89,8 +90,11 @@ def _open(request: Request, form: TalkPlanForm) -> HttpResponse:
     plan = form.save(commit=False)
     slug = plan.project.slug
     if "myself" in request.POST:
-        return redirect("assignment", slug, open_own_talk(plan, request.membership).pk)
+        work = open_own_talk(plan, request.membership)
+        about(plan)
+        return redirect("assignment", slug, work.pk)
     made = len(open_talks(plan, count=form.cleaned_data["count"]))
+    about(plan)
     opened = f"{made:,} talks are" if made > 1 else "One talk is"
     messages.success(request, f"{opened} open. Labelers find them under Label.")
     return redirect("talks", slug)
