@@ -36,5 +36,5 @@ def _act(request: Request, slug: str) -> bool:
     if act in MOVES:
         run = run_for(request, slug, id_in(request.POST.get("run")) or 0)
         return move(run, by=MOVES[act])
-    machine = Machine.objects.filter(pk=id_in(request.POST.get("machine")) or 0).first()
+    machine = Machine.objects.numbered(id_in(request.POST.get("machine")))
     return machine is not None and act in TAKES and machine.take(TAKES[act])

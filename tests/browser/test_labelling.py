@@ -337,4 +337,4 @@ def test_signing_out_leaves_nothing_of_what_was_written_in_the_browser(
         page.locator("[data-sign-out]").evaluate("form => form.replaceWith(form.cloneNode(true))")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    page.wait_for_function(f"!({KEPT}).length")
+    page.wait_for_function(f"() => !({KEPT}).length")
