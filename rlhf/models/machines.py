@@ -19,9 +19,6 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         """Keeps those that have reported within a day, by name."""
         return self.filter(seen_at__gte=Now() - timedelta(days=1)).order_by("slot")
 
-    def numbered(self, pk: int | None) -> Machine | None:
-        return self.filter(pk=pk or 0).first()
-
     def present(self) -> models.QuerySet[Machine, str]:
         """Lists the slots whose worker reports now."""
         seen = self.filter(seen_at__gte=Now() - GONE_AFTER)

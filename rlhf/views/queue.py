@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
@@ -36,5 +36,7 @@ def _act(request: Request, slug: str) -> bool:
     if act in MOVES:
         run = run_for(request, slug, id_in(request.POST.get("run")) or 0)
         return move(run, by=MOVES[act])
-    machine = Machine.objects.numbered(id_in(request.POST.get("machine")))
-    return machine is not None and act in TAKES and machine.take(TAKES[act])
+    if act not in TAKES:
+        return False
+    machine = get_object_or_404(Machine, pk=id_in(request.POST.get("machine")) or 0)
+    return machine.take(TAKES[act])
