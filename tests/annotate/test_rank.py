@@ -75,7 +75,7 @@ def test_places_are_dense_and_ties_share_one(browse, alice, work, tiers, places)
 def test_two_to_nine_completions_can_be_ranked(project, alice, rank_task, k):
     rank_task(k=k)
     work = next_assignment(alice, project)
-    placements = [Placement(completion_id=pk, place=pk) for pk in work.shown_order]
+    placements = [Placement(completion_id=pk, place=n) for n, pk in enumerate(work.shown_order, 1)]
     Ranking.record(assignment=work, placements=placements)
     assert Placement.objects.count() == k
 
