@@ -110,6 +110,20 @@ def make_base(out: Path, corpus: Path) -> None:
         base.PRETRAIN_STEPS, base.LlamaConfig = original
 
 
+ON_GROUPS = {
+    "models": {"policy": "base", "reward": "reward"},
+    "data": {"train": "prompts.jsonl", "test": "prompts.jsonl"},
+    "train": {
+        "updates": 6,
+        "batch_size": 8,
+        "k": 2,
+        "max_new_tokens": 6,
+        "learning_rate": 1e-3,
+        "rollout_epochs": 2,
+        "minibatches": 2,
+        "sample_every": 2,
+    },
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {
         "models": {"policy": "base"},
@@ -135,48 +149,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "sample_every": 2,
         },
     },
-    "rloo": {
-        "models": {"policy": "base", "reward": "reward"},
-        "data": {"train": "prompts.jsonl", "test": "prompts.jsonl"},
-        "train": {
-            "updates": 6,
-            "batch_size": 8,
-            "k": 2,
-            "max_new_tokens": 6,
-            "learning_rate": 1e-3,
-            "rollout_epochs": 2,
-            "minibatches": 2,
-            "sample_every": 2,
-        },
-    },
-    "grpo": {
-        "models": {"policy": "base", "reward": "reward"},
-        "data": {"train": "prompts.jsonl", "test": "prompts.jsonl"},
-        "train": {
-            "updates": 6,
-            "batch_size": 8,
-            "k": 2,
-            "max_new_tokens": 6,
-            "learning_rate": 1e-3,
-            "rollout_epochs": 2,
-            "minibatches": 2,
-            "sample_every": 2,
-        },
-    },
-    "raft": {
-        "models": {"policy": "base", "reward": "reward"},
-        "data": {"train": "prompts.jsonl", "test": "prompts.jsonl"},
-        "train": {
-            "updates": 6,
-            "batch_size": 8,
-            "k": 2,
-            "max_new_tokens": 6,
-            "learning_rate": 1e-3,
-            "rollout_epochs": 2,
-            "minibatches": 2,
-            "sample_every": 2,
-        },
-    },
+    **dict.fromkeys(["rloo", "grpo", "raft"], ON_GROUPS),
     "pretrain": {
         "models": {"policy": "base"},
         "data": {"train": "documents.jsonl", "test": "documents.jsonl"},
