@@ -96,7 +96,7 @@ def _ask(question: JudgeQuestion, speaker: Policy) -> str:
 def waiting_run() -> JudgeRun | None:
     """The oldest run that has questions to ask; marks those of dead workers first."""
     JudgeQuestion.objects.give_up_lapsed()
-    question = JudgeQuestion.objects.waiting().order_by("ranking__run").first()
+    question = JudgeQuestion.objects.waiting().order_by("ranking__run_id").first()
     if question is None:
         return None
     return JudgeRun.objects.select_related("judge").get(pk=question.ranking.run_id)

@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from annotate.judges.places import questions_of
+from annotate.judges.questions import JudgeQuestion, JudgeQuestionQuerySet
 from annotate.judges.runs import JudgeRun
 from annotate.judges.words import FORMS, Form
 from annotate.labels.kinds.ranking.answer import Ranking
@@ -70,6 +71,11 @@ class Judge(models.Model):
         return FORMS[self.form]
 
     @property
+    def questions(self) -> JudgeQuestionQuerySet:
+        """All that it was ever asked."""
+        return JudgeQuestion.objects.of_judge(self)
+
+    @property
     def speaker(self) -> Policy:
         """Its model without the words of the policy, as predictable as it gets. Never saved."""
         speaker = Policy.objects.select_related("connection").get(pk=self.policy_id)
@@ -107,8 +113,17 @@ class Judge(models.Model):
         """Ends its work: it is asked nothing more, and no new round may learn from it. What it
         said stays."""
         if Judge.objects.filter(pk=self.pk, withdrawn_at=None).update(withdrawn_at=timezone.now()):
-            for run in self.runs.all():
-                run.questions.cancel()
+            self.questions.cancel()
+
+    @transaction.atomic
+    def ask_again(self) -> int:
+        """Returns what ended without a reply to the line, and says how many questions that is."""
+        if Judge.objects.select_for_update().get(pk=self.pk).withdrawn_at:
+            raise ValidationError("This judge is withdrawn.")
+        count = self.questions.ask_again()
+        for run in self.runs.all() if count else ():
+            run.ring()
+        return count
 
     def tasks(self, scope: str) -> TaskQuerySet:
         """The ranking tasks that it has not been given yet, in an order that chance has made, but

@@ -41,6 +41,11 @@ class JudgeQuestionQuerySet(models.QuerySet["JudgeQuestion"]):
         rows = self.order_by().values_list("state").annotate(n=models.Count("pk"))
         return dict(rows)
 
+    def troubles(self) -> list[str]:
+        """Why some have no reply, the most frequent reason first."""
+        rows = self.exclude(trouble="").order_by().values_list("trouble")
+        return [each for each, _ in rows.annotate(n=models.Count("pk")).order_by("-n")[:3]]
+
     @transaction.atomic
     def claim(self, token: UUID) -> JudgeQuestion | None:
         """The first that waits, now held by `token`. What others are just claiming is passed by."""

@@ -60,27 +60,25 @@ class Report:
     @cached_property
     def counts(self) -> dict[str, int]:
         """State of a question → how many."""
-        return JudgeQuestion.objects.of_judge(self.judge).counts()
+        return self.judge.questions.counts()
 
     @cached_property
     def price(self) -> Decimal | None:
         """What its replies cost, where the prices of its connection are known."""
-        spent: Decimal | None = JudgeQuestion.objects.of_judge(self.judge).aggregate(
-            price=Sum("price")
-        )["price"]
+        spent: Decimal | None = self.judge.questions.aggregate(price=Sum("price"))["price"]
         return spent
 
     @property
     def unreadable(self) -> list[JudgeQuestion]:
         """Some replies that could not be read, the latest first."""
-        found = JudgeQuestion.objects.of_judge(self.judge).unreadable().order_by("-pk")
+        found = self.judge.questions.unreadable().order_by("-pk")
         return list(found.select_related("ranking__task__prompt")[:UNREADABLE_SHOWN])
 
     @cached_property
     def _verdicts(self) -> dict[int, Verdicts]:
         """Ranking → its verdicts, all of them that could be read."""
         found: dict[int, dict[tuple[int, int | None], str]] = defaultdict(dict)
-        answered = JudgeQuestion.objects.of_judge(self.judge).answered().order_by("pk")
+        answered = self.judge.questions.answered().order_by("pk")
         rows = answered.values_list("ranking", "first", "second", "said")
         for ranking, first, second, said in rows:
             found[ranking][first, second] = said
