@@ -23,6 +23,7 @@ from annotate.models import (
     Connection,
     Conversation,
     Grid,
+    Judge,
     Membership,
     TalkPlan,
     TurnAnswer,
@@ -135,6 +136,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     connection = Connection.objects.create(
         project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
     )
+    judge = Judge.objects.create(
+        project=project, name="strict", policy=policy, rubric="Be kind.", author=cast["olga"]
+    )
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
@@ -176,6 +180,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "judge_id": judge.pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
         "token_id": token.pk,

@@ -7,11 +7,13 @@ from datetime import datetime
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from annotate.judges.places import confidence_of, opinions_of, places_of
 from annotate.judges.questions import JudgeQuestion, JudgeQuestionQuerySet
 from annotate.people.models import Project, User
+from annotate.prompts.policies import Completion
 from annotate.work.tasks import Task
 from feedback_site.bell import enqueue_on_commit
 
@@ -65,6 +67,16 @@ class JudgeRankingQuerySet(models.QuerySet["JudgeRanking"]):
     def of_judge(self, judge: models.Model) -> JudgeRankingQuerySet:
         return self.filter(judge=judge)
 
+    def by_judges_in_use(self, at: datetime | None = None) -> JudgeRankingQuerySet:
+        """Without judges that were withdrawn; now, or at that moment."""
+        in_use = Q(judge__withdrawn_at=None)
+        return self.filter(in_use | Q(judge__withdrawn_at__gt=at) if at else in_use)
+
+    def with_completions(self) -> JudgeRankingQuerySet:
+        """With all that a row of a snapshot needs, in the order of their ids."""
+        placed = self.select_related("judge", "task__prompt").order_by("pk")
+        return placed.prefetch_related("task__completions")
+
     def complete(self, at: datetime | None = None) -> JudgeRankingQuerySet:
         """Those with a place for each completion; now, or at that moment."""
         return self.filter(answered_at__lte=at) if at else self.exclude(answered_at=None)
@@ -97,6 +109,18 @@ class JudgeRanking(models.Model):
     def places_by_id(self) -> dict[int, int]:
         """Completion id → place, the best first."""
         return {int(pk): place for pk, place in self.places.items()}
+
+    @property
+    def placed(self) -> list[tuple[Completion, int]]:
+        """Completions of the task with their places, by their ids; without what is gone by now."""
+        places = self.places_by_id
+        said = sorted(self.task.completions.all(), key=lambda each: each.pk)
+        return [(each, places[each.pk]) for each in said if each.pk in places]
+
+    @property
+    def prefers(self) -> bool:
+        """Whether it puts something above something else."""
+        return len({place for _, place in self.placed}) > 1
 
     @transaction.atomic
     def settle(self) -> None:

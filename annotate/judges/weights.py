@@ -46,3 +46,11 @@ def weight_of(judge: Judge, at: datetime | None = None) -> float | None:
         return None
     weight = (2 * measured.interval[0] - 1) / (2 * CAREFUL - 1)
     return round(min(max(weight, LEAST), 1.0), 4)
+
+
+def weights_of(judges: Iterable[Judge], at: datetime | None = None) -> dict[int, float]:
+    """Id of a judge → its weight, as `weight_of`; without those that were never measured."""
+    weights = {
+        judge.pk: weight_of(judge, at) for judge in {each.pk: each for each in judges}.values()
+    }
+    return {pk: weight for pk, weight in weights.items() if weight is not None}
