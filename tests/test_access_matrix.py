@@ -63,7 +63,7 @@ LEAST_ROLE = {
 OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
-    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit"),
+    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit", "judge"),
 )
 
 ROLES = {
