@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import floor, sqrt
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from annotate.labels.agreement import TWO_SIDED_95, Order, Share, share_of
 LENGTHS = ((1.2, "about as long"), (2.0, "up to twice as long"), (float("inf"), "longer still"))
 FEWEST_CONTRADICTED = 2
 FEWEST_TASKS = 10  # on which an agreement is told apart from luck
+STEP = 0.05  # of confidence
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,22 @@ def first_wins(orders: Iterable[tuple[int, int, int]]) -> Share | None:
     return share_of(_by_prompt((prompt, (hits, asked)) for prompt, hits, asked in orders))
 
 
+def wins_of(
+    comparisons: Iterable[tuple[int, int, int, int]],
+) -> list[tuple[int, Share]]:
+    """(policy, how often its answers beat those of others), the best first, from (prompt, policy
+    of the first, of the second, -1: the first is better, 0, 1). Ties, and two answers of one
+    policy, say nothing."""
+    counts: dict[int, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
+    for prompt, first, second, opinion in comparisons:
+        if opinion and first != second:
+            counts[first].append((prompt, (opinion < 0, 1)))
+            counts[second].append((prompt, (opinion > 0, 1)))
+    shares = [(policy, share_of(_by_prompt(each))) for policy, each in counts.items()]
+    found = [(policy, share) for policy, share in shares if share]
+    return sorted(found, key=lambda each: -each[1].value)
+
+
 @dataclass(frozen=True)
 class Contradiction:
     """A comparison on which a judge prefers what people do not: `people` prefer the other one, and
@@ -192,15 +209,16 @@ class Level:
 
 
 def levels(tasks: Sequence[Beside]) -> list[Level]:
-    """For each confidence that occurs, from the highest: the share of tasks that have it or more,
-    and the agreement on these."""
+    """For each confidence that occurs, in steps of STEP from the highest: the share of tasks that
+    have it or more, and the agreement on these."""
+    counted = [(floor(each.confidence / STEP + 1e-9), each.prompt, each.agreed()) for each in tasks]
     found = []
-    for least in sorted({each.confidence for each in tasks}, reverse=True):
-        sure = [each for each in tasks if each.confidence >= least]
-        agreed = agreement(sure)
-        share = share_of(_by_prompt((each.prompt, (each.confidence >= least, 1)) for each in tasks))
+    for least in sorted({step for step, _, _ in counted}, reverse=True):
+        sure = [(prompt, agreed) for step, prompt, agreed in counted if step >= least]
+        agreed = share_of(_by_prompt(sure))
+        share = share_of(_by_prompt((prompt, (step >= least, 1)) for step, prompt, _ in counted))
         if agreed and share:
-            found.append(Level(least, len(sure), share, agreed))
+            found.append(Level(least * STEP, len(sure), share, agreed))
     return found
 
 

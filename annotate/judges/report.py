@@ -25,6 +25,7 @@ from annotate.judges.measures import (
     kappa,
     levels,
     longer_wins,
+    wins_of,
 )
 from annotate.judges.models import Judge
 from annotate.judges.places import Verdicts, firsts, opinions_of
@@ -35,7 +36,7 @@ from annotate.labels.agreement import Order, Share
 from annotate.labels.kinds.ranking.answer import Placement
 from annotate.people.models import Project
 from annotate.prompts.models import Prompt
-from annotate.prompts.policies import Completion
+from annotate.prompts.policies import Completion, CompletionQuerySet, Policy
 from annotate.quality.labelers import rankings_of
 
 CONTRADICTIONS_SHOWN, TAGS_SHOWN, UNREADABLE_SHOWN = 50, 20, 5
@@ -110,10 +111,29 @@ class Report:
                 )
         return found
 
+    @property
+    def _judged(self) -> CompletionQuerySet:
+        tasks = self.judge.rankings.complete().order_by().values("task")
+        return Completion.objects.filter(tasks__in=tasks).order_by()
+
     @cached_property
     def _lengths(self) -> dict[int, int]:
-        judged = Completion.objects.filter(tasks__judge_rankings__judge=self.judge)
-        return dict(judged.order_by().values_list("pk", Length("text")).distinct())
+        return dict(self._judged.values_list("pk", Length("text")))
+
+    @property
+    def by_policy(self) -> list[tuple[Policy, bool, Share]]:
+        """Each policy that it compared with another, whether it speaks with the judge's own model,
+        and how often its answers win, as the judge sees it."""
+        speakers = dict(self._judged.values_list("pk", "policy"))
+        wins = wins_of(
+            (ranking.task.prompt_id, speakers[a], speakers[b], opinion)
+            for ranking in self._rankings
+            for (a, b), opinion in opinions_of(self.judge.form, self._verdicts[ranking.pk]).items()
+            if a in speakers and b in speakers
+        )
+        policies = Policy.objects.in_bulk([policy for policy, _ in wins])
+        own = self.judge.policy
+        return [(policies[pk], policies[pk].has_model_of(own), share) for pk, share in wins]
 
     @property
     def ranked(self) -> int:

@@ -17,6 +17,7 @@ from annotate.judges.measures import (
     kappa,
     levels,
     longer_wins,
+    wins_of,
 )
 from annotate.judges.places import confidence_of, firsts, opinions_of, places_of, questions_of
 from annotate.judges.words import FORMS, messages_for, once_more
@@ -232,6 +233,23 @@ def test_what_could_be_left_is_the_most_whose_agreement_is_surely_enough():
     assert could_be_left([*sure, *unsure], 0.5).tasks == 100
     assert could_be_left(sure[:9], 0.5) is None, "a lucky few tell nothing"
     assert could_be_left(unsure, 0.9) is None
+
+
+def test_policies_are_told_apart_by_who_beats_whom():
+    said = [(1, 7, 8, -1), (1, 8, 7, 1), (2, 7, 8, 1), (3, 7, 8, 0), (4, 7, 7, -1)]
+    assert [(policy, share.hits, share.trials) for policy, share in wins_of(said)] == [
+        (7, 2, 3),
+        (8, 1, 3),
+    ]
+
+
+def test_levels_of_confidence_are_few_and_tell_equal_ones_apart_from_lower_ones():
+    tasks = [beside({(1, 2): -1}, AB, task=n, prompt=n, confidence=n / 1000) for n in range(1001)]
+    found = levels(tasks)
+    assert len(found) == 21
+    assert (found[0].confidence, found[0].tasks) == (1.0, 1)
+    assert (round(found[1].confidence, 9), found[1].tasks) == (0.95, 51)
+    assert found[-1].tasks == 1001
 
 
 def test_what_is_stored_of_a_ranking_is_plain_json():

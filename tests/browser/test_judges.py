@@ -24,9 +24,12 @@ project.memberships.update(guideline_read=1)
 server = Connection.objects.create(
     project=project, name="Bakery AI", base_url="{endpoint}", price_in=1, price_out=4
 )
-policy = Policy.objects.create(
-    project=project, name="baker", origin="prompted", connection=server, model_name="cook-1"
-)
+policy, other = [
+    Policy.objects.create(
+        project=project, name=name, origin="prompted", connection=server, model_name=model
+    )
+    for name, model in (("baker", "cook-1"), ("chef", "cook-2"))
+]
 for n in range(24):
     messages = [{{"role": "user", "content": f"How long does dish {{n}} take in the oven?"}}]
     tags = ["bread" if n % 2 else "cake"]
@@ -34,7 +37,9 @@ for n in range(24):
     task = Task.objects.create(project=project, prompt=prompt, kind="rank", overlap=2)
     for k in range(3):
         text = f"Number {{k}}: about {{20 + 5 * k}} minutes" + ", and let it rest" * (k * (n % 3))
-        said = Completion.objects.create(prompt=prompt, policy=policy, text=text, source="sampled")
+        said = Completion.objects.create(
+            prompt=prompt, policy=[policy, other][k % 2], text=text, source="sampled"
+        )
         task.completions.add(said)
 for baker in bakers:
     while work := next_assignment(baker, project):
@@ -77,6 +82,7 @@ def test_a_judge_is_added_asked_and_read_about(site: Site, sign_in, server: Mode
     photograph(page, "judges-none")
     page.get_by_role("link", name="New judge").click()
     page.get_by_label("Name").fill("strict")
+    page.get_by_label("Model of").select_option("baker")
     page.get_by_label("Rubric").fill("The better answer names the shorter time.\nNothing else.")
     photograph(page, "judge-new")
     page.get_by_role("button", name="Add judge").click()
@@ -86,9 +92,10 @@ def test_a_judge_is_added_asked_and_read_about(site: Site, sign_in, server: Mode
     expect(page.get_by_text("First shown wins")).to_be_visible(timeout=90_000)
     expect(page.get_by_role("button", name="Stop")).to_have_count(0, timeout=90_000)
     figures = page.locator("dl.figures")
-    expect(figures).to_contain_text("Tasks ranked, by people too23, 23")
+    expect(figures).to_contain_text("Tasks ranked, of these by people too23, 23")
     expect(figures).to_contain_text("Unreadable replies6 of 144")
     expect(page.get_by_role("heading", name="What could be left to it")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("baker its own model"))).to_be_visible()
     page.get_by_label("Agreement wanted, %").fill("60")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page).to_have_url(re.compile(r"\?at=60$"))
