@@ -10,7 +10,7 @@ from django.utils import timezone
 from annotate.judges.places import questions_of
 from annotate.judges.questions import JudgeQuestion, JudgeQuestionQuerySet
 from annotate.judges.runs import JudgeRun
-from annotate.judges.words import FORMS, Form
+from annotate.judges.words import FORMS, AnswerForm
 from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.people.models import Project, User
 from annotate.prompts.policies import Policy
@@ -66,7 +66,7 @@ class Judge(models.Model):
         return self.name if self.version == 1 else f"{self.name} v{self.version}"
 
     @property
-    def words(self) -> Form:
+    def words(self) -> AnswerForm:
         """How its form asks and is read."""
         return FORMS[self.form]
 

@@ -17,7 +17,7 @@ A, B = "A", "B"
 
 
 @dataclass(frozen=True)
-class Form:
+class AnswerForm:
     """A way of answering. `verdicts`: all there are, in the spelling that counts."""
 
     name: str
@@ -62,19 +62,19 @@ def _bare(line: str) -> str:
 FORMS = {
     each.name: each
     for each in (
-        Form(
+        AnswerForm(
             "pair",
             "A or B, each pair in both orders",
             "Which of the two answers is the better one by the rubric?",
             (A, B),
         ),
-        Form(
+        AnswerForm(
             "rating",
             "a rating from 1 to 7",
             "How good is the answer by the rubric, from 1 (worst) to 7 (best)?",
             tuple("1234567"),
         ),
-        Form("yes_no", "yes or no", "Does the answer meet the rubric?", ("yes", "no")),
+        AnswerForm("yes_no", "yes or no", "Does the answer meet the rubric?", ("yes", "no")),
     )
 }
 
@@ -98,7 +98,7 @@ with {choices} for X."""
 
 
 def messages_for(
-    form: Form, *, rubric: str, prompt: Messages, answers: Sequence[str], mark: str
+    form: AnswerForm, *, rubric: str, prompt: Messages, answers: Sequence[str], mark: str
 ) -> Messages:
     """The question to a judge. `answers`: as many as the form compares, in the order shown; `mark`:
     a text that neither prompt nor answers can contain."""
@@ -119,7 +119,7 @@ def _between_marks(shown: Mapping[str, str], mark: str) -> str:
     return "\n\n".join(parts)
 
 
-def once_more(form: Form, asked: Messages, reply: str) -> Messages:
+def once_more(form: AnswerForm, asked: Messages, reply: str) -> Messages:
     """The question after a reply that cannot be read."""
     said = reply.strip() or "(nothing)"
     again = AGAIN.format(choices=form.choices)
