@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, judge_for, project_for
@@ -164,7 +164,7 @@ of_judge = [
     path("resume/", resume, name="judge_resume"),
     path("withdraw/", withdraw, name="judge_withdraw"),
 ]
-addresses = [
+addresses: list[URLPattern | URLResolver] = [
     path("", judges, name="judges"),
     path("new/", new, name="judge_new"),
     path("<int:judge_id>/", include(of_judge)),
