@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger(__package__).setLevel(logging.INFO)
     memory = options.memory_mb << 20
     weights = int(memory * WEIGHTS_SHARE)
     app = application(

@@ -164,7 +164,9 @@ class Answers:
         try:
             self.engine.submit(self.rows)
         except Full:
-            raise Refused(503, "Too many are waiting. Try again later.", code="queue_full") from None
+            raise Refused(
+                503, "Too many are waiting. Try again later.", code="queue_full"
+            ) from None
 
     def close(self) -> None:
         """Gives the policy back; what is still being decoded is dropped."""

@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.generation.decoding import product
-from rlhf.learning.models.folders import check_folder, load_policy, renderer, stop_ids
+from rlhf.learning.models.folders import check_folder, read_policy, renderer, stop_ids
 from rlhf.learning.models.networks import LMHead
 from rlhf.learning.models.render import Renderer
 from rlhf.learning.models.weights import stored_precision, weight_files
@@ -66,7 +67,9 @@ class Policy:
 class Shelf:
     """Loaded policies, the one used last at the end."""
 
-    def __init__(self, roots: Sequence[Path], *, limit: int, load: Callable[[Path], Policy]) -> None:
+    def __init__(
+        self, roots: Sequence[Path], *, limit: int, load: Callable[[Path], Policy]
+    ) -> None:
         """Model folders below `roots` alone; weights of at most `limit` bytes, or one policy."""
         self.roots = [root.resolve() for root in roots]
         self.limit, self.load = limit, load
@@ -145,7 +148,7 @@ class Shelf:
                 began = time.monotonic()
                 policy = await asyncio.to_thread(self.load, folder)
                 self._loaded[key] = policy
-                logger.warning(
+                logger.info(
                     "%s loaded in %.1f s: %d MB of weights, %d MB in all",
                     *(folder, time.monotonic() - began, policy.bytes >> 20, self.bytes >> 20),
                 )
@@ -166,7 +169,7 @@ class Shelf:
             self._is_waiting_for_room = False
 
     def _unload(self, key: Key) -> None:
-        logger.warning("%s unloaded", key[0])
+        logger.info("%s unloaded", key[0])
         del self._loaded[key]
         gc.collect()
         if sys.platform == "linux":
@@ -184,7 +187,8 @@ def load(folder: Path, *, rows: int, device: torch.device | str = "cpu") -> Poli
     render = renderer(folder, chats=False)
     if not render.tokenizer.chat_template:
         raise ConfigError(f"{folder}: the tokenizer has no chat template")
-    lm = load_policy(folder, device).lm.requires_grad_(False)
+    lm = read_policy(folder, render).requires_grad_(False)
+    nn.Module.to(lm, device)
     _ = render.controls, render.around  # found out once, and not while somebody waits
     return Policy(str(folder), lm, render, frozenset(stop_ids(lm, render)), memory_for(lm, rows))
 
