@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--servers", nargs="+", default=["transformers", "ours"])
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the server is stopped
     with tempfile.TemporaryDirectory() as place:
         folders = two_policies(options.model, Path(place) / "models")
         figures = {name: measure(name, folders, options) for name in options.servers}
