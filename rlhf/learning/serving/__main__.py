@@ -15,7 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # each other make a token eight times slower than one thread alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-MOST_ROWS, MOST_WAITING, MEMORY_MB = 16, 64, 1600
+MOST_ROWS, MOST_WAITING, MEMORY_MB = 16, 64, 1400
 WEIGHTS_SHARE = 0.75  # of the memory; what running answers remember has the rest
 STOPPING_SECONDS = 3
 ROOT = Path(__file__).resolve().parents[3]

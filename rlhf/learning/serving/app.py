@@ -98,13 +98,25 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
     async def not_found(_: Request, __: Exception) -> Response:
         return Refused(404, "There is no such address here.", code="unknown_url").response()
 
+    async def failed(_: Request, __: Exception) -> Response:
+        return Refused(500, "The server failed on this.", code="server_error").response()
+
+    async def nobody_reads(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # as nginx has it: the client has closed the request
+
     routes = [
         Route("/health", health),
         Route("/v1/models", models),
         Route("/v1/load", load, methods=["POST"]),
         Route("/v1/chat/completions", complete, methods=["POST"]),
     ]
-    handlers: Any = {Refused: refuse, 404: not_found}
+    handlers: Any = {
+        Refused: refuse,
+        ClientDisconnect: nobody_reads,
+        404: not_found,
+        405: not_found,
+        500: failed,
+    }
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     return Guarded(app, key)
 
