@@ -24,9 +24,9 @@ from starlette.types import Receive, Scope, Send
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.records import DataError
 
-from .engine import End, Engine, Event, Full, Piece, Place, Row
+from .engine import End, Engine, Event, Full, Piece, Place, Row, Sampling
 from .shelf import NoSuchModel, Policy, Shelf
-from .wishes import Refused, Sampling, Wish, read_wish
+from .wishes import Refused, Wish, read_wish
 
 MOST_BYTES = 16 << 20  # of a request
 RETRY_SECONDS = 5

@@ -227,8 +227,8 @@ class Engine:
 
     def _take(self, policy: Policy, rows: list[Row], hidden_BH: Tensor) -> None:
         logits_BV = policy.logits(hidden_BH)
-        for row, logits_1V in zip(rows, logits_BV.split(1), strict=True):
-            if row.take(logits_1V):
+        for number, row in enumerate(rows):
+            if row.take(logits_BV[number : number + 1]):
                 self._leave(row)
 
     def _leave(self, row: Row) -> None:

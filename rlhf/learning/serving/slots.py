@@ -29,8 +29,14 @@ class Slots:
         model: Any = lm.base_model
         self.layers = [Layer(each, most_rows) for each in model.layers]
         first = self.layers[0]
-        self.column_bytes = 2 * len(self.layers) * first.key_heads * first.size * lm.dtype.itemsize
-        self._clear()
+        units = 2 * len(self.layers) * first.key_heads * first.size
+        self.column_bytes: int = units * lm.dtype.itemsize
+        self.lengths: list[int] = []  # tokens in each row
+        self.rooms: list[int] = []  # tokens that each row may come to have
+        self.slots = self.columns = 0
+        self.keys: list[Tensor] = [torch.empty(0)] * len(self.layers)
+        self.values = list(self.keys)
+        self.cos_SD = self.sin_SD = torch.empty(0)  # rotations of every column
 
     @property
     def bytes(self) -> int:
@@ -127,11 +133,9 @@ class Slots:
         self.slots, self.columns = slots, columns
 
     def _clear(self) -> None:
-        self.lengths: list[int] = []  # tokens in each row
-        self.rooms: list[int] = []  # tokens that each row may come to have
         self.slots = self.columns = 0
-        nothing = torch.empty(0)
-        self.keys, self.values = ([nothing] * len(self.layers) for _ in range(2))
+        self.keys = [torch.empty(0)] * len(self.layers)
+        self.values = list(self.keys)
 
 
 class Reading:

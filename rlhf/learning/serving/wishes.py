@@ -135,7 +135,8 @@ def _message(asked: Any, param: str) -> Message:
     content = asked.get("content")
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(parts) else None
     if not isinstance(content, str):
         raise Refused(400, f"{param}: the content is text alone.", param=param)
     return {"role": role, "content": content}
