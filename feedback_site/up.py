@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
 Say = Callable[[str], None]
 HEALTHY_SECONDS = 120.0
+LOADED_SECONDS = 30.0  # for the base model to be loaded; the server goes on after that
 HOPELESS_CRASHES = 3
 
 
@@ -200,12 +201,12 @@ def health(site: str) -> dict[str, str]:
 
 
 def warm(inference_port: int, model: Path, *, key: str, say: Say) -> None:
-    """Have the server load the model now; it goes on after we hang up."""
-    url = f"http://127.0.0.1:{inference_port}/load_model"
+    """Has the server load the model."""
+    url = f"http://127.0.0.1:{inference_port}/v1/load"
     asked, headers = {"model": str(model)}, {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.stream("POST", url, trust_env=False, json=asked, headers=headers) as answer:
-            answer.raise_for_status()
+        told = httpx.post(url, json=asked, headers=headers, timeout=LOADED_SECONDS, trust_env=False)
+        told.raise_for_status()
     except httpx.HTTPError as error:
         say(f"the first answer will take longer: {model} is not loaded yet ({error})")
 

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.contrib.humanize.templatetags.humanize import ordinal
 
 from annotate.chat import inference
 from annotate.prompts.written import Written
@@ -42,12 +43,15 @@ async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
 
 async def server_sent_events(answer: Written) -> AsyncIterator[str]:
     """The same, as the events of a stream that a browser reads. `shown` is what to show of it: HTML
-    that is finished, and HTML of the last block, which takes the place of what was last before."""
+    that is finished, and HTML of the last block, which takes the place of what was last before.
+    `waiting` is what to say of the place in the model server's line, "" once it is left."""
     # A stream is long, and connections are few: what the middleware took goes back first.
     await sync_to_async(release_connections)()
-    text, next_at = Growing(), 0.0
+    text, next_at, waiting = Growing(), 0.0, ""
     async for event, piece in watch(answer):
         yield _event(event, piece) if piece else f": {event}\n\n"
+        if waiting != (waiting := in_line(answer.place)):
+            yield _event("waiting", waiting)
         text.add(piece)
         began = time.monotonic()
         if text.has_news and began >= next_at:
@@ -57,6 +61,13 @@ async def server_sent_events(answer: Written) -> AsyncIterator[str]:
     if text.has_news:
         yield _event("shown", text.take())
     yield _event("done", {})
+
+
+def in_line(place: int) -> str:
+    """What to say to whoever waits; nothing where nobody is before them."""
+    if place < 1:
+        return ""
+    return "Next in line" if place == 1 else f"{ordinal(place)} in line"
 
 
 def _event(name: str, data: Any) -> str:
@@ -81,6 +92,8 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     try:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:
+                if delta:
+                    answer.place = delta.place
                 if delta and delta.text:
                     text += delta.text
                     facts.setdefault("first_token_ms", _ms_since(started))

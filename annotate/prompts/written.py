@@ -40,6 +40,8 @@ class Written(models.Model):
 
     BROKE_OFF = "The answer was interrupted. The text so far is kept."
 
+    place = 0  # in the model server's line, as the process that writes the answer is told
+
     text = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.DONE)
     failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
