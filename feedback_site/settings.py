@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
@@ -77,6 +78,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.mfa",
     "corsheaders",
     "feedback_site",
     "annotate",
@@ -98,6 +103,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "feedback_site.web.signed_in.SignedInMiddleware",
     "annotate.limits.LimitsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "annotate.accounts.confirming.ConfirmMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -178,6 +185,31 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_LOCKOUT_TEMPLATE = "annotate/locked_out.html"
+
+# Second factors, addresses and provider accounts are django-allauth's; its pages are not used.
+MFA_ADAPTER = "annotate.accounts.second_factor.Adapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1  # steps of 30 s by which clocks may differ
+MFA_TOTP_ISSUER = f"Feedback Site, {SITE_URL.partition('://')[2]}"
+
+# An identity provider by which people may sign in.
+OIDC_ISSUER = env.str("OIDC_ISSUER", default="")
+OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", default="")
+OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", default="")
+OIDC_NAME = env.str("OIDC_NAME", default="single sign-on")
+OIDC_CREATE_ACCOUNTS = env.bool("OIDC_CREATE_ACCOUNTS", default=False)
+if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
+    raise ImproperlyConfigured("OIDC_ISSUER is set: set OIDC_CLIENT_ID and OIDC_CLIENT_SECRET too.")
+if OIDC_ISSUER.startswith("http://") and urlsplit(OIDC_ISSUER).hostname not in OWN_HOSTS:
+    raise ImproperlyConfigured("OIDC_ISSUER must begin with https://.")
+
+# E-mail. Without a server none is sent, and the pages do not offer it.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+MAIL_IS_SET_UP = bool(EMAIL_URL)
+if MAIL_IS_SET_UP:
+    globals().update(env.email_url_config(EMAIL_URL))
+EMAIL_TIMEOUT = 20  # seconds
+DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="feedback-site@localhost")
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
