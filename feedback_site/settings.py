@@ -8,7 +8,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import environ
 from csp.constants import NONE, SELF
@@ -192,16 +192,17 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_TOLERANCE = 1  # steps of 30 s by which clocks may differ
 MFA_TOTP_ISSUER = f"Feedback Site, {SITE_URL.partition('://')[2]}"
 
-# An identity provider by which people may sign in.
-OIDC_ISSUER = env.str("OIDC_ISSUER", default="")
-OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", default="")
-OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", default="")
-OIDC_NAME = env.str("OIDC_NAME", default="single sign-on")
-OIDC_CREATE_ACCOUNTS = env.bool("OIDC_CREATE_ACCOUNTS", default=False)
+# An identity provider by which people may sign in: https://CLIENT:SECRET@its.issuer?name=Its+name
+_oidc = urlsplit(env.str("OIDC_URL", default=""))
+_said = dict(parse_qsl(_oidc.query))
+OIDC_ISSUER = _oidc._replace(netloc=_oidc.netloc.rpartition("@")[2], query="").geturl()
+OIDC_CLIENT_ID, OIDC_CLIENT_SECRET = unquote(_oidc.username or ""), unquote(_oidc.password or "")
+OIDC_NAME = _said.get("name", "single sign-on")
+OIDC_CREATE_ACCOUNTS = _said.get("create_accounts") == "1"
 if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
-    raise ImproperlyConfigured("OIDC_ISSUER is set: set OIDC_CLIENT_ID and OIDC_CLIENT_SECRET too.")
-if OIDC_ISSUER.startswith("http://") and urlsplit(OIDC_ISSUER).hostname not in OWN_HOSTS:
-    raise ImproperlyConfigured("OIDC_ISSUER must begin with https://.")
+    raise ImproperlyConfigured("OIDC_URL needs the client's id and secret before the @.")
+if OIDC_ISSUER and _oidc.scheme != "https" and _oidc.hostname not in OWN_HOSTS:
+    raise ImproperlyConfigured("OIDC_URL must begin with https://.")
 
 # E-mail. Without a server none is sent, and the pages do not offer it.
 EMAIL_URL = env.str("EMAIL_URL", default="")

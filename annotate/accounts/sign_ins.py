@@ -67,6 +67,11 @@ class SignIn(models.Model):
         return f"{self.user} by {self.get_way_display()}"
 
     @property
+    def how(self) -> str:
+        """The way and what was shown besides, in words."""
+        return " and ".join(filter(None, [self.get_way_display(), self.get_factor_display()]))
+
+    @property
     def browser_name(self) -> str:
         """A browser and a system, as far as its own words tell."""
         said = self.browser

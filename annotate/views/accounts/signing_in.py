@@ -170,7 +170,7 @@ def provider_answer(request: HttpRequest) -> HttpResponse:
 def _connect(request: HttpRequest, answer: identity.Answer, act: Act) -> HttpResponse:
     person = request.user
     if not isinstance(person, User) or person.pk != answer.connects:
-        raise identity.CannotSignIn("Somebody else has signed in here meanwhile. Begin again.")
+        raise identity.CannotSignIn("Somebody else is signed in here now. Begin again.")
     act.actor = person.pk
     identity.connect(person, answer.claims)
     tell(person, f"{settings.OIDC_NAME} can be used to sign in from now on.")
