@@ -36,11 +36,11 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
 
 class SignIn(models.Model):
     class Way(models.TextChoices):
-        PASSWORD = "password"
+        PASSWORD = "password", "password"
         LINK = "link", "sign-in link"
         MAIL = "mail", "link by e-mail"
         PROVIDER = "provider", "identity provider"
-        INVITATION = "invitation"
+        INVITATION = "invitation", "invitation"
 
     class Factor(models.TextChoices):
         """What was shown besides. The values are allauth's."""

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
             name='SignIn',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('way', models.CharField(choices=[('password', 'Password'), ('link', 'sign-in link'), ('mail', 'link by e-mail'), ('provider', 'identity provider'), ('invitation', 'Invitation')], max_length=10)),
+                ('way', models.CharField(choices=[('password', 'password'), ('link', 'sign-in link'), ('mail', 'link by e-mail'), ('provider', 'identity provider'), ('invitation', 'invitation')], max_length=10)),
                 ('factor', models.CharField(blank=True, choices=[('totp', 'code of an app'), ('recovery_codes', 'recovery code'), ('webauthn', 'security key')], max_length=20)),
                 ('session_key', models.CharField(db_index=True, editable=False, max_length=40)),
                 ('address', models.GenericIPAddressField(null=True)),
