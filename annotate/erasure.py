@@ -24,7 +24,6 @@ from django.db.models import Q
 from django.utils import timezone
 
 from annotate.accounts.mails import Mail
-from annotate.accounts.sign_ins import SignIn
 from annotate.audit.recording import about, recorded
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
@@ -222,7 +221,8 @@ def _erase_account(erased: Erased) -> None:
     Invitation.objects.filter(named).delete()
     SignInLink.objects.filter(user=person).delete()
     ApiToken.objects.filter(user=person).delete()
-    for owned in (SignIn, EmailAddress, Authenticator, SocialAccount):
+    person.sign_ins.all().delete()
+    for owned in (EmailAddress, Authenticator, SocialAccount):
         owned.objects.filter(user=person).delete()
     Mail.objects.filter(Q(person=person) | Q(to__in=erased.names)).delete()
     for attempts in (AccessAttempt, AccessFailureLog, AccessLog):

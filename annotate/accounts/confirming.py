@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 
@@ -71,7 +71,7 @@ def _has_proved(request: HttpRequest) -> bool:
     return bool(since < LASTS.total_seconds())
 
 
-def _ask(request: HttpRequest, person: User) -> HttpResponse | None:
+def _ask(request: HttpRequest, person: User) -> HttpResponseBase | None:
     """None: they have answered rightly."""
     said = {name: request.POST[name] for name in ANSWERS if request.POST.get(name)}
     if said:

@@ -22,7 +22,7 @@ class MailTokens(LoginLinkTokens):
         if not address_of(user) or not super().check_token(user, token):
             return False
         made = base36_to_int((token or "").partition("-")[0])
-        age = self._num_seconds(self._now()) - made  # type: ignore[attr-defined]
+        age = self._num_seconds(self._now()) - made
         return bool(age <= self.lasts.total_seconds())
 
 

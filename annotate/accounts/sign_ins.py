@@ -115,7 +115,7 @@ def enter(request: HttpRequest, person: User, *, way: str, factor: str = "") -> 
     person.sign_ins.create(
         way=way,
         factor=factor,
-        session_key=request.session.session_key,
+        session_key=request.session.session_key or "",
         address=_address(request),
         browser=request.headers.get("User-Agent", "")[:200],
     )

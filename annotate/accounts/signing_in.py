@@ -43,7 +43,7 @@ def asked_person(request: HttpRequest) -> User | None:
     """Whose second factor is asked for. None: nobody's, for too long, or their password is another
     by now."""
     asked = request.session.get(PENDING) or {}
-    person = User.objects.filter(pk=asked.get("person"), is_active=True).first()
+    person = User.objects.filter(pk=asked.get("person", 0), is_active=True).first()
     if person is None or timezone.now().timestamp() - asked["since"] > WAITS.total_seconds():
         return None
     is_same = constant_time_compare(asked["hash"], person.get_session_auth_hash())

@@ -196,7 +196,7 @@ def key(request: Request) -> HttpResponse:
         try:
             codes = second_factor.add_key(request.user, name, request.POST.get("key", ""))
         except ValidationError as error:
-            trouble = error.message
+            trouble = str(error.message)
         else:
             return _protected(request, "A security key was added as second factor.", codes)
     context = {"key": second_factor.key_to_add(request.user), "trouble": trouble}

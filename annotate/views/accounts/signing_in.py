@@ -44,7 +44,7 @@ class SignInPage(LoginView):
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         with recorded():
-            person: User = form.get_user()  # type: ignore[assignment]
+            person: User = form.get_user()
             return come_in(self.request, person, way=SignIn.Way.PASSWORD, to=self.get_success_url())
 
 
