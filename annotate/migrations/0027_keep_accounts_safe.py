@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0025_keep_chats_at_hand'),
+        ('annotate', '0026_ask_judges'),
     ]
 
     operations = [
