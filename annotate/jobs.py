@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from annotate.accounts import sending as mail
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
@@ -41,6 +42,11 @@ def deliver(delivery_id: int) -> None:
     sending.deliver(delivery_id)
 
 
+def send_mail(mail_id: int) -> None:
+    """An e-mail; it may be sent by now."""
+    mail.send(mail_id)
+
+
 def harvest_waiting() -> int:
     """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
@@ -65,9 +71,9 @@ def ask_judge(run_id: int) -> int:
 
 
 def look() -> int:
-    """All that waits without a bell: what guests said, what webhooks are owed, the cells of grids
-    and the questions of judges, by turns. Workers call this from time to time."""
-    done = harvest_waiting() + sending.deliver_waiting()
+    """All that waits without a bell: what guests said, what webhooks are owed, e-mail, the cells of
+    grids and the questions of judges, by turns. Workers call this from time to time."""
+    done = harvest_waiting() + sending.deliver_waiting() + mail.send_waiting()
     grid, run = waiting_grid(), judging.waiting_run()
     done += ask_for_a_while(grid) if grid else 0
     return done + (judging.ask_for_a_while(run) if run else 0)

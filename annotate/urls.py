@@ -21,6 +21,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.accounts import security, signing_in
 from annotate.views.chat import history
 from annotate.views.chat import talk as chat
 from annotate.views.programs import pages as programs
@@ -32,8 +33,8 @@ SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", people.home, name="home"),
-    path("sign-in/", people.SignIn.as_view(), name="sign_in"),
-    path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
+    path("", include(signing_in.addresses)),
+    path("account/security/", include(security.addresses)),
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
     path("projects/new/", project.project_new, name="project_new"),

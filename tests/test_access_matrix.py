@@ -47,6 +47,10 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["livez", "readyz", "shared_chat"], OPEN),
+    **dict.fromkeys(["second_factor", "sign_in_by_mail", "password_reset"], OPEN),
+    **dict.fromkeys(["provider", "provider_answer"], OPEN),
+    **dict.fromkeys(["security", "security_app", "security_key"], SIGNED_IN),
+    "verify_address": SIGNED_IN,
     "metrics": WATCHER,
     **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),

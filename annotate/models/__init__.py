@@ -1,5 +1,7 @@
 """Who said what, and what people thought of it."""
 
+from annotate.accounts.mails import Mail
+from annotate.accounts.sign_ins import SignIn
 from annotate.audit.entries import AuditEntry
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
@@ -51,6 +53,7 @@ __all__ = [
     "JudgeQuestion",
     "JudgeRanking",
     "JudgeRun",
+    "Mail",
     "Measure",
     "Membership",
     "Message",
@@ -65,6 +68,7 @@ __all__ = [
     "Reply",
     "Review",
     "Share",
+    "SignIn",
     "SignInLink",
     "Talk",
     "TalkPlan",

@@ -23,6 +23,17 @@ MOST_TO_QUALIFY = 20
 class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
     is_simulated = models.BooleanField(default=False)
+    links_used = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    sessions_ended = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often all their other browsers were signed out.",
+    )
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        known: str = super()._get_session_auth_hash(secret)  # type: ignore[misc]
+        return f"{known}{self.sessions_ended}" if self.sessions_ended else known
 
     @property
     def display_name(self) -> str:
