@@ -1,11 +1,14 @@
-"""What an operator has to do about rounds, on the first page of a project."""
+"""What an operator has to do about rounds, on the first page of a project; and rounds by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.urls import reverse
+
 from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
+from annotate.palette import MOST, Found
 from annotate.views.home import ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
 from rlhf.models.outcomes import Evaluation, Snapshot, TrainedPolicy
@@ -34,6 +37,13 @@ def next_round(project: Project) -> Iterator[ToDo]:
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
         )
         yield ToDo("rounds_new", "Launch a round", detail)
+
+
+def find_rounds(project: Project, words: str) -> Iterator[Found]:
+    """Finds rounds for the command palette, the newest first."""
+    for round in Round.objects.of_project(project).matching(words)[:MOST]:
+        address = reverse("rounds_show", args=[project.slug, round.number])
+        yield Found(str(round), address, round.name or round.note)
 
 
 def effect_of_work(membership: Membership) -> Iterator[str]:

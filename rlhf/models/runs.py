@@ -14,6 +14,7 @@ from django.db.models import Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from annotate.ids import id_in
 from annotate.models import Policy, Project, User
 from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
@@ -64,6 +65,18 @@ class RoundQuerySet(models.QuerySet["Round"]):
     def tags(self) -> list[str]:
         """Lists the tags of all of them, each once."""
         return sorted({tag for tags in self.values_list("tags", flat=True) for tag in tags})
+
+    def matching(self, words: str) -> RoundQuerySet:
+        """Keeps those whose name, note or tags contain all of these words, or whose number a word
+        is; "round" is a word of every one."""
+        found = self
+        for word in words.split():
+            said = Q(name__icontains=word) | Q(note__icontains=word) | Q(tags__icontains=word)
+            number = id_in(word)
+            if "round".startswith(word.lower()):
+                continue
+            found = found.filter(said | Q(number=number) if number is not None else said)
+        return found
 
     def with_note(self, note: str) -> RoundQuerySet:
         return self.filter(note=note)

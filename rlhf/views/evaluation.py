@@ -9,7 +9,6 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.next_batch import launch_next_batch
@@ -21,7 +20,6 @@ from rlhf.rounds.report import report_on
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = ComparisonForm(project, request.POST or None)
