@@ -37,7 +37,7 @@ def test_an_operator_sees_every_room_and_every_page_of_it(site: Site, sign_in, w
         page.goto(f"{site.url}/p/header/{path}")
         assert page.evaluate(CUT) <= 0, path
         assert width > 800 or page.evaluate(HEIGHT) < 110, path
-    for room in page.locator(".site-header .room").all():
+    for room in page.locator(".site-header .room-menu").all():
         room.locator("summary").click()
         expect(page.locator(".room-pages:visible")).to_have_count(1)
         box = room.locator(".room-pages").bounding_box()
@@ -50,7 +50,7 @@ def test_an_operator_sees_every_room_and_every_page_of_it(site: Site, sign_in, w
 def test_menus_work_by_keys(site: Site, sign_in):
     page = sign_in("olga").page
     page.goto(f"{site.url}/p/header/prompts/")
-    data = page.locator(".room > summary", has_text="Data")
+    data = page.locator(".room-menu > summary", has_text="Data")
     expect(data).to_have_attribute("aria-current", "true")
     data.focus()
     page.keyboard.press("ArrowDown")
@@ -58,7 +58,7 @@ def test_menus_work_by_keys(site: Site, sign_in):
     page.keyboard.press("Escape")
     expect(data).to_be_focused()
     expect(page.locator(".room-pages:visible")).to_have_count(0)
-    page.locator(".room > summary", has_text="Kitchen").click()
+    page.locator(".room-menu > summary", has_text="Kitchen").click()
     page.get_by_role("link", name="Bakery of the town").click()
     page.wait_for_url("**/p/header-2/prompts/")
 
@@ -66,7 +66,7 @@ def test_menus_work_by_keys(site: Site, sign_in):
 def test_without_javascript_menus_open_and_the_search_is_a_page(site: Site, sign_in):
     page = sign_in("olga", java_script_enabled=False).page
     page.goto(f"{site.url}/p/header/")
-    page.locator(".room > summary", has_text="Serve").click()
+    page.locator(".room-menu > summary", has_text="Serve").click()
     page.get_by_role("link", name="Gate", exact=True).click()
     page.wait_for_url("**/p/header/gate/")
     page.get_by_role("link", name="Search").click()
