@@ -1,5 +1,5 @@
-"""What somebody looks for in a project, by its name: a page, a prompt, a policy, a person. Everybody
-finds only what they may open."""
+"""What somebody looks for in a project, by its name: a page, a prompt, a policy, a person.
+Everybody finds only what they may open."""
 
 from __future__ import annotations
 

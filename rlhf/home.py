@@ -11,7 +11,7 @@ from annotate.paging import counted
 from annotate.palette import MOST, Found
 from annotate.views.home import ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
-from rlhf.models.outcomes import Evaluation, Snapshot, TrainedPolicy
+from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import previous_live
 from rlhf.rounds.report import report_on
@@ -78,7 +78,8 @@ def _snapshots_of(policy: Policy) -> Iterator[Snapshot]:
             run = training.checkpoint.run
             runs = [run]
             if run.round and run.kind in Run.BY_REWARD_MODEL:
-                runs += run.round.runs.filter(kind=Run.Kind.REWARD)
+                teacher = RewardModel.objects.teacher_of(run.round)
+                runs += [teacher.checkpoint.run] if teacher else []
             yield from Snapshot.objects.filter(run__in=runs)
         ancestor = ancestor.parent
 

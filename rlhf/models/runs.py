@@ -5,6 +5,7 @@ who is too late gets False. What a worker writes it writes under its lease (see 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -95,6 +96,13 @@ class Round(models.Model):
     number = models.PositiveIntegerField()
     recipe = models.CharField(max_length=10)
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
+    reward_model = models.ForeignKey(
+        "rlhf.RewardModel",
+        models.PROTECT,
+        null=True,
+        related_name="rounds",
+        help_text="Of an earlier round, where this one learns from it and trains none.",
+    )
     name = models.CharField(max_length=60, blank=True, help_text="What people call it.")
     note = models.CharField(max_length=300, blank=True)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
@@ -157,6 +165,11 @@ class RunQuerySet(models.QuerySet["Run"]):
     def comparisons(self) -> RunQuerySet:
         """Samplings whose answers people compare; the newest first."""
         return self.samplings().filter(config__is_comparison=True)
+
+    def to_go_by(self, kinds: Iterable[str]) -> RunQuerySet:
+        """Keeps those of rounds that succeeded, with the time they took; the newest first."""
+        done = self.filter(kind__in=list(kinds), state=Run.State.SUCCEEDED, worked__gt=timedelta())
+        return done.exclude(round=None).select_related("round__base", "snapshot").order_by("-pk")
 
     def next_of(self, round: Round) -> RunQuerySet:
         """Keeps the run of a round that may start now, if one may."""

@@ -1,5 +1,5 @@
-"""The header: every room is in view, on a phone too, which gives it two lines; its menus work by keys
-and without JavaScript; and the command palette leads to whatever one may open."""
+"""The header: every room is in view, on a phone too, which gives it two lines; its menus work by
+keys and without JavaScript; and the command palette leads to whatever one may open."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

@@ -24,7 +24,7 @@ def address(site: Site) -> str:
 def page(address, sign_in) -> Page:
     olga: Page = sign_in("olga").page
     olga.goto(address)
-    olga.get_by_text("All settings of the recipe").click()
+    olga.get_by_text("More settings of the recipe").click()
     return olga
 
 
@@ -46,9 +46,9 @@ def test_what_is_unfolded_and_typed_outlives_a_change_of_stages(page):
     page.get_by_label("PPO: optimises").check()
     expect(kl_coef).to_have_value("0.3")
     expect(note).to_have_value("closer")
-    page.get_by_text("All settings of the recipe").click()
+    page.get_by_text("More settings of the recipe").click()
     page.get_by_label("Small: 135 million").check()
-    expect(page.get_by_text("All settings of the recipe “small”")).to_be_visible()
+    expect(page.get_by_text("More settings of the recipe “small”")).to_be_visible()
     expect(kl_coef).to_be_hidden()
 
 
