@@ -157,5 +157,7 @@ def _is_alike(
 def _on_these_machines(runs: Iterable[Run]) -> list[Run]:
     """Those that machines in use now have done; all, where none of them was."""
     every = list(runs)
+    if not every:
+        return []
     slots = {machine.slot for machine in Machine.objects.in_use()}
     return [run for run in every if run.slot in slots] or every

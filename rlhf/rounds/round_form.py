@@ -10,6 +10,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.db.models import QuerySet
 
 from annotate.models import Policy, Project
 from feedback_site.answer_checks.check import CheckError
@@ -103,14 +104,20 @@ class RoundForm(forms.Form):
         self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
         self.bases = project.policies.with_weights().order_by("pk")
         offer(self.fields["base"], self.bases).empty_label = None
-        stale = stale_in(project).runs
-        offer(self.fields["reward_model"], RewardModel.objects.to_reuse(project, stale_runs=stale))
+        offer(self.fields["reward_model"], self._reward_models())
         self.fields.update(_recipe_fields(size, self.chosen))
 
     @property
     def has_reward_models(self) -> bool:
         """Tells whether there is one to reuse."""
-        return len(self.fields["reward_model"].choices) > 1  # type: ignore[attr-defined]
+        return not self.fields["reward_model"].queryset.query.is_empty()  # type: ignore[attr-defined]
+
+    def _reward_models(self) -> QuerySet[RewardModel]:
+        """Those to reuse; without any, nobody asks for withdrawals."""
+        models = RewardModel.objects.to_reuse(self.project)
+        if not models.exists():
+            return models.none()
+        return RewardModel.objects.to_reuse(self.project, stale_runs=stale_in(self.project).runs)
 
     @property
     def recipes(self) -> list[tuple[str, str]]:

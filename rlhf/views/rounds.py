@@ -112,8 +112,9 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         form = RoundForm(project, initial=initial, size=launch.recipe, stages=launch.stages)
         return form, FiltersForm(project, FiltersForm.as_data(launch.filters))
     stages = given.getlist("stages") or list(DEFAULT_TRAININGS)
-    bases = project.policies.with_weights()
-    base = bases.live().first() or bases.order_by("pk").first()
+    bases = list(project.policies.with_weights().order_by("pk"))
+    live = (each for each in bases if each.state == Policy.State.LIVE)
+    base = next(live, bases[0] if bases else None)
     chosen = next((each for each in bases if str(each.pk) == given.get("base")), base)
     size = _size(None if _is_another(given) else given.get("recipe"), chosen)
     initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}

@@ -6,9 +6,12 @@ const list = document.getElementById("palette-found");
 const count = document.getElementById("palette-count");
 const isMac = navigator.platform.startsWith("Mac"); // Ctrl-K deletes a line there
 
+const PAUSE = 60; // ms between two letters of a word
+
 let shown = null; // the words whose results the list has
-let asked = null;
 let isWanted = false; // Enter came before the results of what was typed
+let request = new AbortController();
+let timer;
 
 const options = () => [...list.querySelectorAll("[role=option]")];
 const chosen = () => list.querySelector("[aria-selected=true]");
@@ -21,12 +24,32 @@ function choose(option) {
   else words.removeAttribute("aria-activedescendant");
 }
 
+async function look() {
+  const asked = words.value;
+  request.abort();
+  request = new AbortController();
+  try {
+    const address = `${words.form.action}?${new URLSearchParams({ q: asked })}`;
+    const answer = await fetch(address, { headers: { "HX-Request": "true" }, signal: request.signal });
+    if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
+    list.innerHTML = await answer.text();
+  } catch (error) {
+    if (error.name !== "AbortError") words.form.submit(); // the page says what is wrong
+    return;
+  }
+  shown = asked;
+  const found = options();
+  choose(found[0]);
+  count.textContent = found.length ? `${found.length} found` : "Nothing found.";
+  if (isWanted) chosen()?.click();
+}
+
 function open() {
   if (document.querySelector("dialog[open]")) return;
   dialog.showModal();
   words.select();
   shown = null;
-  htmx.trigger(words, "look");
+  look();
 }
 
 if (dialog) {
@@ -42,15 +65,15 @@ if (dialog) {
     open();
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { isWanted = false; });
+  dialog.addEventListener("close", () => {
+    isWanted = false;
+    clearTimeout(timer);
+    request.abort();
+  });
 
-  words.addEventListener("htmx:beforeRequest", () => { asked = words.value; });
-  list.addEventListener("htmx:afterSwap", () => {
-    shown = asked;
-    const found = options();
-    choose(found[0]);
-    count.textContent = found.length ? `${found.length} found` : "Nothing found.";
-    if (isWanted && shown === words.value) chosen()?.click();
+  words.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, PAUSE);
   });
   words.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
