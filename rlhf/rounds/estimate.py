@@ -13,7 +13,6 @@ from django.conf import settings
 
 from annotate.models import Policy
 from rlhf.data.resources import (
-    GB,
     context_of,
     free_disk,
     memory_of_this_machine,
@@ -50,10 +49,10 @@ class StageEstimate:
 @dataclass(frozen=True)
 class Estimate:
     stages: list[StageEstimate]
-    memory: float  # GB, of the greediest stage, without activations
-    memory_here: float  # GB
-    disk: float  # GB, of all stages
-    disk_free: float  # GB
+    memory: int  # bytes, of the greediest stage, without activations
+    memory_here: int  # bytes
+    disk: int  # bytes, of all stages
+    disk_free: int  # bytes
     an_hour: float | None  # the price of the machine
 
     @property
@@ -93,10 +92,10 @@ def estimate(
     needed = resources_of(parameters, layers, configs)
     return Estimate(
         stages=list(_stages(base, parameters, configs, counts)),
-        memory=needed.memory / GB,
-        memory_here=memory_of_this_machine() / GB,
-        disk=needed.disk / GB,
-        disk_free=free_disk() / GB,
+        memory=needed.memory,
+        memory_here=memory_of_this_machine(),
+        disk=needed.disk,
+        disk_free=free_disk(),
         an_hour=an_hour,
     )
 
