@@ -40,7 +40,7 @@ MOST_BASICS = 8
 
 
 class RewardModelField(forms.ModelChoiceField):
-    def label_from_instance(self, model: RewardModel) -> str:  # type: ignore[override]
+    def label_from_instance(self, model: RewardModel) -> str:
         right = "" if model.accuracy is None else f", {model.accuracy:.0%} of comparisons right"
         return f"{model.name}{right}"
 
