@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("rounds_documents", "Documents", Role.OPERATOR, "pre-training texts"),
         Page("talks", "Talks", Role.OPERATOR, "conversations red team"),
         Page("gold", "Gold", Role.REVIEWER, "qualification practice"),
+        Page("policies_doubted", "Doubted rankings", Role.OPERATOR, "reward model second person"),
         Page("feedback", "Feedback", Role.REVIEWER, "thumbs guests"),
     ),
     "Train": (
