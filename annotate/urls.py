@@ -40,6 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/new/", project.project_new, name="project_new"),
     path("sign-out/", LogoutView.as_view(next_page=SIGNED_OUT), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
+    path("p/<slug:slug>/find/", project.find, name="find"),
     path("p/<slug:slug>/label/", label.label, name="label"),
     path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),
     path("p/<slug:slug>/label/<int:assignment_id>/practice/", label.practice, name="practice"),

@@ -55,7 +55,9 @@ LEAST_ROLE = {
     **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["project", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST),
+    **dict.fromkeys(
+        ["project", "find", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST
+    ),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),

@@ -284,6 +284,14 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
         """Without those who have left."""
         return self.exclude(state=Membership.State.LEFT)
 
+    def matching(self, words: str) -> MembershipQuerySet:
+        """Keeps those of people whose names contain all of these words, by name."""
+        found = self.select_related("user").order_by("user__username")
+        for word in words.split():
+            named = Q(user__username__icontains=word) | Q(user__first_name__icontains=word)
+            found = found.filter(named | Q(user__last_name__icontains=word))
+        return found
+
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""
         return self.filter(user__is_active=True)

@@ -52,6 +52,13 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             downs=models.Count("messages__feedback", filter=down, distinct=True),
         )
 
+    def matching(self, words: str) -> PolicyQuerySet:
+        """Keeps those whose name contains all of these words; the newest first."""
+        found = self.order_by("-pk")
+        for word in words.split():
+            found = found.filter(name__icontains=word)
+        return found
+
     def named(self, name: str) -> PolicyQuerySet:
         return self.filter(name=name)
 

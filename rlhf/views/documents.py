@@ -9,13 +9,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.models.documents import Document, texts_in
 from rlhf.rounds.forms import DocumentsForm
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("rounds")
 def rounds_documents(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = DocumentsForm(request.POST or None, request.FILES or None)

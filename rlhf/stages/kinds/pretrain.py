@@ -25,6 +25,7 @@ class Pretrain(Training):
     kind = Run.Kind.PRETRAIN
     hint = "reads raw documents of the domain"
     learnt_from = "documents"
+    counted = ("documents",)
     without_data = "There are no documents to read. Import some, then resume the run."
     label_checks = (check_documents,)
     shows = (Shown("Documents", "documents", page="rounds_documents"),)
