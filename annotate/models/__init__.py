@@ -8,6 +8,7 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
+from annotate.costs.models import Call
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
@@ -33,6 +34,7 @@ __all__ = [
     "ApiToken",
     "Assignment",
     "AuditEntry",
+    "Call",
     "CallPlace",
     "Cell",
     "Completion",
