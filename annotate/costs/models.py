@@ -4,6 +4,7 @@ A row has no words and names no person."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import models
@@ -27,13 +28,25 @@ class CallQuerySet(models.QuerySet["Call"]):
         """Those made for this use; empty: for any."""
         return self.filter(use=use) if use else self
 
+    def of_policies(self, *policies: Policy) -> CallQuerySet:
+        return self.filter(policy__in=policies)
+
+    def answered(self) -> CallQuerySet:
+        return self.filter(outcome=Call.Outcome.ANSWERED)
+
     def of_products(self) -> CallQuerySet:
         """Those that guests and products waited for."""
         return self.filter(use__in=(Use.CHAT, Use.GATEWAY))
 
-    def by_run(self) -> CallQuerySet:
-        """Those that a run made."""
-        return self.exclude(run=None)
+    def newest(self, count: int) -> CallQuerySet:
+        """The newest so many; of those of one moment all."""
+        order = self.order_by("-at").values_list("at", flat=True)
+        last = order[count - 1 : count].first()
+        return self.filter(at__gte=last) if last else self
+
+    def of_runs(self, runs: Iterable[int]) -> CallQuerySet:
+        """Those that these runs made."""
+        return self.filter(run__in=list(runs))
 
 
 class Call(models.Model):

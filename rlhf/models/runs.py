@@ -145,6 +145,11 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Samplings whose answers people compare; the newest first."""
         return self.samplings().filter(config__is_comparison=True)
 
+    def reward_models_before(self, run: Run) -> RunQuerySet:
+        """Keeps the trainings of reward models in the round of `run`, before it."""
+        mine = self.filter(round=run.round_id, position__lt=run.position)
+        return mine.filter(kind=Run.Kind.REWARD)
+
     def next_of(self, round: Round) -> RunQuerySet:
         """Keeps the run of a round that may start now, if one may."""
         return self.filter(round=round).exclude(state=Run.State.SUCCEEDED).order_by("position")
