@@ -69,6 +69,11 @@ urlpatterns = [
     path("p/<slug:slug>/costs/", costs.policies_costs, name="policies_costs"),
     path("p/<slug:slug>/costs/costs.csv", costs.policies_costs_csv, name="policies_costs_csv"),
     path("p/<slug:slug>/production/", production.policies_production, name="policies_production"),
+    path(
+        "p/<slug:slug>/production/production.csv",
+        production.policies_production_csv,
+        name="policies_production_csv",
+    ),
     path("p/<slug:slug>/policies/download/", policies.policies_fetch, name="policies_fetch"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(

@@ -38,11 +38,10 @@ class CallQuerySet(models.QuerySet["Call"]):
         """Those that guests and products waited for."""
         return self.filter(use__in=(Use.CHAT, Use.GATEWAY))
 
-    def newest(self, count: int) -> CallQuerySet:
-        """The newest so many; of those of one moment all."""
-        order = self.order_by("-at").values_list("at", flat=True)
-        last = order[count - 1 : count].first()
-        return self.filter(at__gte=last) if last else self
+    def one_in(self, every: int) -> CallQuerySet:
+        """One of so many, by their numbers."""
+        numbered = self.alias(place=models.functions.Mod("pk", every))
+        return numbered.filter(place=0) if every > 1 else self
 
     def of_runs(self, runs: Iterable[int]) -> CallQuerySet:
         """Those that these runs made."""

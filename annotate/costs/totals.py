@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db.models import Aggregate, Count, FloatField, Q, Sum
 
 from annotate.costs.models import Call, CallQuerySet
 
-NEWEST = 100_000  # calls, by which the milliseconds of a period are known
+MEASURED = 10_000  # calls, by which the milliseconds of a period are known
 ANSWERED = Q(outcome=Call.Outcome.ANSWERED)
 
 
@@ -32,9 +33,17 @@ class Milliseconds:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Until the first words of an answer, and until its end."""
+
+    first: Milliseconds | None = None
+    whole: Milliseconds | None = None
+
+
+@dataclass(frozen=True)
 class Total:
     """`priced`: how many answers stand behind `price`, which leaves out what nobody knows the price
-    of; `first`, `whole`: until the first words of an answer, and until its end."""
+    of."""
 
     calls: int = 0
     answered: int = 0
@@ -42,10 +51,17 @@ class Total:
     failed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    price: Decimal | None = None
     priced: int = 0
-    first: Milliseconds | None = None
-    whole: Milliseconds | None = None
+    price: Decimal | None = None
+
+    def __add__(self, other: Total) -> Total:
+        prices = [each.price for each in (self, other) if each.price is not None]
+        counts = (
+            getattr(self, each.name) + getattr(other, each.name)
+            for each in fields(Total)
+            if each.name != "price"
+        )
+        return Total(*counts, price=sum(prices, Decimal(0)) if prices else None)
 
     @property
     def price_of_1000(self) -> Decimal | None:
@@ -58,7 +74,8 @@ class Total:
 
 
 def totals(calls: CallQuerySet, *by: str) -> dict[Any, Total]:
-    """Adds up calls: the value of a field, or the values of several → what it comes to."""
+    """Adds up calls, without the milliseconds: the value of a field, or the values of several →
+    what it comes to."""
     sums = _grouped(calls, *by).annotate(
         calls=Count("pk"),
         answered=Count("pk", filter=ANSWERED),
@@ -70,20 +87,23 @@ def totals(calls: CallQuerySet, *by: str) -> dict[Any, Total]:
         priced=Count("pk", filter=ANSWERED & Q(price__isnull=False)),
         price=Sum("price"),
     )
-    times = {_key(row, by): row for row in _times(calls, *by)}
-    found = {}
-    for row in sums:
-        key = _key(row, by)
-        took = times.get(key, {})
-        figures = {name: value for name, value in row.items() if name not in by}
-        first, whole = (_ms(took.get(name)) for name in ("first", "whole"))
-        found[key] = Total(**figures, first=first, whole=whole)
-    return found
+    return {
+        _key(row, by): Total(**{name: value for name, value in row.items() if name not in by})
+        for row in sums
+    }
 
 
-def _times(calls: CallQuerySet, *by: str) -> Any:
-    answered = _grouped(calls.newest(NEWEST).filter(ANSWERED), *by)
-    return answered.annotate(first=Percentiles("first_ms"), whole=Percentiles("total_ms"))
+def times(calls: CallQuerySet, *by: str, among: Mapping[Any, Total]) -> dict[Any, Times]:
+    """Measures how long answers took, by the same or fewer keys; `among`: the totals of the same
+    calls. Of many calls about MEASURED, spread evenly."""
+    every = sum(each.calls for each in among.values()) // MEASURED + 1
+    answered = _grouped(calls.filter(ANSWERED).one_in(every), *by)
+    took = answered.annotate(first=Percentiles("first_ms"), whole=Percentiles("total_ms"))
+    return {_key(row, by): Times(_ms(row["first"]), _ms(row["whole"])) for row in took}
+
+
+def together(found: Iterable[Total]) -> Total:
+    return sum(found, Total())
 
 
 def _grouped(calls: CallQuerySet, *by: str) -> Any:

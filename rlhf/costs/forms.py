@@ -16,7 +16,7 @@ EVER = {"": "All time"}
 
 
 class PeriodForm(forms.Form):
-    days = forms.ChoiceField(label="Period", choices=list(DAYS.items()), required=False)
+    days = forms.ChoiceField(label="Period", choices=list(DAYS.items()))
 
     usual = "7"
 
@@ -24,14 +24,19 @@ class PeriodForm(forms.Form):
         super().__init__({"days": self.usual, **data.dict()})
 
     @property
-    def days_back(self) -> int | None:
-        """Of the period; None: it has no beginning."""
-        said = self.cleaned_data.get("days", self.usual) if self.is_valid() else self.usual
-        return int(said) if said else None
+    def days_back(self) -> int:
+        """Of the period; 0: it has no beginning."""
+        return int(self._said("days") or 0)
 
     @property
     def since(self) -> datetime | None:
         return timezone.now() - timedelta(days=self.days_back) if self.days_back else None
+
+    def _said(self, name: str) -> str:
+        """What was chosen; of what there is not to choose, what is shown first."""
+        usual = {"days": self.usual}
+        said: str = usual.get(name, "") if name in self.errors else self.cleaned_data[name]
+        return said
 
 
 class CostsForm(PeriodForm):
@@ -44,7 +49,7 @@ class CostsForm(PeriodForm):
 
     @property
     def chosen_use(self) -> str:
-        return self.cleaned_data.get("use", "") if self.is_valid() else ""
+        return self._said("use")
 
 
 class BreakEvenForm(forms.Form):

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Min, Q
-from django.db.models.functions import TruncDay, TruncHour
+from django.db.models.functions import TruncDay, TruncHour, TruncWeek
 from django.utils import timezone
 
 from annotate.chat.inbox import thumbs_of
-from annotate.costs.totals import Total, totals
+from annotate.costs.models import CallQuerySet
+from annotate.costs.totals import Times, Total, times, together, totals
 from annotate.labels.agreement import Share, share_of
 from annotate.models import Call, Feedback, Policy, Project
+from rlhf.costs.page import TIMES, in_ms
 from rlhf.evaluation.sequential import Sequential, Thumbs, compare
 from rlhf.models.outcomes import Promotion, TrainedPolicy
 from rlhf.models.runs import Round
 
 DRAWN = 6  # policies, those with the most answers
 NEWEST = 10  # rated answers that are shown
-HOURLY = 1  # up to so many days back, hours are drawn and not days
+ROWS = 60  # of the table of moments; all are in the CSV
+# Up to so many days back, what is drawn is one of these long.
+MOMENTS = {1: ("hour", TruncHour), 30: ("day", TruncDay), 90: ("week", TruncWeek)}
 Guest = tuple[int, str]  # who gave thumbs; of a product, for which of its users
 Clusters = dict[Guest, tuple[int, int]]
 
@@ -33,6 +37,7 @@ class Served:
 
     policy: Policy
     total: Total
+    times: Times
     thumbs: Share | None
     guests: int
     round: Round | None
@@ -45,6 +50,7 @@ class Moment:
     at: datetime
     policy: Policy
     total: Total
+    times: Times
     thumbs: Share | None
 
 
@@ -63,43 +69,88 @@ class Duel:
 class Production:
     served: list[Served]
     moments: list[Moment]
+    more_moments: bool
+    unit: str
     charts: list[dict[str, Any]]
     not_drawn: int
     duel: Duel | None
     newest: list[tuple[Feedback, Round | None]] = field(default_factory=list)
 
 
-def production(project: Project, *, days: int, since: datetime) -> Production:
-    calls = Call.objects.of_project(project).between(since).of_products()
-    policies = {each.pk: each for each in project.policies.select_related("connection")}
+def production(project: Project, *, days: int) -> Production:
+    seen = over_time(project, days=days)
     rounds = _rounds(project)
-    found = {pk: total for pk, total in totals(calls, "policy").items() if pk in policies}
-    truncated = TruncHour if days <= HOURLY else TruncDay
-    by_moment = totals(calls.annotate(moment=truncated("at")), "moment", "policy")
-    thumbs = _thumbs(project, since, truncated)
-    seen = {pk for pk, _ in thumbs} | found.keys()
+    by_policy: dict[Policy, list[Total]] = defaultdict(list)
+    for moment in seen.moments:
+        by_policy[moment.policy].append(moment.total)
+    took = times(seen.calls, "policy", among=seen.totals)
     served = [
         Served(
-            policies[pk],
-            found.get(pk, Total()),
-            *_over_all(moments for (of, _), moments in thumbs.items() if of == pk),
-            rounds.get(pk),
+            policy,
+            together(found),
+            took.get(policy.pk, Times()),
+            *_over_all(clusters for (pk, _), clusters in seen.thumbs.items() if pk == policy.pk),
+            rounds.get(policy.pk),
         )
-        for pk in seen
-        if pk in policies
+        for policy, found in by_policy.items()
     ]
     served.sort(key=lambda each: (-each.total.answered, -each.policy.pk))
     drawn = [each.policy for each in served[:DRAWN]]
-    moments = _moments(policies, by_moment, thumbs)
     newest = list(thumbs_of(project).for_inbox().order_by("-pk")[:NEWEST])
     return Production(
         served=served,
-        moments=moments,
-        charts=charts(drawn, moments, project.currency),
+        moments=seen.moments[:ROWS],
+        more_moments=len(seen.moments) > ROWS,
+        unit=seen.unit,
+        charts=charts(drawn, seen.moments, project.currency),
         not_drawn=len(served) - len(drawn),
         duel=duel_of(project),
         newest=[(each, rounds.get(each.message.policy_id)) for each in newest],
     )
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """`unit`: how long a moment is; the newest come first."""
+
+    unit: str
+    calls: CallQuerySet
+    totals: Mapping[tuple[int, datetime], Total]
+    moments: list[Moment]
+    thumbs: Mapping[tuple[int, datetime], Clusters]
+
+
+def over_time(project: Project, *, days: int) -> OverTime:
+    """What each policy gave and got in each hour, day or week of the period."""
+    unit, truncated = next(each for most, each in MOMENTS.items() if days <= most)
+    since = timezone.now() - timedelta(days=days)
+    calls = Call.objects.of_project(project).between(since).of_products()
+    by_moment = calls.annotate(moment=truncated("at"))
+    thumbs = _thumbs(project, since, truncated)
+    found = totals(by_moment, "policy", "moment")
+    took = times(by_moment, "policy", "moment", among=found)
+    policies = {each.pk: each for each in project.policies.all()}
+    moments = _moments(policies, found, took, thumbs)
+    return OverTime(unit, calls, found, moments, thumbs)
+
+
+HEADER = (
+    *("from", "policy", "answers", "stopped", "failed", "tokens in", "tokens out", *TIMES),
+    *("price", "currency", "thumbs", "thumbs up", "low", "high"),
+)
+
+
+def csv_rows(project: Project, *, days: int) -> Iterator[tuple[Any, ...]]:
+    """Lists the moments of each policy, below HEADER; the policy's name is the second."""
+    yield HEADER
+    for each in over_time(project, days=days).moments:
+        total, share = each.total, each.thumbs
+        yield (
+            *(timezone.localtime(each.at).isoformat(), each.policy.name),
+            *(total.answered, total.stopped, total.failed, total.tokens_in, total.tokens_out),
+            *(*in_ms(each.times), total.price, project.currency),
+            *((share.trials, share.value, *share.interval) if share else (0, None, None, None)),
+        )
 
 
 def _rounds(project: Project) -> dict[int, Round]:
@@ -135,19 +186,20 @@ def _over_all(several: Iterable[Clusters]) -> tuple[Share | None, int]:
 
 def _moments(
     policies: Mapping[int, Policy],
-    totals: Mapping[tuple[datetime, int | None], Total],
+    found: Mapping[tuple[int, datetime], Total],
+    took: Mapping[tuple[int, datetime], Times],
     thumbs: Mapping[tuple[int, datetime], Clusters],
 ) -> list[Moment]:
-    keys = {(at, pk) for at, pk in totals if pk} | {(at, pk) for pk, at in thumbs}
+    keys = [key for key in found.keys() | thumbs.keys() if key[0] in policies]
     return [
         Moment(
-            at,
-            policies[pk],
-            totals.get((at, pk), Total()),
-            share_of(thumbs.get((pk, at), {}).values()),
+            key[1],
+            policies[key[0]],
+            found.get(key, Total()),
+            took.get(key, Times()),
+            share_of(thumbs.get(key, {}).values()),
         )
-        for at, pk in sorted(keys, reverse=True)
-        if pk in policies
+        for key in sorted(keys, key=lambda key: (key[1], key[0]), reverse=True)
     ]
 
 
@@ -192,7 +244,7 @@ class Drawing:
 def _seconds(which: str) -> tuple[Line, ...]:
     def of(part: str) -> Callable[[Moment], float | None]:
         def figure(moment: Moment) -> float | None:
-            took = getattr(moment.total, which)
+            took = getattr(moment.times, which)
             return getattr(took, part) / 1000 if took else None
 
         return figure

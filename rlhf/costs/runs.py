@@ -65,6 +65,16 @@ def total_of(found: Iterable[Spent]) -> Spent:
     return sum(found, Spent())
 
 
+def by_round(project: Project, runs: Iterable[Run]) -> dict[int, Spent]:
+    """Adds up what the runs of each round cost, by the round's id."""
+    runs = list(runs)
+    spent, found = spent_on(project, runs), dict[int, Spent]()
+    for run in runs:
+        if run.round_id:
+            found[run.round_id] = found.get(run.round_id, Spent()) + spent[run.pk]
+    return found
+
+
 def runs_behind(policy: Policy, *, until: Policy | None = None) -> list[Run]:
     """Lists the runs that a policy came out of: its training and those of its parents, the reward
     models that taught them, and the samplings whose answers were their demonstrations. `until`: an

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotate.access import Request, Role, project_for
-from annotate.exchange.files.readers import escaped
 from annotate.navigation import in_room
 from rlhf.costs.break_even import paying
 from rlhf.costs.forms import BreakEvenForm, CostsForm
 from rlhf.costs.page import calls_of, costs_page, csv_rows
+from rlhf.costs.table import as_csv
 
 
 @require_GET
@@ -40,11 +38,4 @@ def policies_costs_csv(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = CostsForm(request.GET)
     calls = calls_of(project, since=form.since, use=form.chosen_use)
-    reply = HttpResponse(
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{slug}-costs.csv"'},
-    )
-    rows = csv.writer(reply)
-    for policy, *figures in csv_rows(project, calls):
-        rows.writerow((escaped(policy), *figures))
-    return reply
+    return as_csv(f"{slug}-costs.csv", csv_rows(project, calls))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from annotate.access import Request, Role, project_for
 from annotate.navigation import in_room
 from rlhf.costs.forms import PeriodForm
-from rlhf.costs.production import production
+from rlhf.costs.production import csv_rows, production
+from rlhf.costs.table import as_csv
 
 
 @require_GET
@@ -20,11 +18,12 @@ from rlhf.costs.production import production
 def policies_production(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = PeriodForm(request.GET)
-    days = form.days_back or int(PeriodForm.usual)
-    since = timezone.now() - timedelta(days=days)
-    context = {
-        "project": project,
-        "form": form,
-        "shown": production(project, days=days, since=since),
-    }
+    context = {"project": project, "form": form, "shown": production(project, days=form.days_back)}
     return render(request, "rlhf/production.html", context)
+
+
+@require_GET
+def policies_production_csv(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request, slug, Role.OPERATOR)
+    days = PeriodForm(request.GET).days_back
+    return as_csv(f"{slug}-production.csv", csv_rows(project, days=days))

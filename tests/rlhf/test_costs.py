@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.costs.labels import labeled
-from annotate.costs.totals import totals
+from annotate.costs.totals import times, together, totals
 from annotate.models import Call, Completion, Connection, Demonstration, Policy, Ranking
 from rlhf.costs.break_even import BreakEven, paying
 from rlhf.costs.runs import runs_behind, seconds_of_labels, spent_on
@@ -39,10 +39,25 @@ def test_totals_count_what_failed_in_the_price_and_not_in_the_times(policy, call
     total = totals(Call.objects.for_use("chat"), "policy")[policy.pk]
     assert (total.calls, total.answered, total.failed, total.stopped) == (100, 99, 1, 0)
     assert (total.tokens_in, total.tokens_out) == (10_000, 2_000)
-    assert (total.first.p50, total.whole.p50) == (500, 5000)
-    assert (total.first.p95, total.whole.p95) == pytest.approx((941, 9410))
+    took = times(Call.objects.for_use("chat"), "policy", among={})[policy.pk]
+    assert (took.first.p50, took.whole.p50) == (500, 5000)
+    assert (took.first.p95, took.whole.p95) == pytest.approx((941, 9410))
     assert total.price == Decimal("0.2")
     assert total.price_of_1000 == Decimal("0.2") * 1000 / 99
+
+
+def test_of_many_calls_one_in_so_many_is_measured_spread_evenly(policy, calls, monkeypatch):
+    monkeypatch.setattr("annotate.costs.totals.MEASURED", 25)
+    found = totals(Call.objects.for_use("chat"), "policy")
+    took = times(Call.objects.for_use("chat"), "policy", among=found)[policy.pk]
+    assert took.first.p50 == pytest.approx(500, abs=40)
+    assert totals(Call.objects.all(), "policy")[policy.pk].calls == 101
+
+
+def test_what_is_added_up_is_what_would_be_counted_at_once(policy, calls):
+    by_use = totals(Call.objects.all(), "policy", "use")
+    assert together(by_use.values()) == totals(Call.objects.all(), "policy")[policy.pk]
+    assert together([]).price is None
 
 
 def test_a_call_of_no_known_price_is_left_out_of_the_price_of_1000(policy, calls):

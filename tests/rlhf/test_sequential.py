@@ -59,16 +59,25 @@ def test_the_ratio_of_equal_shares_is_a_martingale_and_the_evidence_never_above_
 
 
 @pytest.mark.parametrize("true", [-0.3, 0.0, 0.2])
-def test_the_interval_holds_the_true_difference_at_every_look(true):
+def test_the_true_difference_is_possible_at_every_look(true):
     misses = 0
-    for seed in range(60):
+    for seed in range(100):
         draw = np.random.default_rng(seed)
         live, challenger = draw.random(200) < 0.6, draw.random(200) < 0.6 + true
-        looks = (
-            compare(thumbs(live[:n]), thumbs(challenger[:n])) for n in (1, 2, 5, 10, 30, 80, 200)
-        )
-        misses += any(not each.low <= true <= each.high for each in looks)
-    assert misses <= FALSE_ALARM * 60
+        looks = ((thumbs(live[:n]), thumbs(challenger[:n])) for n in range(1, 201, 13))
+        misses += any(evidence(*look, true) >= REACHED for look in looks)
+    assert misses <= FALSE_ALARM * 100
+
+
+@pytest.mark.parametrize(
+    "live, challenger", [((60, 40), (14, 6)), ((9, 0), (0, 9)), ((1, 0), (5, 5))]
+)
+def test_the_ends_of_the_interval_are_where_the_evidence_is_reached(live, challenger):
+    found = compare(Thumbs(*live), Thumbs(*challenger))
+    for end, inwards in ((found.low, 1e-6), (found.high, -1e-6)):
+        assert evidence(found.live, found.challenger, end + inwards) < REACHED
+        if abs(end) < 1:
+            assert evidence(found.live, found.challenger, end) >= REACHED
 
 
 def thumbs(ups):
