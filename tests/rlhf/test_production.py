@@ -86,8 +86,8 @@ def test_without_a_challenger_nothing_is_compared(project, live):
 @pytest.mark.parametrize(
     ("ups", "said"),
     [
-        (40, "Stop: the challenger is better"),
-        (0, "Stop: the challenger is worse"),
+        (40, "challenger is better"),
+        (0, "challenger is worse"),
         (22, "Continue"),
     ],
 )
