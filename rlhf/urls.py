@@ -65,6 +65,7 @@ urlpatterns = [
         name="policies_model_tar",
     ),
     path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
+    path("p/<slug:slug>/evaluation/doubted/", evaluation.policies_doubted, name="policies_doubted"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
     path("p/<slug:slug>/costs/", costs.policies_costs, name="policies_costs"),
     path("p/<slug:slug>/costs/costs.csv", costs.policies_costs_csv, name="policies_costs_csv"),
