@@ -90,12 +90,11 @@ def points(value: Any) -> str:
 
 @register.filter
 def money(value: Any) -> str:
-    """1,234.50 · 0.0135 · –, for an amount that is not known"""
+    """1,234.50 · 0.40 · 0.014, two digits that say something · –, for what is not known"""
     if value in (None, ""):
         return "–"
-    if not value or abs(value) >= 1:
-        return f"{value:,.2f}"
-    return f"{value:.{1 - value.adjusted()}f}".rstrip("0")  # two digits that say something
+    digits = 2 if not value or abs(value) >= 1 else max(1 - value.adjusted(), 2)
+    return f"{value:,.{digits}f}"
 
 
 @register.filter

@@ -10,6 +10,7 @@ from django.utils import timezone
 from annotate.costs.labels import labeled
 from annotate.costs.totals import times, together, totals
 from annotate.models import Call, Completion, Connection, Demonstration, Policy, Ranking
+from annotate.templatetags.show import money
 from rlhf.costs.break_even import BreakEven, paying
 from rlhf.costs.runs import runs_behind, seconds_of_labels, spent_on
 from rlhf.models import Checkpoint, Round, Run, Snapshot, TrainedPolicy
@@ -295,3 +296,18 @@ def test_the_pages_ask_as_often_for_many_policies_as_for_few(
         assert "p19" in page.get("/p/cooking/costs/").content.decode()
     with django_assert_max_num_queries(20):
         assert "p19" in page.get("/p/cooking/production/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (None, "–"),
+        (Decimal(0), "0.00"),
+        (Decimal("0.4"), "0.40"),
+        (Decimal("0.0135"), "0.014"),
+        (Decimal("-0.00123"), "-0.0012"),
+        (Decimal("1234.5"), "1,234.50"),
+    ],
+)
+def test_an_amount_is_shown_with_two_digits_that_say_something(amount, shown):
+    assert money(amount) == shown

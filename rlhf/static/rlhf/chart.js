@@ -7,6 +7,7 @@ const COLOURS = 8; // --series-1 … in rounds.css
 const WHOLE_STEPS = [1, 2, 5, 10, 20, 50].flatMap((n) => [n, n * 100, n * 10_000, n * 1_000_000]).sort((a, b) => a - b);
 const HOUR = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: "UTC" };
 const DAY = { day: "numeric", month: "short", timeZone: "UTC" };
+const DAY_SECONDS = 86400;
 const FONT = "13px 'Source Sans 3', sans-serif";
 
 export class Chart {
@@ -33,7 +34,7 @@ export class Chart {
   // Where something is on the axis below: a step, or a moment in seconds.
   at(x) {
     if (!this.isByTime) return short(x);
-    return new Date(x * 1000).toLocaleString(document.documentElement.lang, x % 86400 ? HOUR : DAY);
+    return new Date(x * 1000).toLocaleString(document.documentElement.lang, x % DAY_SECONDS ? HOUR : DAY);
   }
 
   get runs() {
@@ -146,7 +147,7 @@ export class Chart {
         drag: { x: this.isBySteps, y: false, setScale: false },
         ...(this.isBySteps && { sync: { key: "steps", filters: { pub: (type) => !/^mouse(down|up)|click/.test(type) } } }),
       },
-      padding: [12, 12, 0, 0],
+      padding: [12, this.isByTime ? 28 : 12, 0, 0],
       scales: {
         x: { time: this.isByTime, range: (_, low, high) => this.range(low, high) },
         right: { range: [0, 1] },
@@ -177,8 +178,9 @@ export class Chart {
   range(low, high) {
     if (this.isBySteps && this.board.window) return this.board.window;
     if (low === null || low === undefined) return [0, 1];
-    const room = this.isByTime ? 43200 : 1;
-    return low === high ? [low - room, high + room] : [low, high];
+    // Of a single moment uPlot would show years.
+    if (this.isByTime && this.steps.length === 1) return [this.steps[0] - DAY_SECONDS, this.steps[0] + DAY_SECONDS];
+    return low === high ? [low - 1, high + 1] : [low, high];
   }
 
   select(plot) {
