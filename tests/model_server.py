@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ class ModelServer:
 
     url: str = ""
     says: list[str] = field(default_factory=lambda: ["Boil it ", "for **eight** ", "minutes."])
+    says_to: Callable[[dict[str, Any]], str] | None = None  # instead, by what it is asked
     finish_reason: str = "stop"
     usage: dict[str, int] | None = None
     status: int = 200
@@ -40,12 +41,12 @@ class ModelServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     asked_with: list[dict[str, str]] = field(default_factory=list)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, request: dict[str, Any]) -> Iterator[bytes]:
         if self.raw:
             yield from self.raw
             return
         yield self._chunk({"role": "assistant"})
-        for number, piece in enumerate(self.says):
+        for number, piece in enumerate([self.says_to(request)] if self.says_to else self.says):
             if number == 1 and self.waits:
                 self.go_on.wait(20)
             if number == self.breaks_after:
@@ -114,16 +115,16 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in self.script.headers.items():
             self.send_header(name, value)
         if streams:
-            self._stream()
+            self._stream(request)
         else:
             self._whole()
 
-    def _stream(self) -> None:
+    def _stream(self, request: dict[str, Any]) -> None:
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for chunk in self.script.chunks():
+            for chunk in self.script.chunks(request):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                 self.wfile.flush()
             if self.script.breaks_after is None:

@@ -24,6 +24,7 @@ from annotate.models import (
     Connection,
     Conversation,
     Grid,
+    Judge,
     Membership,
     TalkPlan,
     TurnAnswer,
@@ -63,7 +64,7 @@ LEAST_ROLE = {
 OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
-    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit"),
+    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit", "judge"),
 )
 
 ROLES = {
@@ -136,6 +137,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     connection = Connection.objects.create(
         project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
     )
+    judge = Judge.objects.create(
+        project=project, name="strict", policy=policy, rubric="Be kind.", author=cast["olga"]
+    )
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
@@ -177,6 +181,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "judge_id": judge.pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
         "token_id": token.pk,

@@ -28,6 +28,7 @@ from annotate.models import (
     Feedback,
     Grid,
     Invitation,
+    Judge,
     Membership,
     Message,
     Placement,
@@ -187,6 +188,18 @@ def answered_grid(world: SimpleNamespace) -> Sent:
         cell.answer(text=text, finish_reason="stop")
         made.save_column(cell.column, name=f"column {cell.column}")
     return Sent(named={"grid_id": made.pk})
+
+
+def given_to_a_judge(world: SimpleNamespace) -> Sent:
+    judge = Judge.objects.get(pk=world.named["judge_id"])
+    judge.start(scope="open", budget=9, by=judge.author)
+    return Sent()
+
+
+def stopped_judge(world: SimpleNamespace) -> Sent:
+    sent = given_to_a_judge(world)
+    Judge.objects.get(pk=world.named["judge_id"]).questions.cancel()
+    return sent
 
 
 def whole_import(world: SimpleNamespace) -> Sent:
@@ -418,6 +431,16 @@ CHANGES: dict[str, Make] = {
     "connections_one": lambda world: Sent(dict(CONNECTION)),
     "connections_delete": just(),
     "policies_new": new_policy,
+    "judge_new": lambda world: Sent(
+        {"name": "new", "policy": world.named["policy_id"], "rubric": "Short.", "form": "pair"}
+    ),
+    "judge_edit": lambda world: Sent(
+        {"policy": world.named["policy_id"], "rubric": "Short.", "form": "rating"}
+    ),
+    "judge_run": just(scope="open", budget=9),
+    "judge_cancel": given_to_a_judge,
+    "judge_resume": stopped_judge,
+    "judge_withdraw": just(),
     "playground": grid,
     "playground_save": new_column,
     "playground_rank": answered_grid,

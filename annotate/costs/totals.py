@@ -56,12 +56,12 @@ class Total:
 
     def __add__(self, other: Total) -> Total:
         prices = [each.price for each in (self, other) if each.price is not None]
-        counts = (
-            getattr(self, each.name) + getattr(other, each.name)
+        counts = {
+            each.name: getattr(self, each.name) + getattr(other, each.name)
             for each in fields(Total)
             if each.name != "price"
-        )
-        return Total(*counts, price=sum(prices, Decimal(0)) if prices else None)
+        }
+        return Total(price=sum(prices, Decimal(0)) if prices else None, **counts)
 
     @property
     def price_of_1000(self) -> Decimal | None:

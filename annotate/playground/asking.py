@@ -130,7 +130,7 @@ def _ask(cell: Cell, policy: Policy) -> str:
             return ""
         cell.fail(str(error))
         return str(error)
-    usage = _sum_of([each.usage for each in said])
+    usage = sum_of([each.usage for each in said])
     *between, last = said
     cell.answer(
         text=last.text,
@@ -144,17 +144,17 @@ def _ask(cell: Cell, policy: Policy) -> str:
     return ""
 
 
-def listen(policy: Policy, conversation: Messages, *, seed: int) -> Said:
+def listen(policy: Policy, conversation: Messages, *, seed: int, use: str = Use.GRID) -> Said:
     """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
     messages = policy.messages_for(conversation)
     release_connections()
-    return async_to_sync(_listen)(policy, messages, seed)
+    return async_to_sync(_listen)(policy, messages, seed, use)
 
 
-async def _listen(policy: Policy, messages: Messages, seed: int) -> Said:
+async def _listen(policy: Policy, messages: Messages, seed: int, use: str) -> Said:
     began, first_ms = time.monotonic(), None
     parts, last = [], Delta()
-    async with aclosing(inference.stream(policy, messages, use=Use.GRID, seed=seed)) as coming:
+    async with aclosing(inference.stream(policy, messages, use=use, seed=seed)) as coming:
         async for delta in coming:
             if delta.text and first_ms is None:
                 first_ms = _since(began)
@@ -167,7 +167,7 @@ def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
+def sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
     """Tokens of several answers; nothing where one was not counted."""
     names = ("prompt_tokens", "completion_tokens")
     return {

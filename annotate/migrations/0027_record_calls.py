@@ -24,7 +24,7 @@ ORDER BY message.id
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0025_keep_chats_at_hand'),
+        ('annotate', '0026_ask_judges'),
     ]
 
     operations = [
