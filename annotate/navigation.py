@@ -59,6 +59,8 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("policies_evaluation", "Evaluation", Role.OPERATOR, "win rate compare"),
         Page("policies_suites", "Behaviour suites", Role.OPERATOR, "scorecard tests benchmark"),
         Page("policies_limits", "Gate", Role.OPERATOR, "limits challenger promotion"),
+        Page("policies_production", "Production", Role.OPERATOR, "latency thumbs traffic"),
+        Page("policies_costs", "Costs", Role.OPERATOR, "price tokens break-even wage"),
         Page("policies_decisions", "Decisions", Role.OPERATOR, "promotions history"),
         Page("playground", "Playground", Role.OPERATOR, "grids sampling"),
         Page("playground_rules", "Rules of prompting", Role.OPERATOR, "system prompt"),
@@ -67,6 +69,7 @@ ROOMS: dict[str, tuple[Page, ...]] = {
     "Team": (
         Page("progress", "Progress", Role.REVIEWER, "batches agreement"),
         Page("labelers", "Labelers", Role.REVIEWER, "people quality reliability"),
+        Page("judges", "Judges", Role.OPERATOR, "llm as judge rubric"),
         Page("labelers_guests", "New guests", Role.REVIEWER, "vouch"),
         Page("labelers_members", "Members", Role.OPERATOR, "invite people roles"),
         Page("audit", "Audit log", Role.OPERATOR, "history who changed"),

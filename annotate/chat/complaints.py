@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 
 from annotate.chat import inference
 from annotate.chat.messages import Message
+from annotate.costs.uses import Use
 from annotate.labels.kinds.ranking.tasks import open_ranking
 from annotate.people.models import Project
 from annotate.prompts.models import FROM_CHAT, Prompt
@@ -80,7 +81,10 @@ def _new_drafts(policy: Policy, message: Message, count: int) -> list[str]:
     for _ in range(count):
         try:
             said = inference.complete(
-                policy, context, temperature=max(temperature, LEAST_TEMPERATURE)
+                policy,
+                context,
+                use=Use.DRAFTS,
+                temperature=max(temperature, LEAST_TEMPERATURE),
             )
         except inference.InferenceError:
             break

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from annotate.connections.catalogue import NOT_PUBLIC, UNREADABLE
 from annotate.connections.client import Server, asking, asking_async, blocks_of, body_of
 from annotate.connections.models import CallPlace
 from annotate.connections.sealing import Unreadable
+from annotate.costs.recording import recording, recording_async
+from annotate.costs.uses import Use
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 from annotate.prompts.windows import size_of, window_of
@@ -84,9 +86,24 @@ class Delta:
 
 
 async def stream(
+    policy: Policy, messages: Messages, *, use: str = Use.OTHER, **sampling: Any
+) -> AsyncGenerator[Delta, None]:
+    """The answer as it comes. It ends with a finish reason, or raises InferenceError. `use`: what
+    the call is written down for in the ledger."""
+    async with (
+        recording_async(policy, use) as call,
+        aclosing(_stream(policy, messages, **sampling)) as coming,
+    ):
+        async for delta in coming:
+            call.hear(delta.text)
+            if delta.finish_reason:
+                call.end(delta.usage)
+            yield delta
+
+
+async def _stream(
     policy: Policy, messages: Messages, **sampling: Any
 ) -> AsyncGenerator[Delta, None]:
-    """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
     pieces, length, has_begun = TextPieces(), 0, False
     until = UntilStop(sampling.get("stop", ()))
     with _errors_in_words(policy):
@@ -143,8 +160,23 @@ def _tokens(said: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
-    """The whole answer at once. Meanwhile the caller's thread holds no database connection."""
+def complete(
+    policy: Policy,
+    messages: Messages,
+    *,
+    use: str = Use.OTHER,
+    run: int | None = None,
+    **sampling: Any,
+) -> Delta:
+    """The whole answer at once. Meanwhile the caller's thread holds no database connection. `use`,
+    `run`: what the call is written down for in the ledger."""
+    with recording(policy, use, run) as call:
+        answer = _complete(policy, messages, **sampling)
+        call.end(answer.usage)
+    return answer
+
+
+def _complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
     release_connections()
     with _errors_in_words(policy), _place(policy):
         server, request = _request(policy, messages, stream=False, **sampling)

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from annotate.costs.uses import Use
 from annotate.prompts.models import FROM_CHAT, Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.written import Written, WrittenQuerySet
@@ -105,6 +106,10 @@ class Message(Written):
                 name="one_answer_at_a_time",
             )
         ]
+
+    @property
+    def use(self) -> str:
+        return Use.GATEWAY if self.conversation.via_api else Use.CHAT
 
     @property
     def has_failed(self) -> bool:

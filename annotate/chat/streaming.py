@@ -88,7 +88,8 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     text, saved_at, started = "", 0.0, time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
-    asking = inference.stream(answer.policy, answer.context, **answer.sampling)
+    use = await in_database(getattr, answer, "use")
+    asking = inference.stream(answer.policy, answer.context, use=use, **answer.sampling)
     try:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:

@@ -10,6 +10,7 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
+from annotate.costs.models import Call
 from annotate.exchange.uploads import Upload
 from annotate.judges.models import Judge
 from annotate.judges.questions import JudgeQuestion
@@ -38,6 +39,7 @@ __all__ = [
     "ApiToken",
     "Assignment",
     "AuditEntry",
+    "Call",
     "CallPlace",
     "Cell",
     "Completion",

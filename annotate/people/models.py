@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -184,6 +184,30 @@ class Project(models.Model):
         default=7,
         help_text="Thumbs from guests with newer accounts are used for training only once a"
         " reviewer approves them. 0: all are used.",
+    )
+    currency = models.CharField(
+        max_length=3,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[RegexValidator(r"^[A-Z]{3}$", "Enter three capital letters, like EUR.")],
+        help_text="Three letters, like EUR: what all prices here are in.",
+    )
+    machine_price = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="What an hour of the machine costs that trains models and answers with them.",
+    )
+    wage = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="What an hour of labeling costs.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -58,6 +58,7 @@ class Written(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     policy: Any  # a field of each table: its relation has a name of its own there
+    use: Any  # what the policy was asked for; see annotate.costs.uses
 
     class Meta:
         abstract = True

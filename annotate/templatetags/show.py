@@ -80,6 +80,32 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 @register.filter
+def points(value: Any) -> str:
+    """A difference of two shares in percentage points: +8 · −3.4 · 0"""
+    if value in (None, ""):
+        return "–"
+    said = f"{value * 100:+.1f}".removesuffix(".0").replace("-", "−")
+    return "0" if said in ("+0", "−0") else said
+
+
+@register.filter
+def money(value: Any) -> str:
+    """1,234.50 · 0.40 · 0.014, two digits that say something · –, for what is not known"""
+    if value in (None, ""):
+        return "–"
+    digits = 2 if not value or abs(value) >= 1 else max(1 - value.adjusted(), 2)
+    return f"{value:,.{digits}f}"
+
+
+@register.filter
+def milliseconds(value: Any) -> str:
+    """850 ms · 1.2 s"""
+    if value in (None, ""):
+        return "–"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+@register.filter
 def duration(seconds: Any) -> str:
     """45 s · 3 min · 2 h 05 min"""
     if seconds in (None, ""):

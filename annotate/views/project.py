@@ -39,6 +39,7 @@ GROUPS = {
     "Writing": ("snippets",),
     "Prompts by labelers": ("own_prompts", "use_cases"),
     "Chat": ("thumbs_down_work", "thumbs_down_priority", "two_drafts_percent"),
+    "Costs": ("currency", "machine_price", "wage"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
@@ -73,6 +74,9 @@ class SettingsForm(forms.ModelForm):
             "thumbs_down_work": "After a thumbs down",
             "thumbs_down_priority": "Priority of that task",
             "two_drafts_percent": "Percent of questions with two drafts",
+            "currency": "Currency",
+            "machine_price": "Price of a machine hour",
+            "wage": "Wage per hour",
             "qualification_tasks": "Tasks to qualify",
             "qualification_percent": "Percent needed to qualify",
             "gold_every": "Hidden gold: one task in",

@@ -14,6 +14,7 @@ from typing import Any
 
 from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
+from annotate.costs.uses import Use
 from annotate.models import Policy
 from feedback_site.pool import release_connections
 from rlhf.data.snapshot import Rows
@@ -120,6 +121,8 @@ class _Asking:
                 return inference.complete(
                     self.policy,
                     question["messages"],
+                    use=Use.SAMPLING,
+                    run=self.lease.run.pk,
                     temperature=question["temperature"],
                     max_tokens=question["max_new_tokens"],
                     seed=question["seed"],

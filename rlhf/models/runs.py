@@ -171,6 +171,11 @@ class RunQuerySet(models.QuerySet["Run"]):
         done = self.filter(kind__in=list(kinds), state=Run.State.SUCCEEDED, worked__gt=timedelta())
         return done.exclude(round=None).select_related("round__base", "snapshot").order_by("-pk")
 
+    def reward_models_before(self, run: Run) -> RunQuerySet:
+        """Keeps the trainings of reward models in the round of `run`, before it."""
+        mine = self.filter(round=run.round_id, position__lt=run.position)
+        return mine.filter(kind=Run.Kind.REWARD)
+
     def next_of(self, round: Round) -> RunQuerySet:
         """Keeps the run of a round that may start now, if one may."""
         return self.filter(round=round).exclude(state=Run.State.SUCCEEDED).order_by("position")

@@ -13,6 +13,7 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project
 from rlhf.access import round_for
+from rlhf.costs.runs import by_round
 from rlhf.data.checks import Finding, NotReady
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
@@ -34,7 +35,9 @@ def rounds(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = RoundsForm(project, request.GET, tags=Round.objects.of_project(project).tags())
     chosen = form.chosen()
-    context = {"project": project, "form": form, "table": table_of(project, **chosen)}
+    table = table_of(project, **chosen)
+    runs = [run for row in table.rows for run in row.report.runs]
+    context = {"project": project, "form": form, "table": table, "spent": by_round(project, runs)}
     return render(request, "rlhf/rounds.html", {**context, "sort": chosen.get("sort") or "-round"})
 
 

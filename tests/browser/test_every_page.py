@@ -163,6 +163,10 @@ Evaluation.objects.create(
 connection = Connection.objects.create(
     project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
 )
+Call.objects.bulk_create(
+    Call(project=project, policy=each, use="chat", outcome="answered", first_ms=80, total_ms=900)
+    for each in (base, trained)
+)
 judge = Judge.objects.create(
     project=project, name="strict", policy=base, rubric="Be kind.", author=people["olga"]
 )

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
+from annotate.costs.uses import Use
 from annotate.labels.kinds.ranking.answer import FLAG_GROUPS, Placement, Ranking
 from annotate.people.models import Project, User
 from annotate.prompts.models import LONGEST_PROMPT, Messages
@@ -209,6 +210,10 @@ class TurnAnswer(Written):
     class Meta:
         ordering = ["place"]
         constraints = [models.UniqueConstraint(fields=["turn", "place"], name="one_answer_a_place")]
+
+    @property
+    def use(self) -> str:
+        return Use.TALK
 
     @property
     def letter(self) -> str:
