@@ -5,6 +5,8 @@ from __future__ import annotations
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.documents.embedding import embed_waiting
+from annotate.documents.models import Embedder
 from annotate.playground.asking import ask_for_a_while, waiting_grid
 from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
@@ -56,9 +58,16 @@ def ask_cells(grid_id: int) -> int:
     return ask_for_a_while(grid) if grid else 0
 
 
+def embed_passages(project_id: int) -> int:
+    """Has an embedding model read passages; `look` comes for the rest."""
+    embedder = Embedder.objects.select_related("connection", "project").filter(project=project_id)
+    return sum(map(embed_waiting, embedder))
+
+
 def look() -> int:
     """All that waits without a bell: what guests said, what webhooks are owed, and the cells of
     grids, by turns. Workers call this from time to time."""
     done = harvest_waiting() + sending.deliver_waiting()
+    done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
     grid = waiting_grid()
     return done + (ask_for_a_while(grid) if grid else 0)

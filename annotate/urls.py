@@ -6,6 +6,7 @@ from annotate.audit import views as audit
 from annotate.audit.routes import audited
 from annotate.views import (
     connections,
+    documents,
     feedback,
     imports,
     invitations,
@@ -86,6 +87,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("p/<slug:slug>/chat/questions/<int:question_id>/", include(chat.of_question)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/documents/", include(documents.of_documents)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
     path("p/<slug:slug>/connections/", connections.connections, name="connections"),
     path("p/<slug:slug>/connections/new/", connections.new, name="connections_new"),

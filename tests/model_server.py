@@ -1,9 +1,10 @@
 """A model server of the tests' own: it speaks the protocol, and breaks it when told to."""
 
 import json
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,30 @@ import pytest
 from pytest_django import Settings
 
 from annotate.models import Connection, Policy, Project
+
+PASSAGE = re.compile(r'<passage number="(\d+)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
+
+
+def read_aloud(messages: list[dict[str, str]]) -> str:
+    """The sentence of all it was given that has most words of the question, with the number of its
+    passage: a reader who knows nothing else. “I do not know.” where no other has two of them."""
+    *_, question = messages[-1]["content"].rstrip().split("\n")
+    asked = _long_words(question)
+    given = PASSAGE.findall(messages[-1]["content"])
+    given += [("", each["content"]) for each in messages if each["role"] == "system"]
+    sentences = [
+        (len(asked & _long_words(sentence)), sentence.strip(), number)
+        for number, text in given
+        for sentence in re.split(r"(?<=[.])\s+", text)
+    ]
+    met, best, number = max(sentences, key=lambda each: each[0], default=(0, "", ""))
+    if met < 2:
+        return "I do not know."
+    return f"{best} [{number}]" if number else best
+
+
+def _long_words(text: str) -> set[str]:
+    return {word for word in re.findall(r"\w+", text.casefold()) if len(word) > 3}
 
 
 @dataclass
@@ -25,6 +50,8 @@ class ModelServer:
     usage: dict[str, int] | None = None
     status: int = 200
     body: str = ""  # instead of an answer
+    reads: bool = False  # answers from what it is given to read, and from nothing else
+    vectors: Callable[[str], list[float]] | None = None  # of a text that is to be embedded
     headers: dict[str, str] = field(default_factory=dict)
     fails_first: list[int] = field(default_factory=list)  # statuses before it answers as it should
     key: str = ""  # the bearer it demands
@@ -45,7 +72,8 @@ class ModelServer:
             yield from self.raw
             return
         yield self._chunk({"role": "assistant"})
-        for number, piece in enumerate(self.says):
+        says = [read_aloud(self.asked[-1]["messages"])] if self.reads else self.says
+        for number, piece in enumerate(says):
             if number == 1 and self.waits:
                 self.go_on.wait(20)
             if number == self.breaks_after:
@@ -109,6 +137,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self._send("{}")
             return
+        if "input" in request:
+            self.send_response(self.script.status)
+            self._send(self.script.body or json.dumps({"data": self._vectors(request["input"])}))
+            return
         streams = request["stream"] and self.script.status == 200 and not self.script.body
         self.send_response(self.script.status)
         for name, value in self.script.headers.items():
@@ -117,6 +149,13 @@ class Handler(BaseHTTPRequestHandler):
             self._stream()
         else:
             self._whole()
+
+    def _vectors(self, texts: list[str]) -> list[dict[str, Any]]:
+        assert self.script.vectors
+        return [
+            {"index": number, "embedding": self.script.vectors(text)}
+            for number, text in enumerate(texts)
+        ]
 
     def _stream(self) -> None:
         self.send_header("Content-Type", "text/event-stream")
@@ -133,7 +172,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _whole(self) -> None:
-        message = {"role": "assistant", "content": "".join(self.script.says)}
+        asked = self.script.asked[-1]
+        says = read_aloud(asked["messages"]) if self.script.reads else "".join(self.script.says)
+        message = {"role": "assistant", "content": says}
         choice = {"index": 0, "message": message, "finish_reason": self.script.finish_reason}
         answer = json.dumps({"choices": [choice], "usage": self.script.usage})
         self._send(self.script.body or answer)

@@ -20,6 +20,7 @@ from django.urls import reverse
 
 from annotate.audit import routes
 from annotate.audit.chain import verify
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
 from annotate.models import (
     ApiToken,
@@ -206,6 +207,11 @@ def whole_import(world: SimpleNamespace) -> Sent:
 
 def documents(world: SimpleNamespace) -> Sent:
     return Sent({"file": SimpleUploadedFile("tea.txt", b"Tea is a drink.")})
+
+
+def documents_deleted(world: SimpleNamespace) -> Sent:
+    Document.add(world.project, ["Tea is a drink."], source="tea.txt")
+    return Sent({"source": "tea.txt"})
 
 
 def candidate(world: SimpleNamespace, **data: Any) -> Sent:
@@ -406,7 +412,12 @@ CHANGES: dict[str, Make] = {
     "prompts_tasks": just(kind="write"),
     "prompts_mark": just(act="archive"),
     "prompts_import_one": whole_import,
-    "rounds_documents": documents,
+    "documents": documents,
+    "documents_delete": documents_deleted,
+    "documents_embedder": just(connection="", model_name=""),
+    "documents_compare": lambda world: Sent(
+        {"facts": "When? | 1764", "model": world.named["policy_id"], "passages": 3}
+    ),
     "rounds_new": lambda world: Sent(
         {"base": world.named["policy_id"], "recipe": "tiny", "stages": ["sft"], "follows": 1}
     ),

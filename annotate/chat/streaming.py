@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from asgiref.sync import sync_to_async
 
 from annotate.chat import inference
+from annotate.documents.consulting import consulted
 from annotate.prompts.written import Written
 from annotate.text.markdown import Growing
 from feedback_site.pool import in_database, release_connections
@@ -77,6 +78,8 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     text, saved_at, started = "", 0.0, time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
+    if answer.policy.passages_read:
+        await in_database(_look_up, answer)
     asking = inference.stream(answer.policy, answer.context, **answer.sampling)
     try:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
@@ -97,6 +100,12 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
         facts["failure"] = str(error)
     finally:
         await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
+
+
+def _look_up(answer: Written) -> None:
+    """Gives the answer what its policy reads. Before that nothing is held or locked: an embedding
+    model may be slow."""
+    answer.read(consulted(answer.policy, answer.asked))
 
 
 async def _follow(answer: Written) -> AsyncIterator[tuple[str, str]]:

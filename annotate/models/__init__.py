@@ -8,6 +8,7 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
+from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
@@ -40,6 +41,8 @@ __all__ = [
     "Conversation",
     "Delivery",
     "Demonstration",
+    "Document",
+    "Embedder",
     "Feedback",
     "Grid",
     "Guideline",
@@ -47,6 +50,7 @@ __all__ = [
     "Measure",
     "Membership",
     "Message",
+    "Passage",
     "Placement",
     "Policy",
     "Preference",

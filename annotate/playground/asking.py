@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from threading import Event
 from uuid import UUID, uuid4
@@ -17,9 +17,11 @@ from asgiref.sync import async_to_sync
 
 from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
+from annotate.documents.consulting import consulted
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages
+from annotate.prompts.passages import Read
 from annotate.prompts.policies import Policy
 from feedback_site.pool import release_connections
 
@@ -47,6 +49,7 @@ class Said:
     usage: dict[str, int]
     first_ms: int | None
     total_ms: int
+    passages: list[Read] = field(default_factory=list)
 
 
 def ask_for_a_while(grid: Grid, seconds: float = SLICE_SECONDS) -> int:
@@ -138,6 +141,7 @@ def _ask(cell: Cell, policy: Policy) -> str:
         usage=usage,
         first_ms=said[0].first_ms,
         total_ms=sum(each.total_ms for each in said),
+        passages=last.passages,
         price=price_of(policy, usage),
     )
     return ""
@@ -145,9 +149,10 @@ def _ask(cell: Cell, policy: Policy) -> str:
 
 def listen(policy: Policy, conversation: Messages, *, seed: int) -> Said:
     """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
-    messages = policy.messages_for(conversation)
+    read = consulted(policy, conversation)
+    messages = policy.messages_for(conversation, read)
     release_connections()
-    return async_to_sync(_listen)(policy, messages, seed)
+    return replace(async_to_sync(_listen)(policy, messages, seed), passages=read)
 
 
 async def _listen(policy: Policy, messages: Messages, seed: int) -> Said:

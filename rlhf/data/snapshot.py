@@ -20,7 +20,16 @@ from django.utils.crypto import salted_hmac
 from annotate.labels.agreement import Ranked, agreement
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
-from annotate.models import Completion, Demonstration, Feedback, Project, Prompt, Ranking, User
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Document,
+    Feedback,
+    Project,
+    Prompt,
+    Ranking,
+    User,
+)
 from rlhf.data.selection import (
     EVERYTHING,
     HELD_OUT,
@@ -35,7 +44,6 @@ from rlhf.data.selection import (
     training_pairs,
     training_rankings,
 )
-from rlhf.models.documents import Document
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run

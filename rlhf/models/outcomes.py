@@ -7,11 +7,19 @@ from collections.abc import Container
 from django.db import models
 from django.db.models import Q
 
-from annotate.models import Demonstration, Feedback, Policy, Project, Prompt, Ranking, User
+from annotate.models import (
+    Demonstration,
+    Document,
+    Feedback,
+    Policy,
+    Project,
+    Prompt,
+    Ranking,
+    User,
+)
 from annotate.prompts.models import FROM_CHAT
 from annotate.prompts.withdrawals import prompts_of
 from rlhf.models.checkpoints import Checkpoint
-from rlhf.models.documents import Document
 from rlhf.models.runs import Round, Run
 
 
