@@ -63,6 +63,7 @@ OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
     *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit"),
+    "documents",
 )
 
 ROLES = {

@@ -414,7 +414,9 @@ CHANGES: dict[str, Make] = {
     "prompts_import_one": whole_import,
     "documents": documents,
     "documents_delete": documents_deleted,
-    "documents_embedder": just(connection="", model_name=""),
+    "documents_embedder": lambda world: Sent(
+        {"connection": world.named["connection_id"], "model_name": "embed-1"}
+    ),
     "documents_compare": lambda world: Sent(
         {"facts": "When? | 1764", "model": world.named["policy_id"], "passages": 3}
     ),

@@ -31,6 +31,12 @@ class Check:
         """Whether it compares with the reference answer of the prompt."""
         return False
 
+    @property
+    def needs_passages(self) -> bool:
+        """Whether it compares with what the answer was given to read: prompts that are learnt from
+        and suites have none of that."""
+        return False
+
     def score(self, completion: str, reference: str = "", passages: Sequence[str] = ()) -> float:
         """Returns how well the completion passes, 0 to 1; 0 for an empty one, and where a reference
         is needed and empty. `passages`: what the answer was given to read, numbered from 1."""

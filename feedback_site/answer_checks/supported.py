@@ -32,6 +32,10 @@ class Supported(Check):
         if not 0 < self.share <= 1:
             raise CheckError(f"supported({setting}): write a share of words, from 0.1 to 1")
 
+    @property
+    def needs_passages(self) -> bool:
+        return True
+
     def passes(self, completion: str, reference: str) -> bool:
         return False  # without passages nothing is supported
 
