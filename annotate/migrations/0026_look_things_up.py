@@ -4,6 +4,9 @@ import django.core.validators
 import django.db.models.deletion
 from django.db import migrations, models
 
+from annotate.documents.cutting import cut
+from annotate.documents.words import index_entry
+
 SPLITS = [("train", "Train"), ("validation", "Validation"), ("test", "Test")]
 READ = "What it was given to read; see prompts.passages."
 READ_BY_MODEL = "What the model was given to read; see prompts.passages."
@@ -27,15 +30,12 @@ def passages(help_text):
 
 def cut_documents(apps, _schema_editor):
     """As today's passages are cut, and not as those of the day of this migration."""
-    from annotate.documents.models import Document, Passage
-
-    batch = []
+    Document, Passage = (apps.get_model("annotate", name) for name in ("Document", "Passage"))
     for document in Document.objects.only("text").iterator(100):
-        batch.append(document)
-        if len(batch) == 100:
-            Passage.cut(batch)
-            batch = []
-    Passage.cut(batch)
+        Passage.objects.bulk_create(
+            Passage(document=document, number=number, text=text, search=index_entry(text))
+            for number, text in enumerate(cut(document.text), start=1)
+        )
 
 
 class Migration(migrations.Migration):

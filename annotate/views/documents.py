@@ -127,7 +127,7 @@ def compare(request: Request, slug: str) -> HttpResponse:
         words = words_of(policy)
         words |= {"few_shot": turns_of(words["few_shot"]), "temperature": 0.0, **differs}
         number = f" of {said['passages']} passages" if name == RETRIEVAL else ""
-        columns.append(Column(**words, name=f"{policy}: {name}{number}"[:100]))
+        columns.append(Column(**words, name=f"{name}{number}"))
     grid = Grid.lay_out(
         project=project,
         author=request.user,
