@@ -56,7 +56,7 @@ def _frozen(project: Project) -> list[tuple[Any, dict[str, Any]]]:
 def _forget(kind: type[models.Model], where: dict[str, Any], ids: set[int]) -> set[str]:
     """Takes the passages of these documents out of rows; returns their texts."""
     texts: set[str] = set()
-    rows = kind._default_manager.filter(**where).exclude(passages=[])
+    rows: models.QuerySet[Any] = kind._default_manager.filter(**where).exclude(passages=[])
     for row in rows.iterator(500):
         gone = {each["text"] for each in row.passages if _is_of(each, ids)}
         if not gone:

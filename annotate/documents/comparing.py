@@ -58,9 +58,11 @@ def ways(
     project: Project, *, model: Policy, passages: int, trained: Policy | None
 ) -> list[tuple[str, Policy, dict[str, object]]]:
     """(name, whose weights, what differs from the policy) of each way that can be asked."""
-    four = [
+    asked: list[tuple[str, Policy, dict[str, object]]] = [
         (BARE, model, {"passages_read": 0}),
         (IN_PROMPT, model, {"passages_read": 0, "system_prompt": in_prompt(project, model)}),
         (RETRIEVAL, model, {"passages_read": passages}),
     ]
-    return [*four, (TRAINED, trained, {"passages_read": 0})] if trained else [*four]
+    if trained:
+        asked.append((TRAINED, trained, {"passages_read": 0}))
+    return asked

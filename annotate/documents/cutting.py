@@ -17,7 +17,8 @@ LONGEST_HEADING = 200
 def cut(text: str) -> Iterator[str]:
     """Yields passages of at most LONGEST characters in the order of the text. Each begins with the
     heading it stands under, and within a section with the last sentence of the one before."""
-    heading, paragraphs = "", []
+    heading = ""
+    paragraphs: list[str] = []
     for block in EMPTY_LINE.split(text.replace("\r\n", "\n")):
         for part in _without_heading(block):
             if HEADING.match(part):

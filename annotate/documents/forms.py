@@ -42,7 +42,7 @@ class DocumentsForm(forms.Form):
     )
 
 
-class EmbedderForm(forms.ModelForm):
+class EmbedderForm(forms.Form):
     """Which model finds passages by meaning; none where no connection is chosen."""
 
     connection = forms.ModelChoiceField(
@@ -52,13 +52,13 @@ class EmbedderForm(forms.ModelForm):
         max_length=200, required=False, label="Embedding model", help_text="As the server calls it."
     )
 
-    class Meta:
-        model = Embedder
-        fields = ("connection", "model_name")
-
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         there = Embedder.objects.filter(project=project).first()
-        super().__init__(*args, instance=there or Embedder(project=project), **kwargs)
+        chosen = (
+            {"connection": there.connection_id, "model_name": there.model_name} if there else {}
+        )
+        super().__init__(*args, initial=chosen, **kwargs)
+        self.project = project
         connection = self.fields["connection"]
         assert isinstance(connection, forms.ModelChoiceField)
         connection.queryset = project.connections.all()
@@ -69,18 +69,12 @@ class EmbedderForm(forms.ModelForm):
             self.add_error("model_name", "Choose a model of the connection.")
         return said
 
-    def _post_clean(self) -> None:
-        """Without a connection there is no row to check."""
-        if self.cleaned_data.get("connection"):
-            super()._post_clean()
-
-    def save(self, commit: bool = True) -> Embedder | None:
+    def save(self) -> None:
         if self.cleaned_data["connection"]:
-            self.instance.trouble = ""
-            return super().save(commit)
-        if self.instance.pk:
-            self.instance.delete()
-        return None
+            said = {**self.cleaned_data, "trouble": ""}
+            Embedder.objects.update_or_create(project=self.project, defaults=said)
+        else:
+            Embedder.objects.filter(project=self.project).delete()
 
 
 class CompareForm(forms.Form):
