@@ -18,6 +18,7 @@ from annotate.chat.shares import Share
 from annotate.connections.models import Connection
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
+from annotate.judges.models import Judge
 from annotate.labelling.hot_queries import membership_here, own_assignment
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking.answer import Ranking
@@ -212,6 +213,12 @@ def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
     """A playground grid of this operator's project, whoever ran it."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
+
+
+def judge_for(request: Request, slug: str, judge_id: int) -> Judge:
+    """A judge of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.judges.select_related("project", "policy").filter(pk=judge_id).first())
 
 
 def conversation_for(request: Request, slug: str, conversation_id: int) -> Conversation:

@@ -25,6 +25,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import Message
 from annotate.exchange.uploads import Upload
+from annotate.judges.questions import JudgeQuestion
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.edit import Edit
@@ -172,6 +173,9 @@ def _erase_prompts(erased: Erased) -> None:
         prompt.content_hash, prompt.tags = "", []
         prompt.save()
         Prompt.objects.filter(pk=prompt.pk).update(split=split)
+    replies = JudgeQuestion.objects.filter(ranking__task__prompt__in=erased.prompts)
+    _take(erased, replies, "reply")
+    replies.update(reply="")
     for completion in said:
         completion.text, completion.passages = f"{GONE} {completion.pk}", []
         completion.save()

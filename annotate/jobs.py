@@ -7,6 +7,8 @@ from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
 from annotate.documents.embedding import embed_waiting
 from annotate.documents.models import Embedder
+from annotate.judges import asking as judging
+from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
 from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
@@ -64,10 +66,17 @@ def embed_passages(project_id: int) -> int:
     return sum(map(embed_waiting, embedder))
 
 
+def ask_judge(run_id: int) -> int:
+    """Asks a judge for a while; `look` comes for the rest."""
+    run = JudgeRun.objects.select_related("judge").filter(pk=run_id).first()
+    return judging.ask_for_a_while(run) if run else 0
+
+
 def look() -> int:
-    """All that waits without a bell: what guests said, what webhooks are owed, and the cells of
-    grids, by turns. Workers call this from time to time."""
+    """All that waits without a bell: what guests said, what webhooks are owed, the cells of grids
+    and the questions of judges, by turns. Workers call this from time to time."""
     done = harvest_waiting() + sending.deliver_waiting()
     done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
-    grid = waiting_grid()
-    return done + (ask_for_a_while(grid) if grid else 0)
+    grid, run = waiting_grid(), judging.waiting_run()
+    done += ask_for_a_while(grid) if grid else 0
+    return done + (judging.ask_for_a_while(run) if run else 0)

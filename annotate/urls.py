@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 from annotate.api import endpoints as api
 from annotate.audit import views as audit
 from annotate.audit.routes import audited
+from annotate.judges import views as judges
 from annotate.views import (
     connections,
     documents,
@@ -67,6 +68,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("p/<slug:slug>/judges/", include(judges.addresses)),
     path("audit/", audit.site_audit, name="site_audit"),
     path("audit/export/", audit.site_audit_export, name="site_audit_export"),
     path("p/<slug:slug>/audit/", audit.audit, name="audit"),

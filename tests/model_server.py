@@ -18,9 +18,10 @@ from annotate.models import Connection, Policy, Project
 PASSAGE = re.compile(r'<passage number="(\d+)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
 
 
-def read_aloud(messages: list[dict[str, str]]) -> str:
+def read_aloud(request: dict[str, Any]) -> str:
     """The sentence of all it was given that has most words of the question, with the number of its
     passage: a reader who knows nothing else. “I do not know.” where no other has two of them."""
+    messages = request["messages"]
     *_, question = messages[-1]["content"].rstrip().split("\n")
     asked = _long_words(question)
     given = PASSAGE.findall(messages[-1]["content"])
@@ -46,11 +47,11 @@ class ModelServer:
 
     url: str = ""
     says: list[str] = field(default_factory=lambda: ["Boil it ", "for **eight** ", "minutes."])
+    says_to: Callable[[dict[str, Any]], str] | None = None  # instead, by what it is asked
     finish_reason: str = "stop"
     usage: dict[str, int] | None = None
     status: int = 200
     body: str = ""  # instead of an answer
-    reads: bool = False  # answers from what it is given to read, and from nothing else
     vectors: Callable[[str], list[float]] | None = None  # of a text that is to be embedded
     headers: dict[str, str] = field(default_factory=dict)
     fails_first: list[int] = field(default_factory=list)  # statuses before it answers as it should
@@ -67,13 +68,12 @@ class ModelServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     asked_with: list[dict[str, str]] = field(default_factory=list)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, request: dict[str, Any]) -> Iterator[bytes]:
         if self.raw:
             yield from self.raw
             return
         yield self._chunk({"role": "assistant"})
-        says = [read_aloud(self.asked[-1]["messages"])] if self.reads else self.says
-        for number, piece in enumerate(says):
+        for number, piece in enumerate([self.says_to(request)] if self.says_to else self.says):
             if number == 1 and self.waits:
                 self.go_on.wait(20)
             if number == self.breaks_after:
@@ -146,9 +146,9 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in self.script.headers.items():
             self.send_header(name, value)
         if streams:
-            self._stream()
+            self._stream(request)
         else:
-            self._whole()
+            self._whole(request)
 
     def _vectors(self, texts: list[str]) -> list[dict[str, Any]]:
         assert self.script.vectors
@@ -157,12 +157,12 @@ class Handler(BaseHTTPRequestHandler):
             for number, text in enumerate(texts)
         ]
 
-    def _stream(self) -> None:
+    def _stream(self, request: dict[str, Any]) -> None:
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for chunk in self.script.chunks():
+            for chunk in self.script.chunks(request):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                 self.wfile.flush()
             if self.script.breaks_after is None:
@@ -171,9 +171,9 @@ class Handler(BaseHTTPRequestHandler):
             self.script.asked[-1]["hung_up"] = True
         self.close_connection = True
 
-    def _whole(self) -> None:
-        asked = self.script.asked[-1]
-        says = read_aloud(asked["messages"]) if self.script.reads else "".join(self.script.says)
+    def _whole(self, request: dict[str, Any]) -> None:
+        says_to = self.script.says_to
+        says = says_to(request) if says_to else "".join(self.script.says)
         message = {"role": "assistant", "content": says}
         choice = {"index": 0, "message": message, "finish_reason": self.script.finish_reason}
         answer = json.dumps({"choices": [choice], "usage": self.script.usage})

@@ -29,6 +29,7 @@ from annotate.models import (
     Feedback,
     Grid,
     Invitation,
+    Judge,
     Membership,
     Message,
     Placement,
@@ -190,6 +191,18 @@ def answered_grid(world: SimpleNamespace) -> Sent:
     return Sent(named={"grid_id": made.pk})
 
 
+def given_to_a_judge(world: SimpleNamespace) -> Sent:
+    judge = Judge.objects.get(pk=world.named["judge_id"])
+    judge.start(scope="open", budget=9, by=judge.author)
+    return Sent()
+
+
+def stopped_judge(world: SimpleNamespace) -> Sent:
+    sent = given_to_a_judge(world)
+    Judge.objects.get(pk=world.named["judge_id"]).questions.cancel()
+    return sent
+
+
 def whole_import(world: SimpleNamespace) -> Sent:
     line = {"messages": [{"role": "user", "content": "How do I fry an egg?"}]}
     kept = Upload.keep(
@@ -265,6 +278,28 @@ def judged(world: SimpleNamespace) -> Sent:
     judge = world.publish(Run.Kind.REWARD)
     RewardModel.objects.create(project=world.project, checkpoint=judge)
     return Sent({"prompts": 2})
+
+
+def doubted_ranking(world: SimpleNamespace) -> Sent:
+    """Two people hold against what a reward model is sure of."""
+    run = Run.objects.create(project=world.project, kind=Run.Kind.SAMPLE, config={})
+    prompt = world.project.prompts.first()
+    better, worse = [
+        Completion.objects.create(
+            prompt=prompt,
+            policy_id=world.named["policy_id"],
+            text=text,
+            source=Completion.Source.SAMPLED,
+            score=score,
+            sampling={"run": run.pk},
+        )
+        for text, score in (("Boil it", 0.0), ("Eat it raw", 9.0))
+    ]
+    for name in ("alice", "bob"):
+        ranking = Ranking.objects.create(prompt=prompt, labeler=world.cast[name])
+        for place, completion in enumerate((better, worse), start=1):
+            ranking.placements.create(completion=completion, place=place)
+    return Sent({"act": "probe", "better": better.pk, "worse": worse.pk})
 
 
 def again(world: SimpleNamespace) -> Sent:
@@ -402,6 +437,16 @@ CHANGES: dict[str, Make] = {
     "connections_one": lambda world: Sent(dict(CONNECTION)),
     "connections_delete": just(),
     "policies_new": new_policy,
+    "judge_new": lambda world: Sent(
+        {"name": "new", "policy": world.named["policy_id"], "rubric": "Short.", "form": "pair"}
+    ),
+    "judge_edit": lambda world: Sent(
+        {"policy": world.named["policy_id"], "rubric": "Short.", "form": "rating"}
+    ),
+    "judge_run": just(scope="open", budget=9),
+    "judge_cancel": given_to_a_judge,
+    "judge_resume": stopped_judge,
+    "judge_withdraw": just(),
     "playground": grid,
     "playground_save": new_column,
     "playground_rank": answered_grid,
@@ -433,6 +478,7 @@ CHANGES: dict[str, Make] = {
     "policies_models": prunable,
     "policies_model": just(act="keep"),
     "policies_evaluation": lambda world: Sent({"compared": two_policies(world), "prompts": 3}),
+    "policies_doubted": doubted_ranking,
     "policies_sample": lambda world: Sent({"policies": [world.named["policy_id"]], "k": 2}),
     "policies_roll_back": roll_back,
     "policies_suites": lambda world: Sent({"policies": [world.named["policy_id"]]}),

@@ -65,6 +65,7 @@ THINGS: Things = {
     "policy_id": ("annotate.Policy", "pk"),
     "connection_id": ("annotate.Connection", "pk"),
     "grid_id": ("annotate.Grid", "pk"),
+    "judge_id": ("annotate.Judge", "pk"),
     "upload_id": ("annotate.Upload", "pk"),
     "conversation_id": ("annotate.Conversation", "pk"),
     "assignment_id": ("annotate.Assignment", "pk"),

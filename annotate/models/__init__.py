@@ -10,6 +10,9 @@ from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
 from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
+from annotate.judges.models import Judge
+from annotate.judges.questions import JudgeQuestion
+from annotate.judges.runs import JudgeRanking, JudgeRun
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
@@ -47,6 +50,10 @@ __all__ = [
     "Grid",
     "Guideline",
     "Invitation",
+    "Judge",
+    "JudgeQuestion",
+    "JudgeRanking",
+    "JudgeRun",
     "Measure",
     "Membership",
     "Message",

@@ -132,7 +132,7 @@ def _ask(cell: Cell, policy: Policy) -> str:
             return ""
         cell.fail(str(error))
         return str(error)
-    usage = _sum_of([each.usage for each in said])
+    usage = sum_of([each.usage for each in said])
     *between, last = said
     cell.answer(
         text=last.text,
@@ -171,7 +171,7 @@ def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-def _sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
+def sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
     """Tokens of several answers; nothing where one was not counted."""
     names = ("prompt_tokens", "completion_tokens")
     return {

@@ -237,5 +237,6 @@ WORDS = (
 
 
 def _same_words(one: Policy, other: Policy) -> bool:
-    model = ("folder", "endpoint", "connection_id", "model_name")
-    return all(getattr(one, each) == getattr(other, each) for each in (*model, *WORDS))
+    return one.has_model_of(other) and all(
+        getattr(one, each) == getattr(other, each) for each in WORDS
+    )

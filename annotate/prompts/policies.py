@@ -151,6 +151,11 @@ class Policy(models.Model):
         """Whether there are weights or a server that would answer."""
         return bool(self.folder or self.is_elsewhere or self.model_name)
 
+    def has_model_of(self, other: Policy) -> bool:
+        """Whether both speak with the same model, whatever the words around the prompt."""
+        model = ("folder", "endpoint", "connection_id", "model_name")
+        return all(getattr(self, each) == getattr(other, each) for each in model)
+
     @property
     def provider(self) -> str:
         """Who runs its model; empty where we do."""

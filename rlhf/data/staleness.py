@@ -18,7 +18,7 @@ from rlhf.models.runs import Run
 
 # A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
 # reward model reaches those alone that learn from it; a policy of its run and of its parent; a
-# snapshot of the policies whose answers are demonstrations in it.
+# snapshot of the policies whose answers are demonstrations in it, and of those that judge in it.
 DESCENDANTS = """
 WITH RECURSIVE made(kind, id) AS (
     SELECT 'snapshot', unnest(%(snapshots)s::bigint[])
@@ -47,6 +47,11 @@ WITH RECURSIVE made(kind, id) AS (
         FROM annotate_demonstration AS demonstration
         JOIN rlhf_snapshot_demonstrations AS held ON held.demonstration_id = demonstration.id
         WHERE demonstration.distilled_from_id IS NOT NULL
+      UNION ALL
+        SELECT 'policy', judge.policy_id, 'snapshot', held.snapshot_id
+        FROM annotate_judge AS judge
+        JOIN annotate_judgeranking AS said ON said.judge_id = judge.id
+        JOIN rlhf_snapshot_judge_rankings AS held ON held.judgeranking_id = said.id
     ) AS step ON step.from_kind = made.kind AND step.from_id = made.id
 )
 SELECT kind, id FROM made ORDER BY kind, id

@@ -11,6 +11,7 @@ from annotate.models import (
     Demonstration,
     Document,
     Feedback,
+    JudgeRanking,
     Policy,
     Project,
     Prompt,
@@ -41,6 +42,7 @@ class SnapshotQuerySet(models.QuerySet["Snapshot"]):
         holding = (
             Snapshot.demonstrations.through.objects.filter(written),
             Snapshot.rankings.through.objects.filter(ranked),
+            Snapshot.judge_rankings.through.objects.filter(judgeranking__task__prompt__in=asked),
             Snapshot.feedback.through.objects.filter(thumb),
             Snapshot.prompts.through.objects.filter(prompt__in=asked),
             Snapshot.guests.through.objects.filter(user__in=people),
@@ -64,6 +66,9 @@ class Snapshot(models.Model):
     )
     demonstrations = models.ManyToManyField(Demonstration, related_name="snapshots")
     rankings = models.ManyToManyField(Ranking, related_name="snapshots")
+    judge_rankings = models.ManyToManyField(
+        JudgeRanking, related_name="snapshots", help_text="Of judges that were admitted by name."
+    )
     feedback = models.ManyToManyField(Feedback, related_name="snapshots")
     prompts = models.ManyToManyField(Prompt, related_name="snapshots")
     documents = models.ManyToManyField(Document, related_name="snapshots")
@@ -86,6 +91,7 @@ class Snapshot(models.Model):
             self.prompts.order_by().values("pk"),
             self.demonstrations.order_by().values("prompt"),
             self.rankings.order_by().values("prompt"),
+            self.judge_rankings.order_by().values("task__prompt"),
             self.feedback.order_by().values("completion__prompt"),
             self.feedback.order_by().values("message__completion__prompt"),
         )

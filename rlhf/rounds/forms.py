@@ -10,10 +10,11 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils.timezone import localtime
 
-from annotate.models import Placement, Policy, Project, Prompt, User
+from annotate.judges.weights import weights_of
+from annotate.models import Judge, Placement, Policy, Project, Prompt, User
 from feedback_site.answer_checks.check import CheckError
 from feedback_site.answer_checks.written import read_checks
 from rlhf.data.selection import EVERYTHING, Filters, prompts
@@ -225,8 +226,19 @@ class FiltersForm(forms.Form):
         help_text="Their rankings measure the reward model and never train it.",
     )
 
+    judges = forms.ModelMultipleChoiceField(
+        Judge.objects.none(),
+        label="Also learn from these judges",
+        required=False,
+        help_text="Models that rank by a rubric. Their votes weigh by their agreement with people,"
+        " and never measure. Choose none to learn from people alone.",
+    )
+
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _offer(self.fields["judges"], project.judges.in_use())
+        if "judges" not in self.data and not project.judges.in_use().exists():
+            del self.fields["judges"]
         tags = self.fields["tags"]
         assert isinstance(tags, forms.MultipleChoiceField)
         tags.choices = [(tag, tag) for tag in project.prompts.all().tags()]
@@ -236,6 +248,28 @@ class FiltersForm(forms.Form):
         for name in ("since", "until", "policies_since"):
             widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
             self.fields[name].widget = widget
+
+    def clean_judges(self) -> QuerySet[Judge]:
+        """A judge that was never measured has no weight."""
+        judges: QuerySet[Judge] = self.cleaned_data["judges"]
+        measured = weights_of(judges)
+        for judge in judges:
+            if judge.pk not in measured:
+                raise ValidationError(
+                    f"{judge} has ranked nothing that people ranked too, so nobody knows what its "
+                    "votes are worth. Give it such tasks first, on its page."
+                )
+        return judges
+
+    def clean(self) -> dict[str, Any]:
+        said = self.cleaned_data
+        if said.get("judges") and (said.get("accepted_only") or said.get("best_rated")):
+            self.add_error(
+                "judges",
+                "Judges give no ratings, and nobody reviews them: choose no judge, or leave “Only "
+                "what a reviewer accepted” and “Best answer rated at least” empty.",
+            )
+        return said
 
     @staticmethod
     def as_data(filters: Filters) -> dict[str, Any]:
@@ -263,6 +297,7 @@ class FiltersForm(forms.Form):
             without_flags=tuple(chosen["without_flags"]),
             labelers=_ids(chosen["labelers"]),
             held_out_labelers=_ids(chosen["held_out_labelers"]),
+            judges=_ids(chosen.get("judges", ())),
         )
 
 
@@ -272,8 +307,8 @@ def _offer(field: forms.Field, choices: QuerySet[Any]) -> forms.ModelChoiceField
     return field
 
 
-def _ids(people: Iterable[User]) -> tuple[int, ...]:
-    return tuple(sorted(person.pk for person in people))
+def _ids(chosen: Iterable[Model]) -> tuple[int, ...]:
+    return tuple(sorted(each.pk for each in chosen))
 
 
 class SamplingForm(forms.Form):

@@ -18,6 +18,7 @@ from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.records import Prompt as LearningPrompt
 from rlhf.learning.generation.sample import template
 from tests.chats import ask, page_of
+from tests.model_server import read_aloud
 
 # What nobody can know who has not read it.
 PLANTED = {
@@ -47,7 +48,7 @@ def library(project):
 @pytest.fixture
 def reader(live, model_server):
     """The live policy, which reads three passages and knows nothing else."""
-    model_server.reads = True
+    model_server.says_to = read_aloud
     Policy.objects.filter(pk=live.pk).update(passages_read=3, few_shot=[])
     live.refresh_from_db()
     return live

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Site
-from tests.model_server import ModelServer, serving
+from tests.model_server import ModelServer, read_aloud, serving
 
 SET_UP = """
 from annotate.models import Connection, Project
@@ -31,7 +31,7 @@ PRICES = "<h1>Prices</h1><p>A loaf of rye bread costs 4 crowns.</p>"
 def reader(site: Site) -> Iterator[ModelServer]:
     port = urlsplit(site.endpoint).port
     assert port
-    with serving(ModelServer(reads=True), port) as script:
+    with serving(ModelServer(says_to=read_aloud), port) as script:
         yield script
 
 

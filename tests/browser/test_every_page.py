@@ -163,6 +163,9 @@ Evaluation.objects.create(
 connection = Connection.objects.create(
     project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
 )
+judge = Judge.objects.create(
+    project=project, name="strict", policy=base, rubric="Be kind.", author=people["olga"]
+)
 token, _ = ApiToken.issue(project=project, user=people["olga"], scopes=["read"])
 webhook = Webhook(project=project, url="https://x.invalid/a", created_by=people["olga"])
 webhook.events = [Event.THUMB]
@@ -181,7 +184,8 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
-    "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk, "delivery_id": delivery.pk,
+    "judge_id": judge.pk, "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk,
+    "delivery_id": delivery.pk,
     "talk_id": judging.pk, "turn_id": turn.pk, "answer_id": turn.pair[0].pk,
     "task_id": ranked.pk, "connection_id": connection.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,

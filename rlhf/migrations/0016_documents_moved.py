@@ -2,11 +2,11 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """The table is annotate's since its migration 0026."""
+    """The table is annotate's since its migration 0027."""
 
     dependencies = [
-        ("rlhf", "0014_take_back_metrics"),
-        ("annotate", "0026_look_things_up"),
+        ("rlhf", "0015_admit_judges"),
+        ("annotate", "0027_look_things_up"),
     ]
 
     operations = [

@@ -40,8 +40,8 @@ def cut_documents(apps, _schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0025_keep_chats_at_hand"),
-        ("rlhf", "0014_take_back_metrics"),
+        ("annotate", "0026_ask_judges"),
+        ("rlhf", "0015_admit_judges"),
     ]
 
     operations = [
