@@ -181,7 +181,7 @@ def _erase_prompts(erased: Erased) -> None:
     _take(erased, replies, "reply")
     replies.update(reply="")
     for completion in said:
-        completion.text = f"{GONE} {completion.pk}"
+        completion.text, completion.passages = f"{GONE} {completion.pk}", []
         completion.save()
 
 
@@ -199,7 +199,7 @@ def _erase_labels(erased: Erased) -> None:
     _take(erased, turns, "said", "edited")
     answers = TurnAnswer.objects.filter(turn__in=turns)
     _take(erased, answers, "text", "context")
-    answers.update(text="", context=[])
+    answers.update(text="", context=[], passages=[])
     turns.update(said=GONE, edited="")
     assigned = Assignment.objects.filter(labeler=erased.person)
     _take(erased, assigned, "draft", "skip_note")

@@ -6,6 +6,8 @@ from annotate.accounts import sending as mail
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.documents.embedding import embed_waiting
+from annotate.documents.models import Embedder
 from annotate.judges import asking as judging
 from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
@@ -64,6 +66,12 @@ def ask_cells(grid_id: int) -> int:
     return ask_for_a_while(grid) if grid else 0
 
 
+def embed_passages(project_id: int) -> int:
+    """Has an embedding model read passages; `look` comes for the rest."""
+    embedder = Embedder.objects.select_related("connection", "project").filter(project=project_id)
+    return sum(map(embed_waiting, embedder))
+
+
 def ask_judge(run_id: int) -> int:
     """Asks a judge for a while; `look` comes for the rest."""
     run = JudgeRun.objects.select_related("judge").filter(pk=run_id).first()
@@ -71,9 +79,11 @@ def ask_judge(run_id: int) -> int:
 
 
 def look() -> int:
-    """All that waits without a bell: what guests said, what webhooks are owed, e-mail, the cells of
-    grids and the questions of judges, by turns. Workers call this from time to time."""
+    """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
+    embed, the cells of grids and the questions of judges, by turns. Workers call this from time to
+    time."""
     done = harvest_waiting() + sending.deliver_waiting() + mail.send_waiting()
+    done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
     grid, run = waiting_grid(), judging.waiting_run()
     done += ask_for_a_while(grid) if grid else 0
     return done + (judging.ask_for_a_while(run) if run else 0)

@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[Page, ...]] = {
     "Data": (
         Page("prompts", "Prompts", Role.OPERATOR, "export tasks tags"),
         Page("prompts_import", "Import", Role.OPERATOR, "upload csv jsonl parquet"),
-        Page("rounds_documents", "Documents", Role.OPERATOR, "pre-training texts"),
+        Page("documents", "Documents", Role.OPERATOR, "pre-training texts passages retrieval"),
         Page("talks", "Talks", Role.OPERATOR, "conversations red team"),
         Page("gold", "Gold", Role.REVIEWER, "qualification practice"),
         Page("policies_doubted", "Doubted rankings", Role.OPERATOR, "reward model second person"),

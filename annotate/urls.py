@@ -7,6 +7,7 @@ from annotate.audit.routes import audited
 from annotate.judges import views as judges
 from annotate.views import (
     connections,
+    documents,
     feedback,
     imports,
     invitations,
@@ -90,6 +91,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("p/<slug:slug>/chat/questions/<int:question_id>/", include(chat.of_question)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/documents/", include(documents.of_documents)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
     path("p/<slug:slug>/connections/", connections.connections, name="connections"),
     path("p/<slug:slug>/connections/new/", connections.new, name="connections_new"),

@@ -24,6 +24,7 @@ from annotate.accounts import addresses, second_factor
 from annotate.accounts.mail_tokens import reset_tokens
 from annotate.audit import routes
 from annotate.audit.chain import verify
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
 from annotate.models import (
     ApiToken,
@@ -269,6 +270,11 @@ def documents(world: SimpleNamespace) -> Sent:
     return Sent({"file": SimpleUploadedFile("tea.txt", b"Tea is a drink.")})
 
 
+def documents_deleted(world: SimpleNamespace) -> Sent:
+    Document.add(world.project, ["Tea is a drink."], source="tea.txt")
+    return Sent({"source": "tea.txt"})
+
+
 def candidate(world: SimpleNamespace, **data: Any) -> Sent:
     made = Policy.objects.create(
         project=world.project, name="cook", folder="models/base", state=Policy.State.CANDIDATE
@@ -505,7 +511,14 @@ CHANGES: dict[str, Make] = {
     "prompts_tasks": just(kind="write"),
     "prompts_mark": just(act="archive"),
     "prompts_import_one": whole_import,
-    "rounds_documents": documents,
+    "documents": documents,
+    "documents_delete": documents_deleted,
+    "documents_embedder": lambda world: Sent(
+        {"connection": world.named["connection_id"], "model_name": "embed-1"}
+    ),
+    "documents_compare": lambda world: Sent(
+        {"facts": "When? | 1764", "model": world.named["policy_id"], "passages": 3}
+    ),
     "rounds_new": lambda world: Sent(
         {"base": world.named["policy_id"], "recipe": "tiny", "stages": ["sft"], "follows": 1}
     ),

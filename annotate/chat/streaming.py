@@ -16,6 +16,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.humanize.templatetags.humanize import ordinal
 
 from annotate.chat import inference
+from annotate.documents.consulting import consulted
 from annotate.prompts.written import Written
 from annotate.text.markdown import Growing
 from feedback_site.pool import in_database, release_connections
@@ -88,6 +89,8 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     text, saved_at, started = "", 0.0, time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
+    if answer.policy.passages_read:
+        await in_database(_look_up, answer)
     use = await in_database(getattr, answer, "use")
     asking = inference.stream(answer.policy, answer.context, use=use, **answer.sampling)
     try:
@@ -111,6 +114,12 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
         facts["failure"] = str(error)
     finally:
         await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
+
+
+def _look_up(answer: Written) -> None:
+    """Gives the answer what its policy reads. Before that nothing is held or locked: an embedding
+    model may be slow."""
+    answer.read(consulted(answer.policy, answer.asked))
 
 
 async def _follow(answer: Written) -> AsyncIterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
 from annotate.costs.models import Call
+from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
 from annotate.judges.models import Judge
 from annotate.judges.questions import JudgeQuestion
@@ -47,6 +48,8 @@ __all__ = [
     "Conversation",
     "Delivery",
     "Demonstration",
+    "Document",
+    "Embedder",
     "Feedback",
     "Grid",
     "Guideline",
@@ -59,6 +62,7 @@ __all__ = [
     "Measure",
     "Membership",
     "Message",
+    "Passage",
     "Placement",
     "Policy",
     "Preference",

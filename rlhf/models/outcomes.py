@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from annotate.models import (
     Demonstration,
+    Document,
     Feedback,
     JudgeRanking,
     Policy,
@@ -20,7 +21,6 @@ from annotate.models import (
 from annotate.prompts.models import FROM_CHAT
 from annotate.prompts.withdrawals import prompts_of
 from rlhf.models.checkpoints import Checkpoint
-from rlhf.models.documents import Document
 from rlhf.models.runs import Round, Run
 
 

@@ -226,13 +226,6 @@ class ComparisonForm(forms.Form):
         offer(self.fields["compared"], project.policies.sampleable())
 
 
-class DocumentsForm(forms.Form):
-    file = forms.FileField(
-        help_text='JSON Lines of {"text": "…"}, or a plain text file, which is one document. '
-        "What is already here is not imported twice."
-    )
-
-
 class PruneForm(forms.Form):
     keep_rounds = forms.IntegerField(min_value=0, max_value=1000)
 

@@ -230,9 +230,16 @@ def _vocabulary(folder: str) -> Any:
 
 
 def _check_references(asked: PromptQuerySet, configs: Configs) -> Iterator[Finding]:
-    """Whether the prompts have the reference answers that checks compare with."""
+    """Whether the prompts have what checks compare with: reference answers; and passages, which
+    none has."""
     for kind, config in configs.items():
         checks = read_checks(config.get("train", {}).get("checks", ""))
+        for name in (each.name for each in checks if each.check.needs_passages):
+            message = (
+                f"{STAGES[kind].label}: {name} compares answers with passages of documents, and "
+                "prompts to train on have none. Use it in grids of the playground."
+            )
+            yield Finding("no_passages", message, is_error=True)
         names = [each.name for each in checks if each.check.needs_reference]
         if not names:
             continue
