@@ -192,7 +192,7 @@ STATIC_ROOT = DATA_DIR / "static"  # what `collectstatic` compresses, for the we
 STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "feedback_site.web.static_files.Hashed"},
 }
 WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "annotate").exists()
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
