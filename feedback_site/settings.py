@@ -14,10 +14,12 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+from feedback_site.installation import home
+
+BASE_DIR = home.HOME
 env = environ.Env()
 
-DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
+DATA_DIR = Path(env.str("DATA_DIR", default=str(home.DATA_DIR))).resolve()
 DATA_DIR.parent.mkdir(parents=True, exist_ok=True)
 # What the site writes is for whoever runs it alone: labels, chats, models, logs.
 os.umask(0o077)
@@ -223,7 +225,7 @@ STATIC_ROOT = DATA_DIR / "static"  # what `collectstatic` compresses, for the we
 STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "feedback_site.web.static_files.Hashed"},
 }
 WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "annotate").exists()
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20

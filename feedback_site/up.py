@@ -22,9 +22,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from feedback_site import embedded
 from feedback_site.embedded import CannotStart
+from feedback_site.installation.home import HOME
 from feedback_site.processes import Process, read_procfile, stop
 
-ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
 Say = Callable[[str], None]
 HEALTHY_SECONDS = 120.0
@@ -72,7 +72,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
         # Other people of this machine reach the port too.
         "INFERENCE_API_KEY": settings.INFERENCE_API_KEY or secrets.token_urlsafe(32),
     }
-    procfile = read_procfile(ROOT / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
+    procfile = read_procfile(HOME / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
     procfile["trainer"].patience = CHECKPOINT_SECONDS
     if os.environ.get("INFERENCE_URL"):
         del procfile["inference"]
@@ -157,7 +157,7 @@ def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
     the end of it."""
     with timed(what, say=say):
         answer = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
+            [sys.executable, *arguments], cwd=HOME, env=env, capture_output=True, text=True
         )
     if answer.returncode:
         last_words = "\n".join((answer.stdout + answer.stderr).splitlines()[-12:])
@@ -215,7 +215,7 @@ def run_beside(
     processes: list[Process], command: list[str], *, env: dict[str, str], say: Say
 ) -> int:
     """Runs a command of manage.py while the processes are kept up; returns its exit code."""
-    child = subprocess.Popen([sys.executable, "manage.py", *command], cwd=ROOT, env=env)
+    child = subprocess.Popen([sys.executable, str(HOME / "manage.py"), *command], env=env)
     try:
         while child.poll() is None:
             keep_up(processes, say=say)
