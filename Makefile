@@ -7,16 +7,18 @@
 # make house                              the tree in figures: cycles, rooms, lengths
 # make docs                              these pages as a site, in site/
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
+# make gpu [GPU_PYTHON=python3]           every training on one CUDA GPU, in 8 minutes; needs no Django
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 MODEL ?= tiny
+GPU_PYTHON ?= $(VENV)/python
 BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults families mutants bench lint house docs demo chromium
+.PHONY: run test faults families mutants bench gpu lint house docs demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -37,6 +39,9 @@ mutants: .venv/.installed
 
 bench: .venv/.installed
 	@$(VENV)/python benchmarks/run.py --model $(MODEL)
+
+gpu:
+	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
 
 lint: .venv/.installed
 	@$(VENV)/ruff check .
