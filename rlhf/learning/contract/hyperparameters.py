@@ -143,6 +143,9 @@ class Data(Checked):
     )
     calibration: str = setting("", "Reward: demonstrations whose mean score becomes 0.")
     demonstrations: str = setting("", "PPO: demonstrations for the ptx term.")
+    datasets: str = setting(
+        "", "Data sets of the Hugging Face Hub it learns from, with commas, for the model card."
+    )
     sha256: str | dict[str, Any] = field(
         default="", metadata={"help": "Hash of train, or {name: hash}; checked before training."}
     )

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
 from rlhf.learning.contract.hyperparameters import Engine as EngineConfig
 from rlhf.learning.contract.records import content_hash
+from rlhf.learning.contract.sharing import share
 from rlhf.learning.models.adapters import merged
 
 from .sampling import Answer, generate, uniforms
@@ -170,6 +171,7 @@ class AdapterSync:
         if pushes:
             place, timeout, url = self.folder / str(new), self.engine.timeout, self.engine.url
             self.wrapper.save_pretrained(place, selected_adapters=["default"])
+            share(place)
             with contextlib.suppress(EngineError):  # left there by an attempt that was killed
                 post(url, "/v1/unload_lora_adapter", {"lora_name": names[1]}, timeout)
             post(url, "/v1/load_lora_adapter", {"lora_name": names[1], "lora_path": str(place)},
