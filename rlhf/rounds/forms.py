@@ -27,6 +27,7 @@ from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.rounds.table import SORTS
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
+from rlhf.stages.kinds.ppo import NOT_ALLOWED, may_answer
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
@@ -160,6 +161,8 @@ def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, form
                 field = _field(values[part][each.name], each.metadata)
                 if each.name == "checks":
                     field.validators.append(_are_checks)
+                if each.name == "vllm_server":
+                    field.validators.append(_is_allowed)
                 field.label = each.name.replace("_", " ")
                 yield f"{kind}.{part}.{each.name}", field
 
@@ -188,6 +191,11 @@ def _are_checks(written: str) -> None:
         read_checks(written)
     except CheckError as error:
         raise forms.ValidationError(f"{error}.".replace("..", ".")) from None
+
+
+def _is_allowed(server: str) -> None:
+    if not may_answer(server):
+        raise forms.ValidationError(NOT_ALLOWED.format(server=server))
 
 
 class FiltersForm(forms.Form):
