@@ -322,10 +322,10 @@ def arithmetic(options: argparse.Namespace) -> None:
         begun = str(place / "sft/model")
         learn(place / "grpo", "grpo", options.size, seed=seed, models={"policy": begun},
               data={"train": files["train"]},
-              train={"checks": "number:1", "updates": 80, "batch_size": 128, "k": 8,
-                     "micro_batch_size": 128, "max_new_tokens": 12, "learning_rate": 1e-3, "kl_coef": 0.01,
-                     "evaluate_every": 0, "sample_prompts": 0, "checkpoint_every": 80,
-                     })  # fmt: skip
+              train={"checks": "number:1", "updates": 60, "batch_size": 128, "k": 8,
+                     "micro_batch_size": 128, "max_new_tokens": 12, "learning_rate": 1e-3,
+                     "kl_coef": 0.01, "evaluate_every": 0, "sample_prompts": 0,
+                     "checkpoint_every": 60})  # fmt: skip
         policies = {"sft": {"path": begun}, "grpo": {"path": str(place / "grpo/model")}}
         learn(place / "answers", "sample", options.size, seed=seed, data={"train": files["test"]},
               models={"policies": policies}, train={"k": 4, "max_new_tokens": 12})  # fmt: skip
