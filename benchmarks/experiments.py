@@ -283,6 +283,8 @@ def labelers(options: argparse.Namespace) -> None:
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hanna", "Ida", "Jon", "Kim", "Lou")
 THINGS = ("apples", "books", "cups", "dogs", "eggs", "figs", "games", "hats", "keys", "lamps")
+SAID = ('{"answer": %d}', "There are %d.")
+BOTH = "json:1, number:1"
 LARGEST = 5  # of the two numbers
 
 
@@ -298,16 +300,17 @@ def sums(rng: random.Random, count: int) -> list[dict[str, Any]]:
 
 
 def arithmetic(options: argparse.Namespace) -> None:
-    """GRPO on sums whose answers a check can verify, after demonstrations of which a share is
-    wrong: how many answers to held-out prompts are right."""
-    from feedback_site.answer_checks.number import Number
+    """GRPO on sums, to be answered by the right number as JSON, where half of the demonstrations
+    speak in words and a share is wrong: how many answers to held-out prompts pass both checks."""
+    from feedback_site.answer_checks.written import read_checks
     from rlhf.learning.contract.figures import clustered_mean
 
+    checks = [each.check for each in read_checks(BOTH)]
     for seed in range(options.seeds):
         place, rng = Path(tempfile.mkdtemp()), random.Random(seed)
         rows = sums(rng, 1152)
         told = [
-            {**row, "completion": [{"role": "assistant", "content": f"The answer is {number}."}]}
+            {**row, "completion": [{"role": "assistant", "content": rng.choice(SAID) % number}]}
             for row in rows[:512]
             for number in [int(row["reference"]) + rng.choice((-2, -1, 1, 2))
                            * (rng.random() < options.wrong)]
@@ -318,23 +321,24 @@ def arithmetic(options: argparse.Namespace) -> None:
         }
         learn(place / "sft", "sft", options.size, seed=seed,
               models={"policy": os.path.abspath(options.model)}, data={"train": files["told"]},
-              train={"epochs": 16, "learning_rate": 2e-3, "evaluate_every": 0})  # fmt: skip
+              train={"epochs": 6, "learning_rate": 2e-3, "evaluate_every": 0})  # fmt: skip
         begun = str(place / "sft/model")
         learn(place / "grpo", "grpo", options.size, seed=seed, models={"policy": begun},
               data={"train": files["train"]},
-              train={"checks": "number:1", "updates": 60, "batch_size": 128, "k": 8,
-                     "micro_batch_size": 128, "max_new_tokens": 12, "learning_rate": 1e-3,
+              train={"checks": BOTH, "updates": 40, "batch_size": 64, "k": 8,
+                     "micro_batch_size": 64, "max_new_tokens": 16, "learning_rate": 1e-3,
                      "kl_coef": 0.01, "evaluate_every": 0, "sample_prompts": 0,
-                     "checkpoint_every": 60})  # fmt: skip
+                     "checkpoint_every": 40})  # fmt: skip
         policies = {"sft": {"path": begun}, "grpo": {"path": str(place / "grpo/model")}}
         learn(place / "answers", "sample", options.size, seed=seed, data={"train": files["test"]},
-              models={"policies": policies}, train={"k": 4, "max_new_tokens": 12})  # fmt: skip
+              models={"policies": policies}, train={"k": 4, "max_new_tokens": 16})  # fmt: skip
         right = {row["id"]: row["reference"] for row in rows}
         passed: dict[str, list[float]] = {name: [] for name in policies}
         of_prompt: dict[str, list[str]] = {name: [] for name in policies}
         lines = (place / "answers/completions.jsonl").read_text().splitlines()
         for row in sorted(map(json.loads, lines), key=lambda row: row["id"]):
-            passed[row["policy"]].append(float(Number().passes(row["text"], right[row["id"]])))
+            answer = row["text"], right[row["id"]]
+            passed[row["policy"]].append(float(all(each.score(*answer) == 1 for each in checks)))
             of_prompt[row["policy"]].append(row["id"])
         found = {"experiment": "arithmetic", "seed": seed, "prompts": len(rows) - 1024}
         for name, values in passed.items():
@@ -363,7 +367,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=NOISE, help="share of comparisons that err")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, help="learning rate; the recipe's if not said")
-    parser.add_argument("--wrong", type=float, default=0.5, help="share of wrong demonstrations")
+    parser.add_argument("--wrong", type=float, default=0.25, help="share of wrong demonstrations")
     parser.add_argument("--seeds", type=int, default=2, help="repetitions of tiny experiments")
     options = parser.parse_args()
     experiments[options.experiment](options)

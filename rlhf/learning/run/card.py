@@ -84,7 +84,7 @@ def metadata(
     task = "text-classification" if scores else "text-generation"
     base = descent.get("base_model")
     data_sets = [name for name in config.data.datasets.split(",") if name.strip()]
-    return ModelCardData(
+    data = ModelCardData(
         library_name="transformers",
         pipeline_tag=task,
         base_model=base,
@@ -99,8 +99,10 @@ def metadata(
             for result in _results(config, task, split, row)
         ]
         or None,
-        **({"base_model_relation": "finetune"} if base else {}),
     )
+    if base:
+        data["base_model_relation"] = "finetune"
+    return data
 
 
 def descent_of(folder: Path) -> dict[str, str]:
