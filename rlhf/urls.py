@@ -63,6 +63,7 @@ urlpatterns = [
         name="policies_model_tar",
     ),
     path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
+    path("p/<slug:slug>/evaluation/doubted/", evaluation.policies_doubted, name="policies_doubted"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
     path("p/<slug:slug>/policies/download/", policies.policies_fetch, name="policies_fetch"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),

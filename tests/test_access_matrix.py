@@ -6,6 +6,7 @@ whose it is, and nobody else."""
 import io
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -257,32 +258,31 @@ NAMES_A_THING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kwargs"), NAMES_A_THING, ids=[n for n, _ in NAMES_A_THING])
-def test_what_is_foreign_answers_like_what_is_missing(world, name, kwargs):
+def test_what_is_foreign_answers_like_what_is_missing(world):
     """Also through a project of one's own: mallory operates one, and guesses our numbers."""
-    ours = {each: world.named[each] for each in kwargs}
-    through_hers = ours | {"slug": "elsewhere"}
-    missing = {k: 999_999 if k.endswith("_id") else v for k, v in through_hers.items()}
-    for method in METHODS:
+    for (name, kwargs), method in product(NAMES_A_THING, METHODS):
+        ours = {each: world.named[each] for each in kwargs}
+        through_hers = ours | {"slug": "elsewhere"}
+        missing = {k: 999_999 if k.endswith("_id") else v for k, v in through_hers.items()}
         answers = {
-            ask(world.clients["mallory"], method, reverse(name, kwargs=kwargs))
-            for kwargs in (ours, through_hers, missing)
+            ask(world.clients["mallory"], method, reverse(name, kwargs=named))
+            for named in (ours, through_hers, missing)
         }
-        assert answers in ({404}, {405}), (method, answers)
+        assert answers in ({404}, {405}), (name, method, answers)
 
 
-@pytest.mark.parametrize(("name", "kwargs"), IN_A_PROJECT, ids=[n for n, _ in IN_A_PROJECT])
-def test_an_api_token_opens_no_page(world, name, kwargs):
+def test_an_api_token_opens_no_page(world):
     secret = ApiToken.issue(
         project=world.project,
         user=world.cast["olga"],
         name="matrix",
         scopes=list(ApiToken.Scope.values),
     )[1]
-    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
     bearer = {"Authorization": f"Bearer {secret}"}
-    assert ask(world.clients["nobody"], "GET", address, **bearer) == 302
-    assert ask(world.clients["nobody"], "POST", address, **bearer) == 401
+    for name, kwargs in IN_A_PROJECT:
+        address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+        assert ask(world.clients["nobody"], "GET", address, **bearer) == 302, name
+        assert ask(world.clients["nobody"], "POST", address, **bearer) == 401, name
 
 
 SCRIPTS = {
@@ -293,18 +293,17 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize(("name", "kwargs"), IN_A_PROJECT, ids=[n for n, _ in IN_A_PROJECT])
-def test_a_script_gets_no_sign_in_page_to_paste(world, name, kwargs, script):
-    address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+def test_a_script_gets_no_sign_in_page_to_paste(world, script):
     somebody_else = SCRIPTS[script] | {"X-Person": str(world.cast["bob"].pk)}
-    for method in METHODS:
-        for actor, headers in (("nobody", SCRIPTS[script]), ("olga", somebody_else)):
-            with transaction.atomic():
-                reply = world.clients[actor].generic(method, address, headers=headers)
-                transaction.set_rollback(True)
-            if reply.status_code != 405:
-                assert reply.status_code == 401
-                assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+    asking = (("nobody", SCRIPTS[script]), ("olga", somebody_else))
+    for (name, kwargs), method, (actor, headers) in product(IN_A_PROJECT, METHODS, asking):
+        address = reverse(name, kwargs={each: world.named[each] for each in kwargs})
+        with transaction.atomic():
+            reply = world.clients[actor].generic(method, address, headers=headers)
+            transaction.set_rollback(True)
+        if reply.status_code != 405:
+            assert reply.status_code == 401, (name, method, actor)
+            assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize(("name", "kwargs"), [r for r in ROUTES if least_role(r[0]) == TOKEN])

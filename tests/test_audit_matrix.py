@@ -261,6 +261,28 @@ def judged(world: SimpleNamespace) -> Sent:
     return Sent({"prompts": 2})
 
 
+def doubted_ranking(world: SimpleNamespace) -> Sent:
+    """Two people hold against what a reward model is sure of."""
+    run = Run.objects.create(project=world.project, kind=Run.Kind.SAMPLE, config={})
+    prompt = world.project.prompts.first()
+    better, worse = [
+        Completion.objects.create(
+            prompt=prompt,
+            policy_id=world.named["policy_id"],
+            text=text,
+            source=Completion.Source.SAMPLED,
+            score=score,
+            sampling={"run": run.pk},
+        )
+        for text, score in (("Boil it", 0.0), ("Eat it raw", 9.0))
+    ]
+    for name in ("alice", "bob"):
+        ranking = Ranking.objects.create(prompt=prompt, labeler=world.cast[name])
+        for place, completion in enumerate((better, worse), start=1):
+            ranking.placements.create(completion=completion, place=place)
+    return Sent({"act": "probe", "better": better.pk, "worse": worse.pk})
+
+
 def again(world: SimpleNamespace) -> Sent:
     round = launched(world)
     cancel_round(round)
@@ -420,6 +442,7 @@ CHANGES: dict[str, Make] = {
     "policies_models": prunable,
     "policies_model": just(act="keep"),
     "policies_evaluation": lambda world: Sent({"compared": two_policies(world), "prompts": 3}),
+    "policies_doubted": doubted_ranking,
     "policies_sample": lambda world: Sent({"policies": [world.named["policy_id"]], "k": 2}),
     "policies_roll_back": roll_back,
     "policies_suites": lambda world: Sent({"policies": [world.named["policy_id"]]}),

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Count, Exists, F, Func, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -264,6 +264,18 @@ class Task(models.Model):
         if self.closed_at and mine.exists() and not mine.answered().exists():
             Task.objects.filter(pk=self.pk).update(closed_at=None)
             self.closed_at = None
+
+    @transaction.atomic
+    def ask_another(self) -> bool:
+        """Hands an answered task out to one more person. Returns whether it did: not what is still
+        out, nor a task with a known answer or about an archived prompt."""
+        ordinary = Task.objects.ordinary().closed().select_for_update(of=("self",))
+        mine = ordinary.filter(pk=self.pk, prompt__archived_at=None).first()
+        if mine is None:
+            return False
+        answers = mine.assignments.submitted().count()
+        Task.objects.filter(pk=self.pk).update(closed_at=None, overlap=answers + 1)
+        return True
 
     def retire(self) -> None:
         """Hands the task out no more. What was answered stays."""

@@ -1,10 +1,10 @@
 """What people should rank next: fresh answers to the prompts of which the reward model is least
-sure."""
+sure, which train; and to held-out prompts, which compare the policies and train nothing."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import ceil
 from statistics import fmean
 from typing import Any
@@ -12,22 +12,27 @@ from typing import Any
 from annotate.labels.kinds.ranking.tasks import open_rank_tasks
 from annotate.models import Completion, Policy, User
 from rlhf.data.checks import Finding, NotReady
-from rlhf.data.selection import TRAIN, prompts
+from rlhf.data.selection import HELD_OUT, TRAIN, prompts
 from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.outcomes import RewardModel, TrainedPolicy
 from rlhf.models.runs import Round, Run
 
 POOL = 5  # prompts looked at for each that is chosen
+HELD_OUT_SHARE = 4  # one prompt in so many compares the policies
 
 
 def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) -> Run:
     """Samples what the live policy, the challenger, the round's SFT and its newest policy say to
-    the prompts ranked least; `open_next_batch` then chooses. Raises NotReady."""
+    the prompts ranked least; `open_next_batch` then chooses. A quarter of the batch is held out,
+    where there are prompts for it and policies to compare. Raises NotReady."""
     project = round.project
     policies, stale = speakers_after(round), stale_in(project).runs
     judge = RewardModel.objects.judge_of(round, stale_runs=stale)
-    asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * prompts_at_most)
+    compared = prompts_at_most // HELD_OUT_SHARE if len(policies) > 1 else 0
+    held_out = list(prompts(project).in_split(*HELD_OUT).ranked_least(compared))
+    to_train_on = prompts_at_most - len(held_out)
+    asked = prompts(project).in_split(*TRAIN).ranked_least(POOL * to_train_on)
     problems = {
         "no_policy": "" if policies else "None of its policies has a model folder.",
         "no_reward_model": "" if judge else "There is no reward model yet.",
@@ -39,10 +44,11 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     k = ceil(project.ranking_size / len(policies))
     config = {
         "policies": [each.pk for each in policies],
-        "prompts": [each.pk for each in asked],
+        "prompts": [each.pk for each in (*asked, *held_out)],
         "train": {**recipe_of("sample", round.recipe)["train"], "k": k},
         "reward_model": judge.pk,
-        "next_batch": prompts_at_most,
+        "next_batch": to_train_on,
+        "held_out": [each.pk for each in held_out],
     }
     return Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=by)
 
@@ -58,14 +64,22 @@ def speakers_after(round: Round) -> list[Policy]:
 
 
 def open_next_batch(run: Run, rows: Iterable[dict[str, Any]]) -> int:
-    """Opens ranking tasks of the least certain prompts, before other work. Returns how many."""
-    chosen = unsure_of(rows, run.config["next_batch"])
+    """Opens ranking tasks of the least certain prompts, and of the held-out ones, before other
+    work. Returns how many."""
+    held_out = set(run.config.get("held_out", ()))
+    to_train_on = (row for row in rows if int(row["id"]) not in held_out)
+    chosen = unsure_of(to_train_on, run.config["next_batch"])
+    batch = f"next batch {run.pk}"
+    return _open(run, batch, chosen) + _open(run, f"{batch}, held out", held_out)
+
+
+def _open(run: Run, batch: str, chosen: Collection[int]) -> int:
     return open_rank_tasks(
         run.project,
         prompts=prompts(run.project).filter(pk__in=chosen),
         k=run.project.ranking_size,
         overlap=run.project.overlap,
-        batch=f"next batch {run.pk}",
+        batch=batch,
         among=Completion.objects.sampled_by(run.pk),
         priority=1,
     )

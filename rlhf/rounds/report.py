@@ -113,7 +113,7 @@ class RoundReport:
     @property
     def counts(self) -> str:
         parts = [
-            f"{snapshot.counts.get('train', 0)} {TRAININGS[run.kind].learnt_from}"
+            TRAININGS[run.kind].learns_from(snapshot.counts.get("train", 0))
             for run in self.runs
             if (snapshot := snapshot_of(run))
         ]

@@ -24,8 +24,8 @@ from rlhf.stages.weights import publish_model, weights_of
 USES = {
     "test": "held out",
     "held_out_labelers": "by held-out labelers",
-    "calibration": "demonstrations to calibrate",
-    "demonstrations": "demonstrations mixed in",
+    "calibration": "demonstration{s} to calibrate",
+    "demonstrations": "demonstration{s} mixed in",
 }
 
 LabelCheck = Callable[[Labels], Iterable[Finding]]
@@ -73,8 +73,17 @@ class Training(Stage):
     def reads(self, counts: Mapping[str, int]) -> str:
         """Returns what its data files hold, such as "245 rankings to learn from, 55 held out".
         `counts`: the rows of each file."""
-        uses = {"train": f"{self.learnt_from} to learn from", **USES}
-        return ", ".join(f"{counts[name]} {uses[name]}" for name in uses if counts.get(name))
+        parts = (
+            [f"{self.learns_from(counts['train'])} to learn from"] if counts.get("train") else []
+        )
+        for name, use in USES.items():
+            if rows := counts.get(name):
+                parts.append(f"{rows} {use.format(s='' if rows == 1 else 's')}")
+        return ", ".join(parts)
+
+    def learns_from(self, rows: int) -> str:
+        """Returns so many training rows in words, such as "245 rankings" or "1 ranking"."""
+        return f"{rows} {self.learnt_from.removesuffix('s') if rows == 1 else self.learnt_from}"
 
     def steps(self, train: Mapping[str, Any], rows: Rows) -> int | None:
         """Counts the optimiser's steps over these training rows; None if that depends on the

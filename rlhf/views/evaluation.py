@@ -6,18 +6,24 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.template.defaultfilters import pluralize
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for
+from annotate.ids import id_in
+from annotate.models import Project
 from annotate.navigation import in_room
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
+from rlhf.evaluation.doubted import CONFIDENT, SUITE, Doubt, add_probe, ask_second, doubted
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people
 from rlhf.registry.judgements import evaluation_page
 from rlhf.rounds.forms import AskPeopleForm, ComparisonForm
 from rlhf.rounds.launch import launch_comparison
 from rlhf.rounds.report import report_on
+
+MOST_SHOWN = 50  # doubted rankings on a page
 
 
 @require_http_methods(["GET", "POST"])
@@ -76,6 +82,36 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("rounds_show", slug=slug, number=number)
     return redirect("policies_run", slug=slug, run_id=run.pk)
+
+
+@require_http_methods(["GET", "POST"])
+@in_room("policies")
+def policies_doubted(request: Request, slug: str) -> HttpResponse:
+    project = project_for(request, slug, Role.OPERATOR)
+    found = doubted(project)
+    if request.method == "POST":
+        if request.POST.get("act") == "ask":
+            asked = ask_second(project)
+            messages.success(request, f"{asked} ranking{pluralize(asked)} went to a second person.")
+        else:
+            messages.success(request, _add_probe(request, project, found))
+        return redirect("policies_doubted", slug=slug)
+    context = {
+        "project": project,
+        "doubted": found[:MOST_SHOWN],
+        "all": len(found),
+        "alone": sum(not each.is_settled for each in found),
+        "confident": CONFIDENT,
+    }
+    return render(request, "rlhf/doubted.html", context)
+
+
+def _add_probe(request: Request, project: Project, found: list[Doubt]) -> str:
+    wanted = id_in(request.POST.get("better")), id_in(request.POST.get("worse"))
+    for each in found:
+        if (each.better.pk, each.worse.pk) == wanted and add_probe(project, each):
+            return f"The prompt is a probe of the suite “{SUITE}” now."
+    return "Nothing was added: it is a probe already, or is no longer in doubt."
 
 
 def _said(asked: int) -> str:

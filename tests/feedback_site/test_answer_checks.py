@@ -42,6 +42,7 @@ def score(written: str, completion: str, reference: str = "") -> float:
         ("choice(yes|no)", ["Yes.", "No... yes"], ["know", "yes, no", "yess"], "yes"),
         ("lacks(?|!)", ["Eight minutes."], ["How long?", "Now!", ""], ""),
         ("unlike((?i)sorry)", ["Here you are."], ["I am SORRY.", ""], ""),
+        ("nearer(boil the egg|eat it raw)", ["Boil an egg."], ["Eat the egg raw.", "No.", ""], ""),
         ("within(10-20)", ["10", "about 15.5 km", "3 and 20"], ["9.9", "12 or 21", "ten", ""], ""),
         ("within(-5..5)", ["-5", "0"], ["-6", "6"], ""),
         (
@@ -124,7 +125,17 @@ def test_no_random_letters_are_readable(seed):
 def test_every_check_says_what_passes_it_and_takes_its_own_example():
     assert set(CHECKS) == {
         *("choice", "contains", "exact", "html", "json", "json-schema", "lacks", "language"),
-        *("length", "no-refusal", "number", "readable", "refusal", "regex", "similar", "unlike"),
+        *(
+            "length",
+            "nearer",
+            "no-refusal",
+            "number",
+            "readable",
+            "refusal",
+            "regex",
+            "similar",
+            "unlike",
+        ),
         "within",
     }
     for name, check in CHECKS.items():

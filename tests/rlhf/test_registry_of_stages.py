@@ -110,3 +110,22 @@ UNKNOWN = SimpleNamespace(run=SimpleNamespace(kind="sfd", seed=0))
 def test_an_unknown_kind_is_named_and_never_taken_for_another(ask):
     with pytest.raises((KeyError, ValueError), match="sfd"):
         ask()
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"train": 1}, "1 ranking to learn from"),
+        (
+            {"train": 2, "test": 1, "calibration": 1, "demonstrations": 0},
+            "2 rankings to learn from, 1 held out, 1 demonstration to calibrate",
+        ),
+        (
+            {"calibration": 2, "demonstrations": 3},
+            "2 demonstrations to calibrate, 3 demonstrations mixed in",
+        ),
+        ({}, ""),
+    ],
+)
+def test_one_row_is_said_in_the_singular(counts, said):
+    assert TRAININGS[Run.Kind.REWARD].reads(counts) == said
