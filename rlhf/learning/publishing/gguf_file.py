@@ -101,7 +101,7 @@ def weights(folder: Path) -> dict[str, int]:
     """How many numbers each tensor of the folder has; tied ones are stored once."""
     sizes = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
                 size = 1
                 for side in file.get_slice(name).get_shape():
@@ -190,10 +190,10 @@ def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns:
     """Finds the turns of a chat template; raises ConfigError where it is no row of turns."""
 
     def rendered(*roles: str, opens: bool = False) -> str:
-        said: str = tokenizer.apply_chat_template(
+        said = tokenizer.apply_chat_template(
             conversation(*roles), tokenize=False, add_generation_prompt=opens
         )
-        return said
+        return str(said)
 
     if "strftime_now" in str(tokenizer.chat_template):
         raise ConfigError("the chat template tells the date, which a Modelfile cannot")
