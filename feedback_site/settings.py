@@ -162,6 +162,7 @@ INFERENCE_ENDPOINTS = [each.rstrip("/") for each in env.list("INFERENCE_ENDPOINT
 # Training
 BASE_MODEL = env.str("BASE_MODEL", default="smol")
 TRAIN_LAUNCHER = env.str("TRAIN_LAUNCHER", default="")
+PUBLISHED_GROUP = env.str("PUBLISHED_GROUP", default="")  # read by the trainer
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=60.0)
 
 AUTH_USER_MODEL = "annotate.User"

@@ -25,6 +25,7 @@ from rlhf.rounds.forms import offer
 from rlhf.rounds.preflight import recipe_for
 from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
+from rlhf.stages.kinds.ppo import NOT_ALLOWED, may_answer
 
 DIAL = {
     "tiny": "Tiny: a toy model, a few minutes",
@@ -218,6 +219,8 @@ def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, form
                 field = _field(values[part][each.name], each.metadata)
                 if each.name == "checks":
                     field.validators.append(_are_checks)
+                if each.name == "vllm_server":
+                    field.validators.append(_is_allowed)
                 field.label = each.name.replace("_", " ")
                 field.of_recipe = _written(values[part][each.name])  # type: ignore[attr-defined]
                 yield f"{kind}.{part}.{each.name}", field
@@ -253,3 +256,8 @@ def _are_checks(written: str) -> None:
         read_checks(written)
     except CheckError as error:
         raise forms.ValidationError(f"{error}.".replace("..", ".")) from None
+
+
+def _is_allowed(server: str) -> None:
+    if not may_answer(server):
+        raise forms.ValidationError(NOT_ALLOWED.format(server=server))
