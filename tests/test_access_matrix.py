@@ -24,6 +24,7 @@ from annotate.models import (
     Connection,
     Conversation,
     Grid,
+    Judge,
     Membership,
     TalkPlan,
     TurnAnswer,
@@ -46,11 +47,17 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["livez", "readyz", "shared_chat"], OPEN),
+    **dict.fromkeys(["second_factor", "sign_in_by_mail", "password_reset"], OPEN),
+    **dict.fromkeys(["provider", "provider_answer"], OPEN),
+    **dict.fromkeys(["security", "security_app", "security_key"], SIGNED_IN),
+    "verify_address": SIGNED_IN,
     "metrics": WATCHER,
     **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["project", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST),
+    **dict.fromkeys(
+        ["project", "find", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST
+    ),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
@@ -63,7 +70,8 @@ LEAST_ROLE = {
 OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
-    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit"),
+    *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit", "judge"),
+    "documents",
 )
 
 ROLES = {
@@ -136,6 +144,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     connection = Connection.objects.create(
         project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
     )
+    judge = Judge.objects.create(
+        project=project, name="strict", policy=policy, rubric="Be kind.", author=cast["olga"]
+    )
     upload = Upload.keep(
         project=project, by=cast["olga"], file=io.BytesIO(b"x"), name="x.csv", format="csv"
     )
@@ -177,6 +188,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "judge_id": judge.pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
         "token_id": token.pk,

@@ -1,5 +1,7 @@
 """Who said what, and what people thought of it."""
 
+from annotate.accounts.mails import Mail
+from annotate.accounts.sign_ins import SignIn
 from annotate.audit.entries import AuditEntry
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
@@ -8,7 +10,12 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
+from annotate.costs.models import Call
+from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
+from annotate.judges.models import Judge
+from annotate.judges.questions import JudgeQuestion
+from annotate.judges.runs import JudgeRanking, JudgeRun
 from annotate.labelling.own_prompts import PromptDraft
 from annotate.labels.kinds.demonstration import Demonstration
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
@@ -33,6 +40,7 @@ __all__ = [
     "ApiToken",
     "Assignment",
     "AuditEntry",
+    "Call",
     "CallPlace",
     "Cell",
     "Completion",
@@ -40,13 +48,21 @@ __all__ = [
     "Conversation",
     "Delivery",
     "Demonstration",
+    "Document",
+    "Embedder",
     "Feedback",
     "Grid",
     "Guideline",
     "Invitation",
+    "Judge",
+    "JudgeQuestion",
+    "JudgeRanking",
+    "JudgeRun",
+    "Mail",
     "Measure",
     "Membership",
     "Message",
+    "Passage",
     "Placement",
     "Policy",
     "Preference",
@@ -58,6 +74,7 @@ __all__ = [
     "Reply",
     "Review",
     "Share",
+    "SignIn",
     "SignInLink",
     "Talk",
     "TalkPlan",

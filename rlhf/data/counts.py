@@ -22,6 +22,7 @@ from rlhf.data.selection import (
     all_rankings,
     demonstrations,
     documents,
+    judge_rankings,
     outdone,
     pairs,
     prompts,
@@ -109,6 +110,7 @@ def count(
         **given.by_side(),
         "documents": documents(project, filters).in_split(*TRAIN).count(),
         **count_of_guests(project, filters),
+        "judge_rankings": len(judge_rankings(project, filters)),
     }
 
 

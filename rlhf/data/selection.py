@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
+from annotate.documents.models import Document, DocumentQuerySet
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.edit import Edit
 from annotate.labels.kinds.kind import LabelKind
@@ -22,6 +23,7 @@ from annotate.models import (
     Completion,
     Demonstration,
     Feedback,
+    JudgeRanking,
     Placement,
     Project,
     Prompt,
@@ -32,7 +34,6 @@ from annotate.models import (
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.withdrawals import prompts_of, withdrawn_from
 from rlhf.data.staleness import stale_in
-from rlhf.models.documents import Document, DocumentQuerySet
 
 TRAIN = (Prompt.Split.TRAIN,)
 HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
@@ -40,7 +41,8 @@ HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
 
 @dataclass(frozen=True)
 class Filters:
-    """What is left empty filters nothing. Labelers are named by their ids."""
+    """What is left empty filters nothing, and admits no judge. Labelers and judges are named by
+    their ids."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -48,6 +50,7 @@ class Filters:
     accepted_only: bool = False
     labelers: tuple[int, ...] = ()
     held_out_labelers: tuple[int, ...] = ()
+    judges: tuple[int, ...] = ()  # admitted by name: without one, what judges say teaches nothing
     policies_since: datetime | None = None
     best_rated: int | None = None  # of a ranking, its best completion at least so: 1 to 7
     without_flags: tuple[str, ...] = ()  # and with none of these flags
@@ -235,8 +238,8 @@ def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
 
 
 def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQuerySet:
-    """Selects documents. Nobody has judged them: of the filters, only the date counts."""
-    read = Document.objects.of_project(project)
+    """Selects documents in force. Nobody has judged them: of the filters, only the date counts."""
+    read = Document.objects.of_project(project).current(at=filters.until)
     if filters.until:
         read = read.filter(created_at__lte=filters.until)
     return read.order_by("pk")
@@ -244,6 +247,26 @@ def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQueryS
 
 def training_rankings(project: Project, filters: Filters) -> LabelQuerySet:
     return rankings(project, filters).exclude(labeler__in=filters.held_out_labelers)
+
+
+def judge_rankings(project: Project, filters: Filters = EVERYTHING) -> list[JudgeRanking]:
+    """Selects what admitted judges say of prompts to train on, where they prefer something: people
+    alone measure. A judge that was withdrawn, or whose model owes something to withdrawn data, says
+    nothing; nor does one where reviews or ratings are asked for, which it has none of."""
+    if not filters.judges or filters.accepted_only or filters.best_rated:
+        return []
+    asked = prompts(project, filters).in_split(*TRAIN).order_by()
+    found = JudgeRanking.objects.of_project(project).complete(filters.until)
+    found = found.by_judges_in_use(filters.until).filter(judge__in=filters.judges)
+    found = found.filter(task__prompt__in=asked.values("pk"))
+    if stale := stale_in(project).policies:
+        found = found.exclude(judge__policy__in=stale)
+    if filters.since:
+        found = found.filter(answered_at__gte=filters.since)
+    if filters.policies_since:
+        shown = Completion.objects.filter(tasks=OuterRef("task"))
+        found = found.filter(~Exists(shown.filter(policy__created_at__lt=filters.policies_since)))
+    return [each for each in found.with_completions() if each.prefers]
 
 
 def held_out_rankings(project: Project, filters: Filters) -> LabelQuerySet:

@@ -17,10 +17,21 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
+from annotate.judges.weights import weights_of
 from annotate.labels.agreement import Ranked, agreement
 from annotate.labels.kinds.kind import LabelKind
 from annotate.labels.label import LabelQuerySet
-from annotate.models import Completion, Demonstration, Feedback, Project, Prompt, Ranking, User
+from annotate.models import (
+    Completion,
+    Demonstration,
+    Document,
+    Feedback,
+    JudgeRanking,
+    Project,
+    Prompt,
+    Ranking,
+    User,
+)
 from rlhf.data.selection import (
     EVERYTHING,
     HELD_OUT,
@@ -31,11 +42,11 @@ from rlhf.data.selection import (
     all_bad,
     complaints,
     held_out_rankings,
+    judge_rankings,
     outdone,
     training_pairs,
     training_rankings,
 )
-from rlhf.models.documents import Document
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run
@@ -50,6 +61,7 @@ class Frozen:
     files: dict[str, Rows]
     demonstrations: list[Demonstration] = field(default_factory=list)
     rankings: list[Ranking] = field(default_factory=list)
+    judge_rankings: list[JudgeRanking] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     feedback: list[Feedback] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
@@ -92,6 +104,7 @@ def freeze(lease: Lease, collect: Collect) -> Snapshot:
         )
         snapshot.demonstrations.set(frozen.demonstrations)
         snapshot.rankings.set(frozen.rankings)
+        snapshot.judge_rankings.set(frozen.judge_rankings)
         snapshot.prompts.set(frozen.prompts)
         snapshot.feedback.set(frozen.feedback)
         snapshot.documents.set(frozen.documents)
@@ -170,6 +183,22 @@ def ranking_row(ranking: Ranking) -> dict[str, Any]:
     return {**row, "strength": ranking.strength} if ranking.strength else row
 
 
+def judge_row(ranking: JudgeRanking, weight: float) -> dict[str, Any]:
+    """What a judge says, as a ranking that weighs what the judge's reliability is worth."""
+    placed = ranking.placed
+    return {
+        "id": f"judge {ranking.pk}",
+        "prompt_id": ranking.task.prompt_id,
+        "prompt": ranking.task.prompt.messages,
+        "completions": [each.text for each, _ in placed],
+        "ranks": [place for _, place in placed],
+        "finish_reasons": [each.finish_reason for each, _ in placed],
+        "policies": [str(each.policy_id) for each, _ in placed],
+        "labeler": f"judge-{ranking.judge_id}",
+        "reliability": weight,
+    }
+
+
 def pair_row(kind: LabelKind, label: Any) -> dict[str, Any]:
     """A text and the completion it is better than, as a ranking of two."""
     beaten = getattr(label, kind.beats)
@@ -223,8 +252,8 @@ def document_row(document: Document) -> dict[str, Any]:
 
 
 def freeze_rankings(project: Project, filters: Filters) -> Frozen:
-    """Reads the rankings to learn from, those held out, and those of held-out labelers; and the
-    labels whose text beats a completion, each like a ranking of two."""
+    """Reads the rankings to learn from, those held out, and those of held-out labelers; the labels
+    whose text beats a completion, each like a ranking of two; and what admitted judges say."""
     to_learn = training_rankings(project, filters)
     train = _with_completions(to_learn.in_split(*TRAIN))
     test = _with_completions(to_learn.in_split(*HELD_OUT))
@@ -233,6 +262,9 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
     better = outdone(project, filters)
     rows = _outdone_rows(better)
     refused = all_bad(project, filters).exclude(labeler__in=filters.held_out_labelers)
+    judged = judge_rankings(project, filters)
+    weights = weights_of((each.judge for each in judged), filters.until)
+    judged = [each for each in judged if each.judge_id in weights]
     refused = refused.filter(prompt__demonstrations__in=[each.demonstration for each in better])
     return Frozen(
         files={
@@ -240,6 +272,7 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
                 *(ranking_row(each) for each in train),
                 *_pair_rows(pairs, TRAIN),
                 *(row for split, _, row in rows if split in TRAIN),
+                *(judge_row(each, weights[each.judge_id]) for each in judged),
             ],
             "test": [
                 *(ranking_row(each) for each in test),
@@ -253,6 +286,7 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
             *(demonstration for _, demonstration, _ in rows),
         ],
         rankings=[*train, *test, *held_out, *_with_completions(refused.distinct())],
+        judge_rankings=judged,
         feedback=list(complaints(project, filters, better)),
     )
 

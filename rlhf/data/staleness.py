@@ -17,8 +17,10 @@ from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run
 
 # A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
-# reward model reaches those alone that learn from it; a policy of its run and of its parent; a
-# snapshot of the policies whose answers are demonstrations in it.
+# A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
+# reward model, be it of an earlier round, reaches those alone that learn from it; a policy of its
+# run and of its parent; a snapshot of the policies whose answers are demonstrations in it, and of
+# those that judge in it.
 DESCENDANTS = """
 WITH RECURSIVE made(kind, id) AS (
     SELECT 'snapshot', unnest(%(snapshots)s::bigint[])
@@ -43,10 +45,22 @@ WITH RECURSIVE made(kind, id) AS (
         FROM rlhf_round AS round JOIN rlhf_run AS run ON run.round_id = round.id
         WHERE run.started_at IS NOT NULL AND run.kind <> 'evaluate'
       UNION ALL
+        SELECT 'run', checkpoint.run_id, 'run', run.id
+        FROM rlhf_round AS round
+        JOIN rlhf_rewardmodel AS model ON model.id = round.reward_model_id
+        JOIN rlhf_checkpoint AS checkpoint ON checkpoint.id = model.checkpoint_id
+        JOIN rlhf_run AS run ON run.round_id = round.id
+        WHERE run.started_at IS NOT NULL AND run.kind = ANY(%(by_reward_model)s)
+      UNION ALL
         SELECT 'policy', demonstration.distilled_from_id, 'snapshot', held.snapshot_id
         FROM annotate_demonstration AS demonstration
         JOIN rlhf_snapshot_demonstrations AS held ON held.demonstration_id = demonstration.id
         WHERE demonstration.distilled_from_id IS NOT NULL
+      UNION ALL
+        SELECT 'policy', judge.policy_id, 'snapshot', held.snapshot_id
+        FROM annotate_judge AS judge
+        JOIN annotate_judgeranking AS said ON said.judge_id = judge.id
+        JOIN rlhf_snapshot_judge_rankings AS held ON held.judgeranking_id = said.id
     ) AS step ON step.from_kind = made.kind AND step.from_id = made.id
 )
 SELECT kind, id FROM made ORDER BY kind, id

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, Q
 
 from annotate.labels.kinds.edit import Edit
-from annotate.models import Policy, Project, User
+from annotate.models import Judge, Policy, Project, User
 from rlhf.data.selection import HELD_OUT
 from rlhf.data.staleness import descendants_of
 from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy, snapshot_of
@@ -77,11 +77,7 @@ def _training(training: TrainedPolicy) -> Plain:
 
 
 def _reward_model(run: Run) -> Plain | None:
-    model = (
-        RewardModel.objects.select_related("checkpoint__run__round")
-        .filter(checkpoint__run__round=run.round)
-        .first()
-    )
+    model = RewardModel.objects.teacher_of(run.round)
     if model is None:
         return None
     return {
@@ -113,6 +109,7 @@ def _snapshot(snapshot: Snapshot) -> Plain:
         "demonstrations": list(snapshot.demonstrations.order_by("pk").values_list("pk", flat=True)),
         "distilled_from": _teachers(snapshot),
         "rankings": list(snapshot.rankings.order_by("pk").values_list("pk", flat=True)),
+        "judges": judges_of(snapshot),
         "edits": _edits(snapshot),
         "held_out": _held_out(snapshot),
         "prompts": snapshot.prompts.count(),
@@ -179,6 +176,26 @@ def labelers_of(snapshot: Snapshot) -> list[Plain]:
             "thumbs": person.thumb_count,
         }
         for person in people
+    ]
+
+
+def judges_of(snapshot: Snapshot) -> list[Plain]:
+    """Lists the judges that were admitted to a snapshot, by their names, with what they judged by
+    and with."""
+    mine = Count("rankings", filter=Q(rankings__snapshots=snapshot))
+    judges = Judge.objects.filter(rankings__snapshots=snapshot).distinct().order_by("pk")
+    return [
+        {
+            "id": judge.pk,
+            "judge": str(judge),
+            "policy": judge.policy.name,
+            "provider": judge.policy.provider,
+            "model": judge.policy.model_name,
+            "rubric": judge.rubric,
+            "form": judge.form,
+            "rankings": judge.ranking_count,
+        }
+        for judge in judges.select_related("policy__connection").annotate(ranking_count=mine)
     ]
 
 

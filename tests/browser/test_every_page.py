@@ -163,6 +163,13 @@ Evaluation.objects.create(
 connection = Connection.objects.create(
     project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
 )
+Call.objects.bulk_create(
+    Call(project=project, policy=each, use="chat", outcome="answered", first_ms=80, total_ms=900)
+    for each in (base, trained)
+)
+judge = Judge.objects.create(
+    project=project, name="strict", policy=base, rubric="Be kind.", author=people["olga"]
+)
 token, _ = ApiToken.issue(project=project, user=people["olga"], scopes=["read"])
 webhook = Webhook(project=project, url="https://x.invalid/a", created_by=people["olga"])
 webhook.events = [Event.THUMB]
@@ -181,7 +188,8 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
-    "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk, "delivery_id": delivery.pk,
+    "judge_id": judge.pk, "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk,
+    "delivery_id": delivery.pk,
     "talk_id": judging.pk, "turn_id": turn.pk, "answer_id": turn.pair[0].pk,
     "task_id": ranked.pk, "connection_id": connection.pk,
     "membership_id": project.memberships.get(user=people["alice"]).pk,
@@ -213,6 +221,9 @@ def serious(page: Page, **options: object) -> list[str]:
     ]
 
 
+GONE = ("/sign-in/x/", "/sign-in/password/x/", "/security/address/")
+
+
 class Visitor:
     """Looks at pages one after the other, none of it from a cache."""
 
@@ -233,7 +244,7 @@ class Visitor:
         is_page = "text/html" in answer.headers.get("content-type", "") and "<html" in answer.text()
         if answer.status == 405 or not is_page:
             return None
-        gone = "/sign-in/x/" in address  # says so on a page of its own
+        gone = any(each in address for each in GONE)  # says so on a page of its own
         assert answer.status == (410 if gone else 200), (address, answer.status)
         self.weight = 0
         self.page.goto(address, wait_until="load")

@@ -125,6 +125,15 @@ def test_checks_are_chosen_in_the_browser_and_a_mistake_is_named(
     assert "length(5-200):0.2" in again
 
 
+def test_a_check_that_reads_passages_trains_nothing(project, labels, base, olga):
+    asked = launch(base, ["grpo"], "supported")
+    assert (
+        "GRPO: supported compares answers with passages" in findings(project, asked)["no_passages"]
+    )
+    with pytest.raises(NotReady, match="supported compares"):
+        launch_round(project, asked, by=olga)
+
+
 VLLM = "http://10.0.0.5:8000"
 
 

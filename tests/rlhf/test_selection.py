@@ -50,6 +50,7 @@ def test_without_filters_all_labels_pass(project, labels):
         "documents": 0,
         "guest_demonstrations": 0,
         "guest_rankings": 0,
+        "judge_rankings": 0,
     }
 
 

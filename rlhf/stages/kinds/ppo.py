@@ -12,8 +12,8 @@ from feedback_site.answer_checks.written import read_checks
 from rlhf.data.resources import Networks
 from rlhf.data.selection import HELD_OUT, TRAIN, Filters, demonstrations, prompts
 from rlhf.data.snapshot import Frozen, Rows, demonstration_row, prompt_row, with_prompts
-from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.leases import Lease
+from rlhf.models.outcomes import RewardModel
 from rlhf.models.runs import Run
 from rlhf.stages.chart import Chart, Series, trained_and_held_out
 from rlhf.stages.stage import Config, Unusable, round_of
@@ -46,6 +46,7 @@ class Ppo(Training):
     kind = Run.Kind.PPO
     hint = "optimises against the reward model"
     learnt_from = "prompts"
+    counted = ("prompts",)
     without_data = "There are no prompts to train on. Import prompts, then resume the run."
     data_files: tuple[str, ...] = ("train", "test", "demonstrations")
     charts = (
@@ -83,8 +84,10 @@ class Ppo(Training):
         models = {"policy": start, "reference": start}
         if run.config["train"].get("checks") and not _has_reward_model(run):
             return models
-        made = Checkpoint.objects.final().get(run__round=run.round, run__kind=Run.Kind.REWARD)
-        return {**models, "reward": verified(made)}
+        teacher = RewardModel.objects.teacher_of(run.round)
+        if teacher is None:
+            raise Unusable("The round has no reward model to learn from. Launch another round.")
+        return {**models, "reward": verified(teacher.checkpoint)}
 
     def charts_of(self, run: Run) -> tuple[Chart, ...]:
         """Draws each part of the score by itself where there are several, and how far another
@@ -101,14 +104,20 @@ class Ppo(Training):
     def steps(self, train: Mapping[str, Any], rows: Rows) -> int | None:
         return int(train["updates"])
 
+    def rows_seen(self, train: Mapping[str, Any], rows: int) -> float:
+        return float(train["updates"] * train["batch_size"])
+
     def networks(self, config: Mapping[str, Any]) -> Networks:
         has_critic = config["train"]["critic"] in ("reward", "policy")
         return Networks(learning=1 + has_critic, visiting=True)
 
 
 def _has_reward_model(run: Run) -> bool:
-    """Whether the run's round makes one; if not, checks alone say how well it did."""
-    return round_of(run).runs.filter(kind=Run.Kind.REWARD).exists()
+    """Whether the run's round makes one, or was launched with one; if not, checks alone say how
+    well it did."""
+    round = round_of(run)
+    makes_one = round.runs.filter(kind=Run.Kind.REWARD)
+    return round.reward_model_id is not None or makes_one.exists()
 
 
 PPO = Ppo()

@@ -1,0 +1,105 @@
+"""Workers ask the questions of judges: as many at once as the server allows, each of them once.
+
+A slice is short, so that the other small jobs of the worker get their turn."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
+from uuid import UUID, uuid4
+
+from annotate.chat import inference
+from annotate.chat.inference import InferenceError
+from annotate.costs.recording import price_of
+from annotate.costs.uses import Use
+from annotate.judges.questions import JudgeQuestion
+from annotate.judges.runs import JudgeRun
+from annotate.judges.words import once_more
+from annotate.playground.asking import (
+    AT_ONCE,
+    HEARTBEAT_SECONDS,
+    HOPELESS,
+    MOST_TRIES,
+    SLICE_SECONDS,
+    Said,
+    listen,
+    sum_of,
+)
+from annotate.prompts.policies import Policy
+from feedback_site.pool import release_connections
+
+
+def ask_for_a_while(run: JudgeRun, seconds: float = SLICE_SECONDS) -> int:
+    """Asks questions that wait, and returns how many; begins none after so many seconds."""
+    speaker, token, over = run.judge.speaker, uuid4(), Event()
+    at_once = speaker.connection.parallel if speaker.connection else AT_ONCE
+    until = time.monotonic() + seconds
+    with ThreadPoolExecutor(at_once) as pool:
+        work = [pool.submit(_work, run, speaker, token, until, over) for _ in range(at_once)]
+        try:
+            while wait(work, timeout=HEARTBEAT_SECONDS).not_done:
+                JudgeQuestion.objects.hold(token)
+                release_connections()
+        finally:
+            over.set()
+    return sum(each.result() for each in work)
+
+
+def _work(run: JudgeRun, speaker: Policy, token: UUID, until: float, over: Event) -> int:
+    """One of the threads: question after question. Returns how many."""
+    asked = 0
+    questions = run.questions
+    try:
+        while time.monotonic() < until and not over.is_set():
+            question = questions.claim(token)
+            if question is None:
+                break
+            trouble = _ask(question, speaker)
+            asked += 1
+            if trouble in HOPELESS:
+                questions.fail(trouble)
+    finally:
+        release_connections()
+    return asked
+
+
+def _ask(question: JudgeQuestion, speaker: Policy) -> str:
+    """Asks one question, once more if the reply cannot be read, and stores what came of it. Returns
+    what went wrong, or nothing."""
+    form = question.ranking.judge.words
+    asked = question.messages(question.ranking.task.prompt)
+    said: list[Said] = []
+    try:
+        said.append(listen(speaker, asked, seed=0, use=Use.JUDGE))
+        verdict = form.read(said[0].text)
+        if verdict is None:
+            said.append(
+                listen(speaker, once_more(form, asked, said[0].text), seed=1, use=Use.JUDGE)
+            )
+            verdict = form.read(said[1].text)
+    except InferenceError as error:
+        if str(error) == inference.BUSY and not said and question.tries < MOST_TRIES:
+            question.put_back()
+            return ""
+        question.fail(str(error))
+        return str(error)
+    usage = sum_of([each.usage for each in said])
+    question.answer(
+        said=verdict,
+        reply=said[-1].text,
+        replies=len(said),
+        usage=usage,
+        total_ms=sum(each.total_ms for each in said),
+        price=price_of(speaker, usage),
+    )
+    return ""
+
+
+def waiting_run() -> JudgeRun | None:
+    """The oldest run that has questions to ask; marks those of dead workers first."""
+    JudgeQuestion.objects.give_up_lapsed()
+    question = JudgeQuestion.objects.waiting().order_by("ranking__run_id").first()
+    if question is None:
+        return None
+    return JudgeRun.objects.select_related("judge").get(pk=question.ranking.run_id)
