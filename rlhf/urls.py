@@ -5,7 +5,6 @@ from annotate.audit.routes import audited
 from rlhf.api.addresses import addresses
 from rlhf.views import (
     costs,
-    documents,
     evaluation,
     one_round,
     policies,
@@ -52,7 +51,6 @@ urlpatterns = [
         name="rounds_next_batch",
     ),
     path("p/<slug:slug>/rounds/queue/", queue.rounds_queue, name="rounds_queue"),
-    path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.policies_run, name="policies_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"

@@ -76,11 +76,13 @@ class InferenceError(Exception):
 @dataclass(frozen=True)
 class Delta:
     """A piece of an answer. The last one says why it ended, and how many tokens there were, where
-    the server counts them: `prompt_tokens`, `completion_tokens`."""
+    the server counts them: `prompt_tokens`, `completion_tokens`. Before the first there may be
+    some that say the request's `place` in the server's line."""
 
     text: str = ""
     finish_reason: str = ""
     usage: dict[str, int] = field(default_factory=dict)
+    place: int = 0
 
 
 async def stream(
@@ -116,6 +118,9 @@ async def _stream(
                 if (delta := _delta(policy, event)) is None:
                     continue
                 has_begun = True
+                if delta.place:
+                    yield delta
+                    continue
                 text = until.add(pieces.add(delta.text))
                 if delta.finish_reason:
                     text += until.add(pieces.rest()) + until.rest()
@@ -343,10 +348,12 @@ def _room(policy: Policy, messages: Messages) -> int:
 
 
 def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
-    """None: nothing of an answer is in it, as in the last word about usage."""
+    """None: nothing of an answer is in it, as in the last word about usage. The server that comes
+    with the site says where a request stands in its line while it waits."""
     _check(policy, chunk)
     if not chunk.get("choices"):
-        return None
+        place = chunk.get("queue_position")
+        return Delta(place=place) if type(place) is int and place > 0 else None
     choice = chunk["choices"][0]
     text = (choice.get("delta") or {}).get("content") or ""
     return Delta(text, choice.get("finish_reason") or "", _tokens(chunk))

@@ -174,6 +174,7 @@ class Message(Written):
             source=Completion.Source.CHAT,
             sampling=self.sampling,
             template_hash=self.template_hash,
+            passages=self.passages,
             finish_reason=self.finish_reason,
         )
         self.save(update_fields=["completion"])

@@ -23,6 +23,17 @@ MOST_TO_QUALIFY = 20
 class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
     is_simulated = models.BooleanField(default=False)
+    links_used = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    sessions_ended = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often all their other browsers were signed out.",
+    )
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        known: str = super()._get_session_auth_hash(secret)  # type: ignore[misc]
+        return f"{known}{self.sessions_ended}" if self.sessions_ended else known
 
     @property
     def display_name(self) -> str:
@@ -296,6 +307,14 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def here(self) -> MembershipQuerySet:
         """Without those who have left."""
         return self.exclude(state=Membership.State.LEFT)
+
+    def matching(self, words: str) -> MembershipQuerySet:
+        """Keeps those of people whose names contain all of these words, by name."""
+        found = self.select_related("user").order_by("user__username")
+        for word in words.split():
+            named = Q(user__username__icontains=word) | Q(user__first_name__icontains=word)
+            found = found.filter(named | Q(user__last_name__icontains=word))
+        return found
 
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""

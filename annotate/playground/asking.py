@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from uuid import UUID, uuid4
 
@@ -18,9 +18,11 @@ from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
 from annotate.costs.recording import price_of
 from annotate.costs.uses import Use
+from annotate.documents.consulting import consulted
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages
+from annotate.prompts.passages import Read
 from annotate.prompts.policies import Policy
 from feedback_site.pool import release_connections
 
@@ -48,6 +50,7 @@ class Said:
     usage: dict[str, int]
     first_ms: int | None
     total_ms: int
+    passages: list[Read] = field(default_factory=list)
 
 
 def ask_for_a_while(grid: Grid, seconds: float = SLICE_SECONDS) -> int:
@@ -139,6 +142,7 @@ def _ask(cell: Cell, policy: Policy) -> str:
         usage=usage,
         first_ms=said[0].first_ms,
         total_ms=sum(each.total_ms for each in said),
+        passages=last.passages,
         price=price_of(policy, usage),
     )
     return ""
@@ -146,9 +150,10 @@ def _ask(cell: Cell, policy: Policy) -> str:
 
 def listen(policy: Policy, conversation: Messages, *, seed: int, use: str = Use.GRID) -> Said:
     """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
-    messages = policy.messages_for(conversation)
+    read = consulted(policy, conversation)
+    messages = policy.messages_for(conversation, read)
     release_connections()
-    return async_to_sync(_listen)(policy, messages, seed, use)
+    return replace(async_to_sync(_listen)(policy, messages, seed, use), passages=read)
 
 
 async def _listen(policy: Policy, messages: Messages, seed: int, use: str) -> Said:

@@ -10,6 +10,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from annotate.labels.kinds import kind_of
+from annotate.prompts.passages import Read, Source
+from annotate.prompts.passages import sources as passages_of
 from annotate.text import markdown as render
 from annotate.work.letters import unlike
 from annotate.work.tasks import Task
@@ -38,6 +40,12 @@ def icon(name: str, label: str = "") -> SafeString:
     return format_html(
         '<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', sprite, name
     )
+
+
+@register.simple_tag
+def sources(answer: str, passages: list[Read] | None) -> list[Source]:
+    """The passages that an answer was given, those it cites first."""
+    return passages_of(answer, passages or [])
 
 
 @register.filter

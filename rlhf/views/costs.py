@@ -7,7 +7,6 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.costs.break_even import paying
 from rlhf.costs.forms import BreakEvenForm, CostsForm
 from rlhf.costs.page import calls_of, costs_page, csv_rows
@@ -15,7 +14,6 @@ from rlhf.costs.table import as_csv
 
 
 @require_GET
-@in_room("policies")
 def policies_costs(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = CostsForm(request.GET)

@@ -7,14 +7,12 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.costs.forms import PeriodForm
 from rlhf.costs.production import csv_rows, production
 from rlhf.costs.table import as_csv
 
 
 @require_GET
-@in_room("policies")
 def policies_production(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = PeriodForm(request.GET)

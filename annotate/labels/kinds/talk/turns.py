@@ -212,6 +212,10 @@ class TurnAnswer(Written):
         constraints = [models.UniqueConstraint(fields=["turn", "place"], name="one_answer_a_place")]
 
     @property
+    def asked(self) -> Messages:
+        return asked_in(turns_of(self.turn.assignment), self.turn)
+
+    @property
     def use(self) -> str:
         return Use.TALK
 

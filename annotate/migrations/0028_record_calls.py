@@ -24,7 +24,7 @@ ORDER BY message.id
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0026_ask_judges'),
+        ('annotate', '0027_keep_accounts_safe'),
     ]
 
     operations = [
