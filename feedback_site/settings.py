@@ -207,13 +207,15 @@ if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
 if OIDC_ISSUER and _oidc.scheme != "https" and _oidc.hostname not in OWN_HOSTS:
     raise ImproperlyConfigured("OIDC_URL must begin with https://.")
 
-# E-mail. Without a server none is sent, and the pages do not offer it.
+# E-mail: smtp+tls://user:password@host:587?from=site@example.org. Without a server none is sent,
+# and the pages do not offer it.
 EMAIL_URL = env.str("EMAIL_URL", default="")
 MAIL_IS_SET_UP = bool(EMAIL_URL)
+_mail = urlsplit(EMAIL_URL)
 if MAIL_IS_SET_UP:
-    globals().update(env.email_url_config(EMAIL_URL))
+    globals().update(env.email_url_config(_mail._replace(query="").geturl()))
 EMAIL_TIMEOUT = 20  # seconds
-DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="feedback-site@localhost")
+DEFAULT_FROM_EMAIL = dict(parse_qsl(_mail.query)).get("from", "feedback-site@localhost")
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

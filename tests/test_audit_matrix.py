@@ -201,7 +201,11 @@ def end_user(world: SimpleNamespace) -> Sent:
 
 def settings(world: SimpleNamespace) -> Sent:
     values = model_to_dict(world.project, SettingsForm.Meta.fields)
-    sent = {name: value for name, value in values.items() if value is not False}
+    sent = {
+        name: value
+        for name, value in values.items()
+        if value not in (None, "") and value is not False
+    }
     return Sent({**sent, "overlap": 3})
 
 
