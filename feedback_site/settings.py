@@ -154,6 +154,12 @@ INFERENCE_ENDPOINTS = [each.rstrip("/") for each in env.list("INFERENCE_ENDPOINT
 BASE_MODEL = env.str("BASE_MODEL", default="smol")
 TRAIN_LAUNCHER = env.str("TRAIN_LAUNCHER", default="")
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=60.0)
+TRACKERS = list(dict.fromkeys(env.list("TRACKERS", default=[])))
+if _unknown := {*TRACKERS} - {"mlflow", "tensorboard", "trackio", "wandb"}:
+    raise ImproperlyConfigured(
+        f"TRACKERS names {', '.join(sorted(_unknown))}: choose among mlflow, tensorboard, trackio"
+        " and wandb, separated by commas."
+    )
 
 AUTH_USER_MODEL = "annotate.User"
 LOGIN_URL = "sign_in"

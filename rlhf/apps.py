@@ -17,6 +17,8 @@ class RlhfConfig(AppConfig):
         erasure: Any = import_module("annotate.erasure")
         erasure.also.append(import_module("rlhf.registry.erasure").erase_from_runs)
 
+        import_module("rlhf.checks")  # registers them
+
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats
 
