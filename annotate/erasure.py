@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
@@ -20,6 +23,7 @@ from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
+from annotate.accounts.mails import Mail
 from annotate.audit.recording import about, recorded
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
@@ -177,7 +181,7 @@ def _erase_prompts(erased: Erased) -> None:
     _take(erased, replies, "reply")
     replies.update(reply="")
     for completion in said:
-        completion.text = f"{GONE} {completion.pk}"
+        completion.text, completion.passages = f"{GONE} {completion.pk}", []
         completion.save()
 
 
@@ -195,7 +199,7 @@ def _erase_labels(erased: Erased) -> None:
     _take(erased, turns, "said", "edited")
     answers = TurnAnswer.objects.filter(turn__in=turns)
     _take(erased, answers, "text", "context")
-    answers.update(text="", context=[])
+    answers.update(text="", context=[], passages=[])
     turns.update(said=GONE, edited="")
     assigned = Assignment.objects.filter(labeler=erased.person)
     _take(erased, assigned, "draft", "skip_note")
@@ -221,6 +225,10 @@ def _erase_account(erased: Erased) -> None:
     Invitation.objects.filter(named).delete()
     SignInLink.objects.filter(user=person).delete()
     ApiToken.objects.filter(user=person).delete()
+    person.sign_ins.all().delete()
+    for owned in (EmailAddress, Authenticator, SocialAccount):
+        owned.objects.filter(user=person).delete()
+    Mail.objects.filter(Q(person=person) | Q(to__in=erased.names)).delete()
     for attempts in (AccessAttempt, AccessFailureLog, AccessLog):
         attempts.objects.filter(username__iexact=person.username).delete()
     for session in Session.objects.iterator():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from annotate.accounts import sending as mail
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
 from annotate.chat.preferences import Preference
+from annotate.documents.embedding import embed_waiting
+from annotate.documents.models import Embedder
 from annotate.judges import asking as judging
 from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
@@ -41,6 +44,11 @@ def deliver(delivery_id: int) -> None:
     sending.deliver(delivery_id)
 
 
+def send_mail(mail_id: int) -> None:
+    """An e-mail; it may be sent by now."""
+    mail.send(mail_id)
+
+
 def harvest_waiting() -> int:
     """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
@@ -58,6 +66,12 @@ def ask_cells(grid_id: int) -> int:
     return ask_for_a_while(grid) if grid else 0
 
 
+def embed_passages(project_id: int) -> int:
+    """Has an embedding model read passages; `look` comes for the rest."""
+    embedder = Embedder.objects.select_related("connection", "project").filter(project=project_id)
+    return sum(map(embed_waiting, embedder))
+
+
 def ask_judge(run_id: int) -> int:
     """Asks a judge for a while; `look` comes for the rest."""
     run = JudgeRun.objects.select_related("judge").filter(pk=run_id).first()
@@ -65,9 +79,11 @@ def ask_judge(run_id: int) -> int:
 
 
 def look() -> int:
-    """All that waits without a bell: what guests said, what webhooks are owed, the cells of grids
-    and the questions of judges, by turns. Workers call this from time to time."""
-    done = harvest_waiting() + sending.deliver_waiting()
+    """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
+    embed, the cells of grids and the questions of judges, by turns. Workers call this from time to
+    time."""
+    done = harvest_waiting() + sending.deliver_waiting() + mail.send_waiting()
+    done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
     grid, run = waiting_grid(), judging.waiting_run()
     done += ask_for_a_while(grid) if grid else 0
     return done + (judging.ask_for_a_while(run) if run else 0)

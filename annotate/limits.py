@@ -23,6 +23,13 @@ from feedback_site.web import api_errors as errors
 LIMITS: Mapping[str, Mapping[str, Rate]] = {
     "sign-in": {"address": Rate(30, 0.5), "name": Rate(20, 1 / 30), "everybody": Rate(200, 20)},
     "link": {"address": Rate(60, 1), "everybody": Rate(200, 20)},
+    "code": {"address": Rate(30, 0.5), "asked": Rate(5, 1 / 120)},
+    "mail": {
+        "address": Rate(10, 1 / 60),
+        "recipient": Rate(3, 1 / 600),
+        "account": Rate(5, 1 / 120),
+        "everybody": Rate(100, 1),
+    },
     "password": {"account": Rate(10, 1 / 30)},
     "API": {"address": Rate(2000, 40), "token": Rate(600, 20), "everybody": Rate(4000, 100)},
     "API of an end user": {"end user": Rate(60, 1)},
@@ -38,8 +45,10 @@ LIMITS: Mapping[str, Mapping[str, Rate]] = {
 POSTS = {
     "sign_in": "sign-in",
     "sign_in_by_link": "link",
-    "invitation": "link",
-    "account": "password",
+    **dict.fromkeys(["invitation", "password_reset", "verify_address"], "link"),
+    "second_factor": "code",
+    "sign_in_by_mail": "mail",
+    **dict.fromkeys(["account", "security", "security_app", "security_key"], "password"),
     "chat_new": "chat",
     "chat_send": "chat",
     "chat_edit": "chat",
@@ -61,7 +70,7 @@ ANY_METHOD = {
     "prompts_export": "export",
     **dict.fromkeys(["audit_export", "site_audit_export"], "export"),
     "chat_export": "export",
-    "shared_chat": "link",
+    **dict.fromkeys(["shared_chat", "provider", "provider_answer"], "link"),
 }
 OF_THE_API = "api_"  # with this, the names of all addresses of the API begin
 FORGET_ONE_IN = 1000  # requests; then the buckets that are full again go
@@ -94,20 +103,24 @@ class LimitsMiddleware:
         if what is None:
             return None
         wait = seconds_to_wait(what, **dict(_who(request, what)))
-        return _refusal(request, what, wait) if wait else None
+        return refusal(request, what, wait) if wait else None
 
 
 def _who(request: HttpRequest, what: str) -> Iterator[tuple[str, str]]:
     yield "address", request.META.get("REMOTE_ADDR", "")
     if what == "sign-in":
         yield "name", request.POST.get("username", "").casefold()[:200]
+    if what == "code":
+        yield "asked", str((request.session.get("second_factor") or {}).get("person", ""))
+    if what == "mail":
+        yield "recipient", request.POST.get("address", "").casefold()[:254]
     if what == "API":
         yield "token", ApiToken.digest(request.headers.get("Authorization", ""))
     if not isinstance(request.user, AnonymousUser):
         yield "account", str(request.user.pk)
 
 
-def _refusal(request: HttpRequest, what: str, wait: float) -> HttpResponseBase:
+def refusal(request: HttpRequest, what: str, wait: float) -> HttpResponseBase:
     seconds = math.ceil(wait)
     response: HttpResponseBase
     if what == "API":

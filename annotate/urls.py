@@ -7,6 +7,7 @@ from annotate.audit.routes import audited
 from annotate.judges import views as judges
 from annotate.views import (
     connections,
+    documents,
     feedback,
     imports,
     invitations,
@@ -21,6 +22,7 @@ from annotate.views import (
     review,
     writing,
 )
+from annotate.views.accounts import security, signing_in
 from annotate.views.chat import history
 from annotate.views.chat import talk as chat
 from annotate.views.programs import pages as programs
@@ -32,13 +34,14 @@ SIGNED_OUT = reverse_lazy("sign_in", query={"signed-out": 1})
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", people.home, name="home"),
-    path("sign-in/", people.SignIn.as_view(), name="sign_in"),
-    path("sign-in/<str:uid>/<str:token>/", people.sign_in_by_link, name="sign_in_by_link"),
+    path("", include(signing_in.addresses)),
+    path("account/security/", include(security.addresses)),
     path("invitations/<str:secret>/", invitations.invitation, name="invitation"),
     path("account/", people.account, name="account"),
     path("projects/new/", project.project_new, name="project_new"),
     path("sign-out/", LogoutView.as_view(next_page=SIGNED_OUT), name="sign_out"),
     path("p/<slug:slug>/", people.project, name="project"),
+    path("p/<slug:slug>/find/", project.find, name="find"),
     path("p/<slug:slug>/label/", label.label, name="label"),
     path("p/<slug:slug>/label/<int:assignment_id>/", label.assignment, name="assignment"),
     path("p/<slug:slug>/label/<int:assignment_id>/practice/", label.practice, name="practice"),
@@ -88,6 +91,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("p/<slug:slug>/chat/questions/<int:question_id>/", include(chat.of_question)),
     path("p/<slug:slug>/chat/answers/<int:message_id>/", include(chat.of_answer)),
     path("", include(api.addresses)),
+    path("p/<slug:slug>/documents/", include(documents.of_documents)),
     path("p/<slug:slug>/policies/new/", connections.policies_new, name="policies_new"),
     path("p/<slug:slug>/connections/", connections.connections, name="connections"),
     path("p/<slug:slug>/connections/new/", connections.new, name="connections_new"),

@@ -3,7 +3,8 @@
     python benchmarks/experiments.py EXPERIMENT --model .data/models/base-tiny
 
 rankings, pairs: the reward model. beta, methods, critics: the policy. labelers: completions
-of the GPT-3 models in --data, ranked by simulated labelers.
+of the GPT-3 models in --data, ranked by simulated labelers. arithmetic: sums, where a check knows
+the right answer and nobody ranks.
 
 Simulated labelers are no people: one prefers the better of two completions by the gold measure, and
 errs in a share of the comparisons. A ranking is the order of the comparisons won.
@@ -280,9 +281,83 @@ def labelers(options: argparse.Namespace) -> None:
     print(json.dumps({"experiment": "labelers", **learnt(options, noisy[:cut], gold[cut:], 0)}))
 
 
+NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hanna", "Ida", "Jon", "Kim", "Lou")
+THINGS = ("apples", "books", "cups", "dogs", "eggs", "figs", "games", "hats", "keys", "lamps")
+SAID = ('{"answer": %d}', "There are %d.")
+BOTH = "json:1, number:1"
+LARGEST = 5  # of the two numbers
+
+
+def sums(rng: random.Random, count: int) -> list[dict[str, Any]]:
+    """Different word problems; another name, thing or number makes another prompt."""
+    everything = list(itertools.product(NAMES, THINGS, range(1, LARGEST + 1)))
+    asked = [(*each, more) for each in everything for more in range(1, LARGEST + 1)]
+    return [
+        {"id": f"{name}-{thing}-{a}-{b}", "reference": str(a + b), "prompt": [{"role": "user",
+         "content": f"{name} has {a} {thing} and gets {b} more. How many {thing} are there?"}]}
+        for name, thing, a, b in rng.sample(asked, count)
+    ]  # fmt: skip
+
+
+def arithmetic(options: argparse.Namespace) -> None:
+    """GRPO on sums, to be answered by the right number as JSON, where half of the demonstrations
+    speak in words and a share is wrong: how many answers to held-out prompts pass both checks."""
+    from feedback_site.answer_checks.written import read_checks
+    from rlhf.learning.contract.figures import clustered_mean
+
+    checks = [each.check for each in read_checks(BOTH)]
+    for seed in range(options.seeds):
+        place, rng = Path(tempfile.mkdtemp()), random.Random(seed)
+        rows = sums(rng, 1152)
+        told = [
+            {**row, "completion": [{"role": "assistant", "content": rng.choice(SAID) % number}]}
+            for row in rows[:512]
+            for number in [int(row["reference"]) + rng.choice((-2, -1, 1, 2))
+                           * (rng.random() < options.wrong)]
+        ]  # fmt: skip
+        files = {
+            name: write(place / f"{name}.jsonl", part)
+            for name, part in (("told", told), ("train", rows[:1024]), ("test", rows[1024:]))
+        }
+        learn(place / "sft", "sft", options.size, seed=seed,
+              models={"policy": os.path.abspath(options.model)}, data={"train": files["told"]},
+              train={"epochs": 6, "learning_rate": 2e-3, "evaluate_every": 0})  # fmt: skip
+        begun = str(place / "sft/model")
+        learn(place / "grpo", "grpo", options.size, seed=seed, models={"policy": begun},
+              data={"train": files["train"]},
+              train={"checks": BOTH, "updates": 40, "batch_size": 64, "k": 8,
+                     "micro_batch_size": 64, "max_new_tokens": 16, "learning_rate": 1e-3,
+                     "kl_coef": 0.01, "evaluate_every": 0, "sample_prompts": 0,
+                     "checkpoint_every": 40})  # fmt: skip
+        policies = {"sft": {"path": begun}, "grpo": {"path": str(place / "grpo/model")}}
+        learn(place / "answers", "sample", options.size, seed=seed, data={"train": files["test"]},
+              models={"policies": policies}, train={"k": 4, "max_new_tokens": 16})  # fmt: skip
+        right = {row["id"]: row["reference"] for row in rows}
+        passed: dict[str, list[float]] = {name: [] for name in policies}
+        of_prompt: dict[str, list[str]] = {name: [] for name in policies}
+        lines = (place / "answers/completions.jsonl").read_text().splitlines()
+        for row in sorted(map(json.loads, lines), key=lambda row: row["id"]):
+            answer = row["text"], right[row["id"]]
+            passed[row["policy"]].append(float(all(each.score(*answer) == 1 for each in checks)))
+            of_prompt[row["policy"]].append(row["id"])
+        found = {"experiment": "arithmetic", "seed": seed, "prompts": len(rows) - 1024}
+        for name, values in passed.items():
+            found |= rounded(clustered_mean(values, [1.0] * len(values), of_prompt[name]), name)
+        # Of the same prompts: half of one more than the difference lies between 0 and 1.
+        gains = [(1 + g - s) / 2 for g, s in zip(passed["grpo"], passed["sft"], strict=True)]
+        gained = clustered_mean(gains, [1.0] * len(gains), of_prompt["sft"])
+        print(json.dumps({**found, **rounded(gained, "gain", 2, -1)}), flush=True)
+
+
+def rounded(estimate: Any, name: str, scale: float = 1, shift: float = 0) -> dict[str, Any]:
+    return {name: [round(scale * value + shift, 3) for value in
+                   (estimate.value, estimate.low, estimate.high)]}  # fmt: skip
+
+
 def main() -> None:
     experiments = {
-        each.__name__: each for each in (rankings, pairs, beta, critics, methods, labelers)
+        each.__name__: each
+        for each in (rankings, pairs, beta, critics, methods, labelers, arithmetic)
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", choices=experiments)
@@ -292,6 +367,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=NOISE, help="share of comparisons that err")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, help="learning rate; the recipe's if not said")
+    parser.add_argument("--wrong", type=float, default=0.25, help="share of wrong demonstrations")
     parser.add_argument("--seeds", type=int, default=2, help="repetitions of tiny experiments")
     options = parser.parse_args()
     experiments[options.experiment](options)

@@ -34,6 +34,7 @@ SITE = {
     "importing --kind demonstrations": "seconds memory_growth_mb",
     "importing --kind rankings": "seconds memory_growth_mb",
     "preflight": "seconds",
+    "chat": "web_p50_ms direct_p50_ms added_p50_ms",
     "round_page": "page_ms page_gzip_kb metrics_ms metrics_gzip_kb",
 }
 

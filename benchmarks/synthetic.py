@@ -145,8 +145,8 @@ def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
 
     policy, reward = place / "policy", place / "reward"
     policy.mkdir(parents=True)
-    if model == "tiny":
-        save_tiny(policy)
+    if model in SHAPES:
+        save_random(policy, model)
     else:
         for path in Path(model).resolve().glob("*.safetensors*"):
             (policy / path.name).symlink_to(path)
@@ -163,14 +163,27 @@ def make_models(model: str, place: Path, stops: bool, scorer: bool) -> None:
         )  # fmt: skip
 
 
-def save_tiny(folder: Path) -> None:
+# Llamas with random weights: what is measured does not depend on their values.
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {
+        "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+    },
+    "half-billion": {
+        "vocab_size": 32768, "hidden_size": 1536, "intermediate_size": 4096,
+        "num_hidden_layers": 16, "num_attention_heads": 12, "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+    },
+}  # fmt: skip
+
+
+def save_random(folder: Path, shape: str) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=2048, hidden_size=128, intermediate_size=352, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+        **SHAPES[shape],
         pad_token_id=PAD, bos_token_id=1, eos_token_id=EOS, tie_word_embeddings=True,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -80,7 +80,7 @@ def claimed(data_dir: Path, *, site_url: str) -> Iterator[None]:
 
 def close(data_dir: Path, *, say: Callable[[str], None]) -> None:
     """Shuts the folder to others than its owner; earlier versions left it open."""
-    if data_dir.stat().st_mode & (stat.S_IRWXG | stat.S_IROTH | stat.S_IWOTH):
+    if data_dir.stat().st_mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
         say(f"others could read {data_dir}: closing it (chmod 700)")
         data_dir.chmod(stat.S_IRWXU)
 

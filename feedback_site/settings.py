@@ -8,15 +8,18 @@ from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+from feedback_site.installation import home
+
+BASE_DIR = home.HOME
 env = environ.Env()
 
-DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
+DATA_DIR = Path(env.str("DATA_DIR", default=str(home.DATA_DIR))).resolve()
 DATA_DIR.parent.mkdir(parents=True, exist_ok=True)
 # What the site writes is for whoever runs it alone: labels, chats, models, logs.
 os.umask(0o077)
@@ -77,6 +80,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.mfa",
     "corsheaders",
     "feedback_site",
     "annotate",
@@ -98,6 +105,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "feedback_site.web.signed_in.SignedInMiddleware",
     "annotate.limits.LimitsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "annotate.accounts.confirming.ConfirmMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -153,6 +162,7 @@ INFERENCE_ENDPOINTS = [each.rstrip("/") for each in env.list("INFERENCE_ENDPOINT
 # Training
 BASE_MODEL = env.str("BASE_MODEL", default="smol")
 TRAIN_LAUNCHER = env.str("TRAIN_LAUNCHER", default="")
+PUBLISHED_GROUP = env.str("PUBLISHED_GROUP", default="")  # read by the trainer
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=60.0)
 TRACKERS = list(dict.fromkeys(env.list("TRACKERS", default=[])))
 if _unknown := {*TRACKERS} - {"mlflow", "tensorboard", "trackio", "wandb"}:
@@ -185,6 +195,32 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_LOCKOUT_TEMPLATE = "annotate/locked_out.html"
 
+# Second factors, addresses and provider accounts are django-allauth's; its pages are not used.
+MFA_ADAPTER = "annotate.accounts.second_factor.Adapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1  # steps of 30 s by which clocks may differ
+MFA_TOTP_ISSUER = f"Feedback Site, {SITE_URL.partition('://')[2]}"
+
+# An identity provider by which people may sign in: https://CLIENT:SECRET@its.issuer?name=Its+name
+_oidc = urlsplit(env.str("OIDC_URL", default=""))
+_said = dict(parse_qsl(_oidc.query))
+OIDC_ISSUER = _oidc._replace(netloc=_oidc.netloc.rpartition("@")[2], query="").geturl()
+OIDC_CLIENT_ID, OIDC_CLIENT_SECRET = unquote(_oidc.username or ""), unquote(_oidc.password or "")
+OIDC_NAME = _said.get("name", "single sign-on")
+OIDC_CREATE_ACCOUNTS = _said.get("create_accounts") == "1"
+if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
+    raise ImproperlyConfigured("OIDC_URL needs the client's id and secret before the @.")
+if OIDC_ISSUER and _oidc.scheme != "https" and _oidc.hostname not in OWN_HOSTS:
+    raise ImproperlyConfigured("OIDC_URL must begin with https://.")
+
+# E-mail. Without a server none is sent, and the pages do not offer it.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+MAIL_IS_SET_UP = bool(EMAIL_URL)
+if MAIL_IS_SET_UP:
+    globals().update(env.email_url_config(EMAIL_URL))
+EMAIL_TIMEOUT = 20  # seconds
+DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="feedback-site@localhost")
+
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -196,7 +232,7 @@ STATIC_ROOT = DATA_DIR / "static"  # what `collectstatic` compresses, for the we
 STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "feedback_site.web.static_files.Hashed"},
 }
 WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "annotate").exists()
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20

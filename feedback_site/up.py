@@ -22,12 +22,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from feedback_site import embedded
 from feedback_site.embedded import CannotStart
+from feedback_site.installation.home import HOME
 from feedback_site.processes import Process, read_procfile, stop
 
-ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_SECONDS = 30.0
 Say = Callable[[str], None]
 HEALTHY_SECONDS = 120.0
+LOADED_SECONDS = 30.0  # for the base model to be loaded; the server goes on after that
 HOPELESS_CRASHES = 3
 
 
@@ -71,7 +72,7 @@ def up(command: list[str], *, say: Say, stack: ExitStack) -> int:
         # Other people of this machine reach the port too.
         "INFERENCE_API_KEY": settings.INFERENCE_API_KEY or secrets.token_urlsafe(32),
     }
-    procfile = read_procfile(ROOT / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
+    procfile = read_procfile(HOME / "Procfile", env=env, logs=settings.DATA_DIR / "logs")
     procfile["trainer"].patience = CHECKPOINT_SECONDS
     if os.environ.get("INFERENCE_URL"):
         del procfile["inference"]
@@ -156,7 +157,7 @@ def run(what: str, *arguments: str, env: dict[str, str], say: Say) -> str:
     the end of it."""
     with timed(what, say=say):
         answer = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
+            [sys.executable, *arguments], cwd=HOME, env=env, capture_output=True, text=True
         )
     if answer.returncode:
         last_words = "\n".join((answer.stdout + answer.stderr).splitlines()[-12:])
@@ -200,12 +201,12 @@ def health(site: str) -> dict[str, str]:
 
 
 def warm(inference_port: int, model: Path, *, key: str, say: Say) -> None:
-    """Have the server load the model now; it goes on after we hang up."""
-    url = f"http://127.0.0.1:{inference_port}/load_model"
+    """Has the server load the model."""
+    url = f"http://127.0.0.1:{inference_port}/v1/load"
     asked, headers = {"model": str(model)}, {"Authorization": f"Bearer {key}"}
     try:
-        with httpx.stream("POST", url, trust_env=False, json=asked, headers=headers) as answer:
-            answer.raise_for_status()
+        told = httpx.post(url, json=asked, headers=headers, timeout=LOADED_SECONDS, trust_env=False)
+        told.raise_for_status()
     except httpx.HTTPError as error:
         say(f"the first answer will take longer: {model} is not loaded yet ({error})")
 
@@ -214,7 +215,7 @@ def run_beside(
     processes: list[Process], command: list[str], *, env: dict[str, str], say: Say
 ) -> int:
     """Runs a command of manage.py while the processes are kept up; returns its exit code."""
-    child = subprocess.Popen([sys.executable, "manage.py", *command], cwd=ROOT, env=env)
+    child = subprocess.Popen([sys.executable, str(HOME / "manage.py"), *command], env=env)
     try:
         while child.poll() is None:
             keep_up(processes, say=say)

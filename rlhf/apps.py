@@ -14,8 +14,13 @@ class RlhfConfig(AppConfig):
         own = import_module("rlhf.home")
         home.of_operators += [own.rounds_in_trouble, own.next_round]
         home.effects.append(own.effect_of_work)
+        palette: Any = import_module("annotate.palette")
+        palette.finders.append(("Rounds", "operator", own.find_rounds))
         erasure: Any = import_module("annotate.erasure")
-        erasure.also.append(import_module("rlhf.registry.erasure").erase_from_runs)
+        deletion: Any = import_module("annotate.deletion")
+        in_runs = import_module("rlhf.registry.erasure")
+        erasure.also.append(in_runs.erase_from_runs)
+        deletion.also.append(in_runs.delete_from_runs)
 
         import_module("rlhf.checks")  # registers them
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 
 from annotate.models import Policy, Project
+from rlhf.models.checkpoints import Checkpoint
+from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Run
 
 LOOK_EVERY = 1.0
@@ -20,6 +24,18 @@ def policy_named(project: Project, name: str) -> Policy:
         known = ", ".join(project.policies.values_list("name", flat=True)) or "none yet"
         raise CommandError(f"{project} has no policy “{name}”. Its policies are: {known}.")
     return policy
+
+
+def trained_folder(policy: Policy) -> tuple[Path, Checkpoint]:
+    """The published folder of a policy that was trained here; raises CommandError of another, and
+    where its files were removed."""
+    training = TrainedPolicy.objects.of(policy)
+    if training is None:
+        raise CommandError(f"{policy} was not trained here: there is nothing of ours to send.")
+    folder = settings.DATA_DIR / training.checkpoint.folder
+    if not folder.is_dir():
+        raise CommandError(f"{training.checkpoint.folder} is no longer in DATA_DIR.")
+    return folder, training.checkpoint
 
 
 def wait_for(runs: Iterable[Run], out: OutputWrapper) -> None:

@@ -1,14 +1,17 @@
-"""What an operator has to do about rounds, on the first page of a project."""
+"""What an operator has to do about rounds, on the first page of a project; and rounds by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.urls import reverse
+
 from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
+from annotate.palette import MOST, Found
 from annotate.views.home import ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
-from rlhf.models.outcomes import Evaluation, Snapshot, TrainedPolicy
+from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import previous_live
 from rlhf.rounds.report import report_on
@@ -34,6 +37,13 @@ def next_round(project: Project) -> Iterator[ToDo]:
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
         )
         yield ToDo("rounds_new", "Launch a round", detail)
+
+
+def find_rounds(project: Project, words: str) -> Iterator[Found]:
+    """Finds rounds for the command palette, the newest first."""
+    for round in Round.objects.of_project(project).matching(words)[:MOST]:
+        address = reverse("rounds_show", args=[project.slug, round.number])
+        yield Found(str(round), address, round.name or round.note)
 
 
 def effect_of_work(membership: Membership) -> Iterator[str]:
@@ -68,7 +78,8 @@ def _snapshots_of(policy: Policy) -> Iterator[Snapshot]:
             run = training.checkpoint.run
             runs = [run]
             if run.round and run.kind in Run.BY_REWARD_MODEL:
-                runs += run.round.runs.filter(kind=Run.Kind.REWARD)
+                teacher = RewardModel.objects.teacher_of(run.round)
+                runs += [teacher.checkpoint.run] if teacher else []
             yield from Snapshot.objects.filter(run__in=runs)
         ancestor = ancestor.parent
 

@@ -4,10 +4,11 @@ from annotate.api.endpoints import nothing_here
 from annotate.audit.routes import audited
 from rlhf.api.addresses import addresses
 from rlhf.views import (
-    documents,
+    costs,
     evaluation,
     one_round,
     policies,
+    production,
     queue,
     registry,
     rounds,
@@ -50,7 +51,6 @@ urlpatterns = [
         name="rounds_next_batch",
     ),
     path("p/<slug:slug>/rounds/queue/", queue.rounds_queue, name="rounds_queue"),
-    path("p/<slug:slug>/documents/", documents.rounds_documents, name="rounds_documents"),
     path("p/<slug:slug>/runs/<int:run_id>/", runs.policies_run, name="policies_run"),
     path(
         "p/<slug:slug>/runs/<int:run_id>/metrics.json", runs.rounds_metrics, name="rounds_metrics"
@@ -65,6 +65,14 @@ urlpatterns = [
     path("p/<slug:slug>/evaluation/", evaluation.policies_evaluation, name="policies_evaluation"),
     path("p/<slug:slug>/evaluation/doubted/", evaluation.policies_doubted, name="policies_doubted"),
     path("p/<slug:slug>/policies/", policies.policies, name="policies"),
+    path("p/<slug:slug>/costs/", costs.policies_costs, name="policies_costs"),
+    path("p/<slug:slug>/costs/costs.csv", costs.policies_costs_csv, name="policies_costs_csv"),
+    path("p/<slug:slug>/production/", production.policies_production, name="policies_production"),
+    path(
+        "p/<slug:slug>/production/production.csv",
+        production.policies_production_csv,
+        name="policies_production_csv",
+    ),
     path("p/<slug:slug>/policies/download/", policies.policies_fetch, name="policies_fetch"),
     path("p/<slug:slug>/policies/sample/", policies.policies_sample, name="policies_sample"),
     path(

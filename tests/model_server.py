@@ -1,6 +1,7 @@
 """A model server of the tests' own: it speaks the protocol, and breaks it when told to."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,31 @@ from pytest_django import Settings
 
 from annotate.models import Connection, Policy, Project
 
+PASSAGE = re.compile(r'<passage number="(\d+)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
+
+
+def read_aloud(request: dict[str, Any]) -> str:
+    """The sentence of all it was given that has most words of the question, with the number of its
+    passage: a reader who knows nothing else. “I do not know.” where no other has two of them."""
+    messages = request["messages"]
+    *_, question = messages[-1]["content"].rstrip().split("\n")
+    asked = _long_words(question)
+    given = PASSAGE.findall(messages[-1]["content"])
+    given += [("", each["content"]) for each in messages if each["role"] == "system"]
+    sentences = [
+        (len(asked & _long_words(sentence)), sentence.strip(), number)
+        for number, text in given
+        for sentence in re.split(r"(?<=[.])\s+", text)
+    ]
+    met, best, number = max(sentences, key=lambda each: each[0], default=(0, "", ""))
+    if met < 2:
+        return "I do not know."
+    return f"{best} [{number}]" if number else best
+
+
+def _long_words(text: str) -> set[str]:
+    return {word for word in re.findall(r"\w+", text.casefold()) if len(word) > 3}
+
 
 @dataclass
 class ModelServer:
@@ -26,6 +52,7 @@ class ModelServer:
     usage: dict[str, int] | None = None
     status: int = 200
     body: str = ""  # instead of an answer
+    vectors: Callable[[str], list[float]] | None = None  # of a text that is to be embedded
     headers: dict[str, str] = field(default_factory=dict)
     fails_first: list[int] = field(default_factory=list)  # statuses before it answers as it should
     key: str = ""  # the bearer it demands
@@ -110,6 +137,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self._send("{}")
             return
+        if "input" in request:
+            self.send_response(self.script.status)
+            self._send(self.script.body or json.dumps({"data": self._vectors(request["input"])}))
+            return
         streams = request["stream"] and self.script.status == 200 and not self.script.body
         self.send_response(self.script.status)
         for name, value in self.script.headers.items():
@@ -117,7 +148,14 @@ class Handler(BaseHTTPRequestHandler):
         if streams:
             self._stream(request)
         else:
-            self._whole()
+            self._whole(request)
+
+    def _vectors(self, texts: list[str]) -> list[dict[str, Any]]:
+        assert self.script.vectors
+        return [
+            {"index": number, "embedding": self.script.vectors(text)}
+            for number, text in enumerate(texts)
+        ]
 
     def _stream(self, request: dict[str, Any]) -> None:
         self.send_header("Content-Type", "text/event-stream")
@@ -133,8 +171,10 @@ class Handler(BaseHTTPRequestHandler):
             self.script.asked[-1]["hung_up"] = True
         self.close_connection = True
 
-    def _whole(self) -> None:
-        message = {"role": "assistant", "content": "".join(self.script.says)}
+    def _whole(self, request: dict[str, Any]) -> None:
+        says_to = self.script.says_to
+        says = says_to(request) if says_to else "".join(self.script.says)
+        message = {"role": "assistant", "content": says}
         choice = {"index": 0, "message": message, "finish_reason": self.script.finish_reason}
         answer = json.dumps({"choices": [choice], "usage": self.script.usage})
         self._send(self.script.body or answer)

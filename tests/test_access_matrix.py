@@ -47,11 +47,17 @@ GUEST, LABELER, REVIEWER, OPERATOR = "guest", "labeler", "reviewer", "operator"
 LEAST_ROLE = {
     **dict.fromkeys(["healthz", "sign_in", "sign_in_by_link", "invitation", "sign_out"], OPEN),
     **dict.fromkeys(["livez", "readyz", "shared_chat"], OPEN),
+    **dict.fromkeys(["second_factor", "sign_in_by_mail", "password_reset"], OPEN),
+    **dict.fromkeys(["provider", "provider_answer"], OPEN),
+    **dict.fromkeys(["security", "security_app", "security_key"], SIGNED_IN),
+    "verify_address": SIGNED_IN,
     "metrics": WATCHER,
     **dict.fromkeys(["site_audit", "site_audit_export"], ADMINISTRATOR),
     **dict.fromkeys(["home", "account", "api_schema"], SIGNED_IN),
     "project_new": OPERATOR_SOMEWHERE,
-    **dict.fromkeys(["project", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST),
+    **dict.fromkeys(
+        ["project", "find", "chat", "chat_new", "chat_history", "chat_delete_all"], GUEST
+    ),
     **dict.fromkeys(["label", "my_work", "preview", "guideline"], LABELER),
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
@@ -65,6 +71,7 @@ OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
     *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit", "judge"),
+    "documents",
 )
 
 ROLES = {

@@ -14,6 +14,7 @@ STDLIB = sys.stdlib_module_names
 LEARNING_MAY_IMPORT = {
     *("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "tokenizers"),
     *("numpy", "gguf", "datasets", "jinja2", "huggingface_hub", "rlhf", "feedback_site"),
+    *("starlette", "uvicorn"),
 }
 
 
@@ -136,6 +137,7 @@ ROOMS = {
     "publishing": {"contract", "models"},
     "run": {"contract", "models"},
     "generation": {"contract", "models", "run"},
+    "serving": {"contract", "models", "generation"},
     "algorithms": {"contract", "models", "publishing", "run", "generation"},
     "ppo": {"contract", "models", "publishing", "run", "generation"},
 }

@@ -12,14 +12,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from allauth.mfa.totp.internal import auth as totp
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection, transaction
 from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
+from django.utils.http import urlsafe_base64_encode
 
+from annotate.accounts import addresses, second_factor
+from annotate.accounts.mail_tokens import reset_tokens
 from annotate.audit import routes
 from annotate.audit.chain import verify
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
 from annotate.models import (
     ApiToken,
@@ -47,6 +52,7 @@ from rlhf.models import RewardModel, Round, Run
 from rlhf.registry import promotion
 from rlhf.rounds.launch import Launch, cancel_round, launch_round
 from tests.rlhf.conftest import base, data_dir, labels, model_folder, prompts, publish
+from tests.soft_key import SoftKey
 from tests.test_access_matrix import ROUTES, TOKEN, least_role, world
 
 __all__ = ["base", "data_dir", "labels", "model_folder", "prompts", "publish", "world"]
@@ -109,6 +115,49 @@ def sign_in(world: SimpleNamespace) -> Sent:
 def by_link(world: SimpleNamespace) -> Sent:
     uid, token = login_link(world.cast["alice"]).rstrip("/").split("/")[-2:]
     return Sent(by="nobody", named={"uid": uid, "token": token})
+
+
+def with_app(world: SimpleNamespace) -> None:
+    """Alice has an app, whose recovery code is known here."""
+    world.cast["alice"].set_password("eggs and flour")
+    world.cast["alice"].save()
+    totp.TOTP.activate(world.cast["alice"], totp.generate_totp_secret())
+    world.codes = second_factor.new_codes(world.cast["alice"])
+
+
+def asked_for_second_factor(world: SimpleNamespace) -> Sent:
+    with_app(world)
+    said = {"username": "alice", "password": "eggs and flour"}
+    world.clients["nobody"].post(reverse("sign_in"), said)
+    return Sent({"code": world.codes[0]}, by="nobody")
+
+
+def new_app(world: SimpleNamespace) -> Sent:
+    world.clients["alice"].get(reverse("security_app"))
+    secret = world.clients["alice"].session[second_factor.SECRET]
+    step = next(totp.yield_hotp_counters_from_time())
+    return Sent({"code": totp.format_hotp_value(totp.hotp_value(secret, step + 1))}, by="alice")
+
+
+def new_key(world: SimpleNamespace) -> Sent:
+    page = world.clients["alice"].get(reverse("security_key"))
+    return Sent({"key": SoftKey().make(page.context["key"]), "name": "Blue"}, by="alice")
+
+
+def reset_link(world: SimpleNamespace) -> Sent:
+    alice = User.objects.get(username="alice")
+    addresses.verify(alice, "alice@example.org")
+    named = {
+        "uid": urlsafe_base64_encode(b"%d" % alice.pk),
+        "token": reset_tokens.make_token(alice),
+    }
+    word = "quince-jelly-7"
+    return Sent({"new_password1": word, "new_password2": word}, by="nobody", named=named)
+
+
+def waiting_address(world: SimpleNamespace) -> Sent:
+    waiting = addresses.ask_to_verify(world.cast["alice"], "alice@example.org")
+    return Sent(by="alice", named={"key": addresses.key_of(waiting)})
 
 
 def skipped(world: SimpleNamespace) -> Sent:
@@ -219,6 +268,11 @@ def whole_import(world: SimpleNamespace) -> Sent:
 
 def documents(world: SimpleNamespace) -> Sent:
     return Sent({"file": SimpleUploadedFile("tea.txt", b"Tea is a drink.")})
+
+
+def documents_deleted(world: SimpleNamespace) -> Sent:
+    Document.add(world.project, ["Tea is a drink."], source="tea.txt")
+    return Sent({"source": "tea.txt"})
 
 
 def candidate(world: SimpleNamespace, **data: Any) -> Sent:
@@ -381,6 +435,12 @@ CHANGES: dict[str, Make] = {
     "sign_in": sign_in,
     "sign_in_by_link": by_link,
     "sign_out": by("alice"),
+    "second_factor": asked_for_second_factor,
+    "security": by("alice", act="end_others"),
+    "security_app": new_app,
+    "security_key": new_key,
+    "password_reset": reset_link,
+    "verify_address": waiting_address,
     "invitation": lambda world: Sent(by="mallory", named={"secret": invited(world, "mallory")}),
     "project_new": just(name="Baking"),
     "project_settings": settings,
@@ -451,7 +511,14 @@ CHANGES: dict[str, Make] = {
     "prompts_tasks": just(kind="write"),
     "prompts_mark": just(act="archive"),
     "prompts_import_one": whole_import,
-    "rounds_documents": documents,
+    "documents": documents,
+    "documents_delete": documents_deleted,
+    "documents_embedder": lambda world: Sent(
+        {"connection": world.named["connection_id"], "model_name": "embed-1"}
+    ),
+    "documents_compare": lambda world: Sent(
+        {"facts": "When? | 1764", "model": world.named["policy_id"], "passages": 3}
+    ),
     "rounds_new": lambda world: Sent(
         {"base": world.named["policy_id"], "recipe": "tiny", "stages": ["sft"], "follows": 1}
     ),

@@ -36,6 +36,7 @@ UNRECORDED: Mapping[str, str] = {
     **dict.fromkeys(["talk_say", "talk_choose", "talk_think_again", "talk_correct"], OF_A_TALK),
     **dict.fromkeys(["talk_go_back", "talk_retry", "talk_look"], OF_A_TALK),
     **dict.fromkeys(["prompts_import", "api_imports", "api_import"], AN_UPLOAD),
+    "sign_in_by_mail": "Anybody may ask, and whether it has an effect is nobody's to see.",
     "preview": "Nothing is kept.",
     **dict.fromkeys(["api_nothing", "api_unknown"], NOTHING_THERE),
     **dict.fromkeys(["chat_new", "chat_send", "chat_regenerate", "chat_stop"], A_ROW),
@@ -51,7 +52,7 @@ UNRECORDED: Mapping[str, str] = {
 }
 BY_HAND = frozenset(
     {
-        *("sign_in", "account", "invitation"),
+        *("sign_in", "account", "invitation", "password_reset", "security"),
         *("connections_new", "connections_one", "prompts_import_one"),
         *("policies_challenge", "policies_gate", "policies_roll_back", "policies_models"),
         *("api_import_run", "api_promote", "api_challenge", "api_roll_back"),

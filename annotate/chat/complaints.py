@@ -7,9 +7,12 @@ from django.db.models import QuerySet
 
 from annotate.chat import inference
 from annotate.chat.messages import Message
+from annotate.costs.uses import Use
+from annotate.documents.consulting import consulted
 from annotate.labels.kinds.ranking.tasks import open_ranking
 from annotate.people.models import Project
 from annotate.prompts.models import FROM_CHAT, Prompt
+from annotate.prompts.passages import Read
 from annotate.prompts.policies import Completion, Policy
 from annotate.work.tasks import Task, TaskQuerySet
 from feedback_site import bell
@@ -55,7 +58,8 @@ def rank_beside_drafts(answer: Completion) -> None:
     message = answer.message
     project = message.conversation.project
     policy = project.policies.live().first() or answer.policy
-    drafts = _new_drafts(policy, message, min(project.ranking_size - 1, MOST_DRAFTS))
+    read = consulted(policy, message.asked)
+    drafts = _new_drafts(policy, message, read, min(project.ranking_size - 1, MOST_DRAFTS))
     with transaction.atomic():
         conversation = message.conversation.held()
         if not conversation.improves_model or not Completion.objects.filter(pk=answer.pk).exists():
@@ -63,7 +67,7 @@ def rank_beside_drafts(answer: Completion) -> None:
         different = {text for text in drafts if text.strip() and text != answer.text}
         if not different:
             return _open_writing(answer)
-        beside = [_store(answer, policy, text) for text in sorted(different)]
+        beside = [_store(answer, policy, text, read) for text in sorted(different)]
         shown = [answer.pk, *(each.pk for each in beside)]
         open_ranking(
             project,
@@ -74,13 +78,16 @@ def rank_beside_drafts(answer: Completion) -> None:
         )
 
 
-def _new_drafts(policy: Policy, message: Message, count: int) -> list[str]:
-    context, temperature = policy.messages_for(message.asked), policy.temperature
+def _new_drafts(policy: Policy, message: Message, read: list[Read], count: int) -> list[str]:
+    context, temperature = policy.messages_for(message.asked, read), policy.temperature
     drafts = []
     for _ in range(count):
         try:
             said = inference.complete(
-                policy, context, temperature=max(temperature, LEAST_TEMPERATURE)
+                policy,
+                context,
+                use=Use.DRAFTS,
+                temperature=max(temperature, LEAST_TEMPERATURE),
             )
         except inference.InferenceError:
             break
@@ -88,7 +95,7 @@ def _new_drafts(policy: Policy, message: Message, count: int) -> list[str]:
     return drafts
 
 
-def _store(answer: Completion, policy: Policy, text: str) -> Completion:
+def _store(answer: Completion, policy: Policy, text: str, read: list[Read]) -> Completion:
     return Completion.objects.create(
         prompt_id=answer.prompt_id,
         policy=policy,
@@ -96,6 +103,7 @@ def _store(answer: Completion, policy: Policy, text: str) -> Completion:
         source=Completion.Source.CHAT,
         sampling={"beside": answer.pk},
         template_hash=policy.template_hash,
+        passages=read,
     )
 
 

@@ -53,6 +53,13 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
     def filter_ids(self, ids: Iterable[int | None]) -> Self:
         return self.filter(pk__in=[each for each in ids if each is not None])
 
+    def given_since(self, moment: datetime) -> Self:
+        return self.filter(created_at__gte=moment)
+
+    def on_policies(self, *policies: Policy) -> Self:
+        """On answers of the chat that these gave."""
+        return self.filter(message__policy__in=policies)
+
     def for_inbox(self) -> Self:
         """With all that a list of them shows."""
         return self.select_related("message__policy", "message__answers", "message__completion")

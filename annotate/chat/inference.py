@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from annotate.connections.catalogue import NOT_PUBLIC, UNREADABLE
 from annotate.connections.client import Server, asking, asking_async, blocks_of, body_of
 from annotate.connections.models import CallPlace
 from annotate.connections.sealing import Unreadable
+from annotate.costs.recording import recording, recording_async
+from annotate.costs.uses import Use
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 from annotate.prompts.windows import size_of, window_of
@@ -74,17 +76,34 @@ class InferenceError(Exception):
 @dataclass(frozen=True)
 class Delta:
     """A piece of an answer. The last one says why it ended, and how many tokens there were, where
-    the server counts them: `prompt_tokens`, `completion_tokens`."""
+    the server counts them: `prompt_tokens`, `completion_tokens`. Before the first there may be
+    some that say the request's `place` in the server's line."""
 
     text: str = ""
     finish_reason: str = ""
     usage: dict[str, int] = field(default_factory=dict)
+    place: int = 0
 
 
 async def stream(
+    policy: Policy, messages: Messages, *, use: str = Use.OTHER, **sampling: Any
+) -> AsyncGenerator[Delta, None]:
+    """The answer as it comes. It ends with a finish reason, or raises InferenceError. `use`: what
+    the call is written down for in the ledger."""
+    async with (
+        recording_async(policy, use) as call,
+        aclosing(_stream(policy, messages, **sampling)) as coming,
+    ):
+        async for delta in coming:
+            call.hear(delta.text)
+            if delta.finish_reason:
+                call.end(delta.usage)
+            yield delta
+
+
+async def _stream(
     policy: Policy, messages: Messages, **sampling: Any
 ) -> AsyncGenerator[Delta, None]:
-    """The answer as it comes. It ends with a finish reason, or raises InferenceError."""
     pieces, length, has_begun = TextPieces(), 0, False
     until = UntilStop(sampling.get("stop", ()))
     with _errors_in_words(policy):
@@ -99,6 +118,9 @@ async def stream(
                 if (delta := _delta(policy, event)) is None:
                     continue
                 has_begun = True
+                if delta.place:
+                    yield delta
+                    continue
                 text = until.add(pieces.add(delta.text))
                 if delta.finish_reason:
                     text += until.add(pieces.rest()) + until.rest()
@@ -138,8 +160,23 @@ def _tokens(said: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
-    """The whole answer at once. Meanwhile the caller's thread holds no database connection."""
+def complete(
+    policy: Policy,
+    messages: Messages,
+    *,
+    use: str = Use.OTHER,
+    run: int | None = None,
+    **sampling: Any,
+) -> Delta:
+    """The whole answer at once. Meanwhile the caller's thread holds no database connection. `use`,
+    `run`: what the call is written down for in the ledger."""
+    with recording(policy, use, run) as call:
+        answer = _complete(policy, messages, **sampling)
+        call.end(answer.usage)
+    return answer
+
+
+def _complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
     release_connections()
     with _errors_in_words(policy), _place(policy):
         server, request = _request(policy, messages, stream=False, **sampling)
@@ -311,10 +348,12 @@ def _room(policy: Policy, messages: Messages) -> int:
 
 
 def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
-    """None: nothing of an answer is in it, as in the last word about usage."""
+    """None: nothing of an answer is in it, as in the last word about usage. The server that comes
+    with the site says where a request stands in its line while it waits."""
     _check(policy, chunk)
     if not chunk.get("choices"):
-        return None
+        place = chunk.get("queue_position")
+        return Delta(place=place) if type(place) is int and place > 0 else None
     choice = chunk["choices"][0]
     text = (choice.get("delta") or {}).get("content") or ""
     return Delta(text, choice.get("finish_reason") or "", _tokens(chunk))

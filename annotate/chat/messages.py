@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from annotate.costs.uses import Use
 from annotate.prompts.models import FROM_CHAT, Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion, Policy
 from annotate.prompts.written import Written, WrittenQuerySet
@@ -107,6 +108,10 @@ class Message(Written):
         ]
 
     @property
+    def use(self) -> str:
+        return Use.GATEWAY if self.conversation.via_api else Use.CHAT
+
+    @property
     def has_failed(self) -> bool:
         return self.state == self.State.FAILED or self.is_broken_off
 
@@ -169,6 +174,7 @@ class Message(Written):
             source=Completion.Source.CHAT,
             sampling=self.sampling,
             template_hash=self.template_hash,
+            passages=self.passages,
             finish_reason=self.finish_reason,
         )
         self.save(update_fields=["completion"])

@@ -13,8 +13,10 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.contrib.humanize.templatetags.humanize import ordinal
 
 from annotate.chat import inference
+from annotate.documents.consulting import consulted
 from annotate.prompts.written import Written
 from annotate.text.markdown import Growing
 from feedback_site.pool import in_database, release_connections
@@ -42,12 +44,15 @@ async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
 
 async def server_sent_events(answer: Written) -> AsyncIterator[str]:
     """The same, as the events of a stream that a browser reads. `shown` is what to show of it: HTML
-    that is finished, and HTML of the last block, which takes the place of what was last before."""
+    that is finished, and HTML of the last block, which takes the place of what was last before.
+    `waiting` is what to say of the place in the model server's line, "" once it is left."""
     # A stream is long, and connections are few: what the middleware took goes back first.
     await sync_to_async(release_connections)()
-    text, next_at = Growing(), 0.0
+    text, next_at, waiting = Growing(), 0.0, ""
     async for event, piece in watch(answer):
         yield _event(event, piece) if piece else f": {event}\n\n"
+        if waiting != (waiting := in_line(answer.place)):
+            yield _event("waiting", waiting)
         text.add(piece)
         began = time.monotonic()
         if text.has_news and began >= next_at:
@@ -57,6 +62,13 @@ async def server_sent_events(answer: Written) -> AsyncIterator[str]:
     if text.has_news:
         yield _event("shown", text.take())
     yield _event("done", {})
+
+
+def in_line(place: int) -> str:
+    """What to say to whoever waits; nothing where nobody is before them."""
+    if place < 1:
+        return ""
+    return "Next in line" if place == 1 else f"{ordinal(place)} in line"
 
 
 def _event(name: str, data: Any) -> str:
@@ -77,10 +89,15 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     text, saved_at, started = "", 0.0, time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
-    asking = inference.stream(answer.policy, answer.context, **answer.sampling)
+    if answer.policy.passages_read:
+        await in_database(_look_up, answer)
+    use = await in_database(getattr, answer, "use")
+    asking = inference.stream(answer.policy, answer.context, use=use, **answer.sampling)
     try:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:
+                if delta:
+                    answer.place = delta.place
                 if delta and delta.text:
                     text += delta.text
                     facts.setdefault("first_token_ms", _ms_since(started))
@@ -97,6 +114,12 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
         facts["failure"] = str(error)
     finally:
         await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
+
+
+def _look_up(answer: Written) -> None:
+    """Gives the answer what its policy reads. Before that nothing is held or locked: an embedding
+    model may be slow."""
+    answer.read(consulted(answer.policy, answer.asked))
 
 
 async def _follow(answer: Written) -> AsyncIterator[tuple[str, str]]:

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 from annotate.chat import inference
 from annotate.chat.inference import InferenceError
+from annotate.costs.recording import price_of
+from annotate.costs.uses import Use
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRun
 from annotate.judges.words import once_more
@@ -22,7 +24,6 @@ from annotate.playground.asking import (
     SLICE_SECONDS,
     Said,
     listen,
-    price_of,
     sum_of,
 )
 from annotate.prompts.policies import Policy
@@ -70,10 +71,12 @@ def _ask(question: JudgeQuestion, speaker: Policy) -> str:
     asked = question.messages(question.ranking.task.prompt)
     said: list[Said] = []
     try:
-        said.append(listen(speaker, asked, seed=0))
+        said.append(listen(speaker, asked, seed=0, use=Use.JUDGE))
         verdict = form.read(said[0].text)
         if verdict is None:
-            said.append(listen(speaker, once_more(form, asked, said[0].text), seed=1))
+            said.append(
+                listen(speaker, once_more(form, asked, said[0].text), seed=1, use=Use.JUDGE)
+            )
             verdict = form.read(said[1].text)
     except InferenceError as error:
         if str(error) == inference.BUSY and not said and question.tries < MOST_TRIES:

@@ -17,12 +17,10 @@ from annotate.judges.forms import AgreementForm, JudgeForm, RunForm
 from annotate.judges.models import Judge
 from annotate.judges.progress import progress_of
 from annotate.judges.report import Report
-from annotate.navigation import in_room
 from annotate.people.models import Project
 
 
 @require_GET
-@in_room("labelers")
 def judges(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     context = {
@@ -34,7 +32,6 @@ def judges(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("labelers")
 def new(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = JudgeForm(project, request.POST if request.method == "POST" else None)
@@ -47,7 +44,6 @@ def new(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("labelers")
 def edit(request: Request, slug: str, judge_id: int) -> HttpResponse:
     judge = judge_for(request, slug, judge_id)
     form = JudgeForm(
@@ -73,7 +69,6 @@ def _form_page(
 
 
 @require_GET
-@in_room("labelers")
 def one(request: Request, slug: str, judge_id: int) -> HttpResponse:
     return _page(request, judge_for(request, slug, judge_id), RunForm())
 

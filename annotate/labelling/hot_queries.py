@@ -26,6 +26,12 @@ def membership_here(user: int, slug: str) -> QuerySet[Membership]:
 
 
 @prepared
+def memberships_of(user: int) -> QuerySet[Membership]:
+    """The projects this person is in, by name: the header of every page switches between them."""
+    return Membership.objects.active().filter(user=user).order_by("project__name", "pk")
+
+
+@prepared
 def held_member(labeler: int, project: int) -> QuerySet[Membership]:
     """The membership, its row locked: two tabs of one person ask one after the other."""
     members = Membership.objects.select_related("project", "user").active().with_guideline()

@@ -1,5 +1,7 @@
 """Who said what, and what people thought of it."""
 
+from annotate.accounts.mails import Mail
+from annotate.accounts.sign_ins import SignIn
 from annotate.audit.entries import AuditEntry
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
@@ -8,6 +10,8 @@ from annotate.chat.messages import Message
 from annotate.chat.preferences import Preference
 from annotate.chat.shares import Share
 from annotate.connections.models import CallPlace, Connection
+from annotate.costs.models import Call
+from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
 from annotate.judges.models import Judge
 from annotate.judges.questions import JudgeQuestion
@@ -36,6 +40,7 @@ __all__ = [
     "ApiToken",
     "Assignment",
     "AuditEntry",
+    "Call",
     "CallPlace",
     "Cell",
     "Completion",
@@ -43,6 +48,8 @@ __all__ = [
     "Conversation",
     "Delivery",
     "Demonstration",
+    "Document",
+    "Embedder",
     "Feedback",
     "Grid",
     "Guideline",
@@ -51,9 +58,11 @@ __all__ = [
     "JudgeQuestion",
     "JudgeRanking",
     "JudgeRun",
+    "Mail",
     "Measure",
     "Membership",
     "Message",
+    "Passage",
     "Placement",
     "Policy",
     "Preference",
@@ -65,6 +74,7 @@ __all__ = [
     "Reply",
     "Review",
     "Share",
+    "SignIn",
     "SignInLink",
     "Talk",
     "TalkPlan",

@@ -61,13 +61,21 @@ class Invitation(models.Model):
         return f"{self.name} as {self.role} of {self.project}"
 
     @classmethod
-    @transaction.atomic
     def issue(cls, *, project: Project, name: str, role: str, by: User) -> str:
-        """The link, which cannot be had a second time; earlier ones to this name end."""
+        """The link of a new one, for its operator to hand on."""
+        return cls.make(project=project, name=name, role=role, by=by)[1]
+
+    @classmethod
+    @transaction.atomic
+    def make(cls, *, project: Project, name: str, role: str, by: User) -> tuple[Invitation, str]:
+        """The invitation and its link, which cannot be had a second time; earlier ones to this name
+        end."""
         cls.objects.filter(project=project, name=name, answered_at=None).update(answered_at=Now())
         secret = secrets.token_urlsafe(32)
-        cls.objects.create(project=project, name=name, role=role, by=by, sha256=cls.digest(secret))
-        return settings.SITE_URL + reverse("invitation", args=[secret])
+        made = cls.objects.create(
+            project=project, name=name, role=role, by=by, sha256=cls.digest(secret)
+        )
+        return made, settings.SITE_URL + reverse("invitation", args=[secret])
 
     @classmethod
     def of_link(cls, secret: str) -> Invitation | None:

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -23,6 +23,17 @@ MOST_TO_QUALIFY = 20
 class User(AbstractUser):
     # A simulated labeler says so on every page and in every export.
     is_simulated = models.BooleanField(default=False)
+    links_used = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    sessions_ended = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often all their other browsers were signed out.",
+    )
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        known: str = super()._get_session_auth_hash(secret)  # type: ignore[misc]
+        return f"{known}{self.sessions_ended}" if self.sessions_ended else known
 
     @property
     def display_name(self) -> str:
@@ -174,6 +185,30 @@ class Project(models.Model):
         help_text="Thumbs from guests with newer accounts are used for training only once a"
         " reviewer approves them. 0: all are used.",
     )
+    currency = models.CharField(
+        max_length=3,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[RegexValidator(r"^[A-Z]{3}$", "Enter three capital letters, like EUR.")],
+        help_text="Three letters, like EUR: what all prices here are in.",
+    )
+    machine_price = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="What an hour of the machine costs that trains models and answers with them.",
+    )
+    wage = models.DecimalField(
+        max_digits=10,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="What an hour of labeling costs.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
@@ -272,6 +307,14 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def here(self) -> MembershipQuerySet:
         """Without those who have left."""
         return self.exclude(state=Membership.State.LEFT)
+
+    def matching(self, words: str) -> MembershipQuerySet:
+        """Keeps those of people whose names contain all of these words, by name."""
+        found = self.select_related("user").order_by("user__username")
+        for word in words.split():
+            named = Q(user__username__icontains=word) | Q(user__first_name__icontains=word)
+            found = found.filter(named | Q(user__last_name__icontains=word))
+        return found
 
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""

@@ -1,15 +1,11 @@
-"""Who is signed in; one-time sign-in links for invitations, the demo, and people without a
-password."""
+"""Who is signed in; one-time sign-in links for the demo and people without a password."""
 
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import login
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
-from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.encoding import force_str
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
@@ -32,7 +28,8 @@ class Backend(ModelBackend):
 
 
 class LoginLinkTokens(PasswordResetTokenGenerator):
-    """A token dies with the sign-in it allows, because it is made from the last sign-in's time."""
+    """A token dies with its use, because it is made from the number of links used so far, and with
+    any other sign-in."""
 
     key_salt = "annotate.sign_in.LoginLinkTokens"
 
@@ -41,7 +38,7 @@ class LoginLinkTokens(PasswordResetTokenGenerator):
         Django counts the last sign-in in whole seconds; a link may be made and used within one."""
         projects = user.memberships.order_by("project").values_list("project", flat=True)
         known = super()._make_hash_value(user, timestamp)
-        return f"{known}{user.last_login}{list(projects)}"
+        return f"{known}{user.last_login}{user.links_used}{list(projects)}"
 
 
 tokens = LoginLinkTokens()
@@ -54,22 +51,17 @@ def login_link(user: User) -> str:
     return settings.SITE_URL + path
 
 
-def user_of_link(uid: str, token: str, *, people: QuerySet[User] | None = None) -> User | None:
-    """Whom a link is for, or None if it was used, has expired, or is not one."""
+def user_of_link(
+    uid: str,
+    token: str,
+    *,
+    people: QuerySet[User] | None = None,
+    kind: PasswordResetTokenGenerator = tokens,
+) -> User | None:
+    """Whom a link of this kind is for, or None if it was used, has expired, or is not one."""
     people = User.objects.all() if people is None else people
     try:
         user = people.get(pk=int(force_str(urlsafe_base64_decode(uid))), is_active=True)
     except (ValueError, OverflowError, UnicodeDecodeError, User.DoesNotExist):
         return None
-    return user if tokens.check_token(user, token) else None
-
-
-@transaction.atomic
-def sign_in_by(request: HttpRequest, uid: str, token: str) -> bool:
-    """Signs in whom a link is for. Of several who use it at once one is let in: the others wait
-    here till the sign-in has made it worthless."""
-    user = user_of_link(uid, token, people=User.objects.select_for_update())
-    if user is None:
-        return False
-    login(request, user, backend="annotate.people.sign_in.Backend")
-    return True
+    return user if kind.check_token(user, token) else None

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from threading import Event
 from uuid import UUID, uuid4
 
@@ -17,9 +16,13 @@ from asgiref.sync import async_to_sync
 
 from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
+from annotate.costs.recording import price_of
+from annotate.costs.uses import Use
+from annotate.documents.consulting import consulted
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages
+from annotate.prompts.passages import Read
 from annotate.prompts.policies import Policy
 from feedback_site.pool import release_connections
 
@@ -47,6 +50,7 @@ class Said:
     usage: dict[str, int]
     first_ms: int | None
     total_ms: int
+    passages: list[Read] = field(default_factory=list)
 
 
 def ask_for_a_while(grid: Grid, seconds: float = SLICE_SECONDS) -> int:
@@ -138,22 +142,24 @@ def _ask(cell: Cell, policy: Policy) -> str:
         usage=usage,
         first_ms=said[0].first_ms,
         total_ms=sum(each.total_ms for each in said),
+        passages=last.passages,
         price=price_of(policy, usage),
     )
     return ""
 
 
-def listen(policy: Policy, conversation: Messages, *, seed: int) -> Said:
+def listen(policy: Policy, conversation: Messages, *, seed: int, use: str = Use.GRID) -> Said:
     """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
-    messages = policy.messages_for(conversation)
+    read = consulted(policy, conversation)
+    messages = policy.messages_for(conversation, read)
     release_connections()
-    return async_to_sync(_listen)(policy, messages, seed)
+    return replace(async_to_sync(_listen)(policy, messages, seed, use), passages=read)
 
 
-async def _listen(policy: Policy, messages: Messages, seed: int) -> Said:
+async def _listen(policy: Policy, messages: Messages, seed: int, use: str) -> Said:
     began, first_ms = time.monotonic(), None
     parts, last = [], Delta()
-    async with aclosing(inference.stream(policy, messages, seed=seed)) as coming:
+    async with aclosing(inference.stream(policy, messages, use=use, seed=seed)) as coming:
         async for delta in coming:
             if delta.text and first_ms is None:
                 first_ms = _since(began)
@@ -174,16 +180,6 @@ def sum_of(counted: list[dict[str, int]]) -> dict[str, int]:
         for name in names
         if all(name in each for each in counted)
     }
-
-
-def price_of(policy: Policy, usage: dict[str, int]) -> Decimal | None:
-    """What these tokens cost by the prices of the policy's connection; None where a price or a
-    count is not known."""
-    server = policy.connection
-    if server is None or server.price_in is None or server.price_out is None or len(usage) < 2:
-        return None
-    read, written = usage["prompt_tokens"], usage["completion_tokens"]
-    return (read * server.price_in + written * server.price_out) / 1_000_000
 
 
 def waiting_grid() -> Grid | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages, Prompt
+from annotate.prompts.passages import Read
 from annotate.prompts.policies import Completion, Policy
 
 LEASE = timedelta(seconds=45)
@@ -51,7 +52,7 @@ class CellQuerySet(models.QuerySet["Cell"]):
         """With `start`, so many characters of each text, instead of the whole."""
         start = models.functions.Left("text", characters)
         length = models.functions.Length("text")
-        return self.defer("text", "between").annotate(start=start, length=length)
+        return self.defer("text", "between", "passages").annotate(start=start, length=length)
 
     @transaction.atomic
     def claim(self, token: UUID) -> Cell | None:
@@ -110,6 +111,11 @@ class Cell(models.Model):
     trouble = models.CharField(max_length=300, blank=True)
     text = models.TextField(blank=True)
     between = models.JSONField(default=list, help_text="The model's answers before the last.")
+    passages = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="What was read for the last answer; see prompts.passages.",
+    )
     finish_reason = models.CharField(max_length=20, blank=True)
     prompt_tokens = models.PositiveIntegerField(null=True)
     completion_tokens = models.PositiveIntegerField(null=True)
@@ -152,12 +158,13 @@ class Cell(models.Model):
         first_ms: int | None = None,
         total_ms: int | None = None,
         price: Decimal | None = None,
+        passages: Sequence[Read] = (),
     ) -> bool:
         """Stores the answer and the scores of the grid's checks. False: the cell is somebody else's
         by now, and nothing is stored."""
         reference = self.grid.row(self.row).reference
         checks = self.grid.named_checks()
-        tokens = usage or {}
+        tokens, read = usage or {}, [each["text"] for each in passages]
         return self._end(
             state=self.State.ANSWERED,
             trouble="",
@@ -169,7 +176,8 @@ class Cell(models.Model):
             first_ms=first_ms,
             total_ms=total_ms,
             price=price,
-            scores={name: check.score(text, reference) for name, check in checks.items()},
+            passages=list(passages),
+            scores={name: check.score(text, reference, read) for name, check in checks.items()},
         )
 
     def fail(self, trouble: str) -> bool:
@@ -206,6 +214,7 @@ class Cell(models.Model):
                 **({"provider": policy.provider, "model": policy.model_name} if outside else {}),
             },
             "template_hash": policy.template_hash,
+            "passages": self.passages,
             "finish_reason": self.finish_reason,
         }
         known = Completion.objects.filter(**said).first()

@@ -14,7 +14,7 @@ from annotate.people.models import Project
 from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, MOST_SAMPLES, Column, Grid
 from annotate.playground.rows import Row, as_typed, chosen, filled_in, typed
 from annotate.prompts.models import Messages, validate_prompt_format
-from annotate.prompts.policies import Policy
+from annotate.prompts.policies import MOST_PASSAGES, Policy
 from annotate.prompts.search import alternatives
 from feedback_site.answer_checks.check import CheckError
 from feedback_site.answer_checks.written import read_checks
@@ -173,6 +173,18 @@ class WordsForm(forms.Form):
         min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
     )
 
+    passages_read = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MOST_PASSAGES,
+        initial=0,
+        label="Passages it reads",
+        help_text="Of the project's documents, looked up for each question. 0: none.",
+    )
+
+    def clean_passages_read(self) -> int:
+        return self.cleaned_data["passages_read"] or 0
+
     def clean_few_shot(self) -> Messages:
         return turns_of(self.cleaned_data["few_shot"])
 
@@ -240,6 +252,7 @@ def words_of(policy: Policy) -> dict[str, Any]:
         "prompt_format": policy.prompt_format,
         "temperature": policy.temperature,
         "max_new_tokens": policy.max_new_tokens,
+        "passages_read": policy.passages_read,
     }
 
 

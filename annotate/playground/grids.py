@@ -31,6 +31,7 @@ class Column:
     prompt_format: str = ""
     temperature: float = 0.7
     max_new_tokens: int = 256
+    passages_read: int = 0
 
 
 class GridQuerySet(models.QuerySet["Grid"]):
@@ -229,7 +230,10 @@ class Grid(models.Model):
         return prompt
 
 
-WORDS = ("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_tokens")
+WORDS = (
+    *("system_prompt", "few_shot", "prompt_format", "temperature", "max_new_tokens"),
+    "passages_read",
+)
 
 
 def _same_words(one: Policy, other: Policy) -> bool:

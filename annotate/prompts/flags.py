@@ -34,11 +34,12 @@ class PromptFlag(models.Model):
         SENSITIVE = "sensitive", "sensitive or personal"
         HARMFUL = "harmful", "asks for harm"
         DUPLICATE = "duplicate", "like another prompt"
+        UNSUPPORTED = "unsupported", "an answer its passages do not support"
         OTHER = "other", "something else"
 
     prompt = models.ForeignKey(Prompt, models.CASCADE, related_name="flags")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="+")
-    reason = models.CharField(max_length=10, choices=Reason)
+    reason = models.CharField(max_length=12, choices=Reason)
     note = models.CharField(max_length=500, blank=True)
     flagged_at = models.DateTimeField(auto_now=True)
     settled_at = models.DateTimeField(null=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,9 @@ from annotate.prompts.models import (
     validate_prompt_format,
     validate_turns,
 )
+from annotate.prompts.passages import Read, block
+
+MOST_PASSAGES = 20  # that a policy reads
 
 
 class PolicyQuerySet(models.QuerySet["Policy"]):
@@ -51,6 +54,13 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             ups=models.Count("messages__feedback", filter=up, distinct=True),
             downs=models.Count("messages__feedback", filter=down, distinct=True),
         )
+
+    def matching(self, words: str) -> PolicyQuerySet:
+        """Keeps those whose name contains all of these words; the newest first."""
+        found = self.order_by("-pk")
+        for word in words.split():
+            found = found.filter(name__icontains=word)
+        return found
 
     def named(self, name: str) -> PolicyQuerySet:
         return self.filter(name=name)
@@ -106,6 +116,13 @@ class Policy(models.Model):
     max_new_tokens = models.PositiveIntegerField(
         default=256, validators=[MinValueValidator(1), MaxValueValidator(4096)]
     )
+    passages_read = models.PositiveSmallIntegerField(
+        "passages it reads",
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(MOST_PASSAGES)],
+        help_text="Of the project's documents, looked up for each question. 0: none.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PolicyQuerySet.as_manager()
@@ -153,12 +170,12 @@ class Policy(models.Model):
 
     @property
     def template_hash(self) -> str:
-        parts = [self.system_prompt, self.few_shot, self.prompt_format]
-        return content_hash(parts if self.prompt_format else parts[:2])
+        parts = [self.system_prompt, self.few_shot, self.prompt_format, self.passages_read]
+        return content_hash(parts[: 4 if self.passages_read else 3 if self.prompt_format else 2])
 
-    def messages_for(self, conversation: Messages) -> Messages:
+    def messages_for(self, conversation: Messages, passages: Sequence[Read] = ()) -> Messages:
         """The whole context sent to the model: system prompt, few-shot turns, the conversation,
-        the last message of which is put into the policy's prompt format.
+        the last message of which is put into the policy's prompt format, behind the passages.
 
         A conversation with a system message of its own has it joined to the policy's, because
         many chat templates take one only, and only at the start."""
@@ -169,6 +186,8 @@ class Policy(models.Model):
         if self.prompt_format:
             asked = self.prompt_format.replace(PLACE_OF_PROMPT, rest[-1]["content"])
             rest[-1] = {**rest[-1], "content": asked}
+        if passages:
+            rest[-1] = {**rest[-1], "content": block(passages) + rest[-1]["content"]}
         return [*system, *self.few_shot, *rest]
 
     def go_challenge(self) -> Policy | None:
@@ -265,6 +284,11 @@ class Completion(models.Model):
     sampling = models.JSONField(default=dict, help_text="Parameters the text was sampled with.")
     template_hash = models.CharField(max_length=64, blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)
+    passages = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="What it was given to read; see prompts.passages.",
+    )
     score = models.FloatField(null=True, help_text="What the reward model of its run said of it.")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -15,6 +15,7 @@ from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 
 BYTES_A_TOKEN = 3
+TOKENS_A_PASSAGE = 500  # about the longest
 TOKENS_A_TURN = 8  # what a chat template writes around a message
 
 
@@ -40,13 +41,20 @@ def size_of(messages: Messages) -> int:
     )
 
 
+def room_of(policy: Policy) -> int | None:
+    """Tokens that may be sent, with room left for an answer; None where it is not known."""
+    window = window_of(policy)
+    return None if window is None else window - min(policy.max_new_tokens, window // 4)
+
+
 def fitting(policy: Policy, conversation: Messages) -> Messages:
     """The end of a conversation that leaves room for an answer: without its oldest turns, a
-    question and its answer at a time. The last question stays, whether it fits or not."""
-    window = window_of(policy)
-    if window is None:
+    question and its answer at a time. The last question stays, whether it fits or not. Of a policy
+    that reads passages, up to half of the room stays free for them."""
+    room = room_of(policy)
+    if room is None:
         return conversation
-    room = window - min(policy.max_new_tokens, window // 4)
+    room -= min(policy.passages_read * TOKENS_A_PASSAGE, room // 2)
     start = 0
     while start < len(conversation) - 1:
         if size_of(policy.messages_for(conversation[start:])) <= room:

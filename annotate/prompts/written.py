@@ -40,10 +40,17 @@ class Written(models.Model):
 
     BROKE_OFF = "The answer was interrupted. The text so far is kept."
 
+    place = 0  # in the model server's line, as the process that writes the answer is told
+
     text = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.DONE)
     failure = models.CharField(max_length=300, blank=True, help_text="Why it failed.")
     context = models.JSONField(default=list, help_text="The messages the model was given.")
+    passages = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="What the model was given to read; see prompts.passages.",
+    )
     sampling = models.JSONField(default=dict)
     finish_reason = models.CharField(max_length=20, blank=True)
     prompt_tokens = models.PositiveIntegerField(null=True, help_text="As its server counts.")
@@ -56,6 +63,8 @@ class Written(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     policy: Any  # a field of each table: its relation has a name of its own there
+    use: Any  # what the policy was asked for; see annotate.costs.uses
+    asked: Any  # the conversation it answers, without what the policy adds
 
     class Meta:
         abstract = True
@@ -91,6 +100,11 @@ class Written(models.Model):
     def begin(self) -> bool:
         """Claims the writing of the answer; True for one caller only."""
         return self._row.running().filter(heard_at=None).update(heard_at=Now()) == 1
+
+    def read(self, passages: list[Any]) -> None:
+        """Keeps the passages it is going to be made of, and what the model is told with them."""
+        self.passages, self.context = passages, self.policy.messages_for(self.asked, passages)
+        self.save(update_fields=["passages", "context"])
 
     def hear(self, text: str) -> bool:
         """Saves what has come so far, with a sign of life. False: somebody has stopped it."""

@@ -10,6 +10,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from annotate.labels.kinds import kind_of
+from annotate.prompts.passages import Read, Source
+from annotate.prompts.passages import sources as passages_of
 from annotate.text import markdown as render
 from annotate.work.letters import unlike
 from annotate.work.tasks import Task
@@ -38,6 +40,12 @@ def icon(name: str, label: str = "") -> SafeString:
     return format_html(
         '<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', sprite, name
     )
+
+
+@register.simple_tag
+def sources(answer: str, passages: list[Read] | None) -> list[Source]:
+    """The passages that an answer was given, those it cites first."""
+    return passages_of(answer, passages or [])
 
 
 @register.filter
@@ -77,6 +85,32 @@ def interval(low: float | None, high: float | None) -> str:
         return "(no interval)"
     digits = next((n for n in range(6) if f"{low:.{n}%}" != f"{high:.{n}%}"), 6)
     return f"({low:.{digits}%}–{high:.{digits}%})"
+
+
+@register.filter
+def points(value: Any) -> str:
+    """A difference of two shares in percentage points: +8 · −3.4 · 0"""
+    if value in (None, ""):
+        return "–"
+    said = f"{value * 100:+.1f}".removesuffix(".0").replace("-", "−")
+    return "0" if said in ("+0", "−0") else said
+
+
+@register.filter
+def money(value: Any) -> str:
+    """1,234.50 · 0.40 · 0.014, two digits that say something · –, for what is not known"""
+    if value in (None, ""):
+        return "–"
+    digits = 2 if not value or abs(value) >= 1 else max(1 - value.adjusted(), 2)
+    return f"{value:,.{digits}f}"
+
+
+@register.filter
+def milliseconds(value: Any) -> str:
+    """850 ms · 1.2 s"""
+    if value in (None, ""):
+        return "–"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
 @register.filter

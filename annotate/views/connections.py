@@ -18,7 +18,6 @@ from annotate.connections import catalogue
 from annotate.connections.forms import ConnectionForm
 from annotate.connections.models import Connection, InUse
 from annotate.ids import id_in
-from annotate.navigation import in_room
 from annotate.people.models import Project
 from annotate.playground.forms import WordsForm
 from annotate.prompts.folders import model_folders
@@ -83,7 +82,6 @@ class NewPolicyForm(WordsForm):
 
 
 @require_GET
-@in_room("policies")
 def connections(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     context = {"project": project, "connections": project.connections.with_policy_counts()}
@@ -91,7 +89,6 @@ def connections(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def new(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = ConnectionForm(project, request.POST or None)
@@ -99,7 +96,6 @@ def new(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def one(request: Request, slug: str, connection_id: int) -> HttpResponse:
     connection = connection_for(request, slug, connection_id)
     title = connection.name
@@ -159,7 +155,6 @@ def delete(request: Request, slug: str, connection_id: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_new(request: Request, slug: str) -> HttpResponse:
     """Adds a policy: a model of a connection (?connection=), or a model folder."""
     project = project_for(request, slug, Role.OPERATOR)

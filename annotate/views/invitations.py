@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -14,6 +13,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from annotate.accounts.addresses import verify_if_free
+from annotate.accounts.mails import proved_address
+from annotate.accounts.sign_ins import SignIn, enter
 from annotate.audit.recording import about, recorded
 from annotate.people.invitations import Invitation
 from annotate.people.models import User
@@ -77,11 +79,13 @@ def invitation(request: HttpRequest, secret: str) -> HttpResponse:
             person.save()
             about(found, by=person)
             accepted = found.accept(person)
+            if address := proved_address(found):
+                verify_if_free(person, address)
             if not accepted:
                 transaction.set_rollback(True)
         if not accepted:
             return render(request, "annotate/link_used.html", status=410)
-        login(request, person, backend="annotate.people.sign_in.Backend")
+        enter(request, person, way=SignIn.Way.INVITATION)
         return redirect("project", slug=found.project.slug)
     context = {"invitation": found, "form": form}
     status = 422 if form.errors else 200

@@ -25,6 +25,7 @@ from annotate.people.models import Membership
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
 from annotate.quality.time_sheet import time_sheet
+from annotate.quality.unusual import unusual_guests
 from annotate.work.assignments import Assignment
 
 ANSWERS = 20
@@ -96,13 +97,14 @@ def times(request: Request, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def guests(request: Request, slug: str) -> HttpResponse:
-    """New guests, with the thumbs that wait for a look."""
+    """New guests, with the thumbs that wait for a look, and guests whose thumbs look unusual."""
     project = project_for(request, slug, Role.REVIEWER)
     if request.method == "POST":
         _act(request, member_for(request, slug, id_in(request.POST.get("member")) or 0))
         return redirect("labelers_guests", slug)
     context = {"project": project, "newcomers": quality.newcomers(project)}
     context["left_out"] = quality.left_out(project)
+    context["unusual"] = unusual_guests(project)
     return render(request, "annotate/guests.html", context)
 
 

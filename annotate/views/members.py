@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
@@ -19,12 +20,14 @@ from annotate.access import (
     open_invitation_for,
     project_for,
 )
+from annotate.accounts.mails import Mail, is_set_up
 from annotate.ids import id_in
 from annotate.paging import counted, page_of
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Membership, Project, User
 
 MOST_AT_ONCE = 50
+WITH_ADDRESS = " To send the invitation by e-mail, add the address: nora nora@example.org."
 
 
 class InviteForm(forms.Form):
@@ -38,24 +41,39 @@ class InviteForm(forms.Form):
     def __init__(self, project: Project, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self.project = project
+        if is_set_up():
+            self.fields["names"].help_text += WITH_ADDRESS
 
-    def clean_names(self) -> list[str]:
+    def clean_names(self) -> list[tuple[str, str]]:
+        """(name, address) of each line; most have no address."""
         lines = (line.strip() for line in self.cleaned_data["names"].splitlines())
-        names = list(dict.fromkeys(filter(None, lines)))
-        if len(names) > MOST_AT_ONCE:
+        asked = dict(_name_and_address(line) for line in dict.fromkeys(filter(None, lines)))
+        if len(asked) > MOST_AT_ONCE:
             raise ValidationError(
-                f"That is {len(names)} names. Invite at most {MOST_AT_ONCE} at once."
+                f"That is {len(asked)} names. Invite at most {MOST_AT_ONCE} at once."
             )
         here = self.project.memberships.here()
         members = set(here.values_list("user__username", flat=True))
-        for name in names:
+        for name in asked:
             if name in members:
                 raise ValidationError(f"“{name}” is already a member.")
             try:
                 User._meta.get_field("username").clean(name, None)
             except ValidationError:
                 raise ValidationError(_why_no_name(name))
-        return names
+        return list(asked.items())
+
+
+def _name_and_address(line: str) -> tuple[str, str]:
+    """“nora nora@example.org” has both. Raises ValidationError where no e-mail is sent."""
+    name, _, last = line.rpartition(" ")
+    address = last.strip("<>").lower()
+    if not name or "@" not in address:
+        return line, ""
+    validate_email(address)
+    if not is_set_up():
+        raise ValidationError("This site sends no e-mail: enter names only, and hand on the links.")
+    return name.strip(), address
 
 
 def _why_no_name(name: str) -> str:
@@ -66,10 +84,12 @@ def _why_no_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Invited:
-    """`link` is for one person, once. None: there is none for an operator to make."""
+    """`link` is for one person, once. None: there is none for an operator to make, or it is on its
+    way to `address`."""
 
     name: str
     link: str | None
+    address: str = ""
 
 
 @require_http_methods(["GET", "POST"])
@@ -81,8 +101,8 @@ def members(request: Request, slug: str) -> HttpResponse:
     if act == "invite" and form.is_valid():
         role = form.cleaned_data["role"]
         invited = [
-            Invited(name, Invitation.issue(project=project, name=name, role=role, by=request.user))
-            for name in form.cleaned_data["names"]
+            _invite(name, address, project=project, role=role, by=request.user)
+            for name, address in form.cleaned_data["names"]
         ]
         form = InviteForm(project)
     elif act == "link":
@@ -106,7 +126,7 @@ def members(request: Request, slug: str) -> HttpResponse:
         "form": form,
         "invited": invited,
         "is_sign_in": act == "link",
-        "invitations": project.invitations.open(),
+        "invitations": project.invitations.open().select_related("mail"),
         "roles": Role.choices,
         "role": role,
         "count": counted(shown),
@@ -115,6 +135,13 @@ def members(request: Request, slug: str) -> HttpResponse:
     }
     status = 422 if form.errors else 200
     return render(request, "annotate/members.html", context, status=status)
+
+
+def _invite(name: str, address: str, *, project: Project, role: str, by: User) -> Invited:
+    if address:
+        Mail.invite(address, project=project, name=name, role=role, by=by)
+        return Invited(name, None, address)
+    return Invited(name, Invitation.issue(project=project, name=name, role=role, by=by))
 
 
 def _sign_in_link(operator: User, member: Membership) -> Invited:

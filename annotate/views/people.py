@@ -1,13 +1,10 @@
-"""Signing in, and the page one lands on."""
+"""One's account, and the page one lands on."""
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import logout, update_session_auth_hash
-from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth import logout
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -22,30 +19,7 @@ from annotate.audit.recording import recorded
 from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
-from annotate.people.sign_in import sign_in_by, user_of_link
 from annotate.views.home import effects_of, greeting, to_do, work_of
-
-SHOWN_LINKS = 20
-
-
-class SignIn(LoginView):
-    template_name = "annotate/sign_in.html"
-
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        with recorded():
-            return super().form_valid(form)
-
-
-@login_not_required
-@require_http_methods(["GET", "POST"])
-def sign_in_by_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
-    """A link is used up by the button, not by opening it: mail scanners open links."""
-    if request.method == "POST" and sign_in_by(request, uid, token):
-        return redirect("home")
-    user = user_of_link(uid, token)
-    if user is None:
-        return render(request, "annotate/link_used.html", status=410)
-    return render(request, "annotate/sign_in_by_link.html", {"person": user})
 
 
 class NameForm(forms.ModelForm):
@@ -56,36 +30,22 @@ class NameForm(forms.ModelForm):
 
 @require_http_methods(["GET", "POST"])
 def account(request: Request) -> HttpResponse:
-    """One's name, as others see it, and one's password: with one, nobody needs a sign-in link."""
+    """One's name, as others see it, and one's projects."""
     person = request.user
-    kind = PasswordChangeForm if person.has_usable_password() else SetPasswordForm
     act = request.POST.get("act", "")
     name = NameForm(request.POST if act == "name" else None, instance=person)
-    password = kind(person, request.POST if act == "password" else None)
     if name.is_valid():
         with recorded():
             name.save()
         messages.success(request, f"Your name is now {person.display_name}.")
-        return redirect("account")
-    if password.is_valid():
-        password.save(commit=False)  # hashes it, which holds no connection
-        with recorded():
-            person.save()
-        update_session_auth_hash(request, person)
-        messages.success(request, "Password set. You can sign in with it from now on.")
         return redirect("account")
     if act == "leave":
         _leave(request, person)
         return redirect("account")
     if act == "erase" and _erase(request, person):
         return redirect("sign_in")
-    context = {
-        "name": name,
-        "password": password,
-        "memberships": person.memberships.active(),
-        "links": person.sign_in_links.select_related("by", "project")[:SHOWN_LINKS],
-    }
-    status = 422 if name.errors or password.errors else 200
+    context = {"name": name, "memberships": person.memberships.active()}
+    status = 422 if name.errors else 200
     return render(request, "annotate/account.html", context, status=status)
 
 

@@ -1,4 +1,5 @@
-"""How a project works: what its leads may set, and the guideline its labelers follow."""
+"""How a project works: what its leads may set, the guideline its labelers follow, and where to find
+what is in it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import (
     MAY_ACT_AS,
@@ -22,6 +23,8 @@ from annotate.access import (
 )
 from annotate.audit.recording import about
 from annotate.labels.forms import Text
+from annotate.palette import LONGEST_WORDS
+from annotate.palette import find as find_in
 from annotate.people.models import Project
 from annotate.projects import begin_project
 
@@ -36,6 +39,7 @@ GROUPS = {
     "Writing": ("snippets",),
     "Prompts by labelers": ("own_prompts", "use_cases"),
     "Chat": ("thumbs_down_work", "thumbs_down_priority", "two_drafts_percent"),
+    "Costs": ("currency", "machine_price", "wage"),
     "Qualification and gold": ("qualification_tasks", "qualification_percent", "gold_every"),
     "Review": (
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
@@ -70,6 +74,9 @@ class SettingsForm(forms.ModelForm):
             "thumbs_down_work": "After a thumbs down",
             "thumbs_down_priority": "Priority of that task",
             "two_drafts_percent": "Percent of questions with two drafts",
+            "currency": "Currency",
+            "machine_price": "Price of a machine hour",
+            "wage": "Wage per hour",
             "qualification_tasks": "Tasks to qualify",
             "qualification_percent": "Percent needed to qualify",
             "gold_every": "Hidden gold: one task in",
@@ -187,3 +194,19 @@ def guideline_new(request: Request, slug: str) -> HttpResponse:
     context = {"project": project, "form": form, "current": current}
     status = 422 if form.errors else 200
     return render(request, "annotate/guideline_new.html", context, status=status)
+
+
+class FindForm(forms.Form):
+    q = forms.CharField(max_length=LONGEST_WORDS, required=False)
+
+
+@require_GET
+def find(request: Request, slug: str) -> HttpResponse:
+    """The command palette's results; for who has no JavaScript, or wants all of them, a page."""
+    membership = membership_for(request, slug)
+    form = FindForm(request.GET)
+    words = form.cleaned_data["q"] if form.is_valid() else ""
+    context = {"project": membership.project, "form": form, "words": words}
+    context["groups"] = find_in(membership, words) if form.is_valid() else []
+    template = "annotate/_found.html" if request.htmx else "annotate/find.html"
+    return render(request, template, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -30,12 +31,21 @@ class Check:
         """Whether it compares with the reference answer of the prompt."""
         return False
 
-    def score(self, completion: str, reference: str = "") -> float:
+    @property
+    def needs_passages(self) -> bool:
+        """Whether it compares with what the answer was given to read: prompts that are learnt from
+        and suites have none of that."""
+        return False
+
+    def score(self, completion: str, reference: str = "", passages: Sequence[str] = ()) -> float:
         """Returns how well the completion passes, 0 to 1; 0 for an empty one, and where a reference
-        is needed and empty."""
+        is needed and empty. `passages`: what the answer was given to read, numbered from 1."""
         if not completion.strip() or (self.needs_reference and not reference.strip()):
             return 0.0
-        return float(self.passes(completion, reference))
+        return float(self.passes_with(completion, reference, passages))
+
+    def passes_with(self, completion: str, reference: str, passages: Sequence[str]) -> bool | float:
+        return self.passes(completion, reference)
 
     def passes(self, completion: str, reference: str) -> bool | float:
         raise NotImplementedError

@@ -7,7 +7,10 @@ import re
 from datetime import UTC, datetime
 
 # Whoever knows such an address is let in by it; a log is read by more people than that.
-SECRET_ADDRESS = re.compile(r"(/(?:sign-in|invitations)/)[^/\s\"'?]+(?:/[^/\s\"'?]+)?")
+SECRET_ADDRESS = re.compile(
+    r"(/(?:sign-in|invitations|security/address)/)"
+    r"[^/\s\"'?]+(?:/[^/\s\"'?]+){0,2}(?:/\?[^\s\"']*)?"
+)
 
 
 def without_secrets(text: str) -> str:

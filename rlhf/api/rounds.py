@@ -28,7 +28,7 @@ from rlhf.data.checks import Finding, NotReady
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.metrics import Metric
 from rlhf.models.runs import Round, Run
-from rlhf.rounds.forms import FiltersForm, RoundForm, in_fields
+from rlhf.rounds.forms import FiltersForm
 from rlhf.rounds.launch import (
     LaunchedMeanwhile,
     cancel_round,
@@ -39,6 +39,7 @@ from rlhf.rounds.launch import (
 from rlhf.rounds.plan import plan_round
 from rlhf.rounds.preflight import preflight
 from rlhf.rounds.report import report_on
+from rlhf.rounds.round_form import RoundForm, in_fields
 from rlhf.rounds.settings import SIZES, stage_configs
 
 MOST_STEPS = 10_000
@@ -81,6 +82,9 @@ class NewRound(StrictSerializer):
     base = serializers.IntegerField(help_text="The id of a policy that has weights.")
     stages = serializers.ListField(child=serializers.CharField(), help_text="sft, reward, ppo, …")
     recipe = serializers.ChoiceField(SIZES)
+    reward_model = serializers.IntegerField(
+        required=False, help_text="The id of one to reuse, instead of the stage reward."
+    )
     note = serializers.CharField(required=False, allow_blank=True)
     seed = serializers.IntegerField(required=False)
     ask_people = serializers.IntegerField(required=False)
@@ -289,7 +293,7 @@ def _dry_run(form: RoundForm, choice: FiltersForm) -> Response:
     configs = stage_configs(form.chosen, form.size, form.overrides())
     seen = preflight(
         form.project, launch.base, launch.filters,
-        stages=form.chosen, configs=configs, recipe=form.size,
+        stages=form.chosen, configs=configs, recipe=form.size, reward_model=launch.reward_model,
     )  # fmt: skip
     planned = plan_round(form.project, launch)
     return Response(DryRun({"planned": planned, "findings": seen.findings}).data)

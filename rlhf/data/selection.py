@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
+from annotate.documents.models import Document, DocumentQuerySet
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.edit import Edit
 from annotate.labels.kinds.kind import LabelKind
@@ -33,7 +34,6 @@ from annotate.models import (
 from annotate.prompts.models import PromptQuerySet
 from annotate.prompts.withdrawals import prompts_of, withdrawn_from
 from rlhf.data.staleness import stale_in
-from rlhf.models.documents import Document, DocumentQuerySet
 
 TRAIN = (Prompt.Split.TRAIN,)
 HELD_OUT = (Prompt.Split.VALIDATION, Prompt.Split.TEST)
@@ -238,8 +238,8 @@ def _given(project: Project, filters: Filters) -> FeedbackQuerySet:
 
 
 def documents(project: Project, filters: Filters = EVERYTHING) -> DocumentQuerySet:
-    """Selects documents. Nobody has judged them: of the filters, only the date counts."""
-    read = Document.objects.of_project(project)
+    """Selects documents in force. Nobody has judged them: of the filters, only the date counts."""
+    read = Document.objects.of_project(project).current(at=filters.until)
     if filters.until:
         read = read.filter(created_at__lte=filters.until)
     return read.order_by("pk")

@@ -24,6 +24,7 @@ from annotate.labels.label import LabelQuerySet
 from annotate.models import (
     Completion,
     Demonstration,
+    Document,
     Feedback,
     JudgeRanking,
     Project,
@@ -46,7 +47,6 @@ from rlhf.data.selection import (
     training_pairs,
     training_rankings,
 )
-from rlhf.models.documents import Document
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run

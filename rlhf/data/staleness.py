@@ -17,8 +17,10 @@ from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run
 
 # A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
-# reward model reaches those alone that learn from it; a policy of its run and of its parent; a
-# snapshot of the policies whose answers are demonstrations in it, and of those that judge in it.
+# A run is made of its snapshot, of its round's base and of the earlier runs of its round, where the
+# reward model, be it of an earlier round, reaches those alone that learn from it; a policy of its
+# run and of its parent; a snapshot of the policies whose answers are demonstrations in it, and of
+# those that judge in it.
 DESCENDANTS = """
 WITH RECURSIVE made(kind, id) AS (
     SELECT 'snapshot', unnest(%(snapshots)s::bigint[])
@@ -42,6 +44,13 @@ WITH RECURSIVE made(kind, id) AS (
         SELECT 'policy', round.base_id, 'run', run.id
         FROM rlhf_round AS round JOIN rlhf_run AS run ON run.round_id = round.id
         WHERE run.started_at IS NOT NULL AND run.kind <> 'evaluate'
+      UNION ALL
+        SELECT 'run', checkpoint.run_id, 'run', run.id
+        FROM rlhf_round AS round
+        JOIN rlhf_rewardmodel AS model ON model.id = round.reward_model_id
+        JOIN rlhf_checkpoint AS checkpoint ON checkpoint.id = model.checkpoint_id
+        JOIN rlhf_run AS run ON run.round_id = round.id
+        WHERE run.started_at IS NOT NULL AND run.kind = ANY(%(by_reward_model)s)
       UNION ALL
         SELECT 'policy', demonstration.distilled_from_id, 'snapshot', held.snapshot_id
         FROM annotate_demonstration AS demonstration

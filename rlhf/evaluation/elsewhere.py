@@ -14,6 +14,8 @@ from typing import Any
 
 from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
+from annotate.costs.uses import Use
+from annotate.documents.consulting import consulted
 from annotate.models import Policy
 from feedback_site.pool import release_connections
 from rlhf.data.snapshot import Rows
@@ -41,13 +43,19 @@ def tell(
 ) -> None:
     """Writes down what is to be asked of the policies that have no weights here."""
     told = lease.run.config["train"]
+    read = {
+        (policy.pk, row["id"]): consulted(policy, row["prompt"])
+        for policy in policies
+        for row in rows
+    }
     questions = (
         {
             "policy": policy.name,
             "policy_id": policy.pk,
             "id": row["id"],
             "index": index,
-            "messages": policy.messages_for(row["prompt"]),
+            "messages": policy.messages_for(row["prompt"], read[policy.pk, row["id"]]),
+            "passages": read[policy.pk, row["id"]],
             "seed": lease.run.seed + index,
             "temperature": policy.temperature if temperature is None else temperature,
             "max_new_tokens": policy.max_new_tokens if own_lengths else told["max_new_tokens"],
@@ -120,6 +128,8 @@ class _Asking:
                 return inference.complete(
                     self.policy,
                     question["messages"],
+                    use=Use.SAMPLING,
+                    run=self.lease.run.pk,
                     temperature=question["temperature"],
                     max_tokens=question["max_new_tokens"],
                     seed=question["seed"],
@@ -151,6 +161,7 @@ def _answer(policy: Policy, question: Row, said: Delta) -> Row:
     names = ("policy", "id", "index", "seed", "temperature", "max_new_tokens")
     return {
         **{name: question[name] for name in names},
+        "passages": question.get("passages", []),
         "text": said.text,
         "finish_reason": said.finish_reason[:20],
         "provider": policy.provider,

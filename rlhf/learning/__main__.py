@@ -124,8 +124,6 @@ def run(folder: RunFolder, stop: Stop, resume: Path | None) -> int:
 def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, object]:
     # Late: these imports take seconds, and SIGTERM must be heard from the start.
     machine.prepare()
-    import torch
-    from accelerate import Accelerator
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     from rlhf.learning.generation.sample import sample
@@ -139,11 +137,7 @@ def _learn(folder: RunFolder, stop: Stop, resume: Path | None) -> dict[str, obje
     if folder.writes and KINDS[folder.config.kind].learner:
         plain.start()
     machine.fit(_bytes_of_weights(folder), int(os.environ.get("TORCH_THREADS", 0)))
-    on_gpu = torch.cuda.is_available()
-    accelerator = Accelerator(
-        cpu=not on_gpu,
-        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no",
-    )
+    accelerator = machine.accelerator()
     config = folder.config
     data_hash = write_provenance(folder, accelerator)
     if not KINDS[config.kind].learner:

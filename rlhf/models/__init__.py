@@ -1,7 +1,6 @@
 """Rounds, the runs they are made of, and what came out of whose labels."""
 
 from rlhf.models.checkpoints import Checkpoint
-from rlhf.models.documents import Document
 from rlhf.models.machines import Machine
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import Evaluation, Promotion, RewardModel, Snapshot, TrainedPolicy
@@ -10,7 +9,6 @@ from rlhf.models.suites import GateLimits, Suite, SuiteResult
 
 __all__ = [
     "Checkpoint",
-    "Document",
     "Evaluation",
     "GateLimits",
     "LeaseLost",

@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from annotate.models import (
     Demonstration,
+    Document,
     Feedback,
     JudgeRanking,
     Policy,
@@ -20,7 +21,6 @@ from annotate.models import (
 from annotate.prompts.models import FROM_CHAT
 from annotate.prompts.withdrawals import prompts_of
 from rlhf.models.checkpoints import Checkpoint
-from rlhf.models.documents import Document
 from rlhf.models.runs import Round, Run
 
 
@@ -116,17 +116,35 @@ def snapshot_of(run: Run) -> Snapshot | None:
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
     def judge_of(self, round: Round, *, stale_runs: Container[int] = ()) -> RewardModel | None:
-        """Finds the round's own reward model, or else the project's newest, one that no withdrawn
-        data has taught before any other: it judges, and trains nothing. `stale_runs`: ids of runs
-        made of data that was withdrawn since."""
+        """Finds the reward model that the round learns from, or else the project's newest, one that
+        no withdrawn data has taught before any other: it judges, and trains nothing. `stale_runs`:
+        ids of runs made of data that was withdrawn since."""
         models = list(
             self.filter(project=round.project, checkpoint__removed_at=None).select_related(
                 "checkpoint__run__round"
             )
         )
-        own = [each for each in models if each.checkpoint.run.round_id == round.pk]
+        own = [
+            each
+            for each in models
+            if each.checkpoint.run.round_id == round.pk or each.pk == round.reward_model_id
+        ]
         clean = [each for each in models if each.checkpoint.run_id not in stale_runs]
         return next(iter([*own, *clean, *models]), None)
+
+    def teacher_of(self, round: Round | None) -> RewardModel | None:
+        """Finds the one that a round learns from: its own, or that of an earlier round it was
+        launched with."""
+        if round is None:
+            return None
+        found = Q(checkpoint__run__round=round) | Q(pk=round.reward_model_id)
+        return self.select_related("checkpoint__run__round").filter(found).first()
+
+    def to_reuse(self, project: Project, *, stale_runs: Container[int] = ()) -> RewardModelQuerySet:
+        """Keeps those whose files are here and that no withdrawn data has taught."""
+        here = self.filter(project=project, checkpoint__removed_at=None)
+        here = here.select_related("checkpoint__run__round")
+        return here.exclude(checkpoint__run__in=stale_runs)
 
     def in_folder(self, project: Project, folder: str) -> RewardModel | None:
         """Finds the one whose weights were published there."""

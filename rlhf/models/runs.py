@@ -5,6 +5,7 @@ who is too late gets False. What a worker writes it writes under its lease (see 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db.models import Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from annotate.ids import id_in
 from annotate.models import Policy, Project, User
 from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
@@ -65,6 +67,18 @@ class RoundQuerySet(models.QuerySet["Round"]):
         """Lists the tags of all of them, each once."""
         return sorted({tag for tags in self.values_list("tags", flat=True) for tag in tags})
 
+    def matching(self, words: str) -> RoundQuerySet:
+        """Keeps those whose name, note or tags contain all of these words, or whose number a word
+        is; "round" is a word of every one."""
+        found = self
+        for word in words.split():
+            said = Q(name__icontains=word) | Q(note__icontains=word) | Q(tags__icontains=word)
+            number = id_in(word)
+            if "round".startswith(word.lower()):
+                continue
+            found = found.filter(said | Q(number=number) if number is not None else said)
+        return found
+
     def with_note(self, note: str) -> RoundQuerySet:
         return self.filter(note=note)
 
@@ -82,6 +96,13 @@ class Round(models.Model):
     number = models.PositiveIntegerField()
     recipe = models.CharField(max_length=10)
     base = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_from_it")
+    reward_model = models.ForeignKey(
+        "rlhf.RewardModel",
+        models.PROTECT,
+        null=True,
+        related_name="rounds",
+        help_text="Of an earlier round, where this one learns from it and trains none.",
+    )
     name = models.CharField(max_length=60, blank=True, help_text="What people call it.")
     note = models.CharField(max_length=300, blank=True)
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
@@ -144,6 +165,16 @@ class RunQuerySet(models.QuerySet["Run"]):
     def comparisons(self) -> RunQuerySet:
         """Samplings whose answers people compare; the newest first."""
         return self.samplings().filter(config__is_comparison=True)
+
+    def to_go_by(self, kinds: Iterable[str]) -> RunQuerySet:
+        """Keeps those of rounds that succeeded, with the time they took; the newest first."""
+        done = self.filter(kind__in=list(kinds), state=Run.State.SUCCEEDED, worked__gt=timedelta())
+        return done.exclude(round=None).select_related("round__base", "snapshot").order_by("-pk")
+
+    def reward_models_before(self, run: Run) -> RunQuerySet:
+        """Keeps the trainings of reward models in the round of `run`, before it."""
+        mine = self.filter(round=run.round_id, position__lt=run.position)
+        return mine.filter(kind=Run.Kind.REWARD)
 
     def next_of(self, round: Round) -> RunQuerySet:
         """Keeps the run of a round that may start now, if one may."""

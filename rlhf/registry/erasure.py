@@ -10,6 +10,7 @@ from pathlib import Path
 from django.conf import settings
 
 from annotate.erasure import Erased
+from annotate.models import Project
 from rlhf.models.metrics import Sample
 from rlhf.models.runs import Run
 from rlhf.registry.lineage import reach_of
@@ -43,6 +44,15 @@ def erase_from_runs(erased: Erased) -> None:
         if places := _places(said, texts, set()):
             run.remember_log(_overwritten(said, places).decode())
             erased.report.append(f"the log of {run}: {len(places)} places")
+
+
+def delete_from_runs(project: Project, texts: set[str]) -> None:
+    """Overwrites texts of deleted documents in what the runs of the project have read and in what
+    they were asked, as for a person who is erased."""
+    forms = {form for text in texts if len(text) >= SHORTEST_TEXT for form in _forms(text)}
+    for run in Run.objects.filter(project=project):
+        for file in _files(run.folder, "*.jsonl", "*.txt") if run.folder and forms else []:
+            mask(file, forms, set())
 
 
 def mask(file: Path, texts: set[bytes], names: set[bytes]) -> int:

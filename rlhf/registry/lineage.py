@@ -77,11 +77,7 @@ def _training(training: TrainedPolicy) -> Plain:
 
 
 def _reward_model(run: Run) -> Plain | None:
-    model = (
-        RewardModel.objects.select_related("checkpoint__run__round")
-        .filter(checkpoint__run__round=run.round)
-        .first()
-    )
+    model = RewardModel.objects.teacher_of(run.round)
     if model is None:
         return None
     return {

@@ -107,17 +107,22 @@ def _that_answered(project: Project) -> QuerySet[Policy]:
 
 
 def _is_made_of(model: Checkpoint, other: Checkpoint) -> bool:
-    """Directly: of the earlier stages of its round, and of the round's base."""
+    """Directly: of the earlier stages of its round, of the reward model it was launched with, and
+    of its base."""
     round = model.run.round
     if round is None:
         return False
     is_earlier = other.run.round_id == round.pk and other.run.position < model.run.position
-    return is_earlier and other.epoch is None or other.folder == round.base.folder
+    is_teacher = hasattr(other, "reward_model") and other.reward_model.pk == round.reward_model_id
+    return is_earlier and other.epoch is None or is_teacher or other.folder == round.base.folder
 
 
 def _folders_needed(project: Project, busy: Iterable[int]) -> Iterator[str]:
     """Of policies and reward models that work which has not ended starts from or samples."""
-    yield from Round.objects.filter(pk__in=busy).values_list("base__folder", flat=True)
+    rounds = Round.objects.filter(pk__in=busy)
+    yield from rounds.values_list("base__folder", flat=True)
+    taught = rounds.exclude(reward_model=None)
+    yield from taught.values_list("reward_model__checkpoint__folder", flat=True)
     for config in Run.objects.of_project(project).not_over().values_list("config", flat=True):
         speakers = project.policies.filter(pk__in=config.get("policies", []))
         yield from speakers.values_list("folder", flat=True)

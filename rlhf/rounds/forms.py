@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -15,180 +14,15 @@ from django.utils.timezone import localtime
 
 from annotate.judges.weights import weights_of
 from annotate.models import Judge, Placement, Policy, Project, Prompt, User
-from feedback_site.answer_checks.check import CheckError
-from feedback_site.answer_checks.written import read_checks
 from rlhf.data.selection import EVERYTHING, Filters, prompts
-from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hub import is_hub_id
-from rlhf.learning.contract.hyperparameters import Tune
-from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.models.runs import Round, Run
 from rlhf.models.suites import MOST_SAMPLES, GateLimits, Suite
-from rlhf.rounds.settings import SIZES, Launch, Overrides
 from rlhf.rounds.table import SORTS
-from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 
-DIAL = {
-    "tiny": "Tiny: a toy model, a few minutes",
-    "small": "Small: 135 million weights on two CPU cores",
-    "large": "Large: GPUs, close to InstructGPT",
-}
 LONGEST_TAG = 50
 SPLITS = [("", "All prompts"), *Prompt.Split.choices]
-
-
-class RoundForm(forms.Form):
-    """The dial, and every field of the recipe for those who want to turn it. A field left empty
-    keeps the recipe's value."""
-
-    base = forms.ModelChoiceField(
-        Policy.objects.none(),
-        label="Base policy",
-        help_text="The first stage starts from its weights.",
-    )
-    stages = forms.MultipleChoiceField(
-        choices=[(str(kind), f"{each.title}: {each.hint}") for kind, each in TRAININGS.items()],
-        widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose what to train: at least one stage."},
-    )
-    recipe = forms.ChoiceField(choices=[(size, DIAL[size]) for size in SIZES])
-    note = forms.CharField(max_length=300, required=False, help_text="Shown with the round.")
-    follows = forms.IntegerField(min_value=0, required=False, widget=forms.HiddenInput)
-    ask_people = forms.IntegerField(
-        label="Blind comparison (prompts)",
-        min_value=0,
-        max_value=2000,
-        required=False,
-        help_text="Number of held-out prompts people compare blind.",
-    )
-    next_batch = forms.IntegerField(
-        label="Next labelling batch (prompts)",
-        min_value=0,
-        max_value=2000,
-        required=False,
-        help_text="Number of prompts with new answers that people rank: those the reward model is"
-        " least sure about.",
-    )
-    seed = forms.IntegerField(
-        min_value=0,
-        max_value=2**63 - 1,
-        required=False,
-        help_text="Same labels, same seed, same machine: same result.",
-    )
-
-    def __init__(
-        self,
-        project: Project,
-        *args: Any,
-        size: str,
-        stages: Iterable[str] = DEFAULT_TRAININGS,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.project = project
-        self.size, self.chosen = size, in_order(set(stages) & set(TRAININGS))
-        self.bases = project.policies.with_weights().order_by("pk")
-        _offer(self.fields["base"], self.bases).empty_label = None
-        self.fields.update(_recipe_fields(size, self.chosen))
-
-    @property
-    def chosen_base(self) -> Policy | None:
-        value = self["base"].value()
-        return next((base for base in self.bases if str(base.pk) == str(value)), None)
-
-    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
-        """Groups the recipe's fields, stage by stage."""
-        return [
-            (
-                TRAININGS[kind].title,
-                [self[name] for name in self.fields if name.startswith(f"{kind}.")],
-            )
-            for kind in self.chosen
-        ]
-
-    @property
-    def has_changes(self) -> bool:
-        """Was a field of the recipe set by hand?"""
-        return any("." in name and self[name].value() not in (None, "") for name in self.fields)
-
-    def launch(self, filters: Filters) -> Launch:
-        """Returns what a valid form says, on the labels that pass `filters`."""
-        chosen = self.cleaned_data
-        return Launch(
-            base=chosen["base"],
-            recipe=chosen["recipe"],
-            stages=chosen["stages"],
-            overrides=self.overrides(),
-            filters=filters,
-            seed=chosen["seed"] or 0,
-            note=chosen["note"],
-            ask_people=chosen["ask_people"] or 0,
-            next_batch=chosen["next_batch"] or 0,
-        )
-
-    def overrides(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Returns what was set by hand, posted or not yet, without what cannot be read."""
-        chosen: dict[str, dict[str, dict[str, Any]]] = {}
-        for name, field in self.fields.items():
-            if "." not in name:
-                continue
-            with suppress(forms.ValidationError):
-                value = field.clean(self[name].value())
-                if value not in (None, ""):
-                    kind, part, knob = name.split(".")
-                    value = value == "yes" if value in ("yes", "no") else value
-                    chosen.setdefault(kind, {}).setdefault(part, {})[knob] = value
-        return chosen
-
-
-def in_fields(overrides: Overrides) -> dict[str, Any]:
-    """Turns what `RoundForm.overrides` gave into the values of its fields."""
-    words = {True: "yes", False: "no"}
-    return {
-        f"{kind}.{part}.{name}": words[value] if isinstance(value, bool) else value
-        for kind, parts in overrides.items()
-        for part, fields in parts.items()
-        for name, value in fields.items()
-    }
-
-
-def _recipe_fields(size: str, stages: Iterable[str]) -> Iterator[tuple[str, forms.Field]]:
-    for kind in stages:
-        values = recipe(kind, size)
-        for part, cls in (("tune", Tune), ("train", KINDS[kind].settings)):
-            for each in dataclasses.fields(cls):
-                field = _field(values[part][each.name], each.metadata)
-                if each.name == "checks":
-                    field.validators.append(_are_checks)
-                field.label = each.name.replace("_", " ")
-                yield f"{kind}.{part}.{each.name}", field
-
-
-def _field(value: Any, metadata: Any) -> forms.Field:
-    """By the type of the recipe's value; empty means that value."""
-    options: dict[str, Any] = {"required": False, "help_text": metadata["help"]}
-    if isinstance(value, bool) or metadata["choices"]:
-        choices = metadata["choices"] or ("yes", "no")
-        now = value if metadata["choices"] else ("yes" if value else "no")
-        return forms.ChoiceField(
-            choices=[("", f"{now} (recipe)"), *((c, c) for c in choices)], **options
-        )
-    if isinstance(value, str):
-        text = forms.CharField(**options)
-        text.widget.attrs |= {"placeholder": value or "none", "spellcheck": "false"}
-        return text
-    cls = forms.IntegerField if isinstance(value, int) else forms.FloatField
-    field = cls(min_value=metadata["least"], **options)
-    field.widget.attrs["placeholder"] = f"{value:g}"
-    return field
-
-
-def _are_checks(written: str) -> None:
-    try:
-        read_checks(written)
-    except CheckError as error:
-        raise forms.ValidationError(f"{error}.".replace("..", ".")) from None
 
 
 class FiltersForm(forms.Form):
@@ -236,7 +70,7 @@ class FiltersForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["judges"], project.judges.in_use())
+        offer(self.fields["judges"], project.judges.in_use())
         if "judges" not in self.data and not project.judges.in_use().exists():
             del self.fields["judges"]
         tags = self.fields["tags"]
@@ -244,7 +78,7 @@ class FiltersForm(forms.Form):
         tags.choices = [(tag, tag) for tag in project.prompts.all().tags()]
         for name in ("labelers", "held_out_labelers"):
             people = User.objects.filter(memberships__project=project).order_by("username")
-            _offer(self.fields[name], people)
+            offer(self.fields[name], people)
         for name in ("since", "until", "policies_since"):
             widget = forms.DateTimeInput({"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
             self.fields[name].widget = widget
@@ -301,7 +135,7 @@ class FiltersForm(forms.Form):
         )
 
 
-def _offer(field: forms.Field, choices: QuerySet[Any]) -> forms.ModelChoiceField:
+def offer(field: forms.Field, choices: QuerySet[Any]) -> forms.ModelChoiceField:
     assert isinstance(field, forms.ModelChoiceField)
     field.queryset = choices
     return field
@@ -332,7 +166,7 @@ class SamplingForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.sampleable())
+        offer(self.fields["policies"], project.policies.sampleable())
         self.project = project
 
     def prompts(self) -> list[Prompt]:
@@ -389,14 +223,7 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["compared"], project.policies.sampleable())
-
-
-class DocumentsForm(forms.Form):
-    file = forms.FileField(
-        help_text='JSON Lines of {"text": "…"}, or a plain text file, which is one document. '
-        "What is already here is not imported twice."
-    )
+        offer(self.fields["compared"], project.policies.sampleable())
 
 
 class PruneForm(forms.Form):
@@ -448,7 +275,7 @@ class RoundsForm(forms.Form):
     def __init__(self, project: Project, data: Any, *, tags: Iterable[str]) -> None:
         super().__init__(data)
         self.fields["tag"].choices = [("", "Any tag"), *((tag, tag) for tag in tags)]  # type: ignore[attr-defined]
-        _offer(self.fields["against"], project.policies.order_by("-pk"))
+        offer(self.fields["against"], project.policies.order_by("-pk"))
 
     def chosen(self) -> dict[str, Any]:
         """Returns what is chosen; nothing of what cannot be."""
@@ -511,7 +338,7 @@ class ScorecardForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _offer(self.fields["policies"], project.policies.sampleable())
+        offer(self.fields["policies"], project.policies.sampleable())
 
 
 class DecisionForm(forms.Form):

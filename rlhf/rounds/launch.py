@@ -45,7 +45,12 @@ def launch_round(
     filters = replace(launch.filters, until=launch.filters.until or timezone.now())
     _check_follows(project, follows)
     checks = preflight(
-        project, launch.base, filters, stages=launch.stages, configs=launch.configs()
+        project,
+        launch.base,
+        filters,
+        stages=launch.stages,
+        configs=launch.configs(),
+        reward_model=launch.reward_model,
     )
     errors = checks.errors or [each for each in check_rendered(launch, filters) if each.is_error]
     if errors:
@@ -69,6 +74,7 @@ def _queue_round(project: Project, launch: Launch, *, by: User, follows: int | N
         number=Round.next_number(project),
         recipe=launch.recipe,
         base=launch.base,
+        reward_model=launch.reward_model,
         note=launch.note,
         filters=launch.filters.as_dict(),
         launched_by=by,
@@ -162,17 +168,21 @@ def resume_round(round: Round, *, limit: float | None = None) -> bool:
 @transaction.atomic
 def launch_again(round: Round, *, by: User) -> Round:
     """Launches the same recipe on the same filters, as of now, without what was withdrawn
-    meanwhile: it starts from the nearest ancestor of its base that owes nothing to that. While such
+    meanwhile: it starts from the nearest ancestor of its base that owes nothing to that,
+    and trains a reward model where the one it was launched with does. While such
     a round is under way there is no second one."""
     lock_project(round.project)
     note = f"{round} without what was withdrawn"
     if launched := Round.objects.of_project(round.project).under_way().with_note(note).first():
         return launched
-    stale = set(stale_in(round.project).policies)
+    stale = stale_in(round.project)
     base = round.base
-    while base.pk in stale and base.parent:
+    while base.pk in stale.policies and base.parent:
         base = base.parent
     launch = replace(Launch.like(round), base=base, note=note)
+    teacher = launch.reward_model
+    if teacher and teacher.checkpoint.run_id in stale.runs:  # a new one, of what is left
+        launch = replace(launch, reward_model=None, stages=(*launch.stages, Run.Kind.REWARD))
     return launch_round(round.project, launch, by=by)
 
 

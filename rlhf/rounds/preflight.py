@@ -23,6 +23,8 @@ from rlhf.data.resources import Resources, check_resources, context_of, paramete
 from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, TRAIN, Filters, prompts
 from rlhf.learning.contract.families import refusal
+from rlhf.models.machines import Machine
+from rlhf.models.outcomes import RewardModel
 from rlhf.rounds.settings import Launch
 from rlhf.stages import DEFAULT_TRAININGS, STAGES, TRAININGS, in_order
 from rlhf.stages.training import Shown, Training
@@ -58,19 +60,23 @@ def preflight(
     stages: Sequence[str] = DEFAULT_TRAININGS,
     configs: Configs | None = None,
     recipe: str = "",
+    reward_model: RewardModel | None = None,
 ) -> Preflight:
     """Looks at what these stages learn from, and at nothing else. `configs`: kind → what its run
     would be told; with it, memory and disk are estimated. `recipe`: whether that suits the base is
-    asked too. Raises ValueError for a kind that is no
-    stage of a round."""
+    asked too. `reward_model`: of an earlier round, in place of a new one. Raises ValueError for a
+    kind that is no stage of a round."""
     rankings = count_rankings(project, filters)
     counts = count(project, filters, rankings)
     trainings = [TRAININGS[kind] for kind in in_order(stages)]
-    findings = [*check_base(base), *_check_stages(trainings, configs or {})]
+    findings = [*check_base(base), *_check_stages(trainings, configs or {}, reward_model)]
     if base and not findings:
         findings += _check_family(base, {kind: {} for kind in stages} | dict(configs or {}))
         findings += _check_base_against(project, base, filters, configs or {}, recipe)
+    if base and reward_model:
+        findings += _check_reward_model(base, reward_model, configs or {})
     findings += _check_modes(configs or {})
+    findings += _check_gpu(recipe)
     findings += _check_references(prompts(project, filters), configs or {})
     labels = Labels(project, filters, counts, rankings)
     # Two stages that learn from rankings ask the same of them: once is enough.
@@ -130,6 +136,17 @@ def _check_recipe(parameters: int, recipe: str) -> Iterator[Finding]:
         yield Finding("recipe_of_another_size", message)
 
 
+def _check_gpu(recipe: str) -> Iterator[Finding]:
+    """No more than a warning: a machine with one may report tomorrow."""
+    machines = Machine.objects.in_use()
+    if recipe == "large" and machines and not any(m.figures.get("gpus") for m in machines):
+        message = (
+            "The recipe “large” is meant for GPUs, and no machine that works here reports one. "
+            "Start a worker on a machine with a GPU, or choose “small”."
+        )
+        yield Finding("no_gpu", message)
+
+
 def check_rendered(launch: Launch, filters: Filters) -> list[Finding]:
     """Renders every row that the trainings of a launch would read, as the trainer does. That takes
     a while, so it is done once, before the round is launched."""
@@ -150,10 +167,19 @@ def resources_of(parameters: int, layers: int, configs: Configs) -> Resources:
     )
 
 
-def _check_stages(trainings: Sequence[Training], configs: Configs) -> Iterator[Finding]:
+def _check_stages(
+    trainings: Sequence[Training], configs: Configs, reward_model: RewardModel | None
+) -> Iterator[Finding]:
     if not trainings:
         yield Finding("no_stage", "Choose what to train: at least one stage.", is_error=True)
-    has_reward_model = any(each.makes_reward_model for each in trainings)
+    makes_one = any(each.makes_reward_model for each in trainings)
+    if makes_one and reward_model:
+        message = (
+            f"The stage Reward model trains a new one, and {reward_model.name} is chosen to be "
+            "reused: leave out one of them."
+        )
+        yield Finding("two_reward_models", message, is_error=True)
+    has_reward_model = makes_one or reward_model is not None
     for each in trainings:
         if not each.by_reward_model or has_reward_model:
             continue
@@ -161,6 +187,7 @@ def _check_stages(trainings: Sequence[Training], configs: Configs) -> Iterator[F
         if not train.get("checks"):
             message = (
                 f"{each.label} learns from a reward model or from checks. Choose that stage too, "
+                "or a reward model to reuse, "
                 f"name checks in the settings of {each.label} (such as number), or choose DPO "
                 "instead of both."
             )
@@ -173,10 +200,46 @@ def _check_stages(trainings: Sequence[Training], configs: Configs) -> Iterator[F
             yield Finding("critic_without_reward", message, is_error=True)
 
 
+def _check_reward_model(
+    base: Policy, reward_model: RewardModel, configs: Configs
+) -> Iterator[Finding]:
+    """Whether it can still be loaded; and whether a critic that starts from it reads as the policy
+    does."""
+    if reward_model.checkpoint.removed_at:
+        message = (
+            f"The files of {reward_model.name} were removed to make room. Choose another, or the "
+            "stage Reward model."
+        )
+        yield Finding("reward_model_gone", message, is_error=True)
+        return
+    critics = [config.get("train", {}).get("critic") for config in configs.values()]
+    if "reward" in critics and _vocabulary(base.folder) != _vocabulary(
+        reward_model.checkpoint.folder
+    ):
+        message = (
+            f"{reward_model.name} has another tokenizer than {base}, so PPO's critic cannot start "
+            "from it: choose policy for the setting critic, or the stage Reward model."
+        )
+        yield Finding("critic_of_another_tokenizer", message, is_error=True)
+
+
+def _vocabulary(folder: str) -> Any:
+    """What the tokenizer of a model folder cuts texts into; None where its file does not say."""
+    file = settings.DATA_DIR / folder / "tokenizer.json"
+    return json.loads(file.read_text()).get("model") if file.is_file() else None
+
+
 def _check_references(asked: PromptQuerySet, configs: Configs) -> Iterator[Finding]:
-    """Whether the prompts have the reference answers that checks compare with."""
+    """Whether the prompts have what checks compare with: reference answers; and passages, which
+    none has."""
     for kind, config in configs.items():
         checks = read_checks(config.get("train", {}).get("checks", ""))
+        for name in (each.name for each in checks if each.check.needs_passages):
+            message = (
+                f"{STAGES[kind].label}: {name} compares answers with passages of documents, and "
+                "prompts to train on have none. Use it in grids of the playground."
+            )
+            yield Finding("no_passages", message, is_error=True)
         names = [each.name for each in checks if each.check.needs_reference]
         if not names:
             continue

@@ -11,6 +11,7 @@ from rlhf.data.selection import EVERYTHING, Filters
 from rlhf.learning.contract.config import current_names, from_dict
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.models.outcomes import RewardModel
 from rlhf.models.runs import Round, Run
 from rlhf.stages import DEFAULT_TRAININGS, TRAININGS, in_order
 from rlhf.stages.kinds.evaluate import EVALUATE
@@ -31,6 +32,7 @@ class Launch:
     overrides: Overrides = field(default_factory=dict)  # kind → {"train": {field: value}, …}
     filters: Filters = EVERYTHING
     seed: int = 0
+    reward_model: RewardModel | None = None  # of an earlier round, in place of a new one
     note: str = ""
     ask_people: int = 0  # on so many held-out prompts they compare the result, blind
     next_batch: int = 0  # of so many prompts they rank fresh answers afterwards
@@ -54,6 +56,7 @@ class Launch:
             },
             filters=replace(Filters.from_dict(round.filters), until=None),
             seed=next(iter(runs.values())).seed,
+            reward_model=round.reward_model,
             ask_people=afterwards.get("ask_people", 0),
             next_batch=afterwards.get("next_batch", 0),
         )

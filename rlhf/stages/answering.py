@@ -10,7 +10,9 @@ from typing import Any
 
 from django.conf import settings
 
+from annotate.documents.consulting import consulted
 from annotate.models import Completion, Policy
+from annotate.prompts.passages import Read, block
 from rlhf.data.snapshot import Rows, data_config, write
 from rlhf.evaluation import elsewhere
 from rlhf.models.leases import Lease
@@ -63,6 +65,7 @@ def sampler_config(
     others = [each for each in policies if not each.folder]
     elsewhere.tell(lease, others, rows, temperature=temperature, own_lengths=own_lengths)
     folder = f"{lease.folder}/data"
+    rows = [_with_passages(row, policies) for row in rows]
     write(settings.DATA_DIR / folder, {"train": rows})
     _take_over_answers(lease)
     return {
@@ -77,6 +80,17 @@ def sampler_config(
         "train": run.config["train"],
         "data": data_config(folder),
     }
+
+
+def _with_passages(row: dict[str, Any], policies: list[Policy]) -> dict[str, Any]:
+    """Adds what each policy with weights reads before it answers: `reads`, the text that stands
+    before its question, and `passages`, to be kept with its answer."""
+    passages = {each.name: consulted(each, row["prompt"]) for each in policies if each.folder}
+    passages = {name: read for name, read in passages.items() if read}
+    if not passages:
+        return row
+    reads = {name: block(read) for name, read in passages.items()}
+    return {**row, "reads": reads, "passages": passages}
 
 
 def scored_by(judge: RewardModel | None, config: Config) -> Config:
@@ -109,6 +123,7 @@ def store_completions(lease: Lease, source: str) -> list[Completion]:
     """Stores the answers of the run."""
     run = lease.run
     policies = {policy.name: policy for policy in run.project.policies.all()}
+    read = _passages_in(lease.path)
     completions = [
         Completion(
             prompt_id=int(row["id"]),
@@ -122,12 +137,22 @@ def store_completions(lease: Lease, source: str) -> list[Completion]:
                 **{name: row[name] for name in OF_THE_POLICY if name in row},
             },
             template_hash=policies[row["policy"]].template_hash,
+            passages=row.get("passages") or read.get((row["policy"], str(row["id"])), []),
             finish_reason=row.get("finish_reason", ""),
             score=row.get("score"),
         ).derive()
         for row in answers_in(lease.path)
     ]
     return Completion.objects.bulk_create(completions, batch_size=1000)
+
+
+def _passages_in(folder: Path) -> dict[tuple[str, str], list[Read]]:
+    """(policy, prompt) → what the policy with weights read before it answered."""
+    return {
+        (name, str(row["id"])): read
+        for row in elsewhere.rows_in(folder / "data" / "train.jsonl")
+        for name, read in row.get("passages", {}).items()
+    }
 
 
 def answers_in(folder: Path) -> Iterator[dict[str, Any]]:

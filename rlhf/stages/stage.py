@@ -11,7 +11,10 @@ from rlhf.models.runs import Round, Run
 from rlhf.stages.chart import Chart, Level
 
 # Of the environment; a process that runs what others wrote, or reads it, needs none of them.
-SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY")
+SECRETS = (
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "REDIS_URL", "INFERENCE_API_KEY"),
+    *("EMAIL_URL", "OIDC_URL"),
+)
 
 Config = dict[str, Any]
 Summary = dict[str, Any]

@@ -48,6 +48,7 @@ class Training(Stage):
     without_data: str  # why it cannot start when there are none, and what to do
     data_files: tuple[str, ...] = ("train", "test")  # of its snapshot, those its trainer reads
     label_checks: tuple[LabelCheck, ...] = ()
+    counted: tuple[str, ...]  # the counts of `rlhf.data.counts` that are its training rows
     shows: tuple[Shown, ...] = ()  # beside the counts that every round is shown
     makes_policy = True
     reads_rankings = False
@@ -89,6 +90,10 @@ class Training(Stage):
         """Counts the optimiser's steps over these training rows; None if that depends on the
         tokenizer."""
         return int(train["epochs"]) * ceil(self.examples(rows) / train["batch_size"])
+
+    def rows_seen(self, train: Mapping[str, Any], rows: int) -> float:
+        """Counts the rows it goes through, by which its time grows. `rows`: to train on."""
+        return float(train["epochs"] * rows)
 
     def examples(self, rows: Rows) -> int:
         """Counts the elements that batches are made of."""

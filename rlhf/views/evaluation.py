@@ -12,7 +12,6 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Project
-from annotate.navigation import in_room
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.doubted import CONFIDENT, SUITE, Doubt, add_probe, ask_second, doubted
@@ -27,7 +26,6 @@ MOST_SHOWN = 50  # doubted rankings on a page
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = ComparisonForm(project, request.POST or None)
@@ -85,7 +83,6 @@ def rounds_next_batch(request: Request, slug: str, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_doubted(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     found = doubted(project)

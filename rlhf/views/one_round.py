@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate.access import Request
 from annotate.ids import id_in
 from rlhf.access import round_for
+from rlhf.costs.runs import by_round
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.runs import Round, Run
@@ -167,6 +168,7 @@ def _live(round: Round) -> dict[str, Any]:
     report = report_on(round, stale_in(round.project).runs, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
+    context["spent"] = by_round(round.project, report.runs).get(round.pk)
     return {**context, **people_on(report.evaluation, verdicts)}
 
 

@@ -15,7 +15,6 @@ from annotate.access import Request, Role, policy_for, project_for
 from annotate.audit.recording import recorded
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User, Withdrawal
-from annotate.navigation import in_room
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.outcomes import Promotion
@@ -118,7 +117,6 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
 
 
 @require_GET
-@in_room("policies")
 def policies_decisions(request: Request, slug: str) -> HttpResponse:
     """Lists every promotion and roll back, with what the gate saw."""
     project = project_for(request, slug, Role.OPERATOR)
@@ -176,7 +174,6 @@ def policies_sample(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_fetch(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = FetchForm(project, request.POST or None)

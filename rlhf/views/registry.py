@@ -13,7 +13,6 @@ from django.template.defaultfilters import filesizeformat
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.access import model_for
 from rlhf.registry.by_labeler import by_labeler
 from rlhf.registry.health import health_of
@@ -24,7 +23,6 @@ from rlhf.rounds.settings import chosen_for
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_models(request: Request, slug: str) -> HttpResponse:
     """Lists published models; a POST removes the files of those that nothing needs."""
     project = project_for(request, slug, Role.OPERATOR)
@@ -46,7 +44,6 @@ def policies_models(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
     model = model_for(request, slug, model_id)
     if request.method == "POST":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -13,13 +13,16 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project
 from rlhf.access import round_for
+from rlhf.costs.runs import by_round
 from rlhf.data.checks import Finding, NotReady
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
-from rlhf.rounds.forms import FiltersForm, RoundForm, RoundsForm, in_fields
+from rlhf.rounds.estimate import estimate
+from rlhf.rounds.forms import FiltersForm, RoundsForm
 from rlhf.rounds.launch import LaunchedMeanwhile, launch_round
 from rlhf.rounds.plan import Planned, plan_round
 from rlhf.rounds.preflight import preflight, recipe_for
+from rlhf.rounds.round_form import RoundForm, in_fields
 from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import compare_rounds
 from rlhf.rounds.table import table_of
@@ -32,7 +35,9 @@ def rounds(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = RoundsForm(project, request.GET, tags=Round.objects.of_project(project).tags())
     chosen = form.chosen()
-    context = {"project": project, "form": form, "table": table_of(project, **chosen)}
+    table = table_of(project, **chosen)
+    runs = [run for row in table.rows for run in row.report.runs]
+    context = {"project": project, "form": form, "table": table, "spent": by_round(project, runs)}
     return render(request, "rlhf/rounds.html", {**context, "sort": chosen.get("sort") or "-round"})
 
 
@@ -63,12 +68,24 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, "The round was not launched. See below what is missing.")
             refused = error.findings
     configs = _configs(form)
+    base = form.chosen_base
     checks = preflight(
-        project, form.chosen_base, filters, stages=form.chosen, configs=configs, recipe=form.size
+        project,
+        base,
+        filters,
+        stages=form.chosen,
+        configs=configs,
+        recipe=form.size,
+        reward_model=form.chosen_reward_model,
     )
     checks.findings.extend(each for each in refused if each not in checks.findings)
     context = {"form": form, "choice": choice, "checks": checks, "planned": planned}
     context["newest"] = Round.newest_number(project)
+    context["suited"] = _suited(base)
+    context["is_another_base"] = _is_another(request.GET)
+    context["takes"] = base and estimate(
+        base, configs, checks.counts, an_hour=_price_of_an_hour(project)
+    )
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
     status = 422 if form.errors or choice.errors else 200
     return render(request, template, {"project": project, **context}, status=status)
@@ -86,6 +103,7 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         launch = Launch.like(round_for(request, project.slug, like))
         initial = {
             "base": launch.base,
+            "reward_model": launch.reward_model,
             "recipe": launch.recipe,
             "stages": launch.stages,
             "seed": launch.seed,
@@ -97,14 +115,20 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         form = RoundForm(project, initial=initial, size=launch.recipe, stages=launch.stages)
         return form, FiltersForm(project, FiltersForm.as_data(launch.filters))
     stages = given.getlist("stages") or list(DEFAULT_TRAININGS)
-    bases = project.policies.with_weights()
-    base = bases.live().first() or bases.order_by("pk").first()
+    bases = list(project.policies.with_weights().order_by("pk"))
+    live = (each for each in bases if each.state == Policy.State.LIVE)
+    base = next(live, bases[0] if bases else None)
     chosen = next((each for each in bases if str(each.pk) == given.get("base")), base)
-    size = _size(given.get("recipe"), chosen)
+    size = _size(None if _is_another(given) else given.get("recipe"), chosen)
     initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}
     return RoundForm(project, initial=initial, size=size, stages=stages), FiltersForm(
         project, given
     )
+
+
+def _is_another(given: QueryDict) -> bool:
+    """Whether another base is chosen than that for which a recipe was suggested."""
+    return given.get("suited") not in (None, "", given.get("base"))
 
 
 def _configs(form: RoundForm) -> dict[str, dict[str, Any]]:
@@ -119,7 +143,17 @@ def _size(value: str | None, base: Policy | None = None) -> str:
     """As chosen, or else as suits the base."""
     if value in SIZES:
         return value
-    return recipe_for(settings.DATA_DIR / base.folder) if base else SIZES[0]
+    return _suited(base) or SIZES[0]
+
+
+def _suited(base: Policy | None) -> str:
+    return recipe_for(settings.DATA_DIR / base.folder) if base else ""
+
+
+def _price_of_an_hour(project: Project) -> float | None:
+    """What the project says; None: it says nothing."""
+    price = getattr(project, "machine_price", None)
+    return None if price is None else float(price)
 
 
 @require_GET

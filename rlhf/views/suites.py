@@ -8,7 +8,6 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from annotate.access import Request, Role, project_for
-from annotate.navigation import in_room
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.models.probes import MEANING
@@ -17,7 +16,6 @@ from rlhf.rounds.forms import ChallengerForm, GateForm, ScorecardForm, SuiteForm
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_suites(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = ScorecardForm(project, request.POST or None)
@@ -35,7 +33,6 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_suite(request: Request, slug: str) -> HttpResponse:
     """Edits the suite of `?name=`: a built-in one is copied into the project once it is saved."""
     project = project_for(request, slug, Role.OPERATOR)
@@ -51,7 +48,6 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("policies")
 def policies_limits(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = GateForm(request.POST or None, instance=GateLimits.of(project))

@@ -16,6 +16,7 @@ def asked(project, alice, work, task):
     here = {"labeler": alice.pk, "project": project.pk}
     return {
         "membership_here": lambda q: q(user=alice.pk, slug=project.slug),
+        "memberships_of": lambda q: q(user=alice.pk),
         "held_member": lambda q: q(**here),
         "own_assignment": lambda q: q(**here, pk=work.pk),
         "latest_ended": lambda q: q(**here),

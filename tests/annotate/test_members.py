@@ -168,7 +168,7 @@ def test_a_link_that_an_operator_makes_is_shown_to_its_owner_and_ends_with_the_n
     asked = at.post(MEMBERS, {"act": "link", "member": member.pk})
     assert asked.context["invited"][0].link is None
     assert SignInLink.objects.count() == 1
-    assert "by olga, Cooking" in browse(nora).get("/account/").content.decode()
+    assert "by olga, Cooking" in browse(nora).get("/account/security/").content.decode()
 
 
 def test_one_leaves_or_is_removed_and_only_an_invitation_leads_back(at, browse, project, alice):

@@ -12,7 +12,9 @@ def sent(project):
     """What the page sends when nobody changes anything."""
     form = SettingsForm(instance=project)
     values = {name: form[name].value() for name in form.fields}
-    return {name: value for name, value in values.items() if value is not False}
+    return {
+        name: value for name, value in values.items() if value is not False and value is not None
+    }
 
 
 def test_every_setting_stands_in_one_group(project):

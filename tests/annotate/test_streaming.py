@@ -52,6 +52,21 @@ def test_with_javascript_the_page_opens_a_stream(live: Policy, gus: User, browse
     assert "<strong>eight</strong>" in turn.content.decode()
 
 
+def test_who_waits_in_the_model_server_s_line_is_told_the_place(
+    live: Policy, gus: User, browse: Browse, model_server: ModelServer
+) -> None:
+    said = [{"choices": [], "queue_position": place} for place in (3, 3, 2, 1, True, -1, "x")]
+    answer = [{"choices": [{"delta": {"content": "Boil it."}, "finish_reason": "stop"}]}]
+    model_server.raw = [f"data: {json.dumps(each)}\n\n".encode() for each in (*said, *answer)]
+    waits = pending(gus)
+    stream = browse(gus).get(reverse("chat_stream", args=["cooking", waits.pk]))
+    sent = b"".join(_now(stream.streaming_content)).decode()  # type: ignore[attr-defined]
+    told = [json.loads(data) for data in re.findall(r"event: waiting\ndata: (.*)\n", sent)]
+    assert told == ["3rd in line", "2nd in line", "Next in line", ""]
+    waits.refresh_from_db()
+    assert (waits.text, waits.state) == ("Boil it.", "done")
+
+
 def _now(parts: AsyncIterator[bytes]) -> list[bytes]:
     async def collect() -> list[bytes]:
         return [part async for part in parts]

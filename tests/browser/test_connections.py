@@ -63,6 +63,7 @@ def test_a_model_outside_comes_from_its_address_to_the_guests(
     assert server.asked[-1]["model"] == "cook-2"
     assert server.asked[-1]["messages"][0]["content"] == "You are a cook."
 
+    page.locator(".site-header summary", has_text="Serve").click()
     page.get_by_role("link", name="Policies").click()
     page.get_by_role("link", name="Promote").click()
     page.get_by_label("Reason", exact=True).fill("It cooks.")

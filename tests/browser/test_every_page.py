@@ -163,6 +163,10 @@ Evaluation.objects.create(
 connection = Connection.objects.create(
     project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
 )
+Call.objects.bulk_create(
+    Call(project=project, policy=each, use="chat", outcome="answered", first_ms=80, total_ms=900)
+    for each in (base, trained)
+)
 judge = Judge.objects.create(
     project=project, name="strict", policy=base, rubric="Be kind.", author=people["olga"]
 )
@@ -217,6 +221,9 @@ def serious(page: Page, **options: object) -> list[str]:
     ]
 
 
+GONE = ("/sign-in/x/", "/sign-in/password/x/", "/security/address/")
+
+
 class Visitor:
     """Looks at pages one after the other, none of it from a cache."""
 
@@ -237,7 +244,7 @@ class Visitor:
         is_page = "text/html" in answer.headers.get("content-type", "") and "<html" in answer.text()
         if answer.status == 405 or not is_page:
             return None
-        gone = "/sign-in/x/" in address  # says so on a page of its own
+        gone = any(each in address for each in GONE)  # says so on a page of its own
         assert answer.status == (410 if gone else 200), (address, answer.status)
         self.weight = 0
         self.page.goto(address, wait_until="load")

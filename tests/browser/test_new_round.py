@@ -24,32 +24,32 @@ def address(site: Site) -> str:
 def page(address, sign_in) -> Page:
     olga: Page = sign_in("olga").page
     olga.goto(address)
-    olga.get_by_text("All settings of the recipe").click()
+    olga.get_by_text("More settings of the recipe").click()
     return olga
 
 
 def test_what_is_unfolded_and_typed_outlives_a_change_of_stages(page):
-    kl_coef, mode = (
-        page.locator("[name='ppo.train.kl_coef']"),
+    gamma, mode = (
+        page.locator("[name='ppo.train.gamma']"),
         page.locator("[name='sft.tune.mode']"),
     )
     note, checks = page.get_by_label("Note"), page.locator("#checks")
-    kl_coef.fill("0.3")
+    gamma.fill("0.3")
     note.fill("closer")
     mode.select_option("qlora")
     expect(checks).to_contain_text("CUDA")  # by the fields, before anything is pressed
-    expect(kl_coef).to_have_value("0.3")
+    expect(gamma).to_have_value("0.3")
     page.get_by_label("PPO: optimises").uncheck()
-    expect(kl_coef).to_have_count(0)
+    expect(gamma).to_have_count(0)
     expect(mode).to_be_visible()
     expect(mode).to_have_value("qlora")
     page.get_by_label("PPO: optimises").check()
-    expect(kl_coef).to_have_value("0.3")
+    expect(gamma).to_have_value("0.3")
     expect(note).to_have_value("closer")
-    page.get_by_text("All settings of the recipe").click()
+    page.get_by_text("More settings of the recipe").click()
     page.get_by_label("Small: 135 million").check()
-    expect(page.get_by_text("All settings of the recipe “small”")).to_be_visible()
-    expect(kl_coef).to_be_hidden()
+    expect(page.get_by_text("More settings of the recipe “small”")).to_be_visible()
+    expect(gamma).to_be_hidden()
 
 
 def test_what_comes_back_with_its_stage_is_looked_at_anew(page):
@@ -78,3 +78,33 @@ def test_what_is_typed_while_the_site_answers_stays(page):
     expect(seed).to_have_value("7")
     expect(seed).to_be_focused()
     page.unroute_all(behavior="wait")
+
+
+def test_a_setting_is_found_by_a_word_and_marked_once_it_is_changed(page):
+    words, clip = page.get_by_label("Find a setting"), page.locator("[name='ppo.train.clip_range']")
+    words.press_sequentially("clip range")
+    expect(page.get_by_text("1 found")).to_be_visible()
+    expect(page.locator("[name='ppo.train.gamma']")).to_be_hidden()
+    changed = page.locator(".setting:visible .changed:visible")
+    expect(changed).to_have_count(0)
+    clip.fill("0.1")
+    expect(changed).to_have_count(1)
+    clip.press("Tab")
+    expect(page.locator("#checks")).to_be_visible()
+    words.fill("")
+    expect(page.locator("[name='ppo.train.gamma']")).to_be_visible()
+    expect(clip).to_have_value("0.1")
+
+
+def test_without_javascript_a_mistake_loses_nothing(address, sign_in):
+    page = sign_in("olga", java_script_enabled=False).page
+    page.goto(address)
+    page.get_by_label("Small: 135 million").check()
+    page.get_by_role("button", name="Show values").click()
+    page.get_by_text("More settings of the recipe “small”").click()
+    page.get_by_label("weight decay").first.fill("0.2")
+    page.get_by_label("Note").fill("mine")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_label("Small: 135 million")).to_be_checked()
+    expect(page.get_by_label("weight decay").first).to_have_value("0.2")
+    expect(page.get_by_label("Note")).to_have_value("mine")

@@ -125,18 +125,8 @@ def test_no_random_letters_are_readable(seed):
 def test_every_check_says_what_passes_it_and_takes_its_own_example():
     assert set(CHECKS) == {
         *("choice", "contains", "exact", "html", "json", "json-schema", "lacks", "language"),
-        *(
-            "length",
-            "nearer",
-            "no-refusal",
-            "number",
-            "readable",
-            "refusal",
-            "regex",
-            "similar",
-            "unlike",
-        ),
-        "within",
+        *("length", "nearer", "no-refusal", "number", "readable", "refusal", "regex", "similar"),
+        *("supported", "unlike", "within"),
     }
     for name, check in CHECKS.items():
         assert check.name == name
@@ -202,3 +192,36 @@ def test_a_config_that_knows_no_checks_is_as_it_was():
     old = {"kind": "grpo", "models": {"policy": "p", "reward": "r"}, "data": {"train": "t"}}
     train = from_dict(old).train
     assert (train.checks, train.reward_weight, train.reward_clip) == ("", 1.0, 0.0)
+
+
+MILL = ["The mill was built in 1764 by Anna Vogel.", "It grinds rye and wheat."]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_supported"),
+    [
+        ("The mill was built in 1764 [1].", True),
+        ("The mill was built in 1764. [1] It grinds rye [2].", True),
+        ("Anna Vogel built it in 1764. [1]\nThat is all I know.", True),
+        ("It grinds wheat, and Anna Vogel built it [1, 2].", True),
+        ("The mill was built in 1801 [1].", False),
+        ("The mill was built in 1764 [2].", False),
+        ("The mill was built in 1764 [3].", False),
+        ("The mill was built in 1764 [1]. Its owner sells golden watches [2].", False),
+        ("The mill was built in 1764.", False),
+        ("[1]", False),
+    ],
+)
+def test_what_is_cited_must_stand_in_the_passage(answer, is_supported):
+    (part,) = read_checks("supported")
+    assert part.check.score(answer, "", MILL) == is_supported
+    assert part.check.score(answer) == 0
+
+
+def test_how_much_must_be_shared_can_be_set():
+    (strict,) = read_checks("supported(1)")
+    (lax,) = read_checks("supported(0.5)")
+    answer = "Anna Vogel founded it [1]."
+    assert (strict.check.score(answer, "", MILL), lax.check.score(answer, "", MILL)) == (0, 1)
+    with pytest.raises(CheckError, match="share of words"):
+        read_checks("supported(2)")

@@ -52,6 +52,44 @@ def test_so_do_the_others(command, rate, monkeypatch, capsys):
         assert figures["response_length"] == 3 and figures["first_ratio_deviation"] < 1e-4
 
 
+def test_the_gpu_script_does_on_a_cpu_what_it_does_there(tmp_path, monkeypatch, capsys):
+    """Two kinds and two ways to learn; `python benchmarks/gpu.py --device cpu --tiny` does all."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    asked = "--kinds sft,grpo --tunes lora,bf16 --parts speed,resume --device cpu --tiny"
+    program = [sys.executable, ROOT / "benchmarks/gpu.py", *asked.split(), "--out", tmp_path]
+    with pytest.raises(SystemExit) as done:
+        run_here(program, check=True)
+    told = capsys.readouterr()
+    assert done.value.code == 0, told.err
+    (kept,) = tmp_path.glob("gpu-*.json")
+    rows = {(row["kind"], row["what"]): row["found"] for row in json.loads(kept.read_text())}
+    assert len(rows) == 6
+    for kind in ("sft", "grpo"):
+        assert rows[kind, "resume"] == "same hash"
+        for tune, precision in (("lora", "float32"), ("bf16", "bfloat16")):
+            speed = rows[kind, tune]
+            assert speed["tokens_per_s"] > 0 and speed["mfu"] > 0
+            assert speed["published"] == precision
+            assert f"| {kind} | {tune} | {speed['tokens_per_s']:g} |" in told.out
+
+
+def test_the_arithmetic_of_a_forward_is_what_torch_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import gpu
+    import synthetic
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    size = gpu.Size("tiny", 40, 24, 2, 1)
+    synthetic.save_random(tmp_path, size.model)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    ids = torch.ones(2, 64, dtype=torch.long)
+    with FlopCounterMode(display=False) as counted:
+        model(ids).logits.sum().backward()
+    stated = gpu.flops(tmp_path, "sft", "full", size) * ids.numel()
+    assert counted.get_total_flops() == pytest.approx(stated, rel=0.01)
+
+
 def test_the_ids_of_the_peer_come_back_from_the_words_of_a_benchmark(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import synthetic

@@ -24,6 +24,7 @@ class FakeVLLM:
     def __init__(self, folder):
         self.folder, self.lm = folder, folders.load_policy(folder).lm
         self.adapters, self.requests, self.broken, self.off_by = {}, [], [], 0.0
+        self.answers_as = ""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,6 +39,12 @@ class FakeVLLM:
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(text.encode())
+
+            def do_GET(self):
+                reply = {"data": [{"id": "toy", "root": str(outer.folder)}]}
+                self.send_response(200 if self.path == "/v1/models" else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(reply).encode())
 
             def log_message(self, *arguments):
                 return None
@@ -67,6 +74,7 @@ class FakeVLLM:
                 lm, [body["prompt"]], noise, body["temperature"], body["stop_token_ids"], 0
             )
         return {
+            "model": self.answers_as or body["model"],
             "choices": [
                 {
                     "index": 0,
@@ -78,7 +86,7 @@ class FakeVLLM:
                         "token_logprobs": [each + self.off_by for each in one.logprobs_T.tolist()],
                     },
                 }
-            ]
+            ],
         }
 
 
@@ -114,6 +122,7 @@ def test_a_server_with_our_weights_gives_the_run_of_the_own_engine(server, make_
         assert other["engine/mismatch_max"] < 1e-3
         assert other["engine/importance_mean"] == pytest.approx(1, abs=1e-3)
         assert "engine/mismatch_max" not in one
+        assert other["engine/staleness"] == 0 and "engine/staleness" not in one
     # The adapter of the newest weights is loaded, and the one before let go.
     assert len(server.adapters) == 1
     sent = [body for path, body in server.requests if path == "/v1/completions"]
@@ -196,7 +205,43 @@ def test_an_answer_that_breaks_the_agreement_is_refused(spoil, message, server, 
 
 
 def test_what_a_server_needs_is_said_before_it_is_asked(make_learner, server):
-    with pytest.raises(ConfigError, match=r"engine.url or engine.model is missing"):
+    with pytest.raises(ConfigError, match=r"engine.url is missing"):
         make_learner("nowhere", engine={"name": "vllm"})
     with pytest.raises(ConfigError, match="choose Tune.mode lora"):
         make_learner("whole", tune={"mode": "full"}, engine=at(server))
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/"])
+def test_the_server_in_the_settings_is_asked_under_the_name_it_has_there(
+    path, server, make_learner
+):
+    learner = make_learner("run", train={"vllm_server": server.url + path})
+    assert learner.update(0)["engine/mismatch_max"] < 1e-3
+    assert {path for path, _ in server.requests} == {"/v1/completions"}
+    assert server.requests[0][1]["model"] == "toy"
+
+
+def test_a_server_of_another_model_is_refused_with_what_starts_the_right_one(server, make_learner):
+    server.folder = server.folder.parent / "another"
+    with pytest.raises(ConfigError, match=r"serves toy \(.*another\), and .*vllm serve .*base"):
+        make_learner("run", train={"vllm_server": server.url})
+
+
+def test_a_server_that_is_not_there_is_named(make_learner, monkeypatch):
+    monkeypatch.setattr(engines.time, "sleep", lambda seconds: None)
+    with pytest.raises(ConfigError, match="http://127.0.0.1:1 does not answer as a vLLM server"):
+        make_learner("run", train={"vllm_server": "http://127.0.0.1:1"})
+
+
+def test_two_servers_for_one_run_are_one_too_many(server, make_learner):
+    with pytest.raises(ConfigError, match="leave one out"):
+        make_learner("run", train={"vllm_server": server.url}, engine=at(server))
+    with pytest.raises(ConfigError, match="must be an address such as"):
+        make_learner("other", train={"vllm_server": "127.0.0.1:8000"})
+
+
+def test_an_answer_by_other_weights_is_refused(server, make_learner):
+    learner = make_learner("run", engine=at(server))
+    server.answers_as = "toy-before"
+    with pytest.raises(EngineError, match="answered as toy-before, not as toy"):
+        learner.update(0)

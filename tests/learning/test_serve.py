@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.learning.generation.serve import Guarded
+from rlhf.learning.serving.app import Guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ def ask(path: str, *headers: tuple[bytes, bytes]) -> int:
 @pytest.mark.parametrize("given", [b"", b"Bearer", b"Bearer Secret", b"secret", b"Bearer \xff"])
 def test_who_does_not_know_the_key_is_refused(given):
     assert ask("/v1/chat/completions", (b"authorization", given)) == 401
-    assert ask("/load_model") == 401
+    assert ask("/v1/load") == 401
 
 
 def test_who_knows_it_is_answered_and_everybody_may_ask_how_it_is():
@@ -40,14 +40,14 @@ def test_who_knows_it_is_answered_and_everybody_may_ask_how_it_is():
 
 def test_it_does_not_start_without_a_key():
     env = {name: value for name, value in os.environ.items() if name != "INFERENCE_API_KEY"}
-    command = [sys.executable, "-m", "rlhf.learning.generation.serve", "--port", "9"]
+    command = [sys.executable, "-m", "rlhf.learning.serving", "--port", "9"]
     ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert (ended.returncode, "INFERENCE_API_KEY is empty" in ended.stderr) == (1, True)
 
 
 def test_the_line_of_the_procfile_keeps_the_site_s_secrets_out_of_its_environment():
     line = (ROOT / "Procfile").read_text().split("inference: ")[1]
-    assert "python -m rlhf.learning.generation.serve" in line
+    assert "python -m rlhf.learning.serving" in line
     secrets = {"SECRET_KEY": "a", "DATABASE_URL": "b", "REDIS_URL": "c"}
     shown = line.split("python")[0]  # `env …` alone prints what it would hand on
     env = {**os.environ, **secrets}

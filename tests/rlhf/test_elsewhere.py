@@ -7,7 +7,8 @@ import pytest
 from django.conf import settings
 
 from annotate.connections import client
-from annotate.models import Completion, Demonstration, Task
+from annotate.deletion import delete_document
+from annotate.models import Completion, Demonstration, Document, Task
 from rlhf.evaluation import elsewhere
 from rlhf.evaluation.scorecard import launch_scorecard
 from rlhf.models import Run, SuiteResult
@@ -42,6 +43,30 @@ def test_policies_with_and_without_weights_are_sampled_in_one_run(
     )
     assert Task.objects.filter(kind=Task.Kind.RANK).count() == 5
     assert {each["seed"] for each in model_server.asked} == {run.seed, run.seed + 1}
+
+
+def test_what_policies_read_is_kept_with_their_answers_and_goes_with_the_document(
+    project, prompts, base, chef, olga, fake_trainer, model_server, data_dir
+):
+    asked = prompts[:2]
+    told = "Whatever you ask, the answer stands in the cellar."
+    Document.add(project, [f"{each.text} {told}" for each in asked], source="cellar.jsonl")
+    project.policies.update(passages_read=1)
+    launch_sampling(project, by=olga, policies=[base, chef], k=1, prompts=asked)
+    run = work()
+    assert run.state == Run.State.SUCCEEDED, run.log_tail
+    said = Completion.objects.sampled_by(run.pk)
+    assert said.count() == 4
+    for each in said:
+        assert [(read["number"], read["name"]) for read in each.passages] == [(1, "cellar.jsonl")]
+        assert each.passages[0]["text"].startswith(each.prompt.text)
+    assert all(told in each["messages"][-1]["content"] for each in model_server.asked)
+    rows = [json.loads(line) for line in next(data_dir.rglob("train.jsonl")).open()]
+    assert all(told in row["reads"]["base"] for row in rows)
+    assert all(told not in row["prompt"][-1]["content"] for row in rows)
+    assert delete_document(project, "cellar.jsonl") == 2
+    assert not any(told in file.read_text() for file in data_dir.rglob("*.jsonl"))
+    assert all(each.passages[0]["deleted"] for each in said.all())
 
 
 def test_what_only_a_server_answers_needs_no_trainer(

@@ -5,6 +5,9 @@ import re
 from io import StringIO
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from axes.models import AccessAttempt
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -20,6 +23,7 @@ from annotate.models import (
     Demonstration,
     Feedback,
     Invitation,
+    Mail,
     Placement,
     PromptDraft,
     PromptFlag,
@@ -102,6 +106,13 @@ def wendy(project, policy, base, plant, write_task, rank_task, new_prompt, rita,
         note=plant("thumb_note"), wanted_answer=plant("wanted"),
         dismissed_by=wendy, dismissed_why=plant("dismissed"),
     )  # fmt: skip
+    wendy.sign_ins.create(way="password", session_key="x", browser=plant("browser"))
+    EmailAddress.objects.create(user=wendy, email=f"{plant('new_mail')}@example.org")
+    Authenticator.objects.create(
+        user=wendy, type="recovery_codes", data={"migrated_codes": [plant("code")]}
+    )
+    SocialAccount.objects.create(user=wendy, provider="x", uid=plant("subject"))
+    Mail.objects.create(kind="verify", to="x@example.org", person=wendy, trouble=plant("trouble"))
     PromptFlag.put_up(prompt=shared, labeler=wendy, reason="other", note=plant("flag"))
     Upload.objects.create(project=project, by=wendy, name=plant("file"), format="jsonl")
     ApiToken.objects.create(
@@ -221,8 +232,12 @@ def test_a_restored_backup_is_erased_again_and_nobody_else(wendy, alice, data_di
 def test_one_erases_oneself_on_the_account_page_by_typing_one_s_name(wendy, browse):
     client = browse(wendy)
     client.post("/account/", {"act": "erase", "erase_name": "somebody"})
+    assert (
+        client.post("/account/", {"act": "erase", "erase_name": wendy.username}).status_code == 403
+    )
     assert User.objects.filter(username=wendy.username).exists()
-    answer = client.post("/account/", {"act": "erase", "erase_name": wendy.username})
+    sent = {"act": "erase", "erase_name": wendy.username, "confirm_password": "a long passphrase"}
+    answer = client.post("/account/", sent)
     assert answer.headers["Location"] == "/sign-in/"
     assert not User.objects.filter(username=wendy.username).exists()
     assert client.get("/account/").status_code == 302

@@ -1,10 +1,15 @@
 """New round: what is chosen there, and what comes back."""
 
 import re
+import shutil
 
 import pytest
+from django.conf import settings
+from django.utils import timezone
 
-from rlhf.models import Round, Run
+from annotate.models import Policy
+from rlhf.models import Machine, Round, Run
+from rlhf.rounds import estimate, preflight
 
 STAGES = ["sft", "reward", "ppo"]
 
@@ -89,3 +94,61 @@ def test_the_hint_that_a_field_names_is_there(project, base, browse, olga, page)
     html = browse(olga).get(f"/p/cooking/{page}/").content.decode()
     named = re.findall(r'aria-describedby="([^"]+)"', html)
     assert named and set(named) <= set(re.findall(r' id="([^"]+)"', html))
+
+
+def test_what_suits_the_base_comes_first_and_follows_another_base(
+    project, labels, base, browse, olga, monkeypatch
+):
+    large = Policy.objects.create(project=project, name="large", origin="base", folder="models/big")
+    shutil.copytree(settings.DATA_DIR / base.folder, settings.DATA_DIR / large.folder)
+    size = {"base": 3_000_000, "big": 135_000_000}
+    for module in (preflight, estimate):
+        monkeypatch.setattr(module, "parameters_of", lambda folder: size[folder.name])
+    client, address = browse(olga), "/p/cooking/rounds/new/"
+
+    def recipes(page: str) -> list[str]:
+        return re.findall(r'name="recipe" value="(\w+)"( checked)?', page)
+
+    first = client.get(f"{address}?base={large.pk}").content.decode()
+    assert recipes(first)[0] == ("small", " checked")
+    assert first.index("suits this base") < first.index('value="tiny"')
+    chosen = {"base": large.pk, "suited": base.pk, "recipe": "tiny"}
+    other = client.get(address, chosen, headers={"HX-Request": "true"}).content.decode()
+    assert recipes(other)[0] == ("small", " checked") and "hx-swap-oob" in other
+    stays = client.get(address, {**chosen, "suited": large.pk}, headers={"HX-Request": "true"})
+    assert not recipes(stays.content.decode()), "whoever turns the dial keeps what they turned to"
+    assert 'data-finding="recipe_of_another_size"' in stays.content.decode()
+
+
+def test_eight_settings_stand_first_and_each_of_the_others_once(
+    project, labels, base, browse, olga
+):
+    form = browse(olga).get("/p/cooking/rounds/new/?recipe=tiny").context["form"]
+    first = [field.name for _, field in form.basics]
+    others = [field.name for _, fields in form.groups() for field in fields]
+    assert len(first) == 8 and {"sft.train.epochs", "ppo.train.updates"} < set(first)
+    assert sorted(first + others) == sorted(name for name in form.fields if "." in name)
+
+
+def test_a_mistake_in_one_step_loses_nothing_of_the_others(project, labels, base, browse, olga):
+    data = {"base": base.pk, "recipe": "small", "stages": ["sft"], "accepted_only": "on",
+            "sft.train.epochs": "0", "sft.train.weight_decay": "0.5", "note": "mine",
+            "ask_people": "9"}  # fmt: skip
+    page = browse(olga).post("/p/cooking/rounds/new/", data).content.decode()
+    for kept in ('value="small" checked', 'name="accepted_only" id="id_accepted_only" checked',
+                 'value="0.5"', 'value="mine"', 'value="9"', 'value="0"'):  # fmt: skip
+        assert kept in page, kept
+    assert 'value="ppo" checked' not in page
+    assert '<details class="recipe" open>' in page, "what was set by hand is in sight"
+
+
+def test_large_without_a_gpu_is_named(project, labels, base):
+    def found() -> set[str]:
+        return {each.name for each in preflight.preflight(project, base, recipe="large").findings}
+
+    assert "no_gpu" not in found(), "nobody knows any machine"
+    machine = Machine.objects.create(slot="here", seen_at=timezone.now(), figures={"gpus": []})
+    assert "no_gpu" in found()
+    machine.figures = {"gpus": [{"index": "0"}]}
+    machine.save()
+    assert "no_gpu" not in found()

@@ -58,7 +58,7 @@ def pages(round: Round, trained: Policy, sampling: Run, labeler: str) -> dict[st
     return {
         "rounds": {},
         "rounds_new": {},
-        "rounds_documents": {},
+        "documents": {},
         "rounds_queue": {},
         "rounds_show": {"number": round.number},
         "rounds_live": {"number": round.number},

@@ -10,10 +10,11 @@ from threading import Event
 import pytest
 from django.conf import settings
 
+from annotate.documents.models import Document
 from annotate.models import Completion, Feedback, Policy
 from rlhf.learning.generation import sample
 from rlhf.learning.run.run_folder import DONE, STOPPED
-from rlhf.models import Checkpoint, Document, Evaluation, RewardModel, Run
+from rlhf.models import Checkpoint, Evaluation, RewardModel, Run
 from rlhf.models.checkpoints import ensure_whole
 from rlhf.models.leases import claim
 from rlhf.registry.lineage import lineage_of

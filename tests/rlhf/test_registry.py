@@ -80,3 +80,18 @@ def test_what_was_not_trained_here_is_not_sent(project, model):
     Policy.objects.create(project=project, name="bought", origin=Policy.Origin.EXTERNAL)
     with pytest.raises(CommandError, match="was not trained here"):
         call_command("push_model", **PUSH | {"policy": "bought"})
+
+
+EXPORT = {"project": "cooking", "policy": "r1-ppo"}
+
+
+def test_a_folder_that_is_no_model_becomes_no_gguf_file(model, tmp_path):
+    with pytest.raises(CommandError, match="r1-ppo was not converted: "):
+        call_command("export_gguf", **EXPORT, to=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_not_trained_here_becomes_no_gguf_file(project, model, tmp_path):
+    Policy.objects.create(project=project, name="bought", origin=Policy.Origin.EXTERNAL)
+    with pytest.raises(CommandError, match="was not trained here"):
+        call_command("export_gguf", **EXPORT | {"policy": "bought"}, to=tmp_path / "out")

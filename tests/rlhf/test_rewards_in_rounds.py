@@ -123,3 +123,58 @@ def test_checks_are_chosen_in_the_browser_and_a_mistake_is_named(
     assert run.config["train"]["checks"] == "length(5-200):0.2"
     again = client.get(place, {"like": run.round.number}).content.decode()
     assert "length(5-200):0.2" in again
+
+
+def test_a_check_that_reads_passages_trains_nothing(project, labels, base, olga):
+    asked = launch(base, ["grpo"], "supported")
+    assert (
+        "GRPO: supported compares answers with passages" in findings(project, asked)["no_passages"]
+    )
+    with pytest.raises(NotReady, match="supported compares"):
+        launch_round(project, asked, by=olga)
+
+
+VLLM = "http://10.0.0.5:8000"
+
+
+@pytest.mark.parametrize("allowed", [[], ["http://10.0.0.5:8001/v1"]])
+def test_a_vllm_server_that_nobody_allowed_is_refused_in_the_form(
+    allowed, project, base, olga, browse, settings
+):
+    settings.INFERENCE_ENDPOINTS = allowed
+    page = browse(olga).post(
+        reverse("rounds_new", args=[project.slug]),
+        {"base": base.pk, "recipe": "tiny", "stages": ["grpo"], "seed": 0,
+         "grpo.train.checks": "length(1-9)", "grpo.train.vllm_server": VLLM},
+    )  # fmt: skip
+    assert "is no server that may answer" in page.content.decode()
+    assert not project.rounds.exists()
+
+
+@pytest.mark.parametrize("allowed", [VLLM, f"{VLLM}/v1"])
+def test_an_allowed_vllm_server_reaches_the_trainer_at_every_attempt(
+    allowed, project, labels, base, olga, fake_trainer, settings
+):
+    settings.INFERENCE_ENDPOINTS = [allowed]
+    fake_trainer()
+    wanted = launch(base, ["grpo"], "length(1-9)", vllm_server=VLLM)
+    round = launch_round(project, wanted, by=olga)
+    turn()
+    run = round.runs.get(kind="grpo")
+    folder = settings.DATA_DIR / run.folder / f"t{run.lease_token}"
+    assert json.loads((folder / "config.json").read_text())["train"]["vllm_server"] == VLLM
+    titles = [each.chart.title for each in figures_of(run)]
+    assert {"vLLM against the trainer", "Age of the answering weights"} <= {*titles}
+
+
+def test_a_server_that_is_allowed_no_more_stops_the_run_before_it_trains(
+    project, labels, base, olga, fake_trainer, settings
+):
+    settings.INFERENCE_ENDPOINTS = [VLLM]
+    round = launch_round(project, launch(base, ["grpo"], "length(1-9)", vllm_server=VLLM), by=olga)
+    settings.INFERENCE_ENDPOINTS = []
+    fake_trainer()
+    lease = claim()
+    supervise(lease, Event())
+    run = round.runs.get(kind="grpo")
+    assert run.state == Run.State.FAILED and "is no server that may answer" in run.reason

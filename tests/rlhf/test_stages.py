@@ -10,13 +10,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.urls import reverse
 
+from annotate.documents.models import Document
+from annotate.exchange.documents import texts_in
 from annotate.models import Completion, Conversation, Feedback, Message, Policy, Withdrawal
 from rlhf.data.checks import NotReady
 from rlhf.data.selection import Filters, thumbs
 from rlhf.data.snapshot import thumb_row
 from rlhf.data.staleness import stale_in
-from rlhf.models import Document, Round, Run
-from rlhf.models.documents import texts_in
+from rlhf.models import Round, Run
 from rlhf.models.leases import claim
 from rlhf.rounds.launch import launch_again, launch_round
 from rlhf.rounds.preflight import preflight
@@ -257,7 +258,7 @@ def test_a_dry_run_says_what_would_run_and_launches_nothing(project, labels, bas
 
 
 def test_documents_come_by_file_all_or_nothing(project, olga, browse):
-    page = reverse("rounds_documents", args=[project.slug])
+    page = reverse("documents", args=[project.slug])
     lines = b'{"text": "Salt."}\n\n{"text": "Pepper."}\n{"text": "Salt."}\n'
     good = SimpleUploadedFile("spices.jsonl", lines)
     browser = browse(olga)

@@ -64,6 +64,7 @@ def test_people_are_treated_alike_when_only_their_name_differs(answers, passes):
         ("What? => like it", "is no check"),
         ("What? => like(it)", "there is no check 'like'"),
         ("What? => ", "write a check after"),
+        ("What? => supported", "grids of the playground only"),
         ("What? => contains(", "parentheses do not match"),
         ("What? => alike, readable", "needs a prompt with"),
         ("What? => contains", "needs a value"),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from annotate.exchange.files import pages
 from annotate.exchange.files.bad_row import BadRow, Unreadable
 from annotate.exchange.files.json_rows import json_rows
 from annotate.exchange.files.lines import MAX_LINE_BYTES, lines_of
@@ -30,6 +31,8 @@ csv.field_size_limit(MAX_LINE_BYTES)
 def rows_here(file: BinaryIO, format: str, key: str = "") -> Iterator[tuple[int, Any]]:
     """Reads in this process: for the child of `sandbox`, since nobody else takes a file that a
     stranger wrote to pieces."""
+    if format in pages.READERS:
+        return pages.READERS[format](file)
     if format == "parquet":
         return _parquet_rows(file)
     return _csv_rows(file) if format == "csv" else json_rows(file, key)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from annotate.accounts.second_factor import reseal_secrets
 from annotate.audit.commands import AuditedCommand
 from annotate.connections.models import Connection
 from annotate.connections.sealing import Unreadable
@@ -23,5 +24,9 @@ class Command(AuditedCommand):
             except Unreadable:
                 lost.append(f"{each} of {each.project}")
         self.stdout.write(f"{len(sealed) - len(lost)} keys are sealed under SECRET_KEY.")
+        resealed, people = reseal_secrets()
+        self.stdout.write(f"{resealed} secrets of second factors are sealed under SECRET_KEY.")
+        for name in people:
+            self.stderr.write(f"The second factor of {name} cannot be read. They need a new one.")
         for name in lost:
             self.stderr.write(f"The key of {name} cannot be read. Enter it again on its page.")

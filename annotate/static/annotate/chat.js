@@ -12,6 +12,7 @@ const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
 
 function follow(answer) {
   const place = answer.querySelector(".streaming");
+  const line = answer.querySelector("[role=status]");
   let text = null;
   const source = new EventSource(answer.dataset.stream);
   const keepingUp = (change) => {
@@ -20,11 +21,18 @@ function follow(answer) {
     if (follows) toTheEnd();
   };
   // A stream that was lost begins anew, with all there is.
-  source.addEventListener("open", () => (text = new Growing(place)));
+  source.addEventListener("open", () => {
+    text = new Growing(place);
+    line.hidden = true;
+  });
   for (const event of ["whole", "more"]) {
     source.addEventListener(event, ({ data }) => text.write(JSON.parse(data)));
   }
   source.addEventListener("shown", ({ data }) => keepingUp(() => text.show(JSON.parse(data))));
+  source.addEventListener("waiting", ({ data }) => {
+    line.textContent = JSON.parse(data);
+    line.hidden = !line.textContent;
+  });
   const finish = async () => {
     source.close();
     delete answer.dataset.stream;

@@ -1,5 +1,7 @@
 // What every page does: theme, time zone, requests, copy buttons.
 
+import "./menus.js";
+import "./palette.js";
 import { dress } from "./prose.js";
 import "./requests.js";
 
@@ -60,8 +62,8 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => delete button.dataset.copied, 1500);
 });
 
-// On a narrow screen the rooms scroll sideways: begin with the one we are in.
-const here = document.querySelector(".site-header nav [aria-current]");
+// On a narrow screen the pages scroll sideways: begin with the one we are on.
+const here = document.querySelector(".site-header nav > [aria-current]");
 const rooms = here?.parentElement;
 if (rooms && here.offsetLeft - rooms.offsetLeft + here.offsetWidth > rooms.clientWidth) {
   const middle = here.offsetLeft - rooms.offsetLeft + here.offsetWidth / 2;

@@ -10,6 +10,12 @@ function follow(answer) {
   // While it streams, text is text.
   source.addEventListener("whole", (event) => { text.textContent = JSON.parse(event.data); });
   source.addEventListener("more", (event) => text.append(JSON.parse(event.data)));
+  const line = answer.querySelector("[role=status]");
+  source.addEventListener("open", () => { line.hidden = true; });
+  source.addEventListener("waiting", (event) => {
+    line.textContent = JSON.parse(event.data);
+    line.hidden = !line.textContent;
+  });
   const finish = () => {
     source.close();
     delete answer.dataset.stream;

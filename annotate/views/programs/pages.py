@@ -15,7 +15,6 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import Request, Role, project_for, token_for, webhook_for
 from annotate.audit.recording import about
-from annotate.navigation import in_room
 from annotate.paging import page_of
 from annotate.people.models import Project
 from annotate.people.tokens import ApiToken
@@ -53,7 +52,6 @@ class WebhookForm(forms.ModelForm):
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("progress")
 def programs(request: Request, slug: str) -> HttpResponse:
     """Tokens and webhooks. A secret is on the page that answers its making, and on no other."""
     project = project_for(request, slug, Role.OPERATOR)
@@ -108,7 +106,6 @@ def revoke(request: Request, slug: str, token_id: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@in_room("progress")
 def webhook(request: Request, slug: str, webhook_id: int) -> HttpResponse:
     """One webhook with its deliveries; a POST changes, pauses, resumes or deletes it."""
     found = webhook_for(request, slug, webhook_id)

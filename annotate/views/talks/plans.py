@@ -16,7 +16,6 @@ from annotate.audit.recording import about
 from annotate.labels.forms import Text
 from annotate.labels.kinds.talk.tasks import MOST_TALKS, open_own_talk, open_talks
 from annotate.labels.kinds.talk.turns import HARMS, MOST_TURNS, TalkPlan
-from annotate.navigation import in_room
 from annotate.paging import page_of
 from annotate.people.models import Project
 
@@ -67,7 +66,6 @@ class TalkPlanForm(forms.ModelForm):
         return said
 
 
-@in_room("prompts")
 @require_http_methods(["GET", "POST"])
 def talks(request: Request, slug: str) -> HttpResponse:
     """What is asked for, how far it is, and a form to ask for more."""

@@ -143,6 +143,9 @@ class Data(Checked):
     )
     calibration: str = setting("", "Reward: demonstrations whose mean score becomes 0.")
     demonstrations: str = setting("", "PPO: demonstrations for the ptx term.")
+    datasets: str = setting(
+        "", "Data sets of the Hugging Face Hub it learns from, with commas, for the model card."
+    )
     sha256: str | dict[str, Any] = field(
         default="", metadata={"help": "Hash of train, or {name: hash}; checked before training."}
     )
@@ -154,14 +157,18 @@ class Engine(Checked):
 
     name: str = setting("hf", "The model in training itself, or a vLLM server.", ("hf", "vllm"))
     url: str = setting("", "Address of the vLLM server, e.g. http://127.0.0.1:8000.")
-    model: str = setting("", "Name under which the server knows the policy it began with.")
+    model: str = setting(
+        "",
+        "Name under which the server knows the policy it began with; empty = it is found by its"
+        " folder.",
+    )
     importance_cap: float = setting(2.0, "Importance weights of its tokens are cut here.", least=1)
     timeout: float = setting(600.0, "Seconds to wait for an answer.", least=1)
 
     def validate(self) -> None:
         super().validate()
-        if self.name == "vllm" and not (self.url.startswith("http") and self.model):
-            raise ConfigError("engine.name is vllm, but engine.url or engine.model is missing")
+        if self.name == "vllm" and not self.url.startswith("http"):
+            raise ConfigError("engine.name is vllm, but engine.url is missing")
 
 
 @dataclass(frozen=True)
@@ -302,6 +309,11 @@ class OnRollouts(Optimisation):
         ("none", "subtract", "replace"),
     )
     missing_eos_penalty: float = setting(1.0, "Size of that penalty, in units of score.", least=0)
+    vllm_server: str = setting(
+        "",
+        "Address of a vLLM server that answers the prompts instead of the model in training, e.g."
+        " http://127.0.0.1:8000.",
+    )
     offload_frozen: bool = setting(
         True, "Reference and reward model leave memory while the policy learns."
     )
@@ -345,6 +357,11 @@ class OnRollouts(Optimisation):
             raise ConfigError(
                 f"{name}.batch_size {self.batch_size} is not a multiple of"
                 f" {name}.minibatches {self.minibatches}"
+            )
+        if self.vllm_server and not self.vllm_server.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{type(self).__name__}.vllm_server must be an address such as"
+                f" http://127.0.0.1:8000, not {self.vllm_server!r}"
             )
         try:
             read_checks(self.checks)

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +31,13 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked; `reference` is the right answer, where one is known."""
+    """What is asked; `reference` is the right answer, where one is known. `reads`: name of a policy
+    → what it reads before the question, when it is sampled."""
 
     id: str
     messages: tuple[Message, ...]
     reference: str = ""
+    reads: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -375,7 +377,10 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
     reference = row.get("reference") or ""
     if not isinstance(reference, str):
         raise DataError("reference must be a text")
-    return Prompt(str(row.get("id", number)), _messages(row["prompt"]), reference)
+    reads = row.get("reads") or {}
+    if not isinstance(reads, dict) or not all(isinstance(each, str) for each in reads.values()):
+        raise DataError("reads must be a text for each policy that reads something")
+    return Prompt(str(row.get("id", number)), _messages(row["prompt"]), reference, reads)
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:

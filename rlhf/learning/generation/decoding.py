@@ -26,6 +26,7 @@ from rlhf.learning.models.networks import positions
 
 THIN = 64  # rows
 FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # whatever the length
+WithMore = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Decoder:
@@ -103,11 +104,9 @@ class LlamaDecoder(Decoder):
         model: Any = self.lm.base_model
         self.length = ids_BP.shape[1]
         self.place_B = mask_BP.sum(1)
-        self.layers = [
-            _Layer(layer, past.keys, past.values, self.room)
-            for layer, past in zip(model.layers, self.cache.layers, strict=True)
-        ]
-        self.cache.reset()  # the layers have their copies
+        self.layers = [Layer(each, len(ids_BP)) for each in model.layers]
+        self.pasts = [_Past(each.keys, each.values, self.room) for each in self.cache.layers]
+        self.cache.reset()  # the pasts are copies
         places = torch.arange(self.length + self.room, device=ids_BP.device)
         cos_1SD, sin_1SD = model.rotary_emb(hidden_BH, places[None])
         self.cos_SD, self.sin_SD = cos_1SD[0], sin_1SD[0]
@@ -120,8 +119,8 @@ class LlamaDecoder(Decoder):
         cos_B1D, sin_B1D = self.cos_SD[self.place_B, None], self.sin_SD[self.place_B, None]
         bias_G1S = self.bias_BS.repeat_interleave(self.layers[0].key_heads, 0)[:, None]
         x_BH = model.embed_tokens(ids_B)
-        for layer in self.layers:
-            x_BH = layer.after(x_BH, self.length, cos_B1D, sin_B1D, bias_G1S)
+        for layer, past in zip(self.layers, self.pasts, strict=True):
+            x_BH = layer.after(x_BH, past.with_more, cos_B1D, sin_B1D, bias_G1S)
         self.length += 1
         self.place_B = self.place_B + 1
         hidden_BH: Tensor = model.norm(x_BH)
@@ -129,17 +128,41 @@ class LlamaDecoder(Decoder):
 
     def keep(self, rows: Tensor) -> None:
         self.place_B, self.bias_BS = self.place_B[rows], self.bias_BS[rows]
-        for layer in self.layers:
-            layer.keep(rows)
+        for past in self.pasts:
+            past.keep(rows)
 
 
-class _Layer:
-    """The weights of one layer, and what it remembers."""
+class _Past:
+    """What one layer remembers of rows that all stand in the same column."""
 
-    def __init__(self, layer: Any, keys: Tensor, values: Tensor, room: int) -> None:
-        rows, self.key_heads, _, self.size = keys.shape
+    def __init__(self, keys_BGPD: Tensor, values_BGPD: Tensor, room: int) -> None:
+        _, self.key_heads, self.length, _ = keys_BGPD.shape
+        self.keys_GSD, self.values_GSD = (
+            functional.pad(past, (0, 0, 0, room)).flatten(0, 1) for past in (keys_BGPD, values_BGPD)
+        )
+
+    def with_more(self, keys_BGD: Tensor, values_BGD: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds a column; all there are."""
+        self.keys_GSD[:, self.length] = keys_BGD.flatten(0, 1)
+        self.values_GSD[:, self.length] = values_BGD.flatten(0, 1)
+        self.length += 1
+        return self.keys_GSD[:, : self.length], self.values_GSD[:, : self.length]
+
+    def keep(self, rows: Tensor) -> None:
+        self.keys_GSD, self.values_GSD = (
+            past.view(-1, self.key_heads, *past.shape[1:])[rows].flatten(0, 1)
+            for past in (self.keys_GSD, self.values_GSD)
+        )
+
+
+class Layer:
+    """One layer's sums, for a token of every row. It remembers nothing."""
+
+    def __init__(self, layer: Any, rows: int) -> None:
+        """`rows` at most."""
         attention, mlp = layer.self_attn, layer.mlp
-        self.scale = attention.scaling
+        self.scale, self.size = attention.scaling, attention.head_dim
+        self.key_heads = plain(attention.k_proj).out_features // self.size
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
         self.queries, self.keys, self.values, self.join, self.gate, self.up, self.down = (
             product(each, rows)
@@ -149,13 +172,12 @@ class _Layer:
             )
         )
         self.activation = mlp.act_fn
-        self.past_keys_GSD, self.past_values_GSD = (
-            functional.pad(past, (0, 0, 0, room)).flatten(0, 1) for past in (keys, values)
-        )
 
     def after(
-        self, x_BH: Tensor, column: int, cos_B1D: Tensor, sin_B1D: Tensor, bias_G1S: Tensor
+        self, x_BH: Tensor, with_more: WithMore, cos_B1D: Tensor, sin_B1D: Tensor, bias_G1S: Tensor
     ) -> Tensor:
+        """x_BH after the layer. `with_more` remembers this token's keys_BGD and values_BGD, and
+        returns keys_GSD and values_GSD of all so far; `bias_G1S` is -inf for what is not seen."""
         count, size = len(x_BH), self.size
         # 1. Queries and keys, turned by where they stand (RoPE, arXiv 2104.09864 section 3.4.2).
         n_BH = _normed(self.before, x_BH)
@@ -164,13 +186,11 @@ class _Layer:
         both = both * cos_B1D + torch.cat([-right, left], -1) * sin_B1D
         # 2. Every query looks at the past of its key head.
         queries_GQD = both[:, : -self.key_heads].reshape(count * self.key_heads, -1, size)
-        self.past_keys_GSD[:, column] = both[:, -self.key_heads :].reshape(-1, size)
-        self.past_values_GSD[:, column] = self.values(n_BH).reshape(-1, size)
-        keys_GSD, values_GSD = (
-            past[:, : column + 1] for past in (self.past_keys_GSD, self.past_values_GSD)
+        keys_GSD, values_GSD = with_more(
+            both[:, -self.key_heads :], self.values(n_BH).view(count, -1, size)
         )
         scores_GQS = torch.baddbmm(
-            bias_G1S[:, :, : column + 1], queries_GQD, keys_GSD.mT, alpha=self.scale
+            bias_G1S[:, :, : keys_GSD.shape[1]], queries_GQD, keys_GSD.mT, alpha=self.scale
         )
         weights_GQS = scores_GQS.softmax(-1, dtype=torch.float32).to(x_BH.dtype)
         x_BH = x_BH + self.join(torch.bmm(weights_GQS, values_GSD).view(count, -1))
@@ -178,16 +198,10 @@ class _Layer:
         n_BH = _normed(self.between, x_BH)
         return x_BH + self.down(self.activation(self.gate(n_BH)) * self.up(n_BH))
 
-    def keep(self, rows: Tensor) -> None:
-        self.past_keys_GSD, self.past_values_GSD = (
-            past.view(-1, self.key_heads, *past.shape[1:])[rows].flatten(0, 1)
-            for past in (self.past_keys_GSD, self.past_values_GSD)
-        )
-
 
 def decoder(lm: PreTrainedModel, room: int) -> Decoder:
     """What decodes this model fastest, with `room` tokens to come."""
-    if _is_like_llama(lm):
+    if is_like_llama(lm):
         return LlamaDecoder(lm, room)
     return Decoder(lm) if _can_be_cached(lm) else Rereader(lm)
 
@@ -200,7 +214,8 @@ def _can_be_cached(lm: PreTrainedModel) -> bool:
     return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
 
 
-def _is_like_llama(lm: PreTrainedModel) -> bool:
+def is_like_llama(lm: PreTrainedModel) -> bool:
+    """Whether `Layer` does the same sums as its layers."""
     model: Any = lm.base_model
     if type(model) not in (LlamaModel, Qwen2Model):
         return False
@@ -208,13 +223,13 @@ def _is_like_llama(lm: PreTrainedModel) -> bool:
     if slides or model.rotary_emb.rope_type not in FIXED_ROTATIONS:
         return False
     return all(
-        type(_plain(each)) is nn.Linear and type(_plain(each).weight) is nn.Parameter
+        type(plain(each)) is nn.Linear and type(plain(each).weight) is nn.Parameter
         for name, each in model.layers.named_modules()
         if name.endswith("_proj")
     )
 
 
-def _plain(layer: Any) -> Any:
+def plain(layer: Any) -> Any:
     """The linear layer under an adapter that is off."""
     is_off = isinstance(layer, LoraLayer) and layer.disable_adapters
     return layer.get_base_layer() if is_off else layer
@@ -222,7 +237,7 @@ def _plain(layer: Any) -> Any:
 
 def product(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
     """y = x Wᵀ + b. With a few rows in x a CPU reads W a third faster as y = (W xᵀ)ᵀ."""
-    weight, bias = _plain(layer).weight, _plain(layer).bias
+    weight, bias = plain(layer).weight, plain(layer).bias
     if rows > THIN or not weight.is_cpu or weight.dtype != torch.float32:
         return partial(functional.linear, weight=weight, bias=bias)
     if bias is None:

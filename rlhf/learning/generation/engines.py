@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +29,7 @@ from transformers import PreTrainedModel
 from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
 from rlhf.learning.contract.hyperparameters import Engine as EngineConfig
 from rlhf.learning.contract.records import content_hash
+from rlhf.learning.contract.sharing import share
 from rlhf.learning.models.adapters import merged
 
 from .sampling import Answer, generate, uniforms
@@ -108,7 +110,7 @@ class VLLMEngine:
         weights: AdapterSync | NCCLSync,
     ) -> None:
         self.engine, self.settings, self.stops, self.weights = engine, settings, stops, weights
-        self.model, self.version = engine.model, 0
+        self.model, self.version = engine.model, 0  # weights by the optimizer's steps
 
     def refresh(self, version: int, *, pushes: bool) -> None:
         if version != self.version:
@@ -138,8 +140,10 @@ class VLLMEngine:
             "stop_token_ids": list(self.stops),
             "skip_special_tokens": False,
         }
-        reply = post(self.engine.url, "/v1/completions", request, self.engine.timeout)
+        reply = ask(self.engine.url, "/v1/completions", request, self.engine.timeout)
         try:
+            if (said_by := reply.get("model", self.model)) != self.model:
+                raise EngineError(f"{self.engine.url} answered as {said_by}, not as {self.model}")
             (choice,) = reply["choices"]
             ids, logprobs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
             said = [int(token.removeprefix("token_id:")) for token in choice["logprobs"]["tokens"]]
@@ -151,6 +155,33 @@ class VLLMEngine:
         if finished and ids[-1] not in self.stops:
             raise EngineError(f"{self.engine.url} stopped at token {ids[-1]}, which ends no answer")
         return Answer(ids, torch.tensor(logprobs), finished)
+
+
+def server_of(written: EngineConfig, address: str, begun: Path) -> EngineConfig:
+    """The engine of a run whose settings name a vLLM server by its `address` ("" = they do not),
+    or that has one `written` in its config; the server must serve `begun`, the policy's folder,
+    which is looked up where the config does not name it. Raises ConfigError."""
+    if address and written.name == "vllm":
+        raise ConfigError("engine and train.vllm_server both name a server: leave one out")
+    if address:
+        written = EngineConfig("vllm", address.rstrip("/").removesuffix("/v1"))
+    if written.name != "vllm" or written.model:
+        return written
+    try:
+        cards = ask(written.url, "/v1/models", None, written.timeout)["data"]
+        served = {str(card["id"]): Path(card["root"]) for card in cards if card.get("root")}
+    except (EngineError, KeyError, TypeError) as error:
+        raise ConfigError(f"{written.url} does not answer as a vLLM server: {error}") from error
+    place = begun.resolve()
+    for name, root in served.items():
+        if root.resolve() == place:
+            return replace(written, model=name)
+    there = ", ".join(f"{name} ({root})" for name, root in served.items()) or "nothing"
+    raise ConfigError(
+        f"{written.url} serves {there}, and the run begins with {place}: start it with"
+        f" `vllm serve {place} --served-model-name policy --logprobs-mode processed_logprobs`, and"
+        " `--enable-lora --max-loras 2` where only an adapter learns"
+    )
 
 
 class AdapterSync:
@@ -170,12 +201,13 @@ class AdapterSync:
         if pushes:
             place, timeout, url = self.folder / str(new), self.engine.timeout, self.engine.url
             self.wrapper.save_pretrained(place, selected_adapters=["default"])
+            share(place)
             with contextlib.suppress(EngineError):  # left there by an attempt that was killed
-                post(url, "/v1/unload_lora_adapter", {"lora_name": names[1]}, timeout)
-            post(url, "/v1/load_lora_adapter", {"lora_name": names[1], "lora_path": str(place)},
+                ask(url, "/v1/unload_lora_adapter", {"lora_name": names[1]}, timeout)
+            ask(url, "/v1/load_lora_adapter", {"lora_name": names[1], "lora_path": str(place)},
                  timeout)  # fmt: skip
             if old:
-                post(url, "/v1/unload_lora_adapter", {"lora_name": names[0]}, timeout)
+                ask(url, "/v1/unload_lora_adapter", {"lora_name": names[0]}, timeout)
                 shutil.rmtree(self.folder / str(old), ignore_errors=True)
         return names[1]
 
@@ -208,10 +240,12 @@ class NCCLSync:
         return self.engine.model
 
 
-def post(url: str, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """JSON in, JSON out; a server that is busy or restarting is asked again a few times."""
+def ask(url: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+    """JSON in (None: nothing), JSON out; a server that is busy or restarting is asked again a few
+    times."""
+    sent = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
-        url.rstrip("/") + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        url.rstrip("/") + path, sent, {"Content-Type": "application/json"}
     )
     for attempt in range(ATTEMPTS):
         try:

@@ -131,8 +131,9 @@ def _answers(
     length = policy.max_new_tokens or settings.max_new_tokens
     wanted = [
         [
-            (prompt, render.prompt(Prompt(prompt.id, template(policy, prompt)), length), index)
+            (prompt, render.prompt(asked, length), index)
             for prompt, index in batch
+            for asked in [Prompt(prompt.id, template(policy, prompt, name))]
         ]
         for batch in batches
     ]
@@ -172,9 +173,10 @@ def _answers(
         yield rows
 
 
-def template(policy: SampledPolicy, prompt: Prompt) -> tuple[Message, ...]:
+def template(policy: SampledPolicy, prompt: Prompt, name: str = "") -> tuple[Message, ...]:
     """System prompt (joined with the prompt's own, if any), examples, then the prompt itself with
-    its last message in the policy's format. As the product's chat does it."""
+    its last message in the policy's format, behind what the policy of this name reads. As the
+    product's chat does it."""
     own = [turn["content"] for turn in prompt.messages if turn["role"] == "system"]
     instructions = "\n\n".join(filter(None, [policy.system_prompt, *own]))
     system = [{"role": "system", "content": instructions}] if instructions else []
@@ -182,4 +184,6 @@ def template(policy: SampledPolicy, prompt: Prompt) -> tuple[Message, ...]:
     if policy.prompt_format:
         content = policy.prompt_format.replace("{prompt}", asked["content"])
         asked = {**asked, "content": content}
+    if reads := prompt.reads.get(name):
+        asked = {**asked, "content": reads + asked["content"]}
     return (*system, *policy.few_shot, *turns, asked)

@@ -55,6 +55,18 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, temperature: float) -> tuple[Ten
     return ids_B1.squeeze(1), probabilities_BV.gather(1, ids_B1).squeeze(1).log()
 
 
+def within(logits_BV: Tensor, top_p: float, temperature: float) -> Tensor:
+    """The logits with -inf for all but the fewest tokens that have `top_p` of the probability
+    together (nucleus sampling, arXiv 1904.09751, section 3.1)."""
+    if top_p >= 1 or temperature == 0:
+        return logits_BV
+    probabilities_BV, ids_BV = (logits_BV.float() / temperature).softmax(-1).sort(-1, True)
+    before_BV = probabilities_BV.cumsum(-1) - probabilities_BV
+    outside_BV = (before_BV >= top_p).scatter(-1, ids_BV, before_BV >= top_p)
+    outside_BV.scatter_(-1, ids_BV[:, :1], False)
+    return logits_BV.masked_fill(outside_BV, -torch.inf)
+
+
 @torch.no_grad()
 def generate(
     lm: PreTrainedModel,

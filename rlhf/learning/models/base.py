@@ -40,14 +40,16 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rlhf.learning.contract.hub import is_hub_id
+from rlhf.learning.contract.hub import SOURCE, is_hub_id
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.manifest import write_manifest
+from rlhf.learning.contract.sharing import share
 
 from .folders import check_folder
 from .hub import download
 from .render import Renderer
 
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -105,6 +107,8 @@ def make_smol(out: Path) -> None:
     )
     model.load_state_dict(unpacked.state_dict())
     model.tie_weights()
+    out.mkdir()
+    (out / SOURCE).write_text(json.dumps({"model": SMOL, "license": "apache-2.0"}, indent=1))
     _save(model, tokenizer, out)
 
 
@@ -126,6 +130,7 @@ def copy_from_hub(model: str, out: Path) -> None:
         write_manifest(writing)
         if not out.exists():  # somebody else may have wanted the same
             writing.rename(out)
+            share(out)
     except ConfigError:
         shutil.rmtree(writing)
         raise
@@ -261,6 +266,7 @@ def prepare(kind: str, out: Path, corpus: Path | None = None) -> None:
         else:
             copy_folder(Path(kind), writing)
         writing.rename(out)
+        share(out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     return None

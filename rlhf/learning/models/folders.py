@@ -140,19 +140,36 @@ def load_policy(
     Raises ConfigError where the folder is none, its weights do not fit, or the model is of a sort
     that is not supported."""
     check_folder(folder)
-    if is_score(folder):
-        raise ConfigError(f"{folder} is a reward model (or a critic), and a policy is needed here")
-    read_config(folder)
     check_adaptable(folder, tune)
     quantized = in_four_bits(tune, device)
-    lm, _ = read_weights(AutoModelForCausalLM, folder, **quantized)
+    lm = _language_model(folder, **quantized)
     check_causal(lm, folder)
-    prepare(lm)
-    silence(lm, textless(renderer(folder, chats=False), output_head(lm).out_features))
+    _make_ready(lm, renderer(folder, chats=False))
     packed = reads_packed(lm)
     if not quantized:
         nn.Module.to(lm, device)
     return PolicyNetwork(lm, stored_precision(folder), packed)
+
+
+def read_policy(folder: Path, rendering: Renderer) -> PreTrainedModel:
+    """Reads a policy that only has to speak: `load_policy` also finds out how it can be trained,
+    which takes longer than the reading. Raises ConfigError as that does."""
+    lm = _language_model(folder)
+    _make_ready(lm, rendering)
+    return lm
+
+
+def _language_model(folder: Path, **quantized: Any) -> PreTrainedModel:
+    if is_score(folder):
+        raise ConfigError(f"{folder} is a reward model (or a critic), and a policy is needed here")
+    read_config(folder)
+    lm, _ = read_weights(AutoModelForCausalLM, folder, **quantized)
+    return lm
+
+
+def _make_ready(lm: PreTrainedModel, rendering: Renderer) -> None:
+    prepare(lm)
+    silence(lm, textless(rendering, output_head(lm).out_features))
 
 
 def prepare(model: PreTrainedModel) -> None:

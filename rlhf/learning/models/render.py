@@ -184,12 +184,13 @@ class Renderer:
     def text(self, ids: Sequence[int]) -> str:
         """What an answer says, without what the template writes around it."""
         if not self.tokenizer.chat_template:
-            return self._visible(ids)
-        lead, closing = self._around
-        said = self._visible(ids).removeprefix(lead)
+            return self.visible(ids)
+        lead, closing = self.around
+        said = self.visible(ids).removeprefix(lead)
         return said.removesuffix(closing) if ids and ids[-1] == self.turn.end else said
 
-    def _visible(self, ids: Sequence[int]) -> str:
+    def visible(self, ids: Sequence[int]) -> str:
+        """What the ids say, control tokens left out."""
         said = [token for token in ids if token not in self.controls]
         decoded = self.tokenizer.decode(said, skip_special_tokens=True)
         assert isinstance(decoded, str)
@@ -222,9 +223,14 @@ class Renderer:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Ids that end an answer: the tokenizer's own end and, where there is a template, its end
-        of turn."""
-        return frozenset([self.eos, self.turn.end] if self.tokenizer.chat_template else [self.eos])
+        """Ids that end an answer: the tokenizer's own end and, where there is a template that can
+        be learnt, its end of turn."""
+        if not self.tokenizer.chat_template:
+            return frozenset([self.eos])
+        try:
+            return frozenset([self.eos, self.turn.end])
+        except ConfigError:
+            return frozenset([self.eos])
 
     @cached_property
     def controls(self) -> frozenset[int]:
@@ -282,10 +288,14 @@ class Renderer:
         return whole[:at]
 
     @cached_property
-    def _around(self) -> tuple[str, str]:
-        """What a reader would see before and after an answer's text."""
-        turn = self.turn
-        return self._visible(self._plain(turn.lead)), self._visible(self._plain(turn.closing))
+    def around(self) -> tuple[str, str]:
+        """What a reader would see before and after an answer's text; nothing where the template's
+        answers cannot be learnt."""
+        try:
+            turn = self.turn
+        except ConfigError:
+            return "", ""
+        return self.visible(self._plain(turn.lead)), self.visible(self._plain(turn.closing))
 
     def _takes_system(self, lead: str, tail: str) -> bool:
         """Does it write a system message, and the same with an answer as without?"""
@@ -327,7 +337,10 @@ class Renderer:
 
     def folds(self, messages: Sequence[Message]) -> bool:
         """Does a system message have to go into another, as the template knows none?"""
-        return messages[0]["role"] == "system" and not self.turn.takes_system
+        try:
+            return messages[0]["role"] == "system" and not self.turn.takes_system
+        except ConfigError:  # it can be asked, if not learnt: let it say itself
+            return False
 
     def _fold(self, messages: Sequence[Message]) -> list[Message]:
         """Messages as the template takes them: where it knows no system, what that says comes

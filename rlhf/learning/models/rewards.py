@@ -41,7 +41,14 @@ class ComposedReward:
         return list(self.weights)
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raises DataError where a check compares with references and no prompt has one."""
+        """Raises DataError where a check compares with references and no prompt has one, or with
+        passages, which none has."""
+        for part in self.checked:
+            if part.check.needs_passages:
+                raise DataError(
+                    f"the check {part.name} compares with passages of documents, which only a grid"
+                    " of the playground knows"
+                )
         if any(prompt.reference.strip() for prompt in prompts):
             return
         for part in self.checked:

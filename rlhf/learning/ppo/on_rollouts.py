@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
 from rlhf.learning.contract.records import Prompt, read_prompts
 from rlhf.learning.contract.seeds import derive
-from rlhf.learning.generation.engines import AdapterSync, Engine, HFEngine, NCCLSync, VLLMEngine
+from rlhf.learning.generation.engines import (
+    AdapterSync,
+    Engine,
+    HFEngine,
+    NCCLSync,
+    VLLMEngine,
+    server_of,
+)
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.networks import PolicyNetwork, collate
@@ -129,7 +136,10 @@ class RolloutLearner(Learner):
         return str(self.accelerator.mixed_precision) == "no"
 
     def _engine(self, policy: PolicyNetwork) -> Engine:
-        settings, wanted = self.settings, self.config.engine
+        settings, models = self.settings, self.config.models
+        wanted = server_of(
+            self.config.engine, settings.vllm_server, self.folder.resolve(models.policy)
+        )
         stops = stop_ids(policy.lm, self.render)
         if wanted.name == "hf":
             return HFEngine(
@@ -188,6 +198,9 @@ class RolloutLearner(Learner):
             sampled = time.perf_counter()
             # 2. What was better than expected, and by how much.
             numbers = self._judge(rollout)
+            if isinstance(self.sampler.engine, VLLMEngine):
+                behind = self.optimiser.steps - self.sampler.engine.version
+                numbers["engine/staleness"] = float(behind)
         judged = time.perf_counter()
         # 3. Learn from them, once or several times over.
         numbers |= self._learn(rollout, step)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 TOY_BYTES = 50 << 20  # of weights
 
@@ -28,6 +32,22 @@ def fit(weights: int, threads: int = 0) -> None:
     torch.set_num_threads(threads or (1 if is_toy else torch.get_num_threads()))
     if not (is_toy or torch.cuda.is_available()):
         multiply_by_onednn()
+
+
+def accelerator() -> Accelerator:
+    """The GPU in bf16 where there is one, else the CPU. Processes that share a GPU exchange through
+    gloo, for NCCL refuses two ranks on one device."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    on_gpu = torch.cuda.is_available()
+    share = on_gpu and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count()
+    return Accelerator(
+        cpu=not on_gpu,
+        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if share else None,
+    )
 
 
 def leave_processes() -> None:

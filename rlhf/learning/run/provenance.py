@@ -26,7 +26,7 @@ OF_NO_CONSEQUENCE = (
     *("checkpoint_every", "evaluate_every", "sample_every", "sample_prompts", "evaluate_prompts"),
     *("micro_batch_size", "forward_rows", "offload_frozen", "bootstrap", "max_skipped"),
     *("kl_limit", "min_entropy", "max_length", "min_length", "max_identical", "min_distinct"),
-    "stop_over_optimised",
+    *("stop_over_optimised", "vllm_server"),
 )
 DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
 

@@ -26,8 +26,9 @@ from typing import Any
 from rlhf.learning.contract import config
 from rlhf.learning.contract.manifest import Corrupt, sha256, sync, verify
 from rlhf.learning.contract.records import DataError
+from rlhf.learning.contract.sharing import group_id, share
 
-from .card import model_card
+from .card import descent_of, model_card
 
 DONE, STOPPED, PAUSED, FAILED = 0, 3, 4, 1
 TIME_FIELDS = ("time", "speed/", "memory/", "seconds/")
@@ -64,6 +65,7 @@ class RunFolder:
         self.writes = writes
         self.total_steps = 0
         self.measured: dict[str, dict[str, Any]] = {}  # each split's last row, without its times
+        group_id()  # a wrong one is named now, and not after the training
         inside, above = path / "config.json", path.parent / "config.json"
         told = config.load(inside if inside.exists() or not above.exists() else above)
         self.config = replace(told, day=told.day or self._first_day())
@@ -186,7 +188,10 @@ class RunFolder:
 
     def card(self, title: str) -> str:
         """The model card of what this run learnt."""
-        return model_card(self.config, title, self.measured)
+        base = self.config.models.policy
+        return model_card(
+            self.config, title, self.measured, descent_of(self.resolve(base)) if base else {}
+        )
 
     def publish(self, write: Callable[[Path], object], name: str = "model") -> None:
         """The folder of that name is whole or absent."""
@@ -200,6 +205,7 @@ class RunFolder:
             if place.exists():
                 shutil.rmtree(place)
             writing.rename(place)
+            share(place)
             for changed in {place.parent, self.path}:
                 sync(changed)
         finally:

@@ -8,11 +8,12 @@ from django.core.management.base import CommandError, CommandParser
 
 from annotate.audit.commands import AuditedCommand
 from annotate.command_line import project_named
-from rlhf.models.documents import Document, texts_in
+from annotate.documents.models import Document
+from annotate.exchange.documents import texts_in
 
 
 class Command(AuditedCommand):
-    help = 'Imports raw text for pre-training: JSON Lines of {"text": …}, or a plain text file.'
+    help = 'Imports documents: JSON Lines of {"text": …}, plain text, Markdown, HTML or PDF.'
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
@@ -22,9 +23,11 @@ class Command(AuditedCommand):
         project, path = project_named(options["project"]), options["file"]
         try:
             with path.open("rb") as file:
-                new = Document.add(project, texts_in(file, name=path.name), source=path.name[:100])
+                added = Document.add(
+                    project, texts_in(file, name=path.name), source=path.name[-100:]
+                )
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}")
         except ValidationError as error:
             raise CommandError(" ".join(error.messages))
-        self.stdout.write(f"{new} new documents.")
+        self.stdout.write(str(added))

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotate.command_line import project_named
-from rlhf.command_line import policy_named
-from rlhf.models.outcomes import TrainedPolicy
+from rlhf.command_line import policy_named, trained_folder
 
 
 class Command(BaseCommand):
@@ -30,16 +28,11 @@ class Command(BaseCommand):
             raise CommandError("huggingface_hub is missing: pip install '.[train]'.")
         project = project_named(options["project"])
         policy = policy_named(project, options["policy"])
-        training = TrainedPolicy.objects.of(policy)
-        if training is None:
-            raise CommandError(f"{policy} was not trained here: there is nothing of ours to send.")
-        folder = settings.DATA_DIR / training.checkpoint.folder
-        if not folder.is_dir():
-            raise CommandError(f"{training.checkpoint.folder} is no longer in DATA_DIR.")
+        folder, checkpoint = trained_folder(policy)
         api, to = HfApi(), options["to"]
         try:
             api.create_repo(to, private=not options["public"], exist_ok=True)
-            message = f"{policy} of {project}, manifest {training.checkpoint.manifest_sha256}"
+            message = f"{policy} of {project}, manifest {checkpoint.manifest_sha256}"
             done = api.upload_folder(repo_id=to, folder_path=folder, commit_message=message)
         except HFValidationError as error:
             raise CommandError(f"--to must be OWNER/NAME. {error}")

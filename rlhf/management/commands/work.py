@@ -37,6 +37,7 @@ JOBS = {
     "label": {
         "annotate.jobs.ask_cells",
         "annotate.jobs.deliver",
+        "annotate.jobs.send_mail",
         "annotate.jobs.harvest",
         "annotate.jobs.harvest_preference",
         "annotate.jobs.rank_beside_drafts",

@@ -18,6 +18,7 @@ class Dpo(Training):
     kind = Run.Kind.DPO
     hint = "learns from rankings without a reward model"
     learnt_from = "rankings"
+    counted = ("rankings",)
     without_data = "There are no rankings to learn from. Rank completions, then resume the run."
     data_files = ("train", "test", "held_out_labelers")
     label_checks = (check_rankings,)

@@ -47,6 +47,7 @@ class Kto(Training):
     kind = Run.Kind.KTO
     hint = "learns from the guests’ thumbs"
     learnt_from = "thumbs"
+    counted = ("thumbs_up", "thumbs_down")
     without_data = "There are no thumbs to learn from. Let guests chat, then resume the run."
     label_checks = (check_thumbs,)
     shows = (Shown("Thumbs up", "thumbs_up"), Shown("Thumbs down", "thumbs_down"))

@@ -25,9 +25,10 @@ class Pretrain(Training):
     kind = Run.Kind.PRETRAIN
     hint = "reads raw documents of the domain"
     learnt_from = "documents"
+    counted = ("documents",)
     without_data = "There are no documents to read. Import some, then resume the run."
     label_checks = (check_documents,)
-    shows = (Shown("Documents", "documents", page="rounds_documents"),)
+    shows = (Shown("Documents", "documents", page="documents"),)
     charts = (Chart("Pre-training loss", "nats per token", LOSS),)
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:

@@ -29,6 +29,7 @@ class Reward(Training):
     kind = Run.Kind.REWARD
     hint = "learns what people prefer, from rankings"
     learnt_from = "rankings"
+    counted = ("rankings",)
     without_data = "There are no rankings to learn from. Rank completions, then resume the run."
     data_files = ("train", "test", "held_out_labelers", "calibration")
     label_checks = (check_rankings,)

@@ -19,6 +19,8 @@ from rlhf.stages.answering import (
 )
 from rlhf.stages.stage import Config, NothingToDo, Summary
 
+DISTILLED_BY = "distilled by run "  # and its number, as the source of a demonstration
+
 
 class Sampling(Answering):
     kind = Run.Kind.SAMPLE
@@ -71,7 +73,7 @@ def distil(run: Run, completions: list[Completion]) -> int:
             labeler=labeler,
             text=each.text,
             distilled_from=policy,
-            source=f"distilled by run {run.pk}",
+            source=f"{DISTILLED_BY}{run.pk}",
         )
         for each in whole
     )

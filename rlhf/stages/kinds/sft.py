@@ -55,6 +55,7 @@ class Sft(Training):
     kind = Run.Kind.SFT
     hint = "learns from demonstrations"
     learnt_from = "demonstrations"
+    counted = ("demonstrations",)
     without_data = "There are no demonstrations to learn from. Write some, then resume the run."
     label_checks = (check_demonstrations,)
     charts = (Chart("SFT loss", "nats per token", LOSS),)

@@ -5,6 +5,9 @@ import { short, tickLabel } from "./numbers.js";
 const HEIGHT = 230;
 const COLOURS = 8; // --series-1 … in rounds.css
 const WHOLE_STEPS = [1, 2, 5, 10, 20, 50].flatMap((n) => [n, n * 100, n * 10_000, n * 1_000_000]).sort((a, b) => a - b);
+const HOUR = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: "UTC" };
+const DAY = { day: "numeric", month: "short", timeZone: "UTC" };
+const DAY_SECONDS = 86400;
 const FONT = "13px 'Source Sans 3', sans-serif";
 
 export class Chart {
@@ -22,6 +25,16 @@ export class Chart {
 
   get isBySteps() {
     return (this.definition.x ?? "step") === "step";
+  }
+
+  get isByTime() {
+    return this.definition.x === "time";
+  }
+
+  // Where something is on the axis below: a step, or a moment in seconds.
+  at(x) {
+    if (!this.isByTime) return short(x);
+    return new Date(x * 1000).toLocaleString(document.documentElement.lang, x % DAY_SECONDS ? HOUR : DAY);
   }
 
   get runs() {
@@ -124,6 +137,7 @@ export class Chart {
     const axis = { stroke: colour("--ink-soft"), ticks: { stroke: colour("--line") }, font: FONT, labelFont: FONT };
     axis.grid = { stroke: colour("--line"), width: 1 };
     axis.values = (_, ticks) => ticks.map(tickLabel);
+    const below = this.isByTime ? { space: 80, values: (_, ticks) => ticks.map((tick) => this.at(tick)) } : { label: x };
     const isLog = this.board.isLog && this.isBySteps;
     const options = {
       width: this.place.clientWidth,
@@ -133,14 +147,15 @@ export class Chart {
         drag: { x: this.isBySteps, y: false, setScale: false },
         ...(this.isBySteps && { sync: { key: "steps", filters: { pub: (type) => !/^mouse(down|up)|click/.test(type) } } }),
       },
-      padding: [12, 12, 0, 0],
+      padding: [12, this.isByTime ? 28 : 12, 0, 0],
       scales: {
-        x: { time: false, range: (_, low, high) => this.range(low, high) },
+        x: { time: this.isByTime, range: (_, low, high) => this.range(low, high) },
         right: { range: [0, 1] },
         ...(isLog && { y: { distr: 3 } }),
       },
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       axes: [
-        { ...axis, label: x, labelSize: 20, size: 34, ...(x === "step" && { incrs: WHOLE_STEPS }) },
+        { ...axis, ...below, labelSize: 20, size: 34, ...(x === "step" && { incrs: WHOLE_STEPS }) },
         { ...axis, label: unit || undefined, labelSize: unit ? 22 : 0, size: 56 },
         ...(right ? [{ ...axis, label: right, labelSize: 22, size: 52, side: 1, scale: "right", grid: { show: false } }] : []),
       ],
@@ -163,6 +178,8 @@ export class Chart {
   range(low, high) {
     if (this.isBySteps && this.board.window) return this.board.window;
     if (low === null || low === undefined) return [0, 1];
+    // Of a single moment uPlot would show years.
+    if (this.isByTime && this.steps.length === 1) return [this.steps[0] - DAY_SECONDS, this.steps[0] + DAY_SECONDS];
     return low === high ? [low - 1, high + 1] : [low, high];
   }
 
@@ -191,7 +208,7 @@ export class Chart {
     parts.push(...this.definition.levels.map(({ label, value }) => ({ text: `${label} `, value: short(value) })));
     const rings = this.definition.marks.filter(({ first, last }) => step !== null && first <= step && step <= last);
     parts.push(...rings.map(({ label }) => ({ text: "Alarm: ", value: label })));
-    if (step !== null) parts.unshift({ text: `${this.definition.x ?? "step"} `, value: short(step) });
+    if (step !== null) parts.unshift({ text: this.isByTime ? "" : `${this.definition.x ?? "step"} `, value: this.at(step) });
     this.readout.replaceChildren(...parts.filter(({ isEmpty }) => !isEmpty).flatMap((part) => [entry(part), " "]));
   }
 
@@ -246,7 +263,7 @@ export class Chart {
   }
 
   describe() {
-    const x = this.definition.x?.split(" ")[0] ?? "step";
+    const x = this.isByTime ? "on" : `at ${this.definition.x?.split(" ")[0] ?? "step"}`;
     const words = this.lines.map(({ label, points, ends }) => {
       const sorted = [...points].sort((a, b) => a[0] - b[0]);
       if (!sorted.length) return "";
@@ -257,8 +274,8 @@ export class Chart {
       const strayed = low < Math.min(from, to) || high > Math.max(from, to);
       const range = strayed ? ` (between ${short(low)} and ${short(high)})` : "";
       const interval = ends.has(first) ? ` (${ends.get(first).map(short).join(" to ")})` : "";
-      const end = sorted.length > 1 ? `, ${short(to)} at ${x} ${short(last)}${range}` : interval;
-      return `${label}: ${short(from)} at ${x} ${short(first)}${end}`;
+      const end = sorted.length > 1 ? `, ${short(to)} ${x} ${this.at(last)}${range}` : interval;
+      return `${label}: ${short(from)} ${x} ${this.at(first)}${end}`;
     });
     words.push(...this.definition.levels.map(({ label, value }) => `${label}: ${short(value)}`));
     words.push(...this.definition.marks.map(({ label, first }) => `Alarm from step ${first}: ${label}`));

@@ -107,6 +107,7 @@ class Talk(Label):
                 source=Completion.Source.CHAT,
                 sampling=answer.sampling,
                 template_hash=answer.policy.template_hash,
+                passages=answer.passages,
                 finish_reason=answer.finish_reason,
             )
             answer.save(update_fields=["completion"])

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
+from annotate.costs.uses import Use
 from annotate.labels.kinds.ranking.answer import FLAG_GROUPS, Placement, Ranking
 from annotate.people.models import Project, User
 from annotate.prompts.models import LONGEST_PROMPT, Messages
@@ -209,6 +210,14 @@ class TurnAnswer(Written):
     class Meta:
         ordering = ["place"]
         constraints = [models.UniqueConstraint(fields=["turn", "place"], name="one_answer_a_place")]
+
+    @property
+    def asked(self) -> Messages:
+        return asked_in(turns_of(self.turn.assignment), self.turn)
+
+    @property
+    def use(self) -> str:
+        return Use.TALK
 
     @property
     def letter(self) -> str:

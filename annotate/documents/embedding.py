@@ -1,0 +1,71 @@
+"""Vectors of texts, from the `/v1/embeddings` of a connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import httpx
+import numpy as np
+
+from annotate.connections.addresses import NotPublic
+from annotate.connections.client import asking, body_of
+from annotate.connections.sealing import Unreadable
+from annotate.documents.models import Embedder, Passage
+from feedback_site.pool import release_connections
+
+BATCH = 64
+LONGEST = 8192  # numbers of a vector
+TIMEOUT = httpx.Timeout(connect=3.0, read=30.0, write=10.0, pool=3.0)
+
+
+class NoVector(Exception):
+    """The server does not embed. The sentence says why."""
+
+
+def vectors_of(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
+    """Embeds texts: one vector of length 1 each, float32 in the machine's order. Meanwhile the
+    thread holds no database connection. Raises NoVector."""
+    asked = {"model": embedder.model_name, "input": list(texts)}
+    try:
+        server = embedder.connection.server
+        release_connections()
+        with asking(server, "POST", "embeddings", timeout=TIMEOUT, json=asked) as response:
+            if not response.is_success:
+                raise NoVector(f"The server answered {response.status_code}.")
+            rows = json.loads(body_of(response))["data"]
+        ordered = sorted(rows, key=lambda row: row["index"])
+        vectors = np.array([row["embedding"] for row in ordered], dtype=np.float32)
+    except (httpx.HTTPError, NotPublic) as error:
+        raise NoVector("The server does not answer.") from error
+    except Unreadable as error:
+        raise NoVector("The key of the connection cannot be read.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoVector("The server answered no embeddings.") from error
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True) if vectors.ndim == 2 else None
+    if lengths is None or len(vectors) != len(texts) or vectors.shape[1] > LONGEST:
+        raise NoVector("The server answered no embeddings.")
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise NoVector("The server answered vectors without a direction.")
+    return [row.tobytes() for row in vectors / lengths]
+
+
+def embed_waiting(embedder: Embedder, *, most: int = BATCH) -> int:
+    """Embeds passages that this model has not read, and returns how many; what goes wrong is noted
+    for the page Documents."""
+    waiting = Passage.objects.of_project(embedder.project).without_vector(embedder.mark)
+    passages = list(waiting.order_by("pk").only("text")[:most])
+    try:
+        vectors = vectors_of(embedder, [each.text for each in passages]) if passages else []
+    except NoVector as error:
+        _note(embedder, str(error))
+        return 0
+    for passage, vector in zip(passages, vectors, strict=True):
+        Passage.objects.filter(pk=passage.pk).update(embedding=vector, embedded_by=embedder.mark)
+    _note(embedder, "")
+    return len(passages)
+
+
+def _note(embedder: Embedder, trouble: str) -> None:
+    if embedder.trouble != trouble:
+        Embedder.objects.filter(pk=embedder.pk).update(trouble=trouble)

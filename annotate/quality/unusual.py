@@ -1,0 +1,137 @@
+"""Guests whose thumbs do not look like those of a person who says what they think. A reviewer looks
+at them; nothing is left out by itself.
+
+Of the last thirty days, three signs: nearly all thumbs of one side, far from what the others give;
+more thumbs in a minute than one can read answers; several accounts made within an hour that
+together give thumbs of one side."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import exp, lgamma, log
+
+from django.utils import timezone
+
+from annotate.chat.feedback import Feedback
+from annotate.people.models import Membership, Project
+
+LOOKED_BACK = timedelta(days=30)
+BY_CHANCE = 0.001  # of all guests looked at together, as often is an honest one found one-sided
+ONE_SIDED = 0.9  # of somebody's thumbs; below, they only judge in their own way
+FEWEST = 10  # thumbs; of fewer nothing can be told
+BURST, WITHIN = 10, timedelta(minutes=1)
+GROUP, MADE_WITHIN = 3, timedelta(hours=1)
+
+
+@dataclass
+class Given:
+    """What one guest gave."""
+
+    joined: datetime
+    times: list[datetime] = field(default_factory=list)
+    ups: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class Unusual:
+    member: Membership
+    ups: int
+    downs: int
+    why: list[str]
+
+
+def unusual_guests(project: Project) -> list[Unusual]:
+    """Those who count for training, or will once they are no longer new; the most thumbs first."""
+    since = timezone.now() - LOOKED_BACK
+    thumbs = Feedback.objects.of_project(project).trainable().of_trusted().undismissed()
+    guests = project.memberships.filter(role=Membership.Role.GUEST).select_related("user")
+    members = {each.user_id: each for each in guests}
+    given: dict[int, Given] = {}
+    rows = thumbs.filter(created_at__gte=since, user__in=members).order_by("created_at")
+    for user, at, is_up in rows.values_list("user", "created_at", "thumb_up"):
+        mine = given.setdefault(user, Given(members[user].user.date_joined))
+        mine.times.append(at)
+        mine.ups += is_up
+    found = [
+        Unusual(members[user], given[user].ups, given[user].count - given[user].ups, why)
+        for user, why in reasons(given).items()
+    ]
+    return sorted(found, key=lambda each: (-each.ups - each.downs, each.member.pk))
+
+
+def reasons(given: dict[int, Given]) -> dict[int, list[str]]:
+    """Guest → why they are unusual, a sentence each; without those who are not."""
+    why: dict[int, list[str]] = defaultdict(list)
+    for user, mine in given.items():
+        if _is_one_sided([mine], given.values(), looks=len(given)):
+            why[user].append(f"{_side([mine])}, unlike the other guests.")
+        if most := _most_within(mine.times):
+            why[user].append(f"{most} thumbs within a minute.")
+    for users in _made_together(given):
+        group = [given[user] for user in users]
+        if _is_one_sided(group, given.values(), looks=len(given)):
+            for user in users:
+                why[user].append(
+                    f"One of {len(users)} accounts made within an hour: together {_side(group)}."
+                )
+    return dict(why)
+
+
+def _is_one_sided(some: Sequence[Given], everybody: Iterable[Given], *, looks: int) -> bool:
+    """Whether so many thumbs of one side would hardly come about if these gave them as the others
+    do. Each guest of the others counts once, however much they give: many thumbs make no rule."""
+    ours = {id(each) for each in some}
+    others = [each for each in everybody if id(each) not in ours]
+    # Laplace's rule: an up and a down that nobody gave.
+    up = (1 + sum(each.ups / each.count for each in others)) / (2 + len(others))
+    ups, count = sum(each.ups for each in some), sum(each.count for each in some)
+    if count < FEWEST or max(ups, count - ups) < ONE_SIDED * count:
+        return False
+    chance = min(_at_least(ups, count, up), _at_least(count - ups, count, 1 - up))
+    return chance < BY_CHANCE / (2 * looks)
+
+
+def _at_least(hits: int, trials: int, share: float) -> float:
+    """The chance of so many hits, or more, where each has this chance: the binomial's tail."""
+
+    def of(k: int) -> float:
+        ways = lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1)
+        return exp(ways + k * log(share) + (trials - k) * log(1 - share))
+
+    return min(1.0, sum(of(k) for k in range(hits, trials + 1)))
+
+
+def _side(some: Sequence[Given]) -> str:
+    ups, count = sum(each.ups for each in some), sum(each.count for each in some)
+    return f"{max(ups, count - ups)} of {count} thumbs {'up' if 2 * ups > count else 'down'}"
+
+
+def _most_within(times: Sequence[datetime]) -> int:
+    """The most of these times in a minute, if they are a burst; else 0. The earliest first."""
+    most = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] >= WITHIN:
+            first += 1
+        most = max(most, last - first + 1)
+    return most if most >= BURST else 0
+
+
+def _made_together(given: dict[int, Given]) -> Iterator[list[int]]:
+    """Accounts made within an hour of the first of them, no account in two groups."""
+    by_age = sorted(given, key=lambda user: (given[user].joined, user))
+    group = by_age[:1]
+    for user in by_age[1:]:
+        if given[user].joined - given[group[0]].joined > MADE_WITHIN:
+            if len(group) >= GROUP:
+                yield group
+            group = []
+        group.append(user)
+    if len(group) >= GROUP:
+        yield group

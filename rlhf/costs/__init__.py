@@ -1,0 +1,1 @@
+"""What policies cost to make and to ask, beside how good they are."""
