@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rlhf", "0015_admit_judges")]
+    dependencies = [("rlhf", "0017_documents_moved")]
 
     operations = [
         migrations.AddField(
