@@ -166,4 +166,4 @@ def _in_a_process(name: str, told: Told) -> str:
 
 def _last_line(errors: bytes) -> str:
     lines = errors.decode(errors="replace").replace("\x00", "").strip().splitlines()
-    return lines[-1].strip()[:500] if lines else "its client ended without a word"
+    return lines[-1].strip()[:500] if lines else "its client ended and said nothing"

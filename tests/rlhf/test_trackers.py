@@ -273,7 +273,7 @@ def test_the_client_works_in_a_process_without_the_sites_secrets(failed, stand_i
     [
         ("raise OSError('no way to the server')", "OSError: no way to the server"),
         ("import time; time.sleep(60)", "no answer for 1 seconds"),
-        ("import os; os._exit(9)", "its client ended without a word"),
+        ("import os; os._exit(9)", "its client ended and said nothing"),
     ],
 )
 def test_a_tracker_that_fails_is_logged_once_and_named_on_the_rounds_page(
