@@ -34,7 +34,7 @@ class Kind:
     name: str
     setting: str
     left: Callable[[Project, datetime], models.QuerySet[Any]]
-    delete: Callable[[models.QuerySet[Any]], object]
+    delete: Callable[[Any], object]
 
     def due(self, project: Project) -> models.QuerySet[Any] | None:
         """The rows that are past their period; None where the kind is kept for ever."""

@@ -39,7 +39,7 @@ TITLES = {
     "wandb": "Weights & Biases",
 }
 PATIENCE = 300.0  # seconds for a client that waits for its server
-NOT_YET = "not told yet"
+NOT_YET = "its turn has not come, or the worker left first"
 
 _waiting: SimpleQueue[int] = SimpleQueue()
 _starting = Lock()
