@@ -3,6 +3,7 @@ calls have the names that the real ones document."""
 
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -310,6 +311,20 @@ def test_a_worker_tells_of_a_run_when_it_ends_and_not_before(round, fake_trainer
     jobs.look()
     run = round.runs.get(kind=Run.Kind.SFT)
     assert heard == [(run.pk, "failed")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_does_so_beside_its_work(round, fake_trainer, settings, data_dir):
+    settings.TRACKERS = ["tensorboard"]
+    fake_trainer(mode="crash")
+    jobs.look()
+    run = round.runs.get(kind=Run.Kind.SFT)
+    until = time.monotonic() + 30
+    while run.tracking != {"TensorBoard": ""}:
+        assert time.monotonic() < until, f"waited in vain: {run.tracking}"
+        time.sleep(0.02)
+        run.refresh_from_db()
+    assert list((data_dir / "tensorboard/cooking/round-1/sft/train").iterdir())
 
 
 @pytest.mark.django_db
