@@ -321,12 +321,12 @@ def arithmetic(options: argparse.Namespace) -> None:
         }
         learn(place / "sft", "sft", options.size, seed=seed,
               models={"policy": os.path.abspath(options.model)}, data={"train": files["told"]},
-              train={"epochs": 6, "learning_rate": 2e-3, "evaluate_every": 0})  # fmt: skip
+              train={"epochs": 16, "learning_rate": 2e-3, "evaluate_every": 0})  # fmt: skip
         begun = str(place / "sft/model")
         learn(place / "grpo", "grpo", options.size, seed=seed, models={"policy": begun},
               data={"train": files["train"]},
               train={"checks": BOTH, "updates": 40, "batch_size": 64, "k": 8,
-                     "micro_batch_size": 64, "max_new_tokens": 16, "learning_rate": 1e-3,
+                     "micro_batch_size": 64, "max_new_tokens": 16, "learning_rate": 5e-4,
                      "kl_coef": 0.01, "evaluate_every": 0, "sample_prompts": 0,
                      "checkpoint_every": 40})  # fmt: skip
         policies = {"sft": {"path": begun}, "grpo": {"path": str(place / "grpo/model")}}
@@ -367,7 +367,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=NOISE, help="share of comparisons that err")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, help="learning rate; the recipe's if not said")
-    parser.add_argument("--wrong", type=float, default=0.25, help="share of wrong demonstrations")
+    parser.add_argument("--wrong", type=float, default=0.1, help="share of wrong demonstrations")
     parser.add_argument("--seeds", type=int, default=2, help="repetitions of tiny experiments")
     options = parser.parse_args()
     experiments[options.experiment](options)

@@ -308,7 +308,7 @@ def by_whom(answer: httpx.Response) -> str:
     return "nginx" if "<center>nginx" in answer.text else "the site"
 
 
-def try_stream(place: Place, browser: httpx.Client) -> None:
+def try_stream(place: Place) -> None:
     secret = place.manage("api_token", "--project", "demo", "--user", "gus").split()[0]
     asked = {
         "model": "live",
@@ -319,7 +319,10 @@ def try_stream(place: Place, browser: httpx.Client) -> None:
     headers = {"Authorization": f"Bearer {secret}"}
     began = time.monotonic()
     url = "/v1/chat/completions"
-    with browser.stream("POST", url, json=asked, headers=headers) as answer:
+    with (
+        place.browser() as program,
+        program.stream("POST", url, json=asked, headers=headers) as answer,
+    ):
         if answer.status_code != 200:
             raise RuntimeError(answer.read().decode()[:500])
         times = [time.monotonic() - began for line in answer.iter_lines() if "data: {" in line]
@@ -461,7 +464,7 @@ def go(place: Place, stack: ExitStack, earlier: str | None) -> None:
     wait_for(ready)
     result("the unit's commands", "web (4 processes), worker, inference answer")
     try_proxy(place, browser)
-    try_stream(place, browser)
+    try_stream(place)
     try_restart(place, pids["web"])
     try_backup(place)
 

@@ -169,6 +169,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "uid": "x",
         "token": "x-x",
         "secret": "x",
+        "signed": "x",
         "kind": "prompts",
         "assignment_id": assignment.pk,
         "talk_id": talk.pk,

@@ -157,7 +157,7 @@ def reset_link(world: SimpleNamespace) -> Sent:
 
 def waiting_address(world: SimpleNamespace) -> Sent:
     waiting = addresses.ask_to_verify(world.cast["alice"], "alice@example.org")
-    return Sent(by="alice", named={"key": addresses.key_of(waiting)})
+    return Sent(by="alice", named={"signed": addresses.key_of(waiting)})
 
 
 def skipped(world: SimpleNamespace) -> Sent:

@@ -178,8 +178,10 @@ def _erasures(files: list[Path]) -> list[str]:
 def _run(name: str, *options: str, names_database: bool = True) -> None:
     """Runs a program of PostgreSQL's with the address of our database, its password in the
     environment. Raises CalledProcessError."""
-    connection.ensure_connection()
-    program = _program(name, connection.pg_version // 10_000)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version_num")
+        [number] = cursor.fetchone()
+    program = _program(name, int(number) // 10_000)
     address, env = DatabaseClient.settings_to_cmd_args_env(connection.settings_dict, [])
     _, *flags, database = address
     command = [program, "--no-password", *flags, *options, *([database] if names_database else [])]

@@ -13,6 +13,7 @@ from annotate.costs.totals import Total, totals
 from annotate.models import Policy
 from rlhf.costs.runs import Spent, runs_behind, seconds_of_labels, spent_on, total_of
 from rlhf.evaluation.matches import WinRate, matches_of, win_rate
+from rlhf.models.runs import Run
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _unpriced(policy: Policy, total: Total) -> list[str]:
     ]
 
 
-def _unpaid(policy: Policy, runs: list[object], spent: Spent, labels: Decimal | None) -> list[str]:
+def _unpaid(policy: Policy, runs: list[Run], spent: Spent, labels: Decimal | None) -> list[str]:
     missing = []
     if spent.machine is None:
         missing.append(

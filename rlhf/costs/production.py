@@ -105,8 +105,15 @@ def production(project: Project, *, days: int) -> Production:
         charts=charts(drawn, seen.moments, project.currency),
         not_drawn=len(served) - len(drawn),
         duel=duel_of(project),
-        newest=[(each, rounds.get(each.message.policy_id)) for each in newest],
+        newest=[(each, _made_by(each, rounds)) for each in newest],
     )
+
+
+def _made_by(thumb: Feedback, rounds: dict[int, Round]) -> Round | None:
+    """The round that made the policy whose answer it is about."""
+    assert thumb.message
+    policy = thumb.message.policy_id
+    return rounds.get(policy) if policy else None
 
 
 @dataclass(frozen=True)

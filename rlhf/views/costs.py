@@ -17,15 +17,20 @@ from rlhf.costs.table import as_csv
 def policies_costs(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     form = CostsForm(request.GET)
-    asked = {"since": form.since, "use": form.chosen_use}
+    since, use = form.since, form.chosen_use
     even = BreakEvenForm(project, request.GET)
-    context = {"project": project, "form": form, "even": even, **costs_page(project, **asked)}
+    context = {
+        "project": project,
+        "form": form,
+        "even": even,
+        **costs_page(project, since=since, use=use),
+    }
     if even.is_valid():
         said = even.cleaned_data
         context["paying"] = paying(
             said["teacher"],
             said["student"],
-            calls=calls_of(project, **asked),
+            calls=calls_of(project, since=since, use=use),
             with_labels=said["labels"],
         )
     return render(request, "rlhf/costs.html", context)

@@ -152,7 +152,7 @@ def _suited(base: Policy | None) -> str:
 
 def _price_of_an_hour(project: Project) -> float | None:
     """What the project says; None: it says nothing."""
-    price = getattr(project, "machine_price", None)
+    price = project.machine_price
     return None if price is None else float(price)
 
 

@@ -10,7 +10,7 @@ from django.db import connection
 from annotate.chat import inference, streaming
 from annotate.costs.uses import Use
 from annotate.models import Call, Connection, Conversation, Policy
-from annotate.playground.asking import ask_for_a_while
+from annotate.playground.asking import ask_for_a_while, listen
 from annotate.playground.grids import Column, Grid
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,6 +139,11 @@ def test_each_answer_of_a_grid_is_a_call_of_its_policy_or_of_words_not_saved(
     calls = Call.objects.all()
     assert {(each.use, each.policy) for each in calls} == {("grid", paid), ("grid", None)}
     assert sum(each.price for each in calls) == sum(each.price for each in grid.cells.all())
+
+
+def test_what_a_judge_is_asked_is_told_apart(paid, model_server):
+    listen(paid, ASKED, seed=0, use=Use.JUDGE)
+    assert Call.objects.get().use == "judge"
 
 
 def test_the_ledger_has_no_words_and_no_person():

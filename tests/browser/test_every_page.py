@@ -41,6 +41,7 @@ from django.conf import settings
 from django.utils import timezone
 from annotate.projects import base_policy
 from annotate.models import *
+from annotate.accounts import addresses
 from annotate.people.invitations import Invitation
 from annotate.labels.gold import make_gold
 from annotate.playground.grids import Column
@@ -59,6 +60,7 @@ roles = {"alice": "labeler", "bob": "labeler", "rita": "reviewer", "olga": "oper
 people = {name: project.admit(name=name, role=role) for name, role in roles.items()}
 User.objects.create_superuser("ada")
 people["gus"] = project.admit(name="gus", role="guest")
+signed = addresses.key_of(addresses.ask_to_verify(people["gus"], "gus@example.org"))
 project.memberships.update(guideline_read=1)
 base = base_policy(project, "tiny")
 other = project.policies.create(name="other", origin="external")
@@ -181,7 +183,7 @@ upload = Upload.keep(project=project, by=people["olga"], file=text, name="x.csv"
 secret = Invitation.issue(project=project, name="nora2", role="labeler", by=people["olga"])
 secret = secret.rstrip("/").rpartition("/")[2]
 everywhere = {
-    "secret": secret, "key": key, "ending": "md", "question_id": said.answers_id,
+    "secret": secret, "key": key, "signed": signed, "ending": "md", "question_id": said.answers_id,
     "share_id": said.conversation.shares.get().pk,
     "slug": "whole", "username": "alice", "uid": "x", "token": "x-x", "kind": "prompts",
     "upload_id": upload.pk,
@@ -221,7 +223,7 @@ def serious(page: Page, **options: object) -> list[str]:
     ]
 
 
-GONE = ("/sign-in/x/", "/sign-in/password/x/", "/security/address/")
+GONE = ("/sign-in/x/", "/sign-in/password/x/")
 
 
 class Visitor:

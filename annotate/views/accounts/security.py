@@ -215,10 +215,10 @@ def _show_codes(request: Request, codes: list[str]) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-def verify_address(request: Request, key: str) -> HttpResponse:
+def verify_address(request: Request, signed: str) -> HttpResponse:
     """Only the account that named the address can verify it, in a browser where it is signed in."""
     person = request.user
-    waiting = mail_addresses.waiting_for(person, key)
+    waiting = mail_addresses.waiting_for(person, signed)
     if waiting is None:
         return render(request, "annotate/link_used.html", status=410)
     if request.method == "POST":
@@ -238,5 +238,5 @@ addresses = [
     path("", security, name="security"),
     path("app/", app, name="security_app"),
     path("key/", key, name="security_key"),
-    path("address/<str:key>/", verify_address, name="verify_address"),
+    path("address/<str:signed>/", verify_address, name="verify_address"),
 ]
