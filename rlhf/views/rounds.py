@@ -14,7 +14,7 @@ from annotate.ids import id_in
 from annotate.models import Policy, Project
 from rlhf.access import round_for
 from rlhf.costs.runs import by_round
-from rlhf.data.checks import Finding, NotReady, check_base
+from rlhf.data.checks import Finding, NotReady
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.estimate import estimate
@@ -83,9 +83,9 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
     context["newest"] = Round.newest_number(project)
     context["suited"] = _suited(base)
     context["is_another_base"] = _is_another(request.GET)
-    if base and not any(check_base(base)):
-        hour = _price_of_an_hour(project)
-        context["takes"] = estimate(base, configs, checks.counts, an_hour=hour)
+    context["takes"] = base and estimate(
+        base, configs, checks.counts, an_hour=_price_of_an_hour(project)
+    )
     template = "rlhf/_round_details.html" if request.htmx else "rlhf/round_new.html"
     status = 422 if form.errors or choice.errors else 200
     return render(request, template, {"project": project, **context}, status=status)
