@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from django.db import InterfaceError, OperationalError
+
 from annotate.accounts import sending as mail
 from annotate.chat import complaints
 from annotate.chat.feedback import Feedback
@@ -15,6 +21,8 @@ from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
 from annotate.retention import apply_waiting
 from annotate.webhooks import sending
+
+logger = logging.getLogger(__name__)
 
 BATCH = 100
 
@@ -54,11 +62,7 @@ def harvest_waiting() -> int:
     """What guests said whose bell was not heard."""
     thumbs = list(Feedback.objects.unharvested()[:BATCH])
     choices = list(Preference.objects.unharvested()[:BATCH])
-    for thumb in thumbs:
-        thumb.harvest()
-    for choice in choices:
-        choice.harvest()
-    return len(thumbs) + len(choices)
+    return sum(_done(partial(_harvested, each)) for each in (*thumbs, *choices))
 
 
 def ask_cells(grid_id: int) -> int:
@@ -83,9 +87,43 @@ def look() -> int:
     """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
     embed, the cells of grids and the questions of judges, by turns, and what is kept too long.
     Workers call this from time to time."""
-    done = harvest_waiting() + sending.deliver_waiting() + mail.send_waiting()
-    done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
-    grid, run = waiting_grid(), judging.waiting_run()
-    done += ask_for_a_while(grid) if grid else 0
-    done += judging.ask_for_a_while(run) if run else 0
-    return done + apply_waiting()
+    waiting = (
+        harvest_waiting,
+        sending.deliver_waiting,
+        mail.send_waiting,
+        _embed_waiting,
+        _ask_waiting_cells,
+        _ask_waiting_judge,
+        apply_waiting,
+    )
+    return sum(map(_done, waiting))
+
+
+def _done(work: Callable[[], int]) -> int:
+    """Work that fails holds up none of the other: it is tried again at the next look."""
+    try:
+        return work()
+    except (OperationalError, InterfaceError):
+        raise  # without a database nothing can be done
+    except Exception:
+        logger.exception("work that waits ended with an error")
+        return 0
+
+
+def _harvested(said: Feedback | Preference) -> int:
+    said.harvest()
+    return 1
+
+
+def _embed_waiting() -> int:
+    return sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
+
+
+def _ask_waiting_cells() -> int:
+    grid = waiting_grid()
+    return ask_for_a_while(grid) if grid else 0
+
+
+def _ask_waiting_judge() -> int:
+    run = judging.waiting_run()
+    return judging.ask_for_a_while(run) if run else 0

@@ -24,6 +24,7 @@ ONE_SIDED = 0.9  # of somebody's thumbs; below, they only judge in their own way
 FEWEST = 10  # thumbs; of fewer nothing can be told
 BURST, WITHIN = 10, timedelta(minutes=1)
 GROUP, MADE_WITHIN = 3, timedelta(hours=1)
+THUMBS_SHOWN = 3  # of each, to judge them by
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Unusual:
     ups: int
     downs: int
     why: list[str]
+    shown: list[Feedback]  # their latest thumbs
 
 
 def unusual_guests(project: Project) -> list[Unusual]:
@@ -60,7 +62,13 @@ def unusual_guests(project: Project) -> list[Unusual]:
         mine.times.append(at)
         mine.ups += is_up
     found = [
-        Unusual(members[user], given[user].ups, given[user].count - given[user].ups, why)
+        Unusual(
+            members[user],
+            given[user].ups,
+            given[user].count - given[user].ups,
+            why,
+            list(thumbs.filter(user=user).on_data().with_answers().order_by("-pk")[:THUMBS_SHOWN]),
+        )
         for user, why in reasons(given).items()
     ]
     return sorted(found, key=lambda each: (-each.ups - each.downs, each.member.pk))

@@ -376,3 +376,23 @@ def test_the_job_of_a_deleted_chat_does_nothing(answer: Message, gus: User) -> N
     Conversation.objects.get().erase()
     jobs.harvest(given.pk)
     assert not Prompt.objects.exists()
+
+
+def test_a_thumb_that_cannot_become_a_label_holds_up_no_other_work(
+    new_answer: Callable[..., Message], gus: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = new_answer(gus), new_answer(gus)
+    for each in (broken, whole):
+        Feedback.give(message=each, user=gus, thumb_up=True)
+    Feedback.objects.update(updated_at=timezone.now() - timedelta(hours=1))
+    harvest = Feedback.harvest
+
+    def fail_at_the_first(thumb: Feedback) -> None:
+        if thumb.message_id == broken.pk:
+            raise ValueError("no prompt")
+        harvest(thumb)
+
+    monkeypatch.setattr(Feedback, "harvest", fail_at_the_first)
+    monkeypatch.setattr(jobs.mail, "send_waiting", lambda: 5)
+    assert jobs.look() == 1 + 5
+    assert jobs.look() == 5, "the broken one keeps no worker busy"

@@ -98,6 +98,7 @@ def test_a_reviewer_sees_them_and_may_ignore_them(project, new_prompt, policy, g
     address = reverse("labelers_guests", args=["cooking"])
     page = browse(rita).get(address).text
     assert "Unusual thumbs" in page and "30 of 30 thumbs down, unlike the other guests." in page
+    assert page.count("Question ") == 3, "the latest thumbs of the guest, to judge them by"
     told = (
         browse(rita)
         .post(address, {"member": unusual.member.pk, "act": "exclude"}, follow=True)

@@ -126,7 +126,9 @@ def test_the_page_lists_asks_and_makes_probes(client, olga, project, task, alice
     assert "No ranking is in doubt" in client.get(address).content.decode()
     rank(task, alice)
     page = client.get(address).content.decode()
-    assert "Eat it raw!" in page and "1 against 0" in page and "Make it a probe" not in page
+    assert (
+        "Eat it raw!" in page and "1&nbsp;against&nbsp;0" in page and "Make it a probe" not in page
+    )
     client.post(address, {"act": "ask"})
     rank(task, bob)
     assert "Make it a probe" in client.get(address).content.decode()

@@ -152,3 +152,14 @@ def test_large_without_a_gpu_is_named(project, labels, base):
     machine.figures = {"gpus": [{"index": "0"}]}
     machine.save()
     assert "no_gpu" not in found()
+
+
+def test_a_base_whose_folder_is_gone_is_named_and_the_page_opens(
+    project, labels, base, browse, olga
+):
+    Policy.objects.filter(pk=base.pk).update(folder="models/gone")
+    answer = browse(olga).get("/p/cooking/rounds/new/")
+    html = answer.content.decode()
+    assert answer.status_code == 200
+    assert "models/gone in DATA_DIR, is not a model folder" in html
+    assert "Choose a base policy whose model is here." in html

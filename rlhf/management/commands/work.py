@@ -36,7 +36,9 @@ LOOKS = {"label": "annotate.jobs.look", "train": "rlhf.jobs.look"}
 JOBS = {
     "label": {
         "annotate.jobs.ask_cells",
+        "annotate.jobs.ask_judge",
         "annotate.jobs.deliver",
+        "annotate.jobs.embed_passages",
         "annotate.jobs.send_mail",
         "annotate.jobs.harvest",
         "annotate.jobs.harvest_preference",
