@@ -220,7 +220,7 @@ class Task(models.Model):
                 name="open_tasks_in_order",
             ),
             models.Index(
-                fields=["project", "batch"],
+                fields=["project", "batch", "id"],
                 condition=Q(closed_at=None),
                 name="open_tasks_of_a_batch",
             ),
@@ -329,7 +329,7 @@ class Task(models.Model):
 
 @prepared
 def _open_of_batch(project: int, batch: str) -> models.QuerySet[Task, int]:
-    mine = Task.objects.open().filter(project=project, batch=batch).order_by()
+    mine = Task.objects.open().filter(project=project, batch=batch).order_by("-pk")
     return mine.values_list("pk", flat=True)[:CROWD]
 
 
