@@ -13,6 +13,7 @@ from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
 from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
+from annotate.retention import apply_waiting
 from annotate.webhooks import sending
 
 BATCH = 100
@@ -80,10 +81,11 @@ def ask_judge(run_id: int) -> int:
 
 def look() -> int:
     """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
-    embed, the cells of grids and the questions of judges, by turns. Workers call this from time to
-    time."""
+    embed, the cells of grids and the questions of judges, by turns, and what is kept too long.
+    Workers call this from time to time."""
     done = harvest_waiting() + sending.deliver_waiting() + mail.send_waiting()
     done += sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
     grid, run = waiting_grid(), judging.waiting_run()
     done += ask_for_a_while(grid) if grid else 0
-    return done + (judging.ask_for_a_while(run) if run else 0)
+    done += judging.ask_for_a_while(run) if run else 0
+    return done + apply_waiting()

@@ -139,6 +139,9 @@ TEMPLATES = [
 DATABASE_URL = env.str("DATABASE_URL", default=_embedded.get("database_url", ""))
 # Without an address Django connects nowhere; the check in `feedback_site.checks` says so.
 _database = env.db_url_config(DATABASE_URL or "postgres://nowhere.invalid/feedback_site")
+_options = _database.get("OPTIONS", {})
+# Off: for a pooler that cannot keep prepared statements, or to see what they are worth.
+PREPARED_QUERIES = _options.pop("prepared", "on") != "off"
 _pool = {"pool": {"min_size": 1, "max_size": 16, "timeout": 10}}
 DATABASES = {
     "default": {
@@ -147,12 +150,10 @@ DATABASES = {
         "OPTIONS": {
             **_pool,
             "prepare_threshold": 1_000_000,  # only what `feedback_site.prepared` asks for
-            **_database.get("OPTIONS", {}),
+            **_options,
         },
     }
 }
-# Off: for a pooler that cannot keep prepared statements, or to see what they are worth.
-PREPARED_QUERIES = env.bool("PREPARED_QUERIES", default=True)
 
 REDIS_URL = env.str("REDIS_URL", default=_embedded.get("redis_url", ""))
 INFERENCE_URL = env.str("INFERENCE_URL", default=_embedded.get("inference_url", "")).rstrip("/")
@@ -164,6 +165,12 @@ BASE_MODEL = env.str("BASE_MODEL", default="smol")
 TRAIN_LAUNCHER = env.str("TRAIN_LAUNCHER", default="")
 PUBLISHED_GROUP = env.str("PUBLISHED_GROUP", default="")  # read by the trainer
 LEASE_SECONDS = env.float("LEASE_SECONDS", default=60.0)
+TRACKERS = list(dict.fromkeys(env.list("TRACKERS", default=[])))
+if _unknown := {*TRACKERS} - {"mlflow", "tensorboard", "trackio", "wandb"}:
+    raise ImproperlyConfigured(
+        f"TRACKERS names {', '.join(sorted(_unknown))}: choose among mlflow, tensorboard, trackio"
+        " and wandb, separated by commas."
+    )
 
 AUTH_USER_MODEL = "annotate.User"
 LOGIN_URL = "sign_in"
@@ -207,13 +214,15 @@ if OIDC_ISSUER and not (OIDC_CLIENT_ID and OIDC_CLIENT_SECRET):
 if OIDC_ISSUER and _oidc.scheme != "https" and _oidc.hostname not in OWN_HOSTS:
     raise ImproperlyConfigured("OIDC_URL must begin with https://.")
 
-# E-mail. Without a server none is sent, and the pages do not offer it.
+# E-mail: smtp+tls://user:password@host:587?from=site@example.org. Without a server none is sent,
+# and the pages do not offer it.
 EMAIL_URL = env.str("EMAIL_URL", default="")
 MAIL_IS_SET_UP = bool(EMAIL_URL)
+_mail = urlsplit(EMAIL_URL)
 if MAIL_IS_SET_UP:
-    globals().update(env.email_url_config(EMAIL_URL))
+    globals().update(env.email_url_config(_mail._replace(query="").geturl()))
 EMAIL_TIMEOUT = 20  # seconds
-DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="feedback-site@localhost")
+DEFAULT_FROM_EMAIL = dict(parse_qsl(_mail.query)).get("from", "feedback-site@localhost")
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

@@ -22,6 +22,8 @@ class RlhfConfig(AppConfig):
         erasure.also.append(in_runs.erase_from_runs)
         deletion.also.append(in_runs.delete_from_runs)
 
+        import_module("rlhf.checks")  # registers them
+
     def warm_up(self) -> None:
         import_module("choix")  # the board's; it loads scipy.stats
 

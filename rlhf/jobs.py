@@ -7,10 +7,11 @@ from threading import Event
 
 from django.db import close_old_connections, connection
 
-from rlhf.models.leases import DATABASE_AWAY, claim, worker_name
+from rlhf.models.leases import DATABASE_AWAY, Lease, claim, worker_name
 from rlhf.models.machines import Machine
 from rlhf.runs.machine_figures import machine_figures
 from rlhf.runs.supervisor import supervise
+from rlhf.trackers.telling import tell_soon
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +68,19 @@ def train(run_id: int) -> None:
     """Sees this run through, if it still waits: it may long be done, or somebody else's."""
     lease = claim(run_id, slot=slot)
     if lease:
-        supervise(lease, stop)
+        _see_through(lease)
 
 
 def look() -> bool:
     """Takes a run that waits in PostgreSQL, bell or no bell. Was there one?"""
     lease = None if stop.is_set() else claim(slot=slot)
     if lease:
-        supervise(lease, stop)
+        _see_through(lease)
     return lease is not None
+
+
+def _see_through(lease: Lease) -> None:
+    try:
+        supervise(lease, stop)
+    finally:
+        tell_soon(lease.run.pk)

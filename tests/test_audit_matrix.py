@@ -201,7 +201,7 @@ def end_user(world: SimpleNamespace) -> Sent:
 
 def settings(world: SimpleNamespace) -> Sent:
     values = model_to_dict(world.project, SettingsForm.Meta.fields)
-    sent = {name: value for name, value in values.items() if value is not False}
+    sent = {name: v for name, v in values.items() if v is not False and v is not None}
     return Sent({**sent, "overlap": 3})
 
 

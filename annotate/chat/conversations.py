@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from django.db import models, transaction
@@ -53,6 +54,15 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Erases each, as by itself."""
         for conversation in self:
             conversation.erase()
+
+    def of_guests(self, project: Project) -> Self:
+        """The chats of all its guests."""
+        return self.filter(project=project, via_api=False)
+
+    def left_before(self, moment: datetime) -> Self:
+        """Those in which nothing was said since."""
+        later = Message.objects.filter(conversation=models.OuterRef("pk"), created_at__gte=moment)
+        return self.filter(~models.Exists(later), created_at__lt=moment)
 
     def of_products(self, project: Project) -> Self:
         """The exchanges that came through the API."""

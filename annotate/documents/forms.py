@@ -52,12 +52,12 @@ class EmbedderForm(forms.Form):
         max_length=200, required=False, label="Embedding model", help_text="As the server calls it."
     )
 
-    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, project: Project, data: Any = None) -> None:
         there = Embedder.objects.filter(project=project).first()
         chosen = (
             {"connection": there.connection_id, "model_name": there.model_name} if there else {}
         )
-        super().__init__(*args, initial=chosen, **kwargs)
+        super().__init__(data, initial=chosen)
         self.project = project
         connection = self.fields["connection"]
         assert isinstance(connection, forms.ModelChoiceField)

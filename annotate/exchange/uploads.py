@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import IO, BinaryIO, Self
 
 from django.db import models, transaction
@@ -28,6 +28,9 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def pasted(self, number: str) -> Upload | None:
         """The pasted lines of this number, unless they are too many for a page to hold."""
         return self.filter(name="", size__lte=PART, pk=id_in(number)).first()
+
+    def left_before(self, moment: datetime) -> Self:
+        return self.filter(created_at__lt=moment)
 
     def stale(self) -> Self:
         return self.filter(created_at__lt=Now() - KEPT)

@@ -1,8 +1,8 @@
 """What is asked with every task of every labeler, each query compiled and planned once.
 
 All of them stand here, but for those of the rooms below, which stand beside their models: a model
-may not know the room that uses it. `PREPARED_QUERIES=0` switches them to ordinary querysets; both
-ways give the same rows (tests/annotate/test_hot_queries.py)."""
+may not know the room that uses it. `DATABASE_URL=…?prepared=off` switches them to ordinary
+querysets; both ways give the same rows (tests/annotate/test_hot_queries.py)."""
 
 from __future__ import annotations
 

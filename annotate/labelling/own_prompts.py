@@ -6,7 +6,8 @@ instruction with several pairs of a query and its response, and a prompt for a g
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -22,6 +23,14 @@ SOURCE = "labelers"
 Asked = tuple[Messages, str]  # a prompt and the answer of its author, which may be empty
 
 
+class PromptDraftQuerySet(models.QuerySet["PromptDraft"]):
+    def of_project(self, project: Project) -> Self:
+        return self.filter(membership__project=project)
+
+    def left_before(self, moment: datetime) -> Self:
+        return self.filter(saved_at__lt=moment)
+
+
 class PromptDraft(models.Model):
     """A prompt that a labeler has begun, one of each kind: what the page's fields hold."""
 
@@ -29,6 +38,8 @@ class PromptDraft(models.Model):
     kind = models.CharField(max_length=10, choices=Prompt.Kind)
     values = models.JSONField(default=dict)
     saved_at = models.DateTimeField(auto_now=True)
+
+    objects = PromptDraftQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -59,6 +59,14 @@ class ProjectQuerySet(models.QuerySet["Project"]):
             memberships__user=user, memberships__state=Membership.State.ACTIVE
         ).distinct()
 
+    def to_tidy(self, every: timedelta) -> ProjectQuerySet:
+        """Keeps those that have a period after which something is deleted, and whose periods were
+        not applied for so long."""
+        names = ("keep_chats_days", "keep_api_days", "keep_uploads_days", "keep_drafts_days")
+        has_one = Q(*((name + "__isnull", False) for name in names), _connector=Q.OR)
+        waits = Q(tidied_at=None) | Q(tidied_at__lt=Now() - every)
+        return self.filter(has_one, waits).order_by("pk")
+
 
 class Project(models.Model):
     class OwnPrompts(models.TextChoices):
@@ -215,6 +223,34 @@ class Project(models.Model):
         validators=[MinValueValidator(0)],
         help_text="What an hour of labeling costs.",
     )
+    keep_chats_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Chats in which nobody has written for this many days are deleted, as if their"
+        " guests did it. Empty: never.",
+    )
+    keep_api_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Exchanges that products sent through the API are deleted after this many days."
+        " Empty: never.",
+    )
+    keep_uploads_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Uploaded files left without import for this many days are deleted. Empty: at the"
+        " next upload after two days.",
+    )
+    keep_drafts_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Drafts that labelers have left for this many days are deleted. Empty: never.",
+    )
+    tidied_at = models.DateTimeField(null=True, help_text="When the periods above were applied.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()

@@ -27,10 +27,12 @@ from annotate.palette import LONGEST_WORDS
 from annotate.palette import find as find_in
 from annotate.people.models import Project
 from annotate.projects import begin_project
+from annotate.retention import due
 
 LONGEST_GUIDELINE = 100_000
 LONGEST_TAG = 50
 
+KEPT = "How long things are kept"
 GROUPS = {
     "Work": (
         *("name", "overlap", "ranking_size", "rate_before_ranking", "shows_raw"),
@@ -45,6 +47,7 @@ GROUPS = {
         *("random_review_percent", "low_agreement_percent", "too_fast_percent"),
         *("review_flags", "new_writer_reviews", "new_guest_days"),
     ),
+    KEPT: ("keep_chats_days", "keep_api_days", "keep_uploads_days", "keep_drafts_days"),
 }
 
 
@@ -86,6 +89,10 @@ class SettingsForm(forms.ModelForm):
             "review_flags": "Review flags",
             "new_writer_reviews": "Reviews of new writers",
             "new_guest_days": "Days a guest counts as new",
+            "keep_chats_days": "Days to keep chats of guests",
+            "keep_api_days": "Days to keep exchanges through the API",
+            "keep_uploads_days": "Days to keep uploads",
+            "keep_drafts_days": "Days to keep drafts",
         }
         fields = tuple(name for names in GROUPS.values() for name in names)
         widgets: ClassVar = {"use_cases": forms.Textarea(attrs={"rows": 4})}
@@ -153,7 +160,9 @@ def settings(request: Request, slug: str) -> HttpResponse:
         form.save()
         messages.success(request, "Saved. The settings apply to tasks opened from now on.")
         return redirect("project_settings", slug)
-    context = {"project": project, "form": form}
+    # As it is stored: a form that was refused has changed the object.
+    stored = project_for(request, slug, Role.OPERATOR)
+    context = {"project": project, "form": form, "kept": KEPT, "due": due(stored)}
     status = 422 if form.errors else 200
     return render(request, "annotate/settings.html", context, status=status)
 

@@ -79,6 +79,15 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def with_draft(self) -> Self:
         return self.exclude(drafted_at=None)
 
+    def with_draft_left_before(self, moment: datetime) -> Self:
+        """Those that nobody works on nor has submitted, with a draft of before then."""
+        left = self.filter(drafted_at__lt=moment).exclude(state=self.model.State.SUBMITTED)
+        return left.exclude(state=self.model.State.LEASED, leased_until__gt=Now())
+
+    def forget_drafts(self) -> int:
+        """Deletes what was filled in so far, and nothing that was submitted."""
+        return self.update(draft={}, drafted_at=None)
+
     def holding_a_place(self) -> Self:
         return self.filter(
             Q(state=self.model.State.SUBMITTED)

@@ -240,6 +240,9 @@ class Run(models.Model):
     alarms = models.JSONField(
         default=dict, help_text="What rang: {name: [first step, last step]}; see rlhf.runs.alarms."
     )
+    tracking = models.JSONField(
+        default=dict, help_text="What went wrong with each tracker that was told: {title: sentence}"
+    )
     cancel_requested = models.BooleanField(default=False)
     lease_token = models.PositiveIntegerField(default=0)
     leased_until = models.DateTimeField(null=True)

@@ -84,11 +84,15 @@ class Estimate:
 
 def estimate(
     base: Policy, configs: Configs, counts: Mapping[str, int], *, an_hour: float | None = None
-) -> Estimate:
-    """Estimates a round of these stages from a base. `counts`: see `rlhf.data.counts.count`;
-    `an_hour`: the price of an hour of the machine."""
+) -> Estimate | None:
+    """Estimates a round of these stages from a base; None where its folder cannot be read, which
+    the checks name. `counts`: see `rlhf.data.counts.count`; `an_hour`: the price of an hour of the
+    machine."""
     folder = settings.DATA_DIR / base.folder
-    parameters, (_, layers) = parameters_of(folder), context_of(folder)
+    try:
+        parameters, (_, layers) = parameters_of(folder), context_of(folder)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
     needed = resources_of(parameters, layers, configs)
     return Estimate(
         stages=list(_stages(base, parameters, configs, counts)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from rlhf.models.metrics import Metric
@@ -76,9 +77,13 @@ def events_of(metrics: Iterable[Metric]) -> Iterator[bytes]:
     version = b"\x09" + struct.pack("<d", 0.0) + _bytes_field(3, b"brain.Event:2")
     yield frame(version)
     for metric in metrics:
-        values = {name: float(value) for name, value in metric.values.items() if _is_number(value)}
-        if values:
+        if values := numbers_of(metric):
             yield frame(event(metric.time.timestamp(), metric.step, values))
+
+
+def numbers_of(metric: Metric) -> dict[str, float]:
+    """Keeps what can be drawn of a row of figures."""
+    return {name: float(value) for name, value in metric.values.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
@@ -89,13 +94,25 @@ def write_zip(round: Round, file: IO[bytes]) -> None:
     """Writes one folder a run and split, as TensorBoard names its curves by folder."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for run in round.runs.all():
-            for split in _splits(run):
-                name = f"round-{round.number}/{run.kind}/{split}/events.out.tfevents.{run.pk}"
+            for name, pieces in _files_of(run, round):
                 with archive.open(name, "w") as entry:
-                    rows = Metric.objects.thinned(run, splits=[split], most=MOST_STEPS)
-                    for piece in events_of(rows.in_split(split).iterator()):
-                        entry.write(piece)
+                    entry.writelines(pieces)
 
 
-def _splits(run: Run) -> list[str]:
-    return list(run.metrics.order_by("split").values_list("split", flat=True).distinct())
+def write_folder(run: Run, folder: Path) -> None:
+    """Writes what `write_zip` does of one run below a folder, in place of what was there of it."""
+    assert run.round
+    for name, pieces in _files_of(run, run.round):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half_written = file.with_name("half-written")  # a name that TensorBoard does not read
+        with half_written.open("wb") as entry:
+            entry.writelines(pieces)
+        half_written.replace(file)
+
+
+def _files_of(run: Run, round: Round) -> Iterator[tuple[str, Iterator[bytes]]]:
+    for split in Metric.objects.splits_of(run):
+        rows = Metric.objects.thinned(run, splits=[split], most=MOST_STEPS)
+        name = f"round-{round.number}/{run.kind}/{split}/events.out.tfevents.{run.pk}"
+        yield name, events_of(rows.in_split(split).iterator())

@@ -224,7 +224,8 @@ def test_a_use_case_is_a_tag_and_no_longer(project, browse, olga):
     from annotate.views.project import SettingsForm
 
     form = SettingsForm(instance=project)
-    sent = {name: form[name].value() for name in form.fields if form[name].value() is not False}
+    values = {name: form[name].value() for name in form.fields}
+    sent = {name: v for name, v in values.items() if v is not False and v is not None}
     page = browse(olga)
     page.post("/p/cooking/settings/", sent | {"use_cases": " menus \n\nmenus\nlists"})
     project.refresh_from_db()

@@ -99,3 +99,37 @@ def test_what_the_site_writes_is_for_its_owner_alone(tmp_path):
     made = [home, *home.rglob("*")]
     assert {"labels.jsonl", "t1", "secret_key"} <= {each.name for each in made}
     assert [each for each in made if each.stat().st_mode & 0o077] == []
+
+
+def test_an_address_says_all_there_is_to_say_of_a_server(tmp_path):
+    script = (
+        "from django.conf import settings as s\n"
+        "print(s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_HOST_USER, s.EMAIL_HOST_PASSWORD,"
+        " s.EMAIL_USE_TLS, s.DEFAULT_FROM_EMAIL)\n"
+        "print(s.OIDC_ISSUER, s.OIDC_CLIENT_ID, s.OIDC_CLIENT_SECRET, s.OIDC_NAME,"
+        " s.OIDC_CREATE_ACCOUNTS)\n"
+        "o = s.DATABASES['default']['OPTIONS']\n"
+        "print(s.PREPARED_QUERIES, 'prepared' in o, o['sslmode'])\n"
+    )
+    env = os.environ | {
+        "DATA_DIR": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "feedback_site.settings",
+        "DATABASE_URL": "postgres://ann@db.example.org/x?prepared=off&sslmode=require",
+        "EMAIL_URL": "smtp+tls://ann:p%40ss@mail.example.org:587?from=site@example.org",
+        "OIDC_URL": "https://site:s%2Fecret@id.example.org/a?name=Example+ID&create_accounts=1",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout.splitlines() == [
+        "mail.example.org 587 ann p@ss True site@example.org",
+        "https://id.example.org/a site s/ecret Example ID True",
+        "False False require",
+    ]
+
+
+@pytest.mark.parametrize("url", ["https://id.example.org", "http://site:secret@id.example.org"])
+def test_an_identity_provider_without_a_secret_or_tls_is_refused(tmp_path, url):
+    ended = django_says("check", tmp_path, OIDC_URL=url)
+    assert ended.returncode != 0 and "OIDC_URL" in ended.stderr

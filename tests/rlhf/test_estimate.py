@@ -134,3 +134,13 @@ def test_every_training_counts_rows_that_are_counted(project, base):
     known = count(project)
     for kind, stage in TRAININGS.items():
         assert stage.counted and known.keys() >= set(stage.counted), kind
+
+
+@pytest.mark.parametrize("config", [None, "", "{"])
+def test_a_base_whose_folder_cannot_be_read_has_no_estimate(
+    config, project, labels, base, data_dir, browse, olga
+):
+    file = data_dir / base.folder / "config.json"
+    file.unlink() if config is None else file.write_text(config)
+    assert estimate(base, {"sft": SFT}, COUNTS) is None
+    assert browse(olga).get(f"/p/{project.slug}/rounds/new/").status_code == 200

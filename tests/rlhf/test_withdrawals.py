@@ -1,10 +1,13 @@
+from datetime import timedelta
 from io import StringIO
 from threading import Event
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from annotate.models import Completion, Conversation, Message, Policy, Project, User, Withdrawal
+from annotate.retention import apply_retention
 from rlhf.data.counts import count
 from rlhf.data.selection import Filters, demonstrations, held_out_prompts, rankings
 from rlhf.data.selection import prompts as selected_prompts
@@ -150,6 +153,18 @@ def test_what_a_guest_asked_is_traced_when_the_chat_is_deleted(history, project,
     learnt = lineage_of(project.policies.get(name="r1-sft"))[0]["training"]["run"]["snapshot"]
     people = {each["username"]: each for each in learnt["labelers"]}
     assert people["gus"]["thumbs"] == 0 < people["alice"]["demonstrations"]
+
+
+def test_it_is_traced_as_well_when_its_period_is_over(history, project, gus):
+    before = reach_of(gus, project)
+    assert before["policies"]
+    Conversation.objects.update(created_at=timezone.now() - timedelta(days=31))
+    Message.objects.update(created_at=timezone.now() - timedelta(days=31))
+    project.keep_chats_days = 30
+    project.save()
+    assert apply_retention(project) == {"chats of guests": 1}
+    assert not Conversation.objects.exists()
+    assert reach_of(gus, project) == before
 
 
 def test_a_withdrawn_guest_who_deletes_the_chat_stays_out(
