@@ -140,4 +140,5 @@ def _is_alone(project: Project) -> bool:
 
 
 def _finish(project: Project) -> None:
+    project.notices.stale().delete()
     Project.objects.filter(pk=project.pk).update(tidied_at=timezone.now())

@@ -63,7 +63,6 @@ class Notice(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["person", "project", "-id"], name="notices_of_a_person"),
-            models.Index(fields=["seen_at"], name="notices_by_when_seen"),
         ]
         constraints = [
             # Whoever has not seen it yet is not told the same again.
@@ -80,9 +79,7 @@ class Notice(models.Model):
     @classmethod
     @transaction.atomic
     def tell(cls, project: int, event: str, news: News) -> None:
-        """Tells each operator of the project, and forgets what was seen long ago. Whoever has not
-        seen the same yet is not told again."""
-        cls.objects.stale().filter(project=project).delete()
+        """Tells each operator of the project; not again whoever has not seen the same yet."""
         subject = " ".join(news.subject.split())[:300]
         about = {"project_id": project, "event": event, "subject": subject, "link": news.link}
         unseen = cls.objects.unseen().filter(**about, person=OuterRef("user"))

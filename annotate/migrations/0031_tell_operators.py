@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0029_look_things_up'),
+        ('annotate', '0030_keep_for_a_while'),
     ]
 
     operations = [
@@ -57,10 +57,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='notice',
             index=models.Index(fields=['person', 'project', '-id'], name='notices_of_a_person'),
-        ),
-        migrations.AddIndex(
-            model_name='notice',
-            index=models.Index(fields=['seen_at'], name='notices_by_when_seen'),
         ),
         migrations.AddConstraint(
             model_name='notice',
