@@ -140,5 +140,4 @@ def _is_alone(project: Project) -> bool:
 
 
 def _finish(project: Project) -> None:
-    project.notices.stale().delete()
     Project.objects.filter(pk=project.pk).update(tidied_at=timezone.now())

@@ -79,18 +79,21 @@ class Notice(models.Model):
     @classmethod
     @transaction.atomic
     def tell(cls, project: int, event: str, news: News) -> None:
-        """Tells each operator of the project; not again whoever has not seen the same yet."""
+        """Tells each operator of the project, and forgets what was seen long ago. Whoever has not
+        seen the same yet is not told again."""
+        Notice.objects.stale().filter(project=project).delete()
         subject = " ".join(news.subject.split())[:300]
         about = {"project_id": project, "event": event, "subject": subject, "link": news.link}
-        unseen = cls.objects.unseen().filter(**about, person=OuterRef("user"))
+        unseen = Notice.objects.unseen().filter(**about, person=OuterRef("user"))
         told = Membership.objects.operating().filter(~Exists(unseen), project=project)
         members = told.filter(user__is_active=True).select_related("user")
         people = {member.user_id: member.user for member in members}
-        notices = [cls(person=person, **about) for person in people.values()]
-        cls.objects.bulk_create(notices, ignore_conflicts=True)
+        notices = [Notice(person=person, **about) for person in people.values()]
+        Notice.objects.bulk_create(notices, ignore_conflicts=True)
         wanting = [pk for pk, person in people.items() if person.notices_by_mail]
         if wanting and is_set_up():
-            for notice in cls.objects.unseen().filter(**about, person__in=wanting):
+            unwritten = Notice.objects.unseen().filter(mail=None)
+            for notice in unwritten.filter(**about, person__in=wanting):
                 notice._write()
 
     def _write(self) -> None:

@@ -1,5 +1,7 @@
 """One's account, and the page one lands on."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import messages
 from django.contrib.auth import logout
@@ -58,7 +60,7 @@ def account(request: Request) -> HttpResponse:
         return redirect("account")
     if act == "erase" and _erase(request, person):
         return redirect("sign_in")
-    context = {"name": name, "memberships": person.memberships.active()}
+    context: dict[str, Any] = {"name": name, "memberships": person.memberships.active()}
     if is_set_up() and person.memberships.operating().exists():
         context |= {"by_mail": by_mail, "address": address_of(person)}
     status = 422 if name.errors else 200
