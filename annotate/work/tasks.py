@@ -260,7 +260,7 @@ class Task(models.Model):
         with connection.cursor() as cursor:
             name = f"batch {self.project_id} {self.batch}"
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
-        if not mine.open().exists():
+        if not _open_of_batch(project=self.project_id, batch=self.batch):
             told = {"batch": self.batch, "tasks": mine.count()}
             about = f"batch {self.batch}"
             news = News(
