@@ -226,6 +226,7 @@ def _erase_account(erased: Erased) -> None:
     SignInLink.objects.filter(user=person).delete()
     ApiToken.objects.filter(user=person).delete()
     person.sign_ins.all().delete()
+    person.notices.all().delete()
     for owned in (EmailAddress, Authenticator, SocialAccount):
         owned.objects.filter(user=person).delete()
     Mail.objects.filter(Q(person=person) | Q(to__in=erased.names)).delete()

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.hot_queries import memberships_of
+from annotate.notices.models import unseen_of
 from annotate.people.models import Membership
 from feedback_site import disk
 
@@ -72,6 +73,7 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("judges", "Judges", Role.OPERATOR, "llm as judge rubric"),
         Page("labelers_guests", "New guests", Role.REVIEWER, "vouch"),
         Page("labelers_members", "Members", Role.OPERATOR, "invite people roles"),
+        Page("notices", "Notices", Role.OPERATOR, "inbox bell alerts"),
         Page("audit", "Audit log", Role.OPERATOR, "history who changed"),
         Page("programs", "API and webhooks", Role.OPERATOR, "tokens integrations slack"),
         Page("project_settings", "Settings", Role.OPERATOR, "project options"),
@@ -110,6 +112,8 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         here["others"] = partial(_elsewhere, membership, page)  # asked where there is a header
     if membership.role == Role.OPERATOR:
         here["disk_trouble"] = disk.trouble()
+        person, project = membership.user_id, membership.project_id
+        here["unseen"] = partial(unseen_of, person, project)  # asked where there is a header
     return {"here": here}
 
 

@@ -5,6 +5,7 @@ from annotate.api import endpoints as api
 from annotate.audit import views as audit
 from annotate.audit.routes import audited
 from annotate.judges import views as judges
+from annotate.notices import views as notices
 from annotate.views import (
     connections,
     documents,
@@ -70,6 +71,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         labelers.answer,
         name="labelers_answer",
     ),
+    path("p/<slug:slug>/notices/", notices.notices, name="notices"),
+    path("p/<slug:slug>/notices/unseen/", notices.unseen, name="notices_unseen"),
     path("p/<slug:slug>/judges/", include(judges.addresses)),
     path("audit/", audit.site_audit, name="site_audit"),
     path("audit/export/", audit.site_audit_export, name="site_audit_export"),

@@ -71,7 +71,7 @@ OWN_PREFIXES = ("chat_", "talk_")
 OWN_NAMES = {"assignment", "draft", "skip", "flag", "undo"}
 OPERATOR_PREFIXES = (
     *("prompts", "rounds", "policies", "playground", "connections", "programs", "audit", "judge"),
-    "documents",
+    *("documents", "notices"),
 )
 
 ROLES = {

@@ -50,7 +50,9 @@ class MailQuerySet(models.QuerySet["Mail"]):
             .filter(pk=number)
             .update(claimed_until=Now() + CLAIMED, attempts=models.F("attempts") + 1)
         )
-        found = self.select_related("person", "invitation__project", "invitation__by")
+        found = self.select_related(
+            "person", "invitation__project", "invitation__by", "notice__project"
+        )
         return found.filter(pk=number).first() if taken else None
 
 
@@ -61,11 +63,13 @@ class Mail(models.Model):
         VERIFY = "verify", "address"
         INVITATION = "invitation"
         NOTICE = "notice"
+        NEWS = "news"
 
     kind = models.CharField(max_length=10, choices=Kind)
     to = models.EmailField()
     person = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
     invitation = models.OneToOneField(Invitation, models.CASCADE, null=True, related_name="mail")
+    notice = models.OneToOneField("annotate.Notice", models.CASCADE, null=True, related_name="mail")
     sealed_link = models.TextField(blank=True, help_text="Of an invitation, till it is sent.")
     said = models.CharField(max_length=300, blank=True, help_text="Of a notice: what happened.")
     attempts = models.PositiveSmallIntegerField(default=0)

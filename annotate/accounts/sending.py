@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from annotate.accounts.addresses import key_of, person_at, waiting_address_of
+from annotate.accounts.addresses import address_of, key_of, person_at, waiting_address_of
 from annotate.accounts.mail_tokens import reset_tokens, sign_in_tokens
 from annotate.accounts.mails import Mail
 from annotate.connections.sealing import Unreadable, unseal
@@ -98,6 +98,8 @@ def _context(mail: Mail) -> dict[str, object] | None:
             return _with_key(mail)
         case Mail.Kind.INVITATION:
             return _with_invitation(mail)
+        case Mail.Kind.NEWS:
+            return _with_notice(mail)
         case _:
             return {"person": mail.person}
 
@@ -131,3 +133,15 @@ def _with_invitation(mail: Mail) -> dict[str, object] | None:
         return {"invitation": invitation, "link": unseal(mail.sealed_link)}
     except Unreadable:
         return None
+
+
+def _with_notice(mail: Mail) -> dict[str, object] | None:
+    """None once it was seen, or where its reader no longer operates the project, wants no such
+    mail or has another address."""
+    person, notice = mail.person, mail.notice
+    if person is None or notice is None or notice.seen_at or not person.notices_by_mail:
+        return None
+    operates = person.memberships.operating().filter(project=notice.project).exists()
+    if not operates or address_of(person) != mail.to:
+        return None
+    return {"person": person, "notice": notice}

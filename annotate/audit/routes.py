@@ -45,6 +45,7 @@ UNRECORDED: Mapping[str, str] = {
     **dict.fromkeys(["api_answers", "api_chat_completions"], A_ROW),
     **dict.fromkeys(["api_feedback", "api_preferences"], A_ROW),
     **dict.fromkeys(["chat_rename", "chat_version"], "How a guest looks at a chat of their own."),
+    "notices": "How operators look at notices of their own.",
     "rounds_charts": "Which charts somebody looks at, kept in their session.",
     "api_assignments_next": "As the page of it, which says who holds a task and till when.",
     "playground_cell": "The answer of a trial, which nothing else is made from.",

@@ -22,6 +22,7 @@ from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.kinds.talk.answer import Talk
 from annotate.labels.kinds.talk.turns import TalkPlan, Turn, TurnAnswer
 from annotate.labels.reviews import Review
+from annotate.notices.models import Notice
 from annotate.people.invitations import Invitation, SignInLink
 from annotate.people.models import Guideline, Membership, Project, User
 from annotate.people.replies import Reply
@@ -62,6 +63,7 @@ __all__ = [
     "Measure",
     "Membership",
     "Message",
+    "Notice",
     "Passage",
     "Placement",
     "Policy",

@@ -30,6 +30,12 @@ class User(AbstractUser):
         editable=False,
         help_text="How often all their other browsers were signed out.",
     )
+    notices_by_mail = models.BooleanField(
+        "Send me notices by e-mail",
+        default=False,
+        db_default=False,
+        help_text="When a run ends, fails or pauses, or a batch is done, in projects you operate.",
+    )
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         known: str = super()._get_session_auth_hash(secret)  # type: ignore[misc]

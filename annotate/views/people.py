@@ -1,5 +1,7 @@
 """One's account, and the page one lands on."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import messages
 from django.contrib.auth import logout
@@ -15,6 +17,8 @@ from annotate.access import (
     membership_for,
     own_membership_for,
 )
+from annotate.accounts.addresses import address_of
+from annotate.accounts.mails import is_set_up
 from annotate.audit.recording import recorded
 from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
@@ -28,6 +32,12 @@ class NameForm(forms.ModelForm):
         fields = ("first_name", "last_name")
 
 
+class NoticesForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ("notices_by_mail",)
+
+
 @require_http_methods(["GET", "POST"])
 def account(request: Request) -> HttpResponse:
     """One's name, as others see it, and one's projects."""
@@ -39,12 +49,20 @@ def account(request: Request) -> HttpResponse:
             name.save()
         messages.success(request, f"Your name is now {person.display_name}.")
         return redirect("account")
+    by_mail = NoticesForm(request.POST if act == "notices" else None, instance=person)
+    if by_mail.is_valid():
+        with recorded():
+            by_mail.save()
+        messages.success(request, "Saved.")
+        return redirect("account")
     if act == "leave":
         _leave(request, person)
         return redirect("account")
     if act == "erase" and _erase(request, person):
         return redirect("sign_in")
-    context = {"name": name, "memberships": person.memberships.active()}
+    context: dict[str, Any] = {"name": name, "memberships": person.memberships.active()}
+    if is_set_up() and person.memberships.operating().exists():
+        context |= {"by_mail": by_mail, "address": address_of(person)}
     status = 422 if name.errors else 200
     return render(request, "annotate/account.html", context, status=status)
 

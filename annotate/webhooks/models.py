@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from annotate.connections.addresses import is_trusted
 from annotate.connections.sealing import reseal, seal, unseal
+from annotate.notices.models import News, Notice
 from annotate.people.models import Project, User
 from feedback_site.bell import enqueue_on_commit
 from feedback_site.prepared import prepared
@@ -233,10 +234,20 @@ def _listening(project: int) -> models.QuerySet[Webhook]:
     return Webhook.objects.filter(project=project)
 
 
-def announce(project: int, event: str, *, subject: str, data: Callable[[], dict[str, Any]]) -> None:
+def announce(
+    project: int,
+    event: str,
+    *,
+    subject: str,
+    data: Callable[[], dict[str, Any]],
+    news: News | None = None,
+) -> None:
     """Stores a message for each webhook of the project that wants the event. Call it in the
     transaction of what has happened. `subject`: the object it is about, by kind and id; `data`:
-    asked for only where there is such a webhook."""
+    asked for only where there is such a webhook; `news`: what the operators are told of it, if
+    anything."""
+    if news:
+        Notice.tell(project, event, news)
     told = [webhook for webhook in _listening(project=project) if event in webhook.events]
     said = data() if told else {}
     messages = [
@@ -244,11 +255,6 @@ def announce(project: int, event: str, *, subject: str, data: Callable[[], dict[
     ]
     for message in Delivery.objects.bulk_create(messages):
         ring(message.pk)
-
-
-def is_awaited(project: int, event: str) -> bool:
-    """Whether any webhook of the project wants the event."""
-    return any(event in webhook.events for webhook in _listening(project=project))
 
 
 def ring(number: int) -> None:

@@ -12,14 +12,18 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models, transaction
 from django.db.models import Count, Exists, F, Func, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, Now
+from django.urls import reverse
 from django.utils import timezone
 
+from annotate.notices.models import News
 from annotate.people.models import Project, User
 from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
-from annotate.webhooks.models import Event, announce, is_awaited
-from feedback_site.prepared import prepared_update
+from annotate.webhooks.models import Event, announce
+from feedback_site.prepared import prepared, prepared_update
 
+# With so many open tasks, those that are closed at this very moment are not the last ones.
+CROWD = 100
 # What is handed out before what, whatever its priority.
 WORK_ORDER = ("rank", "review", "edit", "talk", "write")
 # The place of a task's kind in that order. The constants stand in the statement itself: as values
@@ -214,7 +218,12 @@ class Task(models.Model):
                 "id",
                 condition=Q(closed_at=None),
                 name="open_tasks_in_order",
-            )
+            ),
+            models.Index(
+                fields=["project", "batch", "id"],
+                condition=Q(closed_at=None),
+                name="open_tasks_of_a_batch",
+            ),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -240,19 +249,25 @@ class Task(models.Model):
         now = timezone.now()
         if self.closed_at is None and _close_answered(task=self.pk, now=now):
             self.closed_at = now
-            if self.batch and is_awaited(self.project_id, Event.BATCH):
+            if self.batch:
                 self._tell_of_batch()
 
     def _tell_of_batch(self) -> None:
+        if len(_open_of_batch(project=self.project_id, batch=self.batch)) >= CROWD:
+            return
         mine = Task.objects.filter(project=self.project_id, batch=self.batch)
         # One after the other, or each of two last tasks would see the other one open.
         with connection.cursor() as cursor:
             name = f"batch {self.project_id} {self.batch}"
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
-        if not mine.open().exists():
+        if not _open_of_batch(project=self.project_id, batch=self.batch):
             told = {"batch": self.batch, "tasks": mine.count()}
             about = f"batch {self.batch}"
-            announce(self.project_id, Event.BATCH, subject=about, data=lambda: told)
+            news = News(
+                f"All tasks of batch “{self.batch}” are done",
+                reverse("progress", args=[self.project.slug]),
+            )
+            announce(self.project_id, Event.BATCH, subject=about, data=lambda: told, news=news)
 
     def reopen_if_wanting(self) -> None:
         """Opens the task again when an answer was taken back, unless somebody has closed it for
@@ -310,6 +325,12 @@ class Task(models.Model):
         # Asked once its row is held: whoever opens it holds that row too.
         if review and not review.assignments.exists():
             review.delete()
+
+
+@prepared
+def _open_of_batch(project: int, batch: str) -> models.QuerySet[Task, int]:
+    mine = Task.objects.open().filter(project=project, batch=batch).order_by("-pk")
+    return mine.values_list("pk", flat=True)[:CROWD]
 
 
 @prepared_update

@@ -13,10 +13,12 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
 from django.db.models import Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
+from django.urls import reverse
 from django.utils import timezone
 
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User
+from annotate.notices.models import News
 from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
 from rlhf.learning.contract.config import current_names
@@ -358,7 +360,8 @@ class Run(models.Model):
 
     def tell(self) -> None:
         """Announces the state it has now, in the transaction in which it came to it."""
-        announce(self.project_id, Event.RUN, subject=f"run {self.pk}", data=self._told)
+        about, news = f"run {self.pk}", self._news()
+        announce(self.project_id, Event.RUN, subject=about, data=self._told, news=news)
 
     def _told(self) -> dict[str, Any]:
         return {
@@ -368,6 +371,22 @@ class Run(models.Model):
             "state": self.state,
             "reason": self.reason,
         }
+
+    def _news(self) -> News | None:
+        """Tells operators how it came to a halt; a cancelled one they halted themselves."""
+        said = {
+            self.State.SUCCEEDED: "has ended",
+            self.State.FAILED: "has failed",
+            self.State.PAUSED: "is paused",
+        }.get(self.State(self.state))
+        if said is None:
+            return None
+        slug = self.project.slug
+        what, link = str(self), reverse("policies_run", args=[slug, self.pk])
+        if self.round:
+            what = f"Round {self.round.number}: {self.get_kind_display()}"
+            link = reverse("rounds_show", args=[slug, self.round.number])
+        return News(f"{what} {said}{self.reason and f': {self.reason}'}", link)
 
     def place_in_queue(self) -> int | None:
         """Returns its place, 1 is next; None for a run whose turn in its own round has not come."""

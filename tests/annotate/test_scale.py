@@ -62,8 +62,9 @@ def test_pages_cost_the_same_queries_however_much_there_is_and_labelers_wait_for
     more = {path: len(statements) - few[path] for path, statements in many.items()}
     # Now and then the queue looks for a gold task too, or twice for a place.
     assert all(extra <= (4 if path == "label/" else 0) for path, extra in more.items()), more
-    # The lease, the page, and the submit with the lease of the next task: 46, with a review opened.
-    assert len(many["label/"]) <= 50, "\n".join(many["label/"])
+    # The lease, the page, and the submit with the lease of the next task: 46, with a review opened,
+    # and two more near the end of a batch.
+    assert len(many["label/"]) <= 53, "\n".join(many["label/"])
     whole = [
         (path, table, statement)
         for path in BY_INDEX

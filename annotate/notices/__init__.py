@@ -1,0 +1,1 @@
+"""What the operators of a project are told has happened, each in an inbox of their own."""
