@@ -4,6 +4,7 @@ lost."""
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -39,7 +40,7 @@ class Numbering(ModelServer):
 
     count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, request: dict[str, Any]) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": "This is "})
         if self.waits:
             self.go_on.wait(20)
