@@ -60,9 +60,11 @@ def send_mail(mail_id: int) -> None:
 
 def harvest_waiting() -> int:
     """What guests said whose bell was not heard."""
-    thumbs = list(Feedback.objects.unharvested()[:BATCH])
-    choices = list(Preference.objects.unharvested()[:BATCH])
-    return sum(_done(partial(_harvested, each)) for each in (*thumbs, *choices))
+    said: list[Feedback | Preference] = [
+        *Feedback.objects.unharvested()[:BATCH],
+        *Preference.objects.unharvested()[:BATCH],
+    ]
+    return sum(_done(partial(_harvested, each)) for each in said)
 
 
 def ask_cells(grid_id: int) -> int:
