@@ -67,6 +67,13 @@ class Row:
         return list(zip(self.completions, placements, strict=True))
 
 
+UNKNOWN = (
+    "Unknown format: a line needs at least a “prompt” or “messages”. If a column has another name, "
+    "choose it as one (on the command line: --column NAME=prompt)."
+)
+A_DOCUMENT = "Texts to pre-train on are imported on the page Documents."
+
+
 def kind_of(raw: Raw) -> str:
     """Returns the kind of a line in our own shape, by the names it has. Raises BadRow where they
     fit none."""
@@ -87,10 +94,7 @@ def kind_of(raw: Raw) -> str:
         return "demonstrations" if is_answered else "prompts"
     if "prompt" in raw:
         return "prompts"
-    raise BadRow(
-        "Unknown format: a line needs at least a “prompt” or “messages”. If a column has another "
-        "name, choose it as one (on the command line: --column NAME=prompt)."
-    )
+    raise BadRow(f"{UNKNOWN} {A_DOCUMENT}" if "text" in raw else UNKNOWN)
 
 
 def parse(raw: Any, kind: str | None) -> tuple[str, Row]:

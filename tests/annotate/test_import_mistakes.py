@@ -18,6 +18,7 @@ BAD = {
     "a number too long": (b'{"prompt": ' + b"9" * 5000 + b"}", "Not valid JSON"),
     "no object": ([1, 2], "one JSON object"),
     "no known shape": ({"question": "Hello?"}, "Unknown format"),
+    "a text alone": ({"text": "Once upon a time.", "meta": {}}, "on the page Documents"),
     "bad UTF-8": (b'{"prompt": "\xff"}', "UTF-8"),
     "half a character": (b'{"prompt": "\\ud800"}', "half a character"),
     "NUL": (b'{"prompt": "a\\u0000"}', "NUL"),
