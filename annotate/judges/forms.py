@@ -7,12 +7,17 @@ from typing import Any, ClassVar
 from django import forms
 from django.core.exceptions import ValidationError
 
-from annotate.judges.models import MOST_TASKS, Judge
+from annotate.judges.models import LONGEST_RUBRIC, MOST_TASKS, Judge
 from annotate.judges.runs import JudgeRun
+from annotate.labels.forms import Text
 from annotate.people.models import Project, User
 
 
 class JudgeForm(forms.ModelForm):
+    rubric = Text(
+        rows=8, max_length=LONGEST_RUBRIC, help_text="What makes an answer the better one."
+    )
+
     class Meta:
         model = Judge
         fields = ("name", "policy", "rubric", "form")
@@ -22,7 +27,6 @@ class JudgeForm(forms.ModelForm):
             " out. A model prefers its own answers: choose another one than those judged.",
         }
         widgets: ClassVar = {
-            "rubric": forms.Textarea({"rows": 8, "dir": "auto"}),
             "form": forms.RadioSelect,
         }
 
@@ -32,7 +36,6 @@ class JudgeForm(forms.ModelForm):
         policy = self.fields["policy"]
         assert isinstance(policy, forms.ModelChoiceField)
         policy.queryset, policy.empty_label = project.policies.sampleable(), None
-        self.fields["rubric"].strip = True  # type: ignore[attr-defined]
         if self.instance.pk:
             self.fields["name"].disabled = True
 

@@ -16,6 +16,7 @@ from annotate.people.models import Project, User
 from annotate.prompts.policies import Policy
 from annotate.work.tasks import Task, TaskQuerySet
 
+LONGEST_RUBRIC = 5000  # characters
 MOST_TASKS, MOST_QUESTIONS = 2000, 40_000  # of a run
 LONGEST_REPLY = 1024  # tokens, thoughts included
 
@@ -46,7 +47,9 @@ class Judge(models.Model):
         related_name="judges",
         help_text="Only its model: the words around the prompts are for answering.",
     )
-    rubric = models.TextField(max_length=5000, help_text="What makes an answer the better one.")
+    rubric = models.TextField(
+        max_length=LONGEST_RUBRIC, help_text="What makes an answer the better one."
+    )
     form = models.CharField("answers with", max_length=10, choices=Form, default=Form.PAIR)
     author = models.ForeignKey(User, models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -14,7 +14,7 @@ from annotate.models import *
 from rlhf.models import *
 draw = random.Random(1)
 project = Project.objects.create(
-    name="Kitchen", slug="kitchen", currency="EUR", machine_price=2, wage=15
+    name="Costs", slug="priced", currency="EUR", machine_price=2, wage=15
 )
 olga = project.admit(name="olga", role="operator")
 connection = Connection.objects.create(
@@ -71,7 +71,7 @@ Policy.objects.update(created_at=now - timedelta(days=9))
 @pytest.fixture(scope="module")
 def kitchen(site: Site) -> str:
     site.shell(WORLD)
-    return f"{site.url}/p/kitchen"
+    return f"{site.url}/p/priced"
 
 
 def test_an_operator_reads_what_it_costs_and_when_to_stop(kitchen, sign_in):
