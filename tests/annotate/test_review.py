@@ -393,7 +393,7 @@ def test_a_labeler_reads_the_verdict_on_their_answer_and_not_whose_it_is(
     act(browse, rita, project, "exclude:1", comment="Read rule 3 again.")
     page = browse(alice).get(f"/p/cooking/label/{disagreement[0].assignment_id}/").content.decode()
     assert "excluded" in page and "Labeler error" in page and "Read rule 3 again." in page
-    assert "rita" not in page and "bob" not in page
+    assert not re.search(r"\b(rita|bob)\b", page)
 
 
 def test_the_queue_leads_a_reviewer_to_the_review(browse, project, rita, disagreement):
