@@ -91,6 +91,10 @@ class ModelServer:
         return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of five, some of twenty that come at once are sent away
+
+
 class Handler(BaseHTTPRequestHandler):
     script: ModelServer
     protocol_version = "HTTP/1.1"
@@ -189,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(script: ModelServer, port: int = 0) -> Iterator[ModelServer]:
     handler = type("HandlerOfTheScript", (Handler,), {"script": script})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = Server(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     script.url = f"http://127.0.0.1:{server.server_port}/v1"

@@ -53,7 +53,7 @@ def test_a_flag_is_put_up_and_the_work_stays_as_it_is(htmx, work, address, brows
 def test_no_browser_asks_for_a_flag_before_it_submits_the_work(address, browse, alice):
     page = browse(alice).get(address).content.decode()
     fields = re.findall(r'<(?:input|textarea)[^>]*name="flag-[^>]*>', page)
-    assert len(fields) == 6
+    assert len(fields) == 7
     assert not [field for field in fields if "required" in field]
 
 
