@@ -144,7 +144,7 @@ def one(request: Request, slug: str, prompt_id: int) -> HttpResponse:
             for completion in prompt.completions.with_thumbs()
         ],
         "said": said.in_words().order_by("-pk")[:MOST_SAID],
-        "open_tasks": prompt.tasks.open().with_answers(),
+        "open_tasks": prompt.tasks.open().with_answers().order_by("pk"),
         "flags": prompt.flags.open().select_related("labeler"),
         "label_kinds": ABOUT_PROMPTS,
         "demonstrations": prompt.demonstrations.current().select_related("labeler"),

@@ -98,7 +98,7 @@ def main() -> int:
         return 2
     code = run(folder, stop, arguments.resume)
     if code != FAILED:
-        machine.leave_processes()
+        machine.leave_processes(code)
     return code
 
 

@@ -24,4 +24,4 @@ if __name__ == "__main__":
             continue
         folder = RunFolder(Path(argument), data_dir, writes=os.environ["RANK"] == "0")
         assert run(folder, Stop(), None) == DONE, f"{argument}: see its log.txt"
-    machine.leave_processes()
+    machine.leave_processes(0)
