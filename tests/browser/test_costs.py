@@ -63,8 +63,8 @@ for n in range(60):
 Promotion.objects.create(
     project=project, policy=student, act="challenge", reason="Cheaper.", decided_by=olga
 )
-Promotion.objects.update(created_at=now - timedelta(days=5))
-Policy.objects.update(created_at=now - timedelta(days=9))
+project.promotions.update(created_at=now - timedelta(days=5))
+project.policies.update(created_at=now - timedelta(days=9))
 """
 
 

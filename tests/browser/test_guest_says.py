@@ -36,7 +36,10 @@ draft.end(state="done", text="Eight minutes.", finish_reason="stop")
 """
 HARVEST = """
 from annotate import models
-for each in [*models.Feedback.objects.all(), *models.Preference.objects.all()]:
+project = models.Project.objects.get(slug="says")
+feedback = models.Feedback.objects.of_project(project)
+preferences = models.Preference.objects.filter(draft__conversation__project=project)
+for each in [*feedback, *preferences]:
     each.harvest()
 print(models.{model}.objects.filter(source="guest", labeler__username="{name}").count())
 """
