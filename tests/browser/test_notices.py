@@ -8,8 +8,9 @@ from tests.browser.conftest import Site
 
 SET_UP = """
 from annotate.models import *
-project = Project.objects.create(name="Kitchen helper", slug="told")
+project, _ = Project.objects.get_or_create(slug="told", defaults={"name": "Kitchen helper"})
 project.admit(name="olga", role="operator")
+Notice.objects.filter(project=project).delete()
 """
 TELL = """
 from annotate.models import *
@@ -23,7 +24,7 @@ window.Notification = class extends Notification {
   constructor(subject, options) { super(subject, options); window.shown.push(subject); } };"""
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def told(site: Site) -> None:
     site.shell(SET_UP)
 
