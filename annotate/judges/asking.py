@@ -4,11 +4,6 @@ A slice is short, so that the other small jobs of the worker get their turn."""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
-from threading import Event
-from uuid import UUID, uuid4
-
 from annotate.chat import inference
 from annotate.chat.inference import InferenceError
 from annotate.costs.recording import price_of
@@ -18,50 +13,22 @@ from annotate.judges.runs import JudgeRun
 from annotate.judges.words import once_more
 from annotate.playground.asking import (
     AT_ONCE,
-    HEARTBEAT_SECONDS,
-    HOPELESS,
     MOST_TRIES,
     SLICE_SECONDS,
     Said,
+    ask_side_by_side,
     listen,
     sum_of,
 )
 from annotate.prompts.policies import Policy
-from feedback_site.pool import release_connections
 
 
 def ask_for_a_while(run: JudgeRun, seconds: float = SLICE_SECONDS) -> int:
     """Asks questions that wait, and returns how many; begins none after so many seconds."""
-    speaker, token, over = run.judge.speaker, uuid4(), Event()
+    speaker = run.judge.speaker
     at_once = speaker.connection.parallel if speaker.connection else AT_ONCE
-    until = time.monotonic() + seconds
-    with ThreadPoolExecutor(at_once) as pool:
-        work = [pool.submit(_work, run, speaker, token, until, over) for _ in range(at_once)]
-        try:
-            while wait(work, timeout=HEARTBEAT_SECONDS).not_done:
-                JudgeQuestion.objects.hold(token)
-                release_connections()
-        finally:
-            over.set()
-    return sum(each.result() for each in work)
-
-
-def _work(run: JudgeRun, speaker: Policy, token: UUID, until: float, over: Event) -> int:
-    """One of the threads: question after question. Returns how many."""
-    asked = 0
-    questions = run.questions
-    try:
-        while time.monotonic() < until and not over.is_set():
-            question = questions.claim(token)
-            if question is None:
-                break
-            trouble = _ask(question, speaker)
-            asked += 1
-            if trouble in HOPELESS:
-                questions.fail(trouble)
-    finally:
-        release_connections()
-    return asked
+    lanes = [(run.questions, at_once)]
+    return ask_side_by_side(lanes, lambda question: _ask(question, speaker), seconds)
 
 
 def _ask(question: JudgeQuestion, speaker: Policy) -> str:

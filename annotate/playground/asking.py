@@ -5,17 +5,19 @@ A slice is short, so that the other small jobs of the worker get their turn."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from threading import Event
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 from asgiref.sync import async_to_sync
 
 from annotate.chat import inference
 from annotate.chat.inference import Delta, InferenceError
+from annotate.connections.asked_once import AskedOnceQuerySet
 from annotate.costs.recording import price_of
 from annotate.costs.uses import Use
 from annotate.documents.consulting import consulted
@@ -55,28 +57,49 @@ class Said:
 
 def ask_for_a_while(grid: Grid, seconds: float = SLICE_SECONDS) -> int:
     """Asks cells that wait, and returns how many; begins none after so many seconds."""
-    policies, token = grid.policies(), uuid4()
-    over = Event()
-    until = time.monotonic() + seconds
-    lanes = _lanes(policies)
-    with ThreadPoolExecutor(sum(lane.at_once for lane in lanes)) as pool:
-        work = [
-            pool.submit(_work, grid, policies, lane.columns, token, until, over)
-            for lane in lanes
-            for _ in range(lane.at_once)
-        ]
+    policies = grid.policies()
+    cells = Cell.objects.filter(grid=grid)
+
+    def ask(cell: Cell) -> str:
+        cell.grid = grid  # its rows and checks are read already
+        return _ask(cell, policies[cell.column])
+
+    lanes = [(cells.in_columns(lane.columns), lane.at_once) for lane in _lanes(policies)]
+    return ask_side_by_side(lanes, ask, seconds)
+
+
+def ask_side_by_side(
+    lanes: Sequence[tuple[AskedOnceQuerySet, int]], ask: Callable[[Any], str], seconds: float
+) -> int:
+    """Asks what waits, in each lane so many at once, and returns how many; begins nothing after so
+    many seconds. `ask` stores what came of a question, and returns what went wrong, or nothing."""
+    token, over, until = uuid4(), Event(), time.monotonic() + seconds
+
+    def work(waiting: AskedOnceQuerySet) -> int:
+        asked = 0
         try:
-            while wait(work, timeout=HEARTBEAT_SECONDS).not_done:
-                Cell.objects.hold(token)
+            while time.monotonic() < until and not over.is_set():
+                question = waiting.claim(token)
+                if question is None:
+                    break
+                trouble = ask(question)
+                asked += 1
+                if trouble in HOPELESS:
+                    waiting.fail(trouble)
+        finally:
+            release_connections()
+        return asked
+
+    with ThreadPoolExecutor(sum(at_once for _, at_once in lanes)) as pool:
+        threads = [pool.submit(work, lane) for lane, at_once in lanes for _ in range(at_once)]
+        try:
+            while wait(threads, timeout=HEARTBEAT_SECONDS).not_done:
+                for lane, _ in lanes:
+                    lane.hold(token)
                 release_connections()
         finally:
             over.set()
-    return sum(_results(work))
-
-
-def _results(work: list[Future[int]]) -> Iterator[int]:
-    for each in work:
-        yield each.result()
+    return sum(each.result() for each in threads)
 
 
 def _lanes(policies: list[Policy]) -> list[Lane]:
@@ -87,32 +110,6 @@ def _lanes(policies: list[Policy]) -> list[Lane]:
         if policy.connection:
             lane.at_once = policy.connection.parallel
     return list(lanes.values())
-
-
-def _work(
-    grid: Grid,
-    policies: list[Policy],
-    columns: list[int],
-    token: UUID,
-    until: float,
-    over: Event,
-) -> int:
-    """One of the threads of a lane: cell after cell. Returns how many."""
-    asked = 0
-    cells = Cell.objects.filter(grid=grid).in_columns(columns)
-    try:
-        while time.monotonic() < until and not over.is_set():
-            cell = cells.claim(token)
-            if cell is None:
-                break
-            cell.grid = grid  # its rows and checks are read already
-            trouble = _ask(cell, policies[cell.column])
-            asked += 1
-            if trouble in HOPELESS:
-                cells.fail(trouble)
-    finally:
-        release_connections()
-    return asked
 
 
 def _ask(cell: Cell, policy: Policy) -> str:

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.chat import inference
+from annotate.connections.asked_once import LEASE
 from annotate.judges.models import Judge
-from annotate.judges.questions import LEASE, JudgeQuestion
+from annotate.judges.questions import JudgeQuestion
 from annotate.judges.report import Report
 from annotate.judges.weights import LEAST, weight_of
 from annotate.models import Assignment, Placement, Ranking

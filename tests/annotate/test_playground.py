@@ -18,11 +18,11 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.chat import inference
+from annotate.connections.asked_once import LEASE
 from annotate.labelling.queue import next_assignment, rank_grid
 from annotate.labels.agreement import wilson
 from annotate.models import Cell, Completion, Grid, Placement, Policy, Ranking, Task
 from annotate.playground.asking import AT_ONCE
-from annotate.playground.cells import LEASE
 from annotate.playground.grids import Column
 from annotate.playground.outcome import Measured
 from annotate.playground.rows import typed
