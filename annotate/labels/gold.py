@@ -14,7 +14,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from annotate.labels.agreement import concordance
-from annotate.people.models import MOST_TO_QUALIFY, Membership
+from annotate.people.models import Membership
+from annotate.people.project_settings import MOST_TO_QUALIFY
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task, TaskQuerySet
 from feedback_site.prepared import prepared
