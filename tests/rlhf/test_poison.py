@@ -87,7 +87,7 @@ def test_five_per_cent_sybils_move_held_out_accuracy_by_a_point_at_most(project,
     found = unusual_guests(project)
     assert {each.member.user.username for each in found} == sybils
     for each in found:
-        each.member.exclude()  # *Ignore it*
+        each.member.exclude()  # *Ignore their feedback*
     kept = accuracy(learnt(project), truth)
     Feedback.objects.filter(user__username__in=sybils).delete()
     clean = accuracy(learnt(project), truth)
