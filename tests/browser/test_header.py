@@ -100,6 +100,20 @@ def test_the_palette_leads_by_keys_to_what_one_means(site: Site, sign_in):
     page.wait_for_url("**/p/header/rounds/queue/")
 
 
+def test_a_late_answer_to_other_words_leads_nowhere(site: Site, sign_in):
+    page = sign_in("olga").page
+    page.goto(f"{site.url}/p/header/policies/")
+    page.route("**/find/?q=soup", lambda route: None)  # held for as long as anybody waits for it
+    page.keyboard.press("Control+k")
+    words = page.get_by_role("combobox", name="Search")
+    with page.expect_request("**/find/?q=soup"):
+        words.fill("soup")
+    with page.expect_event("requestfailed", lambda request: "soup" in request.url):
+        words.fill("queue")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/p/header/rounds/queue/")
+
+
 def test_the_header_of_a_phone_has_two_lines(site: Site, sign_in):
     page = sign_in("alice", width=360).page
     page.goto(f"{site.url}/p/header/guideline/")

@@ -42,6 +42,7 @@ async function look() {
   choose(found[0]);
   count.textContent = found.length ? `${found.length} found` : "Nothing found.";
   if (isWanted) chosen()?.click();
+  isWanted = false;
 }
 
 function open() {
@@ -72,6 +73,8 @@ if (dialog) {
   });
 
   words.addEventListener("input", () => {
+    isWanted = false;
+    request.abort(); // what it finds was meant for other words
     clearTimeout(timer);
     timer = setTimeout(look, PAUSE);
   });
