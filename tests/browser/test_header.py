@@ -1,6 +1,8 @@
 """The header: every room is in view, on a phone too, which gives it two lines; its menus work by
 keys and without JavaScript; and the command palette leads to whatever one may open."""
 
+import time
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -106,11 +108,15 @@ def test_a_late_answer_to_other_words_leads_nowhere(site: Site, sign_in):
     page.route("**/find/?q=soup", lambda route: None)  # held for as long as anybody waits for it
     page.keyboard.press("Control+k")
     words = page.get_by_role("combobox", name="Search")
+    page.clock.install()
+    page.clock.pause_at(time.time() + 60)  # from here on no pause between letters ends by itself
+    words.fill("soup")
     with page.expect_request("**/find/?q=soup"):
-        words.fill("soup")
+        page.clock.run_for(100)
     with page.expect_event("requestfailed", lambda request: "soup" in request.url):
         words.fill("queue")
     page.keyboard.press("Enter")
+    page.clock.run_for(100)
     page.wait_for_url("**/p/header/rounds/queue/")
 
 
