@@ -26,6 +26,7 @@ from rlhf.registry.judgements import people_on
 from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import choices_of, chosen_in, figures_of
 from rlhf.rounds.contents import chosen_file, data_of, files_of, logs_of
+from rlhf.rounds.estimate import left_of
 from rlhf.rounds.forms import LimitForm, RoundNameForm
 from rlhf.rounds.launch import cancel_round, launch_again, prioritise_round, resume_round
 from rlhf.rounds.report import log_of, report_on, samples_of
@@ -168,6 +169,8 @@ def _live(round: Round) -> dict[str, Any]:
     report = report_on(round, stale_in(round.project).runs, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
+    if not report.is_over:
+        context["left"] = left_of(round, report.runs, report.seconds_left)
     context["spent"] = by_round(round.project, report.runs).get(round.pk)
     return {**context, **people_on(report.evaluation, verdicts)}
 
