@@ -103,7 +103,7 @@ def rounds_logs(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_data(request: Request, slug: str, number: int) -> HttpResponse:
-    """Shows the rows of the snapshots, as the trainer reads them."""
+    """Shows the rows of the snapshots, as the trainer reads them: as texts or as tokens."""
     round = round_for(request, slug, number)
     asked = request.GET
     data = data_of(
@@ -111,6 +111,7 @@ def rounds_data(request: Request, slug: str, number: int) -> HttpResponse:
         run=id_in(asked.get("run")),
         name=asked.get("name", ""),
         first=id_in(asked.get("from")) or 0,
+        as_tokens=asked.get("show") == "tokens",
     )
     return _tab(request, round, "data", data=data)
 
@@ -158,10 +159,11 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request, slug, number)
     report = report_on(round)
     samples = samples_of(report.runs, sort=request.GET.get("sort", ""))
+    context = {"samples": samples, "shows_changes": request.GET.get("show") == "changes"}
     if request.htmx:
-        context = {"project": round.project, "round": round, "report": report}
-        return render(request, "rlhf/_samples.html", {**context, "samples": samples})
-    return _tab(request, round, "samples", samples=samples)
+        context |= {"project": round.project, "round": round, "report": report}
+        return render(request, "rlhf/_samples.html", context)
+    return _tab(request, round, "samples", **context)
 
 
 def _live(round: Round) -> dict[str, Any]:
