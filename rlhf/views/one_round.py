@@ -20,7 +20,7 @@ from rlhf.costs.runs import by_round
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.runs import Round, Run
-from rlhf.registry.by_labeler import by_labeler
+from rlhf.registry.by_labeler import agreement_behind, by_labeler
 from rlhf.registry.health import health_of
 from rlhf.registry.judgements import people_on
 from rlhf.registry.verdict import Verdicts
@@ -182,7 +182,11 @@ def _health(runs: list[Run]) -> dict[str, Any]:
     trained = next((run for run in runs if run.kind == Run.Kind.REWARD), None)
     if trained is None:
         return {}
-    return {"health": health_of(trained), "labelers": by_labeler(trained)}
+    return {
+        "health": health_of(trained),
+        "labelers": by_labeler(trained),
+        "people": agreement_behind(trained),
+    }
 
 
 def _name(request: Request, round: Round) -> None:

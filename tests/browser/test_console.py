@@ -214,7 +214,7 @@ QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "What changed in the data since the last round?": (
         ["Round 2: Higher KL"],
-        ["Reward model: rankings", "2 (+1 −0)"],
+        ["Reward model: rankings", "4 (+2 −0)"],
     ),
     "Is the reward model gamed?": (
         ["Round 1: Short answers"],
@@ -247,7 +247,7 @@ QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "What did it cost (run, label, 1,000 answers)?": (
         ["Costs"],
-        ["Per 1,000 answers", "7.50", "Cost each", "0.33", "Round 1", "3.60"],
+        ["Per 1,000 answers", "7.50", "Cost each", "0.33", "Round 1", "4.80"],
     ),
     "What is in the queue, and on which machine?": (
         ["Train", "Queue and machines"],
@@ -282,9 +282,8 @@ for prompt in asked:
         ranking = Ranking.objects.create(prompt=prompt, labeler=labeler, assignment=work)
         for place, completion in enumerate(said, 1):
             ranking.placements.create(completion=completion, place=place)
-        if labeler == alice:
-            rankings.append(ranking)
-for round, learnt in ((first, rankings[:1]), (second, rankings)):
+        rankings.append(ranking)
+for round, learnt in ((first, rankings[:2]), (second, rankings)):
     reward = round.runs.get(kind="reward")
     made = Snapshot.objects.create(
         project=project, run=reward, sha256="a" * 64, counts={"train": len(learnt)}
