@@ -136,6 +136,11 @@ def left_of(round: Round, runs: Iterable[Run], under_way: float | None) -> Left 
     return Left(sum(known) + (under_way or 0), unknown)
 
 
+def seconds_as_before(run: Run) -> float | None:
+    """Estimates how long a run that waits will work; None where no earlier one is like it."""
+    return _as_before(run.round.base, run.kind, run.config) if run.round else None
+
+
 def _as_before(base: Policy, kind: str, config: Mapping[str, Any]) -> float | None:
     """By the pace of earlier runs alike, over as many rows as the newest of them had."""
     folder = settings.DATA_DIR / base.folder

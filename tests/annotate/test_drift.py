@@ -33,13 +33,13 @@ def ranked(seed, *, right_lately, days=30, a_day=6):
 
 
 def test_who_begins_to_click_at_random_drifts_and_nobody_else():
-    found = [dict(drifts(ranked(seed, right_lately=0.5), TODAY)) for seed in range(20)]
-    assert sum(3 in each for each in found) >= 18
+    found = [dict(drifts(ranked(seed, right_lately=0.5), TODAY)) for seed in range(12)]
+    assert sum(3 in each for each in found) >= 10
     assert sum(bool(each.keys() & {1, 2}) for each in found) <= 2
 
 
 def test_who_stays_the_same_does_not_drift():
-    found = [dict(drifts(ranked(seed, right_lately=0.9), TODAY)) for seed in range(20)]
+    found = [dict(drifts(ranked(seed, right_lately=0.9), TODAY)) for seed in range(12)]
     assert sum(map(bool, found)) <= 1
 
 
@@ -48,7 +48,8 @@ def test_who_is_new_has_nothing_to_drift_from():
 
 
 @pytest.fixture
-def drifting(project, alice, bob, carol, monkeypatch):
+def drifting(project, alice, bob, monkeypatch):
+    carol = project.admit(name="carol", role="labeler")
     people = dict(enumerate((alice, bob, carol), 1))
     monkeypatch.setattr(timezone, "localdate", lambda: TODAY)
     rankings = [
