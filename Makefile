@@ -29,6 +29,7 @@ run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
 
 test: .venv/.installed chromium
+	@$(MAKE) .venv-docs/.installed || echo "without mkdocs, the test of the docs' site is skipped"
 	@$(VENV)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 faults: export FAULTS = long
