@@ -75,7 +75,7 @@ house: .venv/.installed
 	@$(VENV)/python tests/house.py
 
 docs: .venv-docs/.installed
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 	@echo "open site/index.html"
 
 wheel: .venv/.installed

@@ -137,7 +137,7 @@ def test_the_site_of_the_docs_is_built(tmp_path):
     mkdocs = ROOT / ".venv-docs" / "bin" / "mkdocs"
     if not mkdocs.exists():
         pytest.skip("mkdocs has an environment of its own: make docs")
-    build = [mkdocs, "build", "--quiet", "--site-dir", tmp_path / "site"]
+    build = [mkdocs, "build", "--site-dir", tmp_path / "site"]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(build, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
