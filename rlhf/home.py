@@ -101,8 +101,9 @@ def effect_of_work(membership: Membership) -> Iterator[str]:
     if found := _against_the_one_before(project, live):
         low, high = found.low, found.high
         ends = f" ({low:.0%}–{high:.0%})" if low is not None and high is not None else ""
+        it = "it" if all_of_them else "the model that answers guests now"
         yield (
-            f"The {found.get_judge_display()} prefers it to the model before in"
+            f"The {found.get_judge_display()} prefers {it} to the model before in"
             f" {found.win_rate:.0%}{ends} of the answers."
         )
 
