@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WAIT_MS = 15_000  # for a page, by a machine that does much else
+WAIT_MS = 45_000  # for a page, by a machine that does much else; who succeeds waits no longer
 expect.set_options(timeout=WAIT_MS)
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"),
@@ -129,8 +129,11 @@ def sign_in(site: Site, browser: Browser) -> Iterator[Callable[..., Person]]:
             "console",
             lambda line: person.errors.append(line.text) if line.type == "error" else None,
         )
-        person.page.goto(site.manage("login_link", name))
+        link = site.manage("login_link", name)
+        person.page.goto(link)
         person.page.get_by_role("button", name="Sign in").click()
+        # Where the next page is asked for at once, this one might never have been sent.
+        person.page.wait_for_url(lambda url: url != link)
         return person
 
     yield come_in
