@@ -17,7 +17,6 @@ from rlhf.learning.publishing import writing
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
 from tests.learning.conftest import learn, read_rows
-from tests.learning.test_processes import learn_in_two
 from tests.learning.test_runs import AfterCalls, assert_same, numbers
 
 # Eight rows in batches of three: an epoch ends after steps 3, 6 and 9. Checkpoints at 4, 8 and 9.
@@ -194,22 +193,3 @@ def test_a_guard_that_stops_the_run_at_the_end_of_an_epoch_loses_nothing(
     assert learn(paused, data_dir) == DONE
     assert hashes(paused) == hashes(whole)
     assert numbers(paused) == numbers(whole)
-
-
-@pytest.mark.timeout(600)
-def test_two_processes_keep_what_one_does_with_and_without_shards(keeping, data_dir):
-    one = keeping("one", tune=LORA)
-    assert learn(one, data_dir) == DONE
-    twos = {
-        how: {way: keeping(f"{how}-{way}", tune=tune) for way, tune in
-              (("lora", LORA), ("full", {"mode": "full"}))}
-        for how in ("whole", "sharded")
-    }  # fmt: skip
-    learn_in_two(twos, data_dir)
-    for how in twos:
-        for way, folder in twos[how].items():
-            assert sorted(hashes(folder)) == [*KEPT, "model"], (how, way)
-        for name in (*KEPT, "model"):
-            ours, theirs = weights(one / name), weights(twos[how]["lora"] / name)
-            for each in ours:
-                torch.testing.assert_close(theirs[each], ours[each], atol=1e-5, rtol=0)
