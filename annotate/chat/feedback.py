@@ -139,7 +139,10 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         return self.aggregate(thumbs_up=up, thumbs_down=down)
 
     def with_answers(self) -> Self:
-        return self.select_related("message__completion__prompt", "completion__prompt")
+        """With all that a row of them says."""
+        return self.select_related(
+            "message__completion__prompt", "message__conversation", "completion__prompt"
+        )
 
     def unharvested(self) -> Self:
         """Those the bell should have brought in by now."""

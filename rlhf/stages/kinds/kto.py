@@ -8,8 +8,8 @@ from typing import Any
 from annotate.models import Project
 from rlhf.data.checks import Finding, Labels
 from rlhf.data.resources import ADAPTERS, Networks
-from rlhf.data.selection import HELD_OUT, TRAIN, Filters, thumbs, thumbs_to_look_at
-from rlhf.data.snapshot import Frozen, thumb_row
+from rlhf.data.selection import Filters, thumbs_to_look_at
+from rlhf.data.snapshot import Frozen, freeze_thumbs
 from rlhf.models.runs import Run
 from rlhf.stages.chart import ACCURACY, Chart, Series
 from rlhf.stages.training import Shown, Training
@@ -57,15 +57,7 @@ class Kto(Training):
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
-        given = thumbs(project, filters).with_answers()
-        to_learn, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
-        return Frozen(
-            files={
-                "train": [thumb_row(each) for each in to_learn],
-                "test": [thumb_row(each) for each in test],
-            },
-            feedback=[*to_learn, *test],
-        )
+        return freeze_thumbs(project, filters)
 
     def networks(self, config: Mapping[str, Any]) -> Networks:
         """Counts, beside the policy, its reference; of an adapter, that is the policy without
