@@ -3,8 +3,9 @@ learnt, however many labels they give.
 
 Three rules. Of thumbs, those of one side count only as far as the account gives some of the other
 side too: who dislikes whatever is shown says nothing of the answers. An account that nobody has
-vouched for says at most half as much as the median account. And a labeler who surely does not judge
-like the others, where several ranked the same, weighs what is measured of them."""
+vouched for says at most half as much as the median account. And a labeler who surely judges less
+well than the median one, where several ranked the same, weighs what is measured of them and is no
+longer vouched for."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypeVar
 
-from annotate.labels.agreement import Ranked, is_careless
+from annotate.labels.agreement import Ranked
 from annotate.labels.label import FROM_GUEST
 from annotate.models import Feedback, Membership, Project, Ranking
-from annotate.quality.reliability import CAREFUL, against_the_others, votes_of
+from annotate.quality.reliability import against_the_others, votes_of
 
 VOICE = 0.5  # of the median account: what one says at most that nobody has vouched for
 SPARE = 3.0  # thumbs that everybody may give beside the others' mix of sides
@@ -95,24 +96,29 @@ def _known(project: Project, people: Collection[int]) -> set[int]:
 
 def weights_of_rankings(project: Project, rankings: Sequence[Ranking]) -> dict[int, float]:
     """Ranking → its weight."""
-    by_guests = Counter(each.labeler_id for each in rankings if each.source == FROM_GUEST)
-    voice = voices(by_guests, _known(project, by_guests))
-    measured = doubtful(Ranked(each.prompt_id, each.labeler_id, each.places) for each in rankings)
-    return {
-        each.pk: (voice[each.labeler_id] if each.source == FROM_GUEST else 1.0)
-        * measured.get(each.labeler_id, 1.0)
-        for each in rankings
-    }
+    guests = {each.labeler_id for each in rankings if each.source == FROM_GUEST}
+    trusted = {each.labeler_id for each in rankings} - guests | _known(project, guests)
+    ranked = [Ranked(each.prompt_id, each.labeler_id, each.places) for each in rankings]
+    weights = labeler_weights(ranked, trusted)
+    return {each.pk: weights[each.labeler_id] for each in rankings}
+
+
+def labeler_weights(rankings: Sequence[Ranked], known: Collection[int]) -> dict[int, float]:
+    """Labeler → what each of their rankings weighs. Who is in doubt is no longer known."""
+    doubts = doubtful(rankings)
+    voice = voices(Counter(each.labeler for each in rankings), set(known) - doubts.keys())
+    return {labeler: weight * doubts.get(labeler, 1.0) for labeler, weight in voice.items()}
 
 
 def doubtful(rankings: Iterable[Ranked]) -> dict[int, float]:
-    """Labeler → what their rankings weigh, where a careful person's weigh 1, of those who surely do
-    not judge like the others. Who is right with probability r carries 2r - 1 of what is known by
-    one who never errs. Of two people nobody can tell which one errs."""
-    measured, found = against_the_others(votes_of(rankings)), {}
-    for labeler, against in measured.items() if len(measured) > 2 else ():
-        reliability = against.reliability
-        if reliability and is_careless(against.clusters, against.wanted):
-            weight = (2 * reliability.value - 1) / (2 * CAREFUL - 1)
-            found[labeler] = min(max(weight, LEAST), 1.0)
-    return found
+    """Labeler → what their rankings weigh by their reliability, where those of the median person
+    weigh 1; of those alone who surely judge less well. Who is right with probability r carries
+    2r - 1 of what is known by one who never errs; r is taken at the upper end of its interval, so
+    that who is hardly measured counts fully. Of two people nobody can tell which one errs."""
+    measured = against_the_others(votes_of(rankings))
+    found = {labeler: each.reliability for labeler, each in measured.items() if each.reliability}
+    ordinary = 2 * median(each.value for each in found.values()) - 1 if len(found) > 2 else 0.0
+    if ordinary <= 0:
+        return {}
+    tops = {labeler: (2 * each.interval[1] - 1) / ordinary for labeler, each in found.items()}
+    return {labeler: max(top, LEAST) for labeler, top in tops.items() if top < 1}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from annotate.labels.agreement import Ranked
-from rlhf.data.weights import doubtful, thumb_weights, voices
+from rlhf.data.weights import labeler_weights, thumb_weights, voices
 from tests.faults.conftest import IS_LONG, SEED, sized
 
 FEATURES, HELD_OUT, POINT = 5, 4000, 0.01
@@ -101,7 +101,7 @@ def test_without_weights_they_would_move_it_by_more_than_five(lie):
 
 def moved_by_labelers(lie: str, each: int, seed: int, *, is_weighed: bool) -> float:
     """Labelers rank two answers to a prompt, two people each prompt; beside a liar sits somebody
-    honest. Nobody is vouched for: what is measured of them is all there is."""
+    honest. All were invited, and so are vouched for: what is measured of them is all there is."""
     chance = np.random.default_rng(seed)
     truth = chance.normal(size=FEATURES)
     lied = np.repeat(np.arange(LYING_LABELERS) + LABELERS, each)
@@ -118,11 +118,12 @@ def moved_by_labelers(lie: str, each: int, seed: int, *, is_weighed: bool) -> fl
     def reached(kept: np.ndarray) -> float:
         weights = np.ones(kept.sum())
         if is_weighed:
-            measured = doubtful(
+            rankings = [
                 Ranked(int(p), int(w), {0: 1, 1: 2} if won else {0: 2, 1: 1})
                 for p, w, won in zip(prompt[kept], who[kept], y[kept], strict=True)
-            )
-            weights = np.array([measured.get(int(w), 1.0) for w in who[kept]])
+            ]
+            of_each = labeler_weights(rankings, set(who[kept].tolist()))
+            weights = np.array([of_each[int(w)] for w in who[kept]])
         return accuracy(learnt(x[kept], y[kept], weights), truth)
 
     return reached(who < LABELERS) - reached(np.ones(len(who), dtype=bool))
@@ -130,9 +131,11 @@ def moved_by_labelers(lie: str, each: int, seed: int, *, is_weighed: bool) -> fl
 
 @pytest.mark.parametrize("lie", ["say the opposite", "dislike one trait", "click at random"])
 def test_lying_labelers_move_accuracy_by_a_point_at_most(lie, report):
-    seeds = SEEDS[: sized(short=4, long=40)]
+    seeds = SEEDS[: sized(short=2, long=40)]
     moved = {
-        each: float(np.mean([moved_by_labelers(lie, each, seed, is_weighed=True) for seed in seeds]))
+        each: float(
+            np.mean([moved_by_labelers(lie, each, seed, is_weighed=True) for seed in seeds])
+        )
         for each in ((20, 60, 200, 500, 1000) if IS_LONG else (60, 500))
     }
     report(seeds=len(seeds), points={each: round(100 * value, 2) for each, value in moved.items()})

@@ -64,7 +64,9 @@ class KTOLearner(Learner):
         self.fixed_prompts = FixedPrompts(
             folder, policy.lm, self.render, [each.prompt for each in held_out or thumbs]
         )
-        self.epochs = Epochs([len(row.ids) for row, *_ in self.rows], settings.batch_size, self.seed)
+        self.epochs = Epochs(
+            [len(row.ids) for row, *_ in self.rows], settings.batch_size, self.seed
+        )
         self.total_steps = settings.epochs * self.epochs.steps_per_epoch
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings

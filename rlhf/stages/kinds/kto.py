@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from annotate.models import Project
+from annotate.quality.unusual import unusual_guests
 from rlhf.data.checks import Finding, Labels
 from rlhf.data.resources import ADAPTERS, Networks
 from rlhf.data.selection import Filters, thumbs_to_look_at
@@ -25,6 +26,12 @@ def check_thumbs(labels: Labels) -> Iterator[Finding]:
             f" (Labelers, New guests)."
         )
         yield Finding("thumbs_of_new_guests", message)
+    if unusual := len(unusual_guests(labels.project)):
+        message = (
+            f"The thumbs of {unusual} guest{'s' if unusual > 1 else ''} look unusual. Look at"
+            " them (Labelers, New guests), and ignore those that say nothing of the answers."
+        )
+        yield Finding("unusual_guests", message)
 
 
 def _check_enough(up: int, down: int) -> Iterator[Finding]:
