@@ -102,6 +102,9 @@ def read_streams(port: int, asked: list[tuple[str, int]], seconds: float) -> dic
 
 def serve_words(port: int, words: int) -> None:
     """Speaks as a model server does, until it is told to stop."""
+    import django
+
+    django.setup()
     from tests.model_server import ModelServer, serving
 
     with serving(ModelServer(says=["word "] * words, seconds_between=PAUSE), port):
@@ -230,6 +233,7 @@ def main() -> None:
             "DJANGO_SETTINGS_MODULE": "feedback_site.settings",
             "INFERENCE_URL": f"http://127.0.0.1:{model_port}/v1",
             "TRUSTED_PROXIES": "127.0.0.1",
+            "LOG_LEVEL": "WARNING",
         }
         import django
 
