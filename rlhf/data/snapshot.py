@@ -260,7 +260,7 @@ def freeze_thumbs(project: Project, filters: Filters) -> Frozen:
     """Reads what guests thought of answers, each account's thumbs weighed."""
     given = thumbs(project, filters).with_answers()
     to_learn, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
-    weights = weights_of_feedback(project, [*to_learn, *test])
+    weights = weights_of_feedback(project, [*to_learn, *test], filters.until)
     return Frozen(
         files={
             "train": [thumb_row(each, weights[each.pk]) for each in to_learn],
@@ -281,7 +281,7 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
     train = _with_completions(to_learn.in_split(*TRAIN))
     test = _with_completions(to_learn.in_split(*HELD_OUT))
     held_out = _with_completions(held_out_rankings(project, filters))
-    weigh = weights_of_rankings(project, [*train, *test])
+    weigh = weights_of_rankings(project, [*train, *test], filters.until)
     pairs = training_pairs(project, filters)
     better = outdone(project, filters)
     rows = _outdone_rows(better)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from statistics import median
 from typing import TypeVar
 
 from annotate.labels.agreement import Ranked
 from annotate.labels.label import FROM_GUEST
-from annotate.models import Feedback, Membership, Project, Ranking
+from annotate.models import Feedback, Project, Ranking
 from annotate.quality.reliability import against_the_others, votes_of
 
 VOICE = 0.5  # of the median account: what one says at most that nobody has vouched for
@@ -72,10 +73,13 @@ def _even(
     return even
 
 
-def weights_of_feedback(project: Project, given: Sequence[Feedback]) -> dict[int, float]:
-    """Thumb → its weight. Users of a product are accounts of their own, and nobody knows them."""
+def weights_of_feedback(
+    project: Project, given: Sequence[Feedback], at: datetime | None = None
+) -> dict[int, float]:
+    """Thumb → its weight; now, or at that moment. Users of a product are accounts of their own,
+    and nobody knows them."""
     who = {each.pk: _account_of(each) for each in given}
-    known = _known(project, {user for user, _ in who.values()})
+    known = _known(project, {user for user, _ in who.values()}, at)
     weights = thumb_weights(
         ((who[each.pk], each.thumb_up) for each in given),
         {(user, end_user) for user, end_user in who.values() if user in known and not end_user},
@@ -87,17 +91,18 @@ def _account_of(thumb: Feedback) -> tuple[int, str]:
     return thumb.user_id, thumb.message.conversation.end_user if thumb.message else ""
 
 
-def _known(project: Project, people: Collection[int]) -> set[int]:
+def _known(project: Project, people: Collection[int], at: datetime | None) -> set[int]:
     """Those in whom somebody trusts: whom a reviewer has vouched for, and all but guests."""
-    members = project.memberships.filter(user__in=people)
-    new = members.filter(role=Membership.Role.GUEST, vouched_at=None)
-    return set(people) - set(new.values_list("user", flat=True))
+    unknown = project.memberships.filter(user__in=people).not_vouched_for(at)
+    return set(people) - set(unknown.values_list("user", flat=True))
 
 
-def weights_of_rankings(project: Project, rankings: Sequence[Ranking]) -> dict[int, float]:
-    """Ranking → its weight."""
+def weights_of_rankings(
+    project: Project, rankings: Sequence[Ranking], at: datetime | None = None
+) -> dict[int, float]:
+    """Ranking → its weight; now, or at that moment."""
     guests = {each.labeler_id for each in rankings if each.source == FROM_GUEST}
-    trusted = {each.labeler_id for each in rankings} - guests | _known(project, guests)
+    trusted = {each.labeler_id for each in rankings} - guests | _known(project, guests, at)
     ranked = [Ranked(each.prompt_id, each.labeler_id, each.places) for each in rankings]
     weights = labeler_weights(ranked, trusted)
     return {each.pk: weights[each.labeler_id] for each in rankings}
