@@ -16,7 +16,6 @@ from itertools import combinations
 from math import exp, lgamma, log
 
 from django.db import connection
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
@@ -29,7 +28,7 @@ FEWEST = 10  # thumbs; of fewer nothing can be told
 BURST, WITHIN = 10, timedelta(minutes=1)
 GROUP, MADE_WITHIN = 3, timedelta(hours=1)
 THUMBS_SHOWN = 3  # of each, to judge them by
-SAME_QUESTIONS, SAME_SHARE = 5, 0.8  # as another account; so many, and so much of one's own
+SAME_QUESTIONS, SAME_SHARE = 5, 0.8  # as another account; so many, and so much of what each asks
 COMMON = 10  # accounts: what more of them ask is a common question
 
 # Two labelers, how often both put a prompt's completions in an order, and how often in the same.
@@ -79,7 +78,7 @@ def unusual_guests(project: Project) -> list[Unusual]:
     members = {each.user_id: each for each in guests}
     given: dict[int, Given] = {}
     rows = thumbs.filter(created_at__gte=since, user__in=members).order_by("created_at")
-    asked = Coalesce("message__completion__prompt__spelling", "completion__prompt__spelling")
+    asked = "message__completion__prompt__spelling"  # what was imported is nobody's question
     for user, at, is_up, question in rows.values_list("user", "created_at", "thumb_up", asked):
         mine = given.setdefault(user, Given(members[user].user.date_joined))
         mine.times.append(at)
@@ -130,8 +129,9 @@ def _same_questions(given: dict[int, Given]) -> dict[int, int]:
     )
     found: dict[int, int] = {}
     for pair, same in common.items():
-        for user in pair:
-            if same >= max(SAME_QUESTIONS, SAME_SHARE * len(given[user].asked)):
+        most = max(len(given[user].asked) for user in pair)
+        if same >= max(SAME_QUESTIONS, SAME_SHARE * most):
+            for user in pair:
                 found[user] = max(same, found.get(user, 0))
     return found
 

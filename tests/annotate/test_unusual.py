@@ -75,6 +75,7 @@ def asking(*questions: int) -> Given:
         (range(4), range(4), None),  # too few to tell
         (range(10), range(2, 12), "8 of 10"),
         (range(10), range(3, 13), None),
+        (range(10), range(60), None),  # among many, some are the same
     ],
 )
 def test_accounts_that_ask_the_same_are_looked_at(ours, theirs, both):
