@@ -27,6 +27,7 @@ def below(*roots: str) -> list[str]:
 CHECKS_MAY_IMPORT = {"re2", "jsonschema", "referencing"}
 LEARNING_MAY_BORROW = {
     "feedback_site.parent_death": set(),
+    **dict.fromkeys(below("feedback_site.votes"), set()),
     **dict.fromkeys(below("feedback_site.answer_checks"), CHECKS_MAY_IMPORT),
 }
 
