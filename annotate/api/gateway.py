@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -39,7 +39,6 @@ from annotate.limits import seconds_to_wait
 from annotate.people.models import Project
 from annotate.people.tokens import ApiToken
 from annotate.prompts.policies import Policy
-from feedback_site.pool import in_database, release_connections
 from feedback_site.web import api_errors as errors
 
 BYTES_A_TOKEN = 4  # where a model server does not count; about what English text has
@@ -264,11 +263,10 @@ def _raise_for(answer: Message) -> None:
 
 
 async def _chunks(answers: list[Message], *, with_usage: bool) -> AsyncIterator[str]:
-    await sync_to_async(release_connections)()
     first = answers[0]
     extra: dict[str, Any] = {"usage": None} if with_usage else {}
     for number, answer in enumerate(answers):
-        await in_database(answer.begin)
+        await chat.begin(answer)
         opening = {"role": "assistant", "content": ""}
         yield _event(_chunk(first, number, opening, completion_id=str(answer.public_id)) | extra)
         async with aclosing(chat.write(answer)) as pieces:
