@@ -105,7 +105,7 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:
                 if delta:
-                    answer.place = delta.place
+                    answer.place, answer.calls = delta.place, (*answer.calls, *delta.calls)
                 if delta and delta.text:
                     text += delta.text
                     facts.setdefault("first_token_ms", _ms_since(started))
