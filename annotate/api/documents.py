@@ -57,16 +57,15 @@ class OfOneName(serializers.Serializer):
     )
 
 
-class NewDocuments(StrictSerializer):
-    """Files (multipart/form-data), or one as `name` and `text`."""
+class NewDocuments(serializers.Serializer):
+    file = serializers.ListField(child=serializers.FileField(), min_length=1, help_text="Each one.")
 
-    file = serializers.ListField(child=serializers.FileField(), required=False)
+
+class NewDocument(StrictSerializer):
     name = serializers.CharField(
-        required=False,
-        max_length=LONGEST_SOURCE,
-        help_text="As of a file: its ending says how it is read.",
+        max_length=LONGEST_SOURCE, help_text="As of a file: its ending says how it is read."
     )
-    text = serializers.CharField(required=False, trim_whitespace=False)
+    text = serializers.CharField(trim_whitespace=False)
 
 
 class DocumentsAdded(serializers.Serializer):
@@ -100,7 +99,7 @@ class FoundPassages(serializers.Serializer):
 @described(
     "add_documents",
     DocumentsAdded,
-    request={"multipart/form-data": NewDocuments, "application/json": NewDocuments},
+    request={"multipart/form-data": NewDocuments, "application/json": NewDocument},
     method="POST",
     status=201,
 )
@@ -160,11 +159,9 @@ def _files(request: Request) -> list[Any]:
         only_known(request.data, ("file",))
         files = request.FILES
     else:
-        sent = NewDocuments(data=only_known(request.data, ("name", "text")))
+        sent = NewDocument(data=request.data)
         sent.is_valid(raise_exception=True)
         said = sent.validated_data
-        if missing := {"name", "text"} - said.keys():
-            raise serializers.ValidationError(dict.fromkeys(sorted(missing), ["Send this too."]))
         file = ContentFile(said["text"].encode("utf-8", "surrogatepass"), said["name"])
         files = MultiValueDict({"file": [file]})
     form = DocumentsForm({}, files)
