@@ -80,7 +80,7 @@ OPERATIONS: dict[str, Case] = {
     "list_reviews": (REVIEWER, None),
     "next_review": ({"rita", "olga"}, {}),
     "retrieve_review": ({"rita"}, None),
-    "decide_review": ({"rita"}, {"verdict": "accept", "cause": "other", "score": 6}),
+    "decide_review": ({"rita"}, {"verdict": "accept", "cause": "subjective", "score": 6}),
     "skip_review": ({"rita"}, {}),
     "list_talks": (OPERATOR, None),
     "open_talks": (OPERATOR, {"first": "policy_id", "goal": "Plan a dinner", "count": 2}),
