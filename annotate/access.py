@@ -17,6 +17,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.chat.shares import Share
 from annotate.connections.models import Connection
+from annotate.documents.models import Document
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
 from annotate.judges.models import Judge
@@ -177,6 +178,12 @@ def prompt_for(request: Request, slug: str, prompt_id: int) -> Prompt:
     """A prompt of this operator's project."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
+
+
+def document_for(request: Request, slug: str, document_id: int) -> Document:
+    """A document in force of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(Document.objects.of_project(project).current().filter(pk=document_id).first())
 
 
 def upload_for(request: Request, slug: str, upload_id: int) -> Upload:

@@ -17,6 +17,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.talk import turns
 from annotate.labels.kinds.talk.tasks import open_own_talk
@@ -162,6 +163,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     talk = open_own_talk(plan, cast["alice"].memberships.get())
     turn = turns.say(talk, text="Hello", number=1)
     TurnAnswer.objects.update(state="done", text="Hungry?")
+    Document.add(project, ["Boil an egg."], source="egg.txt")
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -191,6 +193,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
         "judge_id": judge.pk,
+        "document_id": Document.objects.get().pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
         "token_id": token.pk,

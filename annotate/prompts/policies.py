@@ -183,7 +183,7 @@ class Policy(models.Model):
         instructions = "\n\n".join(filter(None, [self.system_prompt, *own]))
         system = [{"role": "system", "content": instructions}] if instructions else []
         rest = [turn for turn in conversation if turn["role"] != "system"]
-        if self.prompt_format:
+        if self.prompt_format and rest[-1]["role"] == "user":
             asked = self.prompt_format.replace(PLACE_OF_PROMPT, rest[-1]["content"])
             rest[-1] = {**rest[-1], "content": asked}
         if passages:
