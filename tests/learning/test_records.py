@@ -351,3 +351,19 @@ def test_no_batch_is_more_than_a_row_larger_than_another():
         sizes = [len(batch) for batch in batches]
         assert sorted(i for batch in batches for i in batch) == list(range(count))
         assert len(sizes) == -(-count // 16) and max(sizes) - min(sizes) <= 1 and max(sizes) <= 16
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ('{"completion": "caf\u00e9"}'.encode("latin-1"), r"is not UTF-8 \(byte 0xe9 at 19\)"),
+        ('{"completion": "a"}'.encode("utf-16"), r"is not UTF-8 \(byte 0xff at 0\)"),
+        (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "a thousand deep"),
+    ],
+)
+def test_what_cannot_even_be_parsed_is_refused_by_its_line(second, reason, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps({"prompt": PROMPT, "completion": "a"}).encode()
+    path.write_bytes(good + b"\r\n" + second)
+    with pytest.raises(DataError, match=f"rows.jsonl, line 2: .*{reason}"):
+        reading.read_demonstrations(path)

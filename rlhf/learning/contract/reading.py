@@ -62,21 +62,23 @@ def _each(
 ) -> Iterator[tuple[int, Row | DataError]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
+    with path.open("rb") as file:
+        for number, written in enumerate(file, 1):
+            if not written.strip():
                 continue
             row: Any = None
             try:
+                line = _text(written, "utf-8-sig" if number == 1 else "utf-8")
                 row = json.loads(line, parse_constant=_no_number, parse_float=_finite)
                 if not isinstance(row, dict):
                     raise DataError("not a JSON object")
                 if HALF_A_CHARACTER.search(line):
                     _check_characters(row)
                 yield number, parse(row, number)
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
-                refused = DataError(reason)
+                too_deep = "lists in lists, or objects in objects, a thousand deep"
+                refused = DataError(too_deep if isinstance(error, RecursionError) else reason)
                 refused.row = str(row.get("id", "")) if isinstance(row, dict) else ""
                 yield number, refused
 
@@ -90,6 +92,16 @@ def _read(path: Path, parse: Callable[[dict[str, Any], int], Row]) -> list[Row]:
     if not rows:
         raise DataError(f"{path}: empty")
     return rows
+
+
+def _text(line: bytes, encoding: str) -> str:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise DataError(
+            f"the file is not UTF-8 (byte 0x{byte:02x} at {error.start}): save it as UTF-8"
+        ) from error
 
 
 def _check_characters(row: dict[str, Any]) -> None:
