@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.kinds.sample import Sample
 from rlhf.learning.contract.manifest import sha256
-from rlhf.learning.contract.records import Message, Prompt, content_hash, read_prompts
+from rlhf.learning.contract.reading import read_prompts
+from rlhf.learning.contract.records import Message, Prompt, content_hash
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.scoring import RewardModel
