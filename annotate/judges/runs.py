@@ -28,7 +28,7 @@ class JudgeRun(models.Model):
     judge = models.ForeignKey("annotate.Judge", models.CASCADE, related_name="runs")
     author = models.ForeignKey(User, models.PROTECT, related_name="+")
     scope = models.CharField(max_length=10, choices=Scope, default=Scope.RANKED)
-    budget = models.PositiveIntegerField(help_text="At most so many tasks.")
+    budget = models.PositiveIntegerField(help_text="The largest number of tasks to give.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -214,6 +214,8 @@ class Label(Answer):
 
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="%(class)ss")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="%(class)ss")
+    # One to one: a revision is replaced once. The slower of two editors meets the constraint, which
+    # is all there is of an optimistic lock.
     supersedes = models.OneToOneField(
         "self", models.PROTECT, null=True, related_name="superseded_by"
     )

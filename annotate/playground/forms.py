@@ -32,8 +32,8 @@ class RowsForm(forms.Form):
         rows=8,
         required=False,
         max_length=MOST_PROMPTS * LONGEST_WORDS,
-        help_text="A line of --- begins the next prompt. A line of +++ is where the model answers "
-        "and the user goes on.",
+        help_text="A line of --- begins the next prompt. A line of +++ marks where the model "
+        "answers and the user continues.",
     )
     table = forms.FileField(
         required=False,

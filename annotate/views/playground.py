@@ -265,7 +265,7 @@ def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> Ht
     """All that was said in a cell; a POST has it asked again where it has no answer."""
     grid = grid_for(request, slug, grid_id)
     if row >= len(grid.asked) or column >= len(grid.columns):
-        raise Http404("The grid has no such cell.")
+        raise Http404("The grid doesn't have this cell.")
     cells = grid.cells.in_rows([row]).in_columns([column])
     if request.method == "POST":
         if cells.ask_again():
@@ -307,7 +307,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     """Makes a column a policy, which can be sampled, ranked and promoted like any other."""
     grid = grid_for(request, slug, grid_id)
     if column >= len(grid.columns):
-        raise Http404("The grid has no such column.")
+        raise Http404("The grid doesn't have this column.")
     try:
         policy = grid.save_column(column, name=request.POST.get("name", ""))
     except ValidationError as error:

@@ -309,7 +309,7 @@ def test_rows_are_sorted_and_filtered(browse, olga, grid):
     assert order(words="FOUR") == [0] and order(words="what is") == [1]
     assert order(show="nonsense", sort="x", column="99", page="99") == [0, 1]
     empty = browse(olga).get(f"{HOME}{grid.pk}/", {"words": "zebra"}).text
-    assert "No row is like that." in empty and "Show all 2" in empty
+    assert "No matching rows." in empty and "Show all 2" in empty
 
 
 def test_the_progress_brings_the_cells_that_were_answered_meanwhile(browse, olga, grid):

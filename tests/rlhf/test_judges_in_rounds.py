@@ -202,7 +202,7 @@ def test_new_round_offers_judges_and_refuses_what_cannot_be(project, judge, base
     page = client.get(NEW).content.decode()
     assert "Also learn from these judges" in page and "Rankings by judges" not in page
     page = client.get(NEW, {"judges": judge.pk}).content.decode()
-    assert "<dt>Rankings by judges, besides</dt><dd>16</dd>" in page
+    assert "<dt>Also rankings by judges</dt><dd>16</dd>" in page
     new = Judge.objects.create(
         project=project, name="new", policy=base, rubric="Be kind.", author=olga
     )

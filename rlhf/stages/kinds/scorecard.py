@@ -21,6 +21,7 @@ class Scorecard(Answering):
         run = lease.run
         policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
         questions = questions_of(run)
+        # Greedy, so that the same weights pass the same checks: the gate compares by counting.
         greedy = 0.0 if samples_of(run) == 1 else None
         return sampler_config(
             lease, list(policies), questions, own_lengths=False, temperature=greedy
