@@ -65,6 +65,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
     def named(self, name: str) -> PolicyQuerySet:
         return self.filter(name=name)
 
+    def called(self, names: Iterable[str]) -> PolicyQuerySet:
+        """Those with one of these names."""
+        return self.filter(name__in=list(names))
+
     def said_by(self, project: Project, name: str) -> Policy:
         """The policy of this name; one we know only by its words is noted as external."""
         policy, _ = self.get_or_create(
