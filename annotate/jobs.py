@@ -75,7 +75,9 @@ def ask_cells(grid_id: int) -> int:
 
 def embed_passages(project_id: int) -> int:
     """Has an embedding model read passages; `look` comes for the rest."""
-    embedder = Embedder.objects.select_related("connection", "project").filter(project=project_id)
+    embedder = Embedder.objects.select_related("connection", "project", "policy__project").filter(
+        project=project_id
+    )
     return sum(map(embed_waiting, embedder))
 
 
@@ -118,7 +120,12 @@ def _harvested(said: Feedback | Preference) -> int:
 
 
 def _embed_waiting() -> int:
-    return sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
+    return sum(
+        map(
+            embed_waiting,
+            Embedder.objects.select_related("connection", "project", "policy__project"),
+        )
+    )
 
 
 def _ask_waiting_cells() -> int:
