@@ -32,6 +32,7 @@ from annotate.playground.grids import Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
+from annotate.prompts.templates import PromptTemplate
 from annotate.prompts.withdrawals import Withdrawal
 from annotate.webhooks.models import Delivery, Webhook
 from annotate.work.assignments import Assignment
@@ -72,6 +73,7 @@ __all__ = [
     "Prompt",
     "PromptDraft",
     "PromptFlag",
+    "PromptTemplate",
     "Ranking",
     "Reply",
     "Review",

@@ -27,11 +27,17 @@ class CellQuerySet(AskedOnceQuerySet):
     def saying(self, words: str) -> CellQuerySet:
         return self.filter(text__icontains=words)
 
+    def ask_again(self) -> int:
+        self.to_ask_again().update(text="")
+        return super().ask_again()
+
     def in_short(self, characters: int) -> CellQuerySet:
         """With `start`, so many characters of each text, instead of the whole."""
         start = models.functions.Left("text", characters)
         length = models.functions.Length("text")
-        return self.defer("text", "between", "passages").annotate(start=start, length=length)
+        return self.defer("text", "between", "turns", "passages").annotate(
+            start=start, length=length
+        )
 
 
 class Cell(AskedOnce):
@@ -39,8 +45,13 @@ class Cell(AskedOnce):
     row = models.PositiveSmallIntegerField()
     column = models.PositiveSmallIntegerField()
     sample = models.PositiveSmallIntegerField(default=0)
-    text = models.TextField(blank=True)
+    text = models.TextField(blank=True, help_text="While it is asked: as far as it has come.")
     between = models.JSONField(default=list, help_text="The model's answers before the last.")
+    turns = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="The user's turns after the first, where no row had them written.",
+    )
     passages = models.JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
@@ -79,7 +90,8 @@ class Cell(AskedOnce):
         *,
         text: str,
         finish_reason: str,
-        between: Collection[str] = (),
+        between: Sequence[str] = (),
+        turns: Collection[str] = (),
         usage: dict[str, int] | None = None,
         first_ms: int | None = None,
         total_ms: int | None = None,
@@ -96,6 +108,7 @@ class Cell(AskedOnce):
             trouble="",
             text=text,
             between=list(between),
+            turns=list(turns),
             finish_reason=finish_reason[:20],
             prompt_tokens=tokens.get("prompt_tokens"),
             completion_tokens=tokens.get("completion_tokens"),
@@ -103,8 +116,15 @@ class Cell(AskedOnce):
             total_ms=total_ms,
             price=price,
             passages=list(passages),
-            scores={name: check.score(text, reference, read) for name, check in checks.items()},
+            scores={
+                name: check.score(text, reference, read, between) for name, check in checks.items()
+            },
         )
+
+    def hear(self, so_far: str) -> None:
+        """Shows how far its answer has come."""
+        mine = Cell.objects.filter(pk=self.pk, token=self.token, state=self.State.ASKING)
+        mine.update(text=so_far)
 
     def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
         """The same one however often it is asked for."""
@@ -140,7 +160,7 @@ class Cell(AskedOnce):
         """The conversation that was had, without the words of the column."""
         row = self.grid.row(self.row)
         turns = [*row.messages]
-        for answer, turn in zip(self.between, row.then, strict=False):
+        for answer, turn in zip(self.between, self.turns or row.then, strict=False):
             turns += [
                 {"role": "assistant", "content": answer},
                 {"role": "user", "content": turn},

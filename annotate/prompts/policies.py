@@ -23,6 +23,7 @@ from annotate.prompts.models import (
     validate_turns,
 )
 from annotate.prompts.passages import Read, block
+from annotate.prompts.templates import PromptTemplate
 
 MOST_PASSAGES = 20  # that a policy reads
 
@@ -126,6 +127,14 @@ class Policy(models.Model):
         db_default=0,
         validators=[MaxValueValidator(MOST_PASSAGES)],
         help_text="Of the project's documents, looked up for each question. 0: none.",
+    )
+    template = models.ForeignKey(
+        PromptTemplate,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="policies",
+        help_text="The version that its words are.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -170,7 +170,7 @@ def _checks(written: str, *, is_stored: bool) -> tuple[str, str, str, tuple[Chec
         parts = read_checks(rest)
         if not parts and not pairs:
             raise ValueError(f"write a check after “{ARROW.strip()}”, such as contains(Paris).")
-        if found := [each.name for each in parts if each.check.needs_passages]:
+        if found := [each.name for each in parts if each.check.rests_on]:
             raise CheckError(f"{found[0]} works in grids of the playground only")
         return written, "", pairs[0] if pairs else "", tuple(each.check for each in parts)
     except CheckError as error:

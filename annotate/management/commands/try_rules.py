@@ -39,9 +39,7 @@ class Command(AuditedCommand):
         author = operator_of(project)
         with recorded():
             about(project)
-            grids = try_rules(
-                project, author=author, policies=policies, samples=options["samples"]
-            )
+            grids = try_rules(project, author=author, policies=policies, samples=options["samples"])
         for grid in grids:
             self._ask(grid)
         known, lines = tried(project)
