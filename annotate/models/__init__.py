@@ -14,6 +14,7 @@ from annotate.costs.models import Call
 from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
 from annotate.judges.models import Judge
+from annotate.judges.opinions import Opinion
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRanking, JudgeRun
 from annotate.labelling.own_prompts import PromptDraft
@@ -66,6 +67,7 @@ __all__ = [
     "Message",
     "Notice",
     "Passage",
+    "Opinion",
     "Placement",
     "Policy",
     "Preference",

@@ -26,6 +26,7 @@ from annotate.prompts.search import alternatives
 from annotate.prompts.templates import WORDS, PromptTemplate
 from feedback_site.answer_checks.check import CheckError
 from feedback_site.answer_checks.hangman import Hangman
+from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
 LONGEST_WORDS = 8000
@@ -117,9 +118,16 @@ class RowsForm(forms.Form):
     def clean_checks(self) -> str:
         written: str = self.cleaned_data["checks"]
         try:
-            read_checks(written)
+            checks = [each.check for each in read_checks(written)]
         except CheckError as error:
             raise ValidationError(f"{error}.".replace("..", ".")) from None
+        judges = self.project.judges.in_use()
+        for check in checks:
+            if isinstance(check, Judged) and not judges.named(check.judge).exists():
+                known = ", ".join(judges.values_list("name", flat=True)) or "none yet"
+                raise ValidationError(
+                    f"There is no judge “{check.judge}”. The judges are: {known}."
+                )
         return written
 
     def clean_prompts(self) -> list[Row]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -24,10 +24,12 @@ from django.core.exceptions import ValidationError
 from feedback_site.answer_checks import CHECKS
 from feedback_site.answer_checks.check import Check, CheckError
 from feedback_site.answer_checks.exact import token_f1
+from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
 ARROW = " => "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")
+Verdicts = Callable[[Judged, str, str], float]  # check, prompt, answer → its score
 PAIR = re.compile(r"(?:^|,)\s*(same|alike)\s*(?=,|$)")
 # The earlier form: a name, a blank, a value → the check of today.
 EARLIER = {
@@ -69,17 +71,37 @@ class Probe:
         """Tells whether the answers pass, one a prompt."""
         return self.trials([[answer] for answer in answers]) == [True]
 
-    def trials(self, answers: Sequence[Sequence[str]]) -> list[bool]:
-        """Tells of each sample whether it passes. `answers`: of each prompt its samples."""
+    def trials(
+        self, answers: Sequence[Sequence[str]], judged: Verdicts | None = None
+    ) -> list[bool]:
+        """Tells of each sample whether it passes. `answers`: of each prompt its samples. `judged`:
+        what a judge said of an answer to a prompt; without it what needs a judge fails."""
         if self.parts is None:
             return [False] * len(answers[0])
         alike = self._are_alike(answers)
         samples = zip(alike, *answers, strict=True)
-        return [is_alike and all(map(self._fits, sample)) for is_alike, *sample in samples]
+        return [
+            is_alike
+            and all(
+                self._fits(prompt, answer, judged)
+                for prompt, answer in zip(self.prompts, sample, strict=True)
+            )
+            for is_alike, *sample in samples
+        ]
 
-    def _fits(self, answer: str) -> bool:
+    @property
+    def judges(self) -> list[Judged]:
+        """The judges that are asked about its answers."""
+        return [each for each in self.parts or () if isinstance(each, Judged)]
+
+    def _fits(self, prompt: str, answer: str, judged: Verdicts | None) -> bool:
         """An empty answer passes nothing: a server refused, or a model has nothing to say."""
-        return bool(answer.strip()) and all(each.score(answer) == 1 for each in self.parts or ())
+        if not answer.strip():
+            return False
+        rules = [each for each in self.parts or () if not isinstance(each, Judged)]
+        return all(each.score(answer) == 1 for each in rules) and all(
+            judged is not None and judged(each, prompt, answer) == 1 for each in self.judges
+        )
 
     def _are_alike(self, answers: Sequence[Sequence[str]]) -> list[bool]:
         samples = len(answers[0])
@@ -170,13 +192,17 @@ def _checks(written: str, *, is_stored: bool) -> tuple[str, str, str, tuple[Chec
         parts = read_checks(rest)
         if not parts and not pairs:
             raise ValueError(f"write a check after “{ARROW.strip()}”, such as contains(Paris).")
-        if found := [each.name for each in parts if each.check.rests_on]:
+        if found := [each.name for each in parts if _is_for_grids(each.check)]:
             raise CheckError(f"{found[0]} works in grids of the playground only")
         return written, "", pairs[0] if pairs else "", tuple(each.check for each in parts)
     except CheckError as error:
         if is_stored:
             return name, argument, "", None
         raise ValueError(f"{error}.".replace("..", ".")) from None
+
+
+def _is_for_grids(check: Check) -> bool:
+    return bool(check.rests_on) and not isinstance(check, Judged)
 
 
 def _earlier(name: str, argument: str) -> tuple[Check, ...]:

@@ -7,7 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import close_old_connections, connection, transaction
 
 from annotate.labels.agreement import wilson
-from annotate.models import Policy
+from annotate.models import Judge, Policy
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
 from rlhf.models.built_in_suites import BUILT_IN
@@ -204,6 +205,37 @@ def test_a_scorecard_says_what_each_policy_passed(project, base, olga, fake_trai
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_judge_says_what_passes_and_is_asked_once(
+    project, base, olga, chef, model_server, fake_trainer
+):
+    fake_trainer()
+    for name in BUILT_IN:
+        project.suites.create(name=name, lines="")
+    project.suites.create(
+        name="Ours", lines="One? => contains(base), judge(kind)\nTwo? => judge(kind)"
+    )
+    judge = {"policy": chef, "rubric": "Is it kind?", "author": olga, "project": project}
+    with pytest.raises(NotReady, match="There is no judge “kind”"):
+        launch_scorecard(project, by=olga, policies=[base])
+    Judge.objects.create(name="kind", form="pair", **judge)
+    with pytest.raises(NotReady, match="compares two answers"):
+        launch_scorecard(project, by=olga, policies=[base])
+    Judge.objects.update(form="rating")
+    model_server.says_to = lambda asked: f"Verdict: {6 if 'One?' in str(asked) else 3}"
+    runs = [launch_scorecard(project, by=olga, policies=[base]) for _ in range(2)]
+    supervise_all()
+    assert [each.passed for each in SuiteResult.objects.all()] == [1, 1]
+    assert len(model_server.asked) == 2, "the second run reads what the judge has said"
+    model_server.status, model_server.asked = 500, []
+    Judge.objects.get().opinions.all().delete()
+    failed = launch_scorecard(project, by=olga, policies=[base])
+    supervise_all()
+    failed.refresh_from_db()
+    assert failed.state == Run.State.FAILED and "A judge could not be asked" in failed.reason
+    assert SuiteResult.objects.filter(run__in=runs).count() == SuiteResult.objects.count()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_several_samples_are_each_judged(project, base, olga, browse, fake_trainer):
     """The pretended policy says “base says 0 to 0”, “base says 1 to 0”, …"""
     fake_trainer()
@@ -235,7 +267,7 @@ def test_grading_holds_up_nobody_and_hears_a_cancel(project, base, olga, fake_tr
         close_old_connections()
         connection.close()
 
-    def take_long(probe: Probe, answers: list[list[str]]) -> list[bool]:
+    def take_long(probe: Probe, answers: list[list[str]], judged: object) -> list[bool]:
         if not seen:
             other = Thread(target=from_elsewhere)
             other.start()

@@ -140,7 +140,8 @@ class Place:
 
     @property
     def is_open(self) -> bool:
-        return any(each.state in (Cell.State.WAITING, Cell.State.ASKING) for each in self.cells)
+        open_states = (Cell.State.WAITING, Cell.State.ASKING)
+        return any(each.state in open_states or each.unjudged for each in self.cells)
 
     @property
     def is_begun(self) -> bool:
