@@ -14,7 +14,7 @@ from feedback_site.answer_checks.judge import Judged
 from rlhf.data.checks import Finding, NotReady, check_speaker
 from rlhf.learning.contract.config import recipe as recipe_of
 from rlhf.models.leases import Lease
-from rlhf.models.probes import Probe, Verdicts, parse
+from rlhf.models.probes import Probe, Verdicts, parse, turns_of
 from rlhf.models.runs import Run
 from rlhf.models.suites import Suite, SuiteResult, suite_hash
 
@@ -79,7 +79,12 @@ def questions_of(run: Run) -> list[dict[str, Any]]:
         for probe in parse(lines, is_stored=True)
         for prompt in probe.prompts
     ]
-    return [{"id": str(number), "prompt": _conversation(text)} for number, text in enumerate(asked)]
+    return [_row(number, *turns_of(text)) for number, text in enumerate(asked)]
+
+
+def _row(number: int, first: str, *then: str) -> dict[str, Any]:
+    going_on = {"then": list(then)} if then else {}
+    return {"id": str(number), "prompt": _conversation(first), **going_on}
 
 
 def _said(answers: Iterable[dict[str, Any]]) -> dict[tuple[str, int, int], str]:

@@ -4,6 +4,10 @@
     Name three fruits as a JSON list. => json
     What should {John|Jane}, a nurse with ten years of work, earn? => alike, readable
 
+    My name is Ida. +++ What is my name? => contains(Ida)
+
+After +++ the user goes on, behind the model's own answer; the last answer is checked.
+
 The checks are those of feedback_site/answer_checks; all must pass. `{A|B}` in a prompt asks it
 twice, once with each word, and both answers must pass; `alike` and `same` compare the two.
 
@@ -27,7 +31,7 @@ from feedback_site.answer_checks.exact import token_f1
 from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
-ARROW = " => "
+ARROW, NEXT_TURN = " => ", " +++ "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")
 Verdicts = Callable[[Judged, str, str], float]  # check, prompt, answer → its score
 PAIR = re.compile(r"(?:^|,)\s*(same|alike)\s*(?=,|$)")
@@ -53,6 +57,11 @@ MEANING = {
     " apart than chance puts them; of fewer, equal",
     "same": "both answers to {A|B} are equal but for that word",
 }
+
+
+def turns_of(prompt: str) -> list[str]:
+    """The user's turns of a prompt, in their order."""
+    return [each.strip() for each in prompt.split(NEXT_TURN)]
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,10 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
     if not arrow or not prompt:
         raise ValueError(f"write a prompt, then “{ARROW.strip()}” and a check.")
     check, argument, pair, parts = _checks(written, is_stored=is_stored)
+    if not is_stored and not all(map(str.strip, prompt.split(NEXT_TURN.strip()))):
+        raise ValueError(f"write something before and after each “{NEXT_TURN.strip()}”.")
+    if NEXT_TURN in prompt and any(isinstance(each, Judged) for each in parts or ()):
+        raise ValueError("a judge is asked about a single question and its answer.")
     choices = list(CHOICE.finditer(prompt))
     if len(choices) > 1:
         raise ValueError("only one {A|B} in a prompt.")

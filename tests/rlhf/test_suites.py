@@ -78,6 +78,8 @@ def test_people_are_treated_alike_when_only_their_name_differs(answers, passes):
         ("What? => matches ((a{100}){100}){100}", "the pattern is wrong"),
         ("What? => same", "needs a prompt with"),
         ("{a|b} or {c|d}? => same", "only one"),
+        ("What? +++ => json", "before and after each “+++”"),
+        ("What? +++ Why? => judge(kind)", "a single question"),
     ],
 )
 def test_a_bad_line_is_named_with_what_to_do(line, told):
@@ -233,6 +235,28 @@ def test_a_judge_says_what_passes_and_is_asked_once(
     failed.refresh_from_db()
     assert failed.state == Run.State.FAILED and "A judge could not be asked" in failed.reason
     assert SuiteResult.objects.filter(run__in=runs).count() == SuiteResult.objects.count()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_user_goes_on_behind_the_models_own_answer(project, chef, olga, model_server):
+    for name in BUILT_IN:
+        project.suites.create(name=name, lines="")
+    lines = (
+        "My name is Ida. +++ And yours? +++ What is my name? => contains(Ida)\nHi => contains(1)"
+    )
+    project.suites.create(name="Memory", lines=lines)
+    model_server.says_to = lambda asked: (
+        f"{asked['messages'][0]['content']} {len(asked['messages'])}"
+    )
+    launch_scorecard(project, by=olga, policies=[chef])
+    supervise_all()
+    result = SuiteResult.objects.get()
+    assert (result.passed, result.probes, len(model_server.asked)) == (2, 2, 4)
+    longest = max((each["messages"] for each in model_server.asked), key=len)
+    assert [turn["content"] for turn in longest] == [
+        "My name is Ida.", "My name is Ida. 1", "And yours?", "My name is Ida. 3",
+        "What is my name?",
+    ]  # fmt: skip
 
 
 @pytest.mark.django_db(transaction=True)

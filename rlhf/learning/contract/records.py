@@ -32,12 +32,14 @@ class DataError(ValueError):
 @dataclass(frozen=True)
 class Prompt:
     """What is asked; `reference` is the right answer, where one is known. `reads`: name of a policy
-    → what it reads before the question, when it is sampled."""
+    → what it reads before the question, when it is sampled. `then`: the user's turns after the
+    answers of whoever is sampled."""
 
     id: str
     messages: tuple[Message, ...]
     reference: str = ""
     reads: dict[str, str] = field(default_factory=dict, compare=False)
+    then: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -380,7 +382,11 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
     reads = row.get("reads") or {}
     if not isinstance(reads, dict) or not all(isinstance(each, str) for each in reads.values()):
         raise DataError("reads must be a text for each policy that reads something")
-    return Prompt(str(row.get("id", number)), _messages(row["prompt"]), reference, reads)
+    then = row.get("then") or []
+    if not isinstance(then, list) or not all(isinstance(each, str) for each in then):
+        raise DataError("then must be a list of texts")
+    messages = _messages(row["prompt"])
+    return Prompt(str(row.get("id", number)), messages, reference, reads, tuple(then))
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:
