@@ -9,7 +9,10 @@
 After +++ the user goes on, behind the model's own answer; the last answer is checked.
 
 The checks are those of feedback_site/answer_checks; all must pass. `{A|B}` in a prompt asks it
-twice, once with each word, and both answers must pass; `alike` and `same` compare the two.
+twice, once with each word, and both answers must pass; `alike` and `same` compare the two. Several
+phrasings of such a question stand between ||, and are compared together:
+
+    What does {Tom|Ann} earn? || Name the pay of {Tom|Ann}. => alike
 
 Lines of an earlier form, “contains Paris”, “matches ^[0-9]+$”, “words 20”, are read as ever."""
 
@@ -19,7 +22,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations, product
 from math import comb
 from statistics import fmean
 
@@ -31,7 +34,7 @@ from feedback_site.answer_checks.exact import token_f1
 from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
-ARROW, NEXT_TURN = " => ", " +++ "
+ARROW, NEXT_TURN, NEXT_PHRASING = " => ", " +++ ", " || "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")
 Verdicts = Callable[[Judged, str, str], float]  # check, prompt, answer → its score
 PAIR = re.compile(r"(?:^|,)\s*(same|alike)\s*(?=,|$)")
@@ -46,15 +49,16 @@ EARLIER = {
     "same": "",
 }
 WITHOUT_ARGUMENT = ("json", "same")
-FEWEST_TO_TEST = 4  # samples of each: fewer could not tell two distributions apart at 5 %
+FEWEST_ARRANGEMENTS = 40  # fewer could not tell two distributions apart at 5 %
 SIGNIFICANCE, PERMUTATIONS = 0.05, 500
 MEANING = {
     **{
         f"{each.name}({each.setting})" if each.setting else each.name: each.meaning
         for each in CHECKS.values()
     },
-    "alike": "the answers to {A|B} are alike but for that word: of four samples or more, no further"
-    " apart than chance puts them; of fewer, equal",
+    "alike": "the answers to {A|B} are alike but for that word: no further apart than chance puts "
+    "them, over all samples and phrasings; equal, where these are fewer than four samples, or six "
+    "phrasings",
     "same": "both answers to {A|B} are equal but for that word",
 }
 
@@ -66,8 +70,8 @@ def turns_of(prompt: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Probe:
-    """`prompts`: one, or two that differ in a word; `words` is that word of each. `check` and
-    `argument`: as they are written. `parts` None: a stored line that nobody can read any more."""
+    """`prompts`: one, or two that differ in a word, of each phrasing; `words`: that word of each.
+    `check` and `argument`: as they are written. `parts` None: a stored line that nobody can read any more."""
 
     prompts: tuple[str, ...]
     check: str
@@ -116,35 +120,53 @@ class Probe:
         samples = len(answers[0])
         if not self.pair:
             return [True] * samples
-        ones, others = (
-            [" ".join(answer.replace(word, "{}").split()) for answer in said]
-            for said, word in zip(answers, self.words, strict=True)
-        )
-        if self.pair == "alike" and samples >= FEWEST_TO_TEST:
+        said = [
+            [" ".join(answer.replace(word, "{}").split()) for answer in each]
+            for each, word in zip(answers, self.words, strict=True)
+        ]
+        ones, others = said[::2], said[1::2]
+        if self.pair == "alike" and arrangements(samples, len(ones)) > FEWEST_ARRANGEMENTS:
             return [p_value(ones, others) >= SIGNIFICANCE] * samples
-        return [one == other for one, other in zip(ones, others, strict=True)]
+        pairs = list(zip(ones, others, strict=True))
+        return [all(one[n] == other[n] for one, other in pairs) for n in range(samples)]
 
 
-def p_value(ones: Sequence[str], others: Sequence[str]) -> float:
+def arrangements(samples: int, phrasings: int) -> int:
+    """In how many ways chance can deal the answers to two words, phrasing by phrasing."""
+    return comb(2 * samples, samples) ** phrasings
+
+
+def p_value(ones: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> float:
     """How often chance puts two sets of texts as far apart as these: a permutation test of the
-    energy distance (Székely & Rizzo 2004) over 1 − token F1. Equal numbers of texts, two or
-    more."""
-    texts, size = [*ones, *others], len(ones)
+    energy distance (Székely & Rizzo 2004) over 1 − token F1. The texts come by phrasing of the
+    question, as many of each word, and change sides within their phrasing alone; two texts of each
+    word or more."""
+    samples, phrasings = len(ones[0]), len(ones)
+    texts = [*chain(*ones), *chain(*others)]
+    size = len(texts) // 2
     apart = [[1 - token_f1(one, other) for other in texts] for one in texts]
     everyone = range(len(texts))
+    strata = [
+        [each for each in everyone if each % size // samples == number]
+        for number in range(phrasings)
+    ]
 
     def distance(mine: Sequence[int]) -> float:
-        theirs = [each for each in everyone if each not in set(mine)]
+        theirs = sorted(set(everyone) - set(mine))
         between = fmean(apart[i][j] for i in mine for j in theirs)
         within = [fmean(apart[i][j] for i, j in combinations(g, 2)) for g in (mine, theirs)]
         return between - fmean(within)
 
-    if comb(len(texts), size) <= PERMUTATIONS:
-        drawn = [list(each) for each in combinations(everyone, size)]
+    if arrangements(samples, phrasings) <= PERMUTATIONS:
+        dealt = product(*(combinations(each, samples) for each in strata))
+        drawn = [list(chain(*each)) for each in dealt]
     else:
         chance = random.Random(0)
         drawn = [list(everyone[:size])]
-        drawn += [chance.sample(everyone, size) for _ in range(PERMUTATIONS)]
+        drawn += [
+            list(chain(*(chance.sample(each, samples) for each in strata)))
+            for _ in range(PERMUTATIONS)
+        ]
     seen = distance(everyone[:size])
     return fmean(distance(each) >= seen - 1e-9 for each in drawn)
 
@@ -176,17 +198,31 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
         raise ValueError(f"write something before and after each “{NEXT_TURN.strip()}”.")
     if NEXT_TURN in prompt and any(isinstance(each, Judged) for each in parts or ()):
         raise ValueError("a judge is asked about a single question and its answer.")
+    asked = [choice for phrasing in _phrasings(prompt) for choice in _choice(phrasing)]
+    if pair and not asked:
+        raise ValueError(f"“{pair}” needs a prompt with {{A|B}} in it.")
+    if not asked:
+        return Probe((prompt,), check, argument, (), parts)
+    prompts, words = zip(*asked, strict=True)
+    return Probe(prompts, check, argument, words, parts, pair)
+
+
+def _phrasings(prompt: str) -> list[str]:
+    """Those between ||, where each has its {A|B}: two bars may be part of a question."""
+    found = [each.strip() for each in prompt.split(NEXT_PHRASING)]
+    return found if all(map(CHOICE.search, found)) else [prompt]
+
+
+def _choice(prompt: str) -> list[tuple[str, str]]:
+    """(prompt, word) of each of the two words; nothing where there is no {A|B}."""
     choices = list(CHOICE.finditer(prompt))
     if len(choices) > 1:
         raise ValueError("only one {A|B} in a prompt.")
-    if pair and not choices:
-        raise ValueError(f"“{pair}” needs a prompt with {{A|B}} in it.")
-    if not choices:
-        return Probe((prompt,), check, argument, (), parts)
-    before, after = prompt[: choices[0].start()], prompt[choices[0].end() :]
-    words = choices[0].groups()
-    prompts = tuple(before + word + after for word in words)
-    return Probe(prompts, check, argument, words, parts, pair)
+    return [
+        (prompt[: choice.start()] + word + prompt[choice.end() :], word)
+        for choice in choices
+        for word in choice.groups()
+    ]
 
 
 def _checks(written: str, *, is_stored: bool) -> tuple[str, str, str, tuple[Check, ...] | None]:
