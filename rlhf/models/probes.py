@@ -71,7 +71,8 @@ def turns_of(prompt: str) -> list[str]:
 @dataclass(frozen=True)
 class Probe:
     """`prompts`: one, or two that differ in a word, of each phrasing; `words`: that word of each.
-    `check` and `argument`: as they are written. `parts` None: a stored line that nobody can read any more."""
+    `check` and `argument`: as they are written. `parts` None: a stored line that can no longer be
+    read."""
 
     prompts: tuple[str, ...]
     check: str
