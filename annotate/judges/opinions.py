@@ -43,7 +43,8 @@ class OpinionQuerySet(AskedOnceQuerySet):
 
     def read_pairs(self) -> OpinionQuerySet:
         """Those in which an answer was compared with a reference, in both orders."""
-        return self.filter(judge__form=Judge.Form.PAIR, state=Opinion.State.ANSWERED)
+        pairs = self.answered().filter(judge__form=Judge.Form.PAIR)
+        return pairs.exclude(said=[])
 
 
 class Opinion(AskedOnce):

@@ -33,7 +33,7 @@ from annotate.judges.places import Verdicts, firsts, opinions_of
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRanking
 from annotate.judges.weights import weight_of
-from annotate.labels.agreement import Order, Share
+from annotate.labels.agreement import Order, Share, share_of
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.people.models import Project
 from annotate.prompts.models import Prompt
@@ -198,6 +198,16 @@ class Report:
         prompt = {each.pk: each.task.prompt_id for each in self._rankings}
         shown = ((pk, firsts(said)) for pk, said in self._verdicts.items() if pk in prompt)
         return first_wins((prompt[pk], hits, asked) for pk, (hits, asked) in shown)
+
+    @cached_property
+    def opinions(self) -> int:
+        """How many answers it has judged as a check of grids and suites."""
+        return self.judge.opinions.answered().count()
+
+    @property
+    def first_wins_as_check(self) -> Share | None:
+        """As `first_wins`, where it compared answers with references."""
+        return share_of((each.first_wins, 2) for each in self.judge.opinions.read_pairs())
 
     @property
     def levels(self) -> list[Level]:

@@ -88,7 +88,9 @@ def test_a_verdict_that_is_missing_takes_nothing_from_the_answer(browse, olga, g
     assert len([each for each in model_server.asked if not is_judging(each)]) == 0
 
 
-def test_a_judge_of_pairs_compares_with_the_reference_in_both_orders(grid, judge, model_server):
+def test_a_judge_of_pairs_compares_with_the_reference_in_both_orders(
+    browse, olga, grid, judge, model_server
+):
     Judge.objects.update(form="pair")
     model_server.says_to = answers_and_judges
     made = grid("Eight minutes.", "Long.", reference="Quite long.")
@@ -98,6 +100,9 @@ def test_a_judge_of_pairs_compares_with_the_reference_in_both_orders(grid, judge
     assert [each.scores["judge"] for each in made.cells.all()] == [1.0, 0.0]
     assert [each.said for each in Opinion.objects.read_pairs()] == [["A", "B"], ["B", "B"]]
     judge.refresh_from_db()
+    page = browse(olga).get(f"/p/cooking/judges/{judge.pk}/").text
+    assert "Answers judged as a check</dt><dd>2<" in page
+    assert "First shown wins, as a check" in page and "50%" in page
     with pytest.raises(CannotJudge, match="there is none"):
         opinion_of(judge, [], "Long.")
 
