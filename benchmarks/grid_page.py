@@ -1,8 +1,9 @@
 """How long the page of a playground grid takes, with 200 rows and 4 columns of answers.
 
-Builds it in a PostgreSQL of its own and asks the page, and what it asks for while answers come,
-through Django's test client. One line of JSON comes out: the slowest of ten, by the clock and by the time this
-process worked (the rest is PostgreSQL's, and whoever else wants the cores), bytes and queries.
+Builds it in a PostgreSQL of its own and asks the page, sorted, searched and compared too, through
+Django's test client. One line of JSON comes out: the slowest of ten, by the clock and by the time
+this process worked (the rest is PostgreSQL's, and whoever else wants the cores), bytes and
+queries.
 
     .venv/bin/python -m benchmarks.grid_page [--rows 200] [--columns 4]
 """
