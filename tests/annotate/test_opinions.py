@@ -97,12 +97,12 @@ def test_a_judge_of_pairs_compares_with_the_reference_in_both_orders(
     jobs.ask_cells(made.pk)
     while jobs.look():
         pass
-    assert [each.scores["judge"] for each in made.cells.all()] == [1.0, 0.0]
+    assert [each.scores["judge"] for each in made.cells.all()] == [1.0, 0.5]
     assert [each.said for each in Opinion.objects.read_pairs()] == [["A", "B"], ["B", "B"]]
     judge.refresh_from_db()
     page = browse(olga).get(f"/p/cooking/judges/{judge.pk}/").text
     assert "Answers judged as a check</dt><dd>2<" in page
-    assert "First shown wins, as a check" in page and "50%" in page
+    assert "First shown wins, as a check" in page and "25%" in page
     with pytest.raises(CannotJudge, match="there is none"):
         opinion_of(judge, [], "Long.")
 

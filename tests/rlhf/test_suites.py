@@ -257,6 +257,9 @@ def test_a_judge_says_what_passes_and_is_asked_once(
     model_server.says_to = lambda asked: f"Verdict: {6 if 'One?' in str(asked) else 3}"
     runs = [launch_scorecard(project, by=olga, policies=[base]) for _ in range(2)]
     supervise_all()
+    assert {each.state for each in Run.objects.all()} == {"succeeded"}, [
+        (each.reason, each.log_tail) for each in Run.objects.all()
+    ]
     assert [each.passed for each in SuiteResult.objects.all()] == [1, 1]
     assert len(model_server.asked) == 2, "the second run reads what the judge has said"
     model_server.status, model_server.asked = 500, []
