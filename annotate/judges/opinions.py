@@ -25,6 +25,7 @@ from annotate.prompts.models import Messages, content_hash
 from feedback_site.answer_checks.judge import Judged
 from feedback_site.pool import release_connections
 
+KEPT = 2000  # characters of a reply, from its end
 LOOK_AGAIN = 0.5  # seconds, for another worker's answer
 LONGEST_LEASE = LEASE + timedelta(minutes=4)  # as a slow judge thinks
 UNREADABLE = "The judge's reply could not be read."
@@ -65,6 +66,22 @@ class Opinion(AskedOnce):
 
     def __str__(self) -> str:
         return f"{self.judge}: {', '.join(self.said)}"
+
+    def answer(self, verdicts: Sequence[str | None], replies: Sequence[Said]) -> bool:
+        """Stores what was replied; one reply that cannot be read leaves no verdict. False: the
+        question is somebody else's by now, and nothing is stored."""
+        usage = sum_of([each.usage for each in replies])
+        is_readable = all(verdicts)
+        return self._end(
+            state=self.State.ANSWERED,
+            trouble="" if is_readable else UNREADABLE,
+            said=list(verdicts) if is_readable else [],
+            reply=replies[-1].text[-KEPT:],
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            total_ms=sum(each.total_ms for each in replies),
+            price=price_of(self.judge.policy, usage),
+        )
 
     @property
     def first_wins(self) -> int:
@@ -127,17 +144,7 @@ def _ask(opinion: Opinion, conversation: Messages, answer: str, reference: str) 
     except InferenceError as error:
         opinion.fail(str(error))
         raise
-    usage = sum_of([each.usage for each in replies])
-    opinion._end(
-        state=Opinion.State.ANSWERED,
-        trouble="" if all(verdicts) else UNREADABLE,
-        said=verdicts if all(verdicts) else [],
-        reply=replies[-1].text[-2000:],
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-        total_ms=sum(each.total_ms for each in replies),
-        price=price_of(speaker, usage),
-    )
+    opinion.answer(verdicts, replies)
 
 
 def _questions(
