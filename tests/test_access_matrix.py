@@ -28,6 +28,7 @@ from annotate.models import (
     Grid,
     Judge,
     Membership,
+    PromptTemplate,
     TalkPlan,
     TurnAnswer,
     Upload,
@@ -143,6 +144,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     grid = Grid.lay_out(
         project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
     )
+    template = PromptTemplate.keep(
+        project=project, name="polite", author=cast["olga"], system_prompt="Be polite."
+    )
     connection = Connection.objects.create(
         project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
     )
@@ -192,6 +196,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "template_id": template.pk,
         "judge_id": judge.pk,
         "document_id": Document.objects.get().pk,
         "connection_id": connection.pk,

@@ -80,6 +80,11 @@ class LabelQuerySet(models.QuerySet[Any]):
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
 
+    def state(self) -> str:
+        """A text that changes with every label: rows are added, and guests' may go."""
+        found = self.order_by().aggregate(n=models.Count("pk"), last=models.Max("pk"))
+        return f"{found['n']} until {found['last']}"
+
     def on_active_prompts(self, at: datetime | None = None) -> Self:
         """Without those of prompts that were archived; now, or as it was at that moment."""
         in_use = Q(prompt__archived_at=None)

@@ -145,7 +145,11 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
     reads = row.get("reads") or {}
     if not isinstance(reads, dict) or not all(isinstance(each, str) for each in reads.values()):
         raise DataError("reads must be a text for each policy that reads something")
-    return Prompt(str(row.get("id", number)), _messages(row["prompt"]), reference, reads)
+    then = row.get("then") or []
+    if not isinstance(then, list) or not all(isinstance(each, str) for each in then):
+        raise DataError("then must be a list of texts")
+    messages = _messages(row["prompt"])
+    return Prompt(str(row.get("id", number)), messages, reference, reads, tuple(then))
 
 
 def _demonstration(row: dict[str, Any], number: int) -> Demonstration:

@@ -27,12 +27,14 @@ class DataError(ValueError):
 @dataclass(frozen=True)
 class Prompt:
     """What is asked; `reference` is the right answer, where one is known. `reads`: name of a policy
-    → what it reads before the question, when it is sampled."""
+    → what it reads before the question, when it is sampled. `then`: the user's turns after the
+    answers of whoever is sampled."""
 
     id: str
     messages: tuple[Message, ...]
     reference: str = ""
     reads: dict[str, str] = field(default_factory=dict, compare=False)
+    then: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
