@@ -20,6 +20,7 @@ from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
 from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
+from annotate.quality.drift import look_for_drifts
 from annotate.retention import apply_waiting
 from annotate.webhooks import sending
 
@@ -90,9 +91,8 @@ def ask_judge(run_id: int) -> int:
 
 def look() -> int:
     """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
-    embed, the cells of grids, the questions of judges and the answers they grade, by turns, and
-    what is kept too long.
-    Workers call this from time to time."""
+    embed, the cells of grids, the questions of judges and the answers they grade, by turns, what is
+    kept too long, and once a day whether a labeler drifts. Workers call this from time to time."""
     waiting = (
         harvest_waiting,
         sending.deliver_waiting,
@@ -102,6 +102,7 @@ def look() -> int:
         _ask_waiting_judge,
         judge_cells_for_a_while,
         apply_waiting,
+        look_for_drifts,
     )
     return sum(map(_done, waiting))
 
