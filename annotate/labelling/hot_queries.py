@@ -58,7 +58,7 @@ def latest_ended(labeler: int, project: int) -> QuerySet[Assignment]:
 def tasks_for(labeler: User | int, project: Project | int, kinds: Iterable[str]) -> TaskQuerySet:
     """Open tasks with a place for this labeler, in the order in which they are handed out."""
     tasks = Task.objects.of_project(project).open().ordinary().in_working_order(*kinds)
-    tasks = tasks.new_to(labeler).with_a_place_for(labeler)
+    tasks = tasks.suited_to(labeler, project).new_to(labeler).with_a_place_for(labeler)
     return tasks.not_reviewing(labeler) if Task.Kind.REVIEW in kinds else tasks
 
 

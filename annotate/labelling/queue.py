@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -102,6 +103,12 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
         kind: tasks_for(labeler, project, [kind]).order_by()[:at_most].count()
         for kind in _kinds_of(membership.role)
     }
+
+
+def next_due(membership: Membership, kind: str) -> datetime | None:
+    """The deadline of the next task of this kind, if it has one."""
+    waiting = tasks_for(membership.user, membership.project, [kind])
+    return waiting.values_list("due_at", flat=True).first()
 
 
 @dataclass(frozen=True)

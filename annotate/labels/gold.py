@@ -39,11 +39,19 @@ def make_gold(ranking: Any) -> Task:
             "kind": Task.Kind.RANK,
             "overlap": FOR_EVERYBODY,
             "batch": "gold",
+            **_what_it_takes(ranking),
         },
     )
     if is_new:
         task.completions.set(order)
     return task
+
+
+def _what_it_takes(ranking: Any) -> dict[str, str]:
+    """The language and the skill that the ranked task asked for."""
+    if ranking.assignment is None:
+        return {}
+    return {name: getattr(ranking.assignment.task, name) for name in ("language", "skill")}
 
 
 def compare_with_gold(answers: Iterable[Assignment]) -> list[tuple[int, int]]:
@@ -118,12 +126,14 @@ def _some_gold(project: int) -> QuerySet[Task, int]:
 def unseen_gold(member: Membership) -> TaskQuerySet:
     """The gold tasks this member can still be measured by, the oldest first."""
     gold = member.project.tasks.gold().new_to(member.user)
+    gold = gold.suited_to(member.user, member.project)
     return gold.without_labels_by(member.user).order_by("id")
 
 
 def unseen_practice(member: Membership) -> TaskQuerySet:
     """The practice tasks this member has not met yet, the oldest first."""
     practice = member.project.tasks.practice().new_to(member.user)
+    practice = practice.suited_to(member.user, member.project)
     return practice.without_labels_by(member.user).order_by("id")
 
 

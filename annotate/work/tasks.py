@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.notices.models import News
-from annotate.people.models import Project, User
+from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
 from annotate.webhooks.models import Event, announce
@@ -36,6 +36,14 @@ TURN = Func(
     output_field=models.SmallIntegerField(),
 )
 TASKS_AT_ONCE = 2000  # rows in a statement
+
+
+class Unnest(Func):
+    """A row for each element of an array."""
+
+    function = "unnest"
+    set_returning = True
+    output_field = models.CharField()
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -90,9 +98,14 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def in_working_order(self, *kinds: str) -> Self:
         """Those of these kinds, as the queue reads them."""
         turns = [WORK_ORDER.index(kind) for kind in kinds]
-        return (
-            self.alias(turn=TURN).filter(turn__in=turns).order_by(TURN, F("priority").desc(), "id")
-        )
+        ordered = self.alias(turn=TURN).filter(turn__in=turns)
+        return ordered.order_by(TURN, F("priority").desc(), F("due_at").asc(), "id")
+
+    def suited_to(self, labeler: User | int, project: Project | int) -> Self:
+        """Without those that ask for a language or a skill which this member does not have."""
+        known = Membership.objects.filter(user=labeler, project=project)
+        language = Q(language="") | Q(language__in=known.values(one=Unnest("languages")))
+        return self.filter(language, Q(skill="") | Q(skill__in=known.values(one=Unnest("skills"))))
 
     def of_kind(self, *kinds: str) -> Self:
         return self.filter(kind__in=kinds)
@@ -179,6 +192,11 @@ class Task(models.Model):
     completions = models.ManyToManyField(Completion, related_name="tasks", blank=True)
     overlap = models.PositiveSmallIntegerField(default=1)
     priority = models.SmallIntegerField(default=0, help_text="Higher comes first.")
+    due_at = models.DateTimeField(null=True, help_text="Of the same priority, the earlier first.")
+    language = models.CharField(
+        max_length=3, blank=True, default="", db_default="", help_text="That one has to know."
+    )
+    skill = models.CharField(max_length=50, blank=True, default="", db_default="")
     batch = models.CharField(
         max_length=50, blank=True, db_index=True, help_text="What the task was made for."
     )
@@ -215,6 +233,7 @@ class Task(models.Model):
                 "project",
                 TURN,
                 F("priority").desc(),
+                F("due_at").asc(),
                 "id",
                 condition=Q(closed_at=None),
                 name="open_tasks_in_order",
@@ -237,6 +256,10 @@ class Task(models.Model):
     @property
     def doubt_labels(self) -> list[str]:
         return [str(self.Doubt(doubt).label).lower() for doubt in self.doubts]
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.due_at is not None and self.due_at < timezone.now()
 
     @property
     def lease(self) -> timedelta:
@@ -313,6 +336,11 @@ class Task(models.Model):
                 kind=self.Kind.REVIEW,
                 subject=self,
                 doubts=sorted(doubts),
+                # As urgent as what it is of, and for those who can read it.
+                priority=self.priority,
+                due_at=self.due_at,
+                language=self.language,
+                skill=self.skill,
             )
             review.completions.add(*self.completions.values_list("pk", flat=True))
         elif new := set(doubts) - set(review.doubts):
