@@ -4,7 +4,7 @@ InstructGPT (appendix B.1) screened its labelers by their agreement with its aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,13 @@ class Qualification:
         return self.is_over and not self.is_passed
 
 
-def qualification_of(member: Membership) -> Qualification | None:
-    """None: this member need not qualify (any more), or there is nothing to qualify by."""
+def qualification_of(member: Membership, gold: Sequence[int] | None = None) -> Qualification | None:
+    """None: this member need not qualify (any more), or there is nothing to qualify by. `gold`:
+    what `some_gold` finds, where that was asked before."""
     project, size = member.project, member.project.qualification_tasks
     if member.role != Membership.Role.LABELER or member.qualified_at or not size:
         return None
-    if len(_some_gold(project=project.pk)) < size:
+    if len(some_gold(project=project.pk) if gold is None else gold) < size:
         return None
     own = Assignment.objects.by(member.user).of_project(project)
     if not member.requalify_since and own.ordinary().submitted().exists():
@@ -119,7 +120,8 @@ def qualification_of(member: Membership) -> Qualification | None:
 
 
 @prepared
-def _some_gold(project: int) -> QuerySet[Task, int]:
+def some_gold(project: int) -> QuerySet[Task, int]:
+    """As many gold tasks as anybody may have to qualify by."""
     return Task.objects.of_project(project).gold().values_list("pk", flat=True)[:MOST_TO_QUALIFY]
 
 

@@ -20,7 +20,7 @@ from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
 from annotate.webhooks.models import Event, announce
-from feedback_site.prepared import prepared, prepared_update
+from feedback_site.prepared import at_once, prepared, prepared_update
 
 # With so many open tasks, those that are closed at this very moment are not the last ones.
 CROWD = 100
@@ -267,13 +267,19 @@ class Task(models.Model):
         setting = LEASE_OF[self.Kind(self.kind)]
         return timedelta(minutes=getattr(self.project, setting))
 
-    def close_if_answered(self) -> None:
-        """Closes the task once the wanted answers are in."""
+    def close_if_answered(self, *before: tuple[Any, dict[str, Any]]) -> int:
+        """Closes the task once the wanted answers are in. Returns how many rows the prepared update
+        `before` has changed, if there is one."""
         now = timezone.now()
-        if self.closed_at is None and _close_answered(task=self.pk, now=now):
+        asked = [*before]
+        if self.closed_at is None:
+            asked.append((_close_answered, {"task": self.pk, "now": now}))
+        counts = at_once(*asked) if asked else []
+        if self.closed_at is None and counts[-1]:
             self.closed_at = now
             if self.batch:
                 self._tell_of_batch()
+        return counts[0] if before else 0
 
     def _tell_of_batch(self) -> None:
         if len(_open_of_batch(project=self.project_id, batch=self.batch)) >= CROWD:

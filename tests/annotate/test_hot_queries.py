@@ -20,7 +20,7 @@ def asked(project, alice, work, task):
         "held_member": lambda q: q(**here),
         "own_assignment": lambda q: q(**here, pk=work.pk),
         "latest_ended": lambda q: q(**here),
-        "begun": lambda make: make(KINDS)(**here),
+        "begun": lambda q: q(**here),
         "held_first": lambda make: [*make(KINDS, False)(**here), *make(KINDS, True)(**here)],
         "still_waiting": lambda make: make(KINDS)(**here, task=task.pk),
         "said_in": lambda q: q(task=task.pk),
