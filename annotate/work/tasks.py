@@ -270,20 +270,18 @@ class Task(models.Model):
     def close_if_answered(self, *before: tuple[Any, dict[str, Any]]) -> int:
         """Closes the task once the wanted answers are in. Returns how many rows the prepared update
         `before` has changed, if there is one."""
-        now = timezone.now()
-        asked = [*before]
+        asked, now = [*before], timezone.now()
         if self.closed_at is None:
             asked.append((_close_answered, {"task": self.pk, "now": now}))
-        counts = at_once(*asked) if asked else []
-        if self.closed_at is None and counts[-1]:
+            asked.append((_open_of_batch, {"project": self.project_id, "batch": self.batch}))
+        found = at_once(*asked) if asked else []
+        if self.closed_at is None and found[-2]:
             self.closed_at = now
-            if self.batch:
+            if self.batch and len(found[-1]) < CROWD:
                 self._tell_of_batch()
-        return counts[0] if before else 0
+        return found[0] if before else 0
 
     def _tell_of_batch(self) -> None:
-        if len(_open_of_batch(project=self.project_id, batch=self.batch)) >= CROWD:
-            return
         mine = Task.objects.filter(project=self.project_id, batch=self.batch)
         # One after the other, or each of two last tasks would see the other one open.
         with connection.cursor() as cursor:
