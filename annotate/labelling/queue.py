@@ -74,7 +74,8 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
                 return None
             if hidden := _hidden_gold_before(task, member):
                 return _lease(hidden, member, Trial.HIDDEN)
-            if found := still_waiting(kinds).first(**here, task=task.pk):
+            found: Any = still_waiting(kinds).first(**here, task=task.pk)
+            if found:
                 return _lease(task, member, shown=sorted(found.shown))
         # Outside the transaction, and uneven, so that those who collided do not do so again.
         time.sleep(random.uniform(0, 0.02))  # others were quicker

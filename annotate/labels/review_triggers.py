@@ -25,7 +25,7 @@ TIMES_LAST = 60  # seconds: of so many, those of the last minute hardly move the
 _usual_times: dict[tuple[int, str], tuple[float, float]] = {}
 
 
-def open_review_if_needed(answered: Assignment, given: Any) -> None:
+def open_review_if_needed(answered: Assignment, given: Answer) -> None:
     """Opens a review if what was answered, by the label just `given`, raises doubts: of an ordinary
     task once all wanted answers are in. Call it under the lock of the task's row."""
     task = answered.task
@@ -37,7 +37,7 @@ def open_review_if_needed(answered: Assignment, given: Any) -> None:
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
     # The one just given is at hand, with its placements.
-    new = [given, *_unreviewed(type(given))(task=task.pk, besides=given.pk)]
+    new: list[Any] = [given, *_unreviewed(type(given))(task=task.pk, besides=given.pk)]
     too_fast = _too_fast_for(task) if any(label.active_seconds for label in new) else 0.0
     about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
     if doubts := {*_about_all(task, new), *about_each}:

@@ -75,17 +75,25 @@ def batches(project: Project) -> list[Batch]:
         skills=ArrayAgg("skill", distinct=True, filter=OPEN, default=[]),
         newest=Max("pk"),
     )
-    languages, skills = _known_to_members(project)
-    found = []
-    for row in rows.filter(waiting__gt=0).order_by("-newest")[:SHOWN]:
-        asked = [sorted(filter(None, row[name])) for name in ("languages", "skills")]
-        unmet = sorted({*asked[0]} - languages) + sorted({*asked[1]} - skills)
-        language = row["languages"][0] if len(row["languages"]) == 1 else OF_EACH_PROMPT
-        plan = Plan(row["most"], row["due"], language, next(iter(asked[1]), ""))
-        counts = row["count"], row["waiting"]
-        found.append(Batch(row["batch"], row["kinds"], *counts, plan, *asked, unmet))
+    known = _known_to_members(project)
+    found = [_batch(row, *known) for row in rows.filter(waiting__gt=0).order_by("-newest")[:SHOWN]]
     never = datetime.max.replace(tzinfo=timezone.get_current_timezone())
     return sorted(found, key=lambda each: (-each.plan.priority, each.plan.due_at or never))
+
+
+def _batch(row: dict[str, Any], known_languages: set[str], known_skills: set[str]) -> Batch:
+    languages, skills = ([each for each in row[name] if each] for name in ("languages", "skills"))
+    language = row["languages"][0] if len(row["languages"]) == 1 else OF_EACH_PROMPT
+    return Batch(
+        name=row["batch"],
+        kinds=row["kinds"],
+        tasks=row["count"],
+        open=row["waiting"],
+        plan=Plan(row["most"], row["due"], language, next(iter(skills), "")),
+        languages=languages,
+        skills=skills,
+        unmet=sorted({*languages} - known_languages) + sorted({*skills} - known_skills),
+    )
 
 
 def _known_to_members(project: Project) -> tuple[set[str], set[str]]:
