@@ -113,7 +113,11 @@ def _done(work: Callable[[], int]) -> int:
 
 
 def _harvested(said: Feedback | Preference) -> int:
-    said.harvest()
+    try:
+        said.harvest()
+    except Exception:
+        said.postpone()  # else a batch of those that always fail would hold up all others
+        raise
     return 1
 
 

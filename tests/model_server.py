@@ -75,7 +75,7 @@ class ModelServer:
         yield self._chunk({"role": "assistant"})
         for number, piece in enumerate([self.says_to(request)] if self.says_to else self.says):
             if number == 1 and self.waits:
-                self.go_on.wait(20)
+                self.go_on.wait(120)
             if number == self.breaks_after:
                 return
             yield self._chunk({"content": piece})

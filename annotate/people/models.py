@@ -161,15 +161,18 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def active(self) -> MembershipQuerySet:
         return self.filter(state=Membership.State.ACTIVE).select_related("project")
 
+    def not_vouched_for(self, at: datetime | None = None) -> MembershipQuerySet:
+        """Guests whom no reviewer has vouched for; now, or at that moment."""
+        unknown = Q(vouched_at=None) | Q(vouched_at__gt=at) if at else Q(vouched_at=None)
+        return self.filter(unknown, role=Membership.Role.GUEST)
+
     def newcomers(self, at: datetime | None = None) -> MembershipQuerySet:
         """Guests with a young account whom no reviewer has vouched for; now, or at that moment."""
-        unknown = Q(vouched_at=None) | Q(vouched_at__gt=at) if at else Q(vouched_at=None)
         days = models.F("project__new_guest_days") * models.Value(timedelta(days=1))
         young = models.ExpressionWrapper(
             models.F("user__date_joined") + days, output_field=models.DateTimeField()
         )
-        guests = self.filter(unknown, role=Membership.Role.GUEST)
-        return guests.alias(known_from=young).filter(known_from__gt=at or Now())
+        return self.not_vouched_for(at).alias(known_from=young).filter(known_from__gt=at or Now())
 
     def with_guideline(self) -> MembershipQuerySet:
         """Adds `guideline_version`: the version in force, None where there is none."""

@@ -162,9 +162,9 @@ def test_equal_treatment_is_called_unequal_as_rarely_as_it_should():
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|a)*b", "(.*)*x", "(a?){50}a{50}"])
 def test_no_pattern_takes_long_over_any_answer(pattern):
     [probe] = parse(f"What? => unlike {pattern}")
-    began = time.monotonic()
+    began = time.thread_time()
     probe.passes(["a" * 20_000 + "!"])
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.django_db

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from feedback_site.votes.right import shares_right
+
 CUT_OFF = ("length", "stopped", "failed")  # what ends an answer before its own end
 # Templates make control tokens of roles: one that they do not know could spell any.
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -56,12 +58,14 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Thumb:
-    """What one person thought of one answer: up or down. `finished` False: it was cut off."""
+    """What one person thought of one answer: up or down. `finished` False: it was cut off.
+    `weight`: of this thumb, where another has 1."""
 
     prompt: Prompt
     text: str
     up: bool
     finished: bool = True
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -213,14 +217,14 @@ def aggregate(rankings: Iterable[Ranking], ties: str = "skip") -> list[Judged]:
     return judged
 
 
-def agreement_weights(rankings: Sequence[Ranking], pseudo: float = 4.0) -> list[Ranking]:
-    """Rankings weighed by how often each labeler is right, as far as the others can tell.
+def agreement_weights(rankings: Sequence[Ranking]) -> list[Ranking]:
+    """Rankings weighed by how often each labeler is right, as far as the others can tell, beside
+    what they weighed before.
 
-    A labeler who is right with probability p and otherwise errs at random carries 2p - 1 of a
-    perfect one's information. p comes from expectation maximisation over the pairs that two or
-    more judged (Dawid and Skene 1979, one error rate a labeler), with `pseudo` votes at everybody's
-    mean added, so that a newcomer counts as the average person does. The mean weight of the
-    rankings is 1, the least 0.05.
+    A labeler who is right with probability p (`feedback_site.votes`, over the pairs that two or
+    more judged) and otherwise errs at random carries 2p - 1 of a perfect one's information. A
+    newcomer counts as the average person does. The mean weight of the rankings is 1, the least
+    0.05.
     """
     votes: dict[tuple[str, str, str], list[tuple[str, bool]]] = defaultdict(list)
     for ranking in rankings:
@@ -228,28 +232,13 @@ def agreement_weights(rankings: Sequence[Ranking], pseudo: float = 4.0) -> list[
             a, b = ranking.completions[better], ranking.completions[worse]
             votes[ranking.prompt.key, min(a, b), max(a, b)].append((ranking.labeler, a < b))
     shared = [on_pair for on_pair in votes.values() if len({name for name, _ in on_pair}) > 1]
-    met = Counter(labeler for on_pair in shared for labeler, _ in on_pair)
-    right = {ranking.labeler: 0.75 for ranking in rankings}
-    for _ in range(20 if shared else 0):
-        agreed: dict[str, float] = defaultdict(float)
-        for on_pair in shared:
-            odds = sum((1 if vote else -1) * _logit(right[name]) for name, vote in on_pair)
-            first_wins = 1 / (1 + math.exp(-max(min(odds, 30.0), -30.0)))
-            for name, vote in on_pair:
-                agreed[name] += first_wins if vote else 1 - first_wins
-        mean = sum(agreed.values()) / met.total()
-        right = {name: (agreed[name] + pseudo * mean) / (met[name] + pseudo) for name in right}
-    raw = [max(2 * right[ranking.labeler] - 1, 0.0) for ranking in rankings]
+    right, mean = shares_right(shared)
+    raw = [max(2 * right.get(ranking.labeler, mean) - 1, 0.0) for ranking in rankings]
     scale = sum(raw) / len(raw) or 1.0
     return [
-        replace(ranking, reliability=max(each / scale, 0.05))
+        replace(ranking, reliability=ranking.reliability * max(each / scale, 0.05))
         for ranking, each in zip(rankings, raw, strict=True)
     ]
-
-
-def _logit(p: float) -> float:
-    p = max(min(p, 0.99), 0.01)
-    return math.log(p / (1 - p))
 
 
 def _spelled(text: str) -> str:
@@ -395,7 +384,10 @@ def _thumb(row: dict[str, Any], number: int) -> Thumb:
         raise DataError("label must be true or false")
     text, finished = _answer(row["completion"], "completion"), _finished(row, 1)
     _check_learnable([text], finished)
-    return Thumb(_prompt(row, number), text, row["label"], all(finished))
+    weight = _finite(row.get("weight", 1.0))
+    if not 0 < weight <= 1:
+        raise DataError("weight must be above 0, and 1 at most")
+    return Thumb(_prompt(row, number), text, row["label"], all(finished), weight)
 
 
 def _finished(row: dict[str, Any], count: int) -> tuple[bool, ...]:
