@@ -69,7 +69,8 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("connections", "Connections", Role.OPERATOR, "endpoints openai keys"),
     ),
     "Team": (
-        Page("progress", "Progress", Role.REVIEWER, "batches agreement"),
+        Page("progress", "Progress", Role.REVIEWER, "agreement pace"),
+        Page("batches", "Batches", Role.OPERATOR, "deadline priority language skill"),
         Page("labelers", "Labelers", Role.REVIEWER, "people quality reliability"),
         Page("judges", "Judges", Role.OPERATOR, "llm as judge rubric"),
         Page("labelers_guests", "New guests", Role.REVIEWER, "vouch"),

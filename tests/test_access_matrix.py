@@ -65,8 +65,9 @@ LEAST_ROLE = {
     **dict.fromkeys(["own_prompts", "own_prompts_draft"], LABELER),
     **dict.fromkeys(["reviews", "review_next", "labelers", "labeler", "progress"], REVIEWER),
     **dict.fromkeys(["gold", "labelers_guests", "labelers_times", "feedback"], REVIEWER),
+    "labelers_time_sheet": REVIEWER,
     "labelers_members": OPERATOR,
-    **dict.fromkeys(["project_settings", "guideline_new", "talks"], OPERATOR),
+    **dict.fromkeys(["project_settings", "guideline_new", "talks", "batches"], OPERATOR),
     **dict.fromkeys(["review_one", "review_open", "review_skip", "labelers_answer"], NO_REVIEW),
     "practice": NO_PRACTICE,
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
@@ -221,6 +223,10 @@ class Membership(models.Model):
     drift_told_at = models.DateTimeField(
         null=True, help_text="When the operators were last told that this labeler drifts."
     )
+    languages = ArrayField(
+        models.CharField(max_length=3), default=list, db_default=[], help_text="de, en: ISO 639."
+    )
+    skills = ArrayField(models.CharField(max_length=50), default=list, db_default=[])
 
     objects = MembershipQuerySet.as_manager()
 
@@ -299,6 +305,10 @@ class Membership(models.Model):
     def vouch(self) -> None:
         """Lets a new guest's thumbs train."""
         self._set(vouched_at=timezone.now())
+
+    def know(self, *, languages: Sequence[str], skills: Sequence[str]) -> None:
+        """Says what this member is given work in, besides what anybody can do."""
+        self._set(languages=sorted({*languages}), skills=sorted({*skills}))
 
     def requalify(self) -> None:
         """Gold tasks come before further work again, those not answered yet."""
