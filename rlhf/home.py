@@ -94,7 +94,8 @@ def effect_of_work(membership: Membership) -> Iterator[str]:
     mine, all_of_them = learnt.by(membership.user).count(), learnt.count()
     if mine:
         are = f"{mine:,} of your rankings are" if mine > 1 else "One of your rankings is"
-        yield f"{are} in the model that answers guests now."
+        in_all = f", of {all_of_them:,} in all" if all_of_them > mine else ""
+        yield f"{are} in the model that answers guests now{in_all}."
     elif all_of_them:
         are = f"{all_of_them:,} rankings are" if all_of_them > 1 else "One ranking is"
         yield f"{are} in the model that answers guests now."

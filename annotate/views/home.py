@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.timezone import localdate, localtime
 
 from annotate.access import MAY_ACT_AS, Role
-from annotate.labelling.queue import count_waiting
+from annotate.labelling.queue import count_waiting, next_due
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
 from annotate.labels.kinds import KINDS
 from annotate.notices.models import Notice
@@ -123,7 +124,7 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("label", title, detail, _figure(left), only)
     for task in WORK_ORDER:
         if waiting.get(task):
-            yield _waiting(task, _figure(waiting[task]))
+            yield _waiting(task, _figure(waiting[task]), next_due(membership, task))
     if drafts := own.expired().with_draft().count():
         detail = (
             "Your time ran out, but your drafts are saved. Finish them while nobody else has"
@@ -137,12 +138,13 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("my_work", "All done", "See your work so far.")
 
 
-def _waiting(task: str, figure: str) -> ToDo:
+def _waiting(task: str, figure: str, due: datetime | None) -> ToDo:
+    until = f" The next is due by {date_format(localtime(due), 'D j M, H:i')}." if due else ""
     if task == Task.Kind.REVIEW:
         detail = "Resolve disagreements, and check the work of new labelers."
-        return ToDo("reviews", "Review answers", detail, figure)
+        return ToDo("reviews", "Review answers", detail + until, figure)
     words = KINDS[task].words
-    return ToDo("label", words.to_do, words.to_do_detail, figure, f"?only={task}")
+    return ToDo("label", words.to_do, words.to_do_detail + until, figure, f"?only={task}")
 
 
 def _qualifying(qualification: Qualification, practice: int) -> ToDo:

@@ -107,6 +107,7 @@ def home(request: Request) -> HttpResponse:
     if len(memberships) == 1 and not invitations:
         return redirect("project", slug=memberships[0].project.slug)
     context = {
+        "greeting": greeting(),
         "memberships": memberships,
         "invitations": invitations,
         "may_begin": may_begin_projects(request.user),

@@ -124,7 +124,7 @@ def rounds_files(request: Request, slug: str, number: int) -> HttpResponse | Fil
         return _tab(request, round, "files", folders=files_of(round))
     path = chosen_file(round, id_in(request.GET.get("run")), request.GET["name"])
     if path is None:
-        raise Http404("There is no such file.")
+        raise Http404("This file doesn't exist.")
     return FileResponse(path.open("rb"), as_attachment=True, filename=path.name)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.reading import each_row
 from rlhf.learning.contract.records import (
     DataError,
     Demonstration,
@@ -25,7 +26,6 @@ from rlhf.learning.contract.records import (
     Prompt,
     Ranking,
     Thumb,
-    each_row,
 )
 from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.render import Renderer
