@@ -34,7 +34,7 @@ test: .venv/.installed chromium
 
 faults: export FAULTS = long
 faults: .venv/.installed
-	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
+	@$(VENV)/python -m pytest tests/faults tests/learning/test_processes.py --timeout 7200 -p no:randomly $(ARGS)
 
 families: export FAMILIES = long
 families: .venv/.installed

@@ -36,6 +36,7 @@ SITE = {
     "preflight": "seconds",
     "chat": "web_p50_ms direct_p50_ms added_p50_ms",
     "round_page": "page_ms page_gzip_kb metrics_ms metrics_gzip_kb",
+    "grid_page": "page_ms page_kb page_queries",
 }
 
 

@@ -151,3 +151,14 @@ def test_every_command_of_the_docs_is_understood(command):
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     parser.called_from_command_line = False  # a word it does not know raises, and does not exit
     parser.parse_args(arguments)
+
+
+def test_each_test_that_the_docs_name_exists():
+    named = {
+        tuple(each)
+        for file in DOCS
+        for each in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", file.read_text())
+    }
+    assert len(named) > 20
+    gone = [each for each in named if f"def {each[1]}(" not in (ROOT / each[0]).read_text()]
+    assert not gone

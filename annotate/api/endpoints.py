@@ -13,7 +13,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api import exchange, gateway, labels, prompts
+from annotate.api import documents, exchange, gateway, judges, labels, prompts, reviews, talks
 from annotate.api.access import MayRead, TokenAuthentication, endpoint, token_of
 from annotate.api.feedback import feedback, measures, preference
 from annotate.api.pages import listed, paged
@@ -35,7 +35,7 @@ def policies(request: Request) -> Response:
 
 
 @extend_schema(exclude=True)
-@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", permission=IsAuthenticated, repeats=False)
+@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", permission=IsAuthenticated, repeats=None)
 def nothing_here(request: Request, rest: str) -> Response:
     """Answers an address that there is not as the others refuse."""
     raise NotFound(f"There is no /api/v1/{rest[:100]} here. See /api/schema/.")
@@ -71,5 +71,20 @@ addresses = [
     path("api/v1/imports/<int:upload_id>", exchange.one, name="api_import"),
     path("api/v1/imports/<int:upload_id>/run", exchange.run, name="api_import_run"),
     path("api/v1/exports/<str:kind>", exchange.exports, name="api_exports"),
+    path("api/v1/documents", documents.documents, name="api_documents"),
+    path("api/v1/documents/<int:document_id>", documents.document, name="api_document"),
+    path("api/v1/passages", documents.passages, name="api_passages"),
+    path("api/v1/reviews", reviews.reviews, name="api_reviews"),
+    path("api/v1/reviews/next", reviews.next_one, name="api_reviews_next"),
+    path("api/v1/reviews/<int:assignment_id>", reviews.review, name="api_review"),
+    path("api/v1/reviews/<int:assignment_id>/decision", reviews.decision, name="api_decision"),
+    path("api/v1/reviews/<int:assignment_id>/skip", reviews.skip, name="api_review_skip"),
+    path("api/v1/talks", talks.talks, name="api_talks"),
+    path("api/v1/judges", judges.judges, name="api_judges"),
+    path("api/v1/judges/<int:judge_id>", judges.judge, name="api_judge"),
+    path("api/v1/judges/<int:judge_id>/run", judges.run, name="api_judge_run"),
+    path("api/v1/judges/<int:judge_id>/cancel", judges.cancel, name="api_judge_cancel"),
+    path("api/v1/judges/<int:judge_id>/resume", judges.resume, name="api_judge_resume"),
+    path("api/v1/judges/<int:judge_id>/withdraw", judges.withdraw, name="api_judge_withdraw"),
     path("api/schema/", schema, name="api_schema"),
 ]

@@ -146,7 +146,7 @@ class NextRequest(serializers.Serializer):
 @described(
     "next_assignment", {200: AssignmentAnswer, 204: None}, request=NextRequest, method="POST"
 )
-@endpoint("POST", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", permission=MayReadOrLabel, repeats=None)
 def next_one(request: Request) -> Response:
     """What the caller does next: what they have begun, or a task that is leased to them now. 204:
     there is nothing for them."""
@@ -172,7 +172,7 @@ def assignment(request: Request, assignment_id: int) -> Response:
 
 @described("submit_label", LabelAnswer, request=LabelRequest, method="POST", status=201)
 @described("revise_label", LabelAnswer, request=LabelRequest, method="PUT", query=[IF_MATCH])
-@endpoint("POST", "PUT", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", "PUT", permission=MayReadOrLabel, repeats=None)
 def label(request: Request, assignment_id: int) -> Response:
     """Answers the task, once; a PUT corrects the answer, as long as the project lets one."""
     work = _labelling(request, assignment_id)
@@ -275,14 +275,15 @@ def _one(work: Assignment) -> Response:
             {"id": pk, "letter": letters[pk], "text": completions[pk].text}
             for pk in work.shown_order
         ],
-        "form": [_field(name, each) for name, each in form.fields.items() if name not in HIDDEN],
+        "form": [field_of(name, each) for name, each in form.fields.items() if name not in HIDDEN],
         "revision": stored.revision_no if stored and not stored.retracted else None,
     }
     headers = {"ETag": _etag(stored)} if answer["revision"] else {}
     return Response(AssignmentAnswer(answer).data, headers=headers)
 
 
-def _field(name: str, field: forms.Field) -> dict[str, Any]:
+def field_of(name: str, field: forms.Field) -> dict[str, Any]:
+    """A field of a form, as programs are told of it."""
     choices = getattr(field, "choices", None)
     values = [str(value) for value, _ in choices if value != ""] if choices is not None else None
     return {

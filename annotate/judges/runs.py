@@ -77,6 +77,11 @@ class JudgeRankingQuerySet(models.QuerySet["JudgeRanking"]):
         placed = self.select_related("judge", "task__prompt").order_by("pk")
         return placed.prefetch_related("task__completions")
 
+    def state(self) -> str:
+        """A text that changes with every ranking that is completed."""
+        found = self.complete().aggregate(n=models.Count("pk"), last=models.Max("answered_at"))
+        return f"{found['n']} until {found['last']}"
+
     def complete(self, at: datetime | None = None) -> JudgeRankingQuerySet:
         """Those with a place for each completion; now, or at that moment."""
         return self.filter(answered_at__lte=at) if at else self.exclude(answered_at=None)

@@ -13,6 +13,9 @@ from feedback_site_client import clients as timing
 
 from annotate.models import ApiToken, Policy, Prompt, User
 
+# The live server of the tests speaks WSGI; the site is served by ASGI.
+pytestmark = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous")
+
 
 def token_of(user: User) -> str:
     project = user.memberships.get().project

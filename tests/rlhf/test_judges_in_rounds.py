@@ -18,7 +18,8 @@ from rlhf.data.snapshot import freeze_rankings, judge_row, write
 from rlhf.data.staleness import descendants_of
 from rlhf.evaluation.matches import matches_of
 from rlhf.learning.contract import records
-from rlhf.learning.contract.records import aggregate, read_rankings
+from rlhf.learning.contract.reading import read_rankings
+from rlhf.learning.contract.records import aggregate
 from rlhf.models import Round, Run, Snapshot
 from rlhf.models.leases import claim
 from rlhf.registry.lineage import judges_of

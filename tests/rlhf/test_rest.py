@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from annotate.models import Policy, User
-from rlhf.models import Metric, Round, Run
+from rlhf.models import Metric, Promotion, Round, Run
 from tests.rest import Api
 
 
@@ -114,3 +115,67 @@ def test_the_gate_holds_here_too(olga: User, base: Policy, model_server: Any) ->
     )
     assert api("POST", f"policies/{base.pk}/promote", sent).status_code == 409
     assert [each["override"] for each in api("GET", "promotions").json()["results"]] == ["A test."]
+
+
+def test_who_waits_for_the_model_server_holds_no_transaction_not_even_with_a_key(
+    olga: User, base: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls with one key at once are one decision: the slower gets the reply of the other."""
+    Policy.objects.create(project=base.project, name="old", origin="base").go_live()
+    api, sent = Api(olga), {"reason": "Good.", "override": "A test."}
+    opened: list[list[str]] = []
+    replies: list[Any] = []
+
+    def warm(policy: Policy) -> None:
+        opened.append(connection.savepoint_ids[:])
+        if len(opened) == 1:  # the other call comes, and is done, while this one waits
+            replies.append(api("POST", f"policies/{base.pk}/promote", sent, Idempotency_Key="k"))
+
+    monkeypatch.setattr("rlhf.registry.promotion.warm", warm)
+    slower = api("POST", f"policies/{base.pk}/promote", sent, Idempotency_Key="k")
+    assert opened == [[], []]
+    assert (replies[0].status_code, slower.status_code) == (201, 201), slower.content
+    assert slower.json() == replies[0].json() and slower.headers["Idempotent-Replayed"] == "true"
+    other = api("POST", f"policies/{base.pk}/promote", {"reason": "No."}, Idempotency_Key="k")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    assert Promotion.objects.filter(project=base.project).count() == 1
+
+
+def test_suites_are_written_where_two_may_write(olga: User) -> None:
+    api = Api(olga)
+    made = api("POST", "suites", {"name": "Brief", "lines": "Why? => words 3"})
+    assert made.status_code == 201 and made.json()["is_built_in"] is False
+    assert list(api("POST", "suites", {"name": "Brief", "lines": ""}).json()["fields"]) == ["name"]
+    read = api("GET", "suites/Brief")
+    changed = {"lines": "Why? => words 5"}
+    assert api("PUT", "suites/Brief", changed).status_code == 428
+    assert api("PUT", "suites/Brief", changed, If_Match=read.headers["ETag"]).status_code == 200
+    assert api("PUT", "suites/Brief", changed, If_Match=read.headers["ETag"]).status_code == 412
+    wrong = api("PUT", "suites/Brief", {"lines": "no check"}, If_Match="*")
+    assert (wrong.status_code, list(wrong.json()["fields"])) == (400, ["lines"])
+    names = [each["name"] for each in api("GET", "suites").json()["results"]]
+    assert "Brief" in names and names == sorted(names)
+    assert api("GET", "suites/Nothing").status_code == 404
+
+
+def test_suites_are_asked_of_policies(olga: User, base: Policy) -> None:
+    api = Api(olga)
+    refused = api("POST", "suite-results", {"policies": [10**9]})
+    assert list(refused.json()["fields"]) == ["policies"]
+    made = api("POST", "suite-results", {"policies": [base.pk], "samples": 2})
+    assert made.status_code == 201, made.content
+    assert made.json()["kind"] == "scorecard"
+    assert Run.objects.get().config["train"]["k"] == 2
+    assert api("GET", f"suite-results?policy={base.pk}").json()["results"] == []
+
+
+def test_the_limits_of_the_gate_are_set_once_read(olga: User) -> None:
+    api = Api(olga)
+    read = api("GET", "gate-limits")
+    sent = {**read.json(), "kl": 9.0, "harm": 1.5}
+    assert api("PUT", "gate-limits", sent).status_code == 428
+    made = api("PUT", "gate-limits", sent, If_Match=read.headers["ETag"])
+    assert (made.json(), api("GET", "gate-limits").json()) == (sent, sent)
+    assert api("PUT", "gate-limits", sent, If_Match=read.headers["ETag"]).status_code == 412
+    wrong = api("PUT", "gate-limits", {**sent, "prompts": 1}, If_Match="*")
+    assert list(wrong.json()["fields"]) == ["prompts"]
