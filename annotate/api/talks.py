@@ -42,7 +42,7 @@ class NewTalks(StrictSerializer):
     second = serializers.IntegerField(
         required=False, min_value=1, help_text="Of another; else the first answers twice."
     )
-    goal = serializers.CharField(max_length=2000, help_text="What the labeler is to try.")
+    goal = serializers.CharField(max_length=2000, help_text="What the labeler should try.")
     harm = serializers.ChoiceField(HARMS, required=False, help_text="Of a red team.")
     length = serializers.IntegerField(
         default=0, min_value=0, max_value=MOST_TURNS, help_text="Turns; 0: the labeler ends it."

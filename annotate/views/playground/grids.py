@@ -371,7 +371,7 @@ def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     """Keeps the words of a column as a template, or as its next version."""
     grid = grid_for(request, slug, grid_id)
     if column >= len(grid.columns):
-        raise Http404("The grid has no such column.")
+        raise Http404("The grid doesn't have this column.")
     try:
         kept = grid.keep_template(
             column,
