@@ -61,7 +61,7 @@ class Sent:
 Make = Callable[[SimpleNamespace], Sent]
 
 
-def path(world: SimpleNamespace, name: str, **instead: Any) -> str:
+def path(world: SimpleNamespace, name: str, /, **instead: Any) -> str:
     kwargs = dict(ROUTES)[name]
     return reverse(name, kwargs={each: {**world.named, **instead}[each] for each in kwargs})
 
