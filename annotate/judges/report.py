@@ -36,7 +36,7 @@ from annotate.judges.weights import weight_of
 from annotate.labels.agreement import Order, Share, share_of
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.people.models import Project
-from annotate.prompts.models import Prompt
+from annotate.prompts.models import Prompt, content_hash
 from annotate.prompts.policies import Completion, CompletionQuerySet, Policy
 from annotate.quality.labelers import rankings_of
 
@@ -67,7 +67,7 @@ def lines_of(project: Project) -> list[Line]:
     state: the agreement of a judge changes when somebody ranks, and not when somebody looks."""
     people = Ranking.objects.of_project(project).state()
     return [
-        _line(judge, f"judge {judge.pk}: {judge.rankings.state()} beside {people}")
+        _line(judge, content_hash([judge.pk, judge.rankings.state(), people]))
         for judge in project.judges.select_related("policy", "project")
     ]
 

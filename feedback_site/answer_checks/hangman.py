@@ -42,7 +42,7 @@ class Game:
         """The user's first turn."""
         return (
             f"Let us play Hangman. My word has {len(self.word)} letters: {self.shown}\n"
-            f"Guess one letter at a time. {self._left}"
+            f"Guess one letter at a time. You may guess wrong {MOST_WRONG} times."
         )
 
     @property

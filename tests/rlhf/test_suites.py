@@ -255,8 +255,10 @@ def test_a_judge_says_what_passes_and_is_asked_once(
         launch_scorecard(project, by=olga, policies=[base])
     Judge.objects.update(form="rating")
     model_server.says_to = lambda asked: f"Verdict: {6 if 'One?' in str(asked) else 3}"
-    runs = [launch_scorecard(project, by=olga, policies=[base]) for _ in range(2)]
-    supervise_all()
+    runs = []
+    for _ in range(2):
+        runs.append(launch_scorecard(project, by=olga, policies=[base]))
+        supervise_all()
     assert {each.state for each in Run.objects.all()} == {"succeeded"}, [
         (each.reason, each.log_tail) for each in Run.objects.all()
     ]
