@@ -77,8 +77,11 @@ def batches(project: Project) -> list[Batch]:
     )
     known = _known_to_members(project)
     found = [_batch(row, *known) for row in rows.filter(waiting__gt=0).order_by("-newest")[:SHOWN]]
-    never = datetime.max.replace(tzinfo=timezone.get_current_timezone())
-    return sorted(found, key=lambda each: (-each.plan.priority, each.plan.due_at or never))
+    return sorted(found, key=lambda each: _urgency(each.plan))
+
+
+def _urgency(plan: Plan) -> tuple[int, bool, datetime]:
+    return -plan.priority, plan.due_at is None, plan.due_at or timezone.now()
 
 
 def _batch(row: dict[str, Any], known_languages: set[str], known_skills: set[str]) -> Batch:

@@ -83,18 +83,16 @@ def test_what_is_asked_at_once_sees_what_came_before_it(project, alice, settings
     assert (before, count, after) == ([], 1, [member])
 
 
-def test_what_is_asked_at_once_waits_for_the_database_once(project, alice, monkeypatch):
-    waited = []
-    wait = psycopg.Connection.wait
+def test_what_is_asked_at_once_goes_through_one_pipeline(project, alice, monkeypatch):
+    opened = []
+    pipeline = psycopg.Connection.pipeline
     monkeypatch.setattr(
-        psycopg.Connection, "wait", lambda self, *a, **k: waited.append(1) or wait(self, *a, **k)
+        psycopg.Connection, "pipeline", lambda self: opened.append(1) or pipeline(self)
     )
     here = {"labeler": alice.pk, "project": project.pk}
     [held], begun = at_once((hot_queries.held_member, here), (hot_queries.begun, here))
     assert held.user == alice and begun == []
-    together, waited[:] = len(waited), []
-    hot_queries.held_member(**here), hot_queries.begun(**here)
-    assert together < len(waited)
+    assert len(opened) == 1
 
 
 def test_what_goes_wrong_at_once_is_one_of_djangos_errors(project, alice):
