@@ -29,11 +29,12 @@ run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
 
 test: .venv/.installed chromium
+	@$(MAKE) .venv-docs/.installed || echo "without mkdocs, the test of the docs' site is skipped"
 	@$(VENV)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 faults: export FAULTS = long
 faults: .venv/.installed
-	@$(VENV)/python -m pytest tests/faults --timeout 7200 -p no:randomly $(ARGS)
+	@$(VENV)/python -m pytest tests/faults tests/learning/test_processes.py --timeout 7200 -p no:randomly $(ARGS)
 
 families: export FAMILIES = long
 families: .venv/.installed
@@ -74,7 +75,7 @@ house: .venv/.installed
 	@$(VENV)/python tests/house.py
 
 docs: .venv-docs/.installed
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 	@echo "open site/index.html"
 
 wheel: .venv/.installed

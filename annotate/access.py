@@ -30,6 +30,7 @@ from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Policy
+from annotate.prompts.templates import PromptTemplate
 from annotate.webhooks.models import Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
@@ -222,6 +223,12 @@ def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
     """A playground grid of this operator's project, whoever ran it."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
+
+
+def template_for(request: Request, slug: str, template_id: int) -> PromptTemplate:
+    """A version of a template of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.templates.select_related("project").filter(pk=template_id).first())
 
 
 def judge_for(request: Request, slug: str, judge_id: int) -> Judge:

@@ -235,7 +235,7 @@ def _erase_account(erased: Erased) -> None:
     for session in Session.objects.iterator():
         if session.get_decoded().get("_auth_user_id") == str(person.pk):
             session.delete()
-    person.memberships.update(state=Membership.State.LEFT)
+    person.memberships.update(state=Membership.State.LEFT, languages=[], skills=[])
     User.objects.filter(pk=person.pk).update(
         username=f"erased-{person.pk}",
         first_name="",

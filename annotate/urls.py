@@ -16,7 +16,6 @@ from annotate.views import (
     labelers,
     members,
     people,
-    playground,
     progress,
     project,
     prompts,
@@ -26,6 +25,7 @@ from annotate.views import (
 from annotate.views.accounts import security, signing_in
 from annotate.views.chat import history
 from annotate.views.chat import talk as chat
+from annotate.views.playground import grids, templates
 from annotate.views.programs import pages as programs
 from annotate.views.talks import plans as talk_plans
 from annotate.views.talks import work as talk
@@ -57,11 +57,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("p/<slug:slug>/my-prompts/", writing.own_prompts, name="own_prompts"),
     path("p/<slug:slug>/my-prompts/draft/", writing.own_prompts_draft, name="own_prompts_draft"),
     path("p/<slug:slug>/progress/", progress.progress, name="progress"),
+    path("p/<slug:slug>/batches/", progress.batches, name="batches"),
     path("p/<slug:slug>/gold/", progress.gold, name="gold"),
     path("p/<slug:slug>/guideline/", project.guideline, name="guideline"),
     path("p/<slug:slug>/guideline/new/", project.guideline_new, name="guideline_new"),
     path("p/<slug:slug>/settings/", project.settings, name="project_settings"),
     path("p/<slug:slug>/labelers/", labelers.labelers, name="labelers"),
+    path("p/<slug:slug>/labelers/times/", labelers.time_sheet, name="labelers_time_sheet"),
     path("p/<slug:slug>/labelers/times.csv", labelers.times, name="labelers_times"),
     path("p/<slug:slug>/labelers/guests/", labelers.guests, name="labelers_guests"),
     path("p/<slug:slug>/labelers/members/", members.members, name="labelers_members"),
@@ -103,9 +105,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         include(connections.of_connection),
     ),
     path("p/<slug:slug>/programs/", include(programs.addresses)),
-    path("p/<slug:slug>/playground/", playground.playground, name="playground"),
-    path("p/<slug:slug>/playground/rules/", playground.rules, name="playground_rules"),
-    path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
+    path("p/<slug:slug>/playground/", grids.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", grids.rules, name="playground_rules"),
+    path("p/<slug:slug>/playground/templates/", include(templates.of_templates)),
+    path("p/<slug:slug>/playground/<int:grid_id>/", include(grids.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", imports.choose, name="prompts_import"),

@@ -1,15 +1,18 @@
 """Tries `deploy/` on one machine with Debian's PostgreSQL, Redis and nginx, without Docker and
 systemd, and prints what came of it as a table:
 
-    .venv/bin/python deploy/try.py [--from COMMIT] [--keep]
+    .venv/bin/python deploy/try.py [--from COMMIT] [--before COMMIT] [--keep]
 
 As root on Debian, with PostgreSQL installed; Redis and nginx are unpacked from their packages, not
 installed. All runs below one temporary folder, on ports of 127.0.0.1, and ends with the script.
-With --from, the database is made by an earlier commit first, and upgraded."""
+With --from, the database is made by an earlier commit first, and upgraded. --before names the
+version to which the web is rolled back, with the database of this one; else it is the last commit
+but one. What is tried is what is committed."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import pwd
@@ -77,6 +80,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self.site = folder / "site"  # where the web's code lies, as it would be upgraded
         self.ports = {name: free_port() for name in ("pg", "redis", "web", "model", "http", "tls")}
         self.owner = self.database_url("feedback_site", "owner's-word")
         self.site_url = f"https://localhost:{self.ports['tls']}"
@@ -248,12 +252,20 @@ def start_nginx(place: Place, stack: ExitStack, found: dict[str, str]) -> None:
     result("nginx with deploy/nginx.conf, own certificate", said.stderr.strip())
 
 
+def lay_out(folder: Path, commit: str) -> None:
+    """The files of a commit, and no others."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
+    for each in folder.iterdir() if folder.exists() else ():
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+
+
 def prepare(place: Place, earlier: str | None) -> None:
+    lay_out(place.site, "HEAD")
     if earlier:
         old = place.folder / "earlier"
-        old.mkdir()
-        archive = subprocess.run(["git", "archive", earlier], cwd=ROOT, capture_output=True)
-        subprocess.run(["tar", "-x"], cwd=old, input=archive.stdout, check=True)
+        lay_out(old, earlier)
         place.manage("migrate", "--verbosity", "0", root=old, DATABASE_URL=place.owner)
         place.manage("seed_demo", root=old, DATABASE_URL=place.owner)
         count = len(pending(place))
@@ -333,17 +345,28 @@ def try_stream(place: Place) -> None:
     )
 
 
-def requests_while(place: Place, act: Callable[[], object], *, seconds: float) -> Counter[str]:
-    """Pages asked for by four at once, each in a connection of its own, while `act` happens."""
+def requests_while(
+    place: Place, act: Callable[[], object], *, seconds: float, browser: httpx.Client
+) -> Counter[str]:
+    """Pages asked for by four at once, each in a connection of its own, while `act` happens: the
+    sign-in page and what olga sees."""
     outcomes: Counter[str] = Counter()
+    cookies = {each.name: each.value or "" for each in browser.cookies.jar}
+    pages = itertools.cycle(("/sign-in/", "/p/demo/", "/p/demo/prompts/", "/p/demo/rounds/"))
     over = threading.Event()
     trust = ssl.create_default_context(cafile=str(place.folder / "cert.pem"))
 
     def ask() -> None:
         while not over.is_set():
             try:
-                answer = httpx.get(f"{place.site_url}/sign-in/", verify=trust, timeout=30)
-                outcomes[str(answer.status_code)] += 1
+                page = next(pages)
+                seen = cookies if page != "/sign-in/" else {}
+                answer = httpx.get(
+                    place.site_url + page, verify=trust, timeout=30, cookies=seen,
+                    follow_redirects=True, trust_env=False,
+                )  # fmt: skip
+                lost = page != "/sign-in/" and "/sign-in/" in str(answer.url)
+                outcomes["signed out" if lost else str(answer.status_code)] += 1
             except httpx.HTTPError as error:
                 outcomes[type(error).__name__] += 1
 
@@ -365,18 +388,76 @@ def children(pid: int) -> set[str]:
     return set(said.stdout.decode().split())
 
 
-def try_restart(place: Place, web: int) -> None:
-    """`systemctl reload`, as the unit has it."""
+def renew(web: int, count: int = 4) -> None:
+    """`systemctl reload`, as the unit has it; waits until all are new."""
     assert "kill -HUP $MAINPID" in UNIT
     before = children(web)
-    assert len(before) == 4, before
+    assert len(before) == count, before
+    os.kill(web, signal.SIGHUP)
+    wait_for(lambda: len(children(web)) == count and not children(web) & before, seconds=240)
 
-    def renew() -> None:
-        os.kill(web, signal.SIGHUP)
-        wait_for(lambda: len(children(web)) == 4 and not children(web) & before)
 
-    outcomes = requests_while(place, renew, seconds=12)
+def try_restart(place: Place, web: int, browser: httpx.Client) -> None:
+    outcomes = requests_while(place, lambda: renew(web), seconds=12, browser=browser)
     result("four web processes renewed under load (reload)", told(outcomes))
+
+
+def try_versions(place: Place, web: int, before: str, browser: httpx.Client) -> None:
+    """Back to the version before with the database of this one, and to this one again."""
+    for what, commit in (("rolled back to the version before", before), ("this one again", "HEAD")):
+
+        def change(commit: str = commit) -> None:
+            lay_out(place.site, commit)
+            place.manage("collectstatic", "--no-input", "--verbosity", "0", root=place.site)
+            renew(web)
+
+        outcomes = requests_while(place, change, seconds=12, browser=browser)
+        result(f"web {what} under load ({short(commit)})", told(outcomes))
+
+
+def short(commit: str) -> str:
+    asked = ["git", "rev-parse", "--short", commit]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def try_worker_restart(place: Place, stack: ExitStack, pid: int) -> None:
+    """One of the trainers is stopped, as systemd does, while it works, and started again."""
+    for seed in ("4", "5", "6"):
+        asked = ("sample", "--project", "demo", "--policy", "base-tiny", "--k", "4")
+        place.manage(*asked, "--seed", seed)
+
+    def runs() -> list[list[str]]:
+        found: list[list[str]] = json.loads(
+            place.manage("shell", "--no-imports", "-c", LOOK).splitlines()[-1]
+        )
+        return found
+
+    wait_for(lambda: any(state == "running" for state, _ in runs()), seconds=120)
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not alive(pid), seconds=60)
+    left = time.monotonic() - began
+    start_trainer(place, stack, "host-a")
+    wait_for(lambda: not {"queued", "running"} & {state for state, _ in runs()}, seconds=300)
+    ended = Counter(state for state, _ in runs())
+    result("a trainer restarted at work", f"left after {left:.1f} s; all runs: {dict(ended)}")
+
+
+def start_trainer(place: Place, stack: ExitStack, host: str) -> int:
+    mounted = place.folder / host
+    if not mounted.exists():
+        mounted.symlink_to(place.data)
+    env = place.env | {"DATA_DIR": str(mounted)}
+    command = [PYTHON, "manage.py", "work", "train", "--host", host]
+    return stack.enter_context(running(host, command, place, cwd=ROOT, env=env))
+
+
+def alive(pid: int) -> bool:
+    """Whether it still runs: one that has ended waits for its parent as a zombie."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
 
 
 def told(outcomes: Counter[str]) -> str:
@@ -384,19 +465,14 @@ def told(outcomes: Counter[str]) -> str:
     return f"{failed} of {outcomes.total()} requests failed ({dict(outcomes)})"
 
 
-def try_two_hosts(place: Place, stack: ExitStack) -> None:
+def try_two_hosts(place: Place, stack: ExitStack) -> int:
     """Two machines that have mounted the same DATA_DIR, each under a name of its own; one run is
-    pinned to each, and a third is anybody's."""
+    pinned to each, and a third is anybody's. Returns the process of the first."""
     asked = ("sample", "--project", "demo", "--policy", "base-tiny", "--k", "2", "--split", "test")
     for seed in ("1", "2", "3"):
         place.manage(*asked, "--seed", seed)
     place.manage("shell", "--no-imports", "-c", PIN)
-    for host in ("host-a", "host-b"):
-        mounted = place.folder / host
-        mounted.symlink_to(place.data)
-        env = place.env | {"DATA_DIR": str(mounted)}
-        command = [PYTHON, "manage.py", "work", "train", "--host", host]
-        stack.enter_context(running(host, command, place, cwd=ROOT, env=env))
+    first, _ = [start_trainer(place, stack, host) for host in ("host-a", "host-b")]
 
     def over() -> list[list[str]] | None:
         said = place.manage("shell", "--no-imports", "-c", LOOK)
@@ -405,6 +481,7 @@ def try_two_hosts(place: Place, stack: ExitStack) -> None:
 
     runs = wait_for(over, seconds=240)
     result("two worker hosts, one queue", ", ".join(f"{s} on {host}" for s, host in runs))
+    return first
 
 
 def try_backup(place: Place) -> None:
@@ -428,13 +505,14 @@ def try_backup(place: Place) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", dest="earlier", metavar="COMMIT")
+    parser.add_argument("--before", metavar="COMMIT", default="HEAD~1")
     parser.add_argument("--keep", action="store_true", help="Leave the folder with the logs.")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="feedback-site-"))
     folder.chmod(0o711)
     try:
         with ExitStack() as stack:
-            go(Place(folder), stack, options.earlier)
+            go(Place(folder), stack, options.earlier, options.before)
     finally:
         print("\n| what | what came of it |\n|---|---|")
         print("\n".join(f"| {what} | {figure} |" for what, figure in results))
@@ -442,7 +520,7 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def go(place: Place, stack: ExitStack, earlier: str | None) -> None:
+def go(place: Place, stack: ExitStack, earlier: str | None, before: str) -> None:
     found = unpack(place)
     certificate(place)
     start_postgres(place, stack)
@@ -450,7 +528,7 @@ def go(place: Place, stack: ExitStack, earlier: str | None) -> None:
     prepare(place, earlier)
     pids = {}
     for name in ("inference", "worker", "web"):
-        options = {"cwd": ROOT, "env": place.env}
+        options = {"cwd": place.site if name == "web" else ROOT, "env": place.env}
         pids[name] = stack.enter_context(running(name, unit(name, place), place, **options))
     start_nginx(place, stack, found)
     browser = stack.enter_context(place.browser())
@@ -460,12 +538,14 @@ def go(place: Place, stack: ExitStack, earlier: str | None) -> None:
             return set(browser.get("/healthz").json().values()) == {"ok"}
         return False
 
-    try_two_hosts(place, stack)
-    wait_for(ready)
+    trainer = try_two_hosts(place, stack)
+    wait_for(ready, seconds=240)
     result("the unit's commands", "web (4 processes), worker, inference answer")
     try_proxy(place, browser)
     try_stream(place)
-    try_restart(place, pids["web"])
+    try_restart(place, pids["web"], browser)
+    try_versions(place, pids["web"], before, browser)
+    try_worker_restart(place, stack, trainer)
     try_backup(place)
 
 

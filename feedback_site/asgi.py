@@ -16,10 +16,6 @@ from feedback_site.web.refusals import too_large
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "feedback_site.settings")
 
 
-class BodyTooLarge(Exception):
-    pass
-
-
 class Application(ASGIHandler):
     """Runs a request's middleware and view in one thread from beginning to end.
 
@@ -34,21 +30,21 @@ class Application(ASGIHandler):
         headers = dict(scope["headers"])
         is_form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
         most = settings.LARGEST_UPLOAD if is_form else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        said, come = headers.get(b"content-length", b"0"), 0
+        said, come, is_too_large = headers.get(b"content-length", b"0"), 0, False
 
         async def counted() -> Any:
-            nonlocal come
+            nonlocal come, is_too_large
             message = await receive()
             come += len(message.get("body", b""))
             # What was announced is refused before it is sent; who announces too little, or
             # nothing, as it comes.
             if come > most or (said.isdigit() and int(said[:15]) > most):
-                raise BodyTooLarge
+                is_too_large = True
+                return {"type": "http.disconnect"}  # Django lets go of what it has
             return message
 
-        try:
-            await super().handle(scope, counted, send)
-        except BodyTooLarge:
+        await super().handle(scope, counted, send)
+        if is_too_large:
             await self.send_response(too_large(), send)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:

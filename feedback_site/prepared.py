@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -87,12 +87,23 @@ class prepared(Generic[Values, Row]):
     def __call__(self, *_: Values.args, **values: Values.kwargs) -> list[Row]:
         if not settings.PREPARED_QUERIES:
             return list(self.build(*_, **values))
-        queryset, compiler, sql, params = self._compiled
+        with _preparing_cursor(connections[self.db]) as cursor:
+            self.send(cursor, values)
+            return self.receive(cursor)
+
+    @property
+    def db(self) -> str:
+        return str(self._compiled[0].db)
+
+    def send(self, cursor: Any, values: dict[str, Any]) -> None:
+        _, _, sql, params = self._compiled
+        cursor.execute(sql, _told(params, values))
+
+    def receive(self, cursor: Any) -> list[Row]:
+        queryset, compiler, _, _ = self._compiled
         compiler = copy(compiler)
         compiler.connection = connections[queryset.db]
-        with _preparing_cursor(compiler.connection) as cursor:
-            cursor.execute(sql, _told(params, values))
-            rows = cursor.fetchall()
+        rows = cursor.fetchall()
         # Django makes objects of the rows as ever; it only finds them there.
         compiler.execute_sql = lambda *_args, **_kwargs: [rows]
         query = copy(queryset.query)
@@ -125,7 +136,34 @@ class prepared_update(Generic[Values]):
         if not settings.PREPARED_QUERIES:
             rows, fields = self.build(*_, **values)
             return rows.update(**fields)
-        db, sql, params = self._compiled
-        with _preparing_cursor(connections[db]) as cursor:
-            cursor.execute(sql, _told(params, values))
-            return int(cursor.rowcount)
+        with _preparing_cursor(connections[self.db]) as cursor:
+            self.send(cursor, values)
+            return self.receive(cursor)
+
+    @property
+    def db(self) -> str:
+        return self._compiled[0]
+
+    def send(self, cursor: Any, values: dict[str, Any]) -> None:
+        _, sql, params = self._compiled
+        cursor.execute(sql, _told(params, values))
+
+    def receive(self, cursor: Any) -> int:
+        return int(cursor.rowcount)
+
+
+def at_once(*asked: tuple[Any, dict[str, Any]]) -> list[Any]:
+    """What these prepared queries and updates give, each with its values, in one round trip. The
+    database runs them one after the other: each sees what the ones before did, and any lock that
+    they waited for.
+
+        [held], [task] = at_once((held_member, {"labeler": 7}), (first_task, {"labeler": 7}))"""
+    connection = connections[asked[0][0].db] if settings.PREPARED_QUERIES else None
+    if connection is None or connection.queries_logged or not psycopg.Pipeline.is_supported():
+        return [query(**values) for query, values in asked]
+    with ExitStack() as open_ones:
+        cursors = [open_ones.enter_context(_preparing_cursor(connection)) for _ in asked]
+        with connection.wrap_database_errors, connection.connection.pipeline():
+            for cursor, (query, values) in zip(cursors, asked, strict=True):
+                query.send(cursor, values)
+        return [query.receive(cursor) for cursor, (query, _) in zip(cursors, asked, strict=True)]

@@ -9,12 +9,16 @@ from django.urls import reverse
 from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
 from annotate.palette import MOST, Found
-from annotate.views.home import ToDo
+from annotate.templatetags.show import duration
+from annotate.views.home import Glance, Line, ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
 from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import previous_live
 from rlhf.rounds.report import report_on
+
+SHOWN_ROUNDS = 5
+LONGEST_DETAIL = 160
 
 
 def rounds_in_trouble(project: Project) -> Iterator[ToDo]:
@@ -39,6 +43,39 @@ def next_round(project: Project) -> Iterator[ToDo]:
         yield ToDo("rounds_new", "Launch a round", detail)
 
 
+def at_a_glance(project: Project) -> Iterator[Glance]:
+    """The newest rounds, and what answers guests."""
+    rounds = Round.objects.of_project(project).with_runs()[:SHOWN_ROUNDS]
+    yield Glance(
+        "Rounds", "rounds", [_round_line(project, each) for each in rounds if each.runs.all()]
+    )
+    serving = [*project.policies.live(), *project.policies.challenger()]
+    lines = [
+        Line(
+            policy.name,
+            reverse("policies_lineage", args=[project.slug, policy.pk]),
+            policy.get_state_display(),
+            "ok" if policy.state == Policy.State.LIVE else "",
+            policy.description,
+        )
+        for policy in serving
+    ]
+    for name, title in (("policies_production", "Production"), ("policies_costs", "Costs")):
+        lines.append(Line(title, reverse(name, args=[project.slug])))
+    yield Glance("Policies", "policies", lines)
+
+
+def _round_line(project: Project, round: Round) -> Line:
+    report = report_on(round)
+    address = reverse("rounds_show", args=[project.slug, round.number])
+    name = f"{round}: {round.name}" if round.name else str(round)
+    detail = report.current.reason or report.headline
+    if report.seconds_left is not None:
+        stage = report.current.get_kind_display()
+        detail = f"{stage}: {duration(report.seconds_left)} left"
+    return Line(name, address, report.label, report.chip, detail[:LONGEST_DETAIL])
+
+
 def find_rounds(project: Project, words: str) -> Iterator[Found]:
     """Finds rounds for the command palette, the newest first."""
     for round in Round.objects.of_project(project).matching(words)[:MOST]:
@@ -57,7 +94,8 @@ def effect_of_work(membership: Membership) -> Iterator[str]:
     mine, all_of_them = learnt.by(membership.user).count(), learnt.count()
     if mine:
         are = f"{mine:,} of your rankings are" if mine > 1 else "One of your rankings is"
-        yield f"{are} in the model that answers guests now."
+        in_all = f", of {all_of_them:,} in all" if all_of_them > mine else ""
+        yield f"{are} in the model that answers guests now{in_all}."
     elif all_of_them:
         are = f"{all_of_them:,} rankings are" if all_of_them > 1 else "One ranking is"
         yield f"{are} in the model that answers guests now."

@@ -66,6 +66,11 @@ def path(world: SimpleNamespace, name: str, **instead: Any) -> str:
     return reverse(name, kwargs={each: {**world.named, **instead}[each] for each in kwargs})
 
 
+def batch(world: SimpleNamespace) -> Sent:
+    Task.objects.filter(pk=world.named["task_id"]).update(batch="eggs", closed_at=None)
+    return Sent({"batch": "eggs", "act": "plan", "priority": 3})
+
+
 def just(**data: Any) -> Make:
     return lambda world: Sent(dict(data))
 
@@ -449,6 +454,7 @@ CHANGES: dict[str, Make] = {
     "flag": by("alice", **{"flag-reason": "other", "flag-note": "odd"}),
     "undo": skipped,
     "own_prompts": own_prompts,
+    "batches": batch,
     "gold": lambda world: Sent({"ranking": ranked(world).pk, "act": "use"}, by="rita"),
     "labelers_guests": lambda world: Sent({"member": member(world, "gus").pk, "act": "vouch"}),
     "labelers_members": lambda world: Sent(
@@ -527,6 +533,9 @@ CHANGES: dict[str, Make] = {
     "judge_withdraw": just(),
     "playground": grid,
     "playground_save": new_column,
+    "playground_keep": new_column,
+    "playground_templates": just(name="brief", system_prompt="Be brief."),
+    "playground_template": just(system_prompt="Be very brief."),
     "playground_rank": answered_grid,
     "playground_write": just(),
     "playground_cancel": just(),

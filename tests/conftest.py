@@ -1,10 +1,12 @@
 """For the whole session: PostgreSQL, Redis and an empty DATA_DIR of the tests' own."""
 
+import gc
 import os
 import stat
 from contextlib import ExitStack
 
 import django
+import hypothesis
 import pytest
 from django.conf import settings
 from xdist.remote import Producer
@@ -26,6 +28,7 @@ for name, value in _session.enter_context(embedded.throw_away()).items():
         os.environ[name] = value
 if SIDE_BY_SIDE:
     os.environ["OMP_NUM_THREADS"] = "1"  # torch would start a thread per core in each of them
+    gc.disable()  # until the first test
 
 # The settings read these addresses, and the plugins import models. That is why this happens on
 # import, and why pyproject.toml does not name the settings.
@@ -35,6 +38,11 @@ if not SIDE_BY_SIDE:
     del os.environ["DJANGO_SETTINGS_MODULE"]  # its heirs would read the settings before this file
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
 settings.WHITENOISE_AUTOREFRESH = True  # else each test client begins by reading all static files
+# How long one example takes says more about the machine than about what is tried.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 pytest_plugins = ["tests.cast", "tests.model_server"]
 
 
@@ -73,6 +81,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(places, len(LONGEST))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end, and a collector that looks at all of it again and
+    again takes a fifth of the time of the tests."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

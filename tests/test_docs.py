@@ -1,7 +1,9 @@
 """What the docs promise is what the code has."""
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -126,10 +128,21 @@ def test_every_link_into_the_repository_leads_somewhere(file):
 
 
 def test_the_menu_of_the_site_asks_mkdocs_to_refuse_what_is_missing():
-    """`make docs` runs apart from these tests, with packages that they do without."""
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert settings["strict"]
     assert {*settings["validation"].values()} == {"warn"}
+
+
+def test_the_site_of_the_docs_is_built(tmp_path):
+    mkdocs = ROOT / ".venv-docs" / "bin" / "mkdocs"
+    if not mkdocs.exists():
+        pytest.skip("mkdocs has an environment of its own: make docs")
+    build = [mkdocs, "build", "--site-dir", tmp_path / "site"]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(build, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    start = (tmp_path / "site" / "index.html").read_text()
+    assert "people's judgement into a better language model" in start
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -138,3 +151,14 @@ def test_every_command_of_the_docs_is_understood(command):
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     parser.called_from_command_line = False  # a word it does not know raises, and does not exit
     parser.parse_args(arguments)
+
+
+def test_each_test_that_the_docs_name_exists():
+    named = {
+        tuple(each)
+        for file in DOCS
+        for each in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", file.read_text())
+    }
+    assert len(named) > 20
+    gone = [each for each in named if f"def {each[1]}(" not in (ROOT / each[0]).read_text()]
+    assert not gone

@@ -126,13 +126,13 @@ def endpoint(
     *methods: str,
     permission: type[BasePermission],
     parsers: tuple[type[Any], ...] = (SmallJSONParser,),
-    repeats: bool = True,
+    repeats: Callable[..., Any] | None = once,
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Makes an address of a function: called with a token of that permission. `repeats`: a POST
-    with the Idempotency-Key of an earlier one gets the reply of that."""
+    """Makes an address of a function: called with a token of that permission. `repeats`: has a
+    POST with the Idempotency-Key of an earlier one get the reply of that."""
 
     def wrap(view: Callable[..., Any]) -> Any:
-        answering: Any = once(view) if repeats and "POST" in methods else view
+        answering: Any = repeats(view) if repeats and "POST" in methods else view
         answering.authentication_classes = [TokenAuthentication]
         answering.permission_classes = [permission]
         answering.parser_classes = list(parsers)

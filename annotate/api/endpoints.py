@@ -45,7 +45,7 @@ def policies(request: Request) -> Response:
 
 
 @extend_schema(exclude=True)
-@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", permission=IsAuthenticated, repeats=False)
+@endpoint("GET", "POST", "PUT", "PATCH", "DELETE", permission=IsAuthenticated, repeats=None)
 def nothing_here(request: Request, rest: str) -> Response:
     """Answers an address that there is not as the others refuse."""
     raise NotFound(f"There is no /api/v1/{rest[:100]} here. See /api/schema/.")

@@ -146,7 +146,7 @@ class NextRequest(serializers.Serializer):
 @described(
     "next_assignment", {200: AssignmentAnswer, 204: None}, request=NextRequest, method="POST"
 )
-@endpoint("POST", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", permission=MayReadOrLabel, repeats=None)
 def next_one(request: Request) -> Response:
     """What the caller does next: what they have begun, or a task that is leased to them now. 204:
     there is nothing for them."""
@@ -172,7 +172,7 @@ def assignment(request: Request, assignment_id: int) -> Response:
 
 @described("submit_label", LabelAnswer, request=LabelRequest, method="POST", status=201)
 @described("revise_label", LabelAnswer, request=LabelRequest, method="PUT", query=[IF_MATCH])
-@endpoint("POST", "PUT", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", "PUT", permission=MayReadOrLabel, repeats=None)
 def label(request: Request, assignment_id: int) -> Response:
     """Answers the task, once; a PUT corrects the answer, as long as the project lets one."""
     work = _labelling(request, assignment_id)

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -30,11 +30,9 @@ def once(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def answered(request: Request, *args: Any, **kwargs: Any) -> Any:
-        key = request.headers.get("Idempotency-Key", "")
-        if request.method != "POST" or not key:
+        key = _key_of(request)
+        if not key:
             return view(request, *args, **kwargs)
-        if len(key) > LONGEST_KEY or not key.isprintable():
-            raise ParseError(f"An Idempotency-Key has at most {LONGEST_KEY} characters.")
         with transaction.atomic():
             Reply.objects.stale().delete()
             asked = _digest(request)
@@ -42,16 +40,69 @@ def once(view: Callable[..., Any]) -> Callable[..., Any]:
             reply, is_new = Reply.objects.get_or_create(
                 token=cast(ApiToken, request.auth), key=key, defaults={"asked": asked}
             )
-            if reply.asked != asked:
-                raise AnotherCall
             if not is_new:
-                return Response(reply.body, reply.status, headers={"Idempotent-Replayed": "true"})
+                return _again(reply, asked)
             response = view(request, *args, **kwargs)
             reply.status, reply.body = response.status_code, response.data
             reply.save(update_fields=["status", "body"])
         return response
 
     return answered
+
+
+def once_kept(view: Callable[..., Any]) -> Callable[..., Any]:
+    """As `once`, for a view that waits for others before it changes something: no transaction is
+    open meanwhile. It calls `keep` in its own, together with what it changes."""
+
+    @wraps(view)
+    def answered(request: Request, *args: Any, **kwargs: Any) -> Any:
+        key = _key_of(request)
+        asked = _digest(request) if key else ""
+        if kept := _kept(request, key):
+            return _again(kept, asked)
+        try:
+            return view(request, *args, **kwargs)
+        except (APIException, IntegrityError):
+            # Of two calls at once, the other may have been done meanwhile.
+            if kept := _kept(request, key):
+                return _again(kept, asked)
+            raise
+
+    return answered
+
+
+def keep(request: Request, body: Any, *, status: int) -> None:
+    """Keeps what this call is answered, if it has a key. Raises IntegrityError where another call
+    with that key was quicker."""
+    if key := _key_of(request):
+        Reply.objects.create(
+            token=cast(ApiToken, request.auth),
+            key=key,
+            asked=_digest(request),
+            status=status,
+            body=body,
+        )
+
+
+def _key_of(request: Request) -> str:
+    """Empty where the call has none, or changes nothing."""
+    key = request.headers.get("Idempotency-Key", "") if request.method == "POST" else ""
+    if len(key) > LONGEST_KEY or not key.isprintable():
+        raise ParseError(f"An Idempotency-Key has at most {LONGEST_KEY} characters.")
+    return key
+
+
+def _kept(request: Request, key: str) -> Reply | None:
+    if not key:
+        return None
+    Reply.objects.stale().delete()
+    return Reply.objects.filter(token=cast(ApiToken, request.auth), key=key).first()
+
+
+def _again(reply: Reply, asked: str) -> Response:
+    if reply.asked != asked:
+        raise AnotherCall
+    return Response(reply.body, reply.status, headers={"Idempotent-Replayed": "true"})
 
 
 def _digest(request: Request) -> str:

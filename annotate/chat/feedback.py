@@ -139,13 +139,15 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         return self.aggregate(thumbs_up=up, thumbs_down=down)
 
     def with_answers(self) -> Self:
-        return self.select_related("message__completion__prompt", "completion__prompt")
+        """With all that a row of them says."""
+        return self.select_related(
+            "message__completion__prompt", "message__conversation", "completion__prompt"
+        )
 
     def unharvested(self) -> Self:
-        """Those the bell should have brought in by now."""
-        return self.exclude(message=None).filter(
-            harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1)
-        )
+        """Those the bell should have brought in by now, who waits longest first."""
+        waiting = self.exclude(message=None).filter(harvested_at=None)
+        return waiting.filter(updated_at__lt=Now() - timedelta(minutes=1)).order_by("updated_at")
 
 
 def _givers() -> MembershipQuerySet:
@@ -333,6 +335,10 @@ class Feedback(models.Model):
             project, about = self.message.conversation.project_id, f"message {self.message_id}"
             announce(project, Event.THUMB, subject=about, data=self._told)
         bell.enqueue_on_commit("label", "annotate.jobs.harvest", self.pk)
+
+    def postpone(self) -> None:
+        """Lets those that wait behind it go first."""
+        Feedback.objects.filter(pk=self.pk).update(updated_at=Now())
 
     @transaction.atomic
     def harvest(self) -> None:

@@ -27,8 +27,9 @@ class PreferenceQuerySet(models.QuerySet["Preference"]):
         return self.filter(user=user)
 
     def unharvested(self) -> Self:
-        """Those the bell should have brought in by now."""
-        return self.filter(harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1))
+        """Those the bell should have brought in by now, who waits longest first."""
+        waiting = self.filter(harvested_at=None, updated_at__lt=Now() - timedelta(minutes=1))
+        return waiting.order_by("updated_at")
 
 
 class Preference(models.Model):
@@ -119,6 +120,10 @@ class Preference(models.Model):
         for preference in cls.objects.current().of_user(user).filter(draft=draft):
             preference._lock()
             preference._change(retracted_at=Now())
+
+    def postpone(self) -> None:
+        """Lets those that wait behind it go first."""
+        Preference.objects.filter(pk=self.pk).update(updated_at=Now())
 
     @transaction.atomic
     def harvest(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from django.db.models import QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
 
 from annotate.labels.kinds import KINDS
 from annotate.people.models import Membership, Project, User
@@ -58,19 +59,14 @@ def latest_ended(labeler: int, project: int) -> QuerySet[Assignment]:
 def tasks_for(labeler: User | int, project: Project | int, kinds: Iterable[str]) -> TaskQuerySet:
     """Open tasks with a place for this labeler, in the order in which they are handed out."""
     tasks = Task.objects.of_project(project).open().ordinary().in_working_order(*kinds)
-    tasks = tasks.new_to(labeler).with_a_place_for(labeler)
+    tasks = tasks.suited_to(labeler, project).new_to(labeler).with_a_place_for(labeler)
     return tasks.not_reviewing(labeler) if Task.Kind.REVIEW in kinds else tasks
 
 
-@cache
-def begun(kinds: tuple[str, ...]) -> prepared[..., Assignment]:
-    """Work of these kinds that this labeler holds already."""
-
-    def build(labeler: int, project: int) -> QuerySet[Assignment]:
-        own = Assignment.objects.by(labeler).of_project(project).leased()
-        return own.filter(task__kind__in=kinds).select_related("task")[:1]
-
-    return prepared(build)
+@prepared
+def begun(labeler: int, project: int) -> QuerySet[Assignment]:
+    """Work of any kind that this labeler holds already."""
+    return Assignment.objects.by(labeler).of_project(project).leased().select_related("task")
 
 
 @cache
@@ -88,10 +84,13 @@ def held_first(kinds: tuple[str, ...], skip_locked: bool) -> prepared[..., Task]
 
 @cache
 def still_waiting(kinds: tuple[str, ...]) -> prepared[..., Task]:
-    """This task, if there is a place for the labeler yet: asked again once its row is held."""
+    """This task, if there is a place for the labeler yet: asked again once its row is held. With
+    `shown`: of its completions that say the same, the oldest."""
 
     def build(labeler: int, project: int, task: int) -> QuerySet[Task]:
-        return tasks_for(labeler, project, kinds).filter(pk=task)
+        said = Completion.objects.filter(tasks=OuterRef("pk")).order_by("text_hash", "pk")
+        shown = ArraySubquery(said.distinct("text_hash").values("pk"))
+        return tasks_for(labeler, project, kinds).filter(pk=task).annotate(shown=shown)
 
     return prepared(build)
 

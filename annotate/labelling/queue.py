@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -24,7 +25,7 @@ from annotate.labelling.hot_queries import (
     still_waiting,
     tasks_for,
 )
-from annotate.labels.gold import qualification_of, unseen_gold, unseen_practice
+from annotate.labels.gold import qualification_of, some_gold, unseen_gold, unseen_practice
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.ranking.tasks import open_ranking
 from annotate.people.models import Membership, Project, User
@@ -32,6 +33,7 @@ from annotate.playground.grids import Grid
 from annotate.work.assignments import Assignment
 from annotate.work.letters import letters_of
 from annotate.work.tasks import Task
+from feedback_site.prepared import at_once
 
 Kind = Task.Kind
 Trial = Assignment.Trial
@@ -47,17 +49,21 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
     while True:
         with transaction.atomic():
             # Two tabs of one person that ask at the same time get the same assignment.
-            member = held_member.first(labeler=labeler.pk, project=project.pk)
-            if member is None:
+            # What else is asked in the same round trip is asked once that row is held.
+            here = {"labeler": labeler.pk, "project": project.pk}
+            about = (some_gold, {"project": project.pk})
+            members, in_hand, gold = at_once((held_member, here), (begun, here), about)
+            if not members:
                 return None
+            member: Membership = members[0]
             kinds = tuple(k for k in _kinds_of(member.role) if only in (None, k))
             if not kinds:
                 return None
             # What was begun comes first, or a reload would lease a second task and leave the
             # first to run out.
-            if own := begun(kinds).first(labeler=labeler.pk, project=project.pk):
-                return own
-            if trial := _entrance(member):
+            if own := [each for each in in_hand if each.task.kind in kinds]:
+                return own[0]
+            if trial := _entrance(member, gold):
                 return trial.lease
             # Many ask at once: each takes the first task that nobody holds, instead of queueing
             # for one row.
@@ -68,8 +74,9 @@ def next_assignment(labeler: User, project: Project, only: str | None = None) ->
                 return None
             if hidden := _hidden_gold_before(task, member):
                 return _lease(hidden, member, Trial.HIDDEN)
-            if still_waiting(kinds)(labeler=labeler.pk, project=project.pk, task=task.pk):
-                return _lease(task, member)
+            found: Any = still_waiting(kinds).first(**here, task=task.pk)
+            if found:
+                return _lease(task, member, shown=sorted(found.shown))
         # Outside the transaction, and uneven, so that those who collided do not do so again.
         time.sleep(random.uniform(0, 0.02))  # others were quicker
 
@@ -104,6 +111,12 @@ def count_waiting(membership: Membership, *, at_most: int) -> dict[str, int]:
     }
 
 
+def next_due(membership: Membership, kind: str) -> datetime | None:
+    """The deadline of the next task of this kind, if it has one."""
+    waiting = tasks_for(membership.user, membership.project, [kind])
+    return waiting.values_list("due_at", flat=True).first()
+
+
 @dataclass(frozen=True)
 class Entrance:
     """Before ordinary work: the next task of it, or None for whoever did not pass."""
@@ -111,9 +124,9 @@ class Entrance:
     lease: Assignment | None
 
 
-def _entrance(member: Membership) -> Entrance | None:
+def _entrance(member: Membership, gold: list[int]) -> Entrance | None:
     """Practice, then qualification. None: the way to ordinary work is free."""
-    qualification = qualification_of(member)
+    qualification = qualification_of(member, gold)
     if qualification is None:
         return None
     if not qualification.answered and (task := unseen_practice(member).first()):
@@ -142,9 +155,10 @@ def _kinds_of(role: str) -> list[str]:
     return [*labelling, *reviewing]
 
 
-def _lease(task: Task, member: Any, trial: str = "") -> Assignment:
-    """Gives the place to this member; an own lease that had expired goes on with its draft."""
-    shown_order = _different_texts(task)
+def _lease(task: Task, member: Any, trial: str = "", shown: list[int] | None = None) -> Assignment:
+    """Gives the place to this member; an own lease that had expired goes on with its draft.
+    `shown`: the different completions, where they are known."""
+    shown_order = _different_texts(task) if shown is None else shown
     if task.kind == Kind.REVIEW:
         shown_order = list(letters_of(shown_order))  # several answers are found best by their names
     else:

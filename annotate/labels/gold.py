@@ -4,7 +4,7 @@ InstructGPT (appendix B.1) screened its labelers by their agreement with its aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,19 @@ def make_gold(ranking: Any) -> Task:
             "kind": Task.Kind.RANK,
             "overlap": FOR_EVERYBODY,
             "batch": "gold",
+            **_what_it_takes(ranking),
         },
     )
     if is_new:
         task.completions.set(order)
     return task
+
+
+def _what_it_takes(ranking: Any) -> dict[str, str]:
+    """The language and the skill that the ranked task asked for."""
+    if ranking.assignment is None:
+        return {}
+    return {name: getattr(ranking.assignment.task, name) for name in ("language", "skill")}
 
 
 def compare_with_gold(answers: Iterable[Assignment]) -> list[tuple[int, int]]:
@@ -87,12 +95,13 @@ class Qualification:
         return self.is_over and not self.is_passed
 
 
-def qualification_of(member: Membership) -> Qualification | None:
-    """None: this member need not qualify (any more), or there is nothing to qualify by."""
+def qualification_of(member: Membership, gold: Sequence[int] | None = None) -> Qualification | None:
+    """None: this member need not qualify (any more), or there is nothing to qualify by. `gold`:
+    what `some_gold` finds, where that was asked before."""
     project, size = member.project, member.project.qualification_tasks
     if member.role != Membership.Role.LABELER or member.qualified_at or not size:
         return None
-    if len(_some_gold(project=project.pk)) < size:
+    if len(some_gold(project=project.pk) if gold is None else gold) < size:
         return None
     own = Assignment.objects.by(member.user).of_project(project)
     if not member.requalify_since and own.ordinary().submitted().exists():
@@ -111,19 +120,22 @@ def qualification_of(member: Membership) -> Qualification | None:
 
 
 @prepared
-def _some_gold(project: int) -> QuerySet[Task, int]:
+def some_gold(project: int) -> QuerySet[Task, int]:
+    """As many gold tasks as anybody may have to qualify by."""
     return Task.objects.of_project(project).gold().values_list("pk", flat=True)[:MOST_TO_QUALIFY]
 
 
 def unseen_gold(member: Membership) -> TaskQuerySet:
     """The gold tasks this member can still be measured by, the oldest first."""
     gold = member.project.tasks.gold().new_to(member.user)
+    gold = gold.suited_to(member.user, member.project)
     return gold.without_labels_by(member.user).order_by("id")
 
 
 def unseen_practice(member: Membership) -> TaskQuerySet:
     """The practice tasks this member has not met yet, the oldest first."""
     practice = member.project.tasks.practice().new_to(member.user)
+    practice = practice.suited_to(member.user, member.project)
     return practice.without_labels_by(member.user).order_by("id")
 
 

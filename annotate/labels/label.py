@@ -80,6 +80,11 @@ class LabelQuerySet(models.QuerySet[Any]):
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
 
+    def state(self) -> str:
+        """A text that changes with every label: rows are added, and guests' may go."""
+        found = self.order_by().aggregate(n=models.Count("pk"), last=models.Max("pk"))
+        return f"{found['n']} until {found['last']}"
+
     def on_active_prompts(self, at: datetime | None = None) -> Self:
         """Without those of prompts that were archived; now, or as it was at that moment."""
         in_use = Q(prompt__archived_at=None)
@@ -214,6 +219,8 @@ class Label(Answer):
 
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="%(class)ss")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="%(class)ss")
+    # One to one: a revision is replaced once. The slower of two editors meets the constraint, which
+    # is all there is of an optimistic lock.
     supersedes = models.OneToOneField(
         "self", models.PROTECT, null=True, related_name="superseded_by"
     )
@@ -308,8 +315,8 @@ class Label(Answer):
         with _one_submit_a_key(), transaction.atomic():
             # Locks are taken in one order everywhere, the task's row before any row of its
             # answers, so that two writers never wait for each other.
-            held = assignment.lock()
-            revisions = self._revisions(assignment)
+            ask = (_revisions_of(type(self)), {"assignment": assignment.pk})
+            held, [revisions] = assignment.lock_and_ask(ask)
             if sent := self._sent_before(revisions):
                 return sent
             last = revisions[-1] if revisions else None
@@ -322,7 +329,7 @@ class Label(Answer):
             # An answer is never thrown away for being late; it is one more than was asked for.
             self.late = not held.submit(active_seconds=self.active_seconds)
             self._insert(assignment, after=last)
-            open_review_if_needed(assignment, type(self))
+            open_review_if_needed(assignment, self)
         return self
 
     def record_as_guests(self, assignment: Assignment) -> Self:
@@ -333,7 +340,7 @@ class Label(Answer):
             revisions = self._revisions(assignment)
             self.source = FROM_GUEST
             self._insert(assignment, after=revisions[-1] if revisions else None)
-            open_review_if_needed(assignment, type(self))
+            open_review_if_needed(assignment, self)
         return self
 
     def _revise(self, revision: Self, revision_no: int) -> Self:
@@ -357,7 +364,7 @@ class Label(Answer):
             # in that.
             revision.late = self.late
             revision._insert(assignment, after=self)
-            open_review_if_needed(assignment, type(self))
+            open_review_if_needed(assignment, revision)
         return revision
 
     def retract(self, *, draft: dict[str, Any]) -> None:

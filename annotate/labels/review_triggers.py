@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from statistics import median
@@ -19,10 +20,13 @@ from feedback_site.prepared import prepared
 Doubt = Task.Doubt
 # Fewer give no median to trust; more would hold today's pace against that of months ago.
 FEWEST_TIMES, MOST_TIMES = 20, 200
+TIMES_LAST = 60  # seconds: of so many, those of the last minute hardly move the median
+# (project, kind) → the median of that many, and until when it is taken for the newest.
+_usual_times: dict[tuple[int, str], tuple[float, float]] = {}
 
 
-def open_review_if_needed(answered: Assignment, kind: type[Answer]) -> None:
-    """Opens a review if what was answered, in labels of this kind, raises doubts: of an ordinary
+def open_review_if_needed(answered: Assignment, given: Answer) -> None:
+    """Opens a review if what was answered, by the label just `given`, raises doubts: of an ordinary
     task once all wanted answers are in. Call it under the lock of the task's row."""
     task = answered.task
     if answered.trial:
@@ -32,7 +36,8 @@ def open_review_if_needed(answered: Assignment, kind: type[Answer]) -> None:
     # Half of the answers would raise doubts that the other half settles.
     if task.kind == Task.Kind.REVIEW or task.closed_at is None:
         return
-    new = _unreviewed(kind)(task=task.pk)
+    # The one just given is at hand, with its placements.
+    new: list[Any] = [given, *_unreviewed(type(given))(task=task.pk, besides=given.pk)]
     too_fast = _too_fast_for(task) if any(label.active_seconds for label in new) else 0.0
     about_each = (doubt for label in new for doubt in _about(task, label, too_fast))
     if doubts := {*_about_all(task, new), *about_each}:
@@ -53,8 +58,9 @@ def withdraw_review(taken_back: Assignment, kind: type[Answer]) -> None:
 
 @cache
 def _unreviewed(kind: type[Answer]) -> prepared[..., Any]:
-    def build(task: int) -> QuerySet[Any]:
-        return kind.objects.current().of_task(task).unreviewed().with_placements()
+    def build(task: int, besides: int) -> QuerySet[Any]:
+        others = kind.objects.exclude(pk=besides).current()
+        return others.of_task(task).unreviewed().with_placements()
 
     return prepared(build)
 
@@ -80,10 +86,16 @@ def _too_fast_for(task: Task) -> float:
     """Seconds under which an answer is too fast: a share of the median active time of the project's
     latest answers of this kind; 0 while they are few. Zero is not a time: a browser without
     JavaScript measures none."""
-    times = _latest_times(project=task.project_id, kind=task.kind)
-    if len(times) < FEWEST_TIMES:
-        return 0.0
-    return median(times) * task.project.too_fast_percent / 100
+    key = task.project_id, task.kind
+    usual, till = _usual_times.get(key, (0.0, 0.0))
+    if time.monotonic() > till:
+        times = _latest_times(project=task.project_id, kind=task.kind)
+        if len(times) < FEWEST_TIMES:
+            return 0.0
+        usual = median(times)
+        if len(times) == MOST_TIMES:
+            _usual_times[key] = usual, time.monotonic() + TIMES_LAST
+    return usual * task.project.too_fast_percent / 100
 
 
 @prepared

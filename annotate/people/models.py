@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -64,11 +66,19 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         waits = Q(tidied_at=None) | Q(tidied_at__lt=Now() - every)
         return self.filter(has_one, waits).order_by("pk")
 
+    def to_look_over(self, every: timedelta) -> ProjectQuerySet:
+        """Keeps those whose labelers were not looked at for so long, the longest first."""
+        waits = Q(labelers_seen_at=None) | Q(labelers_seen_at__lt=Now() - every)
+        return self.filter(waits).order_by(F("labelers_seen_at").asc(nulls_first=True), "pk")
+
 
 class Project(ProjectSettings):
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
     tidied_at = models.DateTimeField(null=True, help_text="When the periods above were applied.")
+    labelers_seen_at = models.DateTimeField(
+        null=True, help_text="When it was last looked whether a labeler drifts."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
@@ -152,6 +162,11 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
             found = found.filter(named | Q(user__last_name__icontains=word))
         return found
 
+    def untold_of_drift(self, since: datetime) -> MembershipQuerySet:
+        """Keeps those of whose drift nobody was told since then."""
+        untold = Q(drift_told_at=None) | Q(drift_told_at__lt=since)
+        return self.filter(untold).select_related("user", "project")
+
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""
         return self.filter(user__is_active=True)
@@ -159,15 +174,18 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
     def active(self) -> MembershipQuerySet:
         return self.filter(state=Membership.State.ACTIVE).select_related("project")
 
+    def not_vouched_for(self, at: datetime | None = None) -> MembershipQuerySet:
+        """Guests whom no reviewer has vouched for; now, or at that moment."""
+        unknown = Q(vouched_at=None) | Q(vouched_at__gt=at) if at else Q(vouched_at=None)
+        return self.filter(unknown, role=Membership.Role.GUEST)
+
     def newcomers(self, at: datetime | None = None) -> MembershipQuerySet:
         """Guests with a young account whom no reviewer has vouched for; now, or at that moment."""
-        unknown = Q(vouched_at=None) | Q(vouched_at__gt=at) if at else Q(vouched_at=None)
         days = models.F("project__new_guest_days") * models.Value(timedelta(days=1))
         young = models.ExpressionWrapper(
             models.F("user__date_joined") + days, output_field=models.DateTimeField()
         )
-        guests = self.filter(unknown, role=Membership.Role.GUEST)
-        return guests.alias(known_from=young).filter(known_from__gt=at or Now())
+        return self.not_vouched_for(at).alias(known_from=young).filter(known_from__gt=at or Now())
 
     def with_guideline(self) -> MembershipQuerySet:
         """Adds `guideline_version`: the version in force, None where there is none."""
@@ -202,6 +220,13 @@ class Membership(models.Model):
     vouched_at = models.DateTimeField(
         null=True, help_text="Since when a new guest's thumbs may train: a reviewer has looked."
     )
+    drift_told_at = models.DateTimeField(
+        null=True, help_text="When the operators were last told that this labeler drifts."
+    )
+    languages = ArrayField(
+        models.CharField(max_length=3), default=list, db_default=[], help_text="de, en: ISO 639."
+    )
+    skills = ArrayField(models.CharField(max_length=50), default=list, db_default=[])
 
     objects = MembershipQuerySet.as_manager()
 
@@ -280,6 +305,10 @@ class Membership(models.Model):
     def vouch(self) -> None:
         """Lets a new guest's thumbs train."""
         self._set(vouched_at=timezone.now())
+
+    def know(self, *, languages: Sequence[str], skills: Sequence[str]) -> None:
+        """Says what this member is given work in, besides what anybody can do."""
+        self._set(languages=sorted({*languages}), skills=sorted({*skills}))
 
     def requalify(self) -> None:
         """Gold tasks come before further work again, those not answered yet."""

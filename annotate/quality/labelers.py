@@ -30,12 +30,14 @@ from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import FROM_GUEST, LabelQuerySet
 from annotate.people.models import Membership, Project
 from annotate.quality.reliability import Against, Reliability, against_the_others, votes_of
+from annotate.quality.unusual import Twins, twins
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
 LOOKED_BACK = timedelta(days=30)  # for thumbs that do not count
 
 LATEST = 500
+MOST_TOLD = 1000
 FASTEST, FEWEST_TIMED = 4.0, 10  # seconds an answer; answers behind such a median
 Clusters = list[tuple[int, int]]
 
@@ -54,7 +56,16 @@ def rankings_of(project: Project) -> LabelQuerySet:
 
 def doubly_ranked(project: Project) -> list[Ranked]:
     """The rankings of prompts that more than one person ranked."""
-    rankings = rankings_of(project)
+    return _doubly(rankings_of(project))
+
+
+def newest_doubly_ranked(rankings: LabelQuerySet) -> list[Ranked]:
+    """The same of the MOST_TOLD newest of these rankings, to be quick."""
+    newest = rankings.order_by("-pk").values("pk")[:MOST_TOLD]
+    return _doubly(Ranking.objects.filter(pk__in=newest))
+
+
+def _doubly(rankings: LabelQuerySet) -> list[Ranked]:
     other = rankings.filter(prompt=OuterRef("ranking__prompt")).exclude(
         labeler=OuterRef("ranking__labeler")
     )
@@ -121,6 +132,8 @@ class Figures:
     skipped: int
     seconds: int
     median_seconds: float | None
+    twin: str = ""  # who hardly ever differs from them
+    twins: Twins | None = None
 
     @property
     def is_too_fast(self) -> bool:
@@ -158,6 +171,12 @@ def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
     )
     done = {row["labeler"]: {n: v for n, v in row.items() if n != "labeler"} for row in work}
     members = project.memberships.select_related("user", "project").order_by("user__username")
+    alike = {
+        name: each
+        for each in twins(list(rankings_of(project).values_list("pk", flat=True)))
+        for name in each.labelers
+    }
+    names = {member.user_id: member.user.display_name for member in members}
     nothing = {"answered": 0, "skipped": 0, "seconds": 0, "median_seconds": None}
     figures = [
         Figures(
@@ -166,12 +185,18 @@ def labelers(project: Project, rankings: Iterable[Ranked]) -> list[Figures]:
             peers=share_of(others[member.user_id].plain) if member.user_id in others else None,
             gold=share_of(gold[member.user_id]),
             is_careless=_stands_out(others.get(member.user_id), gold[member.user_id]),
+            twins=(two := alike.get(member.user_id)),
+            twin=names.get(two.other_than(member.user_id), "") if two else "",
             **done.get(member.user_id, nothing),
         )
         for member in members
         if member.user_id in done or member.user_id in others
     ]
-    return sorted(figures, key=lambda each: (not each.is_careless, not each.is_too_fast))
+    return sorted(figures, key=_in_doubt_first)
+
+
+def _in_doubt_first(one: Figures) -> tuple[bool, ...]:
+    return not one.is_careless, not one.twins, not one.is_too_fast
 
 
 def _stands_out(others: Against | None, gold: Clusters) -> bool:

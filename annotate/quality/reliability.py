@@ -1,8 +1,8 @@
 """How reliable each labeler is, from all rankings at once: who is right, as far as the others can
 tell, whoever the others are.
 
-One error rate a labeler (Dawid and Skene 1979), by expectation maximisation over the comparisons
-that two or more made. Agreement with peers, one by one, cannot tell who is off: a single random
+One error rate a labeler (`feedback_site.votes`), over the comparisons that two or more made.
+Agreement with peers, one by one, cannot tell who is off: a single random
 clicker drags down everybody who shares prompts with them."""
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from math import exp, log, sqrt
+from math import sqrt
 
 from annotate.labels.agreement import PEOPLE, Ranked, share_of
+from feedback_site.votes.right import first_is_better, shares_right
 
 Vote = tuple[int, bool]  # a labeler, and whether the first of two completions is the better one
 Votes = dict[tuple[int, int, int], list[Vote]]  # by prompt and the two completions
 
 # Who agrees with their like on a share PEOPLE of comparisons is right on so many.
 CAREFUL = 0.5 + sqrt(2 * PEOPLE - 1) / 2
-PSEUDO = 4.0  # votes at everybody's mean, so that a newcomer counts as the average person does
-ROUNDS = 20
 TELLING = 0.25  # of what one careful peer tells: a prompt on which the others tell less is none
 
 
@@ -76,33 +75,8 @@ def votes_of(rankings: Iterable[Ranked]) -> Votes:
 def reliabilities(votes: Votes) -> dict[int, float]:
     """Labeler → how often they are right on a comparison, 0.5 by chance. Of two people nobody can
     tell which one errs: both are taken to be careful."""
-    met: dict[int, int] = defaultdict(int)
-    for cast in votes.values():
-        for labeler, _ in cast:
-            met[labeler] += 1
-    if len(met) < 3:
-        return dict.fromkeys(met, CAREFUL)
-    right = dict.fromkeys(met, 0.75)
-    for _ in range(ROUNDS):
-        agreed: dict[int, float] = defaultdict(float)
-        for cast in votes.values():
-            first = _first_wins(cast, right)
-            for labeler, vote in cast:
-                agreed[labeler] += first if vote else 1 - first
-        mean = sum(agreed.values()) / sum(met.values())
-        right = {name: (agreed[name] + PSEUDO * mean) / (met[name] + PSEUDO) for name in met}
-    return right
-
-
-def _first_wins(cast: Iterable[Vote], right: Mapping[int, float]) -> float:
-    """The chance that the first of the two is better, as these people voted."""
-    odds = sum((1 if vote else -1) * _logit(right[labeler]) for labeler, vote in cast)
-    return 1 / (1 + exp(-max(min(odds, 30.0), -30.0)))
-
-
-def _logit(p: float) -> float:
-    p = max(min(p, 0.99), 0.01)
-    return log(p / (1 - p))
+    met = {labeler for cast in votes.values() for labeler, _ in cast}
+    return dict.fromkeys(met, CAREFUL) if len(met) < 3 else shares_right(votes.values())[0]
 
 
 def against_the_others(votes: Votes) -> dict[int, Against]:
@@ -124,7 +98,7 @@ def _each_without_oneself(
         others = [other for other in cast if other[0] != labeler]
         if not others:
             continue
-        first = _first_wins(others, right)
+        first = first_is_better(others, right)
         surely = max(first, 1 - first)
         expected = CAREFUL * surely + (1 - CAREFUL) * (1 - surely)
         yield labeler, expected, vote == (first > 0.5)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from annotate.costs.labels import cost_of
 from annotate.labels.kinds import KINDS
 from annotate.labels.reviews import LABELS, Review
 from annotate.people.models import Project, User
@@ -28,13 +30,14 @@ class Worked:
 @dataclass(frozen=True)
 class Line:
     """One person. `accepted` and `returned`: what reviewers said in the period, whenever the answer
-    was given."""
+    was given. `pay`: for the time, by the project's wage; None where it has none."""
 
     person: User
     tasks: int
     accepted: int
     returned: int
     seconds: int
+    pay: Decimal | None = None
 
     @property
     def minutes(self) -> float:
@@ -67,7 +70,8 @@ def time_sheet(project: Project, first: date, last: date) -> list[Line]:
     for pk, person in people.items():
         of_one, verdicts = worked.get(pk, Worked(0, 0)), judged.get(pk, {})
         accepted, returned = verdicts.get("accepted", 0), verdicts.get("returned", 0)
-        lines.append(Line(person, of_one.answers, accepted, returned, of_one.seconds))
+        pay = cost_of(of_one.seconds, project.wage)
+        lines.append(Line(person, of_one.answers, accepted, returned, of_one.seconds, pay))
     return sorted(lines, key=lambda line: (line.person.display_name.casefold(), line.person.pk))
 
 

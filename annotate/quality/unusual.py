@@ -1,18 +1,21 @@
-"""Guests whose thumbs do not look like those of a person who says what they think. A reviewer looks
-at them; nothing is left out by itself.
+"""Accounts that do not look like a person who says what they think. A reviewer looks at them;
+nothing is left out by itself.
 
-Of the last thirty days, three signs: nearly all thumbs of one side, far from what the others give;
-more thumbs in a minute than one can read answers; several accounts made within an hour that
-together give thumbs of one side."""
+Of guests in the last thirty days, four signs: nearly all thumbs of one side, far from what the
+others give; more thumbs in a minute than one can read answers; several accounts made within an hour
+that together give thumbs of one side; the same questions as another account. Of labelers, one: the
+same order as somebody else's, time after time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import combinations
 from math import exp, lgamma, log
 
+from django.db import connection
 from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
@@ -25,6 +28,23 @@ FEWEST = 10  # thumbs; of fewer nothing can be told
 BURST, WITHIN = 10, timedelta(minutes=1)
 GROUP, MADE_WITHIN = 3, timedelta(hours=1)
 THUMBS_SHOWN = 3  # of each, to judge them by
+SAME_QUESTIONS, SAME_SHARE = 5, 0.8  # as another account; so many, and so much of what each asks
+COMMON = 10  # accounts: what more of them ask is a common question
+
+# Two labelers, how often both put a prompt's completions in an order, and how often in the same.
+SAME_ORDERS = """
+WITH whole AS MATERIALIZED (
+    SELECT ranking.prompt_id AS prompt, ranking.labeler_id AS labeler,
+           string_agg(completion_id || ':' || place, ' ' ORDER BY completion_id) AS verdict
+    FROM annotate_placement AS placement
+    JOIN annotate_ranking AS ranking ON ranking.id = placement.ranking_id
+    WHERE ranking.id = ANY(%s) GROUP BY ranking.id)
+SELECT one.labeler, other.labeler,
+       count(*) FILTER (WHERE one.verdict = other.verdict), count(*)
+FROM whole AS one
+JOIN whole AS other ON other.prompt = one.prompt AND other.labeler > one.labeler
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
 
 
 @dataclass
@@ -34,6 +54,7 @@ class Given:
     joined: datetime
     times: list[datetime] = field(default_factory=list)
     ups: int = 0
+    asked: set[str] = field(default_factory=set)  # by their spelling
 
     @property
     def count(self) -> int:
@@ -57,10 +78,12 @@ def unusual_guests(project: Project) -> list[Unusual]:
     members = {each.user_id: each for each in guests}
     given: dict[int, Given] = {}
     rows = thumbs.filter(created_at__gte=since, user__in=members).order_by("created_at")
-    for user, at, is_up in rows.values_list("user", "created_at", "thumb_up"):
+    asked = "message__completion__prompt__spelling"  # what was imported is nobody's question
+    for user, at, is_up, question in rows.values_list("user", "created_at", "thumb_up", asked):
         mine = given.setdefault(user, Given(members[user].user.date_joined))
         mine.times.append(at)
         mine.ups += is_up
+        mine.asked |= {question} if question else set()
     found = [
         Unusual(
             members[user],
@@ -89,7 +112,59 @@ def reasons(given: dict[int, Given]) -> dict[int, list[str]]:
                 why[user].append(
                     f"One of {len(users)} accounts made within an hour: together {_side(group)}."
                 )
+    for user, same in _same_questions(given).items():
+        count = len(given[user].asked)
+        why[user].append(f"{same} of {count} questions are those of another account.")
     return dict(why)
+
+
+def _same_questions(given: dict[int, Given]) -> dict[int, int]:
+    """Guest → how many questions they have in common with another one, if nearly all."""
+    who: dict[str, list[int]] = defaultdict(list)
+    for user, mine in given.items():
+        for question in mine.asked:
+            who[question].append(user)
+    common = Counter(
+        pair for users in who.values() if len(users) <= COMMON for pair in combinations(users, 2)
+    )
+    found: dict[int, int] = {}
+    for pair, same in common.items():
+        most = max(len(given[user].asked) for user in pair)
+        if same >= max(SAME_QUESTIONS, SAME_SHARE * most):
+            for user in pair:
+                found[user] = max(same, found.get(user, 0))
+    return found
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two labelers who hardly ever differ."""
+
+    labelers: tuple[int, int]
+    same: int
+    shared: int
+
+    def other_than(self, labeler: int) -> int:
+        return sum(self.labelers) - labeler
+
+
+def twins(rankings: list[int]) -> list[Twins]:
+    """Labelers who put the same things in the same order far more often than any other two do, by
+    these rankings: ONE_SIDED of FEWEST prompts and more, and by chance less than BY_CHANCE."""
+    with connection.cursor() as cursor:
+        cursor.execute(SAME_ORDERS, [rankings])
+        met = [Twins((one, other), same, n) for one, other, same, n in cursor.fetchall()]
+    return [each for each in met if _are_alike(each, met)]
+
+
+def _are_alike(two: Twins, everybody: Sequence[Twins]) -> bool:
+    if two.shared < FEWEST or two.same < ONE_SIDED * two.shared:
+        return False
+    others = [each for each in everybody if not set(each.labelers) & set(two.labelers)]
+    # Laplace's rule; of a pair alone, six of ten orders of two are the same.
+    same, n = sum(each.same for each in others), sum(each.shared for each in others)
+    share = (same + 6) / (n + 10)
+    return _at_least(two.same, two.shared, share) < BY_CHANCE / len(everybody)
 
 
 def _is_one_sided(some: Sequence[Given], everybody: Iterable[Given], *, looks: int) -> bool:

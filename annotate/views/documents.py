@@ -94,7 +94,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
     if gone:
         messages.success(request, f"{source or 'The documents without a name'}: deleted.")
     else:
-        messages.info(request, "There was no such document.")
+        messages.info(request, "This document no longer exists.")
     return redirect("documents", slug)
 
 

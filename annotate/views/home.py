@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.timezone import localdate, localtime
 
 from annotate.access import MAY_ACT_AS, Role
-from annotate.labelling.queue import count_waiting
+from annotate.labelling.queue import count_waiting, next_due
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
 from annotate.labels.kinds import KINDS
+from annotate.notices.models import Notice
 from annotate.paging import counted
 from annotate.people.models import Membership, Project
 from annotate.quality.time_sheet import Worked, start_of_day, worked_since
@@ -19,6 +22,7 @@ from annotate.work.assignments import Assignment
 from annotate.work.tasks import WORK_ORDER, Task
 
 AT_MOST = 500
+SHOWN_NOTICES = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,28 @@ class Work:
     week: Worked
 
 
+@dataclass(frozen=True)
+class Line:
+    """Something by its name, where it is, and how it stands."""
+
+    name: str
+    address: str
+    chip: str = ""
+    chip_class: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """How a part of the project stands: a heading that leads to its page, and a few lines."""
+
+    title: str
+    url_name: str
+    lines: list[Line]
+
+
+# How other rooms stand, for an operator.
+glances: list[Callable[[Project], Iterator[Glance]]] = []
 # What other rooms have for an operator to do.
 of_operators: list[Callable[[Project], Iterator[ToDo]]] = []
 # What other rooms know of the effect that somebody's work has, in sentences.
@@ -98,7 +124,7 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("label", title, detail, _figure(left), only)
     for task in WORK_ORDER:
         if waiting.get(task):
-            yield _waiting(task, _figure(waiting[task]))
+            yield _waiting(task, _figure(waiting[task]), next_due(membership, task))
     if drafts := own.expired().with_draft().count():
         detail = (
             "Your time ran out, but your drafts are saved. Finish them while nobody else has"
@@ -112,12 +138,13 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("my_work", "All done", "See your work so far.")
 
 
-def _waiting(task: str, figure: str) -> ToDo:
+def _waiting(task: str, figure: str, due: datetime | None) -> ToDo:
+    until = f" The next is due by {date_format(localtime(due), 'D j M, H:i')}." if due else ""
     if task == Task.Kind.REVIEW:
         detail = "Resolve disagreements, and check the work of new labelers."
-        return ToDo("reviews", "Review answers", detail, figure)
+        return ToDo("reviews", "Review answers", detail + until, figure)
     words = KINDS[task].words
-    return ToDo("label", words.to_do, words.to_do_detail, figure, f"?only={task}")
+    return ToDo("label", words.to_do, words.to_do_detail + until, figure, f"?only={task}")
 
 
 def _qualifying(qualification: Qualification, practice: int) -> ToDo:
@@ -131,6 +158,28 @@ def _qualifying(qualification: Qualification, practice: int) -> ToDo:
         return ToDo("label", "Practise first", detail, str(practice))
     detail = f"Rank {needed} tasks by the guideline before regular work; {done} done so far."
     return ToDo("label", "Qualify first", detail, f"{needed - done}")
+
+
+def glances_of(membership: Membership) -> list[Glance]:
+    """What is new to an operator, and how the parts of the project stand."""
+    if membership.role not in MAY_ACT_AS[Role.OPERATOR]:
+        return []
+    project = membership.project
+    unseen = Notice.objects.of(membership.user, project).unseen()[:SHOWN_NOTICES]
+    news = [Line(each.subject, each.link, detail=_when(each.created_at)) for each in unseen]
+    people = [
+        Line(title, reverse(name, args=[project.slug]))
+        for name, title in (("progress", "When labelling is done"), ("labelers", "Labelers"))
+    ]
+    return [
+        Glance("New to you", "notices", news),
+        *(glance for tell in glances for glance in tell(project)),
+        Glance("People", "labelers_members", people),
+    ]
+
+
+def _when(moment: datetime) -> str:
+    return f"{localtime(moment):%-d %b, %H:%M}"
 
 
 def _operating(membership: Membership) -> Iterator[ToDo]:

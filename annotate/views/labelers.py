@@ -4,7 +4,10 @@ they said."""
 from __future__ import annotations
 
 import csv
+import re
 from datetime import date
+from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
@@ -24,11 +27,12 @@ from annotate.paging import page_of
 from annotate.people.models import Membership
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
-from annotate.quality.time_sheet import time_sheet
+from annotate.quality.time_sheet import time_sheet as lines_of
 from annotate.quality.unusual import unusual_guests
 from annotate.work.assignments import Assignment
 
 ANSWERS = 20
+LONGEST_SKILL = 50
 
 DONE = {
     "pause": "{} is paused and gets no tasks.",
@@ -44,7 +48,7 @@ DONE = {
 def labelers(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
     figures = quality.labelers(project, quality.doubly_ranked(project))
-    context = {"project": project, "labelers": figures, "period": PeriodForm()}
+    context = {"project": project, "labelers": figures}
     return render(request, "annotate/labelers.html", context)
 
 
@@ -60,14 +64,69 @@ class PeriodForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None) -> None:
         today = timezone.localdate()
-        month = {"first": today.replace(day=1), "last": today}
-        super().__init__({**month, **data.dict()} if data else None, initial=month)
+        self.month = {"first": today.replace(day=1), "last": today}
+        super().__init__({**self.month, **data.dict()} if data else None, initial=self.month)
 
     def clean(self) -> dict[str, date]:
         said = self.cleaned_data
         if {"first", "last"} <= said.keys() and said["last"] < said["first"]:
             raise ValidationError("The last day is before the first. Swap them.")
         return said
+
+
+class Listed(forms.CharField):
+    """Several, with commas between them."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        parts = (" ".join(part.split()) for part in super().clean(value).split(","))
+        return list(dict.fromkeys(filter(None, parts)))
+
+
+class KnowledgeForm(forms.Form):
+    languages = Listed(required=False, max_length=200, help_text="Codes, like “de, en”.")
+    skills = Listed(
+        required=False,
+        max_length=1000,
+        widget=forms.TextInput({"dir": "auto"}),
+        help_text="As batches ask for them, like “medicine, law”.",
+    )
+
+    def __init__(self, member: Membership, data: QueryDict | None) -> None:
+        known = {"languages": member.languages, "skills": member.skills}
+        super().__init__(data, initial=known)
+
+    def clean_languages(self) -> list[str]:
+        codes = [each.lower() for each in self.cleaned_data["languages"]]
+        for code in codes:
+            if not re.fullmatch("[a-z]{2,3}", code):
+                raise ValidationError(f"“{code}” is no code of a language. Write “de” for German.")
+        return codes
+
+    def clean_skills(self) -> list[str]:
+        skills: list[str] = self.cleaned_data["skills"]
+        for skill in skills:
+            if len(skill) > LONGEST_SKILL:
+                raise ValidationError(f"Say it in {LONGEST_SKILL} characters: “{skill[:20]}…”.")
+        return skills
+
+
+@require_GET
+def time_sheet(request: Request, slug: str) -> HttpResponse:
+    """What each person worked in a period, and what that comes to where a wage is set."""
+    project = project_for(request, slug, Role.REVIEWER)
+    form = PeriodForm(request.GET or None)
+    asked = form.cleaned_data if form.is_valid() else form.month
+    context = {
+        "project": project,
+        "period": form,
+        "lines": [] if form.errors else lines_of(project, asked["first"], asked["last"]),
+        "sheet": urlencode({name: asked[name] for name in form.month if name in asked}),
+    }
+    status = 422 if form.errors else 200
+    return render(request, "annotate/time_sheet.html", context, status=status)
 
 
 @require_GET
@@ -79,7 +138,7 @@ def times(request: Request, slug: str) -> HttpResponse:
         messages.error(
             request, " ".join(str(each) for errors in form.errors.values() for each in errors)
         )
-        return redirect("labelers", slug)
+        return redirect("labelers_time_sheet", slug)
     first, last = form.cleaned_data["first"], form.cleaned_data["last"]
     name = f"{slug}-times-{first}-{last}.csv"
     reply = HttpResponse(
@@ -88,7 +147,7 @@ def times(request: Request, slug: str) -> HttpResponse:
     )
     rows = csv.writer(reply)
     rows.writerow(("username", "name", "from", "to", "tasks", "accepted", "returned", "minutes"))
-    for line in time_sheet(project, first, last):
+    for line in lines_of(project, first, last):
         who = (escaped(line.person.username), escaped(line.person.display_name))
         figures = (line.tasks, line.accepted, line.returned, line.minutes)
         rows.writerow((*who, first, last, *figures))
@@ -111,8 +170,13 @@ def guests(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
     member = member_for(request, slug, membership_id)
-    if request.method == "POST":
+    if request.method == "POST" and request.POST.get("act") != "know":
         _act(request, member)
+        return redirect("labeler", slug, member.pk)
+    if request.method == "POST" and not _may_act(request, member):
+        raise PermissionDenied(f"This is for the {member.role}s of {member.project}.")
+    knowledge = _know(request, member)
+    if knowledge is None:
         return redirect("labeler", slug, member.pk)
     rankings = quality.doubly_ranked(member.project)
     met = met_on(rankings, member.user_id)
@@ -131,11 +195,13 @@ def one(request: Request, slug: str, membership_id: int) -> HttpResponse:
         "habits": quality.habits(member),
         "qualification": qualification_of(member),
         "may_act": _may_act(request, member),
+        "knowledge": knowledge,
         "page": page_of(answers, request.GET, size=ANSWERS, newest_first=True),
         "met": met,
         "is_at_odds": is_at_odds,
     }
-    return render(request, "annotate/labeler.html", context)
+    status = 422 if knowledge.errors else 200
+    return render(request, "annotate/labeler.html", context, status=status)
 
 
 @require_GET
@@ -151,6 +217,16 @@ def answer(request: Request, slug: str, membership_id: int, assignment_id: int) 
         "sheet": side_by_side(work, label) if label and kind_of(work.task).compares else None,
     }
     return render(request, "annotate/labeler_answer.html", context)
+
+
+def _know(request: Request, member: Membership) -> KnowledgeForm | None:
+    """The form with the languages and skills; None once they are stored."""
+    form = KnowledgeForm(member, request.POST if request.POST.get("act") == "know" else None)
+    if not form.is_valid():
+        return form
+    member.know(**form.cleaned_data)
+    messages.success(request, f"{member.user.display_name} gets the tasks that ask for these.")
+    return None
 
 
 def _may_act(request: Request, member: Membership) -> bool:

@@ -28,6 +28,7 @@ from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt, PromptQuerySet
 from annotate.prompts.policies import Completion, CompletionQuerySet
 from annotate.prompts.search import alternatives
+from annotate.work.batches import plan_batch, plan_of
 from annotate.work.tasks import Task
 
 BLOCK = 2**16
@@ -160,13 +161,17 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     found = _selection(project, request.POST)
     kind = ABOUT_PROMPTS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
-        raise Http404("There is no such kind of label.")
+        raise Http404("This kind of label doesn't exist.")
     ticked = request.POST.getlist("completion")
     among = Completion.objects.chosen(ticked) if ticked else None
-    made = open_tasks(project, kind, found, among)
+    made = open_tasks(project, kind, found, among, batch=request.POST.get("batch", "").strip()[:50])
     if made:
         opened = f"{made:,} tasks are" if made > 1 else "One task is"
-        messages.success(request, f"{opened} open. Labelers find them under Label.")
+        messages.success(
+            request,
+            f"{opened} open. Labelers find them under Label. Deadlines and the people they are for"
+            " are under Batches.",
+        )
     else:
         messages.info(request, f"No task was opened: {kind.words.lacking}.")
     return _back(request, slug)
@@ -177,9 +182,16 @@ def open_tasks(
     kind: LabelKind,
     prompts: PromptQuerySet,
     among: CompletionQuerySet | None = None,
+    batch: str = "",
 ) -> int:
-    """Opens the tasks of today's batch. Returns how many were made."""
-    return kind.open_tasks(project, prompts.active(), f"opened {timezone.now():%Y-%m-%d}", among)
+    """Opens the tasks of a batch, or of today's, as urgent and for the same people as the tasks
+    that are open in it. Returns how many were made."""
+    batch = batch or f"opened {timezone.now():%Y-%m-%d}"
+    plan = plan_of(project, batch)
+    made = kind.open_tasks(project, prompts.active(), batch, among)
+    if made and plan:
+        plan_batch(project, batch, plan)
+    return made
 
 
 @require_POST

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from annotate.people.models import Project, User
 from annotate.work.letters import letters_in, letters_of
 from annotate.work.tasks import Task, TaskQuerySet
-from feedback_site.prepared import prepared, prepared_update
+from feedback_site.prepared import at_once, prepared, prepared_update
 
 # A slip of the finger is seen at once; later than that, an edit says that the mind was changed.
 UNDO_WINDOW = timedelta(seconds=30)
@@ -232,12 +232,16 @@ class Assignment(models.Model):
         """Holds the task's row till the transaction ends, and rereads this assignment under it.
 
         Whoever takes a place must hold that row: two people never take the same one."""
-        [row] = _held_with_task(pk=self.pk)
+        return self.lock_and_ask()[0]
+
+    def lock_and_ask(self, *asked: tuple[Any, dict[str, Any]]) -> tuple[Held, list[Any]]:
+        """As `lock`, with what these prepared queries find once the row is held."""
+        [row], *found = at_once((_held_with_task, {"pk": self.pk}), *asked)
         self.task = row.task
         # What was read before the wait for the lock may be older than what the lock let through.
         for name in ("state", "leased_until", "draft", "ended_at"):
             setattr(self, name, getattr(row, name))
-        return Held(self)
+        return Held(self), found
 
     @transaction.atomic
     def save_draft(self, *, draft: dict[str, Any], active_seconds: int) -> bool:
@@ -313,15 +317,16 @@ class Held:
         """Ends the lease with an answer, stored in the same transaction. True: the answer comes in
         time; False: it is an extra one, because the place has gone."""
         pk = self.assignment.pk
-        # The usual case is one statement; only a lease that has run out asks whether the place is
+        # The usual case is one round trip; only a lease that has run out asks whether the place is
         # free.
-        in_time = bool(_submit_leased(pk=pk, active_seconds=active_seconds))
+        submit = (_submit_leased, {"pk": pk, "active_seconds": active_seconds})
+        in_time = self.task.close_if_answered(submit)
         if not in_time:
             in_time = self.has_place()
             Assignment.objects.filter(pk=pk).update(**_answered(active_seconds))
+            self.task.close_if_answered()
         self.assignment._take_over(_answered(active_seconds))
-        self.task.close_if_answered()
-        return in_time
+        return bool(in_time)
 
     def take_back(self, *, draft: dict[str, Any], sent_back: Any = None) -> None:
         """Makes an answered assignment its labeler's open work again: with a lease, unless the

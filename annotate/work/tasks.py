@@ -16,11 +16,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.notices.models import News
-from annotate.people.models import Project, User
+from annotate.people.models import Membership, Project, User
 from annotate.prompts.models import GOAL, Prompt
 from annotate.prompts.policies import Completion
 from annotate.webhooks.models import Event, announce
-from feedback_site.prepared import prepared, prepared_update
+from feedback_site.prepared import at_once, prepared, prepared_update
 
 # With so many open tasks, those that are closed at this very moment are not the last ones.
 CROWD = 100
@@ -36,6 +36,14 @@ TURN = Func(
     output_field=models.SmallIntegerField(),
 )
 TASKS_AT_ONCE = 2000  # rows in a statement
+
+
+class Unnest(Func):
+    """A row for each element of an array."""
+
+    function = "unnest"
+    set_returning = True
+    output_field = models.CharField()
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -90,9 +98,14 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def in_working_order(self, *kinds: str) -> Self:
         """Those of these kinds, as the queue reads them."""
         turns = [WORK_ORDER.index(kind) for kind in kinds]
-        return (
-            self.alias(turn=TURN).filter(turn__in=turns).order_by(TURN, F("priority").desc(), "id")
-        )
+        ordered = self.alias(turn=TURN).filter(turn__in=turns)
+        return ordered.order_by(TURN, F("priority").desc(), F("due_at").asc(), "id")
+
+    def suited_to(self, labeler: User | int, project: Project | int) -> Self:
+        """Without those that ask for a language or a skill which this member does not have."""
+        known = Membership.objects.filter(user=labeler, project=project)
+        language = Q(language="") | Q(language__in=known.values(one=Unnest("languages")))
+        return self.filter(language, Q(skill="") | Q(skill__in=known.values(one=Unnest("skills"))))
 
     def of_kind(self, *kinds: str) -> Self:
         return self.filter(kind__in=kinds)
@@ -179,6 +192,11 @@ class Task(models.Model):
     completions = models.ManyToManyField(Completion, related_name="tasks", blank=True)
     overlap = models.PositiveSmallIntegerField(default=1)
     priority = models.SmallIntegerField(default=0, help_text="Higher comes first.")
+    due_at = models.DateTimeField(null=True, help_text="Of the same priority, the earlier first.")
+    language = models.CharField(
+        max_length=3, blank=True, default="", db_default="", help_text="That one has to know."
+    )
+    skill = models.CharField(max_length=50, blank=True, default="", db_default="")
     batch = models.CharField(
         max_length=50, blank=True, db_index=True, help_text="What the task was made for."
     )
@@ -215,6 +233,7 @@ class Task(models.Model):
                 "project",
                 TURN,
                 F("priority").desc(),
+                F("due_at").asc(),
                 "id",
                 condition=Q(closed_at=None),
                 name="open_tasks_in_order",
@@ -239,22 +258,30 @@ class Task(models.Model):
         return [str(self.Doubt(doubt).label).lower() for doubt in self.doubts]
 
     @property
+    def is_overdue(self) -> bool:
+        return self.due_at is not None and self.due_at < timezone.now()
+
+    @property
     def lease(self) -> timedelta:
         """How long one person may hold this task."""
         setting = LEASE_OF[self.Kind(self.kind)]
         return timedelta(minutes=getattr(self.project, setting))
 
-    def close_if_answered(self) -> None:
-        """Closes the task once the wanted answers are in."""
-        now = timezone.now()
-        if self.closed_at is None and _close_answered(task=self.pk, now=now):
+    def close_if_answered(self, *before: tuple[Any, dict[str, Any]]) -> int:
+        """Closes the task once the wanted answers are in. Returns how many rows the prepared update
+        `before` has changed, if there is one."""
+        asked, now = [*before], timezone.now()
+        if self.closed_at is None:
+            asked.append((_close_answered, {"task": self.pk, "now": now}))
+            asked.append((_open_of_batch, {"project": self.project_id, "batch": self.batch}))
+        found = at_once(*asked) if asked else []
+        if self.closed_at is None and found[-2]:
             self.closed_at = now
-            if self.batch:
+            if self.batch and len(found[-1]) < CROWD:
                 self._tell_of_batch()
+        return found[0] if before else 0
 
     def _tell_of_batch(self) -> None:
-        if len(_open_of_batch(project=self.project_id, batch=self.batch)) >= CROWD:
-            return
         mine = Task.objects.filter(project=self.project_id, batch=self.batch)
         # One after the other, or each of two last tasks would see the other one open.
         with connection.cursor() as cursor:
@@ -313,6 +340,11 @@ class Task(models.Model):
                 kind=self.Kind.REVIEW,
                 subject=self,
                 doubts=sorted(doubts),
+                # As urgent as what it is of, and for those who can read it.
+                priority=self.priority,
+                due_at=self.due_at,
+                language=self.language,
+                skill=self.skill,
             )
             review.completions.add(*self.completions.values_list("pk", flat=True))
         elif new := set(doubts) - set(review.doubts):

@@ -32,6 +32,7 @@ FREQUENT = {
     "sv": "och att det är som en ett för inte hur vad jag skriv",
     "tr": "bir ve bu için ne nasıl mı ile çok neden da yaz",
 }
+CODES = sorted({*FREQUENT, *dict(SCRIPTS)})
 FEWEST = 0.1  # of the words, before one says anything
 
 
@@ -58,9 +59,9 @@ class Language(Check):
 
     def __init__(self, setting: str = "") -> None:
         super().__init__(setting)
-        self.code, known = setting.strip().casefold(), sorted({*FREQUENT, *dict(SCRIPTS)})
-        if self.code not in known:
-            raise CheckError(f"language({setting}): known are {', '.join(known)}")
+        self.code = setting.strip().casefold()
+        if self.code not in CODES:
+            raise CheckError(f"language({setting}): known are {', '.join(CODES)}")
 
     def passes(self, completion: str, reference: str) -> bool:
         return language_of(completion) == self.code

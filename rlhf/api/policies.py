@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from annotate.access import Role, policy_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
 from annotate.api.chat_request import StrictSerializer
+from annotate.api.once import keep, once_kept
 from annotate.api.pages import Conflict, check, described, form_data, listed, only_known, paged
 from rlhf.models.outcomes import Promotion
 from rlhf.registry.gate import Refused, conditions
@@ -105,20 +106,20 @@ def gate(request: Request, policy_id: int) -> Response:
 
 
 @described("promote_policy", PromotionAnswer, request=PromotionRequest, method="POST", status=201)
-@endpoint("POST", permission=MayReadOrManage)
+@endpoint("POST", permission=MayReadOrManage, repeats=once_kept)
 def promotion(request: Request, policy_id: int) -> Response:
     """Makes a policy live, if the gate is open or `override` says why it should all the same."""
     policy = policy_for(*here(request), policy_id)
     form = PromotionForm(form_data(only_known(request.data, PromotionForm.base_fields)))
-    return _decide(partial(promote, policy, by=token_of(request).user), check(form))
+    return _decide(partial(promote, policy, **_decider(request)), check(form))
 
 
 @described("challenge_with_policy", PromotionAnswer, request=Decision, method="POST", status=201)
-@endpoint("POST", permission=MayReadOrManage)
+@endpoint("POST", permission=MayReadOrManage, repeats=once_kept)
 def challenger(request: Request, policy_id: int) -> Response:
     """Lets a policy answer a share of the chats, beside the live one."""
     policy = policy_for(*here(request), policy_id)
-    return _decide(partial(challenge, policy, by=token_of(request).user), _reason(request))
+    return _decide(partial(challenge, policy, **_decider(request)), _reason(request))
 
 
 @described("reject_policy", PromotionAnswer, request=Decision, method="POST", status=201)
@@ -130,7 +131,7 @@ def rejection(request: Request, policy_id: int) -> Response:
 
 
 @described("roll_back", PromotionAnswer, request=RollBack, method="POST", status=201)
-@endpoint("POST", permission=MayReadOrManage)
+@endpoint("POST", permission=MayReadOrManage, repeats=once_kept)
 def back(request: Request) -> Response:
     """Goes back to the policy that was live before the one that is."""
     project = project_of(request, Role.OPERATOR)
@@ -138,7 +139,7 @@ def back(request: Request) -> Response:
     to = sent.pop("to", None)
     if to is not None:
         to = RollBack().fields["to"].run_validation(to)
-    decide = partial(roll_back, project, by=token_of(request).user, to=to)
+    decide = partial(roll_back, project, to=to, **_decider(request))
     return _decide(decide, check(DecisionForm(form_data(sent))))
 
 
@@ -167,6 +168,15 @@ def _reason(request: Request) -> dict[str, Any]:
         DecisionForm(form_data(only_known(request.data, DecisionForm.base_fields)))
     )
     return said
+
+
+def _decider(request: Request) -> dict[str, Any]:
+    """Who decides, and that the reply is kept together with the decision."""
+
+    def kept(made: Promotion) -> None:
+        keep(request, PromotionAnswer(made).data, status=201)
+
+    return {"by": token_of(request).user, "kept": kept}
 
 
 def _decide(decide: Callable[..., Promotion], said: dict[str, Any]) -> Response:

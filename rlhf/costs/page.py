@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from annotate.costs.labels import labeled
+from annotate.costs.labels import cost_of, labeled
 from annotate.costs.models import CallQuerySet
 from annotate.costs.totals import Times, Total, times, together, totals
 from annotate.costs.uses import Use
 from annotate.models import Call, Policy, Project
-from rlhf.costs.runs import Spent, by_round, total_of
-from rlhf.evaluation.matches import by_pair, matches_of, win_rate
+from rlhf.costs.runs import Spent, by_round, seconds_of_labels, total_of
+from rlhf.evaluation.matches import Match, by_pair, matches_of, win_rate
 from rlhf.evaluation.win_rate import Result
+from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Round
 
 ROUNDS = 20  # that are shown
+Met = Mapping[frozenset[int], list[Match]]
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,33 @@ class PolicyCost:
 
 @dataclass(frozen=True)
 class RoundCost:
+    """`labels`: what those cost that it learnt from; None: not known. `people`: how often they
+    prefer its policy to its base, blind; None: they have not compared the two."""
+
     round: Round
     spent: Spent
+    labels: Decimal | None = None
+    people: Result | None = None
+
+    @property
+    def a_point(self) -> Decimal | None:
+        """What each percent of comparisons above half has cost, labels and machines together; None
+        where nothing is won, or not all of it is known."""
+        if self.people is None or self.labels is None or self.spent.cost is None:
+            return None
+        points = Decimal(str(self.people.win_rate)) * 100 - 50
+        return (self.labels + self.spent.cost) / points if points > 0 else None
 
 
 def costs_page(project: Project, *, since: datetime | None, use: str) -> dict[str, Any]:
     calls = calls_of(project, since=since, use=use)
     found = totals(calls, "policy", "use")
-    rounds = rounds_of(project)
+    has_rounds = Round.objects.of_project(project).exists()
+    met = by_pair(matches_of(project)) if found or has_rounds else {}
+    rounds = rounds_of(project, met)
+    took = times(calls, "policy", among=found)
     return {
-        "policies": policies_of(project, _by(0, found), times(calls, "policy", among=found)),
+        "policies": policies_of(project, _by(0, found), took, met),
         "uses": [(Use(name).label, total) for name, total in _by_calls(_by(1, found))],
         "labels": labeled(project, since),
         "rounds": rounds,
@@ -57,24 +76,24 @@ def calls_of(project: Project, *, since: datetime | None, use: str) -> CallQuery
 
 
 def policies_of(
-    project: Project, found: dict[Any, Total], took: dict[Any, Times]
+    project: Project, found: dict[Any, Total], took: dict[Any, Times], met: Met
 ) -> list[PolicyCost]:
     """Lists who was asked, the dearest first, each beside the live policy or, the live one, beside
     its parent."""
     policies = {each.pk: each for each in project.policies.select_related("parent", "connection")}
     live = next((each for each in policies.values() if each.state == Policy.State.LIVE), None)
-    met = by_pair(matches_of(project)) if found else {}
     rows = []
     for pk, total in found.items():
         policy = policies.get(pk)
         opponent = None if policy is None else policy.parent if policy == live else live
-        rate = None
-        if policy and opponent:
-            pair = frozenset((policy.pk, opponent.pk))
-            rate = win_rate(met.get(pair, []), policy.pk, opponent.pk)
-        people = rate.overall if rate else None
+        people = _people(met, policy.pk, opponent.pk) if policy and opponent else None
         rows.append(PolicyCost(policy, total, took.get(pk, Times()), opponent, people))
     return sorted(rows, key=lambda row: (-(row.total.price or Decimal(0)), -row.total.calls))
+
+
+def _people(met: Met, policy: int, opponent: int) -> Result | None:
+    rate = win_rate(met.get(frozenset((policy, opponent)), []), policy, opponent)
+    return rate.overall if rate else None
 
 
 def _by(part: int, found: dict[tuple[Any, Any], Total]) -> dict[Any, Total]:
@@ -89,11 +108,21 @@ def _by_calls(found: dict[Any, Total]) -> list[tuple[Any, Total]]:
     return sorted(found.items(), key=lambda each: -each[1].calls)
 
 
-def rounds_of(project: Project) -> list[RoundCost]:
-    """The newest rounds, with what their runs cost so far."""
+def rounds_of(project: Project, met: Met) -> list[RoundCost]:
+    """The newest rounds, with what their runs cost so far, and what their last policy won."""
     rounds = list(Round.objects.of_project(project).with_runs()[:ROUNDS])
     spent = by_round(project, [run for round in rounds for run in round.runs.all()])
-    return [RoundCost(round, spent.get(round.pk, Spent())) for round in rounds]
+    made = TrainedPolicy.objects.of_project(project).final()
+    ordered = made.order_by("checkpoint__run__position", "checkpoint__step")
+    last = {each.checkpoint.run.round_id: each.policy_id for each in ordered}
+    rows = []
+    for round in rounds:
+        people = _people(met, last[round.pk], round.base_id) if round.pk in last else None
+        labels = None
+        if people:
+            labels = cost_of(seconds_of_labels(round.runs.all()), project.wage)
+        rows.append(RoundCost(round, spent.get(round.pk, Spent()), labels, people))
+    return rows
 
 
 TIMES = ("first words p50 ms", "first words p95 ms", "whole answer p50 ms", "whole answer p95 ms")

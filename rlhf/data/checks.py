@@ -4,6 +4,7 @@ hundred thousand rankings, and an operator waits for the page."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from django.db.models.functions.text import MD5
 from annotate.labels.label import LabelQuerySet
 from annotate.models import Policy, Project, Prompt, User
 from annotate.prompts.models import PromptQuerySet, content_hash
+from annotate.quality.unusual import twins
 from rlhf.data.counts import RankingCounts
 from rlhf.data.selection import TRAIN, Filters
 
@@ -135,6 +137,20 @@ def check_rankings(labels: Labels) -> Iterator[Finding]:
     yield from _check_enough_rankings(now, learnt, all_rankings=others)
     yield from check_labelers(rankings)
     yield from check_contradictions(rankings)
+    yield from check_twins(rankings)
+
+
+def check_twins(rankings: RankingCounts) -> Iterator[Finding]:
+    """Finds people who put the same things in the same order nearly always."""
+    several = {pk for pk, n in Counter(row.prompt for row in rankings.learnt).items() if n > 1}
+    met = [row.pk for row in rankings.learnt if row.pk > 0 and row.prompt in several]
+    for two in twins(met):
+        names = [User.objects.get(pk=pk).display_name for pk in two.labelers]
+        message = (
+            f"{' and '.join(names)} gave the same order in {two.same} of {two.shared} rankings of"
+            " the same prompts. If that is one person, exclude one of the two (Labelers)."
+        )
+        yield Finding("same_orders", message)
 
 
 def _check_enough_rankings(count: int, decided: int, *, all_rankings: int) -> Iterator[Finding]:
@@ -208,7 +224,7 @@ def check_labelers(rankings: RankingCounts) -> Iterator[Finding]:
     first, count = by_labeler[0]
     name = User.objects.get(pk=first).display_name
     share = count / sum(n for _, n in by_labeler)
-    advice = "The policy will learn the taste of that person: have others rank, too."
+    advice = "The policy will learn the taste of that person: have others rank as well."
     if len(by_labeler) == 1:
         message = f"All rankings come from one person, {name}. {advice}"
         yield Finding("one_labeler", message)

@@ -44,9 +44,11 @@ from rlhf.data.selection import (
     held_out_rankings,
     judge_rankings,
     outdone,
+    thumbs,
     training_pairs,
     training_rankings,
 )
+from rlhf.data.weights import weights_of_feedback, weights_of_rankings
 from rlhf.models.leases import Lease
 from rlhf.models.outcomes import Snapshot
 from rlhf.models.runs import Run
@@ -167,7 +169,7 @@ def demonstration_row(demonstration: Demonstration) -> dict[str, Any]:
     }
 
 
-def ranking_row(ranking: Ranking) -> dict[str, Any]:
+def ranking_row(ranking: Ranking, weight: float = 1.0) -> dict[str, Any]:
     """Completions by id, so that the rankings of several labelers line up."""
     placements = sorted(ranking.placements.all(), key=lambda placement: placement.completion_id)
     row = {
@@ -180,7 +182,13 @@ def ranking_row(ranking: Ranking) -> dict[str, Any]:
         "policies": [str(placement.completion.policy_id) for placement in placements],
         "labeler": pseudonym(ranking.labeler),
     }
-    return {**row, "strength": ranking.strength} if ranking.strength else row
+    if ranking.strength:
+        row["strength"] = ranking.strength
+    return row if weight == 1 else {**row, "reliability": _rounded(weight)}
+
+
+def _rounded(weight: float) -> float:
+    return float(f"{weight:.4g}")
 
 
 def judge_row(ranking: JudgeRanking, weight: float) -> dict[str, Any]:
@@ -234,10 +242,10 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     return {**row, "reference": prompt.reference} if prompt.reference else row
 
 
-def thumb_row(feedback: Feedback) -> dict[str, Any]:
+def thumb_row(feedback: Feedback, weight: float = 1.0) -> dict[str, Any]:
     answer = feedback.answer
     assert answer is not None
-    return {
+    row = {
         "id": feedback.pk,
         "prompt_id": answer.prompt_id,
         "prompt": answer.prompt.messages,
@@ -245,6 +253,21 @@ def thumb_row(feedback: Feedback) -> dict[str, Any]:
         "finish_reasons": [answer.finish_reason],
         "label": feedback.thumb_up,
     }
+    return row if weight == 1 else {**row, "weight": _rounded(weight)}
+
+
+def freeze_thumbs(project: Project, filters: Filters) -> Frozen:
+    """Reads what guests thought of answers, each account's thumbs weighed."""
+    given = thumbs(project, filters).with_answers()
+    to_learn, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
+    weights = weights_of_feedback(project, [*to_learn, *test], filters.until)
+    return Frozen(
+        files={
+            "train": [thumb_row(each, weights[each.pk]) for each in to_learn],
+            "test": [thumb_row(each, weights[each.pk]) for each in test],
+        },
+        feedback=[*to_learn, *test],
+    )
 
 
 def document_row(document: Document) -> dict[str, Any]:
@@ -258,6 +281,7 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
     train = _with_completions(to_learn.in_split(*TRAIN))
     test = _with_completions(to_learn.in_split(*HELD_OUT))
     held_out = _with_completions(held_out_rankings(project, filters))
+    weigh = weights_of_rankings(project, [*train, *test], filters.until)
     pairs = training_pairs(project, filters)
     better = outdone(project, filters)
     rows = _outdone_rows(better)
@@ -269,13 +293,13 @@ def freeze_rankings(project: Project, filters: Filters) -> Frozen:
     return Frozen(
         files={
             "train": [
-                *(ranking_row(each) for each in train),
+                *(ranking_row(each, weigh[each.pk]) for each in train),
                 *_pair_rows(pairs, TRAIN),
                 *(row for split, _, row in rows if split in TRAIN),
                 *(judge_row(each, weights[each.judge_id]) for each in judged),
             ],
             "test": [
-                *(ranking_row(each) for each in test),
+                *(ranking_row(each, weigh[each.pk]) for each in test),
                 *_pair_rows(pairs, HELD_OUT),
                 *(row for split, _, row in rows if split in HELD_OUT),
             ],

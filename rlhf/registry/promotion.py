@@ -22,13 +22,22 @@ from rlhf.registry.gate import Refused, conditions
 
 logger = logging.getLogger(__name__)
 
+Kept = Callable[[Promotion], object]  # told of a decision, in its transaction
+
+
+def _nobody(made: Promotion) -> None:
+    pass
+
+
 MOVED_ON = (
     "Somebody else changed the live policy in the meantime. Nothing was changed. Check and"
     " try again."
 )
 
 
-def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Promotion:
+def promote(
+    policy: Policy, *, by: User, reason: str, override: str = "", kept: Kept = _nobody
+) -> Promotion:
     """Makes `policy` live, if the gate lets it pass or `override` says why it should all the same.
     The server loads it first, so that no guest waits for that; should another policy go live
     meanwhile, which the gate has not seen, nothing is changed. Raises gate.Refused."""
@@ -45,13 +54,16 @@ def promote(policy: Policy, *, by: User, reason: str, override: str = "") -> Pro
         by=by,
         reason=reason,
         is_rollback=False,
+        kept=kept,
         still=lambda: _live_in(policy.project) == over,
         conditions=[asdict(each) for each in seen],
         override=override.strip() if failed else "",
     )
 
 
-def roll_back(project: Project, *, by: User, reason: str, to: int | None = None) -> Promotion:
+def roll_back(
+    project: Project, *, by: User, reason: str, to: int | None = None, kept: Kept = _nobody
+) -> Promotion:
     """Goes back to the policy that was live before the one that is. `to`: the id of the policy that
     whoever decides expects that to be; another one is refused."""
     previous = previous_live(project)
@@ -64,11 +76,12 @@ def roll_back(project: Project, *, by: User, reason: str, to: int | None = None)
         by=by,
         reason=reason,
         is_rollback=True,
+        kept=kept,
         still=lambda: previous_live(project) == previous,
     )
 
 
-def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
+def challenge(policy: Policy, *, by: User, reason: str, kept: Kept = _nobody) -> Promotion:
     """Lets `policy` answer a share of the chats, beside the live one."""
     _check_reason(reason)
     _check_speaks(policy)
@@ -80,7 +93,9 @@ def challenge(policy: Policy, *, by: User, reason: str) -> Promotion:
         if policy.state in (Policy.State.LIVE, Policy.State.CHALLENGER):
             raise ValidationError(f"{policy} is already {policy.get_state_display().lower()}.")
         previous = policy.go_challenge()
-        return _decided(policy, Promotion.Act.CHALLENGE, by=by, reason=reason, previous=previous)
+        made = _decided(policy, Promotion.Act.CHALLENGE, by=by, reason=reason, previous=previous)
+        kept(made)
+        return made
 
 
 @transaction.atomic
@@ -172,6 +187,7 @@ def _switch(
     by: User,
     reason: str,
     is_rollback: bool,
+    kept: Kept,
     still: Callable[[], bool],
     **seen: Any,
 ) -> Promotion:
@@ -187,7 +203,7 @@ def _switch(
             raise ValidationError(f"{policy} is already live.")
         if not still():
             raise ValidationError(MOVED_ON)
-        return _decided(
+        made = _decided(
             policy,
             Promotion.Act.PROMOTE,
             by=by,
@@ -196,6 +212,8 @@ def _switch(
             is_rollback=is_rollback,
             **seen,
         )
+        kept(made)
+        return made
 
 
 def _warm(policy: Policy, *, must_answer: bool) -> None:

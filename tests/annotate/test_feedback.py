@@ -371,6 +371,27 @@ def test_the_sweeper_finds_the_thumbs_the_bell_missed(answer: Message, gus: User
     assert jobs.harvest_waiting() == 1
 
 
+def test_thumbs_that_always_fail_hold_up_no_other(
+    new_answer: Callable[..., Message], gus: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "BATCH", 2)
+    given = [Feedback.give(message=new_answer(gus), user=gus, thumb_up=True).pk for _ in range(3)]
+    harvest = Feedback.harvest
+
+    def fails(said: Feedback) -> None:
+        if said.pk != given[2]:
+            raise ValueError("always")
+        harvest(said)
+
+    monkeypatch.setattr(Feedback, "harvest", fails)
+    now = timezone.now()
+    for minutes, pk in zip((4, 3, 2), given, strict=True):
+        Feedback.objects.filter(pk=pk).update(updated_at=now - timedelta(minutes=minutes))
+    assert jobs.harvest_waiting() == 0
+    assert jobs.harvest_waiting() == 1
+    assert Feedback.objects.get(pk=given[2]).harvested_at
+
+
 def test_the_job_of_a_deleted_chat_does_nothing(answer: Message, gus: User) -> None:
     given = Feedback.give(message=answer, user=gus, thumb_up=False)
     Conversation.objects.get().erase()

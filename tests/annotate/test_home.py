@@ -2,6 +2,7 @@
 
 import csv
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -79,7 +80,15 @@ def test_a_time_sheet_has_a_row_for_each_person(
     assert [rows["bob"][name] for name in kept] == ["1", "0", "0", "1.0"]
     assert rows["bob"]["name"] == "'=1+1"
     assert rows["rita"]["tasks"] == "2"
+    project.wage, project.currency = Decimal(24), "EUR"
+    project.save()
+    page = browse(rita).get("/p/cooking/labelers/times/").text
+    assert "Pay, EUR" in page and ">0.60<" in page and "first=2" in page
     tomorrow = today + timedelta(days=1)
+    assert (
+        "Nobody worked"
+        in browse(rita).get(f"/p/cooking/labelers/times/?first={tomorrow}&last={tomorrow}").text
+    )
     assert sheet(browse(rita), tomorrow, tomorrow) == []
 
 
@@ -88,6 +97,9 @@ def test_a_period_that_is_none_says_what_to_do(browse, rita, asked):
     response = browse(rita).get(f"/p/cooking/labelers/times.csv?{asked}", follow=True)
     assert response.redirect_chain
     assert "Enter a valid date." in response.text or "Swap them." in response.text
+    page = browse(rita).get(f"/p/cooking/labelers/times/?{asked}")
+    assert page.status_code == 422
+    assert "Enter a valid date." in page.text or "Swap them." in page.text
 
 
 def test_labelers_do_not_see_the_times_of_others(browse, alice):

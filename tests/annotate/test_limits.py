@@ -1,6 +1,7 @@
 """How often what costs may be done, by whom, and what it holds meanwhile."""
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -227,7 +228,7 @@ def test_forty_connections_with_wrong_passwords_leave_the_site_up(
     hash_it = hashers.Argon2PasswordHasher.encode
 
     def slowly(self, *args):
-        time.sleep(0.5)
+        time.sleep(0.2)
         return hash_it(self, *args)
 
     monkeypatch.setattr(hashers.Argon2PasswordHasher, "encode", slowly)
@@ -236,6 +237,7 @@ def test_forty_connections_with_wrong_passwords_leave_the_site_up(
     def guess(n):
         return sign_in(Client(), f"name{n}", REMOTE_ADDR=f"10.0.{n}.1").status_code
 
+    started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         flood = pool.submit(in_threads, 40, guess)
         while not flood.done():
@@ -244,7 +246,8 @@ def test_forty_connections_with_wrong_passwords_leave_the_site_up(
             waits.append(time.monotonic() - began)
             connection.close()
         assert set(flood.result()) == {200}
-    assert max(waits) < 5, "others waited for a connection"
+    took = time.monotonic() - started  # twenty turns, of which nobody else has to wait for one
+    assert max(waits) < took / 2, "others waited for a connection"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -270,6 +273,7 @@ def test_a_form_with_too_many_words_is_413(browse, olga, project):
     assert page.status_code == 413 and "Send less" in page.content.decode()
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # a file left open
 @pytest.mark.parametrize("says_so", [True, False])
 def test_a_body_over_the_limit_is_413_before_all_of_it_has_come(settings, says_so):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
@@ -288,5 +292,6 @@ def test_a_body_over_the_limit_is_413_before_all_of_it_has_come(settings, says_s
         "headers": [(b"content-length", b"9999999")] if says_so else [],
     }  # fmt: skip
     asyncio.run(application(scope, receive, send))
+    gc.collect()
     assert sent[0]["status"] == 413
     assert come <= (1 if says_so else 3)

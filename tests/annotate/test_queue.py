@@ -313,7 +313,7 @@ def in_threads(*jobs):
 
     def run(job):
         try:
-            start.wait(timeout=10)
+            start.wait(timeout=60)
             return job()
         finally:
             connections.close_all()
@@ -386,10 +386,10 @@ def test_a_locked_queue_is_not_an_empty_one(project, alice, write_task):
         with transaction.atomic():
             Task.objects.select_for_update().get(pk=task.pk)
             locked.set()
-            release.wait(timeout=10)
+            release.wait(timeout=60)
 
     def ask():
-        locked.wait(timeout=10)
+        locked.wait(timeout=60)
         threading.Timer(0.3, release.set).start()
         return next_assignment(alice, project)
 

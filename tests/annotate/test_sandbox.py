@@ -89,7 +89,7 @@ def test_a_child_that_says_nothing_is_not_waited_for(monkeypatch):
     began = time.monotonic()
     [(number, row)] = sandbox.rows(io.BytesIO(b"{}"), "jsonl")
     assert (number, str(row)) == (1, sandbox.TOO_MUCH.format("time"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 40  # of the sixty
 
 
 def test_a_child_ends_with_whoever_reads_it():

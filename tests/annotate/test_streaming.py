@@ -147,11 +147,18 @@ def test_a_stopped_answer_keeps_what_came(
     answer = pending(gus)
 
     async def stop_in_the_middle() -> None:
-        watching = asyncio.create_task(seen(answer))
-        await asyncio.sleep(0.3)
+        has_begun = asyncio.Event()
+
+        async def look() -> None:
+            async for _, text in chat.watch(answer):
+                if text:
+                    has_begun.set()
+
+        watching = asyncio.create_task(look())
+        await asyncio.wait_for(has_begun.wait(), 60)
         stop = reverse("chat_stop", args=["cooking", answer.pk])
         await sync_to_async(browse(gus).post)(stop)
-        await asyncio.wait_for(watching, 2)
+        await asyncio.wait_for(watching, 60)
 
     client = browse(gus)
     browse = lambda _: client  # noqa: E731 - signed in before the loop begins
@@ -256,7 +263,7 @@ def test_streams_hold_no_database_connection(
         await client.aforce_login(gus)
         with unhurried(model_server):
             opened = await asyncio.wait_for(
-                asyncio.gather(*(first_piece(client, answer) for answer in answers)), 30
+                asyncio.gather(*(first_piece(client, answer) for answer in answers)), 120
             )
             await sync_to_async(connections.close_all)()
             await asyncio.sleep(2 * chat.BEAT)
@@ -292,17 +299,18 @@ def test_a_silent_model_server_does_not_look_dead(
     monkeypatch.setattr(chat, "BEAT", 0.02)
     model_server.waits = True
     answer = pending(gus)
-    heard = []
+    heard = set()
 
     async def wait() -> None:
         watching = asyncio.create_task(seen(answer))
-        for _ in range(2):
-            await asyncio.sleep(0.2)
+        ends = time.monotonic() + 60
+        while len(heard) < 3:
+            assert time.monotonic() < ends, heard
+            await asyncio.sleep(0.02)
             await sync_to_async(answer.refresh_from_db)(fields=["heard_at"])
-            heard.append(answer.heard_at)
+            heard.add(answer.heard_at)
         model_server.go_on.set()
         await watching
 
     async_to_sync(wait)()
-    assert heard[0] < heard[1]
-    assert time.time() - heard[1].timestamp() < 5
+    assert time.time() - max(filter(None, heard)).timestamp() < 60

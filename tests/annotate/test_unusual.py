@@ -7,8 +7,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Completion, Feedback, User
-from annotate.quality.unusual import Given, reasons, unusual_guests
+from annotate.models import Completion, Feedback, Ranking, User
+from annotate.quality.unusual import Given, reasons, twins, unusual_guests
+from rlhf.data.checks import Labels, check_rankings
+from rlhf.data.counts import count_rankings
+from rlhf.data.selection import EVERYTHING
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -59,6 +62,32 @@ def test_where_nearly_everybody_is_content_a_content_guest_is_not_unusual():
     assert found(*content, given(45, 0, joined=1000)) == {}
 
 
+def asking(*questions: int) -> Given:
+    mine = given(1, 1, joined=sum(questions))
+    mine.asked = set(map(str, questions))
+    return mine
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "both"),
+    [
+        (range(5), range(5), "5 of 5"),
+        (range(4), range(4), None),  # too few to tell
+        (range(10), range(2, 12), "8 of 10"),
+        (range(10), range(3, 13), None),
+        (range(10), range(60), None),  # among many, some are the same
+    ],
+)
+def test_accounts_that_ask_the_same_are_looked_at(ours, theirs, both):
+    said = found(asking(*ours), asking(*theirs))
+    why = [f"{both} questions are those of another account."]
+    assert said == ({0: why, 1: why} if both else {})
+
+
+def test_what_everybody_asks_makes_nobody_unusual():
+    assert found(*(asking(*range(6)) for _ in range(11))) == {}
+
+
 def test_of_honest_guests_hardly_any_is_found():
     chance = random.Random(5)
     wrong = 0
@@ -74,6 +103,50 @@ def test_of_honest_guests_hardly_any_is_found():
 
 def test_nobody_has_given_anything():
     assert found() == {}
+
+
+@pytest.fixture
+def ranked(project, new_prompt, policy):
+    """Four people rank 24 prompts: the first two as one, the others each as they please."""
+    people = [User.objects.create_user(name) for name in ("alma", "ben", "carol", "dora")]
+    for each in people:
+        project.memberships.create(user=each, role="labeler")
+    chance = random.Random(4)
+    for n in range(24):
+        prompt = new_prompt(f"Question {n}")
+        said = [
+            Completion.objects.create(prompt=prompt, policy=policy, text=f"Answer {k}.").pk
+            for k in range(4)
+        ]
+        together = chance.sample(range(1, 5), 4)
+        for person, places in zip(
+            people,
+            (together, together, *(chance.sample(range(1, 5), 4) for _ in "ab")),
+            strict=True,
+        ):
+            ranking = Ranking.objects.create(
+                prompt=prompt, labeler=person, outcome=Ranking.Outcome.RANKED
+            )
+            for completion, place in zip(said, places, strict=True):
+                ranking.placements.create(completion_id=completion, place=place)
+    return people
+
+
+def test_labelers_who_never_differ_are_shown(ranked, project, browse, rita):
+    [two] = twins(list(Ranking.objects.values_list("pk", flat=True)))
+    assert set(two.labelers) == {each.pk for each in ranked[:2]}
+    assert (two.same, two.shared) == (24, 24)
+    page = browse(rita).get(reverse("labelers", args=["cooking"])).text
+    assert "same order as alma in 24 of 24" in page and "same order as ben in 24 of 24" in page
+    assert page.count("same order as") == 2
+    [warned] = [
+        each
+        for each in check_rankings(
+            Labels(project, EVERYTHING, {}, count_rankings(project, EVERYTHING))
+        )
+        if each.name == "same_orders"
+    ]
+    assert "alma and ben gave the same order" in warned.message
 
 
 def test_a_reviewer_sees_them_and_may_ignore_them(project, new_prompt, policy, gus, rita, browse):

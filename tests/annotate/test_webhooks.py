@@ -95,7 +95,7 @@ def hook(project: Project, olga: User, receiver: Receiver) -> tuple[Webhook, byt
     return webhook, base64.b64decode(secret.removeprefix("whsec_"))
 
 
-def deliver_all(seconds: float = 30) -> None:
+def deliver_all(seconds: float = 120) -> None:
     """Looks as a worker does until nothing waits."""
     ends = time.monotonic() + seconds
     while Delivery.objects.pending().exists():

@@ -256,7 +256,7 @@ def test_twenty_retries_at_once_have_one_effect(alice, work):
 
         def submit(key=key, start=start, number=number):
             try:
-                start.wait(timeout=20)
+                start.wait(timeout=60)
                 again = Assignment.objects.get(pk=work.pk)
                 return Demonstration.record(
                     assignment=again, text=f"Answer {number}", idempotency_key=key

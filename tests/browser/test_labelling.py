@@ -327,8 +327,8 @@ def test_signing_out_leaves_nothing_of_what_was_written_in_the_browser(
     site.shell("from annotate.models import Project\n"
                "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
     page = sign_in("alice").page
-    person = page.locator("body").get_attribute("data-person")
     page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    person = page.locator("body").get_attribute("data-person")
     page.route("**/my-prompts/draft/**", lambda route: route.fulfill(body=""))
     write_few_shot(page)
     kept = page.evaluate(KEPT)

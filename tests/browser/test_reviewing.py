@@ -60,7 +60,12 @@ class Keyboard(Mouse):
 
     def choose(self, box: Locator, label: str) -> None:
         self.go_to(box)
-        self.page.keyboard.type(label)
+        for _ in range(5):  # after a pause between two letters a browser begins anew
+            self.page.keyboard.type(label)
+            if box.evaluate("each => each.selectedOptions[0].label").startswith(label):
+                return
+            self.page.wait_for_timeout(1500)
+        pytest.fail(f"{label} cannot be chosen by its letters")
 
     def write(self, box: Locator, text: str) -> None:
         self.go_to(box)

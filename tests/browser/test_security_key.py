@@ -34,6 +34,7 @@ def test_a_key_is_added_and_asked_for_at_the_next_sign_in(site, browser):
         page.get_by_role("button", name="Sign in").click()
 
     sign_in()
+    expect(page.get_by_role("button", name="Sign out", exact=True).first).to_be_visible()
     page.goto(f"{home}/account/security/key/")
     page.get_by_label("Name").fill("Blue key")
     page.get_by_role("button", name="Add key").click()

@@ -45,6 +45,11 @@ def sized(*, short: int, long: int) -> int:
     return long if IS_LONG else short
 
 
+# How much longer than promised something may take: the short form runs beside much else, and is
+# there for what happens; the long one is there for how long it takes, too.
+PATIENCE = sized(short=8, long=1)
+
+
 @pytest.fixture
 def chance() -> random.Random:
     return random.Random(SEED)

@@ -98,7 +98,7 @@ def kill_a_worker(run: Run, hire: Hire, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, 0.3))
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    wait_for(lambda: not trainers(settings.DATA_DIR), 10)
+    wait_for(lambda: not trainers(settings.DATA_DIR), 60)
 
 
 def has_saved(run: Run, worker: subprocess.Popen[bytes]) -> bool:

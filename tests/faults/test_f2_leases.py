@@ -52,7 +52,7 @@ def contend(
         for worker in workers:
             worker.send_signal(signal.SIGCONT)
             worker.terminate()
-        said = [worker.communicate(timeout=30)[0] for worker in workers]
+        said = [worker.communicate(timeout=240)[0] for worker in workers]
     counts = [json.loads(each) for each in said]
     tried, refused = (sum(each[name] for each in counts) for name in ("tried", "refused"))
     return {"tried": tried, "refused": refused, "freezes": freezes}

@@ -94,7 +94,7 @@ class Client:
             time.sleep(0.05)
 
     def _once(self, method: str, path: str, form: dict[str, str] | None) -> tuple[int, str]:
-        line = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        line = HTTPConnection("127.0.0.1", self.port, timeout=120)
         headers = {**self.headers, "content-type": "application/x-www-form-urlencoded"}
         try:
             line.request(method, path, urlencode(form) if form else None, headers)

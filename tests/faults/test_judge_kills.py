@@ -24,13 +24,13 @@ def test_a_killed_worker_loses_no_question_and_none_is_asked_twice(
     judge.start(scope="open", budget=count, by=olga)
     model_server.says_to = lambda request: "Verdict: A"
     worker = hire("label", INFERENCE_URL=model_server.url)
-    wait_for(lambda: judge.questions.answered().count() >= count, 60)
+    wait_for(lambda: judge.questions.answered().count() >= count, 240)
     worker.kill()
     worker.wait()
     assert judge.questions.waiting().exists(), "it must be killed in the middle"
     hire("label", INFERENCE_URL=model_server.url)
-    wait_for(lambda: not judge.questions.waiting().exists(), 60)
-    wait_for(lambda: not judge.questions.unfinished().exists(), 90)
+    wait_for(lambda: not judge.questions.waiting().exists(), 240)
+    wait_for(lambda: not judge.questions.unfinished().exists(), 240)
     said = (each["messages"][1]["content"].splitlines() for each in model_server.asked)
     asked = Counter(tuple(line for line in lines if not line.startswith("<")) for lines in said)
     assert set(asked.values()) == {1}
@@ -38,4 +38,4 @@ def test_a_killed_worker_loses_no_question_and_none_is_asked_twice(
     assert set(states) <= {"answered", "interrupted"}
     assert states.get("interrupted", 0) <= 2, "as many as are asked at once"
     judge.ask_again()
-    wait_for(lambda: judge.rankings.complete().count() == count, 60)
+    wait_for(lambda: judge.rankings.complete().count() == count, 240)

@@ -21,7 +21,7 @@ def start(**env: str) -> subprocess.CompletedProcess[str]:
         env=clean | env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
 
 

@@ -181,23 +181,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
 Make = Callable[..., Path]
 
 
+def new_run(place: Path, kind: str, **more: Any) -> Path:
+    """A run folder in `place`, with the config of its kind and what changes in that."""
+    folder = place / "t1"
+    folder.mkdir(parents=True)
+    config: dict[str, Any] = {"kind": kind, "seed": 3, **SETTINGS[kind]}
+    frequent = {"checkpoint_every": 2, "evaluate_every": 2} if kind != "sample" else {}
+    config["train"] = {**frequent, **config["train"]}
+    for key, value in more.items():
+        merges = isinstance(value, dict) and isinstance(config.get(key), dict)
+        config[key] = {**config[key], **value} if merges else value
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.fixture
 def make_run(data_dir: Path, tmp_path: Path) -> Make:
     """make_run("ppo", train={"kl_coef": 0.1}) -> a run folder with its config."""
-
-    def make(kind: str, name: str = "run", **more: Any) -> Path:
-        folder = tmp_path / name / "t1"
-        folder.mkdir(parents=True)
-        config: dict[str, Any] = {"kind": kind, "seed": 3, **SETTINGS[kind]}
-        frequent = {"checkpoint_every": 2, "evaluate_every": 2} if kind != "sample" else {}
-        config["train"] = {**frequent, **config["train"]}
-        for key, value in more.items():
-            merges = isinstance(value, dict) and isinstance(config.get(key), dict)
-            config[key] = {**config[key], **value} if merges else value
-        (folder / "config.json").write_text(json.dumps(config))
-        return folder
-
-    return make
+    return lambda kind, name="run", **more: new_run(tmp_path / name, kind, **more)
 
 
 def learn(

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -16,8 +17,7 @@ from rlhf.learning.models import adapters, folders
 from rlhf.learning.publishing import writing
 from rlhf.learning.run import checkpoint
 from rlhf.learning.run.run_folder import DONE, PAUSED, STOPPED, Paused, RunFolder
-from tests.learning.conftest import learn, read_rows
-from tests.learning.test_processes import learn_in_two
+from tests.learning.conftest import learn, new_run, read_rows
 from tests.learning.test_runs import AfterCalls, assert_same, numbers
 
 # Eight rows in batches of three: an epoch ends after steps 3, 6 and 9. Checkpoints at 4, 8 and 9.
@@ -45,6 +45,22 @@ def keeping(make_run):
         return make_run("sft", name, train={**KEEPING, **train}, **more)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """whole("lora") is the run that nothing disturbed, learnt once. What a test changes, it copies
+    first."""
+
+    @cache
+    def learnt(mode="full", checkpoint_every=4):
+        train = {**KEEPING, "checkpoint_every": checkpoint_every}
+        tune = {"tune": LORA} if mode == "lora" else {}
+        folder = new_run(tmp_path_factory.mktemp("whole"), "sft", train=train, **tune)
+        assert learn(folder, data_dir) == DONE
+        return folder
+
+    return learnt
 
 
 @pytest.mark.parametrize("tune", MODES, ids=lambda tune: tune["mode"])
@@ -93,21 +109,22 @@ def test_the_end_of_an_epoch_is_looked_at_and_its_card_says_what_was_seen(keepin
     ("steps", "mode"),
     [(2, "full"), (3, "full"), (6, "full"), (8, "full"), (3, "lora"), (7, "lora")],
 )
-def test_a_run_stopped_around_the_end_of_an_epoch_keeps_the_same(steps, mode, keeping, data_dir):
-    tune = {"mode": mode, "rank": 4}
-    whole, broken = keeping("whole", tune=tune), keeping("broken", tune=tune)
-    learn(whole, data_dir)
+def test_a_run_stopped_around_the_end_of_an_epoch_keeps_the_same(
+    steps, mode, whole, keeping, data_dir
+):
+    tune = {"tune": LORA} if mode == "lora" else {}
+    broken = keeping("broken", **tune)
     assert learn(broken, data_dir, stop=AfterCalls(steps)) == STOPPED
     shutil.copytree(broken, broken.parent / "t0")
     assert learn(broken, data_dir) == DONE
-    assert_same(whole, broken)
-    assert hashes(broken) == hashes(whole)
+    assert_same(whole(mode), broken)
+    assert hashes(broken) == hashes(whole(mode))
 
     # The same from another folder, as a worker does that takes the run over.
     (last,) = checkpoint.checkpoints(broken.parent / "t0/checkpoints")[-1:]
-    other = keeping("other", tune=tune)
+    other = keeping("other", **tune)
     assert learn(other, data_dir, resume=last) == DONE
-    assert hashes(other) == hashes(whole)
+    assert hashes(other) == hashes(whole(mode))
 
 
 class Killed(BaseException):
@@ -117,10 +134,9 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", ["before", "while", "after"])
 @pytest.mark.parametrize("step", [3, 6])
 def test_a_run_killed_while_it_publishes_an_epoch_keeps_it_once(
-    step, moment, keeping, data_dir, monkeypatch
+    step, moment, whole, keeping, data_dir, monkeypatch
 ):
-    whole, killed = (keeping(name, {"checkpoint_every": 3}) for name in ("whole", "killed"))
-    learn(whole, data_dir)
+    killed = keeping("killed", {"checkpoint_every": 3})
     name, done = f"epochs/{step // 3}", RunFolder.publish
 
     def publish(self, write, place="model"):
@@ -140,18 +156,17 @@ def test_a_run_killed_while_it_publishes_an_epoch_keeps_it_once(
             learn(killed, data_dir)
     assert (killed / name).exists() == (moment == "after")
     assert learn(killed, data_dir) == DONE
-    assert_same(whole, killed)
-    assert hashes(killed) == hashes(whole)
+    undisturbed = whole(checkpoint_every=3)
+    assert_same(undisturbed, killed)
+    assert hashes(killed) == hashes(undisturbed)
     assert not list(killed.glob("tmp-*"))
 
 
 @pytest.mark.parametrize("is_one_disk", [True, False])
 def test_an_epoch_after_the_checkpoint_is_learnt_anew_and_not_taken_over(
-    is_one_disk, keeping, data_dir, monkeypatch
+    is_one_disk, whole, keeping, tmp_path, data_dir, monkeypatch
 ):
-    whole, broken, other = keeping("whole"), keeping("broken"), keeping("other")
-    learn(whole, data_dir)
-    shutil.copytree(whole, broken, dirs_exist_ok=True)
+    broken, other = shutil.copytree(whole(), tmp_path / "broken"), keeping("other")
     (broken / "epochs/2/README.md").write_text("of a worker that has lost its lease")
     first = broken / "checkpoints/step-00000004"
 
@@ -161,17 +176,18 @@ def test_an_epoch_after_the_checkpoint_is_learnt_anew_and_not_taken_over(
     if not is_one_disk:
         monkeypatch.setattr(os, "link", refuse)
     assert learn(other, data_dir, resume=first) == DONE
-    assert hashes(other) == hashes(whole)
+    assert hashes(other) == hashes(whole())
     one, two = (os.stat(folder / "epochs/1/model.safetensors") for folder in (broken, other))
     assert (one.st_ino == two.st_ino) == is_one_disk
     assert "is lost" not in (other / "log.txt").read_text()
 
 
-def test_a_damaged_epoch_is_not_taken_over_and_the_run_goes_on_without_it(keeping, data_dir):
-    whole, other = keeping("whole"), keeping("other")
-    learn(whole, data_dir)
-    (whole / "epochs/1/config.json").write_text("{}")
-    last = checkpoint.checkpoints(whole / "checkpoints")[-1]
+def test_a_damaged_epoch_is_not_taken_over_and_the_run_goes_on_without_it(
+    whole, keeping, tmp_path, data_dir
+):
+    damaged, other = shutil.copytree(whole(), tmp_path / "damaged"), keeping("other")
+    (damaged / "epochs/1/config.json").write_text("{}")
+    last = checkpoint.checkpoints(damaged / "checkpoints")[-1]
     assert learn(other, data_dir, resume=last) == DONE
     assert "epochs/1 is lost: 1: config.json does not match" in (other / "log.txt").read_text()
     assert sorted(hashes(other)) == ["epochs/2", "model"]
@@ -179,10 +195,9 @@ def test_a_damaged_epoch_is_not_taken_over_and_the_run_goes_on_without_it(keepin
 
 
 def test_a_guard_that_stops_the_run_at_the_end_of_an_epoch_loses_nothing(
-    keeping, data_dir, monkeypatch
+    whole, keeping, data_dir, monkeypatch
 ):
-    whole, paused = keeping("whole"), keeping("paused")
-    learn(whole, data_dir)
+    paused = keeping("paused")
 
     def guard(self, numbers):
         if numbers["epoch"] == 1:
@@ -192,24 +207,5 @@ def test_a_guard_that_stops_the_run_at_the_end_of_an_epoch_loses_nothing(
         patched.setattr(SFTLearner, "guard", guard)
         assert learn(paused, data_dir) == PAUSED
     assert learn(paused, data_dir) == DONE
-    assert hashes(paused) == hashes(whole)
-    assert numbers(paused) == numbers(whole)
-
-
-@pytest.mark.timeout(600)
-def test_two_processes_keep_what_one_does_with_and_without_shards(keeping, data_dir):
-    one = keeping("one", tune=LORA)
-    assert learn(one, data_dir) == DONE
-    twos = {
-        how: {way: keeping(f"{how}-{way}", tune=tune) for way, tune in
-              (("lora", LORA), ("full", {"mode": "full"}))}
-        for how in ("whole", "sharded")
-    }  # fmt: skip
-    learn_in_two(twos, data_dir)
-    for how in twos:
-        for way, folder in twos[how].items():
-            assert sorted(hashes(folder)) == [*KEPT, "model"], (how, way)
-        for name in (*KEPT, "model"):
-            ours, theirs = weights(one / name), weights(twos[how]["lora"] / name)
-            for each in ours:
-                torch.testing.assert_close(theirs[each], ours[each], atol=1e-5, rtol=0)
+    assert hashes(paused) == hashes(whole())
+    assert numbers(paused) == numbers(whole())

@@ -1,4 +1,7 @@
-"""Two processes with half a batch each are one process with all of it."""
+"""Two processes with half a batch each are one process with all of it.
+
+The long form, in `make faults`, also shards and kills the ways that shard, and go on, as another
+does."""
 
 import os
 import shutil
@@ -10,11 +13,13 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
+from rlhf.learning.contract import manifest
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.run import checkpoint, sharding
 from tests.learning.conftest import ROOT, learn, read_rows
 from tests.learning.test_runs import KINDS, assert_same
 
+IS_LONG = os.environ.get("FAULTS") == "long"
 # A batch of three gives one process two rows and the other one, or none at the end of an epoch.
 # The one held-out prompt that PPO answers falls to the first process, and so does the odd
 # demonstration of its anchor.
@@ -23,6 +28,8 @@ SHORT = {"epochs": 1, "micro_batch_size": 1}
 PPO = {"minibatches": 4, "updates": 3, "evaluate_prompts": 1}
 LORA = {"mode": "lora", "rank": 4}
 ON_ROLLOUTS = ("ppo", "rloo", "grpo", "raft")
+# Two epochs are published before the last.
+KEEPING = {"keep_epochs": True, "epochs": 3, "checkpoint_every": 4}
 WAYS = {
     **{kind: (kind, {"train": SHORT}) for kind in KINDS if kind not in ON_ROLLOUTS},
     **{kind: (kind, {"train": PPO}) for kind in ON_ROLLOUTS},
@@ -34,7 +41,10 @@ WAYS = {
         },
     ),
     "adapters": ("ppo", {"train": {**PPO, "critic": "adapter"}, "tune": LORA}),
+    "epochs": ("sft", {"train": KEEPING, "tune": LORA}),
 }
+# A policy, an adapter, a reward model, two networks, two adapters: what there is to shard and keep.
+UNLIKE = tuple(WAYS) if IS_LONG else ("sft", "epochs", "reward", "ppo", "adapters")
 
 SAME = {
     *("loss", "gradient/norm", "gradient/critic_norm", "policy/loss", "val/loss"),
@@ -61,29 +71,29 @@ def learn_in_two(runs, data_dir):
 
 @pytest.mark.timeout(900)
 def test_two_processes_learn_what_one_does_and_go_on_bit_for_bit(make_run, data_dir):
-    def make_runs(name):
-        return {way: make_run(kind, f"{name}-{way}", **more) for way, (kind, more) in WAYS.items()}
+    def make_runs(name, ways=UNLIKE):
+        return {way: make_run(WAYS[way][0], f"{name}-{way}", **WAYS[way][1]) for way in ways}
 
-    ones = make_runs("one")
-    twos, killed = (
-        {how: make_runs(f"{name}-{how}") for how in ("whole", "sharded")}
-        for name in ("two", "killed")
-    )
+    ones = make_runs("one", WAYS)
+    twos = {"whole": make_runs("two-whole", WAYS), "sharded": make_runs("two-sharded")}
+    killed = {how: make_runs(f"killed-{how}") for how in twos}
     learn_in_two(twos, data_dir)
     for way, one in ones.items():
         assert learn(one, data_dir) == 0
         for how in twos:
+            if way not in twos[how]:
+                continue
             compare(way, one, twos[how][way])
             log = (twos[how][way] / "log.txt").read_text()
             assert "CPU, 2 processes" in log
             assert ("this process holds 5" in log) == (how == "sharded"), log
 
-    for how in twos:
-        for way in WAYS:
+    for how in killed:
+        for way in UNLIKE:
             leave_early(twos[how][way], killed[how][way])
     learn_in_two(killed, data_dir)
-    for how in twos:
-        for way in WAYS:
+    for how in killed:
+        for way in UNLIKE:
             assert "resumed at step" in (killed[how][way] / "log.txt").read_text(), (how, way)
             assert_same(twos[how][way], killed[how][way])
 
@@ -107,11 +117,15 @@ def compare(kind, one, two):
         assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"]), kind
         for name in SAME & ours.keys():
             assert theirs[name] == pytest.approx(ours[name], abs=1e-5, rel=1e-5), (kind, name)
-    weights = [load_file(folder / "model/model.safetensors") for folder in (one, two)]
-    for name in weights[0]:
-        torch.testing.assert_close(
-            weights[0][name], weights[1][name], atol=1e-5, rtol=0, msg=f"{kind}: {name}"
-        )
+    published = [f"epochs/{n}" for n in (1, 2)] if kind == "epochs" else []
+    for place in [*published, "model"]:
+        manifest.verify(two / place)
+        ours, theirs = (load_file(folder / place / "model.safetensors") for folder in (one, two))
+        for name in ours:
+            torch.testing.assert_close(
+                ours[name], theirs[name], atol=1e-5, rtol=0, msg=f"{kind}, {place}: {name}"
+            )
+    assert len(list(two.glob("epochs/*"))) == len(published)
 
 
 def test_accelerate_launch_starts_the_same_run(make_run, data_dir):

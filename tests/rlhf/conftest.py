@@ -229,7 +229,7 @@ def beside_the_test(data_dir: Path) -> dict[str, str]:
     return {**os.environ, "DATABASE_URL": database, "DATA_DIR": str(data_dir)}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

@@ -36,8 +36,8 @@ def test_a_challenger_answers_its_share_of_the_chats(project, gus, olga, candida
     project.save()
     assert set(speakers(project, gus, 20)) == {"base"}
     challenge(candidate, by=olga, reason="looks good")
-    heard = speakers(project, gus, 400)
-    assert 60 < heard.count("r1-ppo") < 140
+    heard = speakers(project, gus, 120)
+    assert 8 < heard.count("r1-ppo") < 55  # 30, and chance goes so far once in 100,000 times
     project.challenger_percent = 0
     project.save()
     assert set(speakers(project, gus, 20)) == {"base"}

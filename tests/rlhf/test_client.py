@@ -13,8 +13,8 @@ from feedback_site_client import clients as timing
 
 from annotate.models import ApiToken, Policy, Prompt, User
 
-# The live server of the tests is a WSGI one.
-pytestmark = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+# The live server of the tests speaks WSGI; the site is served by ASGI.
+pytestmark = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous")
 
 
 def token_of(user: User) -> str:

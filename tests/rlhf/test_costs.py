@@ -1,6 +1,7 @@
 """What policies, runs and labels cost, and when a training has paid for itself."""
 
 import csv
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from annotate.costs.totals import times, together, totals
 from annotate.models import Call, Completion, Connection, Demonstration, Policy, Ranking
 from annotate.templatetags.show import money
 from rlhf.costs.break_even import BreakEven, paying
+from rlhf.costs.page import costs_page
 from rlhf.costs.runs import runs_behind, seconds_of_labels, spent_on
 from rlhf.models import Checkpoint, Round, Run, Snapshot, TrainedPolicy
 from rlhf.stages.kinds.sample import DISTILLED_BY
@@ -241,6 +243,23 @@ def test_the_page_shows_each_price_beside_the_judgement_of_people_and_its_interv
     assert "+12.5" in words  # of 50 %, with 3 of 8 won
 
 
+def test_a_round_says_what_a_point_of_its_win_rate_cost(
+    taught, policy, alice, olga, browse, new_prompt
+):
+    _, student, *_ = taught
+    project = student.project
+    [cost] = costs_page(project, since=None, use="")["rounds"]
+    assert (cost.people, cost.a_point) == (None, None)
+    compared(project, [student, policy], alice, new_prompt, wins=[True] * 6 + [False] * 2)
+    [cost] = costs_page(project, since=None, use="")["rounds"]
+    # Ten minutes of labels at 12 an hour, and eleven hours of a machine at 1.5: for 25 points.
+    assert (cost.people.win_rate, cost.labels, cost.spent.cost) == (0.75, 2, Decimal("16.5"))
+    assert cost.a_point == Decimal("0.74")
+    assert "0.74" in browse(olga).get("/p/cooking/costs/").text
+    lost = replace(cost, people=replace(cost.people, win_rate=0.5))
+    assert lost.a_point is None and replace(cost, labels=None).a_point is None
+
+
 def test_the_page_says_what_to_do_while_there_is_nothing(olga, browse, project):
     page = browse(olga).get("/p/cooking/costs/").content.decode()
     assert "No calls in this period" in page and "playground" in page
@@ -260,6 +279,13 @@ def test_a_policy_is_not_compared_with_itself(olga, browse, policy):
     asked = f"?teacher={policy.pk}&student={policy.pk}"
     page = browse(olga).get(f"/p/cooking/costs/{asked}").content.decode()
     assert "Choose two different policies." in page
+
+
+def test_with_nothing_chosen_the_comparison_says_what_to_choose(olga, browse, policy):
+    client, sentence = browse(olga), "Choose both: a prompted teacher and a trained student."
+    for asked in ("teacher=&student=", f"teacher={policy.pk}&student=", "teacher=0&student=x"):
+        assert sentence in client.get(f"/p/cooking/costs/?{asked}").text
+    assert sentence not in client.get("/p/cooking/costs/").text
 
 
 def test_the_table_as_csv_has_a_row_for_each_policy_and_use(olga, browse, policy, calls):

@@ -28,7 +28,7 @@ def test_labelers_hear_that_their_rankings_are_in_the_live_model_and_how_it_does
     trained = Policy.objects.get(name="r1-ppo")
     trained.go_live()
     # Four of the twenty are of held-out prompts: they measure, and teach nothing.
-    mine = "16 of your rankings are in the model that answers guests now."
+    mine = "16 of your rankings are in the model that answers guests now, of 32 in all."
     assert told(alice) == [mine]
     assert told(rita) == ["32 rankings are in the model that answers guests now."]
     Promotion.objects.create(

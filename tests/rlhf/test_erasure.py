@@ -77,7 +77,9 @@ def wendy(project, policy, base, plant, write_task, rank_task, new_prompt, rita,
         plant("username"), f"{plant('mail')}@example.org", "a long passphrase",
         first_name=plant("first"), last_name=plant("last"),
     )  # fmt: skip
-    member = project.memberships.create(user=wendy, role="labeler", guideline_read=1)
+    member = project.memberships.create(
+        user=wendy, role="labeler", guideline_read=1, skills=[plant("skill")]
+    )
     base.go_live()
     _chat(project, wendy, plant, base)
     own = new_prompt(plant("own_prompt"))

@@ -1,4 +1,5 @@
 import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -118,7 +119,7 @@ def test_two_workers_of_one_slot_never_claim_at_once(project):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
     assert len(claimed) == 1
 
 
@@ -216,7 +217,7 @@ def test_many_workers_claim_each_run_once(project):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
     assert sorted(claimed) == sorted(runs)
 
 
@@ -233,7 +234,7 @@ def test_nobody_waits_for_a_run_that_another_is_just_claiming(project):
     with transaction.atomic():
         assert claim()
         worker.start()
-        worker.join(5)
+        worker.join(30)
         was_waiting = worker.is_alive()
     worker.join()
     assert not was_waiting
@@ -264,14 +265,15 @@ def test_contested_writes_are_all_by_the_holder(project, settings):
     workers = [threading.Thread(target=work) for _ in range(3)]
     for worker in workers:
         worker.start()
-    stop.wait(3)
+    ends = time.monotonic() + 60
+    while not refused or run.metrics.values("lease_token").distinct().count() < 6:
+        assert time.monotonic() < ends, "nobody took over, or no stale write was tried"
+        stop.wait(0.1)
     stop.set()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
     tokens = list(run.metrics.order_by("pk").values_list("lease_token", flat=True))
     assert tokens == sorted(tokens)
-    assert len(set(tokens)) > 5, "nobody took over: the test proves nothing"
-    assert refused, "no stale write was tried: the test proves nothing"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -287,5 +289,5 @@ def test_a_lost_lease_is_told_at_once(project, settings, monkeypatch):
         with suppress(LeaseLost):  # a beat may come between the two
             while claim() is None:
                 expire(run)
-        assert killed.wait(5)
+        assert killed.wait(60)
         assert heart.lost.is_set()

@@ -1,5 +1,5 @@
-"""S10: five per cent of the guests lie. What a reviewer sees on the guests' page, and ignores,
-leaves a reward model that is right as often as without them."""
+"""S10: five per cent of the guests lie. What a snapshot weighs, and what a reviewer sees on the
+guests' page and ignores, each leaves a reward model that is right as often as without them."""
 
 from datetime import timedelta
 
@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from annotate.models import Completion, Feedback, Prompt, User
 from annotate.quality.unusual import unusual_guests
-from rlhf.data.selection import thumbs
+from rlhf.data.selection import EVERYTHING
+from rlhf.data.snapshot import freeze_thumbs
 
 HONEST, SYBILS, EACH, EACH_SYBIL, FEATURES, HELD_OUT = 95, 5, 10, 60, 5, 4000
 POINT = 0.01
@@ -62,17 +63,19 @@ def site(project, policy, chance, truth) -> None:
     Feedback.objects.bulk_update(given, ["created_at"])
 
 
-def learnt(project) -> np.ndarray:
-    """Logistic regression by Newton's method on the thumbs that a training would select."""
-    rows = list(thumbs(project).select_related("completion"))
-    x = np.array([[*map(float, row.completion.text.split()), 1.0] for row in rows])
-    y = np.array([row.thumb_up for row in rows], dtype=float)
-    weights = np.zeros(x.shape[1])
+def learnt(project, *, is_weighed: bool = False) -> np.ndarray:
+    """Logistic regression by Newton's method on the thumbs of a snapshot."""
+    files = freeze_thumbs(project, EVERYTHING).files
+    rows = [*files["train"], *files["test"]]
+    x = np.array([[*map(float, row["completion"][0]["content"].split()), 1.0] for row in rows])
+    y = np.array([row["label"] for row in rows], dtype=float)
+    w = np.array([row.get("weight", 1.0) if is_weighed else 1.0 for row in rows])
+    found = np.zeros(x.shape[1])
     for _ in range(25):
-        p = 1 / (1 + np.exp(-x @ weights))
-        hessian = (x.T * (p * (1 - p))) @ x + np.eye(x.shape[1])
-        weights += np.linalg.solve(hessian, x.T @ (y - p) - weights)
-    return weights
+        p = 1 / (1 + np.exp(-x @ found))
+        hessian = (x.T * (w * p * (1 - p))) @ x + np.eye(x.shape[1])
+        found += np.linalg.solve(hessian, x.T @ (w * (y - p)) - found)
+    return found
 
 
 def accuracy(weights: np.ndarray, truth: np.ndarray) -> float:
@@ -84,6 +87,7 @@ def accuracy(weights: np.ndarray, truth: np.ndarray) -> float:
 def test_five_per_cent_sybils_move_held_out_accuracy_by_a_point_at_most(project, site, truth):
     sybils = {f"g{n}" for n in range(HONEST, HONEST + SYBILS)}
     poisoned = accuracy(learnt(project), truth)
+    weighed = accuracy(learnt(project, is_weighed=True), truth)
     found = unusual_guests(project)
     assert {each.member.user.username for each in found} == sybils
     for each in found:
@@ -92,4 +96,5 @@ def test_five_per_cent_sybils_move_held_out_accuracy_by_a_point_at_most(project,
     Feedback.objects.filter(user__username__in=sybils).delete()
     clean = accuracy(learnt(project), truth)
     assert clean - poisoned > 5 * POINT, "they would do no harm anyway"
+    assert clean - weighed <= POINT
     assert abs(clean - kept) <= POINT

@@ -56,57 +56,48 @@ def tiny(policy: Policy, labels, data_dir: Path) -> Policy:
 
 
 @pytest.mark.timeout(600)
-def test_labels_become_a_policy(project, tiny, labels, olga):
-    round = launch_round(project, Launch(base=tiny, recipe="tiny", overrides=SHORT), by=olga)
-    while lease := claim():
-        supervise(lease, Event())
-        run = Run.objects.get(pk=lease.run.pk)
-        assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
-    assert Policy.objects.get(name="r1-ppo").parent.name == "r1-sft"
-    assert 0 <= RewardModel.objects.get().accuracy <= 1
-    ppo = round.runs.get(kind=Run.Kind.PPO)
-    assert [m.step for m in ppo.metrics.filter(split="train")] == [1, 2]
-    drawn = {"objective/scores", "objective/kl", "policy/entropy", "response/length"}
-    assert drawn <= set(ppo.metrics.filter(split="train").first().values)
-    assert round.runs.get(kind=Run.Kind.SFT).samples.exists()
-    assert Evaluation.objects.filter(round=round).count() == 3
-    folder = settings.DATA_DIR / Policy.objects.get(name="r1-ppo").folder
-    assert (folder / "generation_config.json").exists()
-
-
-@pytest.mark.timeout(600)
-def test_a_round_with_rloo_is_launched_from_its_page_and_learns_from_the_reward_model(
+def test_labels_become_policies_by_ppo_and_rloo_in_a_round_launched_from_its_page(
     project, tiny, labels, olga, browse
 ):
     chosen = {**SHORT, "rloo": {"train": {**SHORT["ppo"]["train"], "k": 4}}}
-    del chosen["ppo"], chosen["rloo"]["train"]["critic_warmup"]
+    del chosen["rloo"]["train"]["critic_warmup"]
     fields = {
         f"{kind}.train.{name}": str(value)
         for kind, parts in chosen.items()
         for name, value in parts["train"].items()
     }
-    page = {"base": tiny.pk, "recipe": "tiny", "stages": ["rloo", "reward", "sft"], **fields}
+    stages = ["rloo", "ppo", "reward", "sft"]
+    page = {"base": tiny.pk, "recipe": "tiny", "stages": stages, **fields}
     answer = browse(olga).post("/p/cooking/rounds/new/", page)
     assert answer.url == "/p/cooking/rounds/1/"
+    round = project.rounds.get()
     while lease := claim():
         supervise(lease, Event())
         run = Run.objects.get(pk=lease.run.pk)
         assert run.state == Run.State.SUCCEEDED, f"{run.reason}\n{run.log_tail}"
-    made = Policy.objects.get(name="r1-rloo")
-    assert made.parent.name == "r1-sft"
-    run = made.training.checkpoint.run
+    assert round.runs.get(kind=Run.Kind.SFT).samples.exists()
+    assert 0 <= RewardModel.objects.get().accuracy <= 1
+    before = "r1-sft"
+    for kind in ("ppo", "rloo"):  # the second goes on where the first has ended
+        made = Policy.objects.get(name=f"r1-{kind}")
+        assert made.parent.name == before
+        before = made.name
+        run = made.training.checkpoint.run
+        assert [m.step for m in run.metrics.filter(split="train")] == [1, 2]
+        drawn = {"objective/scores", "objective/kl", "policy/entropy", "response/length"}
+        values = run.metrics.filter(split="train").first().values
+        assert drawn <= set(values)
+        assert any(name.startswith("val/") for name in values) == (kind == "ppo")
+        assert lineage_of(made)[0]["training"]["reward_model"] is not None
+        assert (settings.DATA_DIR / made.folder / "generation_config.json").exists()
     assert (run.config["train"]["k"], run.config["train"]["updates"]) == (4, 2)
-    drawn = {"objective/scores", "objective/kl", "policy/entropy", "response/length"}
-    assert drawn <= set(run.metrics.filter(split="train").first().values)
-    assert not [name for name in run.metrics.first().values if name.startswith("val/")]
-    assert lineage_of(made)[0]["training"]["reward_model"] is not None
     assert "RLOO score" in browse(olga).get("/p/cooking/rounds/1/charts/").text
+    assert Evaluation.objects.filter(round=round).count() == 6  # each of four with each other
 
 
 BRIEF = {"epochs": 1, "sample_prompts": 1, "max_new_tokens": 8}
 OTHER_STAGES = {
     "pretrain": {"train": {"epochs": 1, "row_tokens": 64}},
-    "sft": {"train": BRIEF},
     "dpo": {"train": BRIEF},
     "kto": {"train": BRIEF},
 }
@@ -131,7 +122,7 @@ def test_documents_rankings_and_thumbs_become_policies(project, tiny, labels, pr
         assert run.summary["policy"] == f"r1-{kind}"
         assert run.metrics.filter(split="train").exists()
     evaluation = round.runs.get(kind=Run.Kind.EVALUATE)
-    assert Completion.objects.sampled_by(evaluation.pk).values("policy").distinct().count() == 5
+    assert Completion.objects.sampled_by(evaluation.pk).values("policy").distinct().count() == 4
     assert not Evaluation.objects.exists()  # no reward model has ever been trained here
 
 

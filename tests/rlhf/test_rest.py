@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from annotate.models import Policy, User
-from rlhf.models import Metric, Round, Run
+from rlhf.models import Metric, Promotion, Round, Run
 from tests.rest import Api
 
 
@@ -114,6 +115,30 @@ def test_the_gate_holds_here_too(olga: User, base: Policy, model_server: Any) ->
     )
     assert api("POST", f"policies/{base.pk}/promote", sent).status_code == 409
     assert [each["override"] for each in api("GET", "promotions").json()["results"]] == ["A test."]
+
+
+def test_who_waits_for_the_model_server_holds_no_transaction_not_even_with_a_key(
+    olga: User, base: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls with one key at once are one decision: the slower gets the reply of the other."""
+    Policy.objects.create(project=base.project, name="old", origin="base").go_live()
+    api, sent = Api(olga), {"reason": "Good.", "override": "A test."}
+    opened: list[list[str]] = []
+    replies: list[Any] = []
+
+    def warm(policy: Policy) -> None:
+        opened.append(connection.savepoint_ids[:])
+        if len(opened) == 1:  # the other call comes, and is done, while this one waits
+            replies.append(api("POST", f"policies/{base.pk}/promote", sent, Idempotency_Key="k"))
+
+    monkeypatch.setattr("rlhf.registry.promotion.warm", warm)
+    slower = api("POST", f"policies/{base.pk}/promote", sent, Idempotency_Key="k")
+    assert opened == [[], []]
+    assert (replies[0].status_code, slower.status_code) == (201, 201), slower.content
+    assert slower.json() == replies[0].json() and slower.headers["Idempotent-Replayed"] == "true"
+    other = api("POST", f"policies/{base.pk}/promote", {"reason": "No."}, Idempotency_Key="k")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    assert Promotion.objects.filter(project=base.project).count() == 1
 
 
 def test_suites_are_written_where_two_may_write(olga: User) -> None:

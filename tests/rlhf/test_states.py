@@ -148,7 +148,7 @@ def test_of_many_who_press_a_button_at_once_one_moves_the_run(project, verb, sta
     for operator in operators:
         operator.start()
     for operator in operators:
-        operator.join(30)
+        operator.join(120)
     assert sorted(moved) == [False] * 5 + [True]
 
 

@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.learning.contract.kinds.kto import KTO
-from rlhf.learning.contract.records import DataError, Thumb, read_thumbs
+from rlhf.learning.contract.reading import read_thumbs
+from rlhf.learning.contract.records import DataError, Thumb
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights
@@ -32,7 +33,7 @@ from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import RunFolder
 from rlhf.learning.run.training import Epochs, Learner, by_length
 
-Judgement = tuple[Encoded, bool]
+Judgement = tuple[Encoded, bool, float]  # what it says and weighs
 
 
 class KTOLearner(Learner):
@@ -57,13 +58,16 @@ class KTOLearner(Learner):
         self.rows = [self._encode(each) for each in thumbs]
         self.test_rows = [self._encode(each) for each in held_out]
         self.truncated = cut_share(
-            [row for row, _ in self.rows], self.settings.max_completion_tokens
+            [row for row, *_ in self.rows], self.settings.max_completion_tokens
         )
-        self.weights = balanced(settings, sum(up for _, up in self.rows), len(self.rows))
+        ups = sum(weight for _, up, weight in self.rows if up)
+        self.weights = balanced(settings, ups, sum(weight for *_, weight in self.rows))
         self.fixed_prompts = FixedPrompts(
             folder, policy.lm, self.render, [each.prompt for each in held_out or thumbs]
         )
-        self.epochs = Epochs([len(row.ids) for row, _ in self.rows], settings.batch_size, self.seed)
+        self.epochs = Epochs(
+            [len(row.ids) for row, *_ in self.rows], settings.batch_size, self.seed
+        )
         self.total_steps = settings.epochs * self.epochs.steps_per_epoch
         self.optimiser = Optimiser(
             accelerator, self.network, [("", settings.learning_rate)], settings
@@ -74,7 +78,7 @@ class KTOLearner(Learner):
         row = self.render.encode(thumb.prompt, thumb.text, room, thumb.finished)
         if not row.completion:
             raise DataError(f"prompt {thumb.prompt.id}: its answer has no token to learn from")
-        return row, thumb.up
+        return row, thumb.up, thumb.weight
 
     def update(self, step: int) -> dict[str, float]:
         started = time.perf_counter()
@@ -85,7 +89,7 @@ class KTOLearner(Learner):
         with self.optimiser.whole():
             # 1. Where a gain ends and a loss begins: the KL, on answers to other prompts.
             kl = self._reference_point(batch, step)
-            references = [self._by_reference([row for row, _ in part]) for part in parts]
+            references = [self._by_reference([row for row, *_ in part]) for part in parts]
         # 2. The value of each answer, seen from there.
         sums: dict[str, float] = defaultdict(float)
         losses = [
@@ -93,7 +97,7 @@ class KTOLearner(Learner):
             for part, reference_B in zip(parts, references, strict=True)
         ]
         [norm] = self.optimiser.step([losses], lambda: self._logprobs(batch[:1]))
-        tokens = sum(len(row.ids) for row, _ in batch)
+        tokens = sum(len(row.ids) for row, *_ in batch)
         return {
             **self._figures(sums, kl),
             "gradient/norm": norm,
@@ -104,7 +108,7 @@ class KTOLearner(Learner):
         }
 
     def _reference_point(self, batch: Sequence[Judgement], step: int) -> float:
-        rows = [row for row, _ in batch]
+        rows = [row for row, *_ in batch]
         pairs = mismatched(rows, self.render.context, derive(self.seed, "mismatched", step))
         if not pairs:
             return 0.0
@@ -131,11 +135,10 @@ class KTOLearner(Learner):
         kl: float,
         sums: dict[str, float],
     ) -> Tensor:
-        up_B = torch.tensor([up for _, up in rows], device=self.device)
-        return self._add_up(self._logprobs(rows) - reference_B, up_B, count, kl, sums)
+        return self._add_up(self._logprobs(rows) - reference_B, rows, count, kl, sums)
 
     def _logprobs(self, rows: Sequence[Judgement]) -> Tensor:
-        encoded = [row for row, _ in rows]
+        encoded = [row for row, *_ in rows]
         with self.accelerator.autocast():
             logprobs_B = self.optimiser.module(collate(encoded, self.render.pad, self.device))
         found_B: Tensor = logprobs_B.float()
@@ -144,20 +147,22 @@ class KTOLearner(Learner):
     def _add_up(
         self,
         log_ratios_B: Tensor,
-        up_B: Tensor,
+        rows: Sequence[Judgement],
         count: int,
         kl: float,
         sums: dict[str, float],
     ) -> Tensor:
+        up_B = torch.tensor([up for _, up, _ in rows], dtype=torch.bool, device=self.device)
+        weight_B = torch.tensor([weight for *_, weight in rows], device=self.device)
         losses_B = kto_losses(log_ratios_B, up_B, kl, self.settings.beta, *self.weights)
-        loss = losses_B.sum() / count
+        loss = (weight_B * losses_B).sum() / count
         scores_B = self.settings.beta * log_ratios_B.detach()
         right_B = (log_ratios_B > kl) == up_B
         sums["loss"] += float(loss.detach())
-        sums["right"] += float(right_B.sum())
+        sums["right"] += float((weight_B * right_B).sum())
         for side, is_so_B in (("up", up_B), ("down", ~up_B)):
-            sums[side] += float(is_so_B.sum())
-            sums[f"{side}/score"] += float((scores_B * is_so_B).sum())
+            sums[side] += float((weight_B * is_so_B).sum())
+            sums[f"{side}/score"] += float((weight_B * scores_B * is_so_B).sum())
         return loss
 
     def _figures(self, sums: dict[str, float], kl: float) -> dict[str, float]:
@@ -177,9 +182,8 @@ class KTOLearner(Learner):
             kl = self._reference_point(self.test_rows, 0)
             sums: dict[str, float] = defaultdict(float)
             mine = self.share(self.test_rows)
-            log_ratios_B = self._log_ratios([row for row, _ in mine], self.network)
-            up_B = torch.tensor([up for _, up in mine], dtype=torch.bool, device=self.device)
-            self._add_up(log_ratios_B, up_B, len(self.test_rows), kl, sums)
+            log_ratios_B = self._log_ratios([row for row, *_ in mine], self.network)
+            self._add_up(log_ratios_B, mine, len(self.test_rows), kl, sums)
             self.folder.metrics(step, "test", self._figures(sums, kl))
         self.fixed_prompts.show(step)
 
@@ -193,7 +197,7 @@ class KTOLearner(Learner):
         return {"steps": step, "thumbs": len(self.rows)}
 
 
-def balanced(settings: KTO, ups: int, count: int) -> tuple[float, float]:
+def balanced(settings: KTO, ups: float, count: float) -> tuple[float, float]:
     """(weight of a thumb up, of a thumb down): the rarer side up to the sum of the other."""
     up, down = settings.up_weight, settings.down_weight
     downs = count - ups

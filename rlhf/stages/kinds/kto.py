@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from annotate.models import Project
+from annotate.quality.unusual import unusual_guests
 from rlhf.data.checks import Finding, Labels
 from rlhf.data.resources import ADAPTERS, Networks
-from rlhf.data.selection import HELD_OUT, TRAIN, Filters, thumbs, thumbs_to_look_at
-from rlhf.data.snapshot import Frozen, thumb_row
+from rlhf.data.selection import Filters, thumbs_to_look_at
+from rlhf.data.snapshot import Frozen, freeze_thumbs
 from rlhf.models.runs import Run
 from rlhf.stages.chart import ACCURACY, Chart, Series
 from rlhf.stages.training import Shown, Training
@@ -25,6 +26,12 @@ def check_thumbs(labels: Labels) -> Iterator[Finding]:
             f" (Labelers, New guests)."
         )
         yield Finding("thumbs_of_new_guests", message)
+    if unusual := len(unusual_guests(labels.project)):
+        message = (
+            f"The thumbs of {unusual} guest{'s' if unusual > 1 else ''} look unusual. Look at"
+            " them (Labelers, New guests), and ignore those that say nothing of the answers."
+        )
+        yield Finding("unusual_guests", message)
 
 
 def _check_enough(up: int, down: int) -> Iterator[Finding]:
@@ -57,15 +64,7 @@ class Kto(Training):
     )
 
     def collect(self, project: Project, filters: Filters, *, train: Mapping[str, Any]) -> Frozen:
-        given = thumbs(project, filters).with_answers()
-        to_learn, test = list(given.in_split(*TRAIN)), list(given.in_split(*HELD_OUT))
-        return Frozen(
-            files={
-                "train": [thumb_row(each) for each in to_learn],
-                "test": [thumb_row(each) for each in test],
-            },
-            feedback=[*to_learn, *test],
-        )
+        return freeze_thumbs(project, filters)
 
     def networks(self, config: Mapping[str, Any]) -> Networks:
         """Counts, beside the policy, its reference; of an adapter, that is the policy without

@@ -86,8 +86,9 @@ class Ranking(Label):
 
     @property
     def placed(self) -> list[Placement]:
-        """Best first. Of a ranking not saved yet: those it will be saved with."""
-        return list(self.placements.all()) if self.pk else self._unsaved
+        """Best first. Of a ranking not saved yet, or just now: those it is saved with."""
+        own = self.__dict__.get("_unsaved")
+        return list(self.placements.all()) if own is None else own
 
     @property
     def places(self) -> dict[int, int]:
