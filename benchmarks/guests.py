@@ -136,6 +136,10 @@ def wins(mine: list[float], theirs: list[float]) -> float:
     return statistics.fmean(pairs)
 
 
+def mean(scores: list[float]) -> float:
+    return round(statistics.fmean(scores), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="a Hugging Face model folder")
@@ -158,12 +162,14 @@ def main() -> None:
         for name, scores in rounds.items():
             gold[name] += [score for each in scores.values() for score in each]
             rates[name] += [(f"{seed}/{p}", wins(scores[p], without[p])) for p in without]
+    del rates["without guests"]  # one half, against itself
+    print(json.dumps({"round": "without guests", "gold": mean(gold["without guests"])}))
     for name, found in rates.items():
         of_prompt, values = zip(*found, strict=True)
         rate = clustered_mean(values, [1.0] * len(values), of_prompt)
         print(json.dumps({
             "round": name, "seeds": options.seeds, "prompts": len(values),
-            "gold": round(statistics.fmean(gold[name]), 2),
+            "gold": mean(gold[name]),
             "win_rate": round(rate.value, 3),
             "interval": [round(end, 3) for end in (rate.low, rate.high) if end is not None],
         }), flush=True)  # fmt: skip

@@ -3,7 +3,8 @@ one that exists for it."""
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
@@ -19,6 +20,15 @@ from annotate.api.feedback import feedback, measures, preference
 from annotate.api.pages import listed, paged
 from annotate.api.traffic import end_user, log_answers
 from annotate.prompts.policies import Policy
+
+
+class Anything(StringConverter):
+    """Unlike Django's `path`, also with line ends in it."""
+
+    regex = r"[\s\S]+"
+
+
+register_converter(Anything, "anything")
 
 
 class PolicyAnswer(serializers.ModelSerializer[Policy]):
@@ -50,7 +60,7 @@ addresses = [
     path("v1/models", gateway.models, name="api_models"),
     path("v1/models/<path:name>", gateway.model, name="api_model"),
     path("v1/chat/completions", gateway.chat_completions, name="api_chat_completions"),
-    path("v1/<path:rest>", gateway.nothing_here, name="api_nothing"),
+    path("v1/<anything:rest>", gateway.nothing_here, name="api_nothing"),
     path("api/v1/answers", log_answers, name="api_answers"),
     path("api/v1/end-users/<str:name>", end_user, name="api_end_user"),
     path("api/v1/feedback", feedback, name="api_feedback"),

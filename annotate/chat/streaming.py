@@ -82,10 +82,10 @@ async def write_whole(answer: Written) -> None:
 async def begin(answer: Written) -> bool:
     """Claims the writing of an answer; True for one caller only. A stream is long, and connections
     are few: those of the middleware go back with this one's."""
-    return await in_database(_begin, answer)
+    return await in_database(_claimed, answer)
 
 
-def _begin(answer: Written) -> bool:
+def _claimed(answer: Written) -> bool:
     # What writing reads is read in the same turn: each is a way to another thread and back, and
     # the guest waits for all of them.
     return answer.begin() and bool(answer.use)

@@ -64,14 +64,14 @@ def test_a_wrong_document_is_named(olga: User, sent: dict[str, Any], field: str)
 def waiting(project: Project, bob: User, write_task: Callable[..., Task]) -> Task:
     write_task()
     task = write(bob, project, text="Boil it.").assignment.task
-    task.ask_for_review({"sampled"})
+    task.ask_for_review({"low_agreement"})
     return task
 
 
 def test_a_review_is_taken_and_decided_once(rita: User, olga: User, waiting: Task) -> None:
     api = Api(rita)
-    [row] = api("GET", "reviews?reason=sampled").json()["results"]
-    assert (row["kind"], row["answers"], row["doubts"]) == ("write", 1, ["sampled"])
+    [row] = api("GET", "reviews?reason=low_agreement").json()["results"]
+    assert (row["kind"], row["answers"], row["doubts"]) == ("write", 1, ["low_agreement"])
     assert api("GET", "reviews?reason=nonsense").status_code == 400
     taken = api("POST", "reviews/next", {"filter": {"kind": "write"}})
     address, etag = f"reviews/{taken.json()['id']}", taken.headers["ETag"]
@@ -168,3 +168,9 @@ def test_a_judge_is_added_and_given_tasks(
     assert api("POST", f"{address}/resume", {}).json()["progress"]["open"] > 0
     assert api("POST", f"{address}/withdraw", {}).json()["withdrawn_at"]
     assert api("POST", f"{address}/resume", {}).status_code == 409
+
+
+@pytest.mark.parametrize("address", ["/api/v1/assignments/a%0A/label", "/v1/models%0A/x%0Ay"])
+def test_an_address_with_a_line_end_is_refused_as_any_other(olga: User, address: str) -> None:
+    reply = Client().get(address, headers=Api(olga).headers)
+    assert (reply.status_code, reply.headers["Content-Type"]) == (404, "application/json")
