@@ -135,7 +135,7 @@ def reviews(request: Request) -> Response:
 
 
 @described("next_review", {200: ReviewAnswer, 204: None}, request=NextReview, method="POST")
-@endpoint("POST", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", permission=MayReadOrLabel, repeats=None)
 def next_one(request: Request) -> Response:
     """The review that the caller does next, leased now. 204: there is none for them."""
     project = project_of(request, Role.REVIEWER)
@@ -165,7 +165,7 @@ def review(request: Request, assignment_id: int) -> Response:
     *("decide_review", ReviewAnswer),
     request=DecisionRequest, method="POST", status=201, query=[IF_MATCH],
 )  # fmt: skip
-@endpoint("POST", permission=MayReadOrLabel, repeats=False)
+@endpoint("POST", permission=MayReadOrLabel, repeats=None)
 def decision(request: Request, assignment_id: int) -> Response:
     """Decides a review, once, about the answers that its ETag stands for."""
     work = review_for(*here(request), assignment_id)

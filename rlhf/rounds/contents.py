@@ -11,8 +11,8 @@ from typing import Any
 
 from django.conf import settings
 
-from rlhf.data.tokens import Tokens, tokens_of
 from rlhf.models.runs import Round, Run
+from rlhf.rounds.tokens import Tokens, tokens_of
 from rlhf.runs.trainer_process import last_lines
 
 LINES = 400  # of a log that are shown

@@ -3,7 +3,8 @@
 import pytest
 
 from rlhf.learning.algorithms.show_rows import LISTED, show_row
-from rlhf.learning.contract.records import DataError, each_row
+from rlhf.learning.contract.reading import each_row
+from rlhf.learning.contract.records import DataError
 from rlhf.learning.models.folders import renderer
 from tests.learning.conftest import asking, write_rows
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from rlhf.learning.algorithms.check_rows import answers_of
 from rlhf.learning.contract.hyperparameters import ConfigError
-from rlhf.learning.contract.records import DataError, Document, Prompt, each_row
+from rlhf.learning.contract.reading import each_row
+from rlhf.learning.contract.records import DataError, Document, Prompt
 from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.render import Renderer
 
