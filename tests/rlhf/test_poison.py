@@ -29,8 +29,9 @@ def truth(chance) -> np.ndarray:
 
 @pytest.fixture
 def site(project, policy, chance, truth) -> None:
-    """Old accounts, all trusted, a third of the honest ones vouched for by a reviewer: honest guests like good answers, mostly, and in their own time;
-    sybils made within one hour dislike whatever they are shown."""
+    """Old accounts, all trusted, a third of the honest ones vouched for by a reviewer: honest
+    guests like good answers, mostly, and in their own time; sybils made within one hour dislike
+    whatever they are shown."""
     project.new_guest_days = 7
     project.save()
     now, day = timezone.now(), timedelta(days=1)
