@@ -21,7 +21,7 @@ from benchmarks.chat import build
 
 PIECE = """## Step {n}
 
-Put **two** eggs into water, take \\\\(t = {n}\\\\) minutes of your time, and stir it gently, again and again.
+Put **two** eggs into water, take \\(t = {n}\\) minutes of your time, and stir it gently, again and again.
 
 1. Fill a pot
 2. Bring it to the boil

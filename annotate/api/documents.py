@@ -127,10 +127,10 @@ def documents(request: Request) -> Response:
         return Response({"deleted": gone})
     asked = DocumentQuery(data=request.query_params)
     asked.is_valid(raise_exception=True)
-    rows = Document.objects.of_project(project).current().annotate(characters=Length("text"))
+    rows = Document.objects.of_project(project).current()
     if (source := asked.validated_data.get("source")) is not None:
         rows = rows.named(source)
-    return paged(request, rows, DocumentRow)
+    return paged(request, rows.annotate(characters=Length("text")), DocumentRow)
 
 
 @described("retrieve_document", DocumentAnswer)

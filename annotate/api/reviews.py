@@ -77,7 +77,9 @@ class NextReview(StrictSerializer):
 
 
 class Decided(serializers.ModelSerializer[Review]):
-    label = serializers.IntegerField(source="label.pk")
+    label = serializers.IntegerField(  # type: ignore[assignment]  # the key is called so
+        source="label.pk"
+    )
     reviewer = serializers.CharField(source="reviewer.username")
 
     class Meta:
