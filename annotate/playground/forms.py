@@ -449,8 +449,8 @@ class ShownForm(forms.Form):
 class DiffForm(forms.Form):
     """Which two columns of a grid are compared; the first two, where that makes no sense."""
 
-    a = forms.TypedChoiceField(required=False, coerce=int, empty_value=0, label="From")
-    b = forms.TypedChoiceField(required=False, coerce=int, empty_value=0, label="To")
+    a = forms.TypedChoiceField(required=False, coerce=int, empty_value=None, label="From")
+    b = forms.TypedChoiceField(required=False, coerce=int, empty_value=None, label="To")
 
     def __init__(self, grid: Grid, asked: Any) -> None:
         self.first = [0, min(1, len(grid.columns) - 1)]
@@ -462,4 +462,6 @@ class DiffForm(forms.Form):
 
     @property
     def columns(self) -> list[int]:
-        return [self.cleaned_data["a"], self.cleaned_data["b"]] if self.is_valid() else self.first
+        if not self.is_valid():
+            return self.first
+        return [self.cleaned_data["a"] or 0, self.cleaned_data["b"] or 0]

@@ -27,7 +27,7 @@ class PromptTemplateQuerySet(models.QuerySet["PromptTemplate"]):
         """Place → the newest version with the words of that policy or column, where one has."""
         wanted = list(said)
         known = list(self.order_by("pk")) if wanted else []
-        found = {}
+        found: dict[int, PromptTemplate] = {}
         for place, each in enumerate(wanted):
             for template in known:
                 if template.says(each):

@@ -210,7 +210,7 @@ def beside_the_last(answers: Iterable[Sample | None]) -> Iterator[Change | None]
     """What each answer changed of the one before it."""
     before: Sample | None = None
     for sample in answers:
-        yield sample and _change(before, sample)
+        yield _change(before, sample) if sample else None
         before = sample or before
 
 
@@ -218,7 +218,7 @@ def beside_the_first(answers: Iterable[Sample | None]) -> Iterator[Change | None
     """How each answer differs from the first there is."""
     first: Sample | None = None
     for sample in answers:
-        yield sample and _change(first, sample)
+        yield _change(first, sample) if sample else None
         first = first or sample
 
 

@@ -159,7 +159,10 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request, slug, number)
     report = report_on(round)
     samples = samples_of(report.runs, sort=request.GET.get("sort", ""))
-    context = {"samples": samples, "shows_changes": request.GET.get("show") == "changes"}
+    context: dict[str, Any] = {
+        "samples": samples,
+        "shows_changes": request.GET.get("show") == "changes",
+    }
     if request.htmx:
         context |= {"project": round.project, "round": round, "report": report}
         return render(request, "rlhf/_samples.html", context)

@@ -279,7 +279,7 @@ def diff(request: Request, slug: str, grid_id: int) -> HttpResponse:
     pages = Paginator(range(len(grid.asked)), DIFFS_SHOWN)
     page = pages.get_page(request.GET.get("page"))
     columns = form.columns
-    said = grid.cells.answered().first_samples().in_columns(columns).in_rows(page.object_list)
+    said = grid.cells.answered().first_samples().in_columns(columns).in_rows([*page.object_list])
     texts = {(each.row, each.column): each.text for each in said}
     rows = grid.rows
     context = {
