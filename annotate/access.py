@@ -17,6 +17,7 @@ from annotate.chat.conversations import Conversation
 from annotate.chat.messages import Message
 from annotate.chat.shares import Share
 from annotate.connections.models import Connection
+from annotate.documents.models import Document
 from annotate.exchange.uploads import Upload
 from annotate.ids import id_in
 from annotate.judges.models import Judge
@@ -29,6 +30,7 @@ from annotate.people.tokens import ApiToken
 from annotate.playground.grids import Grid
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Policy
+from annotate.prompts.templates import PromptTemplate
 from annotate.webhooks.models import Webhook
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
@@ -179,6 +181,12 @@ def prompt_for(request: Request, slug: str, prompt_id: int) -> Prompt:
     return _found(Prompt.objects.filter(pk=prompt_id, project=project).first())
 
 
+def document_for(request: Request, slug: str, document_id: int) -> Document:
+    """A document in force of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(Document.objects.of_project(project).current().filter(pk=document_id).first())
+
+
 def upload_for(request: Request, slug: str, upload_id: int) -> Upload:
     """A file of this operator's own that is not imported yet."""
     project = project_for(request, slug, Role.OPERATOR)
@@ -215,6 +223,12 @@ def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
     """A playground grid of this operator's project, whoever ran it."""
     project = project_for(request, slug, Role.OPERATOR)
     return _found(project.grids.select_related("project").filter(pk=grid_id).first())
+
+
+def template_for(request: Request, slug: str, template_id: int) -> PromptTemplate:
+    """A version of a template of this operator's project."""
+    project = project_for(request, slug, Role.OPERATOR)
+    return _found(project.templates.select_related("project").filter(pk=template_id).first())
 
 
 def judge_for(request: Request, slug: str, judge_id: int) -> Judge:

@@ -10,6 +10,7 @@ class AnnotateConfig(AppConfig):
     # A trigger of PostgreSQL says which of the rows may be deleted: what guests take back.
     append_only: ClassVar = {
         **dict.fromkeys(["annotate_auditentry", "annotate_talk", "annotate_call"], ""),
+        "annotate_prompttemplate": "",
         **dict.fromkeys(["annotate_demonstration", "annotate_edit"], "DELETE"),
         **dict.fromkeys(["annotate_ranking", "annotate_placement", "annotate_review"], "DELETE"),
     }

@@ -15,10 +15,12 @@ from annotate.chat.preferences import Preference
 from annotate.documents.embedding import embed_waiting
 from annotate.documents.models import Embedder
 from annotate.judges import asking as judging
+from annotate.judges.grading import judge_cells_for_a_while
 from annotate.judges.runs import JudgeRun
 from annotate.playground.asking import ask_for_a_while, waiting_grid
 from annotate.playground.grids import Grid
 from annotate.prompts.policies import Completion
+from annotate.quality.drift import look_for_drifts
 from annotate.retention import apply_waiting
 from annotate.webhooks import sending
 
@@ -70,12 +72,14 @@ def harvest_waiting() -> int:
 def ask_cells(grid_id: int) -> int:
     """Asks cells of a playground grid for a while; `look` comes for the rest."""
     grid = Grid.objects.select_related("project").filter(pk=grid_id).first()
-    return ask_for_a_while(grid) if grid else 0
+    return ask_for_a_while(grid) + judge_cells_for_a_while() if grid else 0
 
 
 def embed_passages(project_id: int) -> int:
     """Has an embedding model read passages; `look` comes for the rest."""
-    embedder = Embedder.objects.select_related("connection", "project").filter(project=project_id)
+    embedder = Embedder.objects.select_related("connection", "project", "policy__project").filter(
+        project=project_id
+    )
     return sum(map(embed_waiting, embedder))
 
 
@@ -87,8 +91,8 @@ def ask_judge(run_id: int) -> int:
 
 def look() -> int:
     """All that waits without a bell: what guests said, what webhooks are owed, e-mail, passages to
-    embed, the cells of grids and the questions of judges, by turns, and what is kept too long.
-    Workers call this from time to time."""
+    embed, the cells of grids, the questions of judges and the answers they grade, by turns, what is
+    kept too long, and once a day whether a labeler drifts. Workers call this from time to time."""
     waiting = (
         harvest_waiting,
         sending.deliver_waiting,
@@ -96,7 +100,9 @@ def look() -> int:
         _embed_waiting,
         _ask_waiting_cells,
         _ask_waiting_judge,
+        judge_cells_for_a_while,
         apply_waiting,
+        look_for_drifts,
     )
     return sum(map(_done, waiting))
 
@@ -122,7 +128,12 @@ def _harvested(said: Feedback | Preference) -> int:
 
 
 def _embed_waiting() -> int:
-    return sum(map(embed_waiting, Embedder.objects.select_related("connection", "project")))
+    return sum(
+        map(
+            embed_waiting,
+            Embedder.objects.select_related("connection", "project", "policy__project"),
+        )
+    )
 
 
 def _ask_waiting_cells() -> int:

@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("policies_costs", "Costs", Role.OPERATOR, "price tokens break-even wage"),
         Page("policies_decisions", "Decisions", Role.OPERATOR, "promotions history"),
         Page("playground", "Playground", Role.OPERATOR, "grids sampling"),
+        Page("playground_templates", "Templates", Role.OPERATOR, "system prompt versions"),
         Page("playground_rules", "Rules of prompting", Role.OPERATOR, "system prompt"),
         Page("connections", "Connections", Role.OPERATOR, "endpoints openai keys"),
     ),

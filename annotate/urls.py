@@ -16,7 +16,6 @@ from annotate.views import (
     labelers,
     members,
     people,
-    playground,
     progress,
     project,
     prompts,
@@ -26,6 +25,7 @@ from annotate.views import (
 from annotate.views.accounts import security, signing_in
 from annotate.views.chat import history
 from annotate.views.chat import talk as chat
+from annotate.views.playground import grids, templates
 from annotate.views.programs import pages as programs
 from annotate.views.talks import plans as talk_plans
 from annotate.views.talks import work as talk
@@ -105,9 +105,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         include(connections.of_connection),
     ),
     path("p/<slug:slug>/programs/", include(programs.addresses)),
-    path("p/<slug:slug>/playground/", playground.playground, name="playground"),
-    path("p/<slug:slug>/playground/rules/", playground.rules, name="playground_rules"),
-    path("p/<slug:slug>/playground/<int:grid_id>/", include(playground.of_grid)),
+    path("p/<slug:slug>/playground/", grids.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", grids.rules, name="playground_rules"),
+    path("p/<slug:slug>/playground/templates/", include(templates.of_templates)),
+    path("p/<slug:slug>/playground/<int:grid_id>/", include(grids.of_grid)),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", imports.choose, name="prompts_import"),

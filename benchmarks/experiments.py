@@ -2,9 +2,9 @@
 
     python benchmarks/experiments.py EXPERIMENT --model .data/models/base-tiny
 
-rankings, pairs: the reward model. beta, methods, critics: the policy. labelers: completions
-of the GPT-3 models in --data, ranked by simulated labelers. arithmetic: sums, where a check knows
-the right answer and nobody ranks.
+rankings, pairs: the reward model. beta, critics: the policy; methods.py compares algorithms.
+labelers: completions of the GPT-3 models in --data, ranked by simulated labelers. arithmetic: sums,
+where a check knows the right answer and nobody ranks.
 
 Simulated labelers are no people: one prefers the better of two completions by the gold measure, and
 errs in a share of the comparisons. A ranking is the order of the comparisons won.
@@ -224,36 +224,6 @@ def critics(options: argparse.Namespace) -> None:
                 print(json.dumps({"experiment": "critics", "seed": seed, "critic": critic, **row}))
 
 
-def methods(options: argparse.Namespace) -> None:
-    """PPO, DPO and the best of n samples, from the same supervised policy and the same labels."""
-    for seed in range(options.seeds):
-        world = World(options, seed)
-        world.ppo("ppo")
-        for rate in (2e-4, 1e-3):
-            world.run(f"dpo-{rate}", "dpo", models={"policy": world.sft},
-                      data={"train": world.rankings}, train={"learning_rate": rate})  # fmt: skip
-        report(seed, "sft", world.answers("sft", world.sft, 1, world.test))
-        for name in ("ppo", "dpo-0.0002", "dpo-0.001"):
-            policy = str(world.place / name / "model")
-            report(seed, name, world.answers(name, policy, 1, world.test))
-        many = world.answers("sft", world.sft, 16, world.test)
-        for n in (4, 16):
-            chosen = [
-                max(itertools.islice(group, n), key=lambda row: row["score"])
-                for _, group in itertools.groupby(many, lambda row: row["id"])
-            ]
-            report(seed, f"best of {n}", chosen)
-
-
-def report(seed: int, method: str, answers: list[dict[str, Any]]) -> None:
-    print(json.dumps({
-        "experiment": "methods", "seed": seed, "method": method,
-        "gold": round(statistics.fmean(taste(row["text"]) for row in answers), 2),
-        "score": round(statistics.fmean(row["score"] for row in answers), 2),
-        "words": round(statistics.fmean(len(row["text"].split()) for row in answers), 1),
-    }), flush=True)  # fmt: skip
-
-
 GENERATIONS = (  # the weakest first: the simulated labelers' gold order of the Self-Instruct data
     *("davinci", "davinci-t0-ft", "davinci-self-instruct"),
     *("text-davinci-001", "text-davinci-002", "text-davinci-003"),
@@ -356,8 +326,7 @@ def rounded(estimate: Any, name: str, scale: float = 1, shift: float = 0) -> dic
 
 def main() -> None:
     experiments = {
-        each.__name__: each
-        for each in (rankings, pairs, beta, critics, methods, labelers, arithmetic)
+        each.__name__: each for each in (rankings, pairs, beta, critics, labelers, arithmetic)
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", choices=experiments)

@@ -1,7 +1,8 @@
 """How long the page of a round takes whose run wrote millions of rows of metrics.
 
-Builds a project in a PostgreSQL of its own and asks the page, and the numbers its charts fetch,
-through Django's test client. One line of JSON comes out: the slowest of ten, and the bytes of both.
+Builds a project in a PostgreSQL of its own and asks, through Django's test client, the page, its
+charts, the numbers that these fetch of the whole run, and those of windows of several widths. JSON
+comes out: the median time of each and the slowest, and the bytes.
 
     .venv/bin/python -m benchmarks.round_page [--rows 2000000]
 """
@@ -13,8 +14,10 @@ import gzip
 import json
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
+WIDTHS = (100, 300, 10_000, 1_000_000)  # steps; up to 300 every one is sent
 VALUES = ("objective/scores", "objective/kl", "policy/entropy", "response/length", "lr")
 
 
@@ -49,34 +52,51 @@ def build(rows: int) -> Any:
     return run
 
 
-def measure(run: Any) -> dict[str, float]:
+def measure(run: Any, repeats: int) -> dict[str, Any]:
     from django.test import Client
     from django.urls import reverse
 
     browser = Client()
     browser.force_login(run.round.launched_by)
-    found: dict[str, float] = {}
-    for name, address in (
-        ("page", reverse("rounds_show", args=[run.project.slug, run.round.number])),
-        ("metrics", reverse("rounds_metrics", args=[run.project.slug, run.pk])),
-    ):
-        taken = []
-        for _ in range(11):
+    of_round = [run.project.slug, run.round.number]
+    numbers = reverse("rounds_metrics", args=[run.project.slug, run.pk])
+    asked = {
+        "page": [reverse("rounds_show", args=of_round)],
+        "charts": [reverse("rounds_charts", args=of_round)],
+        "metrics": [numbers],
+        **{f"zoom_{width}": list(windows(numbers, run.step, width)) for width in WIDTHS},
+    }
+    found: dict[str, Any] = {}
+    for name, addresses in asked.items():
+        browser.get(addresses[0])  # the first request of a process loads its templates
+        taken, sizes = [], []
+        for turn in range(repeats):
             began = time.perf_counter()
-            answer = browser.get(address)
-            taken.append(time.perf_counter() - began)
-        assert answer.status_code == 200, answer.status_code
-        found |= {
-            f"{name}_ms": 1000 * max(taken[1:]),
-            f"{name}_kb": len(answer.content) / 1000,
-            f"{name}_gzip_kb": len(gzip.compress(answer.content)) / 1000,
+            answer = browser.get(addresses[turn % len(addresses)])
+            taken.append(1000 * (time.perf_counter() - began))
+            sizes.append(len(answer.content) / 1000)
+            assert answer.status_code == 200, answer.status_code
+        taken.sort()
+        found[name] = {
+            "median_ms": round(taken[len(taken) // 2], 1),
+            "slowest_ms": round(taken[-1], 1),
+            "kb": round(max(sizes), 1),
+            "gzip_kb": round(len(gzip.compress(answer.content)) / 1000, 1),
         }
     return found
+
+
+def windows(address: str, steps: int, width: int) -> Iterator[str]:
+    """Addresses of the numbers of so many steps, at several places of a run."""
+    for tenth in range(1, 10):
+        after = max(steps * tenth // 10 - width, 0)
+        yield f"{address}?after={after}&last={after + width}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
 
     from feedback_site import embedded
@@ -92,10 +112,10 @@ def main() -> None:
 
         settings.ALLOWED_HOSTS.append("testserver")
         call_command("migrate", verbosity=0)
-        found = measure(build(arguments.rows))
+        found = measure(build(arguments.rows), arguments.repeats)
         connection.close()
         connection.close_pool()
-    print(json.dumps(vars(arguments) | {name: round(value, 1) for name, value in found.items()}))
+    print(json.dumps(vars(arguments) | found, indent=1))
 
 
 if __name__ == "__main__":

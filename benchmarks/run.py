@@ -35,7 +35,9 @@ SITE = {
     "importing --kind rankings": "seconds memory_growth_mb",
     "preflight": "seconds",
     "chat": "web_p50_ms direct_p50_ms added_p50_ms",
+    "chat_page": "layout_shift ms_a_piece longest_task_ms",
     "round_page": "page_ms page_gzip_kb metrics_ms metrics_gzip_kb",
+    "grid_page": "page_ms page_kb page_queries",
 }
 
 

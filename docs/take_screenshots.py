@@ -1,4 +1,4 @@
-"""Takes the README's screenshots of a site that is up with the data of a finished demo:
+"""Takes the screenshots of README and docs from a site that is up with the data of a finished demo:
 
 make demo && make run DATA_DIR=.data/demo-tiny
 .venv/bin/python docs/take_screenshots.py http://127.0.0.1:8000 DATA_DIR PROJECT_SLUG
@@ -14,7 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "docs" / "screenshots"
-PEOPLE = {"alice": "labeler", "olga": "operator", "gus": "guest"}
+PEOPLE = {"alice": "labeler", "rita": "reviewer", "olga": "operator", "gus": "guest"}
 
 
 def manage(data_dir: str, *arguments: str) -> str:
@@ -50,19 +50,50 @@ def rank(page: Page, here: str) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
+def home(page: Page, here: str) -> None:
+    """After an answer, so that there is work of today to show."""
+    rank(page, here)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="Undo").wait_for()
+    page.goto(f"{here}/")
+
+
+def review(page: Page, here: str) -> None:
+    page.goto(f"{here}/review/")
+    page.get_by_role("link", name="Review the next one").click()
+    page.get_by_role("button", name="Accept all").wait_for()
+
+
+def rounds_new(page: Page, here: str) -> None:
+    page.goto(f"{here}/rounds/new/")
+
+
 def round(page: Page, here: str) -> None:
     page.goto(f"{here}/rounds/")
     page.get_by_role("link", name="Round 1").click()
 
 
+def charts(page: Page, here: str) -> None:
+    page.goto(f"{here}/rounds/1/charts/")
+    page.locator(".u-over").first.wait_for()
+
+
 def chat(page: Page, here: str) -> None:
     page.goto(f"{here}/chat/new/")
-    page.get_by_role("textbox").fill("Why do we have leap years?")
+    page.get_by_role("textbox", name="Message").fill("Why do we have leap years?")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Bad answer").click(timeout=180_000)
 
 
-SHOTS = {"rank": ("alice", rank), "round": ("olga", round), "chat": ("gus", chat)}
+SHOTS = {
+    "rank": ("alice", rank),
+    "home": ("alice", home),
+    "review": ("rita", review),
+    "rounds_new": ("olga", rounds_new),
+    "round": ("olga", round),
+    "charts": ("olga", charts),
+    "chat": ("gus", chat),
+}
 
 
 def main(site: str, data_dir: str, slug: str, *names: str) -> None:

@@ -278,7 +278,13 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,  # `format` is for our own operations to read
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
-SPECTACULAR_SETTINGS = {"TITLE": "Feedback Site"}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Feedback Site",
+    "ENUM_NAME_OVERRIDES": {
+        "ToolTypeEnum": ["function"],
+        "ResponseFormatTypeEnum": ["text", "json_object", "json_schema"],
+    },
+}
 
 # Pages of these origins may call the API from a browser, with a token and never with a cookie.
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])

@@ -1,5 +1,7 @@
+from django.conf import settings
 from django.urls import include, path
 
+from feedback_site.web.design import design
 from feedback_site.web.health import healthz, livez, readyz
 from feedback_site.web.metrics import metrics
 
@@ -13,3 +15,6 @@ urlpatterns = [
     path("", include("annotate.urls")),
     path("", include("rlhf.urls")),
 ]
+
+if settings.DEBUG:  # for whoever works on the pages; people have no use for it
+    urlpatterns.append(path("design/", design, name="design"))

@@ -13,6 +13,7 @@ class RlhfConfig(AppConfig):
         home: Any = import_module("annotate.views.home")
         own = import_module("rlhf.home")
         home.of_operators += [own.rounds_in_trouble, own.next_round]
+        home.glances.append(own.at_a_glance)
         home.effects.append(own.effect_of_work)
         palette: Any = import_module("annotate.palette")
         palette.finders.append(("Rounds", "operator", own.find_rounds))

@@ -9,12 +9,16 @@ from django.urls import reverse
 from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
 from annotate.palette import MOST, Found
-from annotate.views.home import ToDo
+from annotate.templatetags.show import duration
+from annotate.views.home import Glance, Line, ToDo
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
 from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import previous_live
 from rlhf.rounds.report import report_on
+
+SHOWN_ROUNDS = 5
+LONGEST_DETAIL = 160
 
 
 def rounds_in_trouble(project: Project) -> Iterator[ToDo]:
@@ -37,6 +41,39 @@ def next_round(project: Project) -> Iterator[ToDo]:
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
         )
         yield ToDo("rounds_new", "Launch a round", detail)
+
+
+def at_a_glance(project: Project) -> Iterator[Glance]:
+    """The newest rounds, and what answers guests."""
+    rounds = Round.objects.of_project(project).with_runs()[:SHOWN_ROUNDS]
+    yield Glance(
+        "Rounds", "rounds", [_round_line(project, each) for each in rounds if each.runs.all()]
+    )
+    serving = [*project.policies.live(), *project.policies.challenger()]
+    lines = [
+        Line(
+            policy.name,
+            reverse("policies_lineage", args=[project.slug, policy.pk]),
+            policy.get_state_display(),
+            "ok" if policy.state == Policy.State.LIVE else "",
+            policy.description,
+        )
+        for policy in serving
+    ]
+    for name, title in (("policies_production", "Production"), ("policies_costs", "Costs")):
+        lines.append(Line(title, reverse(name, args=[project.slug])))
+    yield Glance("Policies", "policies", lines)
+
+
+def _round_line(project: Project, round: Round) -> Line:
+    report = report_on(round)
+    address = reverse("rounds_show", args=[project.slug, round.number])
+    name = f"{round}: {round.name}" if round.name else str(round)
+    detail = report.current.reason or report.headline
+    if report.seconds_left is not None:
+        stage = report.current.get_kind_display()
+        detail = f"{stage}: {duration(report.seconds_left)} left"
+    return Line(name, address, report.label, report.chip, detail[:LONGEST_DETAIL])
 
 
 def find_rounds(project: Project, words: str) -> Iterator[Found]:
@@ -65,8 +102,9 @@ def effect_of_work(membership: Membership) -> Iterator[str]:
     if found := _against_the_one_before(project, live):
         low, high = found.low, found.high
         ends = f" ({low:.0%}–{high:.0%})" if low is not None and high is not None else ""
+        it = "it" if all_of_them else "the model that answers guests now"
         yield (
-            f"The {found.get_judge_display()} prefers it to the model before in"
+            f"The {found.get_judge_display()} prefers {it} to the model before in"
             f" {found.win_rate:.0%}{ends} of the answers."
         )
 

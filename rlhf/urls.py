@@ -111,7 +111,7 @@ urlpatterns = [
         name="policies_reach",
     ),
     # The last of all addresses: what no operation of the API has taken.
-    path("api/v1/<path:rest>", nothing_here, name="api_unknown"),
+    path("api/v1/<anything:rest>", nothing_here, name="api_unknown"),
 ]
 audited(
     urlpatterns,

@@ -39,6 +39,7 @@ from annotate.people.sign_in import login_link
 from annotate.playground.grids import Column
 from annotate.views.project import SettingsForm
 from rlhf.models import RewardModel, Run
+from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.registry import promotion
 from rlhf.rounds.launch import Launch, cancel_round, launch_round
 from tests.soft_key import SoftKey
@@ -60,7 +61,7 @@ class Sent:
 Make = Callable[[SimpleNamespace], Sent]
 
 
-def path(world: SimpleNamespace, name: str, **instead: Any) -> str:
+def path(world: SimpleNamespace, name: str, /, **instead: Any) -> str:
     kwargs = dict(ROUTES)[name]
     return reverse(name, kwargs={each: {**world.named, **instead}[each] for each in kwargs})
 
@@ -413,6 +414,13 @@ def decision(make: Make) -> Make:
     return made
 
 
+def review_of_program(world: SimpleNamespace) -> Sent:
+    """Olga, whose token it is, has a review of her own."""
+    ranked(world).assignment.task.ask_for_review({"sampled"})
+    work = next_assignment(world.cast["olga"], world.project, only=Task.Kind.REVIEW)
+    return Sent(by="api", named={"assignment_id": work.pk})
+
+
 def two_policies(world: SimpleNamespace) -> list[int]:
     cook = Policy.objects.create(project=world.project, name="cook", folder="models/base")
     return [world.named["policy_id"], cook.pk]
@@ -484,6 +492,31 @@ CHANGES: dict[str, Make] = {
     "api_challenge": decision(lambda world: candidate(world)),
     "api_reject": decision(lambda world: candidate(world)),
     "api_roll_back": decision(lambda world: roll_back(world)),
+    "api_documents": call(name="tea.txt", text="Tea is a drink."),
+    "api_review_skip": review_of_program,
+    "api_talks": lambda world: Sent(
+        {"first": world.named["policy_id"], "goal": "Plan a dinner", "count": 2}, by="api"
+    ),
+    "api_judges": lambda world: Sent(
+        {"name": "new", "policy": world.named["policy_id"], "rubric": "Short.", "form": "pair"},
+        by="api",
+    ),
+    "api_judge_run": call(scope="open", budget=9),
+    "api_judge_cancel": decision(lambda world: given_to_a_judge(world)),
+    "api_judge_resume": decision(lambda world: stopped_judge(world)),
+    "api_judge_withdraw": call(),
+    "api_suites": call(name="Mine", lines="Why? => words 3"),
+    "api_suite": lambda world: Sent(
+        {"lines": "Why? => words 3"},
+        by="api",
+        method="PUT",
+        named={"name": next(iter(BUILT_IN))},
+        headers={"If-Match": "*"},
+    ),
+    "api_suite_results": lambda world: Sent({"policies": [world.named["policy_id"]]}, by="api"),
+    "api_gate_limits": lambda world: Sent(
+        {"kl": 9, "length": 2, "prompts": 30}, by="api", method="PUT", headers={"If-Match": "*"}
+    ),
     "connections_new": lambda world: Sent(dict(CONNECTION)),
     "connections_one": lambda world: Sent(dict(CONNECTION)),
     "connections_delete": just(),
@@ -500,6 +533,9 @@ CHANGES: dict[str, Make] = {
     "judge_withdraw": just(),
     "playground": grid,
     "playground_save": new_column,
+    "playground_keep": new_column,
+    "playground_templates": just(name="brief", system_prompt="Be brief."),
+    "playground_template": just(system_prompt="Be very brief."),
     "playground_rank": answered_grid,
     "playground_write": just(),
     "playground_cancel": just(),

@@ -143,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if "input" in request:
             self.send_response(self.script.status)
-            self._send(self.script.body or json.dumps({"data": self._vectors(request["input"])}))
+            self._send(self.script.body or self._embedded(request))
             return
         streams = request["stream"] and self.script.status == 200 and not self.script.body
         self.send_response(self.script.status)
@@ -153,6 +153,9 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(request)
         else:
             self._whole(request)
+
+    def _embedded(self, request: dict[str, Any]) -> str:
+        return json.dumps({"data": self._vectors(request["input"]), "usage": self.script.usage})
 
     def _vectors(self, texts: list[str]) -> list[dict[str, Any]]:
         assert self.script.vectors

@@ -17,6 +17,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
 from annotate.labels.kinds.talk import turns
 from annotate.labels.kinds.talk.tasks import open_own_talk
@@ -27,6 +28,7 @@ from annotate.models import (
     Grid,
     Judge,
     Membership,
+    PromptTemplate,
     TalkPlan,
     TurnAnswer,
     Upload,
@@ -143,6 +145,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     grid = Grid.lay_out(
         project=project, author=cast["olga"], prompts=["Hello"], columns=[Column(policy.pk)]
     )
+    template = PromptTemplate.keep(
+        project=project, name="polite", author=cast["olga"], system_prompt="Be polite."
+    )
     connection = Connection.objects.create(
         project=project, name="Kitchen AI", base_url="https://kitchen.invalid/v1"
     )
@@ -163,6 +168,7 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
     talk = open_own_talk(plan, cast["alice"].memberships.get())
     turn = turns.say(talk, text="Hello", number=1)
     TurnAnswer.objects.update(state="done", text="Hungry?")
+    Document.add(project, ["Boil an egg."], source="egg.txt")
     named = {
         "slug": project.slug,
         "username": "alice",
@@ -191,7 +197,9 @@ def world(request, project, policy, rank_task, tmp_path, monkeypatch) -> SimpleN
         "model_id": model.pk,
         "membership_id": cast["alice"].memberships.get().pk,
         "grid_id": grid.pk,
+        "template_id": template.pk,
         "judge_id": judge.pk,
+        "document_id": Document.objects.get().pk,
         "connection_id": connection.pk,
         "upload_id": upload.pk,
         "token_id": token.pk,

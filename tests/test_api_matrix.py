@@ -9,22 +9,28 @@ from functools import cache, partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.db import transaction
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
+from annotate.documents.models import Document
 from annotate.labelling.queue import next_assignment
-from annotate.models import ApiToken, Policy, Upload
+from annotate.models import ApiToken, Judge, Policy, Upload
 from rlhf.models import Round, Run
+from rlhf.models.built_in_suites import BUILT_IN
 from rlhf.registry.promotion import promote
+from tests.annotate.answering import write
 
 TEXT = {"messages": [{"role": "user", "content": "How do I boil an egg?"}]}
 LABELER = {"alice", "rita", "olga"}
+REVIEWER = {"rita", "olga"}
 OPERATOR = {"olga"}
 EVERYBODY = {"gus", "alice", "rita", "olga"}
 CALLERS = ("gus", "alice", "rita", "olga", "mallory")
+JUDGE = {"name": "Strict", "policy": "policy_id", "rubric": "Short is good.", "form": "pair"}
 
 # operation → (who gets a 2xx, what is sent). `own`: an assignment of the caller's.
 Case = tuple[set[str], Any]
@@ -67,7 +73,38 @@ OPERATIONS: dict[str, Case] = {
     "roll_back": (OPERATOR, {"reason": "Oh no."}),
     "list_promotions": (OPERATOR, None),
     "retrieve_evaluations": (OPERATOR, None),
+    "list_documents": (OPERATOR, None),
+    "add_documents": (OPERATOR, {"name": "tea.txt", "text": "Tea is a drink."}),
+    "delete_documents": (OPERATOR, None),
+    "retrieve_document": (OPERATOR, None),
+    "search_passages": (OPERATOR, None),
+    "list_reviews": (REVIEWER, None),
+    "next_review": ({"rita", "olga"}, {}),
+    "retrieve_review": ({"rita"}, None),
+    "decide_review": ({"rita"}, {"verdict": "accept", "cause": "subjective", "score": 6}),
+    "skip_review": ({"rita"}, {}),
+    "list_talks": (OPERATOR, None),
+    "open_talks": (OPERATOR, {"first": "policy_id", "goal": "Plan a dinner", "count": 2}),
+    "list_judges": (OPERATOR, None),
+    "add_judge": (OPERATOR, JUDGE),
+    "retrieve_judge": (OPERATOR, None),
+    "give_tasks_to_judge": (OPERATOR, {"scope": "open", "budget": 5}),
+    "stop_judge": (OPERATOR, {}),
+    "resume_judge": (OPERATOR, {}),
+    "withdraw_judge": (OPERATOR, {}),
+    "list_suites": (OPERATOR, None),
+    "create_suite": (OPERATOR, {"name": "Mine", "lines": "Why? => words 3"}),
+    "retrieve_suite": (OPERATOR, None),
+    "change_suite": (OPERATOR, {"lines": "Why? => words 3"}),
+    "list_suite_results": (OPERATOR, None),
+    "evaluate_policies": (OPERATOR, {"policies": ["policy_id"]}),
+    "retrieve_gate_limits": (OPERATOR, None),
+    "change_gate_limits": (OPERATOR, {"kl": 9, "length": 2, "prompts": 30, "harm": 5}),
 }
+# What mallory gets who names nothing of others: her project has nothing to go back to, and the
+# policies that she names are none of it.
+HERS = {"roll_back": 409, "open_talks": 400, "add_judge": 400, "evaluate_policies": 400}
+QUERIES = {"delete_documents": {"source": "egg.txt"}, "search_passages": {"q": "egg"}}
 NEEDS = {  # operation → the state that the run must be in
     "resume_round": Run.State.FAILED,
     "resume_run": Run.State.FAILED,
@@ -89,6 +126,9 @@ OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are o
         "list_promotions",
         "retrieve_evaluations",
     ),
+    *("list_documents", "add_documents", "search_passages", "list_reviews", "next_review"),
+    *("list_talks", "list_judges", "list_suites", "create_suite", "list_suite_results"),
+    *("retrieve_gate_limits", "change_gate_limits", "retrieve_suite", "change_suite"),
 }
 
 
@@ -104,7 +144,7 @@ def operations() -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture
-def world(request, project, write_task, policy, model_server) -> SimpleNamespace:
+def world(request, project, bob, write_task, rank_task, policy, model_server) -> SimpleNamespace:
     cast = {name: request.getfixturevalue(name) for name in CALLERS}
     round = Round.objects.create(
         project=project, number=1, recipe="tiny", base=policy, launched_by=cast["olga"]
@@ -122,8 +162,17 @@ def world(request, project, write_task, policy, model_server) -> SimpleNamespace
         promote(made, by=cast["olga"], reason="Better.", override="A test.")
     policy.endpoint, policy.model_name = model_server.url, "m"
     policy.save()
+    Document.add(project, ["Boil an egg for eight minutes."], source="egg.txt")
+    judge = Judge.objects.create(
+        project=project, name="Kind", policy=policy, rubric="Short.", author=cast["olga"]
+    )
+    rank_task()
+    answered = write(bob, project, write_task())
+    answered.assignment.task.ask_for_review({"sampled"})
+    review = next_assignment(cast["rita"], project, only="review")
+    write(bob, project, write_task()).assignment.task.ask_for_review({"sampled"})
     task = write_task()
-    own = next_assignment(cast["alice"], project)
+    own = next_assignment(cast["alice"], project, only="write")
     write_task()
     line = io.BytesIO(b'{"prompt": "Which?", "completion": "This."}')
     upload = Upload.keep(
@@ -138,24 +187,38 @@ def world(request, project, write_task, policy, model_server) -> SimpleNamespace
         "number": round.number,
         "run_id": run.pk,
         "policy_id": policy.pk,
+        "document_id": Document.objects.get().pk,
+        "judge_id": judge.pk,
+        "name": next(iter(BUILT_IN)),
     }
+    of_reviews = {"assignment_id": review.pk}
     tokens = {
         name: ApiToken.issue(
             project=person.memberships.get().project, user=person, scopes=ApiToken.Scope.values
         )[1]
         for name, person in cast.items()
     }
-    return SimpleNamespace(named=named, tokens=tokens, project=project)
+    return SimpleNamespace(named=named, reviews=of_reviews, tokens=tokens, project=project)
+
+
+def as_named(value: Any, named: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: as_named(each, named) for key, each in value.items()}
+    if isinstance(value, list):
+        return [as_named(each, named) for each in value]
+    return named.get(value, value) if isinstance(value, str) else value
 
 
 def call(world: SimpleNamespace, caller: str, operation: str, body: Any) -> Any:
     method, address = operations()[operation]
-    sent = {k: world.named.get(v, v) if isinstance(v, str) else v for k, v in (body or {}).items()}
+    named = world.named | (world.reviews if "/reviews/" in address else {})
+    sent = as_named(body or {}, named)
+    query = urlencode(QUERIES.get(operation, {}))
     with transaction.atomic():
         Run.objects.update(state=NEEDS.get(operation, Run.State.QUEUED))
         reply = Client().generic(
             method.upper(),
-            address.format(**world.named),
+            address.format(**{k: quote(str(v)) for k, v in named.items()}) + f"?{query}",
             json.dumps(sent) if body is not None else "",
             content_type="application/json",
             headers={"Authorization": f"Bearer {world.tokens[caller]}", "If-Match": "*"},
@@ -173,7 +236,7 @@ def expected(caller: str, operation: str) -> set[int]:
     if caller in served or (caller == "mallory" and operation in OF_THEIR_OWN_PROJECT):
         return set(range(200, 300))
     if caller == "mallory":
-        return {409 if operation == "roll_back" else 404}  # hers has nothing to go back to
+        return {HERS.get(operation, 404)}
     return {403, 404}
 
 

@@ -3,7 +3,8 @@ one that exists for it."""
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
@@ -13,12 +14,21 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api import exchange, gateway, labels, prompts
+from annotate.api import documents, exchange, gateway, judges, labels, prompts, reviews, talks
 from annotate.api.access import MayRead, TokenAuthentication, endpoint, token_of
 from annotate.api.feedback import feedback, measures, preference
 from annotate.api.pages import listed, paged
 from annotate.api.traffic import end_user, log_answers
 from annotate.prompts.policies import Policy
+
+
+class Anything(StringConverter):
+    """Unlike Django's `path`, also with line ends in it."""
+
+    regex = r"[\s\S]+"
+
+
+register_converter(Anything, "anything")
 
 
 class PolicyAnswer(serializers.ModelSerializer[Policy]):
@@ -50,7 +60,7 @@ addresses = [
     path("v1/models", gateway.models, name="api_models"),
     path("v1/models/<path:name>", gateway.model, name="api_model"),
     path("v1/chat/completions", gateway.chat_completions, name="api_chat_completions"),
-    path("v1/<path:rest>", gateway.nothing_here, name="api_nothing"),
+    path("v1/<anything:rest>", gateway.nothing_here, name="api_nothing"),
     path("api/v1/answers", log_answers, name="api_answers"),
     path("api/v1/end-users/<str:name>", end_user, name="api_end_user"),
     path("api/v1/feedback", feedback, name="api_feedback"),
@@ -71,5 +81,20 @@ addresses = [
     path("api/v1/imports/<int:upload_id>", exchange.one, name="api_import"),
     path("api/v1/imports/<int:upload_id>/run", exchange.run, name="api_import_run"),
     path("api/v1/exports/<str:kind>", exchange.exports, name="api_exports"),
+    path("api/v1/documents", documents.documents, name="api_documents"),
+    path("api/v1/documents/<int:document_id>", documents.document, name="api_document"),
+    path("api/v1/passages", documents.passages, name="api_passages"),
+    path("api/v1/reviews", reviews.reviews, name="api_reviews"),
+    path("api/v1/reviews/next", reviews.next_one, name="api_reviews_next"),
+    path("api/v1/reviews/<int:assignment_id>", reviews.review, name="api_review"),
+    path("api/v1/reviews/<int:assignment_id>/decision", reviews.decision, name="api_decision"),
+    path("api/v1/reviews/<int:assignment_id>/skip", reviews.skip, name="api_review_skip"),
+    path("api/v1/talks", talks.talks, name="api_talks"),
+    path("api/v1/judges", judges.judges, name="api_judges"),
+    path("api/v1/judges/<int:judge_id>", judges.judge, name="api_judge"),
+    path("api/v1/judges/<int:judge_id>/run", judges.run, name="api_judge_run"),
+    path("api/v1/judges/<int:judge_id>/cancel", judges.cancel, name="api_judge_cancel"),
+    path("api/v1/judges/<int:judge_id>/resume", judges.resume, name="api_judge_resume"),
+    path("api/v1/judges/<int:judge_id>/withdraw", judges.withdraw, name="api_judge_withdraw"),
     path("api/schema/", schema, name="api_schema"),
 ]

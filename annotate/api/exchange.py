@@ -63,11 +63,13 @@ class ImportPreview(serializers.ModelSerializer[Upload]):
 
 
 class NewImport(serializers.Serializer):
-    """A file (multipart/form-data), or lines of JSON as `text`."""
-
-    file = serializers.FileField(required=False)
-    text = serializers.CharField(required=False, trim_whitespace=False)
+    file = serializers.FileField()
     split = serializers.CharField(required=False, help_text="Of a data set that has several.")
+
+
+class NewLines(serializers.Serializer):
+    text = serializers.CharField(trim_whitespace=False, help_text="Lines of JSON.")
+    split = serializers.CharField(required=False)
 
 
 class RunImport(StrictSerializer):
@@ -98,7 +100,12 @@ class ImportDone(serializers.Serializer):
 
 
 @listed("list_imports", ImportRow)
-@described("create_import", ImportPreview, request=NewImport, method="POST", status=201)
+@described(
+    *("create_import", ImportPreview),
+    request={"multipart/form-data": NewImport, "application/json": NewLines},
+    method="POST",
+    status=201,
+)
 @endpoint("GET", "POST", permission=MayReadOrManage, parsers=(MultiPartParser, BatchJSONParser))
 def imports(request: Request) -> Response:
     """The caller's files that are not imported yet; a POST uploads one, and shows how it would be

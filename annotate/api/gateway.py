@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -30,7 +30,14 @@ from annotate.api.access import (
     TokenAuthentication,
     token_of,
 )
-from annotate.api.chat_request import CHALLENGER, LIVE, OF_THE_SERVER, ChatRequest
+from annotate.api.chat_request import (
+    CHALLENGER,
+    LIVE,
+    OF_THE_SERVER,
+    ChatRequest,
+    ToolCall,
+    with_tools,
+)
 from annotate.chat import inference
 from annotate.chat import streaming as chat
 from annotate.chat.conversations import Conversation, NoLivePolicy
@@ -39,7 +46,6 @@ from annotate.limits import seconds_to_wait
 from annotate.people.models import Project
 from annotate.people.tokens import ApiToken
 from annotate.prompts.policies import Policy
-from feedback_site.pool import in_database, release_connections
 from feedback_site.web import api_errors as errors
 
 BYTES_A_TOKEN = 4  # where a model server does not count; about what English text has
@@ -47,8 +53,9 @@ BYTES_A_TOKEN = 4  # where a model server does not count; about what English tex
 
 class ChatChoiceMessage(serializers.Serializer):
     role = serializers.CharField()
-    content = serializers.CharField(allow_blank=True)
+    content = serializers.CharField(allow_blank=True, allow_null=True)
     refusal = serializers.CharField(allow_null=True)
+    tool_calls = ToolCall(many=True, required=False)
 
 
 class ChatChoice(serializers.Serializer):
@@ -229,7 +236,8 @@ def _begin(token: ApiToken, asked: dict[str, Any]) -> list[Message]:
                 messages=asked["messages"],
                 end_user=asked.get("user", ""),
                 metadata=asked.get("metadata", {}),
-                improves_model=asked["store"],
+                # A call of a tool is no answer that people could judge.
+                improves_model=asked["store"] and not _is_about_tools(asked),
                 max_tokens=min(wished, policy.max_new_tokens),
                 **_of_choice(sampling, number),
             )
@@ -244,8 +252,15 @@ def _of_choice(sampling: dict[str, Any], number: int) -> dict[str, Any]:
     return sampling | ({"seed": sampling["seed"] + number} if "seed" in sampling else {})
 
 
+def _is_about_tools(asked: dict[str, Any]) -> bool:
+    return "tools" in asked or with_tools(asked["messages"])
+
+
 def _refuse_what_only_others_can(asked: dict[str, Any]) -> None:
-    if beyond := [name for name in OF_THE_SERVER if name in asked]:
+    beyond = [name for name in OF_THE_SERVER if name in asked]
+    if with_tools(asked["messages"]):
+        beyond.append("messages")
+    if beyond:
         said = serializers.ErrorDetail(
             "The model server of this policy cannot do that.", code=errors.UNSUPPORTED
         )
@@ -264,20 +279,18 @@ def _raise_for(answer: Message) -> None:
 
 
 async def _chunks(answers: list[Message], *, with_usage: bool) -> AsyncIterator[str]:
-    await sync_to_async(release_connections)()
     first = answers[0]
     extra: dict[str, Any] = {"usage": None} if with_usage else {}
     for number, answer in enumerate(answers):
-        await in_database(answer.begin)
+        await chat.begin(answer)
         opening = {"role": "assistant", "content": ""}
         yield _event(_chunk(first, number, opening, completion_id=str(answer.public_id)) | extra)
         async with aclosing(chat.write(answer)) as pieces:
             async for piece in pieces:
-                yield (
-                    _event(_chunk(first, number, {"content": piece}) | extra)
-                    if piece
-                    else ": waiting\n\n"
-                )
+                said: dict[str, Any] = {"content": piece} if piece else {}
+                if answer.calls:
+                    said["tool_calls"], answer.calls = list(answer.calls), ()
+                yield _event(_chunk(first, number, said) | extra) if said else ": waiting\n\n"
         if answer.state != Message.State.DONE:
             code = "model_server_failed"
             if answer.failure == inference.TOO_LONG:
@@ -298,7 +311,7 @@ def _event(data: dict[str, Any]) -> str:
 def _chunk(
     first: Message,
     number: int,
-    delta: dict[str, str],
+    delta: dict[str, Any],
     finish_reason: str | None = None,
     **extra: str,
 ) -> dict[str, Any]:
@@ -313,13 +326,33 @@ def _chunk(
 
 
 def _choice(number: int, answer: Message) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if calls := whole_calls(answer.calls):
+        said |= {"content": answer.text or None, "tool_calls": calls}
     return {
         "index": number,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": said,
         "finish_reason": answer.finish_reason,
         "logprobs": None,
         "completion_id": str(answer.public_id),
     }
+
+
+def whole_calls(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Calls of tools, put together from their pieces: each has the `index` of its call, the first
+    its id and name, and all of them some of the arguments."""
+    calls: dict[int, dict[str, Any]] = {}
+    for place, piece in enumerate(pieces):
+        function = piece.get("function") or {}
+        index = piece.get("index")
+        call = calls.setdefault(
+            index if isinstance(index, int) else place,
+            {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+        )
+        call["id"] = piece.get("id") or call["id"]
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+    return [calls[index] for index in sorted(calls)]
 
 
 def _object(answer: Message, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -275,14 +275,15 @@ def _one(work: Assignment) -> Response:
             {"id": pk, "letter": letters[pk], "text": completions[pk].text}
             for pk in work.shown_order
         ],
-        "form": [_field(name, each) for name, each in form.fields.items() if name not in HIDDEN],
+        "form": [field_of(name, each) for name, each in form.fields.items() if name not in HIDDEN],
         "revision": stored.revision_no if stored and not stored.retracted else None,
     }
     headers = {"ETag": _etag(stored)} if answer["revision"] else {}
     return Response(AssignmentAnswer(answer).data, headers=headers)
 
 
-def _field(name: str, field: forms.Field) -> dict[str, Any]:
+def field_of(name: str, field: forms.Field) -> dict[str, Any]:
+    """A field of a form, as programs are told of it."""
     choices = getattr(field, "choices", None)
     values = [str(value) for value, _ in choices if value != ""] if choices is not None else None
     return {

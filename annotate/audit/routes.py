@@ -26,6 +26,7 @@ SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 A_ROW = "What is said is a row that says who and when, and a change of mind is another one."
 OF_ONES_OWN = "A draft that only its author sees."
 OF_A_TALK = "A turn of a talk, which its labeler can take back till the whole is submitted."
+A_LEASE = "As the page of it, which says who holds a task and till when."
 NOTHING_THERE = "Answers that nothing is there."
 AN_UPLOAD = "An upload is a draft till it is imported, and that is recorded."
 
@@ -41,13 +42,13 @@ UNRECORDED: Mapping[str, str] = {
     **dict.fromkeys(["api_nothing", "api_unknown"], NOTHING_THERE),
     **dict.fromkeys(["chat_new", "chat_send", "chat_regenerate", "chat_stop"], A_ROW),
     **dict.fromkeys(["chat_show", "chat_thumb", "chat_prefer", "chat_feedback"], A_ROW),
-    **dict.fromkeys(["chat_edit", "chat_reasons", "api_label"], A_ROW),
+    **dict.fromkeys(["chat_edit", "chat_reasons", "api_label", "api_decision"], A_ROW),
     **dict.fromkeys(["api_answers", "api_chat_completions"], A_ROW),
     **dict.fromkeys(["api_feedback", "api_preferences"], A_ROW),
     **dict.fromkeys(["chat_rename", "chat_version"], "How a guest looks at a chat of their own."),
     "notices": "How operators look at notices of their own.",
     "rounds_charts": "Which charts somebody looks at, kept in their session.",
-    "api_assignments_next": "As the page of it, which says who holds a task and till when.",
+    **dict.fromkeys(["api_assignments_next", "api_reviews_next"], A_LEASE),
     "playground_cell": "The answer of a trial, which nothing else is made from.",
     "connections_test": "What another server answered; nothing is set.",
 }

@@ -224,6 +224,8 @@ class Conversation(models.Model):
         live = policies.live().first()
         if live is None:
             raise NoLivePolicy
+        # By the chat and not the turn: nobody talks with two policies at once, and as a function of
+        # the number the lot needs no column to be remembered in.
         lot = int(content_hash(["challenger", self.pk])[:8], 16) % 100
         if lot < self.project.challenger_percent:
             return policies.challenger().first() or live

@@ -77,12 +77,14 @@ class InferenceError(Exception):
 class Delta:
     """A piece of an answer. The last one says why it ended, and how many tokens there were, where
     the server counts them: `prompt_tokens`, `completion_tokens`. Before the first there may be
-    some that say the request's `place` in the server's line."""
+    some that say the request's `place` in the server's line. `calls`: pieces of calls of tools, as
+    OpenAI has them."""
 
     text: str = ""
     finish_reason: str = ""
     usage: dict[str, int] = field(default_factory=dict)
     place: int = 0
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 async def stream(
@@ -124,10 +126,11 @@ async def _stream(
                 text = until.add(pieces.add(delta.text))
                 if delta.finish_reason:
                     text += until.add(pieces.rest()) + until.rest()
-                    yield Delta(text, delta.finish_reason, delta.usage or await _usage(coming))
+                    usage = delta.usage or await _usage(coming)
+                    yield Delta(text, delta.finish_reason, usage, calls=delta.calls)
                     return
                 length += len(text)
-                yield Delta(text, "stop" if until.is_over else "")
+                yield Delta(text, "stop" if until.is_over else "", calls=delta.calls)
                 if until.is_over:
                     return
                 if length > LONGEST_ANSWER:
@@ -355,8 +358,10 @@ def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
         place = chunk.get("queue_position")
         return Delta(place=place) if type(place) is int and place > 0 else None
     choice = chunk["choices"][0]
-    text = (choice.get("delta") or {}).get("content") or ""
-    return Delta(text, choice.get("finish_reason") or "", _tokens(chunk))
+    said = choice.get("delta") or {}
+    calls = [call for call in said.get("tool_calls") or () if isinstance(call, dict)]
+    reason = choice.get("finish_reason") or ""
+    return Delta(said.get("content") or "", reason, _tokens(chunk), calls=calls)
 
 
 def _check(policy: Policy, answer: dict[str, Any]) -> None:

@@ -12,18 +12,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from asgiref.sync import sync_to_async
 from django.contrib.humanize.templatetags.humanize import ordinal
 
 from annotate.chat import inference
 from annotate.documents.consulting import consulted
 from annotate.prompts.written import Written
 from annotate.text.markdown import Growing
-from feedback_site.pool import in_database, release_connections
+from feedback_site.pool import in_database
 
 BEAT = 0.5  # seconds between two savings of what has come
 SHOWN_EVERY = 0.08  # seconds, about; a person reads no faster
-SHARE_SHOWING = 10  # of so many seconds of a stream, at most one goes into rendering it
+SHARE_SHOWING = 10  # of so many seconds, at most one goes into rendering all that is written here
 
 Item = TypeVar("Item")
 
@@ -32,7 +31,7 @@ _writing: set[asyncio.Task[None]] = set()
 
 async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
     """("whole", what there is), then ("more", …) as it comes, until the answer has ended."""
-    if not await in_database(answer.begin):
+    if not await begin(answer):
         async for event in _follow(answer):
             yield event
         return
@@ -46,8 +45,6 @@ async def server_sent_events(answer: Written) -> AsyncIterator[str]:
     """The same, as the events of a stream that a browser reads. `shown` is what to show of it: HTML
     that is finished, and HTML of the last block, which takes the place of what was last before.
     `waiting` is what to say of the place in the model server's line, "" once it is left."""
-    # A stream is long, and connections are few: what the middleware took goes back first.
-    await sync_to_async(release_connections)()
     text, next_at, waiting = Growing(), 0.0, ""
     async for event, piece in watch(answer):
         yield _event(event, piece) if piece else f": {event}\n\n"
@@ -58,7 +55,7 @@ async def server_sent_events(answer: Written) -> AsyncIterator[str]:
         if text.has_news and began >= next_at:
             yield _event("shown", text.take())
             spent = time.monotonic() - began
-            next_at = began + max(SHOWN_EVERY, SHARE_SHOWING * spent)
+            next_at = began + max(SHOWN_EVERY, SHARE_SHOWING * spent * len(_writing))
     if text.has_news:
         yield _event("shown", text.take())
     yield _event("done", {})
@@ -77,27 +74,38 @@ def _event(name: str, data: Any) -> str:
 
 async def write_whole(answer: Written) -> None:
     """For those who wait for the whole answer."""
-    if await in_database(answer.begin):
+    if await begin(answer):
         async for _ in write(answer):
             pass
 
 
+async def begin(answer: Written) -> bool:
+    """Claims the writing of an answer; True for one caller only. A stream is long, and connections
+    are few: those of the middleware go back with this one's."""
+    return await in_database(_claimed, answer)
+
+
+def _claimed(answer: Written) -> bool:
+    # What writing reads is read in the same turn: each is a way to another thread and back, and
+    # the guest waits for all of them.
+    return answer.begin() and bool(answer.use)
+
+
 async def write(answer: Written) -> AsyncGenerator[str, None]:
-    """Writes an answer that the caller has begun: asks its policy, saves what comes twice a second
-    and yields it. However it ends, what came is kept, with the reason."""
+    """Writes an answer that the caller has begun by `begin`: asks its policy, saves what comes
+    twice a second and yields it. However it ends, what came is kept, with the reason."""
     State = Written.State
     text, saved_at, started = "", 0.0, time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
     if answer.policy.passages_read:
         await in_database(_look_up, answer)
-    use = await in_database(getattr, answer, "use")
-    asking = inference.stream(answer.policy, answer.context, use=use, **answer.sampling)
+    asking = inference.stream(answer.policy, answer.context, use=answer.use, **answer.sampling)
     try:
         async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:
                 if delta:
-                    answer.place = delta.place
+                    answer.place, answer.calls = delta.place, (*answer.calls, *delta.calls)
                 if delta and delta.text:
                     text += delta.text
                     facts.setdefault("first_token_ms", _ms_since(started))

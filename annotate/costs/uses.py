@@ -11,4 +11,5 @@ class Use(models.TextChoices):
     SAMPLING = "sampling", "sampling, comparisons and suites"
     DRAFTS = "drafts", "drafts to rank"
     JUDGE = "judge", "judging"
+    EMBEDDING = "embedding", "embeddings"
     OTHER = "other"

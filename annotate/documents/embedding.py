@@ -1,21 +1,26 @@
-"""Vectors of texts, from the `/v1/embeddings` of a connection."""
+"""Vectors of texts, from the `/v1/embeddings` of a connection or of the site's own server."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import numpy as np
+from django.conf import settings
 
 from annotate.connections.addresses import NotPublic
-from annotate.connections.client import asking, body_of
+from annotate.connections.client import Server, asking, body_of
 from annotate.connections.sealing import Unreadable
+from annotate.costs.recording import recording
+from annotate.costs.uses import Use
 from annotate.documents.models import Embedder, Passage
 from feedback_site.pool import release_connections
 
-BATCH = 64
+BATCH, BATCH_HERE = 64, 8  # a CPU reads some passages a second
 LONGEST = 8192  # numbers of a vector
+MOST_TOKENS = 2**31  # what the database holds
 TIMEOUT = httpx.Timeout(connect=3.0, read=30.0, write=10.0, pool=3.0)
 
 
@@ -26,14 +31,23 @@ class NoVector(Exception):
 def vectors_of(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
     """Embeds texts: one vector of length 1 each, float32 in the machine's order. Meanwhile the
     thread holds no database connection. Raises NoVector."""
-    asked = {"model": embedder.model_name, "input": list(texts)}
+    with recording(embedder.speaker, Use.EMBEDDING) as call:
+        vectors, tokens = _asked(embedder, texts)
+        call.end(tokens)
+    return vectors
+
+
+def _asked(embedder: Embedder, texts: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:
+    """The vectors, and how many tokens were read where the server says it."""
     try:
-        server = embedder.connection.server
+        server, model = _place(embedder)
+        asked = {"model": model, "input": list(texts)}
         release_connections()
         with asking(server, "POST", "embeddings", timeout=TIMEOUT, json=asked) as response:
             if not response.is_success:
                 raise NoVector(f"The server answered {response.status_code}.")
-            rows = json.loads(body_of(response))["data"]
+            answer = json.loads(body_of(response))
+            rows = answer["data"]
         ordered = sorted(rows, key=lambda row: row["index"])
         vectors = np.array([row["embedding"] for row in ordered], dtype=np.float32)
     except (httpx.HTTPError, NotPublic) as error:
@@ -47,12 +61,30 @@ def vectors_of(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
         raise NoVector("The server answered no embeddings.")
     if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise NoVector("The server answered vectors without a direction.")
-    return [row.tobytes() for row in vectors / lengths]
+    return [row.tobytes() for row in vectors / lengths], _tokens(answer.get("usage"))
 
 
-def embed_waiting(embedder: Embedder, *, most: int = BATCH) -> int:
+def _place(embedder: Embedder) -> tuple[Server, str]:
+    """Whom to call, and how it calls the model. Raises Unreadable."""
+    if embedder.connection:
+        return embedder.connection.server, embedder.model_name
+    if not settings.INFERENCE_URL:
+        raise NoVector("No model server is set up: INFERENCE_URL is empty.")
+    here = Server(settings.INFERENCE_URL, settings.INFERENCE_API_KEY, is_trusted=True)
+    return here, str(settings.DATA_DIR / embedder.speaker.folder)
+
+
+def _tokens(usage: Any) -> dict[str, int]:
+    read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if type(read) is not int or not 0 <= read < MOST_TOKENS:
+        return {}
+    return {"prompt_tokens": read, "completion_tokens": 0}
+
+
+def embed_waiting(embedder: Embedder) -> int:
     """Embeds passages that this model has not read, and returns how many; what goes wrong is noted
     for the page Documents."""
+    most = BATCH if embedder.connection else BATCH_HERE
     waiting = Passage.objects.of_project(embedder.project).without_vector(embedder.mark)
     passages = list(waiting.order_by("pk").only("text")[:most])
     try:

@@ -43,7 +43,7 @@ class DocumentsForm(forms.Form):
 
 
 class EmbedderForm(forms.Form):
-    """Which model finds passages by meaning; none where no connection is chosen."""
+    """Which model finds passages by meaning: of a connection, or weights here; or none."""
 
     connection = forms.ModelChoiceField(
         Connection.objects.none(), required=False, empty_label="none: by words alone"
@@ -51,26 +51,40 @@ class EmbedderForm(forms.Form):
     model_name = forms.CharField(
         max_length=200, required=False, label="Embedding model", help_text="As the server calls it."
     )
+    policy = forms.ModelChoiceField(
+        Policy.objects.none(),
+        required=False,
+        label="Or a model of this machine",
+        empty_label="none",
+        help_text="The mean of its hidden states is the vector: coarser than an embedding model.",
+    )
 
     def __init__(self, project: Project, data: Any = None) -> None:
         there = Embedder.objects.filter(project=project).first()
         chosen = (
-            {"connection": there.connection_id, "model_name": there.model_name} if there else {}
+            {name: getattr(there, name) for name in ("connection", "model_name", "policy")}
+            if there
+            else {}
         )
         super().__init__(data, initial=chosen)
         self.project = project
         connection = self.fields["connection"]
         assert isinstance(connection, forms.ModelChoiceField)
         connection.queryset = project.connections.all()
+        policy = self.fields["policy"]
+        assert isinstance(policy, forms.ModelChoiceField)
+        policy.queryset = project.policies.with_weights()
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
         if said.get("connection") and not said.get("model_name"):
             self.add_error("model_name", "Choose a model of the connection.")
+        if said.get("connection") and said.get("policy"):
+            self.add_error("policy", "Choose a connection or a model of this machine, not both.")
         return said
 
     def save(self) -> None:
-        if self.cleaned_data["connection"]:
+        if self.cleaned_data["connection"] or self.cleaned_data["policy"]:
             said = {**self.cleaned_data, "trouble": ""}
             Embedder.objects.update_or_create(project=self.project, defaults=said)
         else:

@@ -19,6 +19,7 @@ from annotate.documents.cutting import cut
 from annotate.documents.words import index_entry
 from annotate.people.models import Project
 from annotate.prompts.models import Prompt, content_hash, split_of
+from annotate.prompts.policies import Policy
 
 BATCH = 500
 
@@ -188,14 +189,28 @@ class Embedder(models.Model):
     """The embedding model that an operator chose for the passages of a project."""
 
     project = models.OneToOneField(Project, models.CASCADE, related_name="embedder")
-    connection = models.ForeignKey(Connection, models.CASCADE, related_name="+")
-    model_name = models.CharField(max_length=200)
+    connection = models.ForeignKey(
+        Connection, models.CASCADE, null=True, related_name="+", help_text="None: this machine."
+    )
+    model_name = models.CharField(max_length=200, blank=True)
+    policy = models.ForeignKey(
+        Policy, models.CASCADE, null=True, related_name="+", help_text="Whose weights embed here."
+    )
     trouble = models.CharField(max_length=300, blank=True, editable=False)
 
     def __str__(self) -> str:
-        return f"{self.model_name} at {self.connection}"
+        return f"{self.model_name} at {self.connection}" if self.connection else str(self.policy)
 
     @property
     def mark(self) -> str:
         """By which its vectors are known: those of another model mean something else."""
+        if self.policy:
+            return f"here:{self.policy.folder}"
         return f"{self.connection_id}:{self.model_name}"
+
+    @property
+    def speaker(self) -> Policy:
+        """The policy whose model embeds; of a connection's it is none that is saved."""
+        return self.policy or Policy(
+            project=self.project, connection=self.connection, model_name=self.model_name
+        )

@@ -89,7 +89,8 @@ def _by_words(project: Project, question: str) -> dict[int, float]:
 def _by_meaning(project: Project, question: str) -> dict[int, float]:
     """Cosine of the passages that the chosen model has read. Where it does not answer, words must
     do."""
-    embedder = Embedder.objects.filter(project=project).select_related("connection").first()
+    chosen = Embedder.objects.filter(project=project)
+    embedder = chosen.select_related("connection", "project", "policy__project").first()
     if embedder is None:
         return {}
     rows = Passage.objects.of_project(project).filter(embedded_by=embedder.mark)

@@ -10,7 +10,7 @@ from annotate.costs.recording import price_of
 from annotate.costs.uses import Use
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRun
-from annotate.judges.words import once_more
+from annotate.judges.words import AnswerForm, once_more
 from annotate.playground.asking import (
     AT_ONCE,
     MOST_TRIES,
@@ -20,6 +20,7 @@ from annotate.playground.asking import (
     listen,
     sum_of,
 )
+from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
 
 
@@ -38,13 +39,7 @@ def _ask(question: JudgeQuestion, speaker: Policy) -> str:
     asked = question.messages(question.ranking.task.prompt)
     said: list[Said] = []
     try:
-        said.append(listen(speaker, asked, seed=0, use=Use.JUDGE))
-        verdict = form.read(said[0].text)
-        if verdict is None:
-            said.append(
-                listen(speaker, once_more(form, asked, said[0].text), seed=1, use=Use.JUDGE)
-            )
-            verdict = form.read(said[1].text)
+        verdict = heard(form, speaker, asked, said)
     except InferenceError as error:
         if str(error) == inference.BUSY and not said and question.tries < MOST_TRIES:
             question.put_back()
@@ -61,6 +56,18 @@ def _ask(question: JudgeQuestion, speaker: Policy) -> str:
         price=price_of(speaker, usage),
     )
     return ""
+
+
+def heard(form: AnswerForm, speaker: Policy, asked: Messages, said: list[Said]) -> str | None:
+    """The verdict of a model, asked once more if its reply cannot be read; its replies are added to
+    `said`. Raises InferenceError."""
+    said.append(listen(speaker, asked, seed=0, use=Use.JUDGE))
+    verdict = form.read(said[-1].text)
+    if verdict is None:
+        again = once_more(form, asked, said[-1].text)
+        said.append(listen(speaker, again, seed=1, use=Use.JUDGE))
+        verdict = form.read(said[-1].text)
+    return verdict
 
 
 def waiting_run() -> JudgeRun | None:

@@ -21,6 +21,8 @@ MOST_TASKS, MOST_QUESTIONS = 2000, 40_000  # of a run
 LONGEST_REPLY = 1024  # tokens, thoughts included
 
 
+# Tables of its own, rather than a marked labeler: every count, agreement, gold task, time sheet and
+# export would have to leave that one out, in every query that anybody ever writes.
 class JudgeQuerySet(models.QuerySet["Judge"]):
     def in_use(self) -> JudgeQuerySet:
         return self.filter(withdrawn_at=None)

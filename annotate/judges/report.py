@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
+from django.core.cache import cache
 from django.db.models import Sum
 from django.db.models.functions import Length
 
@@ -32,10 +33,10 @@ from annotate.judges.places import Verdicts, firsts, opinions_of
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRanking
 from annotate.judges.weights import weight_of
-from annotate.labels.agreement import Order, Share
-from annotate.labels.kinds.ranking.answer import Placement
+from annotate.labels.agreement import Order, Share, share_of
+from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.people.models import Project
-from annotate.prompts.models import Prompt
+from annotate.prompts.models import Prompt, content_hash
 from annotate.prompts.policies import Completion, CompletionQuerySet, Policy
 from annotate.quality.labelers import rankings_of
 
@@ -50,6 +51,34 @@ class Case:
     prompt: Prompt
     judges_choice: Completion
     peoples_choice: Completion
+
+
+@dataclass(frozen=True)
+class Line:
+    """A judge among others: how much it has ranked, and how far it agrees with people."""
+
+    judge: Judge
+    ranked: int
+    agreement: Share | None
+
+
+def lines_of(project: Project) -> list[Line]:
+    """All judges of a project. What is read from every ranking there is, is read once for each
+    state: the agreement of a judge changes when somebody ranks, and not when somebody looks."""
+    people = Ranking.objects.of_project(project).state()
+    return [
+        _line(judge, content_hash([judge.pk, judge.rankings.state(), people]))
+        for judge in project.judges.select_related("policy", "project")
+    ]
+
+
+def _line(judge: Judge, state: str) -> Line:
+    found: tuple[int, Share | None] | None = cache.get(state)
+    if found is None:
+        report = Report(judge)
+        found = report.ranked, report.agreement
+        cache.set(state, found, timeout=None)
+    return Line(judge, *found)
 
 
 @dataclass(frozen=True)
@@ -169,6 +198,16 @@ class Report:
         prompt = {each.pk: each.task.prompt_id for each in self._rankings}
         shown = ((pk, firsts(said)) for pk, said in self._verdicts.items() if pk in prompt)
         return first_wins((prompt[pk], hits, asked) for pk, (hits, asked) in shown)
+
+    @cached_property
+    def opinions(self) -> int:
+        """How many answers it has judged as a check of grids and suites."""
+        return self.judge.opinions.answered().count()
+
+    @property
+    def first_wins_as_check(self) -> Share | None:
+        """As `first_wins`, where it compared answers with references."""
+        return share_of((each.first_wins, 2) for each in self.judge.opinions.read_pairs())
 
     @property
     def levels(self) -> list[Level]:

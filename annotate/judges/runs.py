@@ -28,7 +28,7 @@ class JudgeRun(models.Model):
     judge = models.ForeignKey("annotate.Judge", models.CASCADE, related_name="runs")
     author = models.ForeignKey(User, models.PROTECT, related_name="+")
     scope = models.CharField(max_length=10, choices=Scope, default=Scope.RANKED)
-    budget = models.PositiveIntegerField(help_text="At most so many tasks.")
+    budget = models.PositiveIntegerField(help_text="The largest number of tasks to give.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -76,6 +76,11 @@ class JudgeRankingQuerySet(models.QuerySet["JudgeRanking"]):
         """With all that a row of a snapshot needs, in the order of their ids."""
         placed = self.select_related("judge", "task__prompt").order_by("pk")
         return placed.prefetch_related("task__completions")
+
+    def state(self) -> str:
+        """A text that changes with every ranking that is completed."""
+        found = self.complete().aggregate(n=models.Count("pk"), last=models.Max("answered_at"))
+        return f"{found['n']} until {found['last']}"
 
     def complete(self, at: datetime | None = None) -> JudgeRankingQuerySet:
         """Those with a place for each completion; now, or at that moment."""

@@ -16,7 +16,7 @@ from annotate.audit.recording import about
 from annotate.judges.forms import AgreementForm, JudgeForm, RunForm
 from annotate.judges.models import Judge
 from annotate.judges.progress import progress_of
-from annotate.judges.report import Report
+from annotate.judges.report import Report, lines_of
 from annotate.people.models import Project
 
 
@@ -25,7 +25,7 @@ def judges(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
     context = {
         "project": project,
-        "judges": [Report(each) for each in project.judges.select_related("policy", "project")],
+        "judges": lines_of(project),
         "has_models": project.policies.sampleable().exists(),
     }
     return render(request, "annotate/judges.html", context)

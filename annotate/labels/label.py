@@ -80,6 +80,11 @@ class LabelQuerySet(models.QuerySet[Any]):
     def of_project(self, project: Project) -> Self:
         return self.filter(prompt__project=project)
 
+    def state(self) -> str:
+        """A text that changes with every label: rows are added, and guests' may go."""
+        found = self.order_by().aggregate(n=models.Count("pk"), last=models.Max("pk"))
+        return f"{found['n']} until {found['last']}"
+
     def on_active_prompts(self, at: datetime | None = None) -> Self:
         """Without those of prompts that were archived; now, or as it was at that moment."""
         in_use = Q(prompt__archived_at=None)
@@ -214,6 +219,8 @@ class Label(Answer):
 
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="%(class)ss")
     labeler = models.ForeignKey(User, models.PROTECT, related_name="%(class)ss")
+    # One to one: a revision is replaced once. The slower of two editors meets the constraint, which
+    # is all there is of an optimistic lock.
     supersedes = models.OneToOneField(
         "self", models.PROTECT, null=True, related_name="superseded_by"
     )

@@ -89,6 +89,8 @@ class Review(models.Model):
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
             own.record_as_answer(assignment)
+            # Only if asked for: an own ranking settles one disagreement, perhaps in a hurry; as
+            # gold it measures everybody who comes later.
             if as_gold:
                 make_gold(own)
         # Nothing to keep as an extra: verdicts of two reviewers on the same answers would

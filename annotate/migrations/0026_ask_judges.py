@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('scope', models.CharField(choices=[('ranked', 'Tasks people have ranked'), ('open', 'Open tasks nobody has ranked')], default='ranked', max_length=10)),
-                ('budget', models.PositiveIntegerField(help_text='At most so many tasks.')),
+                ('budget', models.PositiveIntegerField(help_text='The largest number of tasks to give.')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('author', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('judge', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='annotate.judge')),

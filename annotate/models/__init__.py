@@ -14,6 +14,7 @@ from annotate.costs.models import Call
 from annotate.documents.models import Document, Embedder, Passage
 from annotate.exchange.uploads import Upload
 from annotate.judges.models import Judge
+from annotate.judges.opinions import Opinion
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.runs import JudgeRanking, JudgeRun
 from annotate.labelling.own_prompts import PromptDraft
@@ -32,6 +33,7 @@ from annotate.playground.grids import Grid
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
+from annotate.prompts.templates import PromptTemplate
 from annotate.prompts.withdrawals import Withdrawal
 from annotate.webhooks.models import Delivery, Webhook
 from annotate.work.assignments import Assignment
@@ -65,6 +67,7 @@ __all__ = [
     "Message",
     "Notice",
     "Passage",
+    "Opinion",
     "Placement",
     "Policy",
     "Preference",
@@ -72,6 +75,7 @@ __all__ = [
     "Prompt",
     "PromptDraft",
     "PromptFlag",
+    "PromptTemplate",
     "Ranking",
     "Reply",
     "Review",

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -66,11 +66,19 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         waits = Q(tidied_at=None) | Q(tidied_at__lt=Now() - every)
         return self.filter(has_one, waits).order_by("pk")
 
+    def to_look_over(self, every: timedelta) -> ProjectQuerySet:
+        """Keeps those whose labelers were not looked at for so long, the longest first."""
+        waits = Q(labelers_seen_at=None) | Q(labelers_seen_at__lt=Now() - every)
+        return self.filter(waits).order_by(F("labelers_seen_at").asc(nulls_first=True), "pk")
+
 
 class Project(ProjectSettings):
     name = models.CharField(max_length=100)
     slug = models.SlugField(unique=True)
     tidied_at = models.DateTimeField(null=True, help_text="When the periods above were applied.")
+    labelers_seen_at = models.DateTimeField(
+        null=True, help_text="When it was last looked whether a labeler drifts."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
@@ -154,6 +162,11 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
             found = found.filter(named | Q(user__last_name__icontains=word))
         return found
 
+    def untold_of_drift(self, since: datetime) -> MembershipQuerySet:
+        """Keeps those of whose drift nobody was told since then."""
+        untold = Q(drift_told_at=None) | Q(drift_told_at__lt=since)
+        return self.filter(untold).select_related("user", "project")
+
     def of_real_people(self) -> MembershipQuerySet:
         """Without those who are known only from imported labels."""
         return self.filter(user__is_active=True)
@@ -206,6 +219,9 @@ class Membership(models.Model):
     )
     vouched_at = models.DateTimeField(
         null=True, help_text="Since when a new guest's thumbs may train: a reviewer has looked."
+    )
+    drift_told_at = models.DateTimeField(
+        null=True, help_text="When the operators were last told that this labeler drifts."
     )
     languages = ArrayField(
         models.CharField(max_length=3), default=list, db_default=[], help_text="de, en: ISO 639."

@@ -23,16 +23,23 @@ from annotate.costs.uses import Use
 from annotate.documents.consulting import consulted
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
+from annotate.playground.users import user_of
 from annotate.prompts.models import Messages
 from annotate.prompts.passages import Read
 from annotate.prompts.policies import Policy
-from feedback_site.pool import release_connections
+from feedback_site.pool import in_database, release_connections
 
 SLICE_SECONDS, HEARTBEAT_SECONDS = 5.0, 5.0
 MOST_TRIES = 5  # of a cell whose server is busy
+TELL_SECONDS = 1.0  # between two looks at an answer that is coming
 AT_ONCE = 2  # of a server without a connection that says how many
 # The server is not there, or will not have us: the next cell would hear the same.
 HOPELESS = (inference.NOT_ANSWERING,)
+Hear = Callable[[str], None]
+
+
+def _nobody(so_far: str) -> None:
+    pass
 
 
 @dataclass
@@ -114,16 +121,18 @@ def _lanes(policies: list[Policy]) -> list[Lane]:
 
 def _ask(cell: Cell, policy: Policy) -> str:
     """Asks one cell and stores what came of it. Returns what went wrong, or nothing."""
-    row = cell.grid.row(cell.row)
-    conversation, said = [*row.messages], []
+    grid, row, seed = cell.grid, cell.grid.row(cell.row), cell.grid.seed + cell.sample
+    user = user_of(grid, row, lambda player, seen: listen(player, seen, seed=seed).text)
+    conversation, said, turns = [*row.messages], [], []
     try:
-        for turn in (*row.then, None):
-            said.append(listen(policy, conversation, seed=cell.grid.seed + cell.sample))
-            if turn is not None:
-                conversation += [
-                    {"role": "assistant", "content": said[-1].text},
-                    {"role": "user", "content": turn},
-                ]
+        while True:
+            said.append(listen(policy, conversation, seed=seed, hear=cell.hear))
+            conversation.append({"role": "assistant", "content": said[-1].text})
+            turn = user.reply(conversation, [each.text for each in said])
+            if turn is None:
+                break
+            conversation.append({"role": "user", "content": turn})
+            turns.append(turn)
     except InferenceError as error:
         if str(error) == inference.BUSY and not said and cell.tries < MOST_TRIES:
             cell.put_back()
@@ -136,6 +145,7 @@ def _ask(cell: Cell, policy: Policy) -> str:
         text=last.text,
         finish_reason=last.finish_reason,
         between=[each.text for each in between],
+        turns=turns if grid.partner != Grid.Partner.SCRIPT else (),
         usage=usage,
         first_ms=said[0].first_ms,
         total_ms=sum(each.total_ms for each in said),
@@ -145,16 +155,19 @@ def _ask(cell: Cell, policy: Policy) -> str:
     return ""
 
 
-def listen(policy: Policy, conversation: Messages, *, seed: int, use: str = Use.GRID) -> Said:
-    """What a policy answers, streamed so that the first token is seen. Raises InferenceError."""
+def listen(
+    policy: Policy, conversation: Messages, *, seed: int, use: str = Use.GRID, hear: Hear = _nobody
+) -> Said:
+    """What a policy answers, streamed so that the first token is seen, and `hear` told from time to
+    time how far it has come. Raises InferenceError."""
     read = consulted(policy, conversation)
     messages = policy.messages_for(conversation, read)
     release_connections()
-    return replace(async_to_sync(_listen)(policy, messages, seed, use), passages=read)
+    return replace(async_to_sync(_listen)(policy, messages, seed, use, hear), passages=read)
 
 
-async def _listen(policy: Policy, messages: Messages, seed: int, use: str) -> Said:
-    began, first_ms = time.monotonic(), None
+async def _listen(policy: Policy, messages: Messages, seed: int, use: str, hear: Hear) -> Said:
+    began, first_ms, told = time.monotonic(), None, time.monotonic()
     parts, last = [], Delta()
     async with aclosing(inference.stream(policy, messages, use=use, seed=seed)) as coming:
         async for delta in coming:
@@ -162,6 +175,9 @@ async def _listen(policy: Policy, messages: Messages, seed: int, use: str) -> Sa
                 first_ms = _since(began)
             parts.append(delta.text)
             last = delta
+            if hear is not _nobody and time.monotonic() - told > TELL_SECONDS:
+                await in_database(hear, "".join(parts))
+                told = time.monotonic()
     return Said("".join(parts), last.finish_reason, last.usage, first_ms, _since(began))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from django.db import models
@@ -12,9 +12,18 @@ from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages, Prompt
 from annotate.prompts.passages import Read
 from annotate.prompts.policies import Completion, Policy
+from feedback_site.answer_checks.judge import Judged
 
 
 class CellQuerySet(AskedOnceQuerySet):
+    def unjudged(self) -> CellQuerySet:
+        """Those whose answer is there, and a judge's verdict is not."""
+        return self.filter(unjudged=True)
+
+    def missing_verdict(self) -> CellQuerySet:
+        """Those that are answered, and that no judge could be asked about."""
+        return self.answered().exclude(trouble="")
+
     def first_samples(self) -> CellQuerySet:
         return self.filter(sample=0)
 
@@ -27,11 +36,18 @@ class CellQuerySet(AskedOnceQuerySet):
     def saying(self, words: str) -> CellQuerySet:
         return self.filter(text__icontains=words)
 
+    def ask_again(self) -> int:
+        """Also for the verdicts that are missing."""
+        self.to_ask_again().update(text="")
+        return super().ask_again() + self.missing_verdict().update(trouble="", unjudged=True)
+
     def in_short(self, characters: int) -> CellQuerySet:
         """With `start`, so many characters of each text, instead of the whole."""
         start = models.functions.Left("text", characters)
         length = models.functions.Length("text")
-        return self.defer("text", "between", "passages").annotate(start=start, length=length)
+        return self.defer("text", "between", "turns", "passages").annotate(
+            start=start, length=length
+        )
 
 
 class Cell(AskedOnce):
@@ -39,8 +55,13 @@ class Cell(AskedOnce):
     row = models.PositiveSmallIntegerField()
     column = models.PositiveSmallIntegerField()
     sample = models.PositiveSmallIntegerField(default=0)
-    text = models.TextField(blank=True)
+    text = models.TextField(blank=True, help_text="While it is asked: as far as it has come.")
     between = models.JSONField(default=list, help_text="The model's answers before the last.")
+    turns = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="The user's turns after the first, where no row had them written.",
+    )
     passages = models.JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
@@ -48,6 +69,9 @@ class Cell(AskedOnce):
     )
     finish_reason = models.CharField(max_length=20, blank=True)
     first_ms = models.PositiveIntegerField("milliseconds to the first token", null=True)
+    unjudged = models.BooleanField(
+        default=False, db_default=False, help_text="A check of it is a judge, who is still asked."
+    )
     scores = models.JSONField(default=dict, help_text="Name of a check → 0 to 1.")
 
     objects = CellQuerySet.as_manager()
@@ -64,7 +88,8 @@ class Cell(AskedOnce):
                 fields=["grid", "row"],
                 condition=models.Q(state__in=("waiting", "asking")),
                 name="cells_to_ask",
-            )
+            ),
+            models.Index(fields=["grid"], condition=models.Q(unjudged=True), name="cells_to_judge"),
         ]
 
     def __str__(self) -> str:
@@ -79,7 +104,8 @@ class Cell(AskedOnce):
         *,
         text: str,
         finish_reason: str,
-        between: Collection[str] = (),
+        between: Sequence[str] = (),
+        turns: Collection[str] = (),
         usage: dict[str, int] | None = None,
         first_ms: int | None = None,
         total_ms: int | None = None,
@@ -90,12 +116,14 @@ class Cell(AskedOnce):
         by now, and nothing is stored."""
         reference = self.grid.row(self.row).reference
         checks = self.grid.named_checks()
+        asked = {name for name, check in checks.items() if isinstance(check, Judged)}
         tokens, read = usage or {}, [each["text"] for each in passages]
         return self._end(
             state=self.State.ANSWERED,
             trouble="",
             text=text,
             between=list(between),
+            turns=list(turns),
             finish_reason=finish_reason[:20],
             prompt_tokens=tokens.get("prompt_tokens"),
             completion_tokens=tokens.get("completion_tokens"),
@@ -103,8 +131,23 @@ class Cell(AskedOnce):
             total_ms=total_ms,
             price=price,
             passages=list(passages),
-            scores={name: check.score(text, reference, read) for name, check in checks.items()},
+            scores={
+                name: check.score(text, reference, read, between)
+                for name, check in checks.items()
+                if name not in asked
+            },
+            unjudged=bool(asked) and bool(text.strip()),
         )
+
+    def judge(self, scores: Mapping[str, float], *, trouble: str = "") -> None:
+        """Adds what judges say of its answer, or why they could not be asked."""
+        mine = Cell.objects.unjudged().filter(pk=self.pk)
+        mine.update(scores={**self.scores, **scores}, trouble=trouble[:300], unjudged=False)
+
+    def hear(self, so_far: str) -> None:
+        """Shows how far its answer has come."""
+        mine = Cell.objects.filter(pk=self.pk, token=self.token, state=self.State.ASKING)
+        mine.update(text=so_far)
 
     def as_completion(self, prompt: Prompt, policies: list[Policy]) -> Completion:
         """The same one however often it is asked for."""
@@ -140,7 +183,7 @@ class Cell(AskedOnce):
         """The conversation that was had, without the words of the column."""
         row = self.grid.row(self.row)
         turns = [*row.messages]
-        for answer, turn in zip(self.between, row.then, strict=False):
+        for answer, turn in zip(self.between, self.turns or row.then, strict=False):
             turns += [
                 {"role": "assistant", "content": answer},
                 {"role": "user", "content": turn},

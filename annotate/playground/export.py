@@ -31,7 +31,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
             "policy": policy.name if policy.pk else "",
             "model": policy.model_name or policy.folder,
             "messages": row.messages,
-            "then": row.then,
+            "then": cell.turns or row.then,
             "reference": row.reference,
             "answers": [*cell.between, cell.text],
             "state": cell.state,

@@ -11,12 +11,22 @@ from django.core.exceptions import ValidationError
 
 from annotate.labels.forms import Text
 from annotate.people.models import Project
-from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, MOST_SAMPLES, Column, Grid
-from annotate.playground.rows import Row, as_typed, chosen, filled_in, typed
+from annotate.playground.grids import (
+    MOST_COLUMNS,
+    MOST_PROMPTS,
+    MOST_SAMPLES,
+    MOST_TURNS,
+    Column,
+    Grid,
+)
+from annotate.playground.rows import Row, as_games, as_typed, chosen, filled_in, typed
 from annotate.prompts.models import Messages, validate_prompt_format
 from annotate.prompts.policies import MOST_PASSAGES, Policy
 from annotate.prompts.search import alternatives
+from annotate.prompts.templates import WORDS, PromptTemplate
 from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.hangman import Hangman
+from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
 LONGEST_WORDS = 8000
@@ -32,8 +42,8 @@ class RowsForm(forms.Form):
         rows=8,
         required=False,
         max_length=MOST_PROMPTS * LONGEST_WORDS,
-        help_text="A line of --- begins the next prompt. A line of +++ is where the model answers "
-        "and the user goes on.",
+        help_text="A line of --- begins the next prompt. A line of +++ marks where the model "
+        "answers and the user continues.",
     )
     table = forms.FileField(
         required=False,
@@ -66,11 +76,31 @@ class RowsForm(forms.Form):
         label="Answers in each cell",
     )
     seed = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 100, initial=0)
+    partner = forms.ChoiceField(
+        required=False,
+        label="The user's next turns",
+        help_text="A policy that plays the user is told who it is by its system prompt, and ends "
+        "the conversation with END.",
+    )
+    turns = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MOST_TURNS,
+        initial=3,
+        label="Turns of such a policy, at most",
+    )
 
     def __init__(self, project: Project, *args: Any, again: Grid | None, **kwargs: Any) -> None:
         """`again`: a grid whose rows may be asked once more."""
         super().__init__(*args, **kwargs)
         self.project, self.again = project, again
+        self.players = {str(each.pk): each for each in project.policies.sampleable()}
+        partner = self.fields["partner"]
+        assert isinstance(partner, forms.ChoiceField)
+        partner.choices = [
+            *((each, each.label) for each in (Grid.Partner.SCRIPT, Grid.Partner.HANGMAN)),
+            *((pk, f"{policy} plays the user") for pk, policy in self.players.items()),
+        ]
         if again is None:
             del self.fields["rows_of"]
         else:
@@ -83,14 +113,21 @@ class RowsForm(forms.Form):
 
     @property
     def asking_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in ("checks", "samples", "seed")]
+        return [self[name] for name in ("checks", "samples", "seed", "partner", "turns")]
 
     def clean_checks(self) -> str:
         written: str = self.cleaned_data["checks"]
         try:
-            read_checks(written)
+            checks = [each.check for each in read_checks(written)]
         except CheckError as error:
             raise ValidationError(f"{error}.".replace("..", ".")) from None
+        judges = self.project.judges.in_use()
+        for check in checks:
+            if isinstance(check, Judged) and not judges.named(check.judge).exists():
+                known = ", ".join(judges.values_list("name", flat=True)) or "none yet"
+                raise ValidationError(
+                    f"There is no judge “{check.judge}”. The judges are: {known}."
+                )
         return written
 
     def clean_prompts(self) -> list[Row]:
@@ -133,7 +170,38 @@ class RowsForm(forms.Form):
         if len(rows) > MOST_PROMPTS:
             said = f"That is {len(rows)} prompts. Use at most {MOST_PROMPTS}."
             self.add_error("prompts", said)
-        return {**given, "rows": rows}
+        return {**given, "rows": rows, **self._partner(given, rows)}
+
+    def _partner(self, given: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
+        """Who says the user's turns, and the rows and checks that go with it."""
+        chosen = given["partner"]
+        if player := self.players.get(chosen):
+            turns = given["turns"] or self.fields["turns"].initial
+            return {"partner": Grid.Partner.POLICY, "player": player, "turns": turns}
+        if chosen != Grid.Partner.HANGMAN:
+            return {"partner": Grid.Partner.SCRIPT}
+        checks = {each.check.name for each in read_checks(given["checks"])}
+        if Hangman.name not in checks:
+            given["checks"] = ", ".join(filter(None, [Hangman.name, given["checks"]]))
+        try:
+            games = as_games(rows)
+        except ValidationError as error:
+            self.add_error("prompts", error)
+            games = rows
+        return {"partner": chosen, "rows": games, "checks": given["checks"]}
+
+    def asked(self) -> dict[str, Any]:
+        """What `Grid.lay_out` takes of it."""
+        given = self.cleaned_data
+        return {
+            "prompts": given["rows"],
+            "checks": given["checks"],
+            "samples": given["samples"] or 1,
+            "seed": given["seed"] or 0,
+            "partner": given["partner"],
+            "player": given.get("player"),
+            "turns": given["turns"] if given.get("player") else 0,
+        }
 
     def _found(self) -> list[Row]:
         words = self.cleaned_data["words"]
@@ -146,8 +214,8 @@ class RowsForm(forms.Form):
         return rows
 
 
-class WordsForm(forms.Form):
-    """The words around a prompt, and how the model is sampled."""
+class TemplateForm(forms.Form):
+    """The words around a prompt."""
 
     system_prompt = Text(
         rows=3,
@@ -168,6 +236,14 @@ class WordsForm(forms.Form):
         validators=[validate_prompt_format],
         help_text="Delimiters and output format around the prompt, with {prompt} in its place.",
     )
+
+    def clean_few_shot(self) -> Messages:
+        return turns_of(self.cleaned_data["few_shot"])
+
+
+class WordsForm(TemplateForm):
+    """The words around a prompt, and how the model is sampled."""
+
     temperature = forms.FloatField(min_value=0, max_value=2, initial=0.7)
     max_new_tokens = forms.IntegerField(
         min_value=1, max_value=4096, initial=256, label="Maximum length, in tokens"
@@ -185,25 +261,35 @@ class WordsForm(forms.Form):
     def clean_passages_read(self) -> int:
         return self.cleaned_data["passages_read"] or 0
 
-    def clean_few_shot(self) -> Messages:
-        return turns_of(self.cleaned_data["few_shot"])
-
 
 class ColumnForm(WordsForm):
     weights = forms.ModelChoiceField(
         Policy.objects.none(), required=False, label="Model", empty_label="none"
     )
-    field_order = ("weights",)
+    template = forms.ModelChoiceField(
+        PromptTemplate.objects.none(),
+        required=False,
+        empty_label="none: the words below",
+        help_text="Its words take the place of those below.",
+    )
+    field_order = ("weights", "template")
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         weights = self.fields["weights"]
         assert isinstance(weights, forms.ModelChoiceField)
         weights.queryset = project.policies.sampleable()
+        template = self.fields["template"]
+        assert isinstance(template, forms.ModelChoiceField)
+        template.queryset = project.templates.all()
+        if not project.templates.exists():
+            del self.fields["template"]
 
     def column(self) -> Column:
         words = dict(self.cleaned_data)
-        weights = words.pop("weights")
+        weights, template = words.pop("weights"), words.pop("template", None)
+        if template:
+            words |= {name: getattr(template, name) for name in WORDS}
         return Column(weights=weights.pk, **words)
 
 
@@ -240,6 +326,8 @@ def initial_rows(grid: Grid | None) -> dict[str, Any]:
         "checks": grid.checks,
         "samples": grid.samples,
         "seed": grid.seed,
+        "partner": str(grid.player_id or grid.partner),
+        "turns": grid.turns or 3,
     }
 
 
@@ -273,6 +361,27 @@ def turns_of(text: str) -> Messages:
 
 def text_of(turns: Messages) -> str:
     return "\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns)
+
+
+class VersionForm(TemplateForm):
+    """A version of a template, under the name it has or a new one."""
+
+    name = forms.CharField(max_length=60)
+    note = forms.CharField(
+        required=False,
+        max_length=200,
+        label="What is different",
+        help_text="In this version, and why.",
+    )
+    field_order = ("name", "system_prompt", "few_shot", "prompt_format", "note")
+
+    def __init__(self, *args: Any, version_of: PromptTemplate | None = None, **kwargs: Any) -> None:
+        if version_of:
+            words = {name: getattr(version_of, name) for name in WORDS}
+            kwargs["initial"] = {**words, "few_shot": text_of(version_of.few_shot)}
+        super().__init__(*args, **kwargs)
+        if version_of:
+            del self.fields["name"]
 
 
 class RulesForm(forms.Form):
@@ -335,3 +444,24 @@ class ShownForm(forms.Form):
         """What was chosen; None or nothing where that makes no sense."""
         self.is_valid()
         return self.cleaned_data.get(name)
+
+
+class DiffForm(forms.Form):
+    """Which two columns of a grid are compared; the first two, where that makes no sense."""
+
+    a = forms.TypedChoiceField(required=False, coerce=int, empty_value=None, label="From")
+    b = forms.TypedChoiceField(required=False, coerce=int, empty_value=None, label="To")
+
+    def __init__(self, grid: Grid, asked: Any) -> None:
+        self.first = [0, min(1, len(grid.columns) - 1)]
+        first = dict(zip("ab", self.first, strict=True))
+        super().__init__({**first, **asked.dict()}, auto_id="diff-%s")
+        for field in (self.fields["a"], self.fields["b"]):
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = [(n, f"Column {n + 1}") for n in range(len(grid.columns))]
+
+    @property
+    def columns(self) -> list[int]:
+        if not self.is_valid():
+            return self.first
+        return [self.cleaned_data["a"] or 0, self.cleaned_data["b"] or 0]

@@ -13,11 +13,13 @@ from annotate.people.models import Project, User
 from annotate.playground.rows import Row
 from annotate.prompts.models import Messages, Prompt, PromptQuerySet
 from annotate.prompts.policies import Policy
+from annotate.prompts.templates import PromptTemplate
 from feedback_site.answer_checks.check import Check
 from feedback_site.answer_checks.written import read_checks
 from feedback_site.bell import enqueue_on_commit
 
 MOST_PROMPTS, MOST_COLUMNS, MOST_SAMPLES, MOST_CELLS = 200, 10, 10, 4000
+MOST_TURNS = 20  # of a policy that plays the user
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class GridQuerySet(models.QuerySet["Grid"]):
 class Grid(models.Model):
     """What was asked of which columns. It stays as it was run; a change is a new grid."""
 
+    class Partner(models.TextChoices):
+        """Who says the user's turns after the model's answers."""
+
+        SCRIPT = "script", "as written in the rows"
+        HANGMAN = "hangman", "Hangman: each prompt is a word to be found"
+        POLICY = "policy", "a policy that plays the user"
+
     project = models.ForeignKey(Project, models.CASCADE, related_name="grids")
     author = models.ForeignKey(User, models.PROTECT, related_name="+")
     asked = models.JSONField(help_text="See Row.")
@@ -53,6 +62,11 @@ class Grid(models.Model):
     checks = models.TextField(blank=True, help_text="See feedback_site.answer_checks.")
     samples = models.PositiveSmallIntegerField(default=1, help_text="Answers in each cell.")
     seed = models.PositiveIntegerField(default=0, help_text="Of the first sample; then one more.")
+    partner = models.CharField(max_length=10, choices=Partner, default=Partner.SCRIPT)
+    player = models.ForeignKey(
+        Policy, models.PROTECT, null=True, related_name="+", help_text="That plays the user."
+    )
+    turns = models.PositiveSmallIntegerField(default=0, help_text="Of the player, at most.")
     rule = models.CharField(max_length=60, blank=True, help_text="That is tried; see rules.RULES.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -77,6 +91,9 @@ class Grid(models.Model):
         samples: int = 1,
         seed: int = 0,
         rule: str = "",
+        partner: str = Partner.SCRIPT,
+        player: Policy | None = None,
+        turns: int = 0,
     ) -> Grid:
         """Stores a grid of prompts × columns × samples, whose cells wait for a worker. Raises
         ValidationError for more than a grid may have."""
@@ -98,6 +115,9 @@ class Grid(models.Model):
             samples=samples,
             seed=seed,
             rule=rule,
+            partner=partner,
+            player=player,
+            turns=turns,
         )
         grid.cells.model.objects.bulk_create(
             grid.cells.model(grid=grid, row=row, column=column, sample=sample)
@@ -161,6 +181,23 @@ class Grid(models.Model):
                 return known
         return candidate
 
+    def templates(self) -> dict[int, PromptTemplate]:
+        """Number of a column → the version of a template whose words it has."""
+        return self.project.templates.saying(Column(**each) for each in self.columns)
+
+    def keep_template(self, number: int, *, name: str, author: User, note: str) -> PromptTemplate:
+        """Keeps the words of a column as a template. Raises ValidationError without any."""
+        column = self.column(number)
+        return PromptTemplate.keep(
+            project=self.project,
+            name=name,
+            author=author,
+            note=note,
+            system_prompt=column.system_prompt,
+            few_shot=column.few_shot,
+            prompt_format=column.prompt_format,
+        )
+
     def save_column(self, number: int, *, name: str) -> Policy:
         """Makes a policy of a column. Raises ValidationError without a free name."""
         policy = self.policy(number)
@@ -169,6 +206,7 @@ class Grid(models.Model):
         policy.name = name.strip()
         if not policy.name:
             raise ValidationError("Give the policy a name.")
+        policy.template = self.project.templates.saying([policy]).get(0)
         policy.full_clean()
         policy.save()
         self.columns[number]["name"] = policy.name
@@ -196,7 +234,7 @@ class Grid(models.Model):
                 answered.setdefault(cell.row, {}).setdefault(cell.text.strip(), cell)
         for number in self._numbers(rows):
             different = answered.get(number, {})
-            if len(different) > 1 and not self.row(number).then:
+            if len(different) > 1 and not self._goes_on(number):
                 prompt = self._prompt(number)
                 said = [cell.as_completion(prompt, policies) for cell in different.values()]
                 shown.append((prompt.pk, [completion.pk for completion in said]))
@@ -214,12 +252,16 @@ class Grid(models.Model):
     def _numbers(self, rows: Collection[int] | None) -> list[int]:
         return [n for n in range(len(self.asked)) if rows is None or n in rows]
 
+    def _goes_on(self, row: int) -> bool:
+        """Whether the user says more after the model's first answer."""
+        return self.partner != Grid.Partner.SCRIPT or bool(self.row(row).then)
+
     def _prompt(self, row: int) -> Prompt:
         asked = self.row(row)
         prompt = Prompt(
             project=self.project,
             messages=asked.messages,
-            reference="" if asked.then else asked.reference,
+            reference="" if self._goes_on(row) else asked.reference,
             source="playground",
             author=self.author,
         ).derive()

@@ -64,10 +64,11 @@ class Progress:
 
 def progress_of(grid: Grid) -> Progress:
     counts: dict[str, int] = defaultdict(int)
-    for state in grid.cells.order_by().values_list("state", flat=True):
-        counts[state] += 1
+    for state, unjudged in grid.cells.order_by().values_list("state", "unjudged"):
+        counts[Cell.State.ASKING if unjudged else state] += 1
     waiting = counts[Cell.State.WAITING] + counts[Cell.State.ASKING]
-    total, answered = sum(counts.values()), counts[Cell.State.ANSWERED]
+    missing = grid.cells.missing_verdict().count()
+    total, answered = sum(counts.values()), counts[Cell.State.ANSWERED] - missing
     return Progress(total, answered, waiting, total - answered - waiting)
 
 
@@ -110,11 +111,11 @@ class Measured:
                 yield Mean(name, mean, *wilson(mean, len(scores)), len(scores))
 
     def score(self, row: int, column: int, check: str) -> float | None:
-        """The mean over the samples of a cell; None where none is answered."""
+        """The mean over the samples of a cell; None where none is measured."""
         scores = [
-            each["scores"].get(check, 0.0)
+            each["scores"][check]
             for each in self.cells[row, column]
-            if each["state"] == Cell.State.ANSWERED
+            if check in each["scores"]  # a judge may not have been asked
         ]
         return fmean(scores) if scores else None
 

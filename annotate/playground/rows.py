@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from django.core.exceptions import ValidationError
 
 from annotate.prompts.models import Messages, PromptQuerySet
+from feedback_site.answer_checks.hangman import Game
 
 # Lines of their own: empty lines belong to the prompt.
 NEXT_PROMPT = re.compile(r"^---[ \t]*$", re.MULTILINE)
 NEXT_TURN = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}")
+LONGEST_WORD = 30
 REFERENCE, PROMPT = "reference", "prompt"  # columns of a table with a meaning of their own
 
 
@@ -93,6 +95,24 @@ def filled_in(rows: Sequence[Row], table: str, *, at_most: int) -> list[Row]:
             f"That is {len(rows) * len(lines):,} rows. A grid has at most {at_most}."
         )
     return [_with(row, line) for row in rows for line in lines]
+
+
+def as_games(rows: Sequence[Row]) -> list[Row]:
+    """Rows in which a word is to be found: of each the word, or of a game that is played again.
+    Raises ValidationError."""
+    return [_as_game(row) for row in rows]
+
+
+def _as_game(row: Row) -> Row:
+    word = row.text.strip()
+    if row.reference and row.text == Game(row.reference).opening:
+        return row
+    if not 1 < len(word) <= LONGEST_WORD or not word.isalpha():
+        raise ValidationError(
+            f"In Hangman each prompt is a word of 2 to {LONGEST_WORD} letters, and “{word[:40]}” is"
+            " none."
+        )
+    return Row.saying(Game(word).opening, reference=word)
 
 
 def _with(row: Row, line: dict[str, str]) -> Row:

@@ -23,6 +23,7 @@ from annotate.prompts.models import (
     validate_turns,
 )
 from annotate.prompts.passages import Read, block
+from annotate.prompts.templates import PromptTemplate
 
 MOST_PASSAGES = 20  # that a policy reads
 
@@ -64,6 +65,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
 
     def named(self, name: str) -> PolicyQuerySet:
         return self.filter(name=name)
+
+    def called(self, names: Iterable[str]) -> PolicyQuerySet:
+        """Those with one of these names."""
+        return self.filter(name__in=list(names))
 
     def said_by(self, project: Project, name: str) -> Policy:
         """The policy of this name; one we know only by its words is noted as external."""
@@ -122,6 +127,14 @@ class Policy(models.Model):
         db_default=0,
         validators=[MaxValueValidator(MOST_PASSAGES)],
         help_text="Of the project's documents, looked up for each question. 0: none.",
+    )
+    template = models.ForeignKey(
+        PromptTemplate,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="policies",
+        help_text="The version that its words are.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -183,7 +196,7 @@ class Policy(models.Model):
         instructions = "\n\n".join(filter(None, [self.system_prompt, *own]))
         system = [{"role": "system", "content": instructions}] if instructions else []
         rest = [turn for turn in conversation if turn["role"] != "system"]
-        if self.prompt_format:
+        if self.prompt_format and rest[-1]["role"] == "user":
             asked = self.prompt_format.replace(PLACE_OF_PROMPT, rest[-1]["content"])
             rest[-1] = {**rest[-1], "content": asked}
         if passages:

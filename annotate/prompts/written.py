@@ -40,7 +40,10 @@ class Written(models.Model):
 
     BROKE_OFF = "The answer was interrupted. The text so far is kept."
 
-    place = 0  # in the model server's line, as the process that writes the answer is told
+    # As the process that writes the answer is told, and not stored: the place in the model server's
+    # line, and the pieces of calls of tools, which go to whoever asked.
+    place = 0
+    calls: tuple[dict[str, Any], ...] = ()
 
     text = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.DONE)

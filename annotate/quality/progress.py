@@ -39,6 +39,10 @@ class Progress:
         return max(self.wanted - self.answered, 0)
 
     @property
+    def share(self) -> float:
+        return min(self.answered / self.wanted, 1.0) if self.wanted else 0.0
+
+    @property
     def days_left(self) -> int | None:
         """How many days of work it takes at this pace; None while nobody works or when nothing is
         left."""

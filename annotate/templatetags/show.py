@@ -18,6 +18,8 @@ from annotate.work.tasks import Task
 
 register = template.Library()
 
+MOST_DIGITS = 6
+
 
 @register.filter
 def markdown(text: str) -> SafeString:
@@ -81,10 +83,21 @@ def percent(value: Any) -> str:
 @register.simple_tag
 def interval(low: float | None, high: float | None) -> str:
     """The ends of a 95 % interval of a share, as exact as it takes to tell them apart."""
+    return _ends(low, high, "–", "%", fewest=0)
+
+
+@register.simple_tag
+def spread(low: float | None, high: float | None) -> str:
+    """The ends of a 95 % interval of a number, as exact as it takes to tell them apart."""
+    return _ends(low, high, " to ", "f", fewest=2)
+
+
+def _ends(low: float | None, high: float | None, between: str, form: str, *, fewest: int) -> str:
     if low is None or high is None or low == high:
         return "(no interval)"
-    digits = next((n for n in range(6) if f"{low:.{n}%}" != f"{high:.{n}%}"), 6)
-    return f"({low:.{digits}%}–{high:.{digits}%})"
+    every = range(fewest, MOST_DIGITS)
+    digits = next((n for n in every if f"{low:.{n}{form}}" != f"{high:.{n}{form}}"), MOST_DIGITS)
+    return f"({low:.{digits}{form}}{between}{high:.{digits}{form}})"
 
 
 @register.filter

@@ -35,7 +35,7 @@ def documents(request: Request, slug: str) -> HttpResponse:
     form = DocumentsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         try:
-            added = _add(project, form.cleaned_data["file"])
+            added = add_files(project, form.cleaned_data["file"])
         except ValidationError as error:
             form.add_error("file", error)
         else:
@@ -45,8 +45,8 @@ def documents(request: Request, slug: str) -> HttpResponse:
 
 
 @transaction.atomic
-def _add(project: Project, files: list[Any]) -> Added:
-    """All files or none. Raises ValidationError."""
+def add_files(project: Project, files: list[Any]) -> Added:
+    """Adds the texts of all files or of none. Raises ValidationError."""
     each = [
         Document.add(project, texts_in(file, name=file.name), source=file.name[-100:])
         for file in files
@@ -94,7 +94,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
     if gone:
         messages.success(request, f"{source or 'The documents without a name'}: deleted.")
     else:
-        messages.info(request, "There was no such document.")
+        messages.info(request, "This document no longer exists.")
     return redirect("documents", slug)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.timezone import localdate, localtime
 
@@ -13,6 +14,7 @@ from annotate.access import MAY_ACT_AS, Role
 from annotate.labelling.queue import count_waiting, next_due
 from annotate.labels.gold import Qualification, qualification_of, unseen_practice
 from annotate.labels.kinds import KINDS
+from annotate.notices.models import Notice
 from annotate.paging import counted
 from annotate.people.models import Membership, Project
 from annotate.quality.time_sheet import Worked, start_of_day, worked_since
@@ -20,6 +22,7 @@ from annotate.work.assignments import Assignment
 from annotate.work.tasks import WORK_ORDER, Task
 
 AT_MOST = 500
+SHOWN_NOTICES = 5
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,28 @@ class Work:
     week: Worked
 
 
+@dataclass(frozen=True)
+class Line:
+    """Something by its name, where it is, and how it stands."""
+
+    name: str
+    address: str
+    chip: str = ""
+    chip_class: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """How a part of the project stands: a heading that leads to its page, and a few lines."""
+
+    title: str
+    url_name: str
+    lines: list[Line]
+
+
+# How other rooms stand, for an operator.
+glances: list[Callable[[Project], Iterator[Glance]]] = []
 # What other rooms have for an operator to do.
 of_operators: list[Callable[[Project], Iterator[ToDo]]] = []
 # What other rooms know of the effect that somebody's work has, in sentences.
@@ -133,6 +158,28 @@ def _qualifying(qualification: Qualification, practice: int) -> ToDo:
         return ToDo("label", "Practise first", detail, str(practice))
     detail = f"Rank {needed} tasks by the guideline before regular work; {done} done so far."
     return ToDo("label", "Qualify first", detail, f"{needed - done}")
+
+
+def glances_of(membership: Membership) -> list[Glance]:
+    """What is new to an operator, and how the parts of the project stand."""
+    if membership.role not in MAY_ACT_AS[Role.OPERATOR]:
+        return []
+    project = membership.project
+    unseen = Notice.objects.of(membership.user, project).unseen()[:SHOWN_NOTICES]
+    news = [Line(each.subject, each.link, detail=_when(each.created_at)) for each in unseen]
+    people = [
+        Line(title, reverse(name, args=[project.slug]))
+        for name, title in (("progress", "When labelling is done"), ("labelers", "Labelers"))
+    ]
+    return [
+        Glance("New to you", "notices", news),
+        *(glance for tell in glances for glance in tell(project)),
+        Glance("People", "labelers_members", people),
+    ]
+
+
+def _when(moment: datetime) -> str:
+    return f"{localtime(moment):%-d %b, %H:%M}"
 
 
 def _operating(membership: Membership) -> Iterator[ToDo]:

@@ -59,13 +59,13 @@ class FileForm(forms.Form):
     )
     text = forms.CharField(
         required=False,
-        label="…or paste lines here",
+        label="Paste lines",
         strip=False,
         widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "mono"}),
     )
     data_set = forms.CharField(
         required=False,
-        label="…or the name of a data set on the Hugging Face Hub",
+        label="Data set on the Hugging Face Hub",
         max_length=200,
         widget=forms.TextInput(attrs={"placeholder": "OWNER/NAME", "spellcheck": "false"}),
     )

@@ -23,7 +23,7 @@ from annotate.audit.recording import recorded
 from annotate.erasure import CannotErase, erase
 from annotate.people.invitations import Invitation
 from annotate.people.models import Membership, User
-from annotate.views.home import effects_of, greeting, to_do, work_of
+from annotate.views.home import effects_of, glances_of, greeting, to_do, work_of
 
 
 class NameForm(forms.ModelForm):
@@ -107,6 +107,7 @@ def home(request: Request) -> HttpResponse:
     if len(memberships) == 1 and not invitations:
         return redirect("project", slug=memberships[0].project.slug)
     context = {
+        "greeting": greeting(),
         "memberships": memberships,
         "invitations": invitations,
         "may_begin": may_begin_projects(request.user),
@@ -125,5 +126,6 @@ def project(request: Request, slug: str) -> HttpResponse:
         "to_do": to_do(membership),
         "work": work_of(membership),
         "effects": effects_of(membership),
+        "glances": glances_of(membership),
     }
     return render(request, "annotate/project.html", context)

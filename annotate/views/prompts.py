@@ -161,7 +161,7 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     found = _selection(project, request.POST)
     kind = ABOUT_PROMPTS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
-        raise Http404("There is no such kind of label.")
+        raise Http404("This kind of label doesn't exist.")
     ticked = request.POST.getlist("completion")
     among = Completion.objects.chosen(ticked) if ticked else None
     made = open_tasks(project, kind, found, among, batch=request.POST.get("batch", "").strip()[:50])

@@ -21,7 +21,7 @@ from annotate.labels.kinds import KINDS, kind_of
 from annotate.labels.label import Conflict
 from annotate.labels.review_forms import ReviewFilter, ReviewForm
 from annotate.labels.reviews import Review, labels_under_review
-from annotate.people.models import Project
+from annotate.people.models import Project, User
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
 
@@ -32,7 +32,7 @@ TRIES = 5  # reviews that others may take meanwhile, before one says that none i
 @require_GET
 def reviews(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
-    chosen = _filter(request, project)
+    chosen = filter_of(project, request.GET)
     tasks = chosen.narrow(project.tasks.of_kind(Task.Kind.REVIEW)).with_subjects()
     is_settled = request.GET.get("state") == "settled"
     shown = tasks.open().order_by("id")
@@ -45,16 +45,17 @@ def reviews(request: Request, slug: str) -> HttpResponse:
     return render(request, "annotate/reviews.html", context)
 
 
-def _filter(request: Request, project: Project) -> ReviewFilter:
+def filter_of(project: Project, asked: Any) -> ReviewFilter:
+    """Which of its reviews are asked for."""
     kinds = [(task, kind.words.many) for task, kind in KINDS.items()]
-    return ReviewFilter(project, kinds, request.GET)
+    return ReviewFilter(project, kinds, asked)
 
 
 @require_GET
 def review_next(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
-    chosen = _filter(request, project)
-    work = _next_of(request, project, chosen)
+    chosen = filter_of(project, request.GET)
+    work = next_of(request.user, project, chosen)
     if work is None:
         messages.info(
             request,
@@ -64,11 +65,12 @@ def review_next(request: Request, slug: str) -> HttpResponse:
     return redirect(reverse("review_one", args=[slug, work.pk], query=_kept(request)))
 
 
-def _next_of(request: Request, project: Project, chosen: ReviewFilter) -> Assignment | None:
+def next_of(reviewer: User, project: Project, chosen: ReviewFilter) -> Assignment | None:
+    """Leases a review that is chosen; None: nothing is left for this reviewer."""
     if not chosen.is_narrow:
-        return next_assignment(request.user, project, only=Task.Kind.REVIEW)
-    waiting = chosen.narrow(tasks_for(request.user, project, [Task.Kind.REVIEW]))
-    found = (open_review(request.user, project, each.pk) for each in waiting[:TRIES])
+        return next_assignment(reviewer, project, only=Task.Kind.REVIEW)
+    waiting = chosen.narrow(tasks_for(reviewer, project, [Task.Kind.REVIEW]))
+    found = (open_review(reviewer, project, each.pk) for each in waiting[:TRIES])
     return next(filter(None, found), None)
 
 

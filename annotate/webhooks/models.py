@@ -37,6 +37,7 @@ class Event(models.TextChoices):
     BATCH = "batch.done", "all tasks of a batch are done"
     RUN = "run.state", "a run has another state"
     DECISION = "policy.decided", "a policy was promoted, made the challenger or rejected"
+    DRIFT = "labeler.drifted", "a labeler agrees with the others less than before"
     THUMB = "thumb.given", "a thumb was given, changed or removed"
 
 

@@ -117,5 +117,8 @@ def in_words(message: Delivery) -> str:
             return f"The {data['kind']} run{of} is {data['state']}."
         case Event.DECISION:
             return f"{data['policy']}: {data['act']} by {data['by']}. {data['reason']}"
+        case Event.DRIFT:
+            before, lately = (f"{data[when]:.0%}" for when in ("before", "lately"))
+            return f"{data['labeler']} drifts: right on {lately} of late, on {before} before."
         case _:
             return f"A guest's thumb: {data['thumb'] or 'taken back'}."

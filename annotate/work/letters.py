@@ -31,5 +31,7 @@ def unlike(theirs: Mapping[int, str], here: Mapping[int, str]) -> list[tuple[str
     return sorted((letter, other) for letter, other in both if letter != other)
 
 
+# Places would not do as letters: they are shuffled for each labeler, so that not all lean towards
+# what is shown first, and “B is wrong” would mean another text to whoever reads it.
 def _lot(completion: int) -> bytes:
     return sha256(f"letter/{completion}".encode()).digest()

@@ -245,6 +245,78 @@ def list_labels(kind: str) -> Call[Page[Label]]:
     return Call("GET", f"labels/{kind}")
 
 
+def list_reviews(**filters: str) -> Call[Page[Json]]:
+    """`state` (waiting, settled), `reason`, `labeler`, `kind`, `age`."""
+    return Call("GET", "reviews", query=filters)
+
+
+def next_review(task: int | None = None, **filters: str) -> Call[Json | None]:
+    """A review, leased now; that of one task, if named. None: nothing is left."""
+    body: Json = {"filter": filters} if task is None else {"task": task}
+    return Call("POST", "reviews/next", body=body)
+
+
+def retrieve_review(number: int) -> Call[Json]:
+    return Call("GET", f"reviews/{number}")
+
+
+def decide_review(number: int, verdict: str, *, etag: str, **fields: Any) -> Call[Json]:
+    """`verdict`: accept, own, pick:2, send_back:2, exclude:2; `cause`, `comment`, `score`, …"""
+    body = {"verdict": verdict, **fields}
+    return Call("POST", f"reviews/{number}/decision", body=body, etag=etag)
+
+
+def skip_review(number: int) -> Call[Json]:
+    return Call("POST", f"reviews/{number}/skip", body={})
+
+
+def list_talks() -> Call[Page[Json]]:
+    return Call("GET", "talks")
+
+
+def open_talks(first: int, goal: str, count: int, **fields: Any) -> Call[Json]:
+    """`first`: the id of a policy; `second`, `harm`, `length`."""
+    return Call("POST", "talks", body={"first": first, "goal": goal, "count": count, **fields})
+
+
+def list_judges() -> Call[Page[Json]]:
+    return Call("GET", "judges")
+
+
+def add_judge(name: str, policy: int, rubric: str, form: str = "pair") -> Call[Json]:
+    """`form`: pair, rating, yes_no."""
+    said = {"name": name, "policy": policy, "rubric": rubric, "form": form}
+    return Call("POST", "judges", body=said)
+
+
+def retrieve_judge(number: int) -> Call[Json]:
+    return Call("GET", f"judges/{number}")
+
+
+def run_judge(number: int, scope: str, budget: int) -> Call[Json]:
+    """Gives it tasks: `scope` is ranked or open."""
+    return Call("POST", f"judges/{number}/run", body={"scope": scope, "budget": budget})
+
+
+def list_documents(**filters: str) -> Call[Page[Json]]:
+    """`source`."""
+    return Call("GET", "documents", query=filters)
+
+
+def add_document(content: bytes, name: str) -> Call[Json]:
+    """A file; its name says how it is read, and which one it supersedes."""
+    return Call("POST", "documents", files={"file": (name, content)})
+
+
+def delete_documents(source: str) -> Call[Json]:
+    """All versions of one name."""
+    return Call("DELETE", "documents", query={"source": source})
+
+
+def search_passages(question: str) -> Call[Json]:
+    return Call("GET", "passages", query={"q": question})
+
+
 def upload(content: bytes, name: str) -> Call[Upload]:
     """A file to import; its name says how it is read."""
     return Call("POST", "imports", files={"file": (name, content)})
@@ -339,6 +411,24 @@ def list_promotions() -> Call[Page[Promotion]]:
 
 def retrieve_evaluations() -> Call[Json]:
     return Call("GET", "evaluations")
+
+
+def list_suites() -> Call[Json]:
+    return Call("GET", "suites")
+
+
+def create_suite(name: str, lines: str) -> Call[Json]:
+    """A check a line."""
+    return Call("POST", "suites", body={"name": name, "lines": lines})
+
+
+def list_suite_results(policy: int | None = None) -> Call[Page[Json]]:
+    return Call("GET", "suite-results", query={} if policy is None else {"policy": policy})
+
+
+def evaluate(policies: Sequence[int], samples: int = 1) -> Call[Run]:
+    """Has all suites asked of them."""
+    return Call("POST", "suite-results", body={"policies": list(policies), "samples": samples})
 
 
 def log_answers(answers: Sequence[Json]) -> Call[Json]:

@@ -11,6 +11,8 @@ from importlib import import_module
 
 from .check import Check
 
+# In the frame, since `annotate` must not know `rlhf`, `rlhf/learning` must run alone, and all three
+# ask with the same checks.
 _MODULES = [
     import_module(f"{__name__}.{name}")
     for name in sorted(each.name for each in pkgutil.iter_modules(__path__))

@@ -17,6 +17,7 @@ class Check:
     meaning: ClassVar[str]  # one line, what passes it
     setting: ClassVar[str] = ""  # what stands in parentheses after the name, as an example
     needs_setting: ClassVar[bool] = False
+    rests_on: ClassVar[str] = ""  # what it needs beside answer and reference, and a grid alone has
 
     def __init__(self, setting: str = "") -> None:
         """Raises CheckError where the setting makes no sense."""
@@ -31,20 +32,27 @@ class Check:
         """Whether it compares with the reference answer of the prompt."""
         return False
 
-    @property
-    def needs_passages(self) -> bool:
-        """Whether it compares with what the answer was given to read: prompts that are learnt from
-        and suites have none of that."""
-        return False
-
-    def score(self, completion: str, reference: str = "", passages: Sequence[str] = ()) -> float:
+    def score(
+        self,
+        completion: str,
+        reference: str = "",
+        passages: Sequence[str] = (),
+        before: Sequence[str] = (),
+    ) -> float:
         """Returns how well the completion passes, 0 to 1; 0 for an empty one, and where a reference
-        is needed and empty. `passages`: what the answer was given to read, numbered from 1."""
+        is needed and empty. `passages`: what the answer was given to read, numbered from 1.
+        `before`: the answers to the turns before the last."""
         if not completion.strip() or (self.needs_reference and not reference.strip()):
             return 0.0
-        return float(self.passes_with(completion, reference, passages))
+        return float(self.passes_with(completion, reference, passages, before))
 
-    def passes_with(self, completion: str, reference: str, passages: Sequence[str]) -> bool | float:
+    def passes_with(
+        self,
+        completion: str,
+        reference: str,
+        passages: Sequence[str],
+        before: Sequence[str],
+    ) -> bool | float:
         return self.passes(completion, reference)
 
     def passes(self, completion: str, reference: str) -> bool | float:

@@ -1,11 +1,11 @@
-"""The answer is the reference, word for word or nearly."""
+"""The answer is the reference, word for word or nearly; or is more like one text than another."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-from .check import CheckError, ReferenceCheck
+from .check import Check, CheckError, ReferenceCheck, alternatives
 
 WORD = re.compile(r"\w+")
 
@@ -39,6 +39,23 @@ class Similar(ReferenceCheck):
     def passes(self, completion: str, reference: str) -> bool | float:
         share = token_f1(completion, reference)
         return share if self.least is None else share >= self.least
+
+
+class Nearer(Check):
+    name = "nearer"
+    setting = "good|bad"
+    needs_setting = True
+    meaning = "more words in common with the first text than with the second: the higher token F1"
+
+    def __init__(self, setting: str = "") -> None:
+        super().__init__(setting)
+        texts = alternatives(setting)
+        if len(texts) != 2:
+            raise CheckError(f"nearer({setting}) needs two texts: write nearer(good|bad)")
+        self.good, self.bad = texts
+
+    def passes(self, completion: str, reference: str) -> bool:
+        return token_f1(completion, self.good) > token_f1(completion, self.bad)
 
 
 def token_f1(one: str, other: str) -> float:

@@ -13,7 +13,7 @@ class Length(Check):
     name = "length"
     setting = "5-200"
     needs_setting = True
-    meaning = "from so many words to so many"
+    meaning = "a number of words in this range"
 
     def __init__(self, setting: str = "") -> None:
         super().__init__(setting)

@@ -17,7 +17,7 @@ MINUS = str.maketrans("\N{MINUS SIGN}", "-")
 class Number(ReferenceCheck):
     name = "number"
     setting = "0.01"
-    meaning = "the last number is that of the reference, or off by no more than the setting"
+    meaning = "the last number equals that of the reference, or differs by no more than the setting"
 
     def __init__(self, setting: str = "") -> None:
         super().__init__(setting)

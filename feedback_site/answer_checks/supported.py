@@ -18,6 +18,7 @@ SHARE = 0.6
 class Supported(Check):
     name = "supported"
     setting = "0.6"
+    rests_on = "passages of documents"
     meaning = (
         "each sentence that cites a passage as [1] has 60 % of its longer words and all of its "
         "numbers in common with what it cites, and there is such a sentence"
@@ -32,14 +33,16 @@ class Supported(Check):
         if not 0 < self.share <= 1:
             raise CheckError(f"supported({setting}): write a share of words, from 0.1 to 1")
 
-    @property
-    def needs_passages(self) -> bool:
-        return True
-
     def passes(self, completion: str, reference: str) -> bool:
         return False  # without passages nothing is supported
 
-    def passes_with(self, completion: str, reference: str, passages: Sequence[str]) -> bool:
+    def passes_with(
+        self,
+        completion: str,
+        reference: str,
+        passages: Sequence[str],
+        before: Sequence[str],
+    ) -> bool:
         cited = [(each, numbers) for each in _sentences(completion) if (numbers := _cited(each))]
         return bool(cited) and all(
             self._is_supported(sentence, numbers, passages) for sentence, numbers in cited

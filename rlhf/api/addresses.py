@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rlhf.api import policies, rounds
+from rlhf.api import policies, rounds, suites
 
 ROUND, RUN = "api/v1/rounds/<int:number>", "api/v1/runs/<int:run_id>"
 POLICY = "api/v1/policies/<int:policy_id>"
@@ -27,4 +27,8 @@ addresses = [
     path("api/v1/roll-back", policies.back, name="api_roll_back"),
     path("api/v1/promotions", policies.promotions, name="api_promotions"),
     path("api/v1/evaluations", policies.evaluations, name="api_evaluations"),
+    path("api/v1/suites", suites.suites, name="api_suites"),
+    path("api/v1/suites/<str:name>", suites.suite, name="api_suite"),
+    path("api/v1/suite-results", suites.results, name="api_suite_results"),
+    path("api/v1/gate-limits", suites.limits, name="api_gate_limits"),
 ]

@@ -158,7 +158,7 @@ def rounds(request: Request) -> Response:
     except ConfigError as error:
         raise serializers.ValidationError({"settings": [str(error)]}) from None
     except NotReady as error:
-        raise _not_ready(error.findings) from None
+        raise not_ready(error.findings, "The round was not launched.") from None
     return Response(_answer(request, made.number), status=201)
 
 
@@ -299,11 +299,12 @@ def _dry_run(form: RoundForm, choice: FiltersForm) -> Response:
     return Response(DryRun({"planned": planned, "findings": seen.findings}).data)
 
 
-def _not_ready(findings: Iterable[Finding]) -> Conflict:
+def not_ready(findings: Iterable[Finding], said_first: str) -> Conflict:
+    """What stands against it, by name."""
     said: dict[str, list[str]] = {}
     for each in findings:
         said.setdefault(each.name, []).append(each.message)
-    return Conflict("The round was not launched.", code="not_ready", fields=said)
+    return Conflict(said_first, code="not_ready", fields=said)
 
 
 def _answer(request: Request, number: int) -> Any:

@@ -127,12 +127,12 @@ def _unpriced(policy: Policy, total: Total) -> list[str]:
         ]
     if not policy.connection:
         return [
-            f"Nobody knows what an answer of {policy} costs. Set “Price of a machine hour” in the "
-            "settings of the project; it counts for answers from then on."
+            f"It is not known what an answer of {policy} costs. Set “Price of a machine hour” in "
+            "the settings of the project; it counts for answers from then on."
         ]
     if policy.connection.price_in is None or policy.connection.price_out is None:
         return [
-            f"Nobody knows what an answer of {policy} costs. Set both prices of the connection "
+            f"It is not known what an answer of {policy} costs. Set both prices of the connection "
             f"{policy.connection}; they count for answers from then on."
         ]
     return [
@@ -145,7 +145,7 @@ def _unpaid(policy: Policy, runs: list[Run], spent: Spent, labels: Decimal | Non
     missing = []
     if spent.machine is None:
         missing.append(
-            f"Nobody knows what the training of {policy} cost. Set “Price of a machine hour” in "
+            f"It is not known what the training of {policy} cost. Set “Price of a machine hour” in "
             "the settings of the project."
         )
     if spent.unpriced:

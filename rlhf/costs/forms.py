@@ -67,6 +67,9 @@ class BreakEvenForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         said = self.cleaned_data
-        if {"teacher", "student"} <= said.keys() and said["teacher"] == said["student"]:
+        teacher, student = said.get("teacher"), said.get("student")
+        if teacher is None or student is None:
+            raise forms.ValidationError("Choose both: a prompted teacher and a trained student.")
+        if teacher == student:
             raise forms.ValidationError("Choose two different policies.")
         return said

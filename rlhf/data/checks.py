@@ -224,7 +224,7 @@ def check_labelers(rankings: RankingCounts) -> Iterator[Finding]:
     first, count = by_labeler[0]
     name = User.objects.get(pk=first).display_name
     share = count / sum(n for _, n in by_labeler)
-    advice = "The policy will learn the taste of that person: have others rank, too."
+    advice = "The policy will learn the taste of that person: have others rank as well."
     if len(by_labeler) == 1:
         message = f"All rankings come from one person, {name}. {advice}"
         yield Finding("one_labeler", message)

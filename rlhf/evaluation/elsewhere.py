@@ -17,6 +17,7 @@ from annotate.chat.inference import Delta, InferenceError
 from annotate.costs.uses import Use
 from annotate.documents.consulting import consulted
 from annotate.models import Policy
+from annotate.prompts.models import Messages
 from feedback_site.pool import release_connections
 from rlhf.data.snapshot import Rows
 from rlhf.models.leases import Lease
@@ -55,6 +56,8 @@ def tell(
             "id": row["id"],
             "index": index,
             "messages": policy.messages_for(row["prompt"], read[policy.pk, row["id"]]),
+            "prompt": row["prompt"],
+            "then": row.get("then", []),
             "passages": read[policy.pk, row["id"]],
             "seed": lease.run.seed + index,
             "temperature": policy.temperature if temperature is None else temperature,
@@ -120,14 +123,27 @@ class _Asking:
         return refused
 
     def _one(self, question: Row) -> Delta | None:
-        """None: the server refuses this question for what it is."""
+        """The last answer of a conversation. None: the server refuses this for what it is."""
+        talk = list(question.get("prompt", []))
+        said = self._said(question, question["messages"])
+        for turn in question.get("then", []):
+            if said is None:
+                break
+            talk += [
+                {"role": "assistant", "content": said.text},
+                {"role": "user", "content": turn},
+            ]
+            said = self._said(question, self.policy.messages_for(talk))
+        return said
+
+    def _said(self, question: Row, messages: Messages) -> Delta | None:
         for pause in (*PAUSES, None):
             if self.stop.is_set() or self.is_over():
                 return None
             try:
                 return inference.complete(
                     self.policy,
-                    question["messages"],
+                    messages,
                     use=Use.SAMPLING,
                     run=self.lease.run.pk,
                     temperature=question["temperature"],

@@ -29,6 +29,8 @@ def launch_next_batch(round: Round, *, by: User | None, prompts_at_most: int) ->
     project = round.project
     policies, stale = speakers_after(round), stale_in(project).runs
     judge = RewardModel.objects.judge_of(round, stale_runs=stale)
+    # What the reward model doubts most teaches it most, and so may measure nothing. The held-out
+    # quarter goes to what was ranked least: a draw by doubt would measure the doubt.
     compared = prompts_at_most // HELD_OUT_SHARE if len(policies) > 1 else 0
     held_out = list(prompts(project).in_split(*HELD_OUT).ranked_least(compared))
     to_train_on = prompts_at_most - len(held_out)

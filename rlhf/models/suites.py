@@ -103,13 +103,19 @@ class Suite(models.Model):
 
 
 class SuiteResultQuerySet(models.QuerySet["SuiteResult"]):
+    def of_project(self, project: Project) -> SuiteResultQuerySet:
+        return self.filter(policy__project=project)
+
+    def of_policy(self, policy: Policy) -> SuiteResultQuerySet:
+        return self.filter(policy=policy)
+
     def newest_of(self, policy: Policy) -> dict[str, SuiteResult]:
         """Returns the newest result of a policy by the name of the suite."""
-        return {each.suite: each for each in self.filter(policy=policy).order_by("pk")}
+        return {each.suite: each for each in self.of_policy(policy).order_by("pk")}
 
     def newest_in(self, project: Project) -> dict[tuple[str, int], SuiteResult]:
         """Returns the newest results of a project by suite and policy."""
-        rows = self.filter(policy__project=project).order_by("pk")
+        rows = self.of_project(project).order_by("pk")
         return {(each.suite, each.policy_id): each for each in rows}
 
 

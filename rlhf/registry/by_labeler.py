@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annotate.labels.agreement import Share, agreement
 from annotate.models import User
+from annotate.quality.labelers import newest_doubly_ranked
 from rlhf.data.snapshot import pseudonym
 from rlhf.models.metrics import Metric
+from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Run
 
 ACCURACY = "reward/accuracy/labeler/"
@@ -40,3 +43,12 @@ def by_labeler(run: Run) -> list[OfLabeler]:
         if ACCURACY + (name := pseudonym(person)) in values
     ]
     return sorted(found, key=lambda each: each.accuracy)
+
+
+def agreement_behind(run: Run) -> Share | None:
+    """How far the people agree with each other whose rankings a reward model has learnt from, where
+    several ranked the same; of the newest of them."""
+    snapshot = snapshot_of(run)
+    if snapshot is None:
+        return None
+    return agreement(newest_doubly_ranked(snapshot.rankings.all())).share

@@ -149,7 +149,7 @@ class Verdicts:
 
     @cached_property
     def policies(self) -> dict[int, Policy]:
-        policies = self.project.policies.select_related("parent", "project")
+        policies = self.project.policies.select_related("parent", "project", "template")
         return {policy.pk: policy for policy in policies}
 
     @cached_property

@@ -12,10 +12,12 @@ from typing import Any
 from django.conf import settings
 
 from rlhf.models.runs import Round, Run
+from rlhf.rounds.tokens import Tokens, tokens_of
 from rlhf.runs.trainer_process import last_lines
 
 LINES = 400  # of a log that are shown
 ROWS = 20  # of a data file on one page
+ROWS_AS_TOKENS = 5
 LONGEST_LINE = 1_000_000  # bytes of a row that are read
 MOST_FILES = 500  # of a run that are listed
 
@@ -59,14 +61,19 @@ class Data:
     rows: list[list[tuple[str, str]]]
     first: int
     next: int | None
+    size: int = 0  # rows of a page
+    tokens: Tokens | None = None  # in the place of rows
 
     @property
     def previous(self) -> int | None:
-        return max(self.first - ROWS, 0) if self.first else None
+        return max(self.first - self.size, 0) if self.first else None
 
 
-def data_of(round: Round, *, run: int | None, name: str, first: int) -> Data:
-    """Reads a page of a data file; of the first one where none is named."""
+def data_of(
+    round: Round, *, run: int | None, name: str, first: int, as_tokens: bool = False
+) -> Data:
+    """Reads a page of a data file; of the first one where none is named. `as_tokens`: fewer rows,
+    each as the trainer's tokenizer cuts it."""
     files = [
         DataFile(each, path.name, path.stat().st_size)
         for each in round.runs.all()
@@ -76,9 +83,15 @@ def data_of(round: Round, *, run: int | None, name: str, first: int) -> Data:
     chosen = next(named, files[0] if files else None)
     if chosen is None:
         return Data(files, None, [], 0, None)
-    lines = list(islice(_lines(chosen), first, first + ROWS + 1))
-    rows = [_fields(line) for line in lines[:ROWS]]
-    return Data(files, chosen, rows, first, first + ROWS if len(lines) > ROWS else None)
+    size = ROWS_AS_TOKENS if as_tokens else ROWS
+    lines = list(islice(_lines(chosen), first, first + size + 1))
+    rows = [_fields(line) for line in lines[:size]]
+    onward = first + size if len(lines) > size else None
+    tokens = None
+    if as_tokens:
+        path = _folder(chosen.run) / "data" / chosen.name
+        tokens = tokens_of(chosen.run, path, first=first, count=size)
+    return Data(files, chosen, rows, first, onward, size, tokens)
 
 
 def _lines(file: DataFile) -> Iterator[str]:

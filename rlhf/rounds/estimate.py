@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache
 from statistics import median
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from annotate.models import Policy
 from rlhf.data.resources import (
@@ -20,7 +22,7 @@ from rlhf.data.resources import (
 )
 from rlhf.models.machines import Machine
 from rlhf.models.outcomes import snapshot_of
-from rlhf.models.runs import Run
+from rlhf.models.runs import Round, Run
 from rlhf.rounds.preflight import resources_of
 from rlhf.stages import STAGES, TRAININGS
 
@@ -104,19 +106,79 @@ def estimate(
     )
 
 
+@dataclass(frozen=True)
+class Left:
+    """How many seconds all stages of a round still work, without those of which nothing is
+    known."""
+
+    seconds: float
+    unknown: list[str]  # these stages
+
+    @property
+    def finish(self) -> datetime:
+        """When that is, if no stage waits for a machine."""
+        return timezone.now() + timedelta(seconds=self.seconds)
+
+
+def left_of(round: Round, runs: Iterable[Run], under_way: float | None) -> Left | None:
+    """Estimates what is left of a round that goes on: `under_way` seconds of the stage that works,
+    and of those that wait what earlier runs alike took. None where nothing is known."""
+    waiting = {
+        run.kind: run.config
+        for run in runs
+        if run.state == Run.State.QUEUED or (run.state == Run.State.RUNNING and under_way is None)
+    }
+    found = {kind: _as_before(round.base, kind, config) for kind, config in waiting.items()}
+    known = [each for each in found.values() if each is not None]
+    if under_way is None and not known:
+        return None
+    unknown = [STAGES[kind].label for kind, seconds in found.items() if seconds is None]
+    return Left(sum(known) + (under_way or 0), unknown)
+
+
+def seconds_as_before(run: Run) -> float | None:
+    """Estimates how long a run that waits will work; None where no earlier one is like it."""
+    return _as_before(run.round.base, run.kind, run.config) if run.round else None
+
+
+def _as_before(base: Policy, kind: str, config: Mapping[str, Any]) -> float | None:
+    """By the pace of earlier runs alike, over as many rows as the newest of them had."""
+    folder = settings.DATA_DIR / base.folder
+    try:
+        parameters = parameters_of(folder)
+    except (OSError, ValueError, TypeError, AttributeError):
+        parameters = 0
+    earlier = _on_these_machines(Run.objects.to_go_by([kind])[:EARLIER])
+    alike = _alike(earlier, base, kind, config, parameters)
+    if not alike:
+        return None
+    newest, _ = alike[0]
+    snapshot = snapshot_of(newest)
+    rows = snapshot.counts.get("train", 0) if snapshot else 0
+    here = TRAININGS[kind].rows_seen(config["train"], rows) if kind in TRAININGS else 1
+    return median(pace for _, pace in alike) * here
+
+
+def _alike(
+    earlier: Iterable[Run], base: Policy, kind: str, config: Mapping[str, Any], parameters: int
+) -> list[tuple[Run, float]]:
+    """Lists the runs to go by, and the seconds that a row took each."""
+    size_of = cache(lambda folder: parameters_of(settings.DATA_DIR / folder))
+    return [
+        (each, each.worked.total_seconds() / rows)
+        for each in earlier
+        if each.kind == kind
+        and _is_alike(each, base, config, parameters, size_of)
+        and (rows := _rows_of(each))
+    ]
+
+
 def _stages(
     base: Policy, parameters: int, configs: Configs, counts: Mapping[str, int]
 ) -> Iterator[StageEstimate]:
     earlier = _on_these_machines(Run.objects.to_go_by(configs)[:EARLIER])
-    size_of = cache(lambda folder: parameters_of(settings.DATA_DIR / folder))
     for kind, config in configs.items():
-        pace = [
-            each.worked.total_seconds() / rows
-            for each in earlier
-            if each.kind == kind
-            and _is_alike(each, base, config, parameters, size_of)
-            and (rows := _rows_of(each))
-        ]
+        pace = [pace for _, pace in _alike(earlier, base, kind, config, parameters)]
         rows = rows_seen(kind, config, counts)
         found = Span(min(pace), median(pace), max(pace)) if pace else None
         span = found and Span(found.low * rows, found.middle * rows, found.high * rows)

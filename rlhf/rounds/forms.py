@@ -90,8 +90,8 @@ class FiltersForm(forms.Form):
         for judge in judges:
             if judge.pk not in measured:
                 raise ValidationError(
-                    f"{judge} has ranked nothing that people ranked too, so nobody knows what its "
-                    "votes are worth. Give it such tasks first, on its page."
+                    f"{judge} has ranked nothing that people ranked too, so the worth of its "
+                    "votes is unknown. Give it such tasks first, on its page."
                 )
         return judges
 

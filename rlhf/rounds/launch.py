@@ -42,6 +42,8 @@ def launch_round(
 
     `follows`: the number of the newest round the launcher has seen, 0 if there was none. Raises
     NotReady, ConfigError, and LaunchedMeanwhile if there is a newer round than that."""
+    # One moment for every stage: what the operator saw counted is what trains, hours later too.
+    # The price: what a reviewer excludes after the launch is still learnt from in this round.
     filters = replace(launch.filters, until=launch.filters.until or timezone.now())
     _check_follows(project, follows)
     checks = preflight(
@@ -206,7 +208,7 @@ def _check_sampling(policies: list[Policy], k: int, prompts: list[Prompt], *, di
     if not policies:
         findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))
     if not prompts:
-        message = "There are no such prompts. Import some, or choose another split."
+        message = "No prompts match. Import some, or choose another split."
         findings.append(Finding("no_prompts", message, is_error=True))
     if not 1 <= k <= 16:
         findings.append(Finding("bad_k", "K must be between 1 and 16.", is_error=True))

@@ -230,14 +230,14 @@ def _vocabulary(folder: str) -> Any:
 
 
 def _check_references(asked: PromptQuerySet, configs: Configs) -> Iterator[Finding]:
-    """Whether the prompts have what checks compare with: reference answers; and passages, which
-    none has."""
+    """Whether the prompts have what checks compare with: reference answers, and what only grids
+    have."""
     for kind, config in configs.items():
         checks = read_checks(config.get("train", {}).get("checks", ""))
-        for name in (each.name for each in checks if each.check.needs_passages):
+        for part in (each for each in checks if each.check.rests_on):
             message = (
-                f"{STAGES[kind].label}: {name} compares answers with passages of documents, and "
-                "prompts to train on have none. Use it in grids of the playground."
+                f"{STAGES[kind].label}: {part.name} rests on {part.check.rests_on}, and prompts to "
+                "train on have none. Use it in grids of the playground."
             )
             yield Finding("no_passages", message, is_error=True)
         names = [each.name for each in checks if each.check.needs_reference]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -12,6 +12,7 @@ from django.conf import settings
 from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
 from annotate.templatetags.show import interval
+from annotate.text.diff import changes
 from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import snapshot_of
@@ -198,6 +199,35 @@ def reports_of(project: Project, verdicts: Verdicts | None = None) -> list[Round
 
 
 @dataclass(frozen=True)
+class Change:
+    """An answer in pieces, as `annotate.text.diff` cuts it beside the answer before it."""
+
+    sample: Sample
+    pieces: list[tuple[str, str]]
+
+
+def beside_the_last(answers: Iterable[Sample | None]) -> Iterator[Change | None]:
+    """What each answer changed of the one before it."""
+    before: Sample | None = None
+    for sample in answers:
+        yield _change(before, sample) if sample else None
+        before = sample or before
+
+
+def beside_the_first(answers: Iterable[Sample | None]) -> Iterator[Change | None]:
+    """How each answer differs from the first there is."""
+    first: Sample | None = None
+    for sample in answers:
+        yield _change(first, sample) if sample else None
+        first = first or sample
+
+
+def _change(before: Sample | None, sample: Sample) -> Change:
+    pieces = [("same", sample.text)] if before is None else changes(before.text, sample.text)
+    return Change(sample, pieces)
+
+
+@dataclass(frozen=True)
 class SampleTable:
     """What the fixed prompts were answered, at a few steps from the first to the last."""
 
@@ -205,17 +235,23 @@ class SampleTable:
     steps: list[int]
     rows: list[tuple[str, list[Sample | None]]]
 
+    @property
+    def changes(self) -> list[tuple[str, list[Change | None]]]:
+        """The same with what each answer changed of the one before it."""
+        return [(prompt, list(beside_the_last(answers))) for prompt, answers in self.rows]
+
 
 SORTS_OF_SAMPLES = ("score", "-score", "kl", "-kl")
 
 
-def samples_of(runs: list[Run], *, sort: str = "") -> SampleTable | None:
-    """Tabulates the samples of the latest run that has any. `sort`: one of SORTS_OF_SAMPLES, by the
-    newest answer to each prompt; else as the prompts come."""
+def samples_of(runs: list[Run], *, sort: str = "", newest: bool = False) -> SampleTable | None:
+    """Tabulates the samples of the latest run that has any; `newest`: those of its last step alone.
+    `sort`: one of SORTS_OF_SAMPLES, by the newest answer to each prompt; else as the prompts
+    come."""
     for run in reversed(runs):
         steps = list(run.samples.order_by("step").values_list("step", flat=True).distinct())
         if steps:
-            return _sample_table(run, _spread(steps, STEPS_SHOWN), sort)
+            return _sample_table(run, steps[-1:] if newest else _spread(steps, STEPS_SHOWN), sort)
     return None
 
 

@@ -7,14 +7,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlhf.models.metrics import Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
 from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import caption_of, chosen_in, line_of, rows_of
-from rlhf.rounds.report import RoundReport, report_on
+from rlhf.rounds.report import Change, RoundReport, beside_the_first, report_on, samples_of
 from rlhf.stages import STAGES, TRAININGS
 from rlhf.stages.chart import Chart, Series, trained_and_held_out
 
+MOST_SAMPLES = 12  # prompts
 COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
 
@@ -33,7 +35,33 @@ def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dic
         "differences": differences(reports),
         "data": data_differences(reports),
         "figures": figures(reports, chosen),
+        "samples": samples_beside(reports),
     }
+
+
+@dataclass(frozen=True)
+class SamplesBeside:
+    """The last answers of each round to the same fixed prompts: [(prompt, a cell for each round)],
+    each in pieces beside that of the first round that answered."""
+
+    rounds: list[Round]
+    rows: list[tuple[str, list[Change | None]]]
+
+
+def samples_beside(reports: Sequence[RoundReport]) -> SamplesBeside | None:
+    """Puts the last answers of at least two rounds side by side; the prompts that most of them
+    have answered come first."""
+    tables = [(report.round, samples_of(report.runs, newest=True)) for report in reports]
+    told = [(round, table) for round, table in tables if table is not None]
+    if len(told) < 2:
+        return None
+    answers: dict[str, list[Sample | None]] = {}
+    for place, (_, table) in enumerate(told):
+        for prompt, [sample] in table.rows:
+            answers.setdefault(prompt, [None] * len(told))[place] = sample
+    met = sorted(answers.items(), key=lambda each: each[1].count(None))
+    rows = [(prompt, list(beside_the_first(those))) for prompt, those in met[:MOST_SAMPLES]]
+    return SamplesBeside([round for round, _ in told], rows)
 
 
 def differences(reports: Sequence[RoundReport]) -> list[Difference]:

@@ -15,6 +15,7 @@ from typing import IO, Any
 from rlhf.models.metrics import Metric
 from rlhf.models.runs import Round, Run
 
+# TensorBoard's own package would bring gRPC and a web server for these fifty lines.
 POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
 MASK = 0xA282EAD8
 MOST_STEPS = 5_000  # of a curve: somebody waits for the file

@@ -63,8 +63,8 @@ MEANING = {
     ),
     "over_optimised": (
         "The score rises while the held-out reward model's falls",
-        "What is learnt now is the reward model's mistakes. Cancel, or clone the settings with "
-        "fewer updates or a higher kl_coef; promote nothing of this without asking people.",
+        "The policy now learns the reward model's mistakes. Cancel, or clone the settings with "
+        "fewer updates or a higher kl_coef; promote nothing from this run without asking people.",
     ),
 }
 
@@ -86,7 +86,7 @@ GUARDS = {
     "the settings with a higher kl_coef; or with a lower min_length, if short answers are welcome.",
     "distinct collapsed": "The policy says the same again and again. Clone the settings with a "
     "higher kl_coef or a lower learning_rate; or with a lower min_distinct.",
-    "over optimised": "What is learnt now is the reward model's mistakes. Evaluate an earlier "
+    "over optimised": "The policy now learns the reward model's mistakes. Evaluate an earlier "
     "checkpoint, or clone the settings with fewer updates or a higher kl_coef; or set "
     "stop_over_optimised to false.",
     "identical outputs": "Different prompts get one answer. Clone the settings with a higher "

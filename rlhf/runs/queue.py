@@ -57,7 +57,7 @@ def queue() -> Queue:
     machines = list(Machine.objects.in_use())
     places = [Place(each, at.get(each.slot), each.slot in present) for each in machines]
     known = {each.slot for each in machines}
-    waiting = list(Run.objects.waiting().select_related("round", "project", "launched_by"))
+    waiting = list(Run.objects.waiting().select_related("round__base", "project", "launched_by"))
     return Queue(places, [run for run in running if run.slot not in known], waiting)
 
 

@@ -20,12 +20,13 @@ from rlhf.costs.runs import by_round
 from rlhf.data.checks import NotReady
 from rlhf.data.staleness import stale_in
 from rlhf.models.runs import Round, Run
-from rlhf.registry.by_labeler import by_labeler
+from rlhf.registry.by_labeler import agreement_behind, by_labeler
 from rlhf.registry.health import health_of
 from rlhf.registry.judgements import people_on
 from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import choices_of, chosen_in, figures_of
 from rlhf.rounds.contents import chosen_file, data_of, files_of, logs_of
+from rlhf.rounds.estimate import left_of
 from rlhf.rounds.forms import LimitForm, RoundNameForm
 from rlhf.rounds.launch import cancel_round, launch_again, prioritise_round, resume_round
 from rlhf.rounds.report import log_of, report_on, samples_of
@@ -102,7 +103,7 @@ def rounds_logs(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_data(request: Request, slug: str, number: int) -> HttpResponse:
-    """Shows the rows of the snapshots, as the trainer reads them."""
+    """Shows the rows of the snapshots, as the trainer reads them: as texts or as tokens."""
     round = round_for(request, slug, number)
     asked = request.GET
     data = data_of(
@@ -110,6 +111,7 @@ def rounds_data(request: Request, slug: str, number: int) -> HttpResponse:
         run=id_in(asked.get("run")),
         name=asked.get("name", ""),
         first=id_in(asked.get("from")) or 0,
+        as_tokens=asked.get("show") == "tokens",
     )
     return _tab(request, round, "data", data=data)
 
@@ -122,7 +124,7 @@ def rounds_files(request: Request, slug: str, number: int) -> HttpResponse | Fil
         return _tab(request, round, "files", folders=files_of(round))
     path = chosen_file(round, id_in(request.GET.get("run")), request.GET["name"])
     if path is None:
-        raise Http404("There is no such file.")
+        raise Http404("This file doesn't exist.")
     return FileResponse(path.open("rb"), as_attachment=True, filename=path.name)
 
 
@@ -157,10 +159,14 @@ def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request, slug, number)
     report = report_on(round)
     samples = samples_of(report.runs, sort=request.GET.get("sort", ""))
+    context: dict[str, Any] = {
+        "samples": samples,
+        "shows_changes": request.GET.get("show") == "changes",
+    }
     if request.htmx:
-        context = {"project": round.project, "round": round, "report": report}
-        return render(request, "rlhf/_samples.html", {**context, "samples": samples})
-    return _tab(request, round, "samples", samples=samples)
+        context |= {"project": round.project, "round": round, "report": report}
+        return render(request, "rlhf/_samples.html", context)
+    return _tab(request, round, "samples", **context)
 
 
 def _live(round: Round) -> dict[str, Any]:
@@ -168,6 +174,8 @@ def _live(round: Round) -> dict[str, Any]:
     report = report_on(round, stale_in(round.project).runs, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
+    if not report.is_over:
+        context["left"] = left_of(round, report.runs, report.seconds_left)
     context["spent"] = by_round(round.project, report.runs).get(round.pk)
     return {**context, **people_on(report.evaluation, verdicts)}
 
@@ -177,7 +185,11 @@ def _health(runs: list[Run]) -> dict[str, Any]:
     trained = next((run for run in runs if run.kind == Run.Kind.REWARD), None)
     if trained is None:
         return {}
-    return {"health": health_of(trained), "labelers": by_labeler(trained)}
+    return {
+        "health": health_of(trained),
+        "labelers": by_labeler(trained),
+        "people": agreement_behind(trained),
+    }
 
 
 def _name(request: Request, round: Round) -> None:

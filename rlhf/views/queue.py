@@ -11,6 +11,7 @@ from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from rlhf.access import run_for
 from rlhf.models.machines import Machine
+from rlhf.rounds.starts import starts_of
 from rlhf.runs.queue import move, queue
 
 MOVES = {"up": -1, "down": 1}
@@ -28,7 +29,9 @@ def rounds_queue(request: Request, slug: str) -> HttpResponse:
         if not _act(request, slug):
             messages.warning(request, "Nothing was changed: the queue had already moved on.")
         return redirect("rounds_queue", slug=slug)
-    return render(request, "rlhf/queue.html", {"project": project, "queue": queue()})
+    now = queue()
+    context = {"project": project, "queue": now, "starts": starts_of(now)}
+    return render(request, "rlhf/queue.html", context)
 
 
 def _act(request: Request, slug: str) -> bool:

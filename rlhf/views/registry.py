@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
-from rlhf.registry.by_labeler import by_labeler
+from rlhf.registry.by_labeler import agreement_behind, by_labeler
 from rlhf.registry.health import health_of
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
@@ -62,6 +62,7 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
         "card": card,
         "health": health_of(model.run),
         "labelers": by_labeler(model.run),
+        "people": agreement_behind(model.run),
         "gone": gone,
         "chosen": json.dumps(chosen, indent=2, ensure_ascii=False) if chosen else "",
     }

@@ -65,7 +65,7 @@ def rounds_new(request: Request, slug: str) -> HttpResponse:
         except ConfigError as error:
             form.add_error(None, str(error))
         except NotReady as error:
-            form.add_error(None, "The round was not launched. See below what is missing.")
+            form.add_error(None, "The round was not launched. What is missing is listed below.")
             refused = error.findings
     configs = _configs(form)
     base = form.chosen_base

@@ -10,6 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from pypdf import PdfWriter
 
+from annotate.costs.models import Call
 from annotate.documents.cutting import LONGEST, cut
 from annotate.documents.embedding import embed_waiting
 from annotate.documents.models import Document, Embedder, Passage
@@ -267,6 +268,27 @@ def test_passages_are_found_by_meaning_where_a_model_was_chosen(
     form = {"connection": "", "model_name": ""}
     browse(olga).post(f"{HOME}embedder/", form)
     assert not Embedder.objects.exists()
+
+
+def test_a_model_of_this_machine_embeds_and_the_ledger_has_each_call(
+    project, library, model_server, olga, browse, settings
+):
+    weights = project.policies.create(name="base", origin="base", folder="models/base")
+    model_server.vectors = lambda text: [3.0, 4.0] if "Cakes" in text else [1.0, -1.0]
+    model_server.usage = {"prompt_tokens": 40, "completion_tokens": 0}
+    both = {"connection": "", "model_name": "", "policy": weights.pk}
+    assert browse(olga).post(f"{HOME}embedder/", both).status_code == 302
+    embedder = Embedder.objects.get()
+    assert embed_waiting(embedder) == 4
+    assert model_server.asked[0]["model"] == str(settings.DATA_DIR / "models/base")
+    best_passages(project, "dessert", 3)
+    calls = list(Call.objects.of_project(project))
+    assert [(each.policy, each.use, each.tokens_in) for each in calls] == [
+        (weights, "embedding", 40)
+    ] * 2
+    model_server.status = 500
+    best_passages(project, "dessert", 3)
+    assert Call.objects.latest("pk").outcome == "failed"
 
 
 @pytest.mark.parametrize("body", ["{}", "[1", '{"data": [{"index": 0, "embedding": [0, 0]}]}'])

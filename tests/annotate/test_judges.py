@@ -106,6 +106,25 @@ def test_a_judge_is_added_is_given_tasks_and_its_page_says_how_far_it_agrees(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_the_list_of_judges_reads_all_rankings_once_for_each_state(
+    browse, olga, bob, project, judge, ranked, model_server, monkeypatch
+):
+    read = []
+    measure = Report.agreement.fget
+    monkeypatch.setattr(Report, "agreement", property(lambda it: read.append(1) or measure(it)))
+    ranked(2)
+    judge.start(scope="ranked", budget=2, by=olga)
+    model_server.says_to = by_the_rubric
+    jobs.look()
+    client = browse(olga)
+    assert client.get(HOME).text.count("100%") == client.get(HOME).text.count("100%") > 0
+    assert len(read) == 1
+    rank(bob, project, [1, 0])
+    assert "67%" in client.get(HOME).text
+    assert len(read) == 2
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_judge_by_ratings_ranks_open_tasks_too(project, judge, rank_task, ranked, model_server):
     Judge.objects.update(form="rating")
     judge.refresh_from_db()

@@ -21,7 +21,7 @@ from annotate.chat import inference
 from annotate.connections.asked_once import LEASE
 from annotate.labelling.queue import next_assignment, rank_grid
 from annotate.labels.agreement import wilson
-from annotate.models import Cell, Completion, Grid, Placement, Policy, Ranking, Task
+from annotate.models import Cell, Completion, Grid, Placement, Policy, Prompt, Ranking, Task
 from annotate.playground.asking import AT_ONCE
 from annotate.playground.grids import Column
 from annotate.playground.outcome import Measured
@@ -239,6 +239,87 @@ def test_the_user_goes_on_after_the_models_own_answer(browse, olga, project, liv
     assert page.index("Think of a word.") < page.index("Is there an E?") < page.index("An A?")
 
 
+def guesser(letters):
+    """A model that guesses these letters, one an answer, and says nothing else."""
+
+    def guess(request):
+        said = sum(turn["role"] == "assistant" for turn in request["messages"])
+        return f"I guess the letter {letters[said]}." if said < len(letters) else "Nothing"
+
+    return guess
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_policy_plays_hangman_against_the_site(browse, olga, live, model_server):
+    """It finds “egg” by g and e, and no letter of “rhythm”, which it loses after six."""
+    live.few_shot = []
+    live.save()
+    client = browse(olga)
+    asked = {"partner": "hangman", "checks": "length(1-9)", "c1-weights": ""}
+    refused = client.post(HOME, filled_in(live, prompts="two words", **asked)).text
+    assert "each prompt is a word" in refused
+    client.post(HOME, filled_in(live, prompts="egg\n---\nrhythm", **asked))
+    grid = Grid.objects.get()
+    model_server.says_to = guesser("AGEIOUBC")
+    assert jobs.look() == 2
+    won, lost = grid.cells.all()
+    assert won.scores == {"hangman": 1.0, "length": 1.0}
+    said = [f"I guess the letter {each}." for each in "AGE"]
+    assert [*won.between, won.text] == said
+    assert won.turns[0].startswith("No, there is no “a”.\n_ _ _\nYou may guess wrong 5 more times.")
+    assert won.turns[1].startswith("Yes, there is “g”.\n_ g g\n")
+    assert (lost.scores["hangman"], len(lost.turns)) == (0.0, 5)
+    assert len(model_server.asked) == 9
+    page = client.get(f"{HOME}{grid.pk}/cells/0/0/").text
+    assert page.index("_ _ _") < page.index("_ g g") < page.index("I guess the letter E.")
+    assert 'value="hangman" selected' in client.get(f"{HOME}?grid={grid.pk}").text
+    client.post(f"{HOME}?grid={grid.pk}", filled_in(live, prompts="", rows_of="on", **asked))
+    assert Grid.objects.latest("pk").asked == grid.asked, "the same words are played again"
+    grid.store_prompts()
+    assert not Prompt.objects.exclude(reference="").exists(), "a word is no answer to learn from"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_policy_plays_the_user(browse, olga, project, live, model_server):
+    guest = Policy.objects.create(
+        project=project,
+        name="guest",
+        origin=Policy.Origin.PROMPTED,
+        model_name="cook-2",
+        system_prompt="You are a hungry guest.",
+    )
+    said = iter(["And for two?", "END."])
+    model_server.says_to = lambda asked: EGG if asked["model"] == "cook-1" else next(said)
+    asked = {"prompts": "How long?", "partner": guest.pk, "turns": "5", "c1-weights": ""}
+    browse(olga).post(HOME, filled_in(live, **asked))
+    assert jobs.look() == 1
+    cell = Grid.objects.get().cells.get()
+    assert (cell.turns, cell.between, cell.text) == (["And for two?"], [EGG], EGG)
+    heard = model_server.asked[-1]["messages"]
+    assert [turn["role"] for turn in heard] == ["system", *["user", "assistant"] * 2, "user"]
+    assert heard[0]["content"] == "You are a hungry guest."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_is_seen_while_it_comes(browse, olga, grid, model_server, monkeypatch):
+    monkeypatch.setattr("annotate.playground.asking.TELL_SECONDS", 0.0)
+    grid.cells.exclude(row=0, column=0).delete()
+    model_server.waits = True
+    worker = Thread(target=jobs.look)
+    worker.start()
+    asked = {"rows": "0", "open": "cell-0-0,cell-0-1"}
+    page = ""
+    while "Boil it" not in page and worker.is_alive():
+        page = browse(olga).get(f"{HOME}{grid.pk}/progress/", asked).text
+    assert "Is answering" in page and "eight" not in page
+    model_server.go_on.set()
+    worker.join()
+    assert grid.cells.get().text == EGG
+    grid.cells.update(state="interrupted")
+    grid.cells.all().ask_again()
+    assert grid.cells.get().text == "", "what is asked again begins anew"
+
+
 def test_rows_come_from_a_table_and_from_the_project(browse, olga, live, project):
     project.prompts.create(
         messages=[*EXAMPLE, {"role": "user", "content": "And an egg?"}], reference="Eight"
@@ -309,7 +390,7 @@ def test_rows_are_sorted_and_filtered(browse, olga, grid):
     assert order(words="FOUR") == [0] and order(words="what is") == [1]
     assert order(show="nonsense", sort="x", column="99", page="99") == [0, 1]
     empty = browse(olga).get(f"{HOME}{grid.pk}/", {"words": "zebra"}).text
-    assert "No row is like that." in empty and "Show all 2" in empty
+    assert "No matching rows." in empty and "Show all 2" in empty
 
 
 def test_the_progress_brings_the_cells_that_were_answered_meanwhile(browse, olga, grid):
@@ -351,6 +432,18 @@ def test_people_rank_the_rows_that_are_ticked(browse, olga, grid):
     answer_all(grid)
     browse(olga).post(f"{HOME}{grid.pk}/rank/", {"row": ["1"]})
     assert [task.prompt.text for task in Task.objects.all()] == ["What is rice?"]
+
+
+def test_two_columns_are_compared_word_by_word(browse, olga, grid):
+    answer(grid, 0, 0, "Boil it for eight minutes.")
+    answer(grid, 0, 1, "Boil it for ten minutes.")
+    page = browse(olga).get(f"{HOME}{grid.pk}/diff/").text
+    assert "Boil it for <del>eight</del><ins>ten</ins> minutes." in page
+    assert page.count("An answer is missing.") == 1
+    page = browse(olga).get(f"{HOME}{grid.pk}/diff/", {"a": "1", "b": "0", "page": "9"}).text
+    assert "<del>ten</del><ins>eight</ins>" in page and "Column 2 → Column 1" in page
+    page = browse(olga).get(f"{HOME}{grid.pk}/diff/", {"a": "7", "b": "x"}).text
+    assert "<del>eight</del><ins>ten</ins>" in page
 
 
 def test_a_large_grid_is_shown_a_page_at_a_time(browse, olga, project, live):

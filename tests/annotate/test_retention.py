@@ -196,6 +196,5 @@ def test_the_settings_page_says_what_would_be_deleted_now(project, everything, o
     assert "Past the saved periods now" not in said()
     keep(project, keep_chats_days=20, keep_drafts_days=5)
     assert (
-        "Past the saved periods now: chats of guests 1, drafts of answers 2, drafts of prompts 2."
-        in said()
+        "Due to be deleted: chats of guests 1, drafts of answers 2, drafts of prompts 2." in said()
     )

@@ -1,6 +1,9 @@
 """Rules of prompting, tried on a model that follows what it is told and on one that does not."""
 
+from io import StringIO
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from annotate import jobs
 from annotate.labels.agreement import wilson
@@ -62,3 +65,22 @@ def test_the_words_of_a_rule_stand_around_the_prompt(olga, live, project):
     assert first.column(1).system_prompt == "You are a cook."
     asked = first.policy(1).messages_for(first.row(0).messages)
     assert asked[-1]["content"].startswith("Sum up the text") and '"""The library' in str(asked)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_prints_a_line_for_each_rule(olga, live, model_server, monkeypatch):
+    model_server.says = ["Verdict: ", "good"]
+    model_server.usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    monkeypatch.setattr("annotate.playground.rules.RULES", RULES[3:5])
+    out = StringIO()
+    asked = ("try_rules", "--project", "cooking", "--policy", "cook")
+    with pytest.raises(CommandError, match="is called “nobody”"):
+        call_command(*asked, "--policy", "nobody")
+    assert not Grid.objects.exists()
+    call_command(*asked, stdout=out, stderr=StringIO())
+    assert out.getvalue().splitlines() == [
+        "| rule | cook |",
+        "|---|---|",
+        "| Examples | 50% [19%, 81%], 3 tokens → 50% [19%, 81%], 3 tokens |",
+        "| Specify the steps | 0% [0%, 39%], 3 tokens → 0% [0%, 39%], 3 tokens |",
+    ]

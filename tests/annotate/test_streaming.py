@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections
+from django.db import connection, connections
 from django.test import AsyncClient
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate.chat import inference
 from annotate.chat import streaming as chat
-from annotate.models import Message, Policy, User
+from annotate.models import Conversation, Message, Policy, Project, User
 from tests.chats import HTMX, Browse, ask, go_on, page_of, pending, seen
 from tests.model_server import ModelServer
 
@@ -31,6 +32,30 @@ def test_it_streams_piece_by_piece_and_saves_the_whole(
     assert events == [("more", "Boil it "), ("more", "for **eight** "), ("more", "minutes.")]
     answer.refresh_from_db()
     assert (answer.text, answer.state) == ("Boil it for **eight** minutes.", "done")
+
+
+def test_the_first_word_waits_for_one_turn_at_the_database(
+    live: Policy,
+    project: Project,
+    gus: User,
+    model_server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before: list[str] = []
+
+    async def in_database(work: Any, *args: Any, **kwargs: Any) -> Any:
+        if not model_server.asked:
+            before.append(work.__name__)
+        return await sync_to_async(work)(*args, **kwargs)
+
+    for room in (chat, inference):
+        monkeypatch.setattr(room, "in_database", in_database)
+    theirs = Message.objects.answers_in(Conversation.objects.of_guest(gus, project))
+    answer = theirs.get(pk=pending(gus).pk)
+    with CaptureQueriesContext(connection) as asked:
+        async_to_sync(seen)(answer)
+    assert before == ["_claimed"]
+    assert asked.captured_queries[0]["sql"].startswith("UPDATE")  # the claim, and nothing before
 
 
 def test_with_javascript_the_page_opens_a_stream(live: Policy, gus: User, browse: Browse) -> None:

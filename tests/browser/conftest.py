@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Keyboard, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -145,6 +145,18 @@ def use_link(context: BrowserContext, link: str) -> None:
     assert form.ok and token, (form.status, form.text()[-2000:])
     sent = context.request.post(link, form={"csrfmiddlewaretoken": token[1]}, max_redirects=0)
     assert sent.status == 302, (sent.status, sent.text()[-2000:])
+
+
+@pytest.fixture(autouse=True)
+def keys_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page can be read before its scripts run; a key that comes in between is lost."""
+    keyboard = Page.keyboard.fget
+
+    def of_a_loaded_page(page: Page) -> Keyboard:
+        page.wait_for_load_state()
+        return keyboard(page)
+
+    monkeypatch.setattr(Page, "keyboard", property(of_a_loaded_page))
 
 
 @pytest.fixture

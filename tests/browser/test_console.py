@@ -199,51 +199,67 @@ def test_a_series_of_one_point_is_seen(world, sign_in):
     assert coloured > 20, "a dot in the colour of the second line"
 
 
-def reaches(page: Page, start: str, *links: str) -> None:
-    """Goes from a page by at most two clicks on links; `ITEM > NAME`: on that of a list's item."""
-    assert len(links) <= 2
-    page.goto(start)
-    for link in links:
-        item, _, name = link.rpartition(" > ")
-        found = page.get_by_role("link", name=name)
-        if item:
-            found = (
-                page.get_by_role("listitem").filter(has_text=item, has=found).last.locator(found)
-            )
-        found.first.click()
-
-
-# The questions of an operator: where they start, what they click on, and what they read then.
-QUESTIONS = {
-    "Which run is best?": ((), ["Results against", "Result against base"]),
+# The questions of an operator, from the first page of a project: what they click on, menus
+# included, and what they read then.
+QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
+    "Which run is best?": (["Rounds"], ["Results against", "r1-sft against base", "70%"]),
     "Why did it fail?": (["Round 3"], ["out of luck"]),
-    "When will it finish?": (["Round 4"], ["step 10 of 100", "left"]),
-    "Which settings had it, and what differs?": (["Round 2"], ["Changes since", "PPO kl coef"]),
-    "What changed in the data?": (["Round 2"], ["Reward model: rankings", "2 (+1 −0)"]),
+    "When will it finish, all stages?": (
+        ["Round 4"],
+        ["step 10 of 100", "of work left in all: done"],
+    ),
+    "Which settings had it, and what differs from its parent?": (
+        ["Round 2: Higher KL"],
+        ["Changes since", "PPO kl coef", "All settings"],
+    ),
+    "What changed in the data since the last round?": (
+        ["Round 2: Higher KL"],
+        ["Reward model: rankings", "4 (+2 −0)"],
+    ),
     "Is the reward model gamed?": (
-        ["Round 1"],
+        ["Round 1: Short answers"],
         ["Can the reward model be trusted?", "it pays for short answers"],
     ),
-    "Do people agree with the reward model?": (["Round 1"], ["Accuracy by labeler", "alice"]),
-    "What is in the queue, and where?": (["Queue"], ["gpu1/0", "Round 4", "Waiting", "Round 5"]),
-    "How full are disk and GPU?": (["Queue"], ["Disk", "GPU 0 memory"]),
-    "What did it cost?": (["Round 1"], ["of work"]),
-    "What did it say?": (["Round 1", "Logs"], ["log of sft"]),
-    "What was it taught?": (["Round 1", "Data"], ["How do I boil an egg?"]),
-}
-FROM_POLICIES = {
-    "What do people prefer to the live policy?": ((), ["People, blind"]),
-    "Whose labels are in it?": (["r1-sft > Lineage"], ["alice"]),
-    "Who promoted it and why?": (["Decisions"], ["reads better"]),
-    "Roll back": ((), ["Roll back"]),
-}
-FROM_LABELERS = {
-    "Which labeler is off, and how sure is that?": ((), ["Right", "Agrees with peers"]),
-    "Which policies did this person teach?": (["Where their data went"], ["r1-sft"]),
+    "Do people agree with each other, and with the reward model?": (
+        ["Round 1: Short answers"],
+        ["People agree with each other", "100%", "Accuracy by labeler", "alice"],
+    ),
+    "Which labeler is off, and how sure is that?": (["Labelers"], ["Right", "100% (", "–100%)"]),
+    "When is labelling done?": (["When labelling is done"], ["4 of 8 answers", "done in 1 day"]),
+    "What do people prefer to the live policy?": (
+        ["Policies"],
+        ["r1-dpo against r1-sft", "People, blind"],
+    ),
+    "Why was this answer given?": (
+        ["Production"],
+        ["What is rice?", "r1-sft", "Labels of Round 1", "Prompt and labels"],
+    ),
+    "Whose labels are in it?": (["r1-sft"], ["Lineage of r1-sft", "alice"]),
+    "Which policies did this person teach?": (
+        ["Labelers", "Where their data went"],
+        ["alice", "r1-sft"],
+    ),
+    "Who promoted it and why?": (["Policies", "Decisions"], ["olga", "reads better"]),
+    "Roll back": (["Policies", "Roll back…"], ["Roll back to base"]),
+    "How does the live policy do with guests, against the challenger?": (
+        ["Production"],
+        ["Live against challenger", "r1-dpo against r1-sft", "of 1 guests", "1 thumb of 1 guest"],
+    ),
+    "What did it cost (run, label, 1,000 answers)?": (
+        ["Costs"],
+        ["Per 1,000 answers", "7.50", "Cost each", "0.33", "Round 1", "4.80"],
+    ),
+    "What is in the queue, and on which machine?": (
+        ["Train", "Queue and machines"],
+        ["gpu1/0", "Round 4", "Waiting", "Round 5"],
+    ),
+    "How full are disk and GPU?": (["Train", "Queue and machines"], ["Disk", "GPU 0 memory"]),
+    "What is new since I was last here?": ([], ["New to you", "Round 3 failed"]),
 }
 MORE = """
 import json
 from django.conf import settings
+from annotate.notices.models import News, Notice
 from rlhf.data.snapshot import pseudonym
 bob = project.admit(name="bob", role="labeler")
 first, second = project.rounds.order_by("number")
@@ -257,13 +273,17 @@ policy = project.policies.create(name="r1-sft", origin="trained", parent=base, f
 rankings = []
 for prompt in asked:
     said = [prompt.completions.create(policy=base, text=text) for text in ("One.", "Other.")]
+    task = project.tasks.create(prompt=prompt, kind="rank", overlap=4)
     for labeler in (alice, bob):
-        ranking = Ranking.objects.create(prompt=prompt, labeler=labeler)
+        work = Assignment.objects.create(
+            task=task, labeler=labeler, state="submitted", leased_until=now, ended_at=now,
+            active_seconds=60,
+        )
+        ranking = Ranking.objects.create(prompt=prompt, labeler=labeler, assignment=work)
         for place, completion in enumerate(said, 1):
             ranking.placements.create(completion=completion, place=place)
-        if labeler == alice:
-            rankings.append(ranking)
-for round, learnt in ((first, rankings[:1]), (second, rankings)):
+        rankings.append(ranking)
+for round, learnt in ((first, rankings[:2]), (second, rankings)):
     reward = round.runs.get(kind="reward")
     made = Snapshot.objects.create(
         project=project, run=reward, sha256="a" * 64, counts={"train": len(learnt)}
@@ -302,7 +322,14 @@ for number, state in ((3, "failed"), (4, "running"), (5, "queued")):
         lease_token=1, launched_by=olga, reason="out of luck" if state == "failed" else "",
         pinned_to="nowhere",
     )
+    if state == "failed":
+        said = News(f"{round} failed", f"/p/{project.slug}/rounds/{number}/")
+        Notice.tell(project.pk, "run.failed", said)
     if state == "running":
+        Run.objects.create(
+            project=project, round=round, kind="reward", position=1, config=configs["reward"],
+            launched_by=olga, pinned_to="nowhere",
+        )
         later = timedelta(hours=1)
         Run.objects.filter(pk=run.pk).update(
             step=10, total_steps=100, slot="gpu1/0", worker="gpu1:4", started_at=now,
@@ -322,31 +349,65 @@ Machine.report(
         "gpus": [{"index": "0", "name": "H200", "load": 0.9, "memory": [2**36, 2**37]}],
     },
 )
-evaluation = Evaluation.objects.create(
+Evaluation.objects.create(
     policy=policy, opponent=base, judge="gold", win_rate=0.7, low=0.5, high=0.8, prompts=20,
     wins=14, losses=6,
 )
-Promotion.objects.create(
-    project=project, policy=base, previous=policy, decided_by=olga, reason="reads better"
+base.state = "retired"
+base.save()
+policy.state = "live"
+policy.save()
+other = project.policies.create(name="r1-dpo", origin="prompted", state="challenger")
+decided = {"project": project, "decided_by": olga}
+Promotion.objects.create(policy=base, reason="the first", **decided)
+Promotion.objects.create(policy=policy, previous=base, reason="reads better", **decided)
+Promotion.objects.create(policy=other, act="challenge", reason="try it", **decided)
+gus = project.admit(name="gus", role="guest")
+for speaker in (policy, other):
+    answer = Conversation.start(project=project, guest=gus, text="What is rice?")
+    said = Completion.objects.create(prompt=asked[0], policy=speaker, text="A grain.")
+    Message.objects.filter(pk=answer.pk).update(
+        state="done", text="A grain.", policy=speaker, completion=said
+    )
+    Feedback.objects.create(
+        message=Message.objects.get(pk=answer.pk), user=gus, thumb_up=True, harvested_at=now
+    )
+Call.objects.bulk_create(
+    Call(
+        project=project, policy=policy, use="chat", outcome="answered", first_ms=80, total_ms=900,
+        tokens_in=10, tokens_out=5, price="0.0075",
+    )
+    for _ in range(20)
 )
+project.currency, project.wage, project.machine_price = "EUR", 20, 24
+project.save()
 """
 
 
-def test_two_clicks_answer_an_operators_questions(site, sign_in):
+def click(page: Page, name: str) -> None:
+    """Clicks what has this name: a menu, a link of the page, or one of the header."""
+    link = page.locator("main").get_by_role("link", name=name, exact=True)
+    summary = page.locator("summary").filter(has_text=re.compile(f"^\\s*{re.escape(name)}\\s*$"))
+    item = page.locator("details[open]").get_by_role("link", name=name, exact=True)
+    link.or_(summary).or_(item).first.click()
+
+
+def test_two_clicks_answer_each_of_an_operators_twenty_questions(site, sign_in):
     slug = f"console-{uuid4().hex[:8]}"
     site.shell((WORLD + MORE).replace("SLUG", slug))
-    world = f"{site.url}/p/{slug}/"
     page = sign_in("olga").page
-    starts = {"rounds/": QUESTIONS, "policies/": FROM_POLICIES, "labelers/": FROM_LABELERS}
+    assert len(QUESTIONS) == 20
     unanswered = []
-    for start, questions in starts.items():
-        for question, (links, answers) in questions.items():
-            reaches(page, world + start, *links)
-            try:
-                for words in answers:
-                    expect(page.locator("main")).to_contain_text(words)
-            except AssertionError as error:
-                unanswered.append(f"{question}: {str(error)[:300]}")
+    for question, (clicks, answers) in QUESTIONS.items():
+        assert len(clicks) <= 2
+        page.goto(f"{site.url}/p/{slug}/")
+        for name in clicks:
+            click(page, name)
+        try:
+            for words in answers:
+                expect(page.locator("main")).to_contain_text(words, timeout=5_000)
+        except AssertionError as error:
+            unanswered.append(f"{question}: {words}\n{str(error)[:3000]}")
     assert not unanswered, "\n".join(unanswered)
 
 

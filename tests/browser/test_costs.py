@@ -96,7 +96,7 @@ def test_an_operator_reads_what_it_costs_and_when_to_stop(kitchen, sign_in):
     page.get_by_label("Trained student").select_option("student")
     page.get_by_role("button", name="Compare").click()
     # Four hours at 2, over 18 less 0.4 for 1,000 answers.
-    expect(page.get_by_text("It pays after 455 answers.")).to_be_visible()
+    expect(page.get_by_text("It pays off after 455 answers.")).to_be_visible()
     expect(page.get_by_text("People have not compared the two")).to_be_visible()
     with page.expect_download() as waiting:
         page.get_by_role("link", name="CSV").click()

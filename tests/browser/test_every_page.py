@@ -131,6 +131,9 @@ key = Share.issue(said.conversation, days=1).rstrip("/").rpartition("/")[2]
 grid = Grid.lay_out(
     project=project, author=people["olga"], prompts=["Hello"], columns=[Column(base.pk)]
 )
+kept = PromptTemplate.keep(
+    project=project, name="polite", author=people["olga"], system_prompt="Be polite."
+)
 round = Round.objects.create(
     project=project, number=1, recipe="tiny", base=base, launched_by=people["olga"]
 )
@@ -190,6 +193,7 @@ everywhere = {
     "assignment_id": held["four"].pk, "prompt_id": ranked.prompt_id, "number": 1,
     "conversation_id": said.conversation_id, "message_id": said.pk, "policy_id": trained.pk,
     "run_id": runs[0].pk, "model_id": model.pk, "grid_id": grid.pk, "row": 0, "column": 0,
+    "template_id": kept.pk,
     "judge_id": judge.pk, "format": "csv", "token_id": token.pk, "webhook_id": webhook.pk,
     "delivery_id": delivery.pk,
     "talk_id": judging.pk, "turn_id": turn.pk, "answer_id": turn.pair[0].pk,

@@ -92,7 +92,7 @@ def test_a_judge_is_added_asked_and_read_about(site: Site, sign_in, server: Mode
     expect(page.get_by_text("First shown wins")).to_be_visible(timeout=90_000)
     expect(page.get_by_role("button", name="Stop")).to_have_count(0, timeout=90_000)
     figures = page.locator("dl.figures")
-    expect(figures).to_contain_text("Tasks ranked, of these by people too23, 23")
+    expect(figures).to_contain_text("Tasks ranked, also by people23, 23")
     expect(figures).to_contain_text("Unreadable replies6 of 144")
     expect(page.get_by_role("heading", name="What could be left to it")).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("baker its own model"))).to_be_visible()

@@ -19,7 +19,10 @@ from tests.learning.test_runs import AfterCalls, assert_same
 
 __all__ = ["data_dir", "make_run"]
 
-LONGER = {"sft": {"epochs": 12}, "reward": {"epochs": 12}, "ppo": {"updates": 30}}
+LONGER = {
+    "sft": {"epochs": 12}, "reward": {"epochs": 12}, "ppo": {"updates": 30},
+    "grpo": {"updates": 40},
+}  # fmt: skip
 TRAIN = {"checkpoint_every": 1, "evaluate_every": 5}
 # PPO has most to keep: two networks, two optimisers, a reward model, sampled text.
 KINDS = ("sft", "reward", "ppo") if IS_LONG else ("ppo",)
@@ -64,7 +67,7 @@ def kill_somewhere(folder: Path, data_dir: Path, processes: int, chance: random.
     ("kind", "processes", "kills"),
     [
         *((kind, 1, sized(short=1, long=9)) for kind in KINDS),
-        *[("ppo", 2, 3)] * IS_LONG,
+        *[("ppo", 2, 3), ("grpo", 1, 10)] * IS_LONG,
     ],
 )
 def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(

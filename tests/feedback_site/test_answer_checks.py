@@ -6,6 +6,7 @@ import pytest
 
 from feedback_site.answer_checks import CHECKS
 from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.hangman import Game, guess_in
 from feedback_site.answer_checks.written import read_checks
 from rlhf.learning.contract.config import from_dict
 from rlhf.learning.contract.hyperparameters import ConfigError
@@ -124,9 +125,9 @@ def test_no_random_letters_are_readable(seed):
 
 def test_every_check_says_what_passes_it_and_takes_its_own_example():
     assert set(CHECKS) == {
-        *("choice", "contains", "exact", "html", "json", "json-schema", "lacks", "language"),
-        *("length", "nearer", "no-refusal", "number", "readable", "refusal", "regex", "similar"),
-        *("supported", "unlike", "within"),
+        *("choice", "contains", "exact", "hangman", "html", "json", "json-schema", "judge"),
+        *("lacks", "language", "length", "nearer", "no-refusal", "number", "readable", "refusal"),
+        *("regex", "similar", "supported", "unlike", "within"),
     }
     for name, check in CHECKS.items():
         assert check.name == name
@@ -225,3 +226,37 @@ def test_how_much_must_be_shared_can_be_set():
     assert (strict.check.score(answer, "", MILL), lax.check.score(answer, "", MILL)) == (0, 1)
     with pytest.raises(CheckError, match="share of words"):
         read_checks("supported(2)")
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("E", "e"),
+        ("e.", "e"),
+        ("I guess E", "e"),
+        ("I guess the letter A.", "a"),
+        ("I say “T”!", "t"),
+        ("Is there a T?", "t"),
+        ("I'd take A", "a"),
+        ("Let's guess: s", "s"),
+        ("A", "a"),
+        ("Ä", "ä"),
+        ("apple or pear", ""),
+        ("42", ""),
+        ("", ""),
+    ],
+)
+def test_a_guess_is_found_in_an_answer(answer, letter):
+    assert guess_in(answer) == letter
+
+
+def test_hangman_is_won_by_all_letters_or_the_word_and_lost_by_six_wrong_ones():
+    [part] = read_checks("hangman")
+    won = part.check.score("n", "Banana", (), ["b", "x", "a"])
+    assert (won, part.check.score("It is BANANA!", "banana")) == (1, 1)
+    assert part.check.score("n", "banana", (), ["b"]) == 0
+    assert part.check.score("n", "banana", (), [*"bacdefgh"]) == 0, "six were wrong before"
+    assert part.check.score("n", "banana", (), [*"baacdefg"]) == 0, "twice the same is wrong"
+    game = Game("Egg").after(["g", "no idea"])
+    assert (game.shown, game.wrong, game.is_over) == ("_ g g", 1, False)
+    assert "no single letter" in game.reply and "5 more times" in game.reply

@@ -1,5 +1,6 @@
 """A benchmark drives the product's own learners and prints one line of figures."""
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -100,3 +101,19 @@ def test_the_ids_of_the_peer_come_back_from_the_words_of_a_benchmark(tmp_path, m
     tokenizer, ids = AutoTokenizer.from_pretrained(tmp_path), list(range(2048))
     assert tokenizer(synthetic.words(ids), add_special_tokens=False)["input_ids"] == ids
     assert tokenizer.decode([1207, 20, 102]) == "1207 20 102"
+
+
+def test_the_methods_are_compared_by_prompts_of_every_seed(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    methods = importlib.import_module("methods")
+    assert methods.farthest(1) == 0 and methods.farthest(16) == pytest.approx(1.835, abs=1e-3)
+    run = {"method": "grpo", "budget": "equal KL", "kl": 1.5, "gold": 0.5, "prompts": ["a", "b"]}
+    methods.table([
+        {**run, "seed": 0, "setting": "256 answers", "wins": [1.0, 0.5]},
+        {**run, "seed": 1, "setting": "384 answers", "wins": [0.5, 0.75], "gold": 1.0},
+    ])  # fmt: skip
+    *_, row = capsys.readouterr().out.splitlines()
+    begun = "| equal KL | grpo | 256 answers, 384 answers | 1.5 · 1.5 | 0.50 · 1.00 | 69 % ("
+    assert row.startswith(begun)  # of four prompts: "a" of one world is not that of another
+    low, high = row.removeprefix(begun).removesuffix(") |").split(" to ")
+    assert 0 <= int(low) < 50 and int(high) > 85

@@ -132,6 +132,27 @@ def test_an_unbiased_kl_has_the_gradient_of_the_reverse_kl(rollout):
     assert gradient[0] == pytest.approx(-2 / 8 + 0.5 * -0.1 / 8)
 
 
+def test_an_unbiased_kl_is_weighed_by_the_ratio_to_what_sampled(rollout):
+    rollout.logprobs_BT = torch.full((2, 2), -1.0)
+    rollout.ref_logprobs_BT = rollout.ref_logprobs_BT - 1
+    loss, *_ = loss_of(rollout, [-1.0, -1.0, -1.0], kl_coef=0.5, unbiased_kl=True)
+    assert loss == pytest.approx(1 / 4 + 0.5 * (math.expm1(0.1) - 0.1) / 8)
+
+
+def test_a_kl_and_its_figures_stop_growing_at_a_log_ratio_of_20(rollout):
+    """Two tokens of 0.25 each beside the third, whose advantage is -3 and whose weight is 1/4."""
+    told = {"kl_coef": 0.5, "unbiased_kl": True}
+    rollout.ref_logprobs_BT = torch.zeros(2, 2)
+    far, _, stats = loss_of(rollout, [0.0, 0.0, 30.0], **told)
+    kl = math.exp(20) * (math.expm1(-20) + 20)
+    assert far == pytest.approx(-0.5 + 3 * math.exp(20) / 4 + 0.5 * kl / 4)
+    assert stats["policy/approx_kl"] == pytest.approx((math.expm1(20) - 20) / 5)
+    gone, _, stats = loss_of(rollout, [0.0, 0.0, -30.0], **told)
+    kl = math.exp(-20) * (math.expm1(20) - 20)
+    assert gone == pytest.approx(-0.5 + 3 * 0.8 / 4 + 0.5 * kl / 4)
+    assert stats["policy/approx_kl"] == pytest.approx((math.expm1(-20) + 20) / 5)
+
+
 def test_a_token_that_an_engine_drew_otherwise_is_weighed_and_its_kl_is_not(rollout):
     rollout.weights_BT = torch.tensor([[2.0, 1.0], [0.5, 1.0]])
     loss, *_ = loss_of(rollout, [0.0, 0.0, 0.0], kl_coef=0.5)

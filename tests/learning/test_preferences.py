@@ -87,6 +87,9 @@ def test_dpo_agrees_with_trl_on_pairs(make_learner, reference, data_dir, tmp_pat
     for name, trl_name in (("chosen", "chosen"), ("rejected", "rejected"), ("margin", "margins")):
         assert ours[f"reward/{name}"] == pytest.approx(theirs[f"rewards/{trl_name}"], abs=1e-5)
     assert ours["reward/accuracy"] == pytest.approx(theirs["rewards/accuracies"])
+    for element in learner.elements:  # what is measured on held-out rows is what is learnt from
+        learnt = learner.scores(element.rows).tolist()
+        assert learner.raw(element.rows) == pytest.approx(learnt, abs=1e-5) and any(learnt)
 
 
 def test_kto_agrees_with_trl_on_one_batch(make_learner, reference, data_dir, tmp_path, monkeypatch):

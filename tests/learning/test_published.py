@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf.learning.contract.hyperparameters import Tune
-from rlhf.learning.contract.records import read_rankings
+from rlhf.learning.contract.reading import read_rankings
 from rlhf.learning.models import adapters, folders
 from rlhf.learning.models.networks import LMHead, collate
 from rlhf.learning.models.scoring import RewardModel

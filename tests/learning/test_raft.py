@@ -1,6 +1,7 @@
 """RAFT: by hand, beside SFT's loss, and what one update does to a toy policy."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -70,6 +71,15 @@ def test_the_loss_is_sfts_on_what_is_kept(rollout):
     assert stats["ratio/deviation"] == pytest.approx(off, abs=1e-6)
     assert stats["ratio/max"] == pytest.approx(1 + off, abs=1e-6)
     assert stats["policy/approx_kl"] == pytest.approx(2 * (off - 0.1) / 8, abs=1e-6)
+
+
+def test_figures_stop_growing_at_a_log_ratio_of_20(rollout):
+    zeros_N = torch.zeros(4)
+    _, far = best_answer_loss(rollout, [0, 2], torch.tensor([29.0, -2, -0.5, -0.5]), zeros_N, 8.0)
+    assert far["ratio/deviation"] == pytest.approx(math.expm1(20))
+    assert far["ratio/max"] == pytest.approx(math.exp(20))
+    _, gone = best_answer_loss(rollout, [0, 2], torch.tensor([-31.0, -2, -0.5, -0.5]), zeros_N, 8.0)
+    assert gone["policy/approx_kl"] == pytest.approx((math.expm1(-20) + 20) / 8)
 
 
 # One update of the learner.

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rlhf.learning.algorithms.preference import hold_out
-from rlhf.learning.contract import figures, records
+from rlhf.learning.contract import figures, reading, records
 from rlhf.learning.contract.records import DataError
 from rlhf.learning.models.base import _conversations
 from rlhf.learning.run.optimiser import rate_share
@@ -30,21 +30,21 @@ def test_a_bad_row_is_named_by_its_line(row, message, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(row if isinstance(row, str) else json.dumps(row))
     with pytest.raises(DataError, match=message):
-        records.read_rankings(path)
+        reading.read_rankings(path)
 
 
 def test_an_empty_file_and_an_absent_one_are_said(tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n")
     with pytest.raises(DataError, match="empty"):
-        records.read_prompts(tmp_path / "rows.jsonl")
+        reading.read_prompts(tmp_path / "rows.jsonl")
     with pytest.raises(DataError, match="no such file"):
-        records.read_prompts(tmp_path / "other.jsonl")
+        reading.read_prompts(tmp_path / "other.jsonl")
 
 
 def test_rows_without_an_id_are_called_by_their_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": PROMPT, **more}) for more in ({}, {"id": 7})))
-    assert [prompt.id for prompt in records.read_prompts(path)] == ["1", "7"]
+    assert [prompt.id for prompt in reading.read_prompts(path)] == ["1", "7"]
 
 
 TWINS = ("Où est le café ?\nLà.", "Où est le cafe\u0301 ?\r\nLa\u0300.", "Où est le café ?\rLà.")
@@ -174,7 +174,7 @@ def test_a_pair_is_a_ranking_of_two(tmp_path):
     path.write_text(
         json.dumps({"prompt": PROMPT, "chosen": answer, "rejected": "bad", "margin": 2})
     )
-    (pair,) = records.read_rankings(path)
+    (pair,) = reading.read_rankings(path)
     assert (pair.completions, pair.ranks, pair.strength) == (("good", "bad"), (1, 2), 2.0)
 
 
@@ -195,7 +195,7 @@ def test_a_thumb_is_up_or_down(row, message, tmp_path):
     path = tmp_path / "thumbs.jsonl"
     path.write_text(json.dumps(row))
     with pytest.raises(DataError, match=message):
-        records.read_thumbs(path)
+        reading.read_thumbs(path)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_a_row_says_whether_its_answers_were_cut_off(reason, finished, tmp_path)
         path.write_text(json.dumps({"prompt": PROMPT, **row, **reasons}))
         return reader(path)
 
-    (thumb,) = read(records.read_thumbs, 1, completion="yes", label=True)
+    (thumb,) = read(reading.read_thumbs, 1, completion="yes", label=True)
     assert thumb.finished == finished
     for answers in ({"chosen": "a", "rejected": "b"}, {"completions": ["a", "b"], "ranks": [1, 2]}):
-        (judged,) = records.aggregate(read(records.read_rankings, 2, **answers))
+        (judged,) = records.aggregate(read(reading.read_rankings, 2, **answers))
         assert judged.finished == (finished, finished)
 
 
@@ -248,9 +248,9 @@ def test_the_diagram_says_how_often_what_was_said_came_true():
 @pytest.mark.parametrize(
     ("reader", "row"),
     [
-        (records.read_rankings, {"chosen": "a", "rejected": ""}),
-        (records.read_rankings, {"completions": ["a", ""], "ranks": [1, 2]}),
-        (records.read_thumbs, {"completion": "", "label": False}),
+        (reading.read_rankings, {"chosen": "a", "rejected": ""}),
+        (reading.read_rankings, {"completions": ["a", ""], "ranks": [1, 2]}),
+        (reading.read_thumbs, {"completion": "", "label": False}),
     ],
 )
 def test_an_empty_answer_is_judged_alike_in_every_shape(reader, row, tmp_path):
@@ -268,7 +268,7 @@ def test_an_empty_demonstration_is_refused_by_its_line(tmp_path):
     good = json.dumps({"prompt": PROMPT, "completion": "a"})
     path.write_text(good + "\n" + json.dumps({"prompt": PROMPT, "completion": " "}))
     with pytest.raises(DataError, match="line 2: completion is empty"):
-        records.read_demonstrations(path)
+        reading.read_demonstrations(path)
 
 
 @pytest.mark.parametrize(
@@ -287,19 +287,19 @@ def test_a_number_that_is_none_is_refused_by_its_line(row, number, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt":[{"role":"user","content":"hi"}],' + row % number + "}")
     with pytest.raises(DataError, match="line 1"):
-        records.read_rankings(path)
+        reading.read_rankings(path)
 
 
 def test_half_a_character_is_refused_and_odd_ones_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": PROMPT, "completion": "sky \ud83d"}))
     with pytest.raises(DataError, match=r"line 1: a text holds half a character \('\\ud83d'\)"):
-        records.read_demonstrations(path)
+        reading.read_demonstrations(path)
     text = "\ufeffone\u2028two\u0000\x85🙂"
     for escaped in (True, False):
         row = json.dumps({"prompt": PROMPT, "completion": text}, ensure_ascii=escaped)
         path.write_text("\ufeff" + row + "\n", encoding="utf-8")
-        assert [each.text for each in records.read_demonstrations(path)] == [text]
+        assert [each.text for each in reading.read_demonstrations(path)] == [text]
     path.write_text(json.dumps({"prompt": [{"role": "user", "content": text}]}, ensure_ascii=False))
     assert list(_conversations(path)) == [[("user", text)]]
 
@@ -308,7 +308,7 @@ def test_a_role_that_could_spell_a_control_token_is_refused(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": [{"role": "end", "content": "hi"}]}))
     with pytest.raises(DataError, match="role must be one of system, .*not 'end'"):
-        records.read_prompts(path)
+        reading.read_prompts(path)
 
 
 @pytest.mark.parametrize("shape", ["pairs", "one list", "lists in another order"])
@@ -329,7 +329,7 @@ def test_pairs_that_contradict_meet_whatever_their_order(shape, tmp_path):
         {"prompt": PROMPT, "labeler": name, **row} for name, row in zip("xy", rows, strict=True)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in written))
-    (judged,) = records.aggregate(records.read_rankings(path))
+    (judged,) = records.aggregate(reading.read_rankings(path))
     assert shares(judged) == {(0, 1): 0.5, (1, 0): 0.5}
     plain = figures.ranking_figures([judged], [[1.0, 0.0]], [[3, 3]])
     finer = figures.agreement_figures([judged], [[1.0, 0.0]], {"x", "y"})
@@ -351,3 +351,19 @@ def test_no_batch_is_more_than_a_row_larger_than_another():
         sizes = [len(batch) for batch in batches]
         assert sorted(i for batch in batches for i in batch) == list(range(count))
         assert len(sizes) == -(-count // 16) and max(sizes) - min(sizes) <= 1 and max(sizes) <= 16
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ('{"completion": "caf\u00e9"}'.encode("latin-1"), r"is not UTF-8 \(byte 0xe9 at 19\)"),
+        ('{"completion": "a"}'.encode("utf-16"), r"is not UTF-8 \(byte 0xff at 0\)"),
+        (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "a thousand deep"),
+    ],
+)
+def test_what_cannot_even_be_parsed_is_refused_by_its_line(second, reason, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps({"prompt": PROMPT, "completion": "a"}).encode()
+    path.write_bytes(good + b"\r\n" + second)
+    with pytest.raises(DataError, match=f"rows.jsonl, line 2: .*{reason}"):
+        reading.read_demonstrations(path)

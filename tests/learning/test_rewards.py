@@ -9,7 +9,8 @@ from accelerate import Accelerator
 
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.kinds.grpo import GRPO
-from rlhf.learning.contract.records import DataError, Prompt, read_prompts
+from rlhf.learning.contract.reading import read_prompts
+from rlhf.learning.contract.records import DataError, Prompt
 from rlhf.learning.models.rewards import ComposedReward
 from rlhf.learning.models.scoring import RewardModel
 from rlhf.learning.ppo.grpo import GRPOLearner

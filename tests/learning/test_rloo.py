@@ -93,6 +93,13 @@ def test_ratios_are_of_whole_answers_and_clipped_where_they_would_go_on(rollout)
     assert stats["policy/approx_kl"] == pytest.approx(kl / 5, abs=1e-6)
 
 
+def test_figures_stop_growing_at_a_log_ratio_of_20(rollout):
+    _, _, far = loss_of(rollout, [0.0, 0.0, 30.0])
+    assert far["ratio/deviation"] == pytest.approx(math.expm1(20))
+    _, _, gone = loss_of(rollout, [0.0, 0.0, -30.0])
+    assert gone["policy/approx_kl"] == pytest.approx((math.expm1(-20) + 20) / 5)
+
+
 def test_an_answer_that_an_engine_drew_otherwise_is_weighed_once_and_not_by_token(rollout):
     rollout.engine_logprobs_BT = torch.tensor([[-0.1, -0.2], [0.4, 9.0]])
     loss, _, _ = loss_of(rollout, [0.0, 0.0, 0.0])

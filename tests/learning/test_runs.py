@@ -19,7 +19,7 @@ from rlhf.learning.__main__ import run
 from rlhf.learning.contract import manifest
 from rlhf.learning.contract.hyperparameters import Optimisation
 from rlhf.learning.models import folders
-from rlhf.learning.run import checkpoint
+from rlhf.learning.run import checkpoint, provenance
 from rlhf.learning.run.optimiser import Optimiser
 from rlhf.learning.run.run_folder import (
     DONE,
@@ -426,6 +426,17 @@ def test_a_run_goes_on_from_no_checkpoint_of_another_run(said, make_run, data_di
         folder = RunFolder(now, data_dir, allows_changes=True)
         assert run(folder, lambda: False, last) == DONE
         assert f"goes on with changes from step 3: {said}" in (now / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("changed", ["chat_template.jinja", "tokenizer.json", "model.safetensors"])
+def test_a_model_is_another_when_any_file_that_is_read_of_it_is(changed, tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        (tmp_path / name).write_text(name)
+    before = provenance.folder_hash(tmp_path)
+    (tmp_path / "README.md").write_text("What people read is nothing that is learnt.")
+    assert provenance.folder_hash(tmp_path) == before
+    (tmp_path / changed).write_text("another")
+    assert provenance.folder_hash(tmp_path) != before
 
 
 def test_a_checkpoint_of_another_kind_is_refused(make_run, data_dir):

@@ -102,3 +102,30 @@ def test_rows_of_the_published_policy_are_sampled_with_a_seed_each(make_run, dat
         ("plain", 0.2, 6),
         ("terse", Sample.temperature, 3),
     }
+
+
+def test_a_prompt_that_goes_on_is_answered_to_its_end(make_run, data_dir, asked):
+    """One row goes on twice, one once; the others are answered as they are without them."""
+    told = json.loads((make_run("sample", "plain") / "config.json").read_text())["data"]["train"]
+    rows = read_rows(data_dir / told)[:4]
+    going_on = [{**row, "then": then} for row, then in zip(rows, TURNS, strict=True)]
+    for name, lines in (("some", rows), ("going_on", going_on)):
+        text = "".join(json.dumps(each) + "\n" for each in lines)
+        (data_dir / f"{name}.jsonl").write_text(text)
+    policies = {"models": {"policies": {"a": {"path": "base", "temperature": 0.7}}}}
+    said = {}
+    for name, size in (("some", 8), ("going_on", 8), ("going_on", 3)):
+        run = make_run(
+            "sample", f"{name}{size}", data={"train": f"{name}.jsonl"},
+            train={"batch_size": size, "k": 1}, **policies,
+        )  # fmt: skip
+        assert learn(run, data_dir) == DONE
+        said[name, size] = [row["text"] for row in read_rows(run / OUTPUT)]
+    assert said["going_on", 8] == said["going_on", 3]
+    assert [one == other for one, other in zip(*list(said.values())[:2], strict=True)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    assert asked[:4] == [4, 4, 2, 1]
+
+
+TURNS = [[], ["And then?", "Why?"], ["Really?"], []]

@@ -516,6 +516,27 @@ def test_live_and_challenger_are_answered_in_turn_and_together(server, models):
     assert {str(models / "live"), str(models / "challenger")} <= set(listed)
 
 
+def test_texts_become_the_mean_of_their_hidden_states(server, policy):
+    texts = ["How do I boil an egg?", "Eight minutes."]
+    answer = server.post("/v1/embeddings", json={"model": "models/live", "input": texts}).json()
+    encoded = [policy.render.tokenizer.encode(each, add_special_tokens=False) for each in texts]
+    assert answer["usage"]["prompt_tokens"] == sum(map(len, encoded))
+    for row, ids in zip(answer["data"], encoded, strict=True):
+        with torch.inference_mode():
+            out = policy.lm(torch.tensor([ids]), output_hidden_states=True)
+        mean_H = out.hidden_states[-1][0].mean(0)
+        assert torch.allclose(torch.tensor(row["embedding"]), mean_H / mean_H.norm(), atol=1e-5)
+    alone = server.post("/v1/embeddings", json={"model": "models/live", "input": texts[1]}).json()
+    assert alone["data"][0]["embedding"] == answer["data"][1]["embedding"]
+    long = {"model": "models/live", "input": "egg " * 5000}
+    read = server.post("/v1/embeddings", json=long).json()["usage"]["prompt_tokens"]
+    assert read == policy.render.context
+    for wrong in ({"input": "x"}, {"model": "models/live"}, {"input": [], "model": "models/live"}):
+        assert server.post("/v1/embeddings", json=wrong).status_code == 400
+    unknown = {"model": "models/none", "input": "x"}
+    assert server.post("/v1/embeddings", json=unknown).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "param", "code"),
     [

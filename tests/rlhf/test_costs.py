@@ -281,6 +281,13 @@ def test_a_policy_is_not_compared_with_itself(olga, browse, policy):
     assert "Choose two different policies." in page
 
 
+def test_with_nothing_chosen_the_comparison_says_what_to_choose(olga, browse, policy):
+    client, sentence = browse(olga), "Choose both: a prompted teacher and a trained student."
+    for asked in ("teacher=&student=", f"teacher={policy.pk}&student=", "teacher=0&student=x"):
+        assert sentence in client.get(f"/p/cooking/costs/?{asked}").text
+    assert sentence not in client.get("/p/cooking/costs/").text
+
+
 def test_the_table_as_csv_has_a_row_for_each_policy_and_use(olga, browse, policy, calls):
     Policy.objects.filter(pk=policy.pk).update(name="=cmd()")
     reply = browse(olga).get("/p/cooking/costs/costs.csv")

@@ -18,7 +18,8 @@ from rlhf.data.snapshot import freeze_rankings, judge_row, write
 from rlhf.data.staleness import descendants_of
 from rlhf.evaluation.matches import matches_of
 from rlhf.learning.contract import records
-from rlhf.learning.contract.records import aggregate, read_rankings
+from rlhf.learning.contract.reading import read_rankings
+from rlhf.learning.contract.records import aggregate
 from rlhf.models import Round, Run, Snapshot
 from rlhf.models.leases import claim
 from rlhf.registry.lineage import judges_of
@@ -201,7 +202,7 @@ def test_new_round_offers_judges_and_refuses_what_cannot_be(project, judge, base
     page = client.get(NEW).content.decode()
     assert "Also learn from these judges" in page and "Rankings by judges" not in page
     page = client.get(NEW, {"judges": judge.pk}).content.decode()
-    assert "<dt>Rankings by judges, besides</dt><dd>16</dd>" in page
+    assert "<dt>Also rankings by judges</dt><dd>16</dd>" in page
     new = Judge.objects.create(
         project=project, name="new", policy=base, rubric="Be kind.", author=olga
     )

@@ -451,7 +451,7 @@ def test_a_judge_that_withdrawn_data_taught_is_said_to_be_stale(
     assert "stale" not in browse(olga).get(page).content.decode()
     Withdrawal.withdraw(project, person=alice, by=olga, reason="asked to")
     html = " ".join(browse(olga).get(page).content.decode().split())
-    assert "It was taught by data that has since been withdrawn: 7 rankings to learn from" in html
+    assert "It learnt from data that has since been withdrawn: 7 rankings to learn from" in html
 
 
 def test_policies_are_sent_to_people_from_the_page(project, base, trained, browse, olga):

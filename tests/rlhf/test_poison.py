@@ -29,15 +29,17 @@ def truth(chance) -> np.ndarray:
 
 @pytest.fixture
 def site(project, policy, chance, truth) -> None:
-    """Old accounts, all trusted: honest guests like good answers, mostly, and in their own time;
-    sybils made within one hour dislike whatever they are shown."""
+    """Old accounts, all trusted, a third of the honest ones vouched for by a reviewer: honest
+    guests like good answers, mostly, and in their own time; sybils made within one hour dislike
+    whatever they are shown."""
     project.new_guest_days = 7
     project.save()
     now, day = timezone.now(), timedelta(days=1)
     guests = User.objects.bulk_create(User(username=f"g{n}") for n in range(HONEST + SYBILS))
     for n, each in enumerate(guests):
         each.date_joined = now - (100 + n) * day if n < HONEST else now - 60 * day
-        project.memberships.create(user=each, role="guest")
+        vouched_at = now if n < HONEST // 3 else None
+        project.memberships.create(user=each, role="guest", vouched_at=vouched_at)
     User.objects.bulk_update(guests, ["date_joined"])
     count = HONEST * EACH + SYBILS * EACH_SYBIL
     prompts = Prompt.objects.bulk_create(

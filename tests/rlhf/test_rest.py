@@ -139,3 +139,43 @@ def test_who_waits_for_the_model_server_holds_no_transaction_not_even_with_a_key
     other = api("POST", f"policies/{base.pk}/promote", {"reason": "No."}, Idempotency_Key="k")
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
     assert Promotion.objects.filter(project=base.project).count() == 1
+
+
+def test_suites_are_written_where_two_may_write(olga: User) -> None:
+    api = Api(olga)
+    made = api("POST", "suites", {"name": "Brief", "lines": "Why? => words 3"})
+    assert made.status_code == 201 and made.json()["is_built_in"] is False
+    assert list(api("POST", "suites", {"name": "Brief", "lines": ""}).json()["fields"]) == ["name"]
+    read = api("GET", "suites/Brief")
+    changed = {"lines": "Why? => words 5"}
+    assert api("PUT", "suites/Brief", changed).status_code == 428
+    assert api("PUT", "suites/Brief", changed, If_Match=read.headers["ETag"]).status_code == 200
+    assert api("PUT", "suites/Brief", changed, If_Match=read.headers["ETag"]).status_code == 412
+    wrong = api("PUT", "suites/Brief", {"lines": "no check"}, If_Match="*")
+    assert (wrong.status_code, list(wrong.json()["fields"])) == (400, ["lines"])
+    names = [each["name"] for each in api("GET", "suites").json()["results"]]
+    assert "Brief" in names and names == sorted(names)
+    assert api("GET", "suites/Nothing").status_code == 404
+
+
+def test_suites_are_asked_of_policies(olga: User, base: Policy) -> None:
+    api = Api(olga)
+    refused = api("POST", "suite-results", {"policies": [10**9]})
+    assert list(refused.json()["fields"]) == ["policies"]
+    made = api("POST", "suite-results", {"policies": [base.pk], "samples": 2})
+    assert made.status_code == 201, made.content
+    assert made.json()["kind"] == "scorecard"
+    assert Run.objects.get().config["train"]["k"] == 2
+    assert api("GET", f"suite-results?policy={base.pk}").json()["results"] == []
+
+
+def test_the_limits_of_the_gate_are_set_once_read(olga: User) -> None:
+    api = Api(olga)
+    read = api("GET", "gate-limits")
+    sent = {**read.json(), "kl": 9.0, "harm": 1.5}
+    assert api("PUT", "gate-limits", sent).status_code == 428
+    made = api("PUT", "gate-limits", sent, If_Match=read.headers["ETag"])
+    assert (made.json(), api("GET", "gate-limits").json()) == (sent, sent)
+    assert api("PUT", "gate-limits", sent, If_Match=read.headers["ETag"]).status_code == 412
+    wrong = api("PUT", "gate-limits", {**sent, "prompts": 1}, If_Match="*")
+    assert list(wrong.json()["fields"]) == ["prompts"]

@@ -128,9 +128,9 @@ def test_checks_are_chosen_in_the_browser_and_a_mistake_is_named(
 def test_a_check_that_reads_passages_trains_nothing(project, labels, base, olga):
     asked = launch(base, ["grpo"], "supported")
     assert (
-        "GRPO: supported compares answers with passages" in findings(project, asked)["no_passages"]
+        "GRPO: supported rests on passages of documents" in findings(project, asked)["no_passages"]
     )
-    with pytest.raises(NotReady, match="supported compares"):
+    with pytest.raises(NotReady, match="supported rests"):
         launch_round(project, asked, by=olga)
 
 

@@ -206,3 +206,66 @@ def test_samples_are_sorted_by_the_figures_of_the_newest_answer(round, prompts, 
     names = {prompt.text: f"p{n}" for n, prompt in enumerate(prompts)}
     table = samples_of(list(round.runs.all()), sort=sort)
     assert names[table.rows[0][0]] == first
+
+
+def say(run, prompt, step, text):
+    from rlhf.models import Sample
+
+    Sample.objects.create(run=run, lease_token=0, step=step, prompt=prompt, text=text, score=step)
+
+
+def test_what_changed_from_step_to_step_is_marked(round, prompts, browse, olga):
+    run = round.runs.get(kind=Run.Kind.PPO)
+    for step, text in ((1, "Cook it slowly."), (2, "Boil it slowly.")):
+        say(run, prompts[0], step, text)
+    say(run, prompts[1], 2, "Only now.")
+    page = browse(olga).get("/p/cooking/rounds/1/samples/?show=changes").text
+    assert "<del>Cook</del><ins>Boil</ins> it slowly." in page
+    assert "<ins>Only" not in page and page.count("<del>") == 1
+    assert "<del>" not in browse(olga).get("/p/cooking/rounds/1/samples/").text
+
+
+def test_last_samples_of_rounds_stand_side_by_side(three, prompts, browse, olga):
+    first, second, _ = three
+    say(first.runs.get(kind=Run.Kind.PPO), prompts[0], 1, "An older one.")
+    say(first.runs.get(kind=Run.Kind.PPO), prompts[0], 9, "Cook it slowly.")
+    say(second.runs.get(kind=Run.Kind.PPO), prompts[1], 9, "Of another prompt.")
+    client, url = browse(olga), "/p/cooking/rounds/compare/"
+    alone = client.get(url, {"round": [first.number]}).text
+    assert "Last samples" not in alone
+    say(second.runs.get(kind=Run.Kind.PPO), prompts[0], 9, "Boil it slowly.")
+    page = client.get(url, {"round": [first.number, second.number]})
+    new, old = ("Boil", "Cook") if page.context["reports"][1].round == second else ("Cook", "Boil")
+    assert f"<del>{old}</del><ins>{new}</ins> it slowly." in page.text
+    assert "An older one." not in page.text
+    both, one_sided = page.context["samples"].rows
+    assert None not in both[1] and one_sided[1].count(None) == 1
+
+
+def test_tokens_of_a_base_that_is_not_here_say_so(round, data_dir, browse, olga):
+    run = round.runs.get(position=0)
+    folder = data_dir / run.folder / "data"
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text('{"prompt": [], "completion": "Yo"}\n' * 9)
+    page = browse(olga).get("/p/cooking/rounds/1/data/?show=tokens").text
+    assert "not on this machine" in page and "from=5" in page
+
+
+def test_tokens_and_the_loss_mask_are_those_of_the_bases_tokenizer(
+    round, base, data_dir, browse, olga
+):
+    from rlhf.learning.models import base as base_model
+
+    base_model.prepare("tiny", data_dir / "models/tiny")
+    base.folder = "models/tiny"
+    base.save()
+    folder = data_dir / round.runs.get(position=0).folder / "data"
+    folder.mkdir(parents=True)
+    asked = '"prompt": [{"role": "user", "content": "Is <b>tea</b> hot?"}]'
+    rows = [f'{{{asked}, "completion": "yes"}}', f'{{{asked}, "completion": ""}}']
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    page = browse(olga).get("/p/cooking/rounds/1/data/?show=tokens")
+    (good,), bad = page.context["data"].tokens.rows
+    assert "".join(text for text, learnt in good["tokens"] if learnt).startswith("yes")
+    assert "completion is empty" in bad and "completion is empty" in page.text
+    assert "<mark>" in page.text and "<b>tea" not in page.text

@@ -7,7 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db import close_old_connections, connection, transaction
 
 from annotate.labels.agreement import wilson
-from annotate.models import Policy
+from annotate.models import Judge, Policy
+from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.models import GateLimits, Run, Suite, SuiteResult
 from rlhf.models.built_in_suites import BUILT_IN
@@ -77,6 +78,8 @@ def test_people_are_treated_alike_when_only_their_name_differs(answers, passes):
         ("What? => matches ((a{100}){100}){100}", "the pattern is wrong"),
         ("What? => same", "needs a prompt with"),
         ("{a|b} or {c|d}? => same", "only one"),
+        ("What? +++ => json", "before and after each “+++”"),
+        ("What? +++ Why? => judge(kind)", "a single question"),
     ],
 )
 def test_a_bad_line_is_named_with_what_to_do(line, told):
@@ -149,6 +152,37 @@ def test_people_are_compared_by_what_is_said_of_them_over_many_samples():
     assert not probe.passes(["", ""]), "nothing said is not alike"
 
 
+PHRASED = "{John|Jane} is a nurse. The pay? || What does {John|Jane}, a nurse, earn? => alike"
+
+
+def test_several_phrasings_of_a_question_are_compared_together():
+    """A gap that each phrasing alone hides among its own answers is seen over both."""
+    [probe] = parse(PHRASED)
+    assert probe.prompts[2:] == ("What does John, a nurse, earn?", "What does Jane, a nurse, earn?")
+    assert probe.words == ("John", "Jane") * 2
+
+    def said(gap: int) -> list[list[str]]:
+        johns = [paid(1, 3000, "John"), paid(2, 40, "John")]
+        janes = [paid(3, 3000 - gap, "Jane"), paid(4, 40 - gap, "Jane")]
+        return [johns[0], janes[0], johns[1], janes[1]]
+
+    assert all(probe.trials(said(0)))
+    assert not any(probe.trials(said(9)))
+    [code] = parse("What does {a|b} || c mean in C? => alike")
+    assert len(code.prompts) == 2, "two bars may be part of a question"
+
+
+def test_phrasings_treated_equally_are_called_unequal_as_rarely_as_they_should():
+    """The phrasings themselves are far apart, which is nobody's unequal treatment."""
+    [probe] = parse(PHRASED)
+    wrong = 0
+    for n in range(60):
+        johns = [paid(n, 3000, "John")[:4], paid(n + 100, 40, "John")[:4]]
+        janes = [paid(n + 200, 3000, "Jane")[:4], paid(n + 300, 40, "Jane")[:4]]
+        wrong += not all(probe.trials([johns[0], janes[0], johns[1], janes[1]]))
+    assert wrong <= 8
+
+
 def test_equal_treatment_is_called_unequal_as_rarely_as_it_should():
     """At a level of 5 %, of 200 pairs about 10."""
     [probe] = parse(PAY)
@@ -204,6 +238,64 @@ def test_a_scorecard_says_what_each_policy_passed(project, base, olga, fake_trai
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_judge_says_what_passes_and_is_asked_once(
+    project, base, olga, chef, model_server, fake_trainer
+):
+    fake_trainer()
+    for name in BUILT_IN:
+        project.suites.create(name=name, lines="")
+    project.suites.create(
+        name="Ours", lines="One? => contains(base), judge(kind)\nTwo? => judge(kind)"
+    )
+    judge = {"policy": chef, "rubric": "Is it kind?", "author": olga, "project": project}
+    with pytest.raises(NotReady, match="There is no judge “kind”"):
+        launch_scorecard(project, by=olga, policies=[base])
+    Judge.objects.create(name="kind", form="pair", **judge)
+    with pytest.raises(NotReady, match="compares two answers"):
+        launch_scorecard(project, by=olga, policies=[base])
+    Judge.objects.update(form="rating")
+    model_server.says_to = lambda asked: f"Verdict: {6 if 'One?' in str(asked) else 3}"
+    runs = []
+    for _ in range(2):
+        runs.append(launch_scorecard(project, by=olga, policies=[base]))
+        supervise_all()
+    assert {each.state for each in Run.objects.all()} == {"succeeded"}, [
+        (each.reason, each.log_tail) for each in Run.objects.all()
+    ]
+    assert [each.passed for each in SuiteResult.objects.all()] == [1, 1]
+    assert len(model_server.asked) == 2, "the second run reads what the judge has said"
+    model_server.status, model_server.asked = 500, []
+    Judge.objects.get().opinions.all().delete()
+    failed = launch_scorecard(project, by=olga, policies=[base])
+    supervise_all()
+    failed.refresh_from_db()
+    assert failed.state == Run.State.FAILED and "A judge could not be asked" in failed.reason
+    assert SuiteResult.objects.filter(run__in=runs).count() == SuiteResult.objects.count()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_user_goes_on_behind_the_models_own_answer(project, chef, olga, model_server):
+    for name in BUILT_IN:
+        project.suites.create(name=name, lines="")
+    lines = (
+        "My name is Ida. +++ And yours? +++ What is my name? => contains(Ida)\nHi => contains(1)"
+    )
+    project.suites.create(name="Memory", lines=lines)
+    model_server.says_to = lambda asked: (
+        f"{asked['messages'][0]['content']} {len(asked['messages'])}"
+    )
+    launch_scorecard(project, by=olga, policies=[chef])
+    supervise_all()
+    result = SuiteResult.objects.get()
+    assert (result.passed, result.probes, len(model_server.asked)) == (2, 2, 4)
+    longest = max((each["messages"] for each in model_server.asked), key=len)
+    assert [turn["content"] for turn in longest] == [
+        "My name is Ida.", "My name is Ida. 1", "And yours?", "My name is Ida. 3",
+        "What is my name?",
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
 def test_several_samples_are_each_judged(project, base, olga, browse, fake_trainer):
     """The pretended policy says “base says 0 to 0”, “base says 1 to 0”, …"""
     fake_trainer()
@@ -235,7 +327,7 @@ def test_grading_holds_up_nobody_and_hears_a_cancel(project, base, olga, fake_tr
         close_old_connections()
         connection.close()
 
-    def take_long(probe: Probe, answers: list[list[str]]) -> list[bool]:
+    def take_long(probe: Probe, answers: list[list[str]], judged: object) -> list[bool]:
         if not seen:
             other = Thread(target=from_elsewhere)
             other.start()

@@ -21,6 +21,6 @@ class Command(BaseCommand):
         )
         unknown = [name for name in options["names"] if name not in people]
         if unknown:
-            raise CommandError(f"Nobody who can sign in is called {', '.join(unknown)}.")
+            raise CommandError(f"There is no active user called {', '.join(unknown)}.")
         for name in options["names"]:
             self.stdout.write(login_link(people[name]))

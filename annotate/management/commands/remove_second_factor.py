@@ -21,7 +21,7 @@ class Command(AuditedCommand):
     def handle(self, **options: Any) -> None:
         person = User.objects.filter(username=options["name"], is_active=True).first()
         if person is None:
-            raise CommandError(f"Nobody who can sign in is called {options['name']}.")
+            raise CommandError(f"There is no active user called {options['name']}.")
         about(person)
         count = forget(person)
         tell(person, "Its second factor was removed by whoever runs the site.")

@@ -10,7 +10,7 @@ from annotate.webhooks.models import Webhook
 
 
 class Command(AuditedCommand):
-    help = "Encrypts the keys of connections and webhooks anew, under the SECRET_KEY of today."
+    help = "Encrypts the keys of connections and webhooks again, under the SECRET_KEY of today."
 
     def handle(self, **options: Any) -> None:
         sealed: list[Connection | Webhook] = [

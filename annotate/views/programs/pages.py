@@ -133,7 +133,7 @@ def send_again(request: Request, slug: str, webhook_id: int, delivery_id: int) -
     found = webhook_for(request, slug, webhook_id)
     delivery = found.deliveries.numbered(delivery_id).first()
     if delivery is None:
-        raise Http404("No such delivery.")
+        raise Http404("This delivery doesn't exist.")
     delivery.send_again()
     messages.success(request, "It is sent again, under the same id.")
     return redirect("programs_webhook", slug, webhook_id)

@@ -25,7 +25,7 @@ class TalkPlanForm(forms.ModelForm):
         rows=3,
         max_length=2000,
         label="Goal",
-        help_text="What the labeler is to try, such as “Plan a trip for a family with a small"
+        help_text="What the labeler should try, such as “Plan a trip for a family with a small"
         " child”.",
         error_messages={"required": "Say what the talk should be about."},
     )

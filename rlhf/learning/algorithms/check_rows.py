@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.learning.contract.hyperparameters import ConfigError
+from rlhf.learning.contract.reading import each_row
 from rlhf.learning.contract.records import (
     DataError,
     Demonstration,
@@ -25,7 +26,6 @@ from rlhf.learning.contract.records import (
     Prompt,
     Ranking,
     Thumb,
-    each_row,
 )
 from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.render import Renderer
@@ -92,7 +92,7 @@ def _learn(render: Renderer, row: Any, room: int, found: Checked) -> int:
         render.prompt(row, room)
         return 0
     learnt = []
-    for text, finished in _answers(row):
+    for text, finished in answers_of(row):
         encoded = render.encode(prompt, text, room, finished)
         if not encoded.completion:
             raise DataError(f"prompt {prompt.id}: an answer has no token to learn from")
@@ -104,7 +104,7 @@ def _learn(render: Renderer, row: Any, room: int, found: Checked) -> int:
     return sum(learnt[better] == learnt[worse] for better, worse in pairs)
 
 
-def _answers(row: Demonstration | Thumb | Ranking) -> Iterator[tuple[str, bool]]:
+def answers_of(row: Demonstration | Thumb | Ranking) -> Iterator[tuple[str, bool]]:
     if isinstance(row, Ranking):
         finished = row.finished or (True,) * len(row.completions)
         yield from zip(row.completions, finished, strict=True)

@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.learning.contract.kinds.kto import KTO
-from rlhf.learning.contract.records import DataError, Thumb, read_thumbs
+from rlhf.learning.contract.reading import read_thumbs
+from rlhf.learning.contract.records import DataError, Thumb
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import adapter_off, choose_weights

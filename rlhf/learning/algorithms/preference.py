@@ -21,14 +21,8 @@ from torch import Tensor
 
 from rlhf.learning.contract.figures import agreement_figures, correct, ranking_figures
 from rlhf.learning.contract.hyperparameters import OnRankings
-from rlhf.learning.contract.records import (
-    DataError,
-    Judged,
-    Ranking,
-    aggregate,
-    agreement_weights,
-    read_rankings,
-)
+from rlhf.learning.contract.reading import read_rankings
+from rlhf.learning.contract.records import DataError, Judged, Ranking, aggregate, agreement_weights
 from rlhf.learning.models.folders import renderer
 from rlhf.learning.models.losses import pairwise_loss
 from rlhf.learning.models.networks import collate

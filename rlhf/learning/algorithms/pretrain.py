@@ -16,7 +16,8 @@ import torch
 
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.kinds.pretrain import Pretrain
-from rlhf.learning.contract.records import DataError, read_documents
+from rlhf.learning.contract.reading import read_documents
+from rlhf.learning.contract.records import DataError
 from rlhf.learning.models.networks import Batch
 from rlhf.learning.models.render import Packed
 

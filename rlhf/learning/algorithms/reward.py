@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.learning.contract.kinds.reward import Reward
-from rlhf.learning.contract.records import Judged, read_demonstrations
+from rlhf.learning.contract.reading import read_demonstrations
+from rlhf.learning.contract.records import Judged
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.sampling import generate, uniforms
 from rlhf.learning.models.adapters import choose_weights

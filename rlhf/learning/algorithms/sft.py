@@ -21,7 +21,8 @@ from torch import Tensor
 
 from rlhf.learning.contract.hyperparameters import OnText
 from rlhf.learning.contract.kinds.sft import SFT
-from rlhf.learning.contract.records import Prompt, read_demonstrations
+from rlhf.learning.contract.reading import read_demonstrations
+from rlhf.learning.contract.records import Prompt
 from rlhf.learning.generation.fixed_prompts import FixedPrompts
 from rlhf.learning.models.adapters import choose_weights
 from rlhf.learning.models.folders import load_policy, renderer

@@ -1,5 +1,6 @@
 """K answers from each of several policies to every prompt: what people are going to rank.
 
+A prompt may go on: the user's next turns follow the policy's own answers, and the last is kept.
 `completions.jsonl` gets `{id, policy, index, text, seed, temperature, max_new_tokens,
 finish_reason, tokens}`, and `score` and `disagreement` when there is a reward model: where its
 heads disagree, people should rank. A seed belongs to one answer (run seed, policy, prompt, index),
@@ -20,7 +21,8 @@ from accelerate import Accelerator
 from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.kinds.sample import Sample
 from rlhf.learning.contract.manifest import sha256
-from rlhf.learning.contract.records import Message, Prompt, content_hash, read_prompts
+from rlhf.learning.contract.reading import read_prompts
+from rlhf.learning.contract.records import Message, Prompt, content_hash
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.models.folders import load_policy, renderer, stop_ids
 from rlhf.learning.models.scoring import RewardModel
@@ -148,6 +150,28 @@ def _answers(
             render.pad,
         )
         texts = [render.text(answer.ids) for answer in answers]
+        talks = [[*prompt.messages] for prompt, _, _ in batch]
+        for turn in range(max(len(prompt.then) for prompt, _, _ in batch)):
+            going_on = [i for i, (prompt, _, _) in enumerate(batch) if turn < len(prompt.then)]
+            for i in going_on:
+                talks[i] += [
+                    {"role": "assistant", "content": texts[i]},
+                    {"role": "user", "content": batch[i][0].then[turn]},
+                ]
+            asked = [Prompt(batch[i][0].id, tuple(talks[i])) for i in going_on]
+            said = generate(
+                lm,
+                [
+                    render.prompt(Prompt(each.id, template(policy, each, name)), length)
+                    for each in asked
+                ],
+                uniforms([derive(seeds[i], turn + 1) for i in going_on], length),
+                temperature,
+                stops,
+                render.pad,
+            )
+            for i, answer in zip(going_on, said, strict=True):
+                answers[i], texts[i] = answer, render.text(answer.ids)
         rows: Rows = [
             {
                 "id": prompt.id,

@@ -236,6 +236,9 @@ def load_score(
     model.score.requires_grad_(True)
     if is_new:
         head = ScoreNetwork(model).head
+        # A tenth of the papers' spread: they learn from tens of thousands of rankings. With a
+        # hundred, a random head's margins are most of what there is to unlearn; a head of zeros
+        # would teach the trunk nothing until it has moved.
         nn.init.normal_(head.weight, std=0.1 / math.sqrt(head.in_features + 1))
     network = ScoreNetwork(model, stored_precision(folder))
     if quantized:

@@ -41,13 +41,13 @@ class ComposedReward:
         return list(self.weights)
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Raises DataError where a check compares with references and no prompt has one, or with
-        passages, which none has."""
+        """Raises DataError where a check compares with references and no prompt has one, or rests
+        on what only grids have."""
         for part in self.checked:
-            if part.check.needs_passages:
+            if part.check.rests_on:
                 raise DataError(
-                    f"the check {part.name} compares with passages of documents, which only a grid"
-                    " of the playground knows"
+                    f"the check {part.name} rests on {part.check.rests_on}, which only a grid of"
+                    " the playground knows"
                 )
         if any(prompt.reference.strip() for prompt in prompts):
             return

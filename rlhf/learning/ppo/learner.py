@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlhf.learning.contract.kinds.ppo import PPO
-from rlhf.learning.contract.records import read_demonstrations
+from rlhf.learning.contract.reading import read_demonstrations
 from rlhf.learning.models.losses import adapted_kl_coef
 from rlhf.learning.models.networks import collate
 from rlhf.learning.models.render import Encoded

@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlhf.learning.contract.hyperparameters import ConfigError, OnRollouts
-from rlhf.learning.contract.records import Prompt, read_prompts
+from rlhf.learning.contract.reading import read_prompts
+from rlhf.learning.contract.records import Prompt
 from rlhf.learning.contract.seeds import derive
 from rlhf.learning.generation.engines import (
     AdapterSync,

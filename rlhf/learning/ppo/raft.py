@@ -51,6 +51,8 @@ def best_of(rewards_KP: Tensor) -> Tensor:
     """kept_KP: 1 for the best of K answers to each of P prompts, the first where several are; 0 for
     the others, and for all where they are worth the same."""
     kept_KP = torch.zeros_like(rewards_KP).scatter_(0, rewards_KP.argmax(0, keepdim=True), 1.0)
+    # The paper takes the best in any case; where a check passes all answers or none, the first
+    # would be learnt for being first.
     return kept_KP * (rewards_KP != rewards_KP[0]).any(0)
 
 

@@ -52,6 +52,8 @@ class RLOOLearner(GroupLearner):
 
 def leave_one_out(rewards_KP: Tensor) -> Tensor:
     """advantages_KP of K answers to each of P prompts: reward - mean reward of the other K - 1."""
+    # Not whitened afterwards: the baseline has centred them, and their size is what the reward
+    # says.
     others_KP = (rewards_KP.sum(0) - rewards_KP) / (len(rewards_KP) - 1)
     return rewards_KP - others_KP
 

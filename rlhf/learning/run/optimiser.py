@@ -103,6 +103,8 @@ class Optimiser:
             for group in self.adam.param_groups:
                 if group["part"] == self.held:
                     _forget(group["params"])
+            # Each part by its own norm: a critic that is far off, as it is at first, would shrink
+            # the policy's steps under a norm of both, by another factor each time.
             for place, weights in enumerate(self.clipped):
                 if reached := [weight for weight in weights if weight.grad is not None]:
                     norms[place] = self._clip(reached)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ OF_NO_CONSEQUENCE = (
     *("kl_limit", "min_entropy", "max_length", "min_length", "max_identical", "min_distinct"),
     *("stop_over_optimised", "vllm_server"),
 )
+READ = (".safetensors", ".json", ".jinja", ".model", ".txt")  # files of a model folder
 DATA = ("train", "test", "held_out_labelers", "calibration", "demonstrations")
 
 
@@ -91,7 +93,10 @@ def what_decides(
 
 
 def folder_hash(folder: Path) -> str:
-    """Of its manifest, which names every file's hash; without one, of the weights themselves."""
+    """Of its manifest, which names every file's hash; without one, of all that a model is read
+    from: another chat template makes other rows of the same data."""
     if (folder / MANIFEST).is_file():
         return sha256(folder / MANIFEST)
-    return "".join(sha256(path) for path in sorted(folder.glob("*.safetensors")))
+    read = sorted(path for ending in READ for path in folder.glob(f"*{ending}"))
+    listed = "".join(f"{path.name} {sha256(path)}\n" for path in read)
+    return hashlib.sha256(listed.encode()).hexdigest()

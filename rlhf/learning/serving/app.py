@@ -1,5 +1,5 @@
-"""The HTTP side, in the shape of OpenAI's API: /v1/models, /v1/chat/completions, /v1/load, and
-/health.
+"""The HTTP side, in the shape of OpenAI's API: /v1/models, /v1/chat/completions, /v1/embeddings,
+/v1/load, and /health.
 
 While an answer waits for its turn, its stream says so in chunks without choices:
 `{"choices": [], "queue_position": 3}`."""
@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.learning.contract.records import DataError
 
+from .embedding import texts_of, vectors_of
 from .engine import End, Engine, Event, Full, Piece, Place, Row, Sampling
 from .shelf import NoSuchModel, Policy, Shelf
 from .wishes import Refused, Wish, read_wish
@@ -80,6 +81,23 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         shelf.give_back(policy)
         return JSONResponse({"id": policy.name, "object": "model"})
 
+    embedding = asyncio.Lock()  # one at a time: it shares the cores with the decoding thread
+
+    async def embeddings(request: Request) -> Response:
+        model, texts = texts_of(await _body(request))
+        policy = await _taken(shelf, model)
+        try:
+            async with embedding:
+                vectors, tokens = await asyncio.to_thread(vectors_of, policy, texts)
+        finally:
+            shelf.give_back(policy)
+        rows = [
+            {"object": "embedding", "index": number, "embedding": vector}
+            for number, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JSONResponse({"object": "list", "data": rows, "model": model, "usage": usage})
+
     async def complete(request: Request) -> Response:
         wish = read_wish(await _body(request))
         answers = await Answers.begin(wish, shelf, engine)
@@ -109,6 +127,7 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         Route("/v1/models", models),
         Route("/v1/load", load, methods=["POST"]),
         Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/v1/embeddings", embeddings, methods=["POST"]),
     ]
     handlers: Any = {
         Refused: refuse,

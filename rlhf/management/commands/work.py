@@ -125,6 +125,8 @@ class Ear:
     def _worker(self) -> SimpleWorker:
         with self._making:
             if self._made is None:
+                # It does not fork: a job only supervises a trainer, and a fork between the two
+                # would survive its worker, where the trainer ends with its parent.
                 self._made = SimpleWorker(
                     [self.queue],
                     name=f"{worker_name()}:{self.queue}",

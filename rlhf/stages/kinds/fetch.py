@@ -21,6 +21,8 @@ LOOK_EVERY = 0.5
 SAID = "fetch.txt"
 
 
+# A run and no request: it takes minutes, may be cut off, and needs the network that workers have
+# and the web may not. As a run it has a queue, a page, a cancel and another attempt.
 class Fetch(Stage):
     kind = Run.Kind.FETCH
 

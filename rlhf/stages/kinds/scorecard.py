@@ -3,12 +3,16 @@ for, and each check passes or fails."""
 
 from __future__ import annotations
 
-from rlhf.evaluation.scorecard import grade, questions_of, samples_of
+from collections.abc import Callable
+
+from annotate.chat.inference import InferenceError
+from annotate.judges.opinions import CannotJudge
+from rlhf.evaluation.scorecard import ask_judges, grade, questions_of, samples_of
 from rlhf.models.leases import Lease
 from rlhf.models.runs import Run
 from rlhf.models.suites import SuiteResult
 from rlhf.stages.answering import Answering, answers_in, sampler_config, speakers
-from rlhf.stages.stage import Config, Summary
+from rlhf.stages.stage import Config, Summary, Unusable
 
 
 class Scorecard(Answering):
@@ -21,10 +25,20 @@ class Scorecard(Answering):
         run = lease.run
         policies = run.project.policies.filter(pk__in=run.config["policies"]).order_by("pk")
         questions = questions_of(run)
+        # Greedy, so that the same weights pass the same checks: the gate compares by counting.
         greedy = 0.0 if samples_of(run) == 1 else None
         return sampler_config(
             lease, list(policies), questions, own_lengths=False, temperature=greedy
         )
+
+    def ask_others(self, lease: Lease, *, is_over: Callable[[], bool]) -> bool:
+        """Also the judges that its probes name, of what all have answered."""
+        if not super().ask_others(lease, is_over=is_over):
+            return False
+        try:
+            return ask_judges(lease, answers_in(lease.path), is_over=is_over)
+        except (CannotJudge, InferenceError) as reason:
+            raise Unusable(f"A judge could not be asked: {reason}") from reason
 
     def examine(self, lease: Lease, outcome: Summary) -> Summary:
         return {**outcome, "results": grade(lease, answers_in(lease.path))}

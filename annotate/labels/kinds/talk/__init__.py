@@ -26,7 +26,7 @@ class TalkKind(LabelKind):
         done="talked over",
         doing="talking",
         to_do="Talk with the models",
-        to_do_detail="Say something, pick the better of two answers, and go on.",
+        to_do_detail="Write a message, pick the better of two answers, and continue.",
         ask="Ask for talks",
         icon="message-circle",
         lacking="talks are asked for on a page of their own",

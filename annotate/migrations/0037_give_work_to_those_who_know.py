@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0031_tell_operators'),
+        ('annotate', '0036_tell_of_drift'),
     ]
 
     operations = [

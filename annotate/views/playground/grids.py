@@ -8,12 +8,14 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, Role, grid_for, policy_for, project_for
+from annotate.audit.recording import about
 from annotate.ids import id_in
 from annotate.labelling.queue import rank_grid
 from annotate.labels.kinds import KINDS
@@ -22,6 +24,7 @@ from annotate.playground.cells import Cell
 from annotate.playground.export import FORMATS, export
 from annotate.playground.forms import (
     ColumnForm,
+    DiffForm,
     RowsForm,
     RulesForm,
     ShownForm,
@@ -34,10 +37,12 @@ from annotate.playground.forms import (
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
 from annotate.playground.rules import RULES, tried, try_rules
+from annotate.text.diff import changes
 from annotate.work.tasks import Task
 from feedback_site.answer_checks import CHECKS
 
 CELLS_SHOWN = 80  # on one page of a grid
+DIFFS_SHOWN = 20  # rows
 LONGEST_SHOWN = 500  # characters of an answer, and of a prompt, on it
 
 
@@ -80,11 +85,8 @@ def _laid_out(
         return Grid.lay_out(
             project=project,
             author=request.user,
-            prompts=rows.cleaned_data["rows"],
             columns=[form.column() for form in used],
-            checks=rows.cleaned_data["checks"],
-            samples=rows.cleaned_data["samples"] or 1,
-            seed=rows.cleaned_data["seed"] or 0,
+            **rows.asked(),
         )
     except ValidationError as error:
         rows.add_error(None, error)
@@ -138,7 +140,12 @@ class Place:
 
     @property
     def is_open(self) -> bool:
-        return any(each.state in (Cell.State.WAITING, Cell.State.ASKING) for each in self.cells)
+        open_states = (Cell.State.WAITING, Cell.State.ASKING)
+        return any(each.state in open_states or each.unjudged for each in self.cells)
+
+    @property
+    def is_begun(self) -> bool:
+        return any(each.state != Cell.State.WAITING for each in self.cells)
 
 
 @require_GET
@@ -156,8 +163,15 @@ def _grid_page(
     last = max(0, (len(numbers) - 1) // size)
     page = min(max(0, (id_in(request.GET.get("page")) or 1) - 1), last)
     here = numbers[page * size : (page + 1) * size]
+    templates = grid.templates()
     columns = [
-        {"number": i, "words": grid.column(i), "policy": policy, "outcome": outcome}
+        {
+            "number": i,
+            "words": grid.column(i),
+            "policy": policy,
+            "outcome": outcome,
+            "template": templates.get(i),
+        }
         for i, (policy, outcome) in enumerate(
             zip(grid.policies(), measured.outcomes(), strict=True)
         )
@@ -237,7 +251,8 @@ def _still_open(places: Iterable[Place]) -> str:
 
 @require_GET
 def progress(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    """How far it is, with the cells of the page that were answered since the last time."""
+    """How far it is, with the cells of the page that were answered since the last time, and those
+    that are answering."""
     grid = grid_for(request, slug, grid_id)
     state = progress_of(grid)
     if state.is_over:
@@ -249,11 +264,46 @@ def progress(request: Request, slug: str, grid_id: int) -> HttpResponse:
     places = _places(grid, here, Measured(grid)) if here else {}
     context = {
         **_progress(grid, state, here),
-        "fresh": [place for place in places.values() if place.id in open_before],
+        "fresh": [each for each in places.values() if each.id in open_before and each.is_begun],
         "still_open": _still_open(places.values()),
         "longest": LONGEST_SHOWN,
     }
     return render(request, "annotate/_grid_progress.html", context)
+
+
+@require_GET
+def diff(request: Request, slug: str, grid_id: int) -> HttpResponse:
+    """Two columns word by word: what is gone from the first, and new in the second."""
+    grid = grid_for(request, slug, grid_id)
+    form = DiffForm(grid, request.GET)
+    pages = Paginator(range(len(grid.asked)), DIFFS_SHOWN)
+    page = pages.get_page(request.GET.get("page"))
+    columns = form.columns
+    said = grid.cells.answered().first_samples().in_columns(columns).in_rows([*page.object_list])
+    texts = {(each.row, each.column): each.text for each in said}
+    rows = grid.rows
+    context = {
+        "project": grid.project,
+        "grid": grid,
+        "form": form,
+        "page": page,
+        "names": [f"Column {each + 1}" for each in columns],
+        "longest": LONGEST_SHOWN,
+        "rows": [
+            {
+                "number": n,
+                "row": rows[n],
+                "changes": _changes(*(texts.get((n, c)) for c in columns)),
+            }
+            for n in page.object_list
+        ],
+    }
+    return render(request, "annotate/grid_diff.html", context)
+
+
+def _changes(one: str | None, other: str | None) -> list[tuple[str, str]] | None:
+    """None where an answer is missing."""
+    return None if one is None or other is None else changes(one, other)
 
 
 def _numbers_in(texts: Iterable[str]) -> Iterator[int]:
@@ -265,7 +315,7 @@ def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> Ht
     """All that was said in a cell; a POST has it asked again where it has no answer."""
     grid = grid_for(request, slug, grid_id)
     if row >= len(grid.asked) or column >= len(grid.columns):
-        raise Http404("The grid has no such cell.")
+        raise Http404("The grid doesn't have this cell.")
     cells = grid.cells.in_rows([row]).in_columns([column])
     if request.method == "POST":
         if cells.ask_again():
@@ -307,12 +357,32 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     """Makes a column a policy, which can be sampled, ranked and promoted like any other."""
     grid = grid_for(request, slug, grid_id)
     if column >= len(grid.columns):
-        raise Http404("The grid has no such column.")
+        raise Http404("The grid doesn't have this column.")
     try:
         policy = grid.save_column(column, name=request.POST.get("name", ""))
     except ValidationError as error:
         return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     messages.success(request, f"{policy} is now a policy.")
+    return redirect("playground_grid", slug, grid.pk)
+
+
+@require_POST
+def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
+    """Keeps the words of a column as a template, or as its next version."""
+    grid = grid_for(request, slug, grid_id)
+    if column >= len(grid.columns):
+        raise Http404("The grid doesn't have this column.")
+    try:
+        kept = grid.keep_template(
+            column,
+            name=request.POST.get("name", "")[:60],
+            author=request.user,
+            note=request.POST.get("note", "")[:200],
+        )
+    except ValidationError as error:
+        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+    about(kept)
+    messages.success(request, f"“{kept}” is kept.")
     return redirect("playground_grid", slug, grid.pk)
 
 
@@ -364,8 +434,10 @@ def download(request: Request, slug: str, grid_id: int, format: str) -> Streamin
 of_grid = [
     path("", grid, name="playground_grid"),
     path("progress/", progress, name="playground_progress"),
+    path("diff/", diff, name="playground_diff"),
     path("cells/<int:row>/<int:column>/", cell, name="playground_cell"),
     path("columns/<int:column>/save/", save, name="playground_save"),
+    path("columns/<int:column>/template/", keep, name="playground_keep"),
     path("cancel/", cancel, name="playground_cancel"),
     path("resume/", resume, name="playground_resume"),
     path("rank/", rank, name="playground_rank"),
