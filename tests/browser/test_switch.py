@@ -13,7 +13,7 @@ import pytest
 
 from tests.browser.conftest import Site
 
-GUESTS = 3
+GUESTS = 6
 SET_UP = """
 import json
 import shutil
@@ -22,8 +22,9 @@ from annotate.models import Project
 from annotate.projects import base_policy
 project = Project.objects.create(name="Switch", slug="switch")
 project.publish_guideline(text="Be brief.", author=None)
-for name, role in [("olga", "operator"), ("gus", "guest")]:
-    project.admit(name=name, role=role)
+project.admit(name="olga", role="operator")
+for n in range(%d):
+    project.admit(name=f"switch-{n}", role="guest")
 base = settings.DATA_DIR / base_policy(project, "tiny").folder
 for name in ("old", "new"):
     policy = project.policies.create(
@@ -96,7 +97,7 @@ class Reading:
 @contextmanager
 def guests_reading(site: Site) -> Iterator[Reading]:
     reading = Reading(site)
-    browsers = [Browser(site, "gus") for _ in range(GUESTS)]
+    browsers = [Browser(site, f"switch-{n}") for n in range(GUESTS)]
     threads = [threading.Thread(target=reading.read, args=[each]) for each in browsers]
     for thread in threads:
         thread.start()
@@ -131,7 +132,7 @@ def decide(olga: Browser, page: str, act: str, **why: str) -> Decision:
 
 @pytest.mark.timeout(400)
 def test_a_promotion_and_a_roll_back_break_no_stream_and_hold_from_the_next_question(site: Site):
-    new = site.shell(SET_UP)
+    new = site.shell(SET_UP % GUESTS)
     olga = Browser(site, "olga")
     why = {"reason": "better", "override": "for the test"}
     with guests_reading(site) as reading:

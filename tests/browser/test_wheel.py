@@ -54,11 +54,11 @@ def test_the_wheel_turns(site: Site, sign_in):
 def import_prompts(olga: Page, site: Site) -> None:
     olga.goto(f"{site.url}/p/wheel/prompts/import/")
     lines = [json.dumps({"prompt": question}) for question in QUESTIONS]
-    olga.get_by_label("Or paste lines").fill("\n".join([*lines[:6], "{not JSON", *lines[6:]]))
+    olga.get_by_label("Paste lines").fill("\n".join([*lines[:6], "{not JSON", *lines[6:]]))
     olga.get_by_role("button", name="Preview").click()
     expect(olga.locator("#result")).to_contain_text("Line 7")
     olga.get_by_role("link", name="Edit the lines").click()
-    olga.get_by_label("Or paste lines").fill("\n".join(lines))
+    olga.get_by_label("Paste lines").fill("\n".join(lines))
     olga.get_by_role("button", name="Preview").click()
     expect(olga.locator("#result")).to_contain_text("12 lines of prompts can be imported")
     olga.get_by_role("button", name="Import all").click()

@@ -113,6 +113,9 @@ def at(page: Page, prompt: str) -> None:
 
 
 def choose(hand: Mouse, way: str, option: str) -> None:
+    if way == "key":  # A may stand on the right, where other keys are
+        key = hand.page.get_by_label(option).get_attribute("data-key")
+        return hand.page.keyboard.press(key or "")
     CHOOSE_OF_TWO[way](hand.page, option)
     if way == "no JavaScript":
         hand.press(hand.page.locator("#submit"))

@@ -135,7 +135,7 @@ def test_an_end_is_taught_only_where_an_answer_came_to_one(kind, cls, make_learn
         ]
     write_rows(tmp_path / "rows.jsonl", rows)
     learner = make_learner(cls, kind, data={"train": str(tmp_path / "rows.jsonl")})
-    whole, cut = [row for row, _ in learner.rows] if kind == "kto" else learner.elements[0].rows
+    whole, cut = [row for row, *_ in learner.rows] if kind == "kto" else learner.elements[0].rows
     eos = learner.render.eos
     assert (whole.finished, whole.completion[-1]) == (True, eos)
     assert not cut.finished and eos not in cut.completion
@@ -170,7 +170,7 @@ def test_the_policy_begins_at_its_reference(kind, cls, mode, make_learner):
         expected = math.log(2)
     else:
         batch = [learner.rows[i] for i in learner.epochs.rows(0)]
-        weights = [learner.weights[0 if up else 1] for _, up in batch]
+        weights = [learner.weights[0 if up else 1] for _, up, _ in batch]
         expected = 0.5 * sum(weights) / len(weights)
     assert first["loss"] == pytest.approx(expected, abs=1e-5)
     still = first["reward/margin" if kind == "dpo" else "objective/kl"]

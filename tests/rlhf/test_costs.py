@@ -239,7 +239,7 @@ def test_the_page_shows_each_price_beside_the_judgement_of_people_and_its_interv
     words = " ".join(page.split())
     assert "5.00" in words and "EUR" in words and "80 ms / 80 ms" in words
     assert "on 8 prompts" in words and "against teacher" in words
-    assert "pays after" in words
+    assert "pays off after" in words
     assert "+12.5" in words  # of 50 %, with 3 of 8 won
 
 
