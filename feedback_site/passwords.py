@@ -1,5 +1,5 @@
 """Passwords are hashed by Argon2id, apart from all that others need meanwhile: no connection of the
-database's pool is held, and no more hashes are under way than there are cores.
+database's pool is held, and of several cores one stays free for them.
 
 Memory and passes are those of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes."""
 
@@ -11,7 +11,7 @@ from django.contrib.auth import hashers
 
 from feedback_site.pool import release_connections
 
-_turn = BoundedSemaphore(os.cpu_count() or 1)
+_turn = BoundedSemaphore(max(1, (os.cpu_count() or 1) - 1))
 
 
 class Apart:

@@ -6,17 +6,17 @@ closing the tab loses nothing. Everybody else, in whatever process, follows in P
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeVar
 
 from django.contrib.humanize.templatetags.humanize import ordinal
 
 from annotate.chat import inference
 from annotate.documents.consulting import consulted
-from annotate.prompts.written import Written
+from annotate.prompts.written import Written, WrittenQuerySet
 from annotate.text.markdown import Growing
 from feedback_site.pool import in_database
 
@@ -27,6 +27,56 @@ SHARE_SHOWING = 10  # of so many seconds, at most one goes into rendering all th
 Item = TypeVar("Item")
 
 _writing: set[asyncio.Task[None]] = set()
+
+
+class Saver:
+    """Saves what all answers that are written here have said, twice a second, in one statement: one
+    for each of two hundred streams would leave the database little time for others."""
+
+    def __init__(self) -> None:
+        self._said: dict[Written, str] = {}
+        self._has_words: dict[Written, bool] = {}
+        self._stopped: set[Written] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._has_new = asyncio.Event()
+
+    def hear(self, answer: Written, text: str) -> bool:
+        """Has this saved in a moment; the first words at once. False: somebody has stopped it."""
+        self._said[answer] = text
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
+            self._has_new = asyncio.Event()
+            self._task = loop.create_task(self._save())
+        if text and not self._has_words.get(answer):
+            self._has_new.set()
+        self._has_words[answer] = bool(text)
+        return answer not in self._stopped
+
+    def forget(self, answer: Written) -> None:
+        self._said.pop(answer, None)
+        self._has_words.pop(answer, None)
+        self._stopped.discard(answer)
+
+    async def _save(self) -> None:
+        while self._said:
+            self._has_new.clear()
+            said, self._said = self._said, {}
+            running = await in_database(_saved, said)
+            self._stopped |= (said.keys() - running) & self._has_words.keys()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_new.wait(), BEAT)
+
+
+_saver = Saver()
+
+
+def _saved(said: dict[Written, str]) -> set[Written]:
+    running = set()
+    for table in {type(answer) for answer in said}:
+        of_it = {answer.pk: answer for answer in said if type(answer) is table}
+        texts = {pk: said[answer] for pk, answer in of_it.items()}
+        running |= {of_it[pk] for pk in WrittenQuerySet(table).hear(texts)}
+    return running
 
 
 async def watch(answer: Written) -> AsyncIterator[tuple[str, str]]:
@@ -95,14 +145,14 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     """Writes an answer that the caller has begun by `begin`: asks its policy, saves what comes
     twice a second and yields it. However it ends, what came is kept, with the reason."""
     State = Written.State
-    text, saved_at, started = "", 0.0, time.monotonic()
+    text, started = "", time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
     if answer.policy.passages_read:
         await in_database(_look_up, answer)
     asking = inference.stream(answer.policy, answer.context, use=answer.use, **answer.sampling)
     try:
-        async with aclosing(_with_beats(asking, every=BEAT)) as deltas:
+        async with contextlib.aclosing(_with_beats(asking, every=BEAT)) as deltas:
             async for delta in deltas:
                 if delta:
                     answer.place, answer.calls = delta.place, (*answer.calls, *delta.calls)
@@ -113,14 +163,13 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
                     facts |= {"finish_reason": delta.finish_reason[:20], "state": State.DONE}
                     facts |= {"failure": "", **delta.usage}
                 yield delta.text if delta else ""
-                if time.monotonic() - saved_at >= BEAT:
-                    if not await in_database(answer.hear, text):
-                        facts |= {"state": State.STOPPED, "failure": ""}
-                        break
-                    saved_at = time.monotonic()
+                if not _saver.hear(answer, text):
+                    facts |= {"state": State.STOPPED, "failure": ""}
+                    break
     except inference.InferenceError as error:
         facts["failure"] = str(error)
     finally:
+        _saver.forget(answer)
         await in_database(answer.end, text=text, total_ms=_ms_since(started), **facts)
 
 

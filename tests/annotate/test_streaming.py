@@ -235,6 +235,23 @@ def test_a_reopened_page_goes_on_with_the_stream(live: Policy, gus: User, browse
     assert "Stop" in page
 
 
+def test_all_that_is_written_is_saved_by_one_statement(
+    live: Policy, gus: User, django_assert_num_queries: Any
+) -> None:
+    answers = [pending(gus, f"Question {number}") for number in range(3)]
+    for answer in answers:
+        answer.begin()
+    answers[1].stop()
+    with django_assert_num_queries(1):
+        running = chat._saved({answer: f"Boil {answer.pk}" for answer in answers})
+    assert running == {answers[0], answers[2]}
+    for answer in answers:
+        answer.refresh_from_db()
+    assert [answer.text for answer in answers] == [
+        f"Boil {answers[0].pk}", "", f"Boil {answers[2].pk}"
+    ]  # fmt: skip
+
+
 @contextmanager
 def unhurried(model_server: ModelServer) -> Iterator[None]:
     """Every answer waits after its first piece, until the end of the block."""

@@ -95,6 +95,7 @@ def test_what_was_said_outlives_the_browser_and_the_web(project, data_dir, work,
                 pair = turn_of(talk, number).pair
                 if number in KILLED_IN:
                     lines = [alice.begin_to_read(answer.pk) for answer in pair]
+                    wait_for(lambda: all(each.text for each in turn_of(talk, number).pair))  # noqa: B023
                     site.kill()
                     for line in lines:
                         line.close()
