@@ -25,8 +25,8 @@ def rounds_in_trouble(project: Project) -> Iterator[ToDo]:
     """Those that wait for somebody to say how they go on."""
     for round in Round.objects.of_project(project).in_trouble().with_runs():
         report = report_on(round)
-        state, reason = report.label.lower(), report.current.reason
-        yield ToDo("rounds", f"{round} {state}", f"{report.current.get_kind_display()}: {reason}")
+        said = [report.current.get_kind_display(), report.current.reason]
+        yield ToDo("rounds", f"{round} {report.label.lower()}", ": ".join(filter(None, said)))
 
 
 def next_round(project: Project) -> Iterator[ToDo]:

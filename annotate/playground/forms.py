@@ -87,7 +87,7 @@ class RowsForm(forms.Form):
         min_value=1,
         max_value=MOST_TURNS,
         initial=3,
-        label="Turns of such a policy, at most",
+        label="Most turns it plays",
     )
 
     def __init__(self, project: Project, *args: Any, again: Grid | None, **kwargs: Any) -> None:
