@@ -87,7 +87,7 @@ class RowsForm(forms.Form):
         min_value=1,
         max_value=MOST_TURNS,
         initial=3,
-        label="Most turns it plays",
+        label="Maximum turns",
     )
 
     def __init__(self, project: Project, *args: Any, again: Grid | None, **kwargs: Any) -> None:
