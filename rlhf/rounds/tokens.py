@@ -4,6 +4,7 @@ base. A process of its own encodes them: pages are served without the learning l
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,10 +14,16 @@ from typing import Any
 from django.conf import settings
 from django.utils.timezone import localdate
 
+from feedback_site.pool import release_connections
 from rlhf.models.runs import Run
 from rlhf.stages import TRAININGS
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 240  # of a machine that does much else; alone it takes four
+NOT_READ = (
+    "The tokens cannot be shown: the base's tokenizer did not work here. The site's log says why."
+)
 NOT_HERE = "The tokens cannot be shown: the files of the base model are not on this machine."
 
 
@@ -47,12 +54,14 @@ def tokens_of(run: Run, path: Path, *, first: int, count: int) -> Tokens:
         "documents": run.kind == Run.Kind.PRETRAIN,
     }
     command = [sys.executable, "-m", "rlhf.learning.algorithms.show_rows"]
+    release_connections()
     try:
         ended = subprocess.run(
             command, input=json.dumps(asked), capture_output=True, text=True, check=True,
             timeout=SECONDS, cwd=settings.BASE_DIR,
         )  # fmt: skip
         answer: dict[str, Any] = json.loads(ended.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return Tokens(refused="The tokens cannot be shown: the base's tokenizer did not work here.")
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        logger.warning("tokens of %s: %s %s", path, error, getattr(error, "stderr", ""))
+        return Tokens(refused=NOT_READ)
     return Tokens(answer["rows"], answer["refused"])

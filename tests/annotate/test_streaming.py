@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -250,6 +250,53 @@ def test_all_that_is_written_is_saved_by_one_statement(
     assert [answer.text for answer in answers] == [
         f"Boil {answers[0].pk}", "", f"Boil {answers[2].pk}"
     ]  # fmt: skip
+
+
+def test_a_stop_is_heard_before_the_first_word(
+    live: Policy, gus: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silence(*_: Any, **__: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(600)
+        yield
+
+    monkeypatch.setattr(chat, "BEAT", 0.02)
+    monkeypatch.setattr(inference, "stream", silence)
+    answer = pending(gus)
+
+    async def stop_in_silence() -> None:
+        assert await chat.begin(answer)
+        async for piece in chat.write(answer):
+            assert piece == ""
+            await sync_to_async(answer.stop)()
+
+    async_to_sync(stop_in_silence)()
+    answer.refresh_from_db()
+    assert (answer.text, answer.state, answer.failure) == ("", "stopped", "")
+
+
+def test_what_could_not_be_saved_is_saved_with_the_next(
+    live: Policy, gus: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "BEAT", 0.02)
+    answer, saved = pending(gus), chat._saved
+    answer.begin()
+    broken = iter([OperationalError("the database is starting up")])
+
+    def saved_later(said: Any) -> Any:
+        for error in broken:
+            raise error
+        return saved(said)
+
+    async def say() -> None:
+        saver = chat.Saver()
+        for text in ("Boil", "Boil it", "Boil it well"):
+            assert saver.hear(answer, text)
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(chat, "_saved", saved_later)
+    async_to_sync(say)()
+    answer.refresh_from_db()
+    assert answer.text == "Boil it well"
 
 
 @contextmanager
