@@ -31,11 +31,11 @@ def rounds_in_trouble(project: Project) -> Iterator[ToDo]:
 
 def next_round(project: Project) -> Iterator[ToDo]:
     """With the labels that a new round would learn from, as its own page counts them."""
-    written, ranked = (
-        counted(labels(project, EVERYTHING).in_split(*TRAIN))
-        for labels in (demonstrations, training_rankings)
-    )
-    if "0" not in (written, ranked):
+    written = counted(demonstrations(project, EVERYTHING).in_split(*TRAIN))
+    if written == "0":
+        return
+    ranked = counted(training_rankings(project, EVERYTHING).in_split(*TRAIN))
+    if ranked != "0":
         detail = (
             f"Ready to learn from: {written} demonstration{'' if written == '1' else 's'}"
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
