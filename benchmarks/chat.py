@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 PAUSE = 0.1  # seconds between two words, and between two streams that begin
 QUESTION = "How do I boil an egg?"
@@ -123,29 +124,15 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=60)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
     from feedback_site.up import free_port
 
     model_port = free_port()
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {
-            "DJANGO_SETTINGS_MODULE": "feedback_site.settings",
-            "INFERENCE_URL": f"http://127.0.0.1:{model_port}/v1",
-        }
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
+    with empty_site(INFERENCE_URL=f"http://127.0.0.1:{model_port}/v1"):
         from tests.model_server import ModelServer, serving
 
-        call_command("migrate", verbosity=0)
         script = ModelServer(says=["word "] * arguments.words, seconds_between=PAUSE)
         with serving(script, model_port):
             found = measure(arguments.streams, model_port) | {"at_once": script.most_at_once}
-        connection.close()
-        connection.close_pool()
     what = vars(arguments) | found
     print(json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in what.items()}))
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 from typing import Any
 
 from benchmarks.chat import build
+from benchmarks.empty_site import empty_site
 
 PIECE = """## Step {n}
 
@@ -109,30 +109,17 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1280)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
     from feedback_site.up import free_port
 
     model_port = free_port()
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {
-            "DJANGO_SETTINGS_MODULE": "feedback_site.settings",
-            "INFERENCE_URL": f"http://127.0.0.1:{model_port}/v1",
-            "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright has a loop in this thread
-        }
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
+    # Playwright has a loop in this thread.
+    told = {"INFERENCE_URL": f"http://127.0.0.1:{model_port}/v1", "DJANGO_ALLOW_ASYNC_UNSAFE": "1"}
+    with empty_site(**told):
         from tests.model_server import ModelServer, serving
 
-        call_command("migrate", verbosity=0)
         script = ModelServer(says=pieces(arguments.tokens), seconds_between=0.005)
         with serving(script, model_port):
             found = measure(arguments.width)
-        connection.close()
-        connection.close_pool()
     what = vars(arguments) | found
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in what.items()}))
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 TRAINERS = {
     "SFT": "demonstrations",
@@ -163,21 +164,11 @@ def main() -> None:
     parser.add_argument("--format", action="append", choices=FORMATS)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment, tempfile.TemporaryDirectory() as place:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
+    with empty_site(), tempfile.TemporaryDirectory() as place:
         from annotate.exchange.exports.exporting import lines, write_file
         from annotate.models import Project
         from rlhf.learning.models import base
 
-        call_command("migrate", verbosity=0)
         project = Project.objects.create(name="Export", slug="export")
         fill(project, project.admit(name="olga", role="operator"), arguments.rows)
         write_file(Path(place, "corpus.jsonl"), lines(project, "thumbs"))
@@ -186,8 +177,6 @@ def main() -> None:
             folder = Path(place, str(number))
             for found in measured(project, Path(place, "base"), folder, format):
                 print(json.dumps(found), flush=True)
-        connection.close()
-        connection.close_pool()
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import time
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 ANSWER = "An egg is boiled for eight minutes in water. " * 16
 CHECKS = "readable, length(1-500), contains(egg)"
@@ -88,22 +89,8 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=4)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.conf import settings
-        from django.core.management import call_command
-        from django.db import connection
-
-        settings.ALLOWED_HOSTS.append("testserver")
-        call_command("migrate", verbosity=0)
+    with empty_site():
         found = measure(build(arguments.rows, arguments.columns))
-        connection.close()
-        connection.close_pool()
     print(json.dumps(vars(arguments) | {name: round(value, 1) for name, value in found.items()}))
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from benchmarks.empty_site import empty_site
 from benchmarks.labelling import _session_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,18 +235,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8797)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright has an event loop of its own
-        import django
+    with empty_site(DJANGO_ALLOW_ASYNC_UNSAFE="1"):  # Playwright has a loop in this thread
         from playwright.sync_api import sync_playwright
 
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
         lines = (arguments.data / "completions.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import tempfile
 import time
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
@@ -43,20 +44,10 @@ def main() -> None:
     parser.add_argument("--kind", default="demonstrations")
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment, tempfile.TemporaryFile() as file:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
+    with empty_site(), tempfile.TemporaryFile() as file:
         from annotate.exchange.importing import import_labels
         from annotate.models import Project
 
-        call_command("migrate", verbosity=0)
         project = Project.objects.create(name="Import", slug="import")
         by = project.admit(name="olga", role="operator")
         for n in range(arguments.rows):
@@ -69,8 +60,6 @@ def main() -> None:
             "processor_seconds": processor() - used,
             "memory_growth_mb": peak() - before,
         }
-        connection.close()
-        connection.close_pool()
     print(json.dumps(vars(arguments) | {k: round(v, 1) for k, v in found.items()}))
 
 

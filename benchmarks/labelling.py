@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import secrets
@@ -29,6 +28,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from benchmarks.empty_site import empty_site
 
 ROOT = Path(__file__).resolve().parent.parent
 K = 4
@@ -326,17 +327,7 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=2.0, help="seconds between two tasks")
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
-        call_command("migrate", verbosity=0)
+    with empty_site():
         began = time.monotonic()
         build(prompts=arguments.prompts, labels=arguments.labels, labelers=arguments.labelers)
         built = time.monotonic() - began
@@ -345,8 +336,6 @@ def main() -> None:
         port = free_port()
         with web(port):
             found = measure(arguments, port)
-        connection.close()
-        connection.close_pool()
     what = vars(arguments) | {"build_s": built} | found
     print(json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in what.items()}))
 

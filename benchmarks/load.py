@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
 import secrets
@@ -34,6 +33,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks.empty_site import empty_site
 from benchmarks.labelling import ROOT, Browser, build, web
 
 PAUSE = 0.5  # seconds between two words of a stream
@@ -224,31 +224,19 @@ def main() -> None:
         print(json.dumps(TASKS[name](**told)))
         return
 
-    from feedback_site import embedded
     from feedback_site.up import free_port
 
     model_port = free_port()
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {
-            "DJANGO_SETTINGS_MODULE": "feedback_site.settings",
-            "INFERENCE_URL": f"http://127.0.0.1:{model_port}/v1",
-            "TRUSTED_PROXIES": "127.0.0.1",
-            "LOG_LEVEL": "WARNING",
-        }
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
-        call_command("migrate", verbosity=0)
+    with empty_site(
+        INFERENCE_URL=f"http://127.0.0.1:{model_port}/v1",
+        TRUSTED_PROXIES="127.0.0.1",
+        LOG_LEVEL="WARNING",
+    ):
         build(prompts=arguments.prompts, labels=0, labelers=arguments.labelers)
         words = int((arguments.seconds + 4 * SETTLE) / PAUSE)
         port = free_port()
         with web(port), load("words", port=model_port, words=words):
             found = measure(arguments, port)
-        connection.close()
-        connection.close_pool()
     print(json.dumps(rounded(vars(arguments) | found | {"held": held(found)})))
     sys.exit(not held(found))
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 SHOWN = 6  # queries
 
@@ -72,20 +73,8 @@ def main() -> None:
     parser.add_argument("--rankings", type=int, default=100_000)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-        from django.db import connection
-
-        call_command("migrate", verbosity=0)
+    with empty_site():
         found = measure(*build_project(arguments.rankings))
-        connection.close()
-        connection.close_pool()
     print(json.dumps(vars(arguments) | found))
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from benchmarks.empty_site import empty_site
 
 WIDTHS = (100, 300, 10_000, 1_000_000)  # steps; up to 300 every one is sent
 VALUES = ("objective/scores", "objective/kl", "policy/entropy", "response/length", "lr")
@@ -99,22 +100,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
 
-    from feedback_site import embedded
-
-    with embedded.throw_away() as environment:
-        os.environ |= environment | {"DJANGO_SETTINGS_MODULE": "feedback_site.settings"}
-        import django
-
-        django.setup()
-        from django.conf import settings
-        from django.core.management import call_command
-        from django.db import connection
-
-        settings.ALLOWED_HOSTS.append("testserver")
-        call_command("migrate", verbosity=0)
+    with empty_site():
         found = measure(build(arguments.rows), arguments.repeats)
-        connection.close()
-        connection.close_pool()
     print(json.dumps(vars(arguments) | found, indent=1))
 
 
