@@ -24,10 +24,8 @@ from annotate.playground.cells import Cell
 from annotate.playground.export import FORMATS, export
 from annotate.playground.forms import (
     ColumnForm,
-    DiffForm,
     RowsForm,
     RulesForm,
-    ShownForm,
     columns_of,
     initial_columns,
     initial_rows,
@@ -37,6 +35,7 @@ from annotate.playground.forms import (
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
 from annotate.playground.rules import RULES, tried, try_rules
+from annotate.playground.shown import DiffForm, ShownForm
 from annotate.text.diff import changes
 from annotate.work.tasks import Task
 from feedback_site.answer_checks import CHECKS
