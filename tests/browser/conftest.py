@@ -11,10 +11,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Keyboard, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Keyboard,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -147,9 +156,14 @@ def use_link(context: BrowserContext, link: str) -> None:
     assert sent.status == 302, (sent.status, sent.text()[-2000:])
 
 
+HANDS = ("check", "clear", "click", "dispatch_event", "drag_to", "fill", "focus", "press",
+         "select_option", "set_checked", "set_input_files", "tap", "uncheck")  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
-def keys_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page can be read before its scripts run; a key that comes in between is lost."""
+def hands_wait_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page can be read and clicked before its scripts run. What it does then has its own tests;
+    in all others it would be now this and now that."""
     keyboard = Page.keyboard.fget
 
     def of_a_loaded_page(page: Page) -> Keyboard:
@@ -157,6 +171,17 @@ def keys_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
         return keyboard(page)
 
     monkeypatch.setattr(Page, "keyboard", property(of_a_loaded_page))
+    for name in HANDS:
+        monkeypatch.setattr(Locator, name, on_a_loaded_page(getattr(Locator, name)))
+
+
+def on_a_loaded_page(act: Callable[..., None]) -> Callable[..., None]:
+    @wraps(act)
+    def once_loaded(place: Locator, *arguments, **options) -> None:
+        place.page.wait_for_load_state()
+        return act(place, *arguments, **options)
+
+    return once_loaded
 
 
 @pytest.fixture

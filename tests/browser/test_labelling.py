@@ -316,6 +316,29 @@ def test_a_prompt_of_ones_own_survives_a_reload_and_is_there_on_another_machine(
     expect(elsewhere.get_by_label("The instruction")).to_have_value("")
 
 
+# The page is read whole at this moment, and no module has run.
+TYPE_AT_ONCE = """
+document.addEventListener("readystatechange", () => {
+  if (document.readyState !== "interactive" || sessionStorage.typed) return;
+  sessionStorage.typed = "yes";
+  document.querySelector("#own-prompt [name=instruction]").value = "Name the colour.";
+});
+"""
+
+
+def test_what_is_typed_before_the_pages_script_is_there_is_kept(site: Site, sign_in, desk):
+    desk([])
+    site.shell("from annotate.models import Project\n"
+               "Project.objects.filter(slug='desk').update(own_prompts='direct')")  # fmt: skip
+    page = sign_in("alice").page
+    page.add_init_script(TYPE_AT_ONCE)
+    page.goto(f"{site.url}/p/desk/my-prompts/?kind=few_shot")
+    expect(page.locator("#draft-state")).to_contain_text("Saved")
+    page.reload()
+    expect(page.get_by_text("Draft restored")).to_be_visible()
+    expect(page.get_by_label("The instruction")).to_have_value("Name the colour.")
+
+
 KEPT = "Object.keys(localStorage).filter((key) => key.startsWith('draft:'))"
 
 

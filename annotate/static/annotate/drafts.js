@@ -6,6 +6,14 @@ const REST_MS = 3_000;
 const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
 const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
 const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
+
+/** What the site gave. A fast hand writes before the page's script is there: that is no less to keep. */
+function valuesGiven(form) {
+  const given = form.cloneNode(true);
+  given.reset();
+  return valuesOf(given);
+}
+
 const copyKey = (address) => `draft:${document.body.dataset.person}:${address}`;
 
 function keepCopy(form, address) {
@@ -57,7 +65,7 @@ function offerCopy(form, address) {
 /** Saves the form's draft by the event `autosave`, for which #draft-state listens. */
 export function keepDrafts(form, address) {
   const state = document.getElementById("draft-state");
-  let saved = valuesOf(form);
+  let saved = valuesGiven(form);
   let timer = 0;
   offerCopy(form, address);
 
@@ -72,6 +80,7 @@ export function keepDrafts(form, address) {
     clearTimeout(timer);
     timer = setTimeout(save, REST_MS);
   };
+  changed();
   form.addEventListener("input", changed);
   form.addEventListener("change", changed);
   form.addEventListener("focusout", (event) => {
