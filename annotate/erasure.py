@@ -167,6 +167,8 @@ def _erase_prompts(erased: Erased) -> None:
     """The prompts stay, out of use and without words: others may have answered them."""
     mine = Prompt.objects.filter(pk__in=erased.prompts)
     _take(erased, mine, "messages", "tags")
+    for prompt in mine:
+        _erase_from_grids(erased, prompt)
     said = Completion.objects.filter(prompt__in=erased.prompts)
     _take(erased, said, "text")
     mine.update(awaits_review=False)
@@ -183,6 +185,20 @@ def _erase_prompts(erased: Erased) -> None:
     for completion in said:
         completion.text, completion.passages = f"{GONE} {completion.pk}", []
         completion.save()
+
+
+def _erase_from_grids(erased: Erased, prompt: Prompt) -> None:
+    """The rows of others' grids that ask this prompt stay, without words."""
+    asking = prompt.project.grids.filter(asked__contains=[{"messages": prompt.messages}])
+    for grid in asking.select_for_update():
+        rows = [i for i, row in enumerate(grid.asked) if row["messages"] == prompt.messages]
+        for row in rows:
+            messages = [{"role": "user", "content": f"{GONE} {prompt.pk}"}]
+            grid.asked[row] = {"messages": messages, "then": [], "reference": ""}
+        grid.save(update_fields=["asked"])
+        said = grid.cells.filter(row__in=rows)
+        _take(erased, said, "text", "between", "turns")
+        said.update(text="", between=[], turns=[], passages=[])
 
 
 def _erase_labels(erased: Erased) -> None:

@@ -22,7 +22,9 @@ from annotate.labels.kinds import ABOUT_PROMPTS
 from annotate.people.models import Project
 from annotate.prompts.models import Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion
+from annotate.views.progress import PlanForm
 from annotate.views.prompts import PromptFilter, TagForm, open_tasks
+from annotate.work.batches import batches, plan_batch
 
 FILTERS = [OpenApiParameter(name, str) for name in PromptFilter.base_fields]
 
@@ -84,6 +86,27 @@ class TasksRequest(StrictSerializer):
         required=False,
         help_text="As in the query of GET /api/v1/prompts.",
     )
+    batch = serializers.CharField(
+        required=False, max_length=50, help_text="The tasks' common name. None: of today."
+    )
+    priority = serializers.IntegerField(
+        required=False, min_value=-100, max_value=100, help_text="Higher comes first."
+    )
+    due = serializers.DateField(required=False, help_text="The last day.")
+    language = serializers.CharField(
+        required=False,
+        max_length=20,
+        help_text="Only members with this language get them; “own”: with that of each prompt.",
+    )
+    skill = serializers.CharField(
+        required=False, max_length=50, help_text="Only members with this skill get them."
+    )
+
+    def validate(self, sent: dict[str, Any]) -> dict[str, Any]:
+        if "batch" not in sent and any(name in sent for name in PlanForm.base_fields):
+            why = "Name one: priority, due, language and skill hold for all open tasks of a batch."
+            raise serializers.ValidationError({"batch": [why]})
+        return sent
 
 
 class TasksAnswer(serializers.Serializer):
@@ -165,8 +188,10 @@ class PromptQuery(serializers.Serializer):
 
 @described("open_tasks", TasksAnswer, request=TasksRequest, method="POST", status=201)
 @endpoint("POST", permission=MayReadOrManage)
+@transaction.atomic
 def tasks(request: Request) -> Response:
-    """Asks labelers for labels of one kind on prompts, where there is something to ask."""
+    """Asks labelers for labels of one kind on prompts, where there is something to ask. What is
+    said of a batch holds for all its open tasks."""
     project = project_of(request, Role.OPERATOR)
     sent = TasksRequest(data=request.data)
     sent.is_valid(raise_exception=True)
@@ -177,9 +202,26 @@ def tasks(request: Request) -> Response:
     if chosen := said.get("prompts"):
         found = found.chosen(map(str, chosen))
     kind = ABOUT_PROMPTS[said["kind"]]
-    opened = open_tasks(project, kind, found)
+    opened = open_tasks(project, kind, found, batch=said.get("batch", ""))
+    plan(project, said)
     answer = {"opened": opened, "why": "" if opened else kind.words.lacking}
     return Response(TasksAnswer(answer).data, status=201)
+
+
+def plan(project: Project, said: dict[str, Any]) -> None:
+    """Says how urgent a batch is and who it is for; what is not sent stays as it was."""
+    sent = {name: said[name] for name in PlanForm.base_fields if name in said}
+    batch = next((each for each in batches(project) if each.name == said.get("batch")), None)
+    if sent and batch:
+        form = PlanForm(batch)
+        form = PlanForm(batch, form_data({**form.initial, **sent, "due": _day(form, sent)}))
+        check(form)
+        plan_batch(project, batch.name, form.plan())
+
+
+def _day(form: PlanForm, sent: dict[str, Any]) -> str | None:
+    day = sent.get("due", form.initial["due"])
+    return day.isoformat() if day else None
 
 
 def bring(request: Request, project: Project, row: dict[str, Any], *, kind: str) -> None:

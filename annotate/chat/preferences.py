@@ -148,11 +148,15 @@ class Preference(models.Model):
         return of_guests.prefer((first, second), guest=self.user, places=(one, two))
 
     def _counts(self) -> bool:
-        """Whether it is in force, and among the first of this person on that day."""
+        """Whether it is in force, and among the first of this person, or of this end user of a
+        product, on that day."""
+        conversation = self.draft.conversation
         day = self.created_at.replace(hour=0, minute=0, second=0, microsecond=0)
         earlier = Preference.objects.current().filter(
             user=self.user,
-            draft__conversation__project=self.draft.conversation.project_id,
+            draft__conversation__project=conversation.project_id,
+            draft__conversation__via_api=conversation.via_api,
+            draft__conversation__end_user=conversation.end_user,
             draft__conversation__improves_model=True,
             created_at__gte=day,
             created_at__lt=day + timedelta(days=1),

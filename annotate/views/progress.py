@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -22,6 +23,8 @@ from annotate.quality.time_sheet import start_of_day
 from annotate.work.batches import OF_EACH_PROMPT, Batch, Plan, close_batch, plan_batch
 from annotate.work.batches import batches as batches_of
 from feedback_site.answer_checks.languages import CODES
+
+LAST_DAY = date(2999, 12, 31)
 
 
 @require_GET
@@ -55,6 +58,7 @@ class PlanForm(forms.Form):
     )
     due = forms.DateField(
         required=False,
+        validators=[MaxValueValidator(LAST_DAY)],
         widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
         help_text="The last day. Of the same priority, what is due earlier comes first.",
     )

@@ -212,9 +212,12 @@ def create_completion(prompt: int, policy: str, text: str) -> Call[Completion]:
     return Call("POST", "completions", body={"prompt": prompt, "policy": policy, "text": text})
 
 
-def open_tasks(kind: str, prompts: Sequence[int] = (), **filters: str) -> Call[Json]:
-    """Asks labelers for labels: `rank`, `write`, `edit`."""
-    body: Json = {"kind": kind, "filter": filters}
+def open_tasks(
+    kind: str, prompts: Sequence[int] = (), *, plan: Json | None = None, **filters: str
+) -> Call[Json]:
+    """Asks labelers for labels: `rank`, `write`, `edit`. `plan`: the `batch`, and perhaps its
+    `priority`, `due` (2026-12-31), `language` and `skill`."""
+    body: Json = {"kind": kind, "filter": filters, **(plan or {})}
     return Call("POST", "tasks", body=body | ({"prompts": list(prompts)} if prompts else {}))
 
 

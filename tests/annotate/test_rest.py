@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -202,3 +203,34 @@ def test_a_file_with_mistakes_is_refused_line_by_line(olga: User) -> None:
     assert list(reply.json()["fields"]) == ["lines[2]"]
     left_out = api("POST", f"imports/{upload.json()['id']}/run", {"leave_out_bad": True})
     assert left_out.json()["left_out"] == 1
+
+
+def test_tasks_are_opened_as_a_batch_with_its_day_priority_and_language(
+    olga: User, new_prompt: Callable[..., Prompt]
+) -> None:
+    prompt, api = new_prompt("How do I cook rice?"), Api(olga)
+    plan = {"batch": "rice", "priority": 3, "due": "2030-05-01", "language": "en"}
+    made = api("POST", "tasks", {"kind": "write", "prompts": [prompt.pk], **plan})
+    assert (made.status_code, made.json()["opened"]) == (201, 1)
+    task = prompt.tasks.get()
+    assert (task.batch, task.priority, task.language, task.skill) == ("rice", 3, "en", "")
+    assert task.due_at and (task.due_at - timedelta(seconds=1)).date() == date(2030, 5, 1)
+    # What is not sent stays as it was.
+    api("POST", "tasks", {"kind": "write", "batch": "rice", "skill": "cooking"})
+    task.refresh_from_db()
+    assert (task.priority, task.language, task.skill) == (3, "en", "cooking")
+
+
+def test_a_plan_that_cannot_be_kept_opens_no_task(
+    olga: User, new_prompt: Callable[..., Prompt]
+) -> None:
+    prompt, api = new_prompt("How do I cook rice?"), Api(olga)
+    for plan in (
+        {"priority": 3},
+        {"batch": "rice", "due": "9999-12-31"},
+        {"batch": "rice", "language": "Elvish"},
+        {"batch": "rice", "priority": 1000},
+    ):
+        refused = api("POST", "tasks", {"kind": "write", **plan})
+        assert refused.status_code == 400 and refused.json()["fields"], plan
+    assert not prompt.tasks.exists()

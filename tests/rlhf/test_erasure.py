@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from io import StringIO
 
 import pytest
@@ -32,6 +33,8 @@ from annotate.models import (
     Upload,
     User,
 )
+from annotate.playground.grids import Grid
+from annotate.playground.rows import Row
 from rlhf.models import Run, Snapshot
 
 CANARY = re.compile(r"canary\W?\w+", re.IGNORECASE)
@@ -86,6 +89,11 @@ def wendy(project, policy, base, plant, write_task, rank_task, new_prompt, rita,
     own.author, own.kind, own.tags = wendy, "plain", [plant("tag")]
     own.save()
     Completion.objects.create(prompt=own, policy=base, text=plant("quoted"), source="sampled")
+    grid = Grid.objects.create(
+        project=project, author=rita, columns=[], asked=[asdict(row) for row in _rows_of(own)]
+    )
+    for row, text in enumerate(["Kept of another row", plant("in_a_grid")]):
+        grid.cells.create(row=row, column=0, text=text)
     PromptDraft.objects.create(membership=member, kind="plain", values={"a": plant("draft")})
     write_task()
     work = next_assignment(wendy, project)
@@ -132,6 +140,10 @@ def wendy(project, policy, base, plant, write_task, rank_task, new_prompt, rita,
     )  # fmt: skip
     _freeze(project, written, plant, data_dir, wendy)
     return wendy
+
+
+def _rows_of(prompt) -> list[Row]:
+    return [Row.saying("A question of another row"), Row(prompt.messages)]
 
 
 def _chat(project, wendy, plant, base) -> None:
@@ -187,6 +199,9 @@ def browse_sessions(person: User) -> list[str]:
 
 def test_what_others_did_stays(wendy, data_dir):
     erase(wendy)
+    grid = Grid.objects.get()
+    assert grid.asked[0] == asdict(Row.saying("A question of another row"))
+    assert [cell.text for cell in grid.cells.all()] == ["Kept of another row", ""]
     assert Review.objects.get().comment == "Rita's own words"
     assert Placement.objects.get().completion.text == "Six minutes."
     [file] = (data_dir / "runs").rglob("train.jsonl")

@@ -349,6 +349,29 @@ def test_one_guest_does_not_fill_the_rankings(
     assert guests(project) == [1, 1]
 
 
+def test_each_end_user_of_a_product_has_a_day_of_their_own(
+    live: Policy, gus: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotate.chat.preferences.COUNTED_A_DAY", 1)
+
+    def rankings_after(end_user: str, question: str) -> int:
+        asked = [{"role": "user", "content": question}]
+        one, other = (
+            Conversation.of_api_call(
+                project=live.project, user=gus, messages=asked, end_user=end_user
+            )
+            for _ in "ab"
+        )
+        write(one, "Eight hours."), write(other, "Eight minutes.")
+        Preference.between(other, one, user=gus, verdict="better")
+        Preference.objects.get(draft=other).harvest()
+        return Ranking.objects.of_guests().count()
+
+    assert rankings_after("ann", "How do I boil an egg?") == 1
+    assert rankings_after("ben", "How do I boil rice?") == 2
+    assert rankings_after("ann", "How do I boil a potato?") == 2
+
+
 def test_a_bad_answer_is_worse_than_what_a_labeler_wrote_because_of_it(
     answer: Message, project: Project, alice: User
 ) -> None:
