@@ -156,6 +156,7 @@ def whole(answer: Any) -> bytes:
     return async_to_sync(collect)() if answer.is_async else b"".join(answer)
 
 
+@pytest.mark.timeout(sized(short=600, long=3600))
 def test_no_call_fails_and_every_answer_is_described(sent, report):
     logging.disable(logging.CRITICAL)
     operations, seen = every_operation(), Seen()
