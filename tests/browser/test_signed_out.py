@@ -175,7 +175,8 @@ def test_a_chat_and_its_thumbs_are_kept_and_sent_when_the_guest_is_back(site: Si
     expect(message).to_have_value("")
     assert json.loads(site.shell(HEARD)) == [1, 1]
     # A message that may have arrived is not sent twice unasked.
-    expect(good).to_have_count(2)  # the answer is whole: nothing else is on its way
+    # The answer is whole: nothing else is on its way.
+    expect(page.get_by_role("button", name="Regenerate")).to_have_count(2)
     page.route("**/send/", lambda route: route.abort(), times=1)
     message.fill("And rye?")
     message.press("Enter")
