@@ -149,12 +149,13 @@ class Place:
 
 @require_GET
 def grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    return _grid_page(request, grid_for(request, slug, grid_id))
+    return grid_page(request, grid_for(request, slug, grid_id))
 
 
-def _grid_page(
+def grid_page(
     request: Request, grid: Grid, *, status: int = 200, trouble: str = ""
 ) -> HttpResponse:
+    """The page of a grid, with what is wrong with a request that came from it."""
     measured = Measured(grid)
     shown = ShownForm(grid, request.GET)
     numbers = _numbers(grid, measured, shown)
@@ -188,6 +189,7 @@ def _grid_page(
         "pages": last + 1,
         "longest": LONGEST_SHOWN,
         "trouble": trouble,
+        "ticked": ticked(request) or (),
         "formats": FORMATS,
         **_progress(grid, progress_of(grid), here),
     }
@@ -360,7 +362,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     try:
         policy = grid.save_column(column, name=request.POST.get("name", ""))
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     messages.success(request, f"{policy} is now a policy.")
     return redirect("playground_grid", slug, grid.pk)
 
@@ -379,13 +381,13 @@ def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
             note=request.POST.get("note", "")[:200],
         )
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     about(kept)
     messages.success(request, f"“{kept}” is kept.")
     return redirect("playground_grid", slug, grid.pk)
 
 
-def _ticked(request: Request) -> set[int] | None:
+def ticked(request: Request) -> set[int] | None:
     """The rows that are ticked; None for all."""
     return set(_numbers_in(request.POST.getlist("row"))) or None
 
@@ -395,9 +397,9 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
     grid = grid_for(request, slug, grid_id)
     try:
-        made = rank_grid(grid, _ticked(request))
+        made = rank_grid(grid, ticked(request))
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     if made:
         messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
     else:
@@ -409,7 +411,7 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
 def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Has people write answers to the prompts, which become prompts of the project."""
     grid = grid_for(request, slug, grid_id)
-    prompts = grid.store_prompts(_ticked(request))
+    prompts = grid.store_prompts(ticked(request))
     made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
     if made:
         messages.success(request, f"{made} writing task{'s' if made > 1 else ''} opened.")
