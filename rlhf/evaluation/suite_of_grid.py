@@ -1,4 +1,5 @@
-"""What was tried in the playground becomes a suite: each row a probe with the checks of its grid."""
+"""What was tried in the playground becomes a suite: each row a probe, with the checks of its
+grid."""
 
 from __future__ import annotations
 

@@ -57,8 +57,9 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
 def policies_suite_of_grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Adds rows of a playground grid to a suite."""
     grid = grid_for(request, slug, grid_id)
+    name = request.POST.get("suite", "").strip()
     try:
-        suite, new = save_as_suite(grid, ticked(request), name=request.POST.get("suite", "").strip())
+        suite, new = save_as_suite(grid, ticked(request), name=name)
     except ValidationError as error:
         return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     about(suite)

@@ -83,7 +83,8 @@ def looked_at_by_keys(page: Page) -> None:
     cell = page.locator(".cell")
     page.keyboard.press("j")
     expect(cell.nth(0)).to_be_focused()
-    for key, number in (("ArrowRight", 1), ("l", 2), ("l", 2), ("ArrowDown", 5), ("k", 2), ("h", 1)):
+    keys = ("ArrowRight", "l", "l", "ArrowDown", "k", "h")
+    for key, number in zip(keys, (1, 2, 2, 5, 2, 1), strict=True):
         page.keyboard.press(key)
         expect(cell.nth(number)).to_be_focused()
     expect(cell.nth(1).locator("strong")).to_be_visible()

@@ -21,17 +21,15 @@ from annotate.labelling.queue import rank_grid
 from annotate.labels.kinds import KINDS
 from annotate.people.models import Project
 from annotate.playground.cells import Cell
-from annotate.playground.export import FORMATS, export
-from annotate.playground.forms import (
+from annotate.playground.column_forms import (
     ColumnForm,
-    RowsForm,
-    RulesForm,
     columns_of,
     initial_columns,
-    initial_rows,
     text_of,
     words_of,
 )
+from annotate.playground.export import FORMATS, export
+from annotate.playground.forms import RowsForm, RulesForm, initial_rows
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
 from annotate.playground.rules import RULES, tried, try_rules
