@@ -69,6 +69,48 @@ class VersionForm(TemplateForm):
             del self.fields["name"]
 
 
+class RuleForm(forms.Form):
+    """A rule of the project's own: a template without it and one with it, and what tells them
+    apart."""
+
+    name = forms.CharField(max_length=60)
+    meaning = forms.CharField(
+        required=False, max_length=200, label="What to do", help_text="In a line, and why."
+    )
+    without = Text(
+        rows=2,
+        max_length=LONGEST_WORDS,
+        initial="{prompt}",
+        label="Prompt format without it",
+        help_text="With {prompt} in its place.",
+    )
+    given = Text(rows=3, max_length=LONGEST_WORDS, label="Prompt format with it")
+    few_shot = Text(
+        rows=2,
+        required=False,
+        max_length=LONGEST_WORDS,
+        label="Examples with it",
+        help_text="Turns that begin with “User:” or “Assistant:”, in pairs.",
+    )
+    checks = Text(
+        rows=2,
+        max_length=LONGEST_WORDS,
+        help_text="What an answer passes that follows the rule, such as json(city), length(4-60).",
+    )
+    tests = Text(
+        rows=6,
+        max_length=10 * LONGEST_WORDS,
+        label="Test prompts",
+        help_text="One per line; the right answer, for checks that compare with it, behind ==.",
+    )
+
+    def clean_few_shot(self) -> Messages:
+        return turns_of(self.cleaned_data["few_shot"])
+
+    def clean_name(self) -> str:
+        return " ".join(self.cleaned_data["name"].split())
+
+
 class WordsForm(TemplateForm):
     """The words around a prompt, and how the model is sampled."""
 

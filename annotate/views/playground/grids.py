@@ -23,6 +23,7 @@ from annotate.people.models import Project
 from annotate.playground.cells import Cell
 from annotate.playground.column_forms import (
     ColumnForm,
+    RuleForm,
     columns_of,
     initial_columns,
     text_of,
@@ -32,7 +33,8 @@ from annotate.playground.export import FORMATS, export
 from annotate.playground.forms import RowsForm, RulesForm, initial_rows
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
-from annotate.playground.rules import RULES, tried, try_rules
+from annotate.playground.own_rules import OwnRule
+from annotate.playground.rules import RULES, rules_of, tried, try_rules
 from annotate.playground.shown import DiffForm, ShownForm
 from annotate.text.diff import changes
 from annotate.work.tasks import Task
@@ -104,7 +106,14 @@ def _filled_in(request: Request, project: Project, again: Grid | None) -> list[C
 def rules(request: Request, slug: str) -> HttpResponse:
     """Which rules of prompting help which model."""
     project = project_for(request, slug, Role.OPERATOR)
-    form = RulesForm(project, request.POST or None)
+    act = request.POST.get("act", "try")
+    if act == "remove":
+        project.rules.named(request.POST.get("name", "")).delete()
+        return redirect("playground_rules", slug)
+    own = RuleForm(request.POST if act == "keep" else None)
+    if act == "keep" and _kept_rule(request, project, own):
+        return redirect("playground_rules", slug)
+    form = RulesForm(project, request.POST if request.POST and act == "try" else None)
     if request.method == "POST" and form.is_valid():
         chosen, samples = form.cleaned_data["policies"], form.cleaned_data["samples"] or 1
         try_rules(project, author=request.user, policies=chosen, samples=samples)
@@ -115,11 +124,30 @@ def rules(request: Request, slug: str) -> HttpResponse:
         "form": form,
         "policies": policies,
         "lines": lines,
-        "rules": RULES,
+        "rules": rules_of(project),
+        "own": own,
+        "own_names": list(project.rules.values_list("name", flat=True)),
         "is_over": all(each is None or each.is_over for _, row in lines for each in row),
     }
-    status = 422 if form.errors else 200
+    status = 422 if form.errors or own.errors else 200
     return render(request, "annotate/rules.html", context, status=status)
+
+
+def _kept_rule(request: Request, project: Project, form: RuleForm) -> OwnRule | None:
+    if not form.is_valid():
+        return None
+    given = form.cleaned_data
+    if given["name"] in [each.name for each in RULES]:
+        form.add_error("name", "A built-in rule has this name. Choose another.")
+        return None
+    try:
+        kept = OwnRule.keep(project=project, author=request.user, **given)
+    except ValidationError as error:
+        form.add_error(None, error)
+        return None
+    about(kept)
+    messages.success(request, f"“{kept}” is a rule now. Try it on a model.")
+    return kept
 
 
 @dataclass(frozen=True)
