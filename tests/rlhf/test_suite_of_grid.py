@@ -11,7 +11,7 @@ from annotate.playground.rows import Row
 from rlhf.models import Suite
 from rlhf.models.probes import parse, turns_of, written
 
-CHECKS = "readable,\nexact, contains(a \\) b|c)"
+CHECKS = "length(1-3),\nexact, contains(a \\) b|4)"
 ROWS = [
     Row.saying("# Title\n\n  Add 17 and 25 => ?", reference="42"),
     Row.saying("Name a fruit.", "And\none more?", reference="a\n\npear"),
@@ -39,9 +39,8 @@ def test_a_suite_asks_what_the_rows_ask_and_checks_alike(browse, olga, project, 
     assert [type(each) for each in first.parts] == [
         type(each) for each in grid.named_checks().values()
     ]
-    for answer in ("42", "43", "a ) b"):
-        scores = [each.score(answer, "42") for each in grid.named_checks().values()]
-        assert first.passes([answer]) is (min(scores) == 1), answer
+    assert [first.passes([answer]) for answer in ("42", "43", "a ) b")] == [True, False, False]
+    assert "a ) b" in first.parts[2].texts
 
 
 def test_rows_that_are_ticked_go_behind_those_there_once(browse, olga, project, grid):
