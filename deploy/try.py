@@ -253,12 +253,19 @@ def start_nginx(place: Place, stack: ExitStack, found: dict[str, str]) -> None:
 
 
 def lay_out(folder: Path, commit: str) -> None:
-    """The files of a commit, and no others."""
+    """The files of a commit, and no others; each takes the place of the old one at once, and what
+    is gone goes last, as `rsync -a --delay-updates --delete-after` does it: the web may still read
+    a template."""
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
-    for each in folder.iterdir() if folder.exists() else ():
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as unpacked:
+        subprocess.run(["tar", "-x"], cwd=unpacked, input=archive.stdout, check=True)
+        new = {each.relative_to(unpacked) for each in Path(unpacked).rglob("*") if each.is_file()}
+        for each in new:
+            (folder / each).parent.mkdir(parents=True, exist_ok=True)
+            (Path(unpacked) / each).replace(folder / each)
+    for each in folder.rglob("*"):
+        if each.is_file() and each.suffix != ".pyc" and each.relative_to(folder) not in new:
+            each.unlink()
 
 
 def prepare(place: Place, earlier: str | None) -> None:

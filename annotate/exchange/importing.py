@@ -31,23 +31,43 @@ PREVIEWED_LINES = 50
 SHOWN_ROWS = 5
 MOST_COLUMNS = 60
 NOTHING_SAID = Choices()
+Line = tuple[int, Any]
 
 
-def guessed(file: BinaryIO, format: str, said: Choices = NOTHING_SAID) -> Choices:
+@dataclass(frozen=True)
+class Beginning:
+    """The first lines of a file, and those of its first lines that are objects."""
+
+    format: str
+    lines: list[Line]
+    rows: list[dict[str, Any]]
+
+
+def beginning(file: BinaryIO, format: str, choices: Choices = NOTHING_SAID) -> Beginning:
+    """Reads until there are enough rows for a guess. For each file and encoding it need be done
+    once: to read is to start a process."""
+    lines: list[Line] = []
+    rows: list[dict[str, Any]] = []
+    for line in rows_in(file, format, **choices.of_file):
+        if len(lines) < PREVIEWED_LINES:
+            lines.append(line)
+        if isinstance(line[1], dict):
+            rows.append(line[1])
+        if len(rows) == PREVIEWED_LINES:
+            break
+    return Beginning(format, lines, rows)
+
+
+def guessed(begins: Beginning, said: Choices = NOTHING_SAID) -> Choices:
     """How a file is read, by its first rows, where nobody has said it."""
-    rows = _first_rows(file, format, said)
-    if format == "csv":
+    rows = begins.rows
+    if begins.format == "csv":
         rows = [of_cells(row) for row in rows]
     shape = BY_NAME.get(said.shape) or shape_of(rows) or OURS
     columns = guess(rows) if shape is OURS else {}
     taken = {name for name in said.columns.values() if name}
     columns = {column: name for column, name in columns.items() if name not in taken}
     return replace(said, shape=shape.name, columns={**columns, **said.columns})
-
-
-def _first_rows(file: BinaryIO, format: str, choices: Choices) -> list[dict[str, Any]]:
-    rows = (row for _, row in rows_in(file, format, **choices.of_file) if isinstance(row, dict))
-    return list(islice(rows, PREVIEWED_LINES))
 
 
 def import_labels(
@@ -73,7 +93,8 @@ def import_labels(
     `leave_out_bad` imports what is without a problem. A dry run does everything and takes it
     back."""
     if choices is None:
-        choices = guessed(file, format, Choices(kind=kind or ""))
+        choices = Choices(kind=kind or "")
+        choices = guessed(beginning(file, format, choices), choices)
         choices = choices if columns is None else replace(choices, columns=columns)
     failed = ImportFailed()
     with transaction.atomic():
@@ -114,13 +135,12 @@ class Preview:
         return self.done.kind
 
 
-def preview(file: BinaryIO, *, format: str, choices: Choices) -> Preview:
-    """Reads the first lines only, and asks nothing of the database."""
+def preview(begins: Beginning, choices: Choices) -> Preview:
+    """What becomes of the first lines. Asks nothing of the database."""
     done, failed = Imported(), ImportFailed()
-    first = islice(rows_in(file, format, **choices.of_file), PREVIEWED_LINES)
-    entries = list(_Rows(choices, format, done, failed).of(first))
+    entries = list(_Rows(choices, begins.format, done, failed).of(begins.lines))
     rows = [(entry.line, entry.row) for entry in entries[:SHOWN_ROWS]]
-    columns = columns_of(_first_rows(file, format, choices))
+    columns = columns_of(begins.rows)
     columns |= {name: "" for name in done.unread if name not in columns}
     shape = BY_NAME.get(choices.shape, OURS)
     return Preview(done, shape.label, rows, failed.problems, columns)
@@ -135,7 +155,6 @@ def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return dict(islice(found.items(), MOST_COLUMNS))
 
 
-Line = tuple[int, Any]
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # values that say nothing
 # Rows of one group held at once, should a column be the same all through a file.
 MOST_TOGETHER = 5000  # rows

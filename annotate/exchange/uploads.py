@@ -7,7 +7,8 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
-from typing import IO, BinaryIO, Self
+from functools import cached_property
+from typing import IO, Any, BinaryIO, Self
 
 from django.db import models, transaction
 from django.db.models.functions import Now
@@ -72,6 +73,11 @@ class Upload(models.Model):
             upload.size += len(part)
         upload.save(update_fields=["size"])
         return upload
+
+    @cached_property
+    def beginnings(self) -> dict[tuple[str, ...], Any]:
+        """Its first lines as they were read, by encoding and key."""
+        return {}
 
     @property
     def is_editable(self) -> bool:

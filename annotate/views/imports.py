@@ -23,7 +23,7 @@ from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.files.data_sets import lines_from_the_hub
 from annotate.exchange.files.opening import ENCODINGS, foreign_to, unpacked
 from annotate.exchange.files.readers import escaped, unusual_separator
-from annotate.exchange.importing import Imported, ImportFailed, Preview, guessed
+from annotate.exchange.importing import Imported, ImportFailed, Preview, beginning, guessed
 from annotate.exchange.parts import Part, is_archive, one_table, parts_of
 from annotate.exchange.shapes import OURS, SHAPES
 from annotate.exchange.uploaded import as_shaped, bring, seen
@@ -103,7 +103,7 @@ class FileForm(forms.Form):
             about = {"name": self.name, "format": self.format}
             kept = Upload.keep(project=project, by=by, file=file, **about)
         with kept.open() as content:
-            kept.choose(guessed(content, kept.format))
+            kept.choose(guessed(beginning(content, kept.format)))
         return kept
 
     def _of_text(self, said: dict[str, Any]) -> Content:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import json
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +207,20 @@ def test_hashing_a_password_holds_no_connection(client, alice, settings, monkeyp
     right = {"username": "alice", "password": "a good long passphrase"}
     assert client.post("/sign-in/", right).status_code == 302
     assert len(held) >= 3 and not any(held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Threads have a priority of their own there")
+def test_hashing_lets_all_others_go_first(monkeypatch):
+    def here() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = here()
+    hashed = []
+    monkeypatch.setattr(
+        hashers.Argon2PasswordHasher, "verify", lambda *_: hashed.append(here()) or True
+    )
+    assert passwords.Argon2().verify("a", "b")
+    assert hashed == [min(before + passwords.NICENESS, 19)] and here() == before
 
 
 @pytest.mark.django_db(transaction=True)

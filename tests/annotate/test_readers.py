@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 
 from annotate.exchange.choices import Choices
 from annotate.exchange.files.readers import format_of, rows_here
-from annotate.exchange.importing import ImportFailed, guessed
+from annotate.exchange.importing import ImportFailed, beginning, guessed
 from annotate.models import Demonstration, Placement, Prompt, Ranking
 from tests.annotate.conftest import HELLO, HI, ranking, rows
 
@@ -222,7 +222,7 @@ def test_an_object_too_large_to_hold_is_still_read_through(bring, monkeypatch):
 def test_of_two_lists_in_an_object_one_must_be_named(bring):
     text = json.dumps({"train": THREE[:2], "test": THREE[2:]}).encode()
     with pytest.raises(ImportFailed, match="under “train” and “test”.*--key") as failed:
-        bring(text, choices=guessed(io.BytesIO(text), "json"))
+        bring(text, choices=guessed(beginning(io.BytesIO(text), "json")))
     assert not failed.value.can_leave_out
     bring(text, choices=Choices(key="train"))
     assert Prompt.objects.count() == 2

@@ -672,7 +672,8 @@ def start(data_dir):
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     command = [sys.executable, "-m", "rlhf.learning.serving", "--port", str(port)]
-    env = {**os.environ, "INFERENCE_API_KEY": "secret", "DATA_DIR": str(data_dir)}
+    own = {"INFERENCE_API_KEY": "secret", "DATA_DIR": str(data_dir)}
+    env = {**os.environ, **own, "WEB_CONCURRENCY": "4"}  # said for the web, and heard by uvicorn
     return subprocess.Popen(command, cwd=ROOT, env=env), f"http://127.0.0.1:{port}"
 
 

@@ -17,7 +17,7 @@ from annotate.exchange.files.bad_row import Unreadable
 from annotate.exchange.files.data_sets import is_data_set, lines_of_data_set
 from annotate.exchange.files.opening import LARGEST_UNPACKED, unpacked
 from annotate.exchange.files.readers import format_of
-from annotate.exchange.importing import KINDS, ImportFailed, guessed, import_labels
+from annotate.exchange.importing import KINDS, ImportFailed, beginning, guessed, import_labels
 from annotate.exchange.parts import ARCHIVES, one_table, parts_in, parts_of
 from annotate.exchange.shapes import BY_NAME, SHAPES
 
@@ -99,7 +99,7 @@ class Command(AuditedCommand):
                     encoding=options["encoding"],
                     key=options["key"],
                 )
-                choices = guessed(file, format, said)
+                choices = guessed(beginning(file, format, said), said)
                 self.stdout.write(f"Format: {BY_NAME[choices.shape].label}.")
                 with recorded():
                     about(project)

@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> None:
         app,
         host=options.host,
         port=options.port,
+        workers=1,  # whatever WEB_CONCURRENCY says of the web: each would hold its own models
         log_level="warning",
         timeout_graceful_shutdown=STOPPING_SECONDS,
         lifespan="on",
