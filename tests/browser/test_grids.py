@@ -128,6 +128,26 @@ def test_a_policy_plays_hangman_against_the_site(site: Site, sign_in, server: Mo
     assert len(server.asked) == 3 + 6, "A, G and E; six wrong ones of the other"
 
 
+def test_what_a_broken_server_owes_is_asked_for_again(site: Site, sign_in, server: ModelServer):
+    slug = "broken-server"
+    site.shell(SET_UP.format(endpoint=site.endpoint).replace("bakery", slug))
+    page = sign_in("olga").page
+    page.goto(f"{site.url}/p/{slug}/playground/")
+    page.get_by_label("Prompts", exact=True).fill("How long do I boil an egg?")
+    page.locator("[name=c0-weights]").select_option("baker")
+    server.raw = [b"data: nonsense\n\n"]
+    page.get_by_role("button", name="Ask", exact=True).click()
+    again = page.get_by_role("button", name="Ask for them again")
+    for trouble in ({"raw": [b"x" * 2**20] * 12}, {"status": 401}, {}):
+        expect(page.get_by_text("1 of 1 answers are missing.")).to_be_visible()
+        expect(page.locator(".cell .error")).to_be_visible()
+        server.raw, server.status = trouble.get("raw", []), trouble.get("status", 200)
+        with page.expect_navigation():
+            again.click()
+    expect(page.locator(".cell strong", has_text="eight")).to_be_visible()
+    expect(again).to_have_count(0)
+
+
 def guess(request: dict[str, Any]) -> str:
     said = sum(each["role"] == "assistant" for each in request["messages"])
     return "AGEIOUBC"[said]
