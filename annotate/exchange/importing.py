@@ -162,6 +162,9 @@ QUESTION = (
     "“{0}” looks like a judgement, but is not imported. Choose which field it is, or leave it out "
     "(on the command line: --column '{0}=')."
 )
+# What is asked about an image cannot be judged, or learnt from, without it.
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+HAS_MEDIA = "it comes with an image, sound or video (leave that column out to import its text)"
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -244,6 +247,8 @@ class _Rows:
     def _read(self, row: Any) -> Iterable[Any]:
         if not isinstance(row, dict):
             return [row]
+        if any(row.get(name) not in NOTHING for name in MEDIA):
+            raise Skip(HAS_MEDIA)
         return (self.shape or OURS).read(row, self.reading)
 
     def _parsed(self, raw: Any, number: int) -> tuple[str, Row]:

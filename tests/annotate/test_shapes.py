@@ -6,6 +6,7 @@ import json
 import pytest
 
 from annotate.exchange.choices import Choices
+from annotate.exchange.columns import LEFT_OUT
 from annotate.exchange.importing import ImportFailed
 from annotate.exchange.shapes import BY_NAME, shape_of
 from annotate.models import Completion, Demonstration, Feedback, Prompt, Ranking
@@ -423,6 +424,10 @@ SKIPPED = {
         {"messages": [ASKED, assistant([{"type": "reasoning", "value": "Hm."}])]},
         "reasoning apart from its text",
     ),
+    "an image in a column": (
+        {"messages": [user("<image>Who is it?"), assistant("Ann.")], "images": ["ann.jpg"]},
+        "comes with an image",
+    ),
     "no answer": ({"conversations": [HUMAN]}, "has no answer"),
     "an unfinished task": ({"data": DATA, "annotations": []}, "without a finished annotation"),
     "an unfinished record": (
@@ -446,6 +451,18 @@ def test_what_says_nothing_is_skipped_and_counted_by_reason(line, why, bring):
     with pytest.raises(ImportFailed, match=why):
         bring([line])
     assert rows() == before
+
+
+@pytest.mark.parametrize("column", [{"images": []}, {"image": None}, {"video": ""}])
+def test_an_empty_column_of_images_skips_nothing(column, bring):
+    done = bring([{"prompt": "Why?", "completion": "So.", **column}])
+    assert not done.skipped and Demonstration.objects.count() == 1
+
+
+def test_texts_of_rows_with_images_come_in_where_their_column_is_left_out(bring):
+    line = {"prompt": "Why?", "completion": "So.", "images": ["a.jpg"]}
+    done = bring([line], choices=Choices(shape="ours", columns={"images": LEFT_OUT}))
+    assert "images" in str(done) and Demonstration.objects.count() == 1
 
 
 def test_a_conversation_is_its_last_answer_or_each(bring):
