@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.empty_site import empty_site
 
-ANSWER = "An egg is boiled for eight minutes in water. " * 16
+ANSWER = "An egg is boiled for **eight** minutes in water. " * 16
 CHECKS = "readable, length(1-500), contains(egg)"
 SCORES = {"readable": 1.0, "length": 1.0, "contains": 1.0}
 

@@ -175,10 +175,13 @@ def redis(sockets: Path, *, logs: Path) -> Iterator[Service]:
 
 
 @contextmanager
-def throw_away() -> Iterator[dict[str, str]]:
-    """The environment of an empty installation that is gone afterwards."""
+def throw_away(prepare: Callable[[Path], object] | None = None) -> Iterator[dict[str, str]]:
+    """The environment of an empty installation that is gone afterwards; `prepare` puts into its
+    DATA_DIR what shall be there before anything starts."""
     with tempfile.TemporaryDirectory(prefix="feedback-site-") as folder, ExitStack() as stack:
         data_dir = Path(folder)
+        if prepare:
+            prepare(data_dir)
         sockets = stack.enter_context(socket_folder(data_dir))
         logs = data_dir / "logs"
         database = postgres(data_dir, sockets, logs=logs, lasting=False, say=_to_stderr)

@@ -90,6 +90,11 @@ urlpatterns = [
     ),
     path("p/<slug:slug>/suites/", suites.policies_suites, name="policies_suites"),
     path("p/<slug:slug>/suites/edit/", suites.policies_suite, name="policies_suite"),
+    path(
+        "p/<slug:slug>/suites/of-grid/<int:grid_id>/",
+        suites.policies_suite_of_grid,
+        name="policies_suite_of_grid",
+    ),
     path("p/<slug:slug>/gate/", suites.policies_limits, name="policies_limits"),
     path("p/<slug:slug>/decisions/", policies.policies_decisions, name="policies_decisions"),
     path(

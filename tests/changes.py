@@ -222,6 +222,17 @@ def new_column(world: SimpleNamespace) -> Sent:
     return Sent({"name": "brief cook"}, named={"grid_id": made.pk})
 
 
+def checked_grid(world: SimpleNamespace) -> Sent:
+    made = Grid.lay_out(
+        project=world.project,
+        author=world.cast["olga"],
+        prompts=["Hello"],
+        columns=[Column(world.named["policy_id"])],
+        checks="readable",
+    )
+    return Sent({"suite": "Greetings"}, named={"grid_id": made.pk})
+
+
 def answered_grid(world: SimpleNamespace) -> Sent:
     cook = Policy.objects.create(project=world.project, name="cook", folder="models/base")
     made = Grid.lay_out(
@@ -570,6 +581,7 @@ CHANGES: dict[str, Make] = {
     "policies_roll_back": roll_back,
     "policies_suites": lambda world: Sent({"policies": [world.named["policy_id"]]}),
     "policies_suite": just(name="Mine", lines="Why? => words 3"),
+    "policies_suite_of_grid": checked_grid,
     "policies_limits": just(kl=9, length=2, prompts=30, harm=5, challenger_percent=7),
     "policies_gate": lambda world: candidate(world, override="for the test"),
     "policies_challenge": candidate,

@@ -4,6 +4,7 @@ import gc
 import os
 import stat
 from contextlib import ExitStack
+from functools import partial
 
 import django
 import hypothesis
@@ -13,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from feedback_site import embedded
+from tests import cluster
 
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes with tests
 
@@ -22,8 +24,11 @@ LONGEST = (
     *("tests/rlhf/test_worker", "tests/learning/test_runs", "tests/rlhf/test_withdrawals"),
 )
 
+IS_OURS = SIDE_BY_SIDE or not os.environ.get("DATABASE_URL")  # the server
+
 _session = ExitStack()
-for name, value in _session.enter_context(embedded.throw_away()).items():
+_site = embedded.throw_away(partial(cluster.copied, cluster.migrated()))
+for name, value in _session.enter_context(_site).items():
     if name == "DATA_DIR" or SIDE_BY_SIDE or not os.environ.get(name):
         os.environ[name] = value
 if SIDE_BY_SIDE:
@@ -49,6 +54,13 @@ pytest_plugins = ["tests.cast", "tests.model_server"]
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings_xdist_suffix() -> None:
     """Each process has a server of its own: the database needs no other name."""
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
+    """The database of the tests is there before them, in a server that goes with them."""
+    is_asked: bool = request.config.option.reuse_db
+    return is_asked or IS_OURS
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,7 @@ from annotate.people.replies import Reply
 from annotate.people.tokens import ApiToken
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
+from annotate.playground.own_rules import OwnRule
 from annotate.prompts.flags import PromptFlag
 from annotate.prompts.models import Prompt
 from annotate.prompts.policies import Completion, Policy
@@ -68,6 +69,7 @@ __all__ = [
     "Notice",
     "Passage",
     "Opinion",
+    "OwnRule",
     "Placement",
     "Policy",
     "Preference",

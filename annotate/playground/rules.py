@@ -13,6 +13,7 @@ from annotate.labels.agreement import wilson
 from annotate.people.models import Project, User
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Column, Grid
+from annotate.playground.own_rules import OwnRule, tests_of
 from annotate.playground.rows import Row
 from annotate.prompts.models import Messages
 from annotate.prompts.policies import Policy
@@ -36,6 +37,14 @@ class Rule:
     given: Template
     checks: str
     tests: dict[str, str]
+
+    @classmethod
+    def of(cls, own: OwnRule) -> Rule:
+        """A rule of a project's own."""
+        given = Template(own.given, own.few_shot)
+        return cls(
+            own.name, own.meaning, Template(own.without), given, own.checks, tests_of(own.tests)
+        )
 
 
 def _pairs(*turns: str) -> Messages:
@@ -210,6 +219,11 @@ RULES = [
 ]
 
 
+def rules_of(project: Project) -> list[Rule]:
+    """The built-in ones, and those of the project."""
+    return [*RULES, *map(Rule.of, project.rules.all())]
+
+
 @transaction.atomic
 def try_rules(
     project: Project, *, author: User, policies: Sequence[Policy], samples: int
@@ -230,7 +244,7 @@ def try_rules(
             samples=samples,
             rule=rule.name,
         )
-        for rule in RULES
+        for rule in rules_of(project)
     ]
 
 
@@ -280,7 +294,7 @@ def tried(project: Project) -> tuple[list[Policy], list[tuple[Rule, list[Tried |
     policies = [each for each in project.policies.order_by("pk") if each.pk in weights]
     return policies, [
         (rule, [_tried(newest.get((rule.name, policy.pk))) for policy in policies])
-        for rule in RULES
+        for rule in rules_of(project)
     ]
 
 

@@ -19,7 +19,7 @@ from annotate.connections.forms import ConnectionForm
 from annotate.connections.models import Connection, InUse
 from annotate.ids import id_in
 from annotate.people.models import Project
-from annotate.playground.forms import WordsForm
+from annotate.playground.column_forms import WordsForm
 from annotate.prompts.folders import model_folders
 from annotate.prompts.policies import Policy
 

@@ -20,7 +20,7 @@ from annotate.documents.models import Added, Document, Passage
 from annotate.documents.search import best_passages
 from annotate.exchange.documents import texts_in
 from annotate.people.models import Project
-from annotate.playground.forms import turns_of, words_of
+from annotate.playground.column_forms import turns_of, words_of
 from annotate.playground.grids import Column, Grid
 from annotate.playground.rows import Row
 from feedback_site.bell import enqueue_on_commit

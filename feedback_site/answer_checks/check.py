@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
+
+PAREN = re.compile(r"\\([()])")
 
 
 class CheckError(ValueError):
@@ -68,5 +71,6 @@ class ReferenceCheck(Check):
 
 
 def alternatives(setting: str) -> list[str]:
-    """The texts of "a|b|c", without blanks around them and without empty ones."""
-    return [each for part in setting.split("|") if (each := part.strip())]
+    r"""The texts of "a|b|c", without blanks around them and without empty ones; \( and \) are the
+    parentheses alone, see `written`."""
+    return [each for part in PAREN.sub(r"\1", setting).split("|") if (each := part.strip())]

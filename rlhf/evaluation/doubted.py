@@ -18,7 +18,7 @@ from django.db import transaction
 from annotate.models import Completion, Placement, Project, Prompt, Task
 from rlhf.data.selection import all_rankings
 from rlhf.models.outcomes import RewardModel
-from rlhf.models.probes import ARROW, parse
+from rlhf.models.probes import written
 from rlhf.models.runs import Run
 from rlhf.models.suites import Suite
 
@@ -63,17 +63,14 @@ class Doubt:
     @property
     def probe(self) -> str:
         """Gives the line of a suite that asks for an answer more like the better one; empty where
-        the prompt doesn't fit on a line."""
-        messages = self.prompt.messages
+        none says it."""
         good, bad = (" ".join(WORD.findall(each.text)) for each in (self.better, self.worse))
-        line = f"{messages[0]['content'].strip()}{ARROW}nearer({good}|{bad})"
-        if len(messages) > 1 or not good or not bad or len(line.splitlines()) > 1:
+        if len(self.prompt.messages) > 1 or not good or not bad:
             return ""
         try:
-            [probe] = parse(line)
-        except (ValidationError, ValueError):
+            return written([self.prompt.messages[0]["content"]], f"nearer({good}|{bad})")
+        except ValidationError:
             return ""
-        return line if probe.prompts == (messages[0]["content"].strip(),) else ""
 
 
 def doubted(project: Project) -> list[Doubt]:
@@ -170,15 +167,10 @@ def ask_second(project: Project) -> int:
     return sum(task.ask_another() for task in Task.objects.of_project(project).filter(pk__in=alone))
 
 
-@transaction.atomic
 def add_probe(project: Project, doubt: Doubt) -> bool:
     """Adds the probe of a settled doubt to the project's suite of such. Returns whether it was
     new."""
-    line = doubt.probe
-    suite = project.suites.select_for_update().filter(name=SUITE).first()
-    suite = suite or Suite(project=project, name=SUITE)
-    if not line or not doubt.is_settled or line in suite.lines.splitlines():
+    if not doubt.probe or not doubt.is_settled:
         return False
-    suite.lines = "\n".join([*suite.lines.splitlines(), line])
-    suite.save()
-    return True
+    _, new = Suite.add(project, name=SUITE, lines=[doubt.probe])
+    return bool(new)

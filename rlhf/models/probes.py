@@ -14,6 +14,10 @@ phrasings of such a question stand between ||, and are compared together:
 
     What does {Tom|Ann} earn? || Name the pay of {Tom|Ann}. => alike
 
+What compares with a right answer finds it behind ==. ↵ is the end of a line within a text:
+
+    Add them: ↵ 17 and 25 => number, length(1-10) == 42
+
 Lines of an earlier form, “contains Paris”, “matches ^[0-9]+$”, “words 20”, are read as ever."""
 
 from __future__ import annotations
@@ -32,9 +36,10 @@ from feedback_site.answer_checks import CHECKS
 from feedback_site.answer_checks.check import Check, CheckError
 from feedback_site.answer_checks.exact import token_f1
 from feedback_site.answer_checks.judge import Judged
-from feedback_site.answer_checks.written import read_checks
+from feedback_site.answer_checks.written import CheckedPart, read_checks
 
-ARROW, NEXT_TURN, NEXT_PHRASING = " => ", " +++ ", " || "
+ARROW, NEXT_TURN, NEXT_PHRASING, REFERENCE = " => ", " +++ ", " || ", " == "
+LINE_END, LINE_END_SPACED = re.compile(" ?↵ ?"), " ↵ "
 CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\}")
 Verdicts = Callable[[Judged, str, str], float]  # check, prompt, answer → its score
 PAIR = re.compile(r"(?:^|,)\s*(same|alike)\s*(?=,|$)")
@@ -72,7 +77,7 @@ def turns_of(prompt: str) -> list[str]:
 class Probe:
     """`prompts`: one, or two that differ in a word, of each phrasing; `words`: that word of each.
     `check` and `argument`: as they are written. `parts` None: a stored line that can no longer be
-    read."""
+    read. `reference`: the right answer, where a check compares with it."""
 
     prompts: tuple[str, ...]
     check: str
@@ -80,6 +85,7 @@ class Probe:
     words: tuple[str, ...] = ()
     parts: tuple[Check, ...] | None = ()
     pair: str = ""
+    reference: str = ""
 
     def passes(self, answers: Sequence[str]) -> bool:
         """Tells whether the answers pass, one a prompt."""
@@ -113,7 +119,7 @@ class Probe:
         if not answer.strip():
             return False
         rules = [each for each in self.parts or () if not isinstance(each, Judged)]
-        return all(each.score(answer) == 1 for each in rules) and all(
+        return all(each.score(answer, self.reference) == 1 for each in rules) and all(
             judged is not None and judged(each, prompt, answer) == 1 for each in self.judges
         )
 
@@ -191,10 +197,12 @@ def parse(text: str, *, is_stored: bool = False) -> list[Probe]:
 
 def _probe(line: str, *, is_stored: bool) -> Probe:
     prompt, arrow, written = line.rpartition(ARROW)
-    prompt, written = prompt.strip(), written.strip()
+    prompt, written = LINE_END.sub("\n", prompt.strip()), written.strip()
     if not arrow or not prompt:
         raise ValueError(f"write a prompt, then “{ARROW.strip()}” and a check.")
-    check, argument, pair, parts = _checks(written, is_stored=is_stored)
+    asked_for, reference = _with_reference(written)
+    check, argument, pair, parts = _checks(asked_for, bool(reference), is_stored=is_stored)
+    check = check if check != asked_for else written
     if not is_stored and not all(map(str.strip, prompt.split(NEXT_TURN.strip()))):
         raise ValueError(f"write something before and after each “{NEXT_TURN.strip()}”.")
     if NEXT_TURN in prompt and any(isinstance(each, Judged) for each in parts or ()):
@@ -203,9 +211,9 @@ def _probe(line: str, *, is_stored: bool) -> Probe:
     if pair and not asked:
         raise ValueError(f"“{pair}” needs a prompt with {{A|B}} in it.")
     if not asked:
-        return Probe((prompt,), check, argument, (), parts)
+        return Probe((prompt,), check, argument, (), parts, reference=reference)
     prompts, words = zip(*asked, strict=True)
-    return Probe(prompts, check, argument, words, parts, pair)
+    return Probe(prompts, check, argument, words, parts, pair, reference)
 
 
 def _phrasings(prompt: str) -> list[str]:
@@ -226,13 +234,29 @@ def _choice(prompt: str) -> list[tuple[str, str]]:
     ]
 
 
-def _checks(written: str, *, is_stored: bool) -> tuple[str, str, str, tuple[Check, ...] | None]:
+def _with_reference(written: str) -> tuple[str, str]:
+    """What stands behind the arrow, cut into checks and the right answer: at the first == behind
+    what reads as checks, for a setting may have one too."""
+    parts = written.split(REFERENCE)
+    for number in range(1, len(parts)):
+        checks, reference = REFERENCE.join(parts[:number]), REFERENCE.join(parts[number:]).strip()
+        try:
+            if reference and read_checks(PAIR.sub("", checks).strip(" ,")):
+                return checks, LINE_END.sub("\n", reference)
+        except CheckError:
+            continue
+    return written, ""
+
+
+def _checks(
+    written: str, has_reference: bool, *, is_stored: bool
+) -> tuple[str, str, str, tuple[Check, ...] | None]:
     """What stands behind the arrow: its name and value, the comparison of two answers, the
     checks."""
     name, _, argument = written.partition(" ")
     argument = argument.strip()
-    is_earlier = name in EARLIER and (argument or name in WITHOUT_ARGUMENT)
-    if name in EARLIER and not argument and name not in WITHOUT_ARGUMENT:
+    is_earlier = name in EARLIER and (argument or name in WITHOUT_ARGUMENT) and not has_reference
+    if name in EARLIER and not (argument or name in WITHOUT_ARGUMENT or has_reference):
         raise ValueError(f"“{name}” needs a value.")
     pairs = PAIR.findall(written)
     rest = PAIR.sub("", written).strip(" ,")
@@ -244,11 +268,34 @@ def _checks(written: str, *, is_stored: bool) -> tuple[str, str, str, tuple[Chec
             raise ValueError(f"write a check after “{ARROW.strip()}”, such as contains(Paris).")
         if found := [each.name for each in parts if _is_for_grids(each.check)]:
             raise CheckError(f"{found[0]} works in grids of the playground only")
+        if not has_reference and (found := _comparing(parts)):
+            raise CheckError(f"{found[0]} needs the right answer behind it: {found[0]} == Paris")
         return written, "", pairs[0] if pairs else "", tuple(each.check for each in parts)
     except CheckError as error:
         if is_stored:
             return name, argument, "", None
         raise ValueError(f"{error}.".replace("..", ".")) from None
+
+
+def _comparing(parts: Sequence[CheckedPart]) -> list[str]:
+    """The names of those that compare with a right answer."""
+    return [each.name for each in parts if each.check.needs_reference]
+
+
+def written(turns: Sequence[str], checks: str, reference: str = "") -> str:
+    """Writes a probe as its line: the user's turns, checks without an end of a line in them, the
+    right answer where one is known. Raises ValidationError where no line says it."""
+    asked = ["\n".join(each.strip().splitlines()) for each in turns]
+    right = "\n".join(reference.strip().splitlines())
+    said = [each.replace("\n", LINE_END_SPACED) for each in (*asked, right)]
+    line = NEXT_TURN.join(said[:-1]) + ARROW + checks + (REFERENCE + said[-1]) * bool(right)
+    line = f" {line}" if line.startswith("#") else line  # no remark
+    probes = parse(line)
+    if [(turns_of(*each.prompts[:1]), each.reference, each.pair) for each in probes] != [
+        (asked, right, "")
+    ]:
+        raise ValidationError("a suite reads {A|B}, +++, =>, == and ↵ as signs of its own.")
+    return line
 
 
 def _is_for_grids(check: Check) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
 from annotate.labels.agreement import wilson
@@ -92,6 +94,23 @@ class Suite(models.Model):
         return own or cls(
             project=project, name=name if is_built_in else "", lines=BUILT_IN.get(name, "")
         )
+
+    @classmethod
+    @transaction.atomic
+    def add(cls, project: Project, *, name: str, lines: Iterable[str]) -> tuple[Suite, int]:
+        """Adds lines behind those of the suite of that name, which is made if there is none; what
+        it has already is not added twice. Returns it and how many were new. Raises ValidationError.
+        """
+        locked = project.suites.select_for_update().filter(name=name).first()
+        suite = locked or cls.named(project, name)
+        suite.name = name
+        known = suite.lines.splitlines()
+        new = [each for each in dict.fromkeys(lines) if each not in known]
+        if new:
+            suite.lines = "\n".join([*known, *new])
+            suite.full_clean(exclude=["lines"])  # an old line may no longer be read
+            suite.save()
+        return suite, len(new)
 
     @classmethod
     def active_in(cls, project: Project) -> dict[str, str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import Request, Role, project_for
+from annotate.access import Request, Role, grid_for, project_for
+from annotate.audit.recording import about
+from annotate.views.playground.grids import grid_page, ticked
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
+from rlhf.evaluation.suite_of_grid import save_as_suite
 from rlhf.models.probes import MEANING
 from rlhf.models.suites import GateLimits, Suite
 from rlhf.rounds.forms import ChallengerForm, GateForm, ScorecardForm, SuiteForm
@@ -45,6 +51,20 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
         return redirect("policies_suites", slug=slug)
     context = {"project": project, "form": form, "title": title, "meaning": MEANING.items()}
     return render(request, "rlhf/suite.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def policies_suite_of_grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
+    """Adds rows of a playground grid to a suite."""
+    grid = grid_for(request, slug, grid_id)
+    name = request.POST.get("suite", "").strip()
+    try:
+        suite, new = save_as_suite(grid, ticked(request), name=name)
+    except ValidationError as error:
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+    about(suite)
+    messages.success(request, f"“{suite}” has {new} new line{'s' * (new != 1)}.")
+    return redirect(f"{reverse('policies_suite', args=[slug])}?{urlencode({'name': suite.name})}")
 
 
 @require_http_methods(["GET", "POST"])

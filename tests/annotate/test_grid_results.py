@@ -126,7 +126,7 @@ def test_a_large_grid_is_shown_a_page_at_a_time(browse, olga, project, live):
         columns=columns,
         checks="readable, length(1-500), contains(egg)",
     )
-    text = "An egg is boiled for eight minutes in water. " * 16
+    text = "An egg is boiled for **eight** minutes in water. " * 16
     scores = {"readable": 1.0, "length": 1.0, "contains": 1.0}
     grid.cells.update(
         state="answered", text=text, scores=scores, completion_tokens=150, total_ms=900, first_ms=90

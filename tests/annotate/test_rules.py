@@ -84,3 +84,56 @@ def test_the_command_prints_a_line_for_each_rule(olga, live, model_server, monke
         "| Examples | 50% [19%, 81%], 3 tokens → 50% [19%, 81%], 3 tokens |",
         "| Specify the steps | 0% [0%, 39%], 3 tokens → 0% [0%, 39%], 3 tokens |",
     ]
+
+
+OWN = {
+    "act": "keep",
+    "name": "Say  please",
+    "meaning": "Ask politely.",
+    "without": "{prompt}",
+    "given": "Please: {prompt}",
+    "few_shot": "User: 1 + 1\nAssistant: 2",
+    "checks": "number",
+    "tests": "1 + 2 == 3\n\n2 + 2 == 4\n",
+}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_of_ones_own_is_tried_beside_the_others_till_it_is_removed(
+    browse, olga, live, project, model_server, monkeypatch
+):
+    monkeypatch.setattr("annotate.playground.rules.RULES", RULES[3:4])
+    client = browse(olga)
+    assert client.post(PAGE, OWN).status_code == 302
+    assert client.post(PAGE, {**OWN, "tests": "1 + 2 == 3\n2 + 2 == 4\n5 == 5"}).status_code == 302
+    assert "“Say please” is a rule now." in client.get(PAGE).text
+    assert client.post(PAGE, {"policies": [live.pk]}).status_code == 302
+    assert [grid.rule for grid in Grid.objects.order_by("pk")] == ["Examples", "Say please"]
+    model_server.says_to = lambda asked: "3" if "Please" in str(asked["messages"]) else "No."
+    while jobs.look():
+        pass
+    _, lines = tried(project)
+    [polite] = [each for rule, [each] in lines if rule.name == "Say please"]
+    assert (polite.without.share, polite.given.share) == (0, pytest.approx(1 / 3))
+    client.post(PAGE, {"act": "remove", "name": "Say please"})
+    assert "Say please" not in [rule.name for rule, _ in tried(project)[1]]
+    assert Grid.objects.count() == 2, "what was tried stays"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "Examples"}, "A built-in rule has this name"),
+        ({"given": "Please"}, "{prompt}"),
+        ({"checks": "kind"}, "there is no check"),
+        ({"checks": ","}, "Write a check"),
+        ({"few_shot": "User: 1"}, "one after the other"),
+        ({"tests": "\n".join(f"{n}?" for n in range(51))}, "not 51"),
+    ],
+)
+def test_a_rule_that_cannot_be_tried_is_refused_with_what_to_do(
+    browse, olga, project, changes, told
+):
+    refused = browse(olga).post(PAGE, OWN | changes)
+    assert refused.status_code == 422 and told in refused.text and "Ask politely." in refused.text
+    assert not project.rules.exists()

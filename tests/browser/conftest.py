@@ -20,10 +20,13 @@ from playwright.sync_api import (
     BrowserContext,
     Keyboard,
     Locator,
+    Mouse,
     Page,
     expect,
     sync_playwright,
 )
+
+from tests import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -71,8 +74,10 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     embedded = {"DATABASE_URL", "REDIS_URL", "INFERENCE_URL"}
     env = {name: value for name, value in os.environ.items() if name not in embedded}
+    data_dir = tmp_path_factory.mktemp("site")
+    cluster.copied(cluster.migrated(), data_dir)
     env |= {
-        "DATA_DIR": str(tmp_path_factory.mktemp("site")),
+        "DATA_DIR": str(data_dir),
         "PORT": str(free_port()),
         "BASE_MODEL": "tiny",
         "LEASE_SECONDS": "15",
@@ -164,15 +169,18 @@ HANDS = ("check", "clear", "click", "dispatch_event", "drag_to", "fill", "focus"
 def hands_wait_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page can be read and clicked before its scripts run. What it does then has its own tests;
     in all others it would be now this and now that."""
-    keyboard = Page.keyboard.fget
-
-    def of_a_loaded_page(page: Page) -> Keyboard:
-        page.wait_for_load_state()
-        return keyboard(page)
-
-    monkeypatch.setattr(Page, "keyboard", property(of_a_loaded_page))
+    for name in ("keyboard", "mouse"):
+        monkeypatch.setattr(Page, name, of_a_loaded_page(getattr(Page, name)))
     for name in HANDS:
         monkeypatch.setattr(Locator, name, on_a_loaded_page(getattr(Locator, name)))
+
+
+def of_a_loaded_page(device: property) -> property:
+    def once_loaded(page: Page) -> Keyboard | Mouse:
+        page.wait_for_load_state()
+        return device.fget(page)
+
+    return property(once_loaded)
 
 
 def on_a_loaded_page(act: Callable[..., None]) -> Callable[..., None]:

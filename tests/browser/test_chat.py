@@ -215,15 +215,19 @@ def test_an_answer_is_rendered_while_it_is_written_and_nothing_moves(
     fits(page)
 
 
+# To write to the clipboard takes its time.
+IS_COPIED = "async (text) => await navigator.clipboard.readText() === text"
+
+
 def test_code_and_answers_are_copied_as_they_were_written(guest, model: ModelServer, sign_in):
     model.says = ["Do **this**:\n\n```python\nboil()\n```\n"]
     page = guest("copies", permissions=["clipboard-read", "clipboard-write"])
     say(page, "How do I boil an egg?")
     expect(page.get_by_role("button", name="Good answer")).to_be_visible()
     page.get_by_role("button", name="Copy", exact=True).click()
-    assert page.evaluate("navigator.clipboard.readText()") == model.says[0]
+    page.wait_for_function(IS_COPIED, arg=model.says[0])
     page.get_by_role("button", name="Copy the code").click()
-    assert page.evaluate("navigator.clipboard.readText()").strip() == "boil()"
+    page.wait_for_function(IS_COPIED, arg="boil()\n")
 
 
 def test_a_question_is_edited_and_both_versions_are_kept(guest, model: ModelServer):

@@ -10,7 +10,9 @@ from tests.browser.conftest import Site
 
 PREPARE = """
 from annotate.work.letters import letters_of
-from annotate.models import Assignment, Completion, Policy, Project, Prompt, Task
+from annotate.models import (
+    Assignment, Completion, Policy, Project, Prompt, PromptDraft, Task,
+)
 project, is_new = Project.objects.get_or_create(slug="desk", defaults={{"name": "Desk"}})
 if is_new:
     project.publish_guideline(text="Be **brief** and right.", author=None)
@@ -18,6 +20,7 @@ labeler = project.admit(name="alice", role="labeler")
 project.memberships.update(guideline_read=1)
 project.tasks.open().update(closed_at="2026-01-01T00:00Z")
 Assignment.objects.of_project(project).leased().update(leased_until="2026-01-01T00:00Z")
+PromptDraft.objects.of_project(project).delete()
 policy = Policy.objects.said_by(project, "m")
 for k in {sizes}:
     asked = f"Why do we have leap years? {{project.prompts.count()}}"

@@ -303,9 +303,9 @@ def test_a_double_click_on_the_scale_answers_one_task_only(site: Site, sign_in):
     page.mouse.click(x, y)
     expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
     page.mouse.dblclick(x, y, delay=0)
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
     page.wait_for_timeout(300)
     assert len(site.shell(SAID.format(name="dora")).splitlines()) == 2
-    expect(page.get_by_role("heading", name="All done")).to_be_visible()
 
 
 def test_two_stand_side_by_side_with_their_differences_marked_and_all_in_my_order(site, sign_in):

@@ -21,20 +21,20 @@ from annotate.labelling.queue import rank_grid
 from annotate.labels.kinds import KINDS
 from annotate.people.models import Project
 from annotate.playground.cells import Cell
-from annotate.playground.export import FORMATS, export
-from annotate.playground.forms import (
+from annotate.playground.column_forms import (
     ColumnForm,
-    RowsForm,
-    RulesForm,
+    RuleForm,
     columns_of,
     initial_columns,
-    initial_rows,
     text_of,
     words_of,
 )
+from annotate.playground.export import FORMATS, export
+from annotate.playground.forms import RowsForm, RulesForm, initial_rows
 from annotate.playground.grids import MOST_COLUMNS, Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
-from annotate.playground.rules import RULES, tried, try_rules
+from annotate.playground.own_rules import OwnRule
+from annotate.playground.rules import RULES, rules_of, tried, try_rules
 from annotate.playground.shown import DiffForm, ShownForm
 from annotate.text.diff import changes
 from annotate.work.tasks import Task
@@ -106,7 +106,14 @@ def _filled_in(request: Request, project: Project, again: Grid | None) -> list[C
 def rules(request: Request, slug: str) -> HttpResponse:
     """Which rules of prompting help which model."""
     project = project_for(request, slug, Role.OPERATOR)
-    form = RulesForm(project, request.POST or None)
+    act = request.POST.get("act", "try")
+    if act == "remove":
+        project.rules.named(request.POST.get("name", "")).delete()
+        return redirect("playground_rules", slug)
+    own = RuleForm(request.POST if act == "keep" else None)
+    if act == "keep" and _kept_rule(request, project, own):
+        return redirect("playground_rules", slug)
+    form = RulesForm(project, request.POST if request.POST and act == "try" else None)
     if request.method == "POST" and form.is_valid():
         chosen, samples = form.cleaned_data["policies"], form.cleaned_data["samples"] or 1
         try_rules(project, author=request.user, policies=chosen, samples=samples)
@@ -117,11 +124,30 @@ def rules(request: Request, slug: str) -> HttpResponse:
         "form": form,
         "policies": policies,
         "lines": lines,
-        "rules": RULES,
+        "rules": rules_of(project),
+        "own": own,
+        "own_names": list(project.rules.values_list("name", flat=True)),
         "is_over": all(each is None or each.is_over for _, row in lines for each in row),
     }
-    status = 422 if form.errors else 200
+    status = 422 if form.errors or own.errors else 200
     return render(request, "annotate/rules.html", context, status=status)
+
+
+def _kept_rule(request: Request, project: Project, form: RuleForm) -> OwnRule | None:
+    if not form.is_valid():
+        return None
+    given = form.cleaned_data
+    if given["name"] in [each.name for each in RULES]:
+        form.add_error("name", "A built-in rule has this name. Choose another.")
+        return None
+    try:
+        kept = OwnRule.keep(project=project, author=request.user, **given)
+    except ValidationError as error:
+        form.add_error(None, error)
+        return None
+    about(kept)
+    messages.success(request, f"“{kept}” is a rule now. Try it on a model.")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -149,12 +175,13 @@ class Place:
 
 @require_GET
 def grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    return _grid_page(request, grid_for(request, slug, grid_id))
+    return grid_page(request, grid_for(request, slug, grid_id))
 
 
-def _grid_page(
+def grid_page(
     request: Request, grid: Grid, *, status: int = 200, trouble: str = ""
 ) -> HttpResponse:
+    """The page of a grid, with what is wrong with a request that came from it."""
     measured = Measured(grid)
     shown = ShownForm(grid, request.GET)
     numbers = _numbers(grid, measured, shown)
@@ -188,6 +215,7 @@ def _grid_page(
         "pages": last + 1,
         "longest": LONGEST_SHOWN,
         "trouble": trouble,
+        "ticked": ticked(request) or (),
         "formats": FORMATS,
         **_progress(grid, progress_of(grid), here),
     }
@@ -360,7 +388,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     try:
         policy = grid.save_column(column, name=request.POST.get("name", ""))
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     messages.success(request, f"{policy} is now a policy.")
     return redirect("playground_grid", slug, grid.pk)
 
@@ -379,13 +407,13 @@ def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
             note=request.POST.get("note", "")[:200],
         )
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     about(kept)
     messages.success(request, f"“{kept}” is kept.")
     return redirect("playground_grid", slug, grid.pk)
 
 
-def _ticked(request: Request) -> set[int] | None:
+def ticked(request: Request) -> set[int] | None:
     """The rows that are ticked; None for all."""
     return set(_numbers_in(request.POST.getlist("row"))) or None
 
@@ -395,9 +423,9 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
     grid = grid_for(request, slug, grid_id)
     try:
-        made = rank_grid(grid, _ticked(request))
+        made = rank_grid(grid, ticked(request))
     except ValidationError as error:
-        return _grid_page(request, grid, status=422, trouble=" ".join(error.messages))
+        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     if made:
         messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
     else:
@@ -409,7 +437,7 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
 def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Has people write answers to the prompts, which become prompts of the project."""
     grid = grid_for(request, slug, grid_id)
-    prompts = grid.store_prompts(_ticked(request))
+    prompts = grid.store_prompts(ticked(request))
     made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
     if made:
         messages.success(request, f"{made} writing task{'s' if made > 1 else ''} opened.")

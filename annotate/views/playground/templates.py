@@ -13,7 +13,7 @@ from annotate.access import Request, Role, project_for, template_for
 from annotate.audit.recording import about
 from annotate.ids import id_in
 from annotate.people.models import Project
-from annotate.playground.forms import VersionForm
+from annotate.playground.column_forms import VersionForm
 from annotate.prompts.templates import PromptTemplate
 from annotate.text.diff import changes
 
