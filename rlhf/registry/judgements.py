@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from django.core.paginator import Paginator
+
 from annotate.models import Completion, Policy, Project, Task
 from rlhf.evaluation.bradley_terry import Standing, standings
 from rlhf.evaluation.matches import Match, win_rate
@@ -19,6 +21,7 @@ from rlhf.registry.verdict import Verdicts
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
 COLOURS = 8  # as the charts have
+PAIRS_SHOWN = 50  # on a page
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,14 @@ def _dot(x: float, values: dict[str, float]) -> dict[str, Any]:
     return {"step": round(x, 4), "split": "train", "values": values}
 
 
-def evaluation_page(project: Project) -> dict[str, Any]:
+def evaluation_page(project: Project, page: str | None = None) -> dict[str, Any]:
     verdicts = Verdicts(project)
+    pairs = Paginator(verdicts.known(), PAIRS_SHOWN).get_page(page)
     matches = verdicts.matches
     series, dots = over_optimisation_of(project, matches)
     return {
-        "verdicts": verdicts.all(),
+        "page": pairs,
+        "verdicts": verdicts.of(pairs.object_list),
         "standings": standings_of(project, matches),
         "width": WIDTH,
         "over_optimisation": {**OVER_OPTIMISATION, "series": series, "rows": dots}

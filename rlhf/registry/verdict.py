@@ -174,15 +174,30 @@ class Verdicts:
         return [each for each in found if each.is_known]
 
     def all(self) -> list[Verdict]:
-        """Judges each policy against the live one and against the one it came from; the newest
-        first; no two of them twice; as far as anybody has."""
-        found: dict[frozenset[int], Verdict] = {}
+        """Judges all pairs of `known`."""
+        return self.of(self.known())
+
+    def known(self) -> list[tuple[Policy, Policy]]:
+        """Each policy and the live one, and each and the one it came from; the newest first; no two
+        of them twice; as far as anybody has judged."""
+        found: dict[frozenset[int], tuple[Policy, Policy]] = {}
         for policy in sorted(self.policies.values(), key=lambda each: -each.pk):
             for rival in filter(None, (self.live, policy.parent)):
                 pair = frozenset({policy.pk, rival.pk})
-                if len(pair) == 2 and pair not in found:
-                    found[pair] = self.between(policy, rival)
-        return [each for each in found.values() if each.is_known]
+                is_judged = pair in self._met or (policy.pk, rival.pk) in self._evaluations
+                if len(pair) == 2 and is_judged:
+                    found.setdefault(pair, (policy, rival))
+        return list(found.values())
+
+    def of(self, pairs: Sequence[tuple[Policy, Policy]]) -> list[Verdict]:
+        """Judges these, the first of each against the second."""
+        self._measure({each.pk for pair in pairs for each in pair})
+        return [self.between(*pair) for pair in pairs]
+
+    def foresee(self, policies: Iterable[Policy]) -> None:
+        """Reads at once what `on` reads of each."""
+        both = {pk for each in policies for pk in (each.pk, each.parent_id) if pk}
+        self._measure(both | ({self.live.pk} if self.live else set()))
 
     def between(self, policy: Policy, opponent: Policy) -> Verdict:
         met = self._met[frozenset((policy.pk, opponent.pk))]
@@ -261,6 +276,7 @@ class Verdicts:
         return {policy: Ratings(*figures) for policy, *figures in rows}
 
     def _length(self, policy: Policy, opponent: Policy) -> float | None:
+        self._measure({policy.pk, opponent.pk})
         ours, theirs = self._lengths[policy.pk], self._lengths[opponent.pk]
         met = ours.keys() & theirs.keys()
         if not met:
@@ -273,14 +289,19 @@ class Verdicts:
 
     @cached_property
     def _lengths(self) -> dict[int, dict[int, tuple[float, int]]]:
-        """Policy → held-out prompt → (characters of its answers, answers)."""
-        rows = Completion.objects.filter(
-            policy__project=self.project, prompt__split__in=HELD_OUT
-        ).order_by()
-        found: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
+        """Policy → held-out prompt → (characters of its answers, answers); see `_measure`."""
+        return {}
+
+    def _measure(self, policies: set[int]) -> None:
+        """Reads the lengths of those that are not read yet: nobody needs those of all policies."""
+        missing = policies - self._lengths.keys()
+        if not missing:
+            return
+        found: dict[int, dict[int, tuple[float, int]]] = {policy: {} for policy in missing}
+        self._lengths.update(found)
+        rows = Completion.objects.filter(policy__in=missing, prompt__split__in=HELD_OUT).order_by()
         means = rows.values_list("policy", "prompt").annotate(
             mean=Avg(Length("text")), n=Count("pk")
         )
         for policy, prompt, mean, count in means:
             found[policy][prompt] = (mean * count, count)
-        return found

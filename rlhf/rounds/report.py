@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from django.conf import settings
+from django.core.paginator import Page, Paginator
 
 from annotate.models import Policy, Project
 from annotate.prompts.models import content_hash
@@ -31,6 +32,7 @@ CHIPS: dict[str, str] = {
     State.CANCELLED: "warn",
 }
 STEPS_SHOWN = 4
+POLICIES_SHOWN = 50  # on a page
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def _current(runs: list[Run]) -> Run:
 def reports_of(project: Project, verdicts: Verdicts | None = None) -> list[RoundReport]:
     stale, verdicts = stale_in(project).runs, verdicts or Verdicts(project)
     rounds = Round.objects.of_project(project).with_runs()
+    verdicts.foresee(verdicts.policies.values())
     return [report_on(round, stale, verdicts) for round in rounds]
 
 
@@ -285,16 +288,26 @@ def log_of(run: Run) -> str:
     return last_lines(settings.DATA_DIR / run.folder / f"t{run.lease_token}")
 
 
-def policies_of(project: Project) -> list[tuple[Policy, Verdict | None]]:
-    """Lists a project's policies with all there is to say of each, the live one first."""
-    policies = project.policies.select_related(
-        "parent", "connection", "training__checkpoint__run__round"
-    )
+def policies_of(
+    project: Project, page: str | None = None, *, holding: int | None = None
+) -> Page[tuple[Policy, Verdict | None]]:
+    """A page of the project's policies with all there is to say of each, the live one first; or the
+    page that holds the policy of this id."""
     order = [Policy.State.LIVE, Policy.State.CHALLENGER, Policy.State.CANDIDATE]
     ranks: dict[str, int] = {state: rank for rank, state in enumerate(order)}
     listed = sorted(
-        policies.with_thumbs(),
-        key=lambda policy: (ranks.get(policy.state, len(order)), -policy.pk),
+        project.policies.values_list("pk", "state"),
+        key=lambda each: (ranks.get(each[1], len(order)), -each[0]),
     )
+    ids = [pk for pk, _ in listed]
+    number = ids.index(holding) // POLICIES_SHOWN + 1 if holding in ids else page
+    found = Paginator(ids, POLICIES_SHOWN).get_page(number)
+    policies = (
+        project.policies.select_related("parent", "connection", "training__checkpoint__run__round")
+        .with_thumbs()
+        .in_bulk(list(found.object_list))
+    )
+    shown = [policies[pk] for pk in found.object_list]
     verdicts = Verdicts(project)
-    return [(policy, verdicts.on(policy)) for policy in listed]
+    verdicts.foresee(shown)
+    return Page([(policy, verdicts.on(policy)) for policy in shown], found.number, found.paginator)

@@ -41,7 +41,11 @@ def policies_evaluation(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             return redirect("policies_run", slug=slug, run_id=run.pk)
-    context = {"project": project, "form": form, **evaluation_page(project)}
+    context = {
+        "project": project,
+        "form": form,
+        **evaluation_page(project, request.GET.get("page")),
+    }
     return render(request, "rlhf/evaluation.html", context, status=422 if form.errors else 200)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -42,13 +43,13 @@ def policies(request: Request, slug: str) -> HttpResponse:
     return _policies(request, project_for(request, slug, Role.OPERATOR))
 
 
-def _policies(request: Request, project: Project, **refused: str | int) -> HttpResponse:
+def _policies(request: Request, project: Project, **refused: Any) -> HttpResponse:
     """`refused`: of a decision, its policy, its reason, which is not to be lost, and why it was."""
     decisions = project.promotions.select_related("policy", "previous", "decided_by")
     context = {
         "project": project,
         "refused": refused,
-        "policies": policies_of(project),
+        "page": policies_of(project, request.GET.get("page"), holding=refused.get("policy")),
         "stale": stale_in(project).policies,
         "previous": previous_live(project),
         "promotions": list(decisions[:10]),

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from annotate.models import Policy
 from feedback_site import bell
 from rlhf.models import Evaluation, Round, Run
+from rlhf.registry.judgements import PAIRS_SHOWN
 
 LOST_AT_MOST = 0.6  # seconds
 POLICIES = 400
@@ -81,7 +82,38 @@ def test_the_page_of_the_evaluation_asks_as_much_for_400_policies_as_for_few(
     client.get("/p/cooking/evaluation/")
     with CaptureQueriesContext(connection) as asked:
         page = client.get("/p/cooking/evaluation/")
-    judged = page.context["verdicts"]
-    assert len(judged) == sum(len({each.parent, many_policies[0]}) for each in many_policies[1:])
-    assert {each.reward_model.win_rate for each in judged} == {0.6}  # the newest of its judge
+    pages = page.context["page"].paginator
+    pairs = sum(len({each.parent, many_policies[0]}) for each in many_policies[1:])
+    assert pages.count == pairs and len(page.context["verdicts"]) == PAIRS_SHOWN
+    judged = [
+        (each.policy.pk, each.opponent.pk)
+        for number in pages.page_range
+        for each in client.get(f"/p/cooking/evaluation/?page={number}").context["verdicts"]
+    ]
+    assert len({*judged}) == len(judged) == pairs
+    assert {each.reward_model.win_rate for each in page.context["verdicts"]} == {0.6}  # the newest
     assert len(asked) < 30
+
+
+def test_400_policies_are_listed_by_pages_the_live_one_first(project, many_policies, browse, olga):
+    client = browse(olga)
+    client.get("/p/cooking/policies/")
+    with CaptureQueriesContext(connection) as asked:
+        page = client.get("/p/cooking/policies/")
+    assert len(asked) < 40 and len(page.content) < 200_000
+    pages = page.context["page"].paginator
+    listed = [
+        policy.name
+        for number in pages.page_range
+        for policy, _ in client.get(f"/p/cooking/policies/?page={number}").context["page"]
+    ]
+    assert listed[0] == "base" and listed[1:] == [f"r{n}-ppo" for n in reversed(range(POLICIES))]
+
+
+def test_a_decision_that_is_refused_is_told_on_the_page_that_holds_its_policy(
+    project, many_policies, browse, olga
+):
+    oldest = many_policies[1]
+    page = browse(olga).post(f"/p/cooking/policies/{oldest.pk}/reject/", {"reason": ""})
+    assert page.status_code == 422
+    assert oldest in [policy for policy, _ in page.context["page"]]
