@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.functions import TruncWeek
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from annotate.prompts.policies import Policy
 from annotate.work.tasks import Task
 
 TREND = timedelta(weeks=12)
+Guests = dict[int, list[tuple[int, int]]]  # guest → (thumbs up, thumbs) of each week
 
 
 def thumbs_of(project: Project) -> FeedbackQuerySet:
@@ -46,16 +47,18 @@ def trends(project: Project) -> list[Trend]:
     rows = (
         thumbs_of(project)
         .filter(created_at__gte=since, message__policy__isnull=False)
+        .order_by()
         .annotate(week=TruncWeek("created_at"))
-        .values_list("message__policy", "week", "user", "thumb_up")
+        .values_list("message__policy", "week", "user")
+        .annotate(ups=Count("pk", filter=Q(thumb_up=True)), n=Count("pk"))
     )
-    whole: dict[int, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    weekly: dict[int, dict[date, dict[int, list[bool]]]] = defaultdict(
+    whole: dict[int, Guests] = defaultdict(lambda: defaultdict(list))
+    weekly: dict[int, dict[date, Guests]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for policy, week, user, is_up in rows:
-        whole[policy][user].append(is_up)
-        weekly[policy][week.date()][user].append(is_up)
+    for policy, week, user, ups, n in rows:
+        whole[policy][user].append((ups, n))
+        weekly[policy][week.date()][user].append((ups, n))
     found = []
     for each in Policy.objects.filter(pk__in=whole).order_by("-pk"):
         weeks = [(week, _share(guests)) for week, guests in sorted(weekly[each.pk].items())]
@@ -67,5 +70,7 @@ def trends(project: Project) -> list[Trend]:
     return found
 
 
-def _share(by_guest: dict[int, list[bool]]) -> Share | None:
-    return share_of((sum(each), len(each)) for each in by_guest.values())
+def _share(by_guest: Guests) -> Share | None:
+    return share_of(
+        (sum(ups for ups, _ in each), sum(n for _, n in each)) for each in by_guest.values()
+    )

@@ -104,13 +104,30 @@ def share_of(clusters: Iterable[tuple[float, float]]) -> Share | None:
     hits, trials = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0)
     if not trials:
         return None
-    n = len(found)
     value = hits / trials
-    spread = sum((h - value * t) ** 2 for h, t in found) * n / max(n - 1, 1)
+    return _share(hits, trials, len(found), sum((h - value * t) ** 2 for h, t in found))
+
+
+def share_of_sums(
+    clusters: int, hits: int, trials: int, hits_squared: int, products: int, trials_squared: int
+) -> Share | None:
+    """The same of the sums over all clusters, where a database has added them up: of hits, trials,
+    squares of both, and hits times trials."""
+    if not trials:
+        return None
+    value = hits / trials
+    deviations = hits_squared - 2 * value * products + value**2 * trials_squared
+    return _share(hits, trials, clusters, deviations if deviations > ROUNDING * trials else 0.0)
+
+
+def _share(hits: float, trials: float, n: int, deviations: float) -> Share:
+    """`deviations`: of the hits from what the share makes of the trials, squared and added up."""
+    value, spread = hits / trials, deviations * n / max(n - 1, 1)
     effective = value * (1 - value) * trials**2 / spread if spread else trials
     return Share(hits, trials, n, min(effective, trials) if n > 1 else 1.0)
 
 
+ROUNDING = 1e-12
 FEWEST_CLUSTERS, HORIZON = 10, 50
 ERRORS_BELOW = 1.95
 ONE_SIDED_90 = 1.281552

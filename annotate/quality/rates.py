@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import mean
+from itertools import islice
 
-from annotate.labels.agreement import Share, share_of
+from django.db import connection
+from django.db.models import QuerySet
+
+from annotate.labels.agreement import Share, share_of_sums
 from annotate.labels.kinds.ranking.answer import FLAG_GROUPS, Placement, Ranking
 from annotate.people.models import Project
 from annotate.prompts.policies import Policy
 
 GOOD = 5  # of 7
 HARMFUL = frozenset(FLAG_GROUPS["Harm"])
-Clusters = dict[int, list[int]]
+FLAGS = {flag: frozenset({flag}) for flag in map(str, Placement.Flag)}
+SUMS = ("sum({hit})", "sum({of})", "sum({hit} * {hit})", "sum({hit} * {of})", "sum({of} * {of})")
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,6 @@ class Rates:
     good: Share | None  # rated 5 or more on average, of those rated
     harmful: Share  # with a flag of the group “Harm” by anybody
     flags: dict[str, Share] = field(default_factory=dict)  # flag → with it, by anybody
-
-
-@dataclass
-class _Answer:
-    prompt: int
-    ratings: list[int] = field(default_factory=list)
-    flags: set[str] = field(default_factory=set)
 
 
 def rates_of(policy: Policy, *, splits: Iterable[str] = ()) -> Rates | None:
@@ -51,36 +47,54 @@ def _rates(project: Project, policies: list[Policy], splits: tuple[str, ...]) ->
     rankings = Ranking.objects.all().in_force(project)
     if splits:
         rankings = rankings.in_split(*splits)
-    placed = Placement.objects.filter(
-        ranking__in=rankings.of_staff().order_by().values("pk"), completion__policy__in=policies
-    )
-    answers: dict[int, dict[int, _Answer]] = defaultdict(dict)
-    names = ("completion__policy", "completion", "ranking__prompt", "rating", "flags")
-    for policy, completion, prompt, rating, flags in placed.order_by().values_list(*names):
-        answer = answers[policy].setdefault(completion, _Answer(prompt))
-        answer.flags.update(flags)
-        if rating is not None:
-            answer.ratings.append(rating)
-    return [
-        _rates_of(each, list(answers[each.pk].values())) for each in policies if each.pk in answers
-    ]
+    found = _sums(rankings.of_staff(), policies)
+    return [_rates_of(each, found[each.pk]) for each in policies if each.pk in found]
 
 
-def _rates_of(policy: Policy, answers: list[_Answer]) -> Rates:
-    rated = [each for each in answers if each.ratings]
-    harmful = _share((each.prompt, bool(each.flags & HARMFUL)) for each in answers)
+def _rates_of(policy: Policy, sums: dict[str, tuple[int, ...]]) -> Rates:
+    shares = {name: share_of_sums(*each) for name, each in sums.items()}
+    harmful, flags = shares["harmful"], {name: shares[name] for name in FLAGS}
     assert harmful is not None
-    flags = {
-        str(flag): share
-        for flag in Placement.Flag
-        if (share := _share((each.prompt, flag in each.flags) for each in answers))
-    }
-    good = _share((each.prompt, mean(each.ratings) >= GOOD) for each in rated)
-    return Rates(policy, good, harmful, flags)
+    return Rates(
+        policy, shares["good"], harmful, {name: each for name, each in flags.items() if each}
+    )
 
 
-def _share(answers: Iterable[tuple[int, bool]]) -> Share | None:
-    by_prompt: Clusters = defaultdict(list)
-    for prompt, is_hit in answers:
-        by_prompt[prompt].append(int(is_hit))
-    return share_of((sum(hits), len(hits)) for hits in by_prompt.values())
+def _sums(
+    rankings: QuerySet[Ranking], policies: list[Policy]
+) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Policy → what counts as a hit → what `share_of_sums` takes. Added up where the answers are:
+    a project has hundreds of thousands."""
+    flagged = {"harmful": HARMFUL, **FLAGS}
+    hits = [f"any_{n}" for n in range(len(flagged))]
+    pairs = [("good", "rated"), *((hit, "answers") for hit in hits)]
+    outer = ", ".join(each.format(hit=hit, of=of) for hit, of in pairs for each in SUMS)
+    middle = ", ".join(f"count(*) FILTER (WHERE {hit}) AS {hit}" for hit in hits)
+    inner = ", ".join(f"bool_or(flags && %s::varchar[]) AS {hit}" for hit in hits)
+    asked, given = rankings.order_by().values("pk").query.sql_with_params()
+    statement = f"""
+        SELECT policy, count(*) FILTER (WHERE rated > 0), count(*), {outer} FROM (
+            SELECT policy, prompt, count(*) AS answers, count(rating) AS rated,
+                   count(*) FILTER (WHERE rating >= %s) AS good, {middle} FROM (
+                SELECT completion.policy_id AS policy, completion.prompt_id AS prompt,
+                       avg(rating) AS rating, {inner}
+                FROM annotate_placement JOIN annotate_completion AS completion
+                  ON completion.id = completion_id
+                WHERE ranking_id IN ({asked}) AND completion.policy_id = ANY(%s)
+                GROUP BY completion.id) AS answer
+            GROUP BY policy, prompt) AS cluster
+        GROUP BY policy"""  # noqa: S608 - only names of ours, and what the ORM wrote
+    sets = [sorted(each) for each in flagged.values()]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [GOOD, *sets, *given, [each.pk for each in policies]])
+        rows = cursor.fetchall()
+    found: dict[int, dict[str, tuple[int, ...]]] = {}
+    for policy, rated, prompts, *sums in rows:
+        cells = map(int, (each or 0 for each in sums))
+        parts = [tuple(islice(cells, len(SUMS))) for _ in pairs]
+        counts = [rated, *(prompts for _ in flagged)]
+        names = ["good", *flagged]
+        found[policy] = {
+            name: (count, *part) for name, count, part in zip(names, counts, parts, strict=True)
+        }
+    return found

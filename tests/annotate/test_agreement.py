@@ -17,6 +17,7 @@ from annotate.labels.agreement import (
     concordance,
     krippendorff_alpha,
     share_of,
+    share_of_sums,
     wilson,
 )
 
@@ -176,3 +177,26 @@ def test_agreement_is_of_people_who_ranked_the_same_prompt():
 def test_nobody_agrees_with_oneself():
     twice = [Ranked(prompt=1, labeler=1, places={1: 1, 2: 2}) for _ in range(2)]
     assert agreement(twice).share is None
+
+
+@given(
+    st.lists(st.integers(0, 6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))),
+)
+def test_the_share_of_sums_is_that_of_the_clusters(clusters):
+    found = [(hits, trials) for hits, trials in clusters if trials]
+    sums = (
+        sum(hits for hits, _ in found),
+        sum(trials for _, trials in found),
+        sum(hits**2 for hits, _ in found),
+        sum(hits * trials for hits, trials in found),
+        sum(trials**2 for _, trials in found),
+    )
+    added, whole = share_of_sums(len(found), *sums), share_of(clusters)
+    assert (added is None) == (whole is None)
+    if added and whole:
+        assert (added.hits, added.trials, added.clusters) == (
+            whole.hits,
+            whole.trials,
+            whole.clusters,
+        )
+        assert added.effective == pytest.approx(whole.effective)
