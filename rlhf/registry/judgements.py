@@ -119,7 +119,7 @@ def evaluation_page(project: Project, page: str | None = None) -> dict[str, Any]
     series, dots = over_optimisation_of(project, matches)
     return {
         "page": pairs,
-        "verdicts": verdicts.of(pairs.object_list),
+        "verdicts": verdicts.of(list(pairs)),
         "standings": standings_of(project, matches),
         "width": WIDTH,
         "over_optimisation": {**OVER_OPTIMISATION, "series": series, "rows": dots}

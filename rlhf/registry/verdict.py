@@ -32,6 +32,7 @@ DECIDED = 0.5
 POWER = 1.959964 + 0.841621  # sees a true difference in 80 of 100 at 95 %
 SMALLEST = 0.05  # a difference in win rate that is worth telling
 EXPECTED = 0.15  # assumed where nothing is known yet
+Lengths = dict[int, tuple[float, int]]  # held-out prompt → (characters of its answers, answers)
 
 
 @dataclass(frozen=True)
@@ -184,22 +185,23 @@ class Verdicts:
         for policy in sorted(self.policies.values(), key=lambda each: -each.pk):
             for rival in filter(None, (self.live, policy.parent)):
                 pair = frozenset({policy.pk, rival.pk})
-                is_judged = pair in self._met or (policy.pk, rival.pk) in self._evaluations
+                is_judged = pair in self._met or pair in self._judged
                 if len(pair) == 2 and is_judged:
                     found.setdefault(pair, (policy, rival))
         return list(found.values())
 
     def of(self, pairs: Sequence[tuple[Policy, Policy]]) -> list[Verdict]:
         """Judges these, the first of each against the second."""
-        self._measure({each.pk for pair in pairs for each in pair})
+        self._read({each.pk for pair in pairs for each in pair})
         return [self.between(*pair) for pair in pairs]
 
     def foresee(self, policies: Iterable[Policy]) -> None:
         """Reads at once what `on` reads of each."""
         both = {pk for each in policies for pk in (each.pk, each.parent_id) if pk}
-        self._measure(both | ({self.live.pk} if self.live else set()))
+        self._read(both | ({self.live.pk} if self.live else set()))
 
     def between(self, policy: Policy, opponent: Policy) -> Verdict:
+        self._read({policy.pk, opponent.pk})
         met = self._met[frozenset((policy.pk, opponent.pk))]
         people = win_rate(met, policy.pk, opponent.pk)
         by_judge = self._evaluations.get((policy.pk, opponent.pk), {})
@@ -234,16 +236,35 @@ class Verdicts:
         return set(stale_in(self.project).runs)
 
     @cached_property
+    def _judged(self) -> set[frozenset[int]]:
+        """The pairs that a reward model or the gold measure has compared."""
+        rows = Evaluation.objects.filter(policy__project=self.project)
+        return {frozenset(pair) for pair in rows.values_list("policy", "opponent").distinct()}
+
+    @cached_property
     def _evaluations(self) -> dict[tuple[int, int], dict[str, Evaluation]]:
-        """The newest of every two policies by each judge, from both sides."""
-        rows = Evaluation.objects.filter(policy__project=self.project).select_related(
-            "reward_model__checkpoint__run__round", "reward_model__checkpoint__run__snapshot"
-        )
-        found: dict[tuple[int, int], dict[str, Evaluation]] = defaultdict(dict)
-        for each in rows.order_by("pk"):
-            found[each.policy_id, each.opponent_id][each.judge] = each
-            found[each.opponent_id, each.policy_id][each.judge] = each.turned_round()
-        return found
+        """The newest of every two policies by each judge, from both sides; see `_read`."""
+        return defaultdict(dict)
+
+    def _read(self, policies: set[int]) -> None:
+        """Reads the evaluations of these policies and the lengths of their answers, as far as they
+        are not read yet: a page shows some of hundreds."""
+        missing = policies - self._lengths.keys()
+        if missing:
+            self._lengths.update(_lengths_of(missing))
+            known = self._lengths.keys()
+            rows = Evaluation.objects.filter(policy__in=known, opponent__in=known)
+            for each in (
+                rows.filter(Q(policy__in=missing) | Q(opponent__in=missing))
+                .select_related(
+                    "reward_model__checkpoint__run__round",
+                    "reward_model__checkpoint__run__snapshot",
+                )
+                .order_by("pk")
+            ):
+                self._evaluations[each.policy_id, each.opponent_id][each.judge] = each
+                turned = each.turned_round()
+                self._evaluations[each.opponent_id, each.policy_id][each.judge] = turned
 
     @cached_property
     def _suites(self) -> dict[tuple[str, int], SuiteResult]:
@@ -276,7 +297,6 @@ class Verdicts:
         return {policy: Ratings(*figures) for policy, *figures in rows}
 
     def _length(self, policy: Policy, opponent: Policy) -> float | None:
-        self._measure({policy.pk, opponent.pk})
         ours, theirs = self._lengths[policy.pk], self._lengths[opponent.pk]
         met = ours.keys() & theirs.keys()
         if not met:
@@ -288,20 +308,14 @@ class Verdicts:
         return mean / other if other else None
 
     @cached_property
-    def _lengths(self) -> dict[int, dict[int, tuple[float, int]]]:
-        """Policy → held-out prompt → (characters of its answers, answers); see `_measure`."""
+    def _lengths(self) -> dict[int, Lengths]:
         return {}
 
-    def _measure(self, policies: set[int]) -> None:
-        """Reads the lengths of those that are not read yet: nobody needs those of all policies."""
-        missing = policies - self._lengths.keys()
-        if not missing:
-            return
-        found: dict[int, dict[int, tuple[float, int]]] = {policy: {} for policy in missing}
-        self._lengths.update(found)
-        rows = Completion.objects.filter(policy__in=missing, prompt__split__in=HELD_OUT).order_by()
-        means = rows.values_list("policy", "prompt").annotate(
-            mean=Avg(Length("text")), n=Count("pk")
-        )
-        for policy, prompt, mean, count in means:
-            found[policy][prompt] = (mean * count, count)
+
+def _lengths_of(policies: set[int]) -> dict[int, Lengths]:
+    found: dict[int, Lengths] = {policy: {} for policy in policies}
+    rows = Completion.objects.filter(policy__in=policies, prompt__split__in=HELD_OUT).order_by()
+    means = rows.values_list("policy", "prompt").annotate(mean=Avg(Length("text")), n=Count("pk"))
+    for policy, prompt, mean, count in means:
+        found[policy][prompt] = (mean * count, count)
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 from django.core.paginator import Page, Paginator
@@ -301,7 +302,7 @@ def policies_of(
     )
     ids = [pk for pk, _ in listed]
     number = ids.index(holding) // POLICIES_SHOWN + 1 if holding in ids else page
-    found = Paginator(ids, POLICIES_SHOWN).get_page(number)
+    found: Page[Any] = Paginator(ids, POLICIES_SHOWN).get_page(number)
     policies = (
         project.policies.select_related("parent", "connection", "training__checkpoint__run__round")
         .with_thumbs()
