@@ -14,6 +14,7 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+from django.db.models import QuerySet
 from django.db.models.functions import Length
 
 from annotate.models import Completion, Placement, Project
@@ -67,9 +68,9 @@ class WinRate:
 def matches_of(project: Project) -> list[Match]:
     """Returns the matches of every two policies that met in a ranking: the older policy is the left
     one."""
-    held_out = all_rankings(project).in_split(*HELD_OUT).order_by().values("pk")
+    held_out = all_rankings(project).in_split(*HELD_OUT).order_by()
     rows = (
-        Placement.objects.filter(ranking__in=held_out)
+        Placement.objects.filter(ranking__in=held_out.values("pk"))
         .order_by("ranking", "pk")
         .values_list(
             "ranking", "ranking__prompt", "completion__text_hash", "place",
@@ -79,15 +80,14 @@ def matches_of(project: Project) -> list[Match]:
     cards: dict[int, list[tuple[int, str, int, int, list[str]]]] = defaultdict(list)
     for ranking, *card in rows:
         cards[ranking].append(tuple(card))
-    speakers = _speakers({card[0] for shown in cards.values() for card in shown})
+    speakers = _speakers(Completion.objects.filter(prompt__in=held_out.values("prompt")))
     return [match for shown in cards.values() for match in _matches(shown, speakers)]
 
 
-def _speakers(prompts: set[int]) -> dict[tuple[int, str], set[int]]:
+def _speakers(completions: QuerySet[Completion]) -> dict[tuple[int, str], set[int]]:
     """(prompt, hash of a text) → the policies that said it."""
     said: dict[tuple[int, str], set[int]] = defaultdict(set)
-    rows = Completion.objects.filter(prompt__in=prompts)
-    for prompt, text, policy in rows.values_list("prompt", "text_hash", "policy"):
+    for prompt, text, policy in completions.values_list("prompt", "text_hash", "policy"):
         said[prompt, text].add(policy)
     return said
 
