@@ -108,20 +108,6 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         finally:
             answers.close()
 
-    async def refuse(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        retry = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else None
-        return error.response(retry)
-
-    async def not_found(_: Request, __: Exception) -> Response:
-        return Refused(404, "There is no such address here.", code="unknown_url").response()
-
-    async def failed(_: Request, __: Exception) -> Response:
-        return Refused(500, "The server failed on this.", code="server_error").response()
-
-    async def nobody_reads(_: Request, __: Exception) -> Response:
-        return Response(status_code=499)  # as nginx has it: the client has closed the request
-
     routes = [
         Route("/health", health),
         Route("/v1/models", models),
@@ -129,15 +115,38 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         Route("/v1/chat/completions", complete, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
     ]
-    handlers: Any = {
-        Refused: refuse,
-        ClientDisconnect: nobody_reads,
-        404: not_found,
-        405: not_found,
-        500: failed,
-    }
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     return Guarded(app, key)
+
+
+# What comes of errors
+
+
+async def refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    retry = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else None
+    return error.response(retry)
+
+
+async def not_found(_: Request, __: Exception) -> Response:
+    return Refused(404, "There is no such address here.", code="unknown_url").response()
+
+
+async def failed(_: Request, __: Exception) -> Response:
+    return Refused(500, "The server failed on this.", code="server_error").response()
+
+
+async def nobody_reads(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # as nginx has it: the client has closed the request
+
+
+HANDLERS: Any = {
+    Refused: refuse,
+    ClientDisconnect: nobody_reads,
+    404: not_found,
+    405: not_found,
+    500: failed,
+}
 
 
 class Answers:
