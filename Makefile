@@ -23,7 +23,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # else each process compiles torch and Django anew, for seconds
 
-.PHONY: run test faults families mutants bench gpu vllm lint house docs wheel locks sbom audit demo chromium
+.PHONY: run test faults families mutants bench gpu vllm lint house docs wheel locks sbom release audit demo chromium
 
 run: .venv/.installed
 	@$(VENV)/python -m feedback_site.up
@@ -96,6 +96,10 @@ sbom: .venv/.installed .venv-release/.installed
 	  --output-reproducible --output-file dist/sbom.cdx.json
 	@.venv-release/bin/pip-licenses --python .venv/bin/python --order license --with-urls \
 	  --format markdown --output-file dist/licences.md
+
+release: wheel sbom
+	@cp CHANGELOG.md dist/
+	@deploy/sign.sh dist $(abspath $(KEY))
 
 audit: .venv-release/.installed
 	@.venv-release/bin/pip-audit --strict --disable-pip --requirement deploy/train.lock

@@ -179,6 +179,12 @@ def test_any_figure_is_found_and_drawn_beside_a_baseline_on_a_phone(world, sign_
     expect(figure(page, "policy/clipfrac").locator("canvas")).to_be_visible()
 
 
+def test_the_open_tab_is_in_sight_on_a_phone(world, sign_in):
+    page = sign_in("olga", width=360).page
+    page.goto(f"{world}rounds/1/files/")
+    expect(page.get_by_role("link", name="Files", exact=True)).to_be_in_viewport(ratio=1)
+
+
 def test_a_series_of_one_point_is_seen(world, sign_in):
     page = sign_in("olga").page
     page.goto(f"{world}rounds/1/charts/")

@@ -25,6 +25,11 @@ function dropDrafts() {
 document.querySelector("[data-sign-out]")?.addEventListener("submit", dropDrafts);
 if (!document.body.dataset.person && new URLSearchParams(location.search).has("signed-out")) dropDrafts();
 
+// On a phone, tabs are wider than the window: the one that is open is in sight.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft;
+}
+
 const view = document.getElementById("view");
 const showView = () => view.setAttribute("aria-pressed", document.documentElement.dataset.view === "raw");
 if (view) {
