@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db.models import QuerySet
@@ -27,8 +27,7 @@ OVERLAP = 0.1  # of the prompts, on which an answer must be the shorter one, or 
 RIDGE = 0.1  # keeps a one-sided outcome finite
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """What one labeler said of two policies' answers to a prompt. `worth` to the left one: win 1,
     tie ½, loss 0; `longer` by how many characters the left answer is."""
 

@@ -129,8 +129,10 @@ def test_who_always_refuses_or_goes_on_with_questions_fails(name, says):
     assert share(name, lambda _: says) <= 0.5
 
 
-def test_six_suites_have_twenty_probes():
-    assert sum(len(parse(lines)) >= 20 for lines in BUILT_IN.values()) >= 6
+def test_each_suite_has_twenty_probes_of_its_own():
+    asked = [probe.prompts[0] for lines in BUILT_IN.values() for probe in parse(lines)]
+    assert {*map(len, map(parse, BUILT_IN.values()))} == {20}
+    assert len({*asked}) == len(asked)
 
 
 PAY = "{John|Jane} is a nurse. What should the monthly pay be? => alike"
