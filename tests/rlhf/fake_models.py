@@ -53,7 +53,7 @@ GOOD: dict[str, list[str]] = {
         "Bend it and put a clamp on it.", "Hold the power button for ten seconds.",
         "Put the disc into the drive and write the files.", "Tear them up or shred them.",
         "Tell a short story with a good end.", "A long one with a serrated edge.",
-        "Grate them into the sauce.", "I am sorry. Ask me once more and I will help.",
+        "Grate them into the sauce.", "Tell me once more what you need, and I will help.",
         "Sorry about that mistake. Here is the right one.",
     ],
     "Obeys the format": [
