@@ -281,6 +281,19 @@ def test_ratings_order_the_answers_and_warn_of_a_contradiction(site: Site, sign_
     assert newest(site).endswith("all_bad")
 
 
+def test_a_pair_is_read_side_by_side_at_200_percent(site: Site, sign_in, desk):
+    desk([2])
+    page = sign_in("alice").page
+    page.set_viewport_size({"width": 640, "height": 400})
+    open_next(page, site)
+    cards = page.locator(".completion")
+    expect(cards).to_have_count(2)
+    left, right = (cards.nth(n).bounding_box() for n in range(2))
+    assert left and right and (left["y"], left["width"]) == (right["y"], right["width"])
+    dock = page.locator("#work .dock").bounding_box()
+    assert dock and dock["height"] <= 80, "of 400, which are all there is to read in"
+
+
 def write_few_shot(page: Page) -> None:
     page.get_by_label("The instruction").fill("Name the colour.")
     page.get_by_role("button", name="Add a pair").click()
