@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
+from django.template.defaultfilters import pluralize
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -375,7 +376,7 @@ def resume(request: Request, slug: str, grid_id: int) -> HttpResponse:
     count = grid.cells.ask_again()
     if count:
         grid.ring()
-        messages.success(request, f"{count:,} answers are asked for again.")
+        messages.success(request, f"Asking again for {count:,} answer{pluralize(count)}.")
     return redirect("playground_grid", slug, grid.pk)
 
 
