@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db import models
+from django.db import models, transaction
 from django.utils.crypto import salted_hmac
 
 from annotate.connections.asked_once import AskedOnce, AskedOnceQuerySet
@@ -88,6 +88,7 @@ class JudgeQuestion(AskedOnce):
             judge.words, rubric=judge.rubric, prompt=prompt.messages, answers=answers, mark=mark
         )
 
+    @transaction.atomic
     def answer(
         self,
         *,
@@ -98,8 +99,9 @@ class JudgeQuestion(AskedOnce):
         total_ms: int | None = None,
         price: Decimal | None = None,
     ) -> bool:
-        """Stores what was replied; without a verdict it is unreadable. False: the question is
-        somebody else's by now, and nothing is stored."""
+        """Stores what was replied, and the ranking if it was the last reply that this waited for;
+        without a verdict it is unreadable. False: the question is somebody else's by now, and
+        nothing is stored."""
         tokens = usage or {}
         stored = self._end(
             state=self.State.ANSWERED if said else self.State.UNREADABLE,

@@ -16,6 +16,7 @@ from annotate.connections.asked_once import LEASE
 from annotate.judges.models import Judge
 from annotate.judges.questions import JudgeQuestion
 from annotate.judges.report import Report
+from annotate.judges.runs import JudgeRanking
 from annotate.judges.weights import LEAST, weight_of
 from annotate.models import Assignment, Placement, Ranking
 from annotate.quality.labelers import doubly_ranked, labelers
@@ -269,6 +270,18 @@ def test_a_question_of_a_dead_worker_is_not_asked_again_by_itself(judge, ranked)
     judge.questions.answered().update(state="interrupted")
     judge.ask_again()
     assert not question.answer(said="B", reply="B", replies=1), "somebody else asks it now"
+
+
+def test_a_reply_is_stored_together_with_the_ranking_it_completes(judge, ranked, monkeypatch):
+    """A worker may die in between: nobody would rank what is answered already."""
+    ranked(1)
+    judge.start(scope="ranked", budget=1, by=judge.author)
+    question = judge.questions.claim(uuid4())
+    monkeypatch.setattr(JudgeRanking, "settle", lambda ranking: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        question.answer(said="A", reply="A", replies=1)
+    question.refresh_from_db()
+    assert question.state == JudgeQuestion.State.ASKING
 
 
 @pytest.mark.django_db(transaction=True)

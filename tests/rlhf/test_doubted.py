@@ -108,7 +108,7 @@ def test_two_people_settle_it_and_make_a_probe_of_it(project, task, alice, bob, 
 @pytest.mark.parametrize(
     "messages",
     [
-        [{"role": "user", "content": "One\nand two?"}],
+        [{"role": "user", "content": "One ↵ and two?"}],
         [{"role": "user", "content": "What should {John|Jane} earn?"}],
         [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "And?"}],
     ],
@@ -118,6 +118,14 @@ def test_a_prompt_that_fits_on_no_line_makes_no_probe(project, task, alice, mess
     [found] = doubted(project)
     found.prompt.messages = messages
     assert found.probe == ""
+
+
+def test_a_prompt_of_two_lines_makes_a_probe(project, task, alice, prompts):
+    rank(task, alice)
+    [found] = doubted(project)
+    found.prompt.messages = [{"role": "user", "content": "One\nand two?"}]
+    [probe] = parse(found.probe)
+    assert probe.prompts == ("One\nand two?",)
 
 
 def test_the_page_lists_asks_and_makes_probes(client, olga, project, task, alice, bob):
