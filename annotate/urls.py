@@ -25,7 +25,7 @@ from annotate.views import (
 from annotate.views.accounts import security, signing_in
 from annotate.views.chat import history
 from annotate.views.chat import talk as chat
-from annotate.views.playground import grids, templates
+from annotate.views.playground import grids, new_grids, rules, templates, uses
 from annotate.views.programs import pages as programs
 from annotate.views.talks import plans as talk_plans
 from annotate.views.talks import work as talk
@@ -105,10 +105,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         include(connections.of_connection),
     ),
     path("p/<slug:slug>/programs/", include(programs.addresses)),
-    path("p/<slug:slug>/playground/", grids.playground, name="playground"),
-    path("p/<slug:slug>/playground/rules/", grids.rules, name="playground_rules"),
+    path("p/<slug:slug>/playground/", new_grids.playground, name="playground"),
+    path("p/<slug:slug>/playground/rules/", rules.rules, name="playground_rules"),
     path("p/<slug:slug>/playground/templates/", include(templates.of_templates)),
-    path("p/<slug:slug>/playground/<int:grid_id>/", include(grids.of_grid)),
+    path("p/<slug:slug>/playground/<int:grid_id>/", include([*grids.of_grid, *uses.of_grid])),
     path("p/<slug:slug>/prompts/", prompts.prompts, name="prompts"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/", prompts.one, name="prompts_one"),
     path("p/<slug:slug>/prompts/import/", imports.choose, name="prompts_import"),

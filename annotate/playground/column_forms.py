@@ -21,6 +21,17 @@ FEWEST_COLUMNS = 2  # that are shown
 TURN = re.compile(r"^(User|Assistant):[ \t]*", re.MULTILINE)
 
 
+class Examples(Text):
+    """Turns of a conversation, written as a text."""
+
+    def __init__(self, **options: Any) -> None:
+        told = "Turns that begin with “User:” or “Assistant:”, in pairs."
+        super().__init__(required=False, max_length=LONGEST_WORDS, help_text=told, **options)
+
+    def clean(self, value: Any) -> Messages:
+        return turns_of(super().clean(value))
+
+
 class TemplateForm(forms.Form):
     """The words around a prompt."""
 
@@ -29,13 +40,7 @@ class TemplateForm(forms.Form):
         required=False,
         max_length=LONGEST_WORDS,
     )
-    few_shot = Text(
-        rows=3,
-        required=False,
-        max_length=LONGEST_WORDS,
-        label="Examples",
-        help_text="Turns that begin with “User:” or “Assistant:”, in pairs.",
-    )
+    few_shot = Examples(rows=3, label="Examples")
     prompt_format = Text(
         rows=2,
         required=False,
@@ -43,9 +48,6 @@ class TemplateForm(forms.Form):
         validators=[validate_prompt_format],
         help_text="Delimiters and output format around the prompt, with {prompt} in its place.",
     )
-
-    def clean_few_shot(self) -> Messages:
-        return turns_of(self.cleaned_data["few_shot"])
 
 
 class VersionForm(TemplateForm):
@@ -85,13 +87,7 @@ class RuleForm(forms.Form):
         help_text="With {prompt} in its place.",
     )
     given = Text(rows=3, max_length=LONGEST_WORDS, label="Prompt format with it")
-    few_shot = Text(
-        rows=2,
-        required=False,
-        max_length=LONGEST_WORDS,
-        label="Examples with it",
-        help_text="Turns that begin with “User:” or “Assistant:”, in pairs.",
-    )
+    few_shot = Examples(rows=2, label="Examples with it")
     checks = Text(
         rows=2,
         max_length=LONGEST_WORDS,
@@ -103,9 +99,6 @@ class RuleForm(forms.Form):
         label="Test prompts",
         help_text="One per line; the right answer, for checks that compare with it, behind ==.",
     )
-
-    def clean_few_shot(self) -> Messages:
-        return turns_of(self.cleaned_data["few_shot"])
 
     def clean_name(self) -> str:
         return " ".join(self.cleaned_data["name"].split())

@@ -1,4 +1,4 @@
-"""Playground: prompts × ways of prompting, side by side; what works becomes a policy."""
+"""A grid while it is answered and afterwards: prompts × ways of prompting, side by side."""
 
 from __future__ import annotations
 
@@ -7,148 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.defaultfilters import pluralize
 from django.urls import path
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.access import Request, Role, grid_for, policy_for, project_for
-from annotate.audit.recording import about
+from annotate.access import Request, grid_for
 from annotate.ids import id_in
-from annotate.labelling.queue import rank_grid
-from annotate.labels.kinds import KINDS
-from annotate.people.models import Project
 from annotate.playground.cells import Cell
-from annotate.playground.column_forms import (
-    ColumnForm,
-    RuleForm,
-    columns_of,
-    initial_columns,
-    text_of,
-    words_of,
-)
-from annotate.playground.export import FORMATS, export
-from annotate.playground.forms import RowsForm, RulesForm, initial_rows
-from annotate.playground.grids import MOST_COLUMNS, Grid
+from annotate.playground.export import FORMATS
+from annotate.playground.grids import Grid
 from annotate.playground.outcome import Measured, Progress, progress_of
-from annotate.playground.own_rules import OwnRule
-from annotate.playground.rules import RULES, rules_of, tried, try_rules
 from annotate.playground.shown import DiffForm, ShownForm
 from annotate.text.diff import changes
-from annotate.work.tasks import Task
-from feedback_site.answer_checks import CHECKS
 
 CELLS_SHOWN = 80  # on one page of a grid
 DIFFS_SHOWN = 20  # rows
 LONGEST_SHOWN = 500  # characters of an answer, and of a prompt, on it
-
-
-@require_http_methods(["GET", "POST"])
-def playground(request: Request, slug: str) -> HttpResponse:
-    """A new grid: from nothing, from an earlier one (?grid=), or from a policy (?policy=)."""
-    project = project_for(request, slug, Role.OPERATOR)
-    earlier = id_in(request.GET.get("grid"))
-    again = grid_for(request, slug, earlier) if earlier else None
-    if request.method == "POST":
-        rows = RowsForm(project, request.POST, request.FILES, again=again)
-        columns = columns_of(project, request.POST)
-        if "another" not in request.POST and (grid := _laid_out(request, project, rows, columns)):
-            return redirect("playground_grid", slug, grid.pk)
-    else:
-        rows = RowsForm(project, initial=initial_rows(again), again=again)
-        columns = _filled_in(request, project, again)
-    context = {
-        "project": project,
-        "form": rows,
-        "columns": columns,
-        "may_add": len(columns) < MOST_COLUMNS,
-        "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
-        "has_models": project.policies.sampleable().exists(),
-        "grids": project.grids.by_hand().select_related("author")[:10],
-    }
-    refused = rows.is_bound and "another" not in request.POST
-    return render(request, "annotate/playground.html", context, status=422 if refused else 200)
-
-
-def _laid_out(
-    request: Request, project: Project, rows: RowsForm, columns: list[ColumnForm]
-) -> Grid | None:
-    used = [form for form in columns if form["weights"].value()]
-    if not used:
-        rows.add_error(None, "Choose the model of at least one column.")
-    if not (rows.is_valid() and False not in [form.is_valid() for form in used]):
-        return None
-    try:
-        return Grid.lay_out(
-            project=project,
-            author=request.user,
-            columns=[form.column() for form in used],
-            **rows.asked(),
-        )
-    except ValidationError as error:
-        rows.add_error(None, error)
-        return None
-
-
-def _filled_in(request: Request, project: Project, again: Grid | None) -> list[ColumnForm]:
-    if again:
-        columns = [{**each, "few_shot": text_of(each["few_shot"])} for each in again.columns]
-        return initial_columns(project, columns)
-    named = id_in(request.GET.get("policy"))
-    chosen = policy_for(request, project.slug, named) if named else None
-    chosen = chosen or project.policies.live().first()
-    return initial_columns(project, [words_of(chosen)] * 2 if chosen else [])
-
-
-@require_http_methods(["GET", "POST"])
-def rules(request: Request, slug: str) -> HttpResponse:
-    """Which rules of prompting help which model."""
-    project = project_for(request, slug, Role.OPERATOR)
-    act = request.POST.get("act", "try")
-    if act == "remove":
-        project.rules.named(request.POST.get("name", "")).delete()
-        return redirect("playground_rules", slug)
-    own = RuleForm(request.POST if act == "keep" else None)
-    if act == "keep" and _kept_rule(request, project, own):
-        return redirect("playground_rules", slug)
-    form = RulesForm(project, request.POST if request.POST and act == "try" else None)
-    if request.method == "POST" and form.is_valid():
-        chosen, samples = form.cleaned_data["policies"], form.cleaned_data["samples"] or 1
-        try_rules(project, author=request.user, policies=chosen, samples=samples)
-        return redirect("playground_rules", slug)
-    policies, lines = tried(project)
-    context = {
-        "project": project,
-        "form": form,
-        "policies": policies,
-        "lines": lines,
-        "rules": rules_of(project),
-        "own": own,
-        "own_names": list(project.rules.values_list("name", flat=True)),
-        "is_over": all(each is None or each.is_over for _, row in lines for each in row),
-    }
-    status = 422 if form.errors or own.errors else 200
-    return render(request, "annotate/rules.html", context, status=status)
-
-
-def _kept_rule(request: Request, project: Project, form: RuleForm) -> OwnRule | None:
-    if not form.is_valid():
-        return None
-    given = form.cleaned_data
-    if given["name"] in [each.name for each in RULES]:
-        form.add_error("name", "A built-in rule has this name. Choose another.")
-        return None
-    try:
-        kept = OwnRule.keep(project=project, author=request.user, **given)
-    except ValidationError as error:
-        form.add_error(None, error)
-        return None
-    about(kept)
-    messages.success(request, f"“{kept}” is a rule now. Try it on a model.")
-    return kept
 
 
 @dataclass(frozen=True)
@@ -334,6 +211,11 @@ def _changes(one: str | None, other: str | None) -> list[tuple[str, str]] | None
     return None if one is None or other is None else changes(one, other)
 
 
+def ticked(request: Request) -> set[int] | None:
+    """The rows that are ticked; None for all."""
+    return set(_numbers_in(request.POST.getlist("row"))) or None
+
+
 def _numbers_in(texts: Iterable[str]) -> Iterator[int]:
     return (int(each) for each in texts if each.isdecimal() and len(each) < 6)
 
@@ -380,95 +262,11 @@ def resume(request: Request, slug: str, grid_id: int) -> HttpResponse:
     return redirect("playground_grid", slug, grid.pk)
 
 
-@require_POST
-def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
-    """Makes a column a policy, which can be sampled, ranked and promoted like any other."""
-    grid = grid_for(request, slug, grid_id)
-    if column >= len(grid.columns):
-        raise Http404("The grid doesn't have this column.")
-    try:
-        policy = grid.save_column(column, name=request.POST.get("name", ""))
-    except ValidationError as error:
-        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
-    messages.success(request, f"{policy} is now a policy.")
-    return redirect("playground_grid", slug, grid.pk)
-
-
-@require_POST
-def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
-    """Keeps the words of a column as a template, or as its next version."""
-    grid = grid_for(request, slug, grid_id)
-    if column >= len(grid.columns):
-        raise Http404("The grid doesn't have this column.")
-    try:
-        kept = grid.keep_template(
-            column,
-            name=request.POST.get("name", "")[:60],
-            author=request.user,
-            note=request.POST.get("note", "")[:200],
-        )
-    except ValidationError as error:
-        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
-    about(kept)
-    messages.success(request, f"“{kept}” is kept.")
-    return redirect("playground_grid", slug, grid.pk)
-
-
-def ticked(request: Request) -> set[int] | None:
-    """The rows that are ticked; None for all."""
-    return set(_numbers_in(request.POST.getlist("row"))) or None
-
-
-@require_POST
-def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    """Sends the answers to the labelers, who do not see where they come from."""
-    grid = grid_for(request, slug, grid_id)
-    try:
-        made = rank_grid(grid, ticked(request))
-    except ValidationError as error:
-        return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
-    if made:
-        messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
-    else:
-        messages.info(request, "Labelers already have all answers of this grid.")
-    return redirect("playground_grid", slug, grid.pk)
-
-
-@require_POST
-def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
-    """Has people write answers to the prompts, which become prompts of the project."""
-    grid = grid_for(request, slug, grid_id)
-    prompts = grid.store_prompts(ticked(request))
-    made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
-    if made:
-        messages.success(request, f"{made} writing task{'s' if made > 1 else ''} opened.")
-    else:
-        messages.info(request, "Labelers already have these prompts to write about.")
-    return redirect("playground_grid", slug, grid.pk)
-
-
-@require_GET
-def download(request: Request, slug: str, grid_id: int, format: str) -> StreamingHttpResponse:
-    grid = grid_for(request, slug, grid_id)
-    if format not in FORMATS:
-        raise Http404("Nothing is exported in this format.")
-    # Whole before the first byte leaves: an error must not cut a file short.
-    response = StreamingHttpResponse(list(export(grid, format)), content_type=FORMATS[format])
-    name = f"{grid.project.slug}-grid-{grid.pk}.{format}"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
-
-
 of_grid = [
     path("", grid, name="playground_grid"),
     path("progress/", progress, name="playground_progress"),
     path("diff/", diff, name="playground_diff"),
     path("cells/<int:row>/<int:column>/", cell, name="playground_cell"),
-    path("columns/<int:column>/save/", save, name="playground_save"),
-    path("columns/<int:column>/template/", keep, name="playground_keep"),
     path("cancel/", cancel, name="playground_cancel"),
     path("resume/", resume, name="playground_resume"),
-    path("rank/", rank, name="playground_rank"),
-    path("write/", write, name="playground_write"),
-    path("answers.<slug:format>", download, name="playground_download"),
 ]

@@ -1,0 +1,79 @@
+"""Playground: what is asked, and which ways of prompting."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from annotate.access import Request, Role, grid_for, policy_for, project_for
+from annotate.ids import id_in
+from annotate.people.models import Project
+from annotate.playground.column_forms import (
+    ColumnForm,
+    columns_of,
+    initial_columns,
+    text_of,
+    words_of,
+)
+from annotate.playground.forms import RowsForm, initial_rows
+from annotate.playground.grids import MOST_COLUMNS, Grid
+from feedback_site.answer_checks import CHECKS
+
+
+@require_http_methods(["GET", "POST"])
+def playground(request: Request, slug: str) -> HttpResponse:
+    """A new grid: from nothing, from an earlier one (?grid=), or from a policy (?policy=)."""
+    project = project_for(request, slug, Role.OPERATOR)
+    earlier = id_in(request.GET.get("grid"))
+    again = grid_for(request, slug, earlier) if earlier else None
+    if request.method == "POST":
+        rows = RowsForm(project, request.POST, request.FILES, again=again)
+        columns = columns_of(project, request.POST)
+        if "another" not in request.POST and (grid := _laid_out(request, project, rows, columns)):
+            return redirect("playground_grid", slug, grid.pk)
+    else:
+        rows = RowsForm(project, initial=initial_rows(again), again=again)
+        columns = _filled_in(request, project, again)
+    context = {
+        "project": project,
+        "form": rows,
+        "columns": columns,
+        "may_add": len(columns) < MOST_COLUMNS,
+        "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
+        "has_models": project.policies.sampleable().exists(),
+        "grids": project.grids.by_hand().select_related("author")[:10],
+    }
+    refused = rows.is_bound and "another" not in request.POST
+    return render(request, "annotate/playground.html", context, status=422 if refused else 200)
+
+
+def _laid_out(
+    request: Request, project: Project, rows: RowsForm, columns: list[ColumnForm]
+) -> Grid | None:
+    used = [form for form in columns if form["weights"].value()]
+    if not used:
+        rows.add_error(None, "Choose the model of at least one column.")
+    if not (rows.is_valid() and False not in [form.is_valid() for form in used]):
+        return None
+    try:
+        return Grid.lay_out(
+            project=project,
+            author=request.user,
+            columns=[form.column() for form in used],
+            **rows.asked(),
+        )
+    except ValidationError as error:
+        rows.add_error(None, error)
+        return None
+
+
+def _filled_in(request: Request, project: Project, again: Grid | None) -> list[ColumnForm]:
+    if again:
+        columns = [{**each, "few_shot": text_of(each["few_shot"])} for each in again.columns]
+        return initial_columns(project, columns)
+    named = id_in(request.GET.get("policy"))
+    chosen = policy_for(request, project.slug, named) if named else None
+    chosen = chosen or project.policies.live().first()
+    return initial_columns(project, [words_of(chosen)] * 2 if chosen else [])
