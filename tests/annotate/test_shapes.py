@@ -428,6 +428,14 @@ SKIPPED = {
         {"messages": [user("<image>Who is it?"), assistant("Ann.")], "images": ["ann.jpg"]},
         "comes with an image",
     ),
+    "equal scores": (
+        {"prompt": "Q?", "chosen": "A", "rejected": "B", "score_chosen": 5, "score_rejected": 5.0},
+        "the same score",
+    ),
+    "scores the other way round": (
+        {"prompt": "Q?", "chosen": "A", "rejected": "B", "score_chosen": "3", "score_rejected": 4},
+        "the rejected answer has the higher score",
+    ),
     "no answer": ({"conversations": [HUMAN]}, "has no answer"),
     "an unfinished task": ({"data": DATA, "annotations": []}, "without a finished annotation"),
     "an unfinished record": (
@@ -457,6 +465,15 @@ def test_what_says_nothing_is_skipped_and_counted_by_reason(line, why, bring):
 def test_an_empty_column_of_images_skips_nothing(column, bring):
     done = bring([{"prompt": "Why?", "completion": "So.", **column}])
     assert not done.skipped and Demonstration.objects.count() == 1
+
+
+def test_a_pair_is_imported_against_its_scores_where_they_are_left_out(bring):
+    line = {"prompt": "Why?", "chosen": "So.", "rejected": "No.",
+            "score_chosen": 1, "score_rejected": 2}  # fmt: skip
+    columns = dict.fromkeys(("score_chosen", "score_rejected"), LEFT_OUT)
+    bring([line], choices=Choices(shape="ours", columns=columns))
+    places = {p.completion.text: p.place for p in Ranking.objects.get().placements.all()}
+    assert places == {"So.": 1, "No.": 2}
 
 
 def test_texts_of_rows_with_images_come_in_where_their_column_is_left_out(bring):

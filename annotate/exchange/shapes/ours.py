@@ -9,7 +9,7 @@ from typing import Any
 
 from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.parsing import kind_of
-from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, listed
+from annotate.exchange.shapes.shape import ABOUT, Raw, Reading, Shape, Skip, listed, number
 from annotate.exchange.turns import (
     demonstrations,
     is_conversation,
@@ -20,6 +20,8 @@ from annotate.exchange.turns import (
 )
 from annotate.exchange.winners import ranked
 
+SCORES = ("score_chosen", "score_rejected")
+AS_IT_STANDS = "(leave the scores out to import the pair as it stands)"
 CONVERSATIONS = ("prompt", "completion", "chosen", "rejected", "reference")
 
 
@@ -32,6 +34,8 @@ def _is_ours(row: Raw) -> bool:
 
 
 def _read(row: Raw, reading: Reading) -> Iterator[Any]:
+    if all(row.get(name) not in (None, "") for name in SCORES):
+        _agree(*(number(row[name], name) for name in SCORES))
     row = _tidied(row, reading)
     if "winner" in row or "winner_from_0" in row:
         row = ranked(row)
@@ -43,6 +47,14 @@ def _read(row: Raw, reading: Reading) -> Iterator[Any]:
         yield _of_two(row, reading)
     else:
         yield row
+
+
+def _agree(chosen: float, rejected: float) -> None:
+    """Raises Skip where the scores of a pair do not say which answer is better, or the opposite."""
+    if chosen == rejected:
+        raise Skip(f"both answers have the same score {AS_IT_STANDS}")
+    if chosen < rejected:
+        raise Skip(f"the rejected answer has the higher score {AS_IT_STANDS}")
 
 
 def _tidied(row: Raw, reading: Reading) -> Raw:
