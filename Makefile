@@ -33,8 +33,9 @@ test: .venv/.installed chromium
 	@$(VENV)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 faults: export FAULTS = long
+faults: export MUTATED_ROWS = 200000
 faults: .venv/.installed
-	@$(VENV)/python -m pytest tests/faults tests/learning/test_processes.py --timeout 7200 -p no:randomly $(ARGS)
+	@$(VENV)/python -m pytest tests/faults tests/learning/test_processes.py tests/annotate/test_import_anything.py --timeout 7200 -p no:randomly $(ARGS)
 
 families: export FAMILIES = long
 families: .venv/.installed

@@ -5,12 +5,12 @@ as it is. Several columns may make one prompt, or the list of completions of a r
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from annotate.exchange.files.bad_row import BadRow
+from annotate.exchange.files.json_rows import value_of
 from annotate.exchange.parsing import READ, kind_of
 from annotate.labels.kinds import BEATEN
 
@@ -152,14 +152,18 @@ def _parts(value: Any) -> list[Any]:
 
 def of_cells(row: Any) -> Any:
     """A row of texts, as CSV has it, with what the texts stand for: lists and conversations are
-    JSON, tags may also be `a;b`. An empty cell says nothing, but for an empty source."""
+    JSON, tags may also be `a;b`. An empty cell says nothing, but for an empty source. A
+    BadRow where a cell holds what cannot be stored."""
     if not isinstance(row, dict):
         return row
-    return {
-        name: _value(name, cell)
-        for name, cell in row.items()
-        if cell or (name == "source" and cell == "")
-    }
+    try:
+        return {
+            name: _value(name, cell)
+            for name, cell in row.items()
+            if cell or (name == "source" and cell == "")
+        }
+    except BadRow as error:
+        return error
 
 
 def _value(name: str, cell: Any) -> Any:
@@ -172,6 +176,8 @@ def _value(name: str, cell: Any) -> Any:
     if name not in NOT_TEXT:
         return cell
     try:
-        return json.loads(cell.lower() if name == "label" else cell)
+        return value_of(cell.lower() if name == "label" else cell)
+    except BadRow:
+        raise
     except (ValueError, RecursionError):
         return cell  # what is wrong with it is told where the row is read

@@ -224,7 +224,7 @@ class _Rows:
         row = renamed(row, self.choices.columns)
         if self.format == "csv":
             row = of_cells(row)
-        if self.shape is not None and self.shape is not OURS:
+        if self.shape is not None and self.shape is not OURS and isinstance(row, dict):
             self._note_unread(row, self.shape.unread_of(row))
         return number, row
 

@@ -179,8 +179,8 @@ def _lines(part: Part) -> Iterable[bytes]:
 
 def _rows(part: Part) -> Iterator[bytes]:
     for number, row in rows_in(part.file, part.format):
+        row = of_cells(row) if part.format == "csv" else row
         if isinstance(row, BadRow):
             raise Unreadable(f"{part.name}, line {number}: {row}")
         if not isinstance(row, Note):
-            row = of_cells(row) if part.format == "csv" else row
             yield json.dumps(row).encode() + b"\n"

@@ -5,6 +5,7 @@ nothing. Long form, with as many mutated rows as are asked for:
 """
 
 import copy
+import csv
 import io
 import json
 import os
@@ -101,9 +102,9 @@ def text_of(lines: list, format: str) -> bytes:
     cells = [
         [v if isinstance(v, str) else json.dumps(v) for v in line.values()] for line in objects
     ]
-    table = [names, *cells]
-    quoted = [",".join(f'"{cell}"' for cell in row) for row in table]
-    return "\n".join(quoted).encode("utf-8", "replace")
+    table = io.StringIO()
+    csv.writer(table).writerows([names, *cells])
+    return table.getvalue().encode("utf-8", "replace")
 
 
 def all_of_it(content: bytes, name: str, at, project: Project) -> None:

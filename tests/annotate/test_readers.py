@@ -1,5 +1,6 @@
 """Files: how each format is read, and what other tools export."""
 
+import csv
 import gzip
 import io
 import json
@@ -8,6 +9,7 @@ import re
 import pyarrow
 import pyarrow.parquet
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
@@ -299,6 +301,31 @@ def test_what_no_database_can_hold_is_told_and_can_be_left_out(line, bring):
         bring(line.encode())
     bring([line.encode(), {"prompt": "Why?"}], leave_out_bad=True)
     assert Prompt.objects.count() == 1
+
+
+CELLS = {
+    "ours": {"messages": r'[{"role": "user", "content": "Hi %s"}]'},
+    "a name in ours": {"messages": r'[{"role": "user", "content": "Hi", "%s": 1}]'},
+    "ours, not shown": {"prompt": "Why?", "tags": r'["%s"]'},
+    "ShareGPT": {"conversations": r'[{"from": "human", "value": "Hi %s"}]'},
+    "Argilla": {"fields": '{"prompt": "Why?"}', "responses": r'{"order": [{"value": "%s"}]}'},
+}
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\u0000"])
+@pytest.mark.parametrize("row", CELLS.values(), ids=CELLS)
+def test_json_in_a_cell_holds_no_more_than_a_line_may(row, half, bring, browse, olga, project):
+    """Neither the command nor a page of the wizard fails on it."""
+    file = io.StringIO()
+    csv.writer(file).writerows([row, [cell.replace("%s", half) for cell in row.values()]])
+    content = file.getvalue().encode()
+    with pytest.raises(ImportFailed):
+        bring(content, format="csv")
+    client = browse(olga)
+    upload = {"file": SimpleUploadedFile("x.csv", content)}
+    here = client.post(f"/p/{project.slug}/prompts/import/", upload)["location"]
+    assert client.get(here).status_code == 200
+    assert client.post(here, {"import": ""}).status_code == 422
 
 
 def test_an_escaped_backslash_is_no_nul(bring):

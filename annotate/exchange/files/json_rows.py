@@ -79,7 +79,7 @@ def _may_be_row(value: Any) -> bool:
 
 def _of_line(line: str) -> Any:
     try:
-        return _checked(json.loads(line), line)
+        return value_of(line)
     except BadRow as error:
         return error
     except RecursionError:
@@ -90,8 +90,13 @@ def _of_line(line: str) -> Any:
         return BadRow(f"Not valid JSON: {error}.")
 
 
+def value_of(text: str) -> Any:
+    """The value of a JSON text, be it a line or in a cell. Raises BadRow where it holds what JSON
+    does not know, or no database can; ValueError or RecursionError where it is no JSON."""
+    return _checked(json.loads(text), text)
+
+
 def _checked(value: Any, text: str) -> Any:
-    """The value of this JSON text, unless it holds what JSON does not know, or no database can."""
     if not SUSPECT.search(text):
         return value
     json.loads(text, parse_constant=_refuse_constant)

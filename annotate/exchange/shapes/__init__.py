@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from annotate.exchange.files.bad_row import BadRow
 from annotate.exchange.shapes import (
     alpaca,
     alpaca_eval,
@@ -55,6 +56,13 @@ BY_NAME = {shape.name: shape for shape in SHAPES}
 def shape_of(rows: Iterable[Any]) -> Shape | None:
     """What most of the rows are; None if none of them is of a known shape."""
     objects = [row for row in rows if isinstance(row, dict)]
-    counts = {shape: sum(map(shape.recognises, objects)) for shape in SHAPES}
+    counts = {shape: sum(_is_of(shape, row) for row in objects) for shape in SHAPES}
     best = max(SHAPES, key=lambda shape: counts[shape])
     return best if counts[best] else None
+
+
+def _is_of(shape: Shape, row: Any) -> bool:
+    try:
+        return shape.recognises(row)
+    except BadRow:  # that is told where the row is read
+        return False

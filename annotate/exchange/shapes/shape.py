@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from annotate.exchange.files.bad_row import BadRow
+from annotate.exchange.files.json_rows import value_of
 from annotate.exchange.values import short
 
 Raw = dict[str, Any]
@@ -91,10 +91,13 @@ def prompt_name(fields: Raw) -> str:
 
 
 def listed(value: Any) -> Any:
-    """A list or an object, also if a table holds it as JSON."""
+    """A list or an object, also if a table holds it as JSON. Raises BadRow where that cannot be
+    stored."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
+            return value_of(value)
+        except BadRow:
+            raise
         except (ValueError, RecursionError):
             return value
     return value
