@@ -21,7 +21,7 @@ from rlhf.registry.verdict import Verdicts
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
 COLOURS = 8  # as the charts have
-PAIRS_SHOWN = 50  # on a page
+PAIRS_SHOWN = 20  # on a page
 
 
 @dataclass(frozen=True)

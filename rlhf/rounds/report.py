@@ -33,7 +33,7 @@ CHIPS: dict[str, str] = {
     State.CANCELLED: "warn",
 }
 STEPS_SHOWN = 4
-POLICIES_SHOWN = 50  # on a page
+POLICIES_SHOWN = 20  # on a page
 
 
 @dataclass(frozen=True)
