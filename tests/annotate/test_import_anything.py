@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from annotate.models import Project, Upload
 from tests.annotate.conftest import rows
-from tests.annotate.test_shapes import SHAPES
+from tests.annotate.shape_rows import SHAPES
 
 pytestmark = pytest.mark.django_db
 NUMBERS = count()
