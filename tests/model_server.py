@@ -56,6 +56,7 @@ class ModelServer:
     headers: dict[str, str] = field(default_factory=dict)
     fails_first: list[int] = field(default_factory=list)  # statuses before it answers as it should
     key: str = ""  # the bearer it demands
+    lacks: str = ""  # an address that it does not have
     models: list[str] = field(default_factory=lambda: ["cook-1", "cook-2"])
     listed: int = 0  # how often it was asked for them
     at_once: int = 0
@@ -66,11 +67,15 @@ class ModelServer:
     waits: bool = False  # after the first piece, for `go_on`
     go_on: threading.Event = field(default_factory=threading.Event)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    asked_at: list[str] = field(default_factory=list)
     asked_with: list[dict[str, str]] = field(default_factory=list)
 
     def chunks(self, request: dict[str, Any]) -> Iterator[bytes]:
         if self.raw:
             yield from self.raw
+            return
+        if "prompt" in request:
+            yield from self._texts()
             return
         yield self._chunk({"role": "assistant"})
         for number, piece in enumerate([self.says_to(request)] if self.says_to else self.says):
@@ -81,6 +86,13 @@ class ModelServer:
             yield self._chunk({"content": piece})
             time.sleep(self.seconds_between)
         yield self._chunk({}, self.finish_reason)
+        yield b"data: [DONE]\n\n"
+
+    def _texts(self) -> Iterator[bytes]:
+        for text, reason in [*((each, None) for each in self.says), ("", self.finish_reason)]:
+            choice = {"index": 0, "text": text, "finish_reason": reason}
+            chunk = {"object": "text_completion", "choices": [choice]}
+            yield f"data: {json.dumps(chunk)}\n\n".encode()
         yield b"data: [DONE]\n\n"
 
     def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
@@ -132,8 +144,13 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.script.asked.append(request)
+        self.script.asked_at.append(self.path)
         self.script.asked_with.append(dict(self.headers))
         if self._is_stranger():
+            return
+        if self.script.lacks and self.path.endswith(self.script.lacks):
+            self.send_response(404)
+            self._send('{"detail": "Not Found"}')
             return
         if self.script.fails_first:
             self.send_response(self.script.fails_first.pop(0))

@@ -109,11 +109,11 @@ NEEDS = {  # operation → the state that the run must be in
     "resume_round": Run.State.FAILED,
     "resume_run": Run.State.FAILED,
 }
-# Their tests: tests/annotate/test_api.py, test_gateway.py, test_rest.py, tests/rlhf/test_rest.py.
+# Their tests: tests/annotate/test_api.py, test_gateway*.py, test_rest.py, tests/rlhf/test_rest.py.
 ELSEWHERE = {
     *("list_models", "retrieve_model", "chat_completions", "give_feedback"),
     *("log_answers", "forget_end_user", "revise_label", "launch_round"),
-    "give_preference",
+    *("give_preference", "create_response", "completions"),
 }
 OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are of her project
     *("list_prompts", "create_prompt", "list_completions", "open_tasks", "list_assignments"),

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 
 from annotate.access import Role, document_for
 from annotate.api.access import BatchJSONParser, MayReadOrManage, endpoint, here, project_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import check, described, listed, only_known, paged
+from annotate.api.strict import StrictSerializer
 from annotate.deletion import delete_document
 from annotate.documents.forms import DocumentsForm
 from annotate.documents.models import Document

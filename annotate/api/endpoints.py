@@ -14,9 +14,14 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api import documents, exchange, gateway, judges, labels, prompts, reviews, talks
+from annotate.api import documents, exchange, judges, labels, prompts, reviews, talks
 from annotate.api.access import MayRead, TokenAuthentication, endpoint, token_of
 from annotate.api.feedback import feedback, measures, preference
+from annotate.api.openai.chat import chat_completions
+from annotate.api.openai.completions import completions
+from annotate.api.openai.models import model, models
+from annotate.api.openai.models import nothing_here as nothing_under_v1
+from annotate.api.openai.responses import responses
 from annotate.api.pages import listed, paged
 from annotate.api.traffic import end_user, log_answers
 from annotate.prompts.policies import Policy
@@ -57,10 +62,12 @@ schema = extend_schema(exclude=True)(SpectacularAPIView).as_view(
 )
 
 addresses = [
-    path("v1/models", gateway.models, name="api_models"),
-    path("v1/models/<path:name>", gateway.model, name="api_model"),
-    path("v1/chat/completions", gateway.chat_completions, name="api_chat_completions"),
-    path("v1/<anything:rest>", gateway.nothing_here, name="api_nothing"),
+    path("v1/models", models, name="api_models"),
+    path("v1/models/<path:name>", model, name="api_model"),
+    path("v1/chat/completions", chat_completions, name="api_chat_completions"),
+    path("v1/responses", responses, name="api_responses"),
+    path("v1/completions", completions, name="api_raw_completions"),
+    path("v1/<anything:rest>", nothing_under_v1, name="api_nothing"),
     path("api/v1/answers", log_answers, name="api_answers"),
     path("api/v1/end-users/<str:name>", end_user, name="api_end_user"),
     path("api/v1/feedback", feedback, name="api_feedback"),

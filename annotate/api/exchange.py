@@ -21,8 +21,8 @@ from annotate.api.access import (
     project_of,
     token_of,
 )
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import Conflict, check, described, form_data, listed, only_known, paged
+from annotate.api.strict import StrictSerializer
 from annotate.audit.recording import recorded
 from annotate.exchange.exports import exporting
 from annotate.exchange.importing import KINDS

@@ -12,8 +12,8 @@ from rest_framework.response import Response
 
 from annotate.access import Role
 from annotate.api.access import MayGiveFeedback, MayRead, endpoint, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import Conflict, described
+from annotate.api.strict import StrictSerializer
 from annotate.chat.conversations import Conversation
 from annotate.chat.feedback import Feedback
 from annotate.chat.measures import LONGEST, RATING, Measure

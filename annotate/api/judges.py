@@ -12,8 +12,8 @@ from rest_framework.response import Response
 
 from annotate.access import Role, judge_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import Conflict, check, described, form_data, listed, only_known, paged
+from annotate.api.strict import StrictSerializer
 from annotate.audit.recording import about
 from annotate.judges.forms import JudgeForm, RunForm
 from annotate.judges.models import LONGEST_RUBRIC, MOST_TASKS, Judge

@@ -14,8 +14,9 @@ from rest_framework.response import Response
 
 from annotate.access import Role, prompt_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
-from annotate.api.chat_request import ChatMessage, StrictSerializer
+from annotate.api.openai.chat_request import ChatMessage
 from annotate.api.pages import IF_MATCH, check, described, form_data, listed, match, paged
+from annotate.api.strict import StrictSerializer
 from annotate.exchange.importing import import_labels
 from annotate.exchange.outcome import ImportFailed
 from annotate.labels.kinds import ABOUT_PROMPTS

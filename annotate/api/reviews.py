@@ -12,7 +12,6 @@ from rest_framework.response import Response
 
 from annotate.access import Role, review_for, review_task_for
 from annotate.api.access import MayReadOrLabel, endpoint, here, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.labels import (
     AssignedPrompt,
     AssignmentRow,
@@ -33,6 +32,7 @@ from annotate.api.pages import (
     paged,
     refuse,
 )
+from annotate.api.strict import StrictSerializer
 from annotate.labelling.queue import open_review
 from annotate.labels.kinds import kind_of
 from annotate.labels.label import Conflict as LabelConflict

@@ -9,8 +9,8 @@ from rest_framework.response import Response
 
 from annotate.access import Role
 from annotate.api.access import MayReadOrManage, endpoint, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import check, described, form_data, listed, only_known, paged, refuse
+from annotate.api.strict import StrictSerializer
 from annotate.audit.recording import about
 from annotate.labels.kinds.talk.tasks import MOST_TALKS, open_talks
 from annotate.labels.kinds.talk.turns import HARMS, MOST_TURNS, TalkPlan

@@ -8,13 +8,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotate.api.access import BatchJSONParser, MayLog, endpoint, token_of
-from annotate.api.chat_request import (
-    ChatMessage,
-    StrictSerializer,
-    checked_metadata,
-    checked_prompt,
-)
+from annotate.api.openai.chat_request import ChatMessage, checked_metadata, checked_prompt
 from annotate.api.pages import Conflict, described
+from annotate.api.strict import StrictSerializer
 from annotate.chat import traffic
 from annotate.prompts.models import LONGEST_PROMPT
 

@@ -44,6 +44,7 @@ UNRECORDED: Mapping[str, str] = {
     **dict.fromkeys(["chat_show", "chat_thumb", "chat_prefer", "chat_feedback"], A_ROW),
     **dict.fromkeys(["chat_edit", "chat_reasons", "api_label", "api_decision"], A_ROW),
     **dict.fromkeys(["api_answers", "api_chat_completions"], A_ROW),
+    **dict.fromkeys(["api_responses", "api_raw_completions"], A_ROW),
     **dict.fromkeys(["api_feedback", "api_preferences"], A_ROW),
     **dict.fromkeys(["chat_rename", "chat_version"], "How a guest looks at a chat of their own."),
     "notices": "How operators look at notices of their own.",

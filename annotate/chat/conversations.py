@@ -266,7 +266,8 @@ class Conversation(models.Model):
             template_hash=policy.template_hash,
             asked=asked,
             left_out=left_out,
-            context=policy.messages_for(asked),
+            # A policy's own prompt is for a chat; a raw text stands alone.
+            context=asked if (sampling or {}).get("is_raw") else policy.messages_for(asked),
             sampling={
                 "temperature": policy.temperature,
                 "max_tokens": policy.max_new_tokens,

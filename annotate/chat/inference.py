@@ -1,4 +1,5 @@
-"""Client of an OpenAI-compatible server of chat completions: the embedded one, vLLM, or another.
+"""Client of an OpenAI-compatible server of completions, of chats and of raw text: the embedded one,
+vLLM, or another.
 
 It calls a policy's connection, or the configured addresses, and says what went wrong in a sentence
 for the person who waits; what the server said of it goes to the log and `detail`."""
@@ -50,6 +51,8 @@ PLAIN = {
     "min_new_tokens": 0,
     "num_beams": 1,
 }
+CHAT, RAW = "chat/completions", "completions"
+NOT_THERE = (404, 405, 501)
 MOST_TOKENS = 2**31  # what the database holds
 OPENAI, ANTHROPIC = "https://api.openai.com/", "https://api.anthropic.com/"
 PLACE_SECONDS, LOOK_AGAIN = 30.0, 0.25  # for a place among a connection's requests at once
@@ -60,6 +63,7 @@ BUSY = "The model server is busy. Try again in a minute."
 NOT_ANSWERING = "The model server is not answering. Try again in a minute."
 TOO_SLOW = "The model server took too long. Try again in a minute."
 BROKE_OFF = Message.BROKE_OFF
+NO_RAW = "The model server of this policy completes no raw text. Ask /v1/chat/completions."
 TOO_LONG = (
     "This is more than the model can read at once. Start a new chat, or ask something shorter."
 )
@@ -91,7 +95,8 @@ async def stream(
     policy: Policy, messages: Messages, *, use: str = Use.OTHER, **sampling: Any
 ) -> AsyncGenerator[Delta, None]:
     """The answer as it comes. It ends with a finish reason, or raises InferenceError. `use`: what
-    the call is written down for in the ledger."""
+    the call is written down for in the ledger. With `is_raw` among `sampling` it goes on with the
+    one message as raw text, outside the chat template."""
     async with (
         recording_async(policy, use) as call,
         aclosing(_stream(policy, messages, **sampling)) as coming,
@@ -183,7 +188,7 @@ def _complete(policy: Policy, messages: Messages, **sampling: Any) -> Delta:
     release_connections()
     with _errors_in_words(policy), _place(policy):
         server, request = _request(policy, messages, stream=False, **sampling)
-        with asking(server, "POST", "chat/completions", **request) as response:
+        with asking(server, "POST", CHAT, **request) as response:
             body = body_of(response)
             if not response.is_success:
                 raise _refusal(policy, response.status_code, _page_of(body))
@@ -206,9 +211,12 @@ async def _answering_async(
     policy: Policy, messages: Messages, **sampling: Any
 ) -> AsyncIterator[httpx.Response]:
     """The response of a server that has begun to answer, its body unread."""
+    path = RAW if sampling.get("is_raw") else CHAT
     server, request = _request(policy, messages, stream=True, **sampling)
-    async with asking_async(server, "POST", "chat/completions", **request) as response:
+    async with asking_async(server, "POST", path, **request) as response:
         if not response.is_success:
+            if path == RAW and response.status_code in NOT_THERE:
+                raise InferenceError(NO_RAW, f"{response.status_code} at /{path}")
             said = b"".join([block async for block in blocks_of(response)])
             raise _refusal(policy, response.status_code, _page_of(said))
         yield response
@@ -265,9 +273,11 @@ def _request(
     }
     sampling["max_tokens"] = min(sampling["max_tokens"], _room(policy, messages))
     template = _template(policy)
+    fitted = template.fit(messages)
+    is_raw = sampling.pop("is_raw", False)
     body = {
         "model": _model(policy),
-        "messages": template.fit(messages),
+        **({"prompt": fitted[0]["content"]} if is_raw else {"messages": fitted}),
         "stream": stream,
         "top_p": 1.0,
         **sampling,
@@ -282,7 +292,7 @@ def _request(
 
 def _in_dialect_of(server: Server, body: dict[str, Any]) -> dict[str, Any]:
     """What two providers refuse in newer models, said in the way they take it."""
-    if server.base.startswith(OPENAI):
+    if server.base.startswith(OPENAI) and "messages" in body:
         renamed = {"max_tokens": "max_completion_tokens"}
         return {renamed.get(name, name): value for name, value in body.items()}
     if server.base.startswith(ANTHROPIC) and body["top_p"] == 1:  # not both it and a temperature
@@ -358,7 +368,7 @@ def _delta(policy: Policy, chunk: dict[str, Any]) -> Delta | None:
         place = chunk.get("queue_position")
         return Delta(place=place) if type(place) is int and place > 0 else None
     choice = chunk["choices"][0]
-    said = choice.get("delta") or {}
+    said = choice.get("delta") or {"content": choice.get("text")}
     calls = [call for call in said.get("tool_calls") or () if isinstance(call, dict)]
     reason = choice.get("finish_reason") or ""
     return Delta(said.get("content") or "", reason, _tokens(chunk), calls=calls)

@@ -148,7 +148,7 @@ async def write(answer: Written) -> AsyncGenerator[str, None]:
     text, started = "", time.monotonic()
     facts: dict[str, Any] = {"state": State.FAILED, "failure": Written.BROKE_OFF}
     assert answer.policy is not None
-    if answer.policy.passages_read:
+    if answer.policy.passages_read and not answer.is_raw:
         await in_database(_look_up, answer)
     asking = inference.stream(answer.policy, answer.context, use=answer.use, **answer.sampling)
     try:

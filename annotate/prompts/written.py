@@ -113,6 +113,11 @@ class Written(models.Model):
         return self.state == self.State.DONE and bool(self.text.strip())
 
     @property
+    def is_raw(self) -> bool:
+        """Whether it goes on with a raw text, outside any chat template."""
+        return bool(self.sampling.get("is_raw"))
+
+    @property
     def _row(self) -> WrittenQuerySet:
         return WrittenQuerySet(type(self)).filter(pk=self.pk)
 

@@ -33,10 +33,22 @@ class NoSuchModel(APIException):
     param = "model"
 
 
+class NoSuchResponse(APIException):
+    status_code = 404
+    default_code = "previous_response_not_found"
+    param = "previous_response_id"
+
+
 class TooLongContext(APIException):
     status_code = 400
     default_code = "context_length_exceeded"
     param = "messages"
+
+
+class NotDoneHere(APIException):
+    status_code = 404
+    default_code = "not_found"
+    param = "model"
 
 
 class NoAnswer(APIException):
@@ -100,7 +112,8 @@ def _in_their_shape(error: Exception, response: Response) -> dict[str, Any]:
         return body(status, said, code=code, param=param)
     param = getattr(error, "param", "")
     detail = error.detail if isinstance(error, APIException) else ""
-    code = error.default_code if isinstance(error, (NoSuchModel, TooLongContext, NoAnswer)) else ""
+    named = (NoSuchModel, NoSuchResponse, TooLongContext, NotDoneHere, NoAnswer)
+    code = error.default_code if isinstance(error, named) else ""
     said = str(detail) or str(response.data.get("detail", "")) or "This cannot be done."
     return body(status, said, code=code, param=param)
 

@@ -13,9 +13,9 @@ from rest_framework.response import Response
 
 from annotate.access import Role, policy_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.once import keep, once_kept
 from annotate.api.pages import Conflict, check, described, form_data, listed, only_known, paged
+from annotate.api.strict import StrictSerializer
 from rlhf.models.outcomes import Promotion
 from rlhf.registry.gate import Refused, conditions
 from rlhf.registry.judgements import standings_of

@@ -12,7 +12,6 @@ from rest_framework.response import Response
 
 from annotate.access import Role
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import (
     Conflict,
     check,
@@ -22,6 +21,7 @@ from annotate.api.pages import (
     only_known,
     paged,
 )
+from annotate.api.strict import StrictSerializer
 from feedback_site.bell import enqueue_on_commit
 from rlhf.access import round_for, run_for
 from rlhf.data.checks import Finding, NotReady

@@ -12,7 +12,6 @@ from rest_framework.response import Response
 
 from annotate.access import Role, policy_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
-from annotate.api.chat_request import StrictSerializer
 from annotate.api.pages import (
     IF_MATCH,
     check,
@@ -23,6 +22,7 @@ from annotate.api.pages import (
     only_known,
     paged,
 )
+from annotate.api.strict import StrictSerializer
 from annotate.people.models import Project
 from annotate.prompts.models import content_hash
 from rlhf.api.rounds import RunAnswer, not_ready

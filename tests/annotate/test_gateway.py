@@ -252,7 +252,7 @@ def test_metadata_stay_with_the_exchange(live: Policy, call: Call) -> None:
     [
         ("get", CHAT, 405, "method_not_allowed"),
         ("post", "/v1/embeddings", 404, "not_found"),
-        ("post", "/v1/responses", 404, "not_found"),
+        ("post", "/v1/audio/speech", 404, "not_found"),
     ],
 )
 def test_every_error_has_their_shape(

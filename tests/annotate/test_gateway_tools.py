@@ -134,7 +134,7 @@ def test_a_model_of_the_site_takes_no_tools(
 
 
 def test_addresses_that_are_not_here_are_named(client: OpenAI, live: Policy) -> None:
-    with pytest.raises(Exception, match="There is no POST /v1/responses here"):
-        client.responses.create(model="live", input="Hi")
-    with pytest.raises(Exception, match="There is no POST /v1/completions here"):
-        client.completions.create(model="live", prompt="Hi")
+    with pytest.raises(Exception, match="There is no POST /v1/embeddings here"):
+        client.embeddings.create(model="live", input="Hi")
+    with pytest.raises(Exception, match="There is no GET /v1/responses/resp_1 here"):
+        client.responses.retrieve("resp_1")

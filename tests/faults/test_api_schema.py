@@ -51,6 +51,8 @@ SEEDS: dict[str, Any] = {
     "list_models": None,
     "retrieve_model": None,
     "chat_completions": {"model": "live", "messages": HI},
+    "create_response": {"model": "live", "input": "Hi"},
+    "completions": {"model": "live", "prompt": "Once"},
     "give_feedback": {"completion_id": "answer", "thumb": "up"},
     "give_preference": {
         "completion_id": "answer", "other_completion_id": "other", "verdict": "better"

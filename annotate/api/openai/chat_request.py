@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError as Invalid
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from annotate.api.strict import StrictSerializer, is_text, without_no_ops
 from annotate.prompts.models import LONGEST_PROMPT, validate_messages
 from feedback_site.web.api_errors import UNSUPPORTED
 
@@ -18,7 +19,7 @@ MOST_CHOICES = 4
 MOST_STOPS = 4
 MOST_METADATA = 16
 MOST_TOOLS = 128
-LONGEST_STOP = 100  # characters
+LONGEST_STOP, LONGEST_USER = 100, 200  # characters
 LONGEST_TAG, LONGEST_VALUE = 64, 512  # characters of a name and a value of metadata
 
 # Fields and values that change nothing about an answer of ours: what clients send by habit.
@@ -43,34 +44,8 @@ WITHOUT_TOOLS: Mapping[str, Any] = {
 }
 # What only a model server can do; the embedded one cannot.
 OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-OF_THE_SERVER = ("frequency_penalty", "presence_penalty", "response_format", *OF_TOOLS)
-
-
-class StrictSerializer(serializers.Serializer):
-    """A field we do not know would be a wish we do not fulfil: say so."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and (unknown := set(data) - set(self.fields)):
-            said = serializers.ErrorDetail("This field is not supported.", code=UNSUPPORTED)
-            raise serializers.ValidationError(
-                {str(name)[:100]: [said] for name in sorted(unknown, key=str)[:10]}
-            )
-        return super().to_internal_value(data)
-
-
-def without_no_ops(sent: Any, no_effect: Mapping[str, Any]) -> Any:
-    """The object without what is null, and without fields that have no effect here."""
-    if not isinstance(sent, Mapping):
-        return sent
-    return {
-        name: value
-        for name, value in sent.items()
-        if value is not None and not _has_no_effect(value, no_effect.get(name, ()))
-    }
-
-
-def _has_no_effect(value: Any, values: Any) -> bool:
-    return values is any or any(type(value) is type(each) and value == each for each in values)
+PENALTIES = ("frequency_penalty", "presence_penalty")
+OF_THE_SERVER = (*PENALTIES, "response_format", *OF_TOOLS)
 
 
 @extend_schema_field(
@@ -261,7 +236,7 @@ class ChatRequest(StrictSerializer):
     n = serializers.IntegerField(default=1, min_value=1, max_value=MOST_CHOICES)
     user = serializers.CharField(
         required=False,
-        max_length=200,
+        max_length=LONGEST_USER,
         help_text="Whom you ask for, in your words: only a keyed digest of it is stored. "
         "Limits, and how many thumbs of a day count, are by end user.",
     )
@@ -292,15 +267,10 @@ class ChatRequest(StrictSerializer):
                 raise serializers.ValidationError({name: [why]})
         if sent.get("response_format", {}).get("type") == "text":
             del sent["response_format"]
-        for name in ("frequency_penalty", "presence_penalty"):
+        for name in PENALTIES:
             if sent.get(name) == 0:
                 del sent[name]
         return sent
-
-
-def is_text(text: str) -> bool:
-    """Whether it can be stored: no NUL, no half of a character pair."""
-    return not any(letter == "\x00" or "\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -173,8 +173,11 @@ class Renderer:
 
     def document(self, text: str) -> list[int]:
         """Ids of raw text, begun as the tokenizer begins one and closed by the end token."""
-        ids = [*self._begin, *self._encode(self._mask(text))]
-        return [*ids, self.eos]
+        return [*self.opening(text), self.eos]
+
+    def opening(self, text: str) -> list[int]:
+        """Ids of raw text that a model is to go on with."""
+        return [*self._begin, *self._encode(self._mask(text))]
 
     def encode(self, prompt: Prompt, text: str, room: int, finished: bool = True) -> Encoded:
         """A prompt with an answer, which is cut to `room` tokens."""

@@ -1,5 +1,5 @@
-"""The HTTP side, in the shape of OpenAI's API: /v1/models, /v1/chat/completions, /v1/embeddings,
-/v1/load, and /health.
+"""The HTTP side, in the shape of OpenAI's API: /v1/models, /v1/chat/completions, /v1/completions,
+/v1/embeddings, /v1/load, and /health.
 
 While an answer waits for its turn, its stream says so in chunks without choices:
 `{"choices": [], "queue_position": 3}`."""
@@ -32,6 +32,8 @@ from .wishes import Refused, Wish, read_wish
 MOST_BYTES = 16 << 20  # of a request
 RETRY_SECONDS = 5
 SILENCE_SECONDS = 10.0  # after which a stream says that it is alive
+
+RAW = "/v1/completions"
 
 App = Callable[..., Awaitable[None]]
 
@@ -99,7 +101,8 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         return JSONResponse({"object": "list", "data": rows, "model": model, "usage": usage})
 
     async def complete(request: Request) -> Response:
-        wish = read_wish(await _body(request))
+        is_raw = request.url.path == RAW
+        wish = read_wish(await _body(request), is_raw=is_raw)
         answers = await Answers.begin(wish, shelf, engine)
         if wish.streams:
             return Streamed(answers)
@@ -113,6 +116,7 @@ def application(shelf: Shelf, engine: Engine, key: str) -> App:
         Route("/v1/models", models),
         Route("/v1/load", load, methods=["POST"]),
         Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route(RAW, complete, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
@@ -155,7 +159,8 @@ class Answers:
 
     def __init__(self, wish: Wish, policy: Policy, shelf: Shelf, engine: Engine) -> None:
         self.wish, self.policy, self.shelf, self.engine = wish, policy, shelf, engine
-        self.id, self.created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        prefix = "cmpl" if wish.is_raw else "chatcmpl"
+        self.id, self.created = f"{prefix}-{uuid.uuid4().hex}", int(time.time())
         self.rows: list[Row] = []
         self.events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self.is_open = True
@@ -174,21 +179,28 @@ class Answers:
     async def _submit(self) -> None:
         wish, policy, loop = self.wish, self.policy, asyncio.get_running_loop()
         try:
-            self.prompt = await asyncio.to_thread(policy.render.messages, wish.messages)
+            self.prompt = await asyncio.to_thread(_ids, policy, wish)
         except DataError as error:
             raise Refused(400, str(error), param="messages") from error
+        param, what = ("prompt", "prompt has") if wish.is_raw else ("messages", "messages have")
+        if not self.prompt:
+            raise Refused(400, "The prompt is empty.", param=param)
         room = policy.render.context - len(self.prompt)
         if room < 1:
             raise Refused(
                 400,
                 f"This model's maximum context length is {policy.render.context} tokens; the"
-                f" messages have {len(self.prompt)}.",
-                param="messages",
+                f" {what} {len(self.prompt)}.",
+                param=param,
                 code="context_length_exceeded",
             )
         asked = wish.sampling
         sampling = Sampling(
-            min(asked.max_tokens, room), asked.temperature, asked.top_p, asked.stops
+            min(asked.max_tokens, room),
+            asked.temperature,
+            asked.top_p,
+            asked.stops,
+            is_raw=wish.is_raw,
         )
 
         def teller(number: int) -> Callable[[Event], None]:
@@ -224,15 +236,16 @@ class Answers:
             elif isinstance(event, End):
                 ends[number] = event.reason
         choices = [
-            {
-                "index": number,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": reason,
-                "logprobs": None,
-            }
+            {"index": number, **self._said(text), "finish_reason": reason, "logprobs": None}
             for number, (text, reason) in enumerate(zip(texts, ends, strict=True))
         ]
-        return self._object("chat.completion", choices) | {"usage": self.usage}
+        kind = "text_completion" if self.wish.is_raw else "chat.completion"
+        return self._object(kind, choices) | {"usage": self.usage}
+
+    def _said(self, text: str) -> dict[str, Any]:
+        if self.wish.is_raw:
+            return {"text": text}
+        return {"message": {"role": "assistant", "content": text}}
 
     async def stream(self) -> AsyncIterator[str]:
         """The events of a stream."""
@@ -244,9 +257,9 @@ class Answers:
                     if number == 0:
                         yield _sse(self._chunk([]) | {"queue_position": event.number})
                 elif isinstance(event, Piece):
-                    yield _sse(self._chunk([_delta(number, {"content": event.text})]))
+                    yield _sse(self._chunk([self._delta(number, event.text)]))
                 else:
-                    yield _sse(self._chunk([_delta(number, {}, event.reason)]))
+                    yield _sse(self._chunk([self._delta(number, "", event.reason)]))
         except Refused as refused:
             yield _sse(refused.body)
             return
@@ -279,7 +292,14 @@ class Answers:
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self.wish.with_usage else {}
-        return self._object("chat.completion.chunk", choices) | usage
+        kind = "text_completion" if self.wish.is_raw else "chat.completion.chunk"
+        return self._object(kind, choices) | usage
+
+    def _delta(self, number: int, text: str, reason: str | None = None) -> dict[str, Any]:
+        said: dict[str, Any] = {"delta": {"content": text} if text else {}}
+        if self.wish.is_raw:
+            said = {"text": text}
+        return {"index": number, **said, "finish_reason": reason, "logprobs": None}
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -306,8 +326,10 @@ class Streamed(StreamingResponse):
             self.answers.close()
 
 
-def _delta(number: int, delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
-    return {"index": number, "delta": delta, "finish_reason": reason, "logprobs": None}
+def _ids(policy: Policy, wish: Wish) -> list[int]:
+    if isinstance(wish.asked, str):
+        return policy.render.opening(wish.asked)
+    return policy.render.messages(wish.asked)
 
 
 def _sse(data: dict[str, Any]) -> str:

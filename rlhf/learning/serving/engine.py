@@ -57,12 +57,14 @@ Event = Place | Piece | End
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn; `max_tokens` with its end token."""
+    """How an answer is drawn; `max_tokens` with its end token. `is_raw`: it goes on with a raw
+    text, outside the chat template."""
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     stops: Sequence[str] = ()
+    is_raw: bool = False
 
 
 @dataclass(eq=False)
@@ -80,7 +82,8 @@ class Row:
 
     def __post_init__(self) -> None:
         self.uniforms_T = uniforms([self.seed], self.sampling.max_tokens)[0]
-        self.speech = Speech(self.policy.render, self.sampling.stops)
+        wish = self.sampling
+        self.speech = Speech(self.policy.render, wish.stops, is_raw=wish.is_raw)
         self.room = len(self.prompt) + self.sampling.max_tokens
 
     def take(self, logits_1V: Tensor) -> bool:

@@ -11,11 +11,13 @@ HALF = "\ufffd"  # what is decoded of a character whose other bytes are still to
 
 class Speech:
     """Lets through what can be shown by now. The pieces together are `Renderer.text` of the ids,
-    cut before the first of `stops`."""
+    cut before the first of `stops`; of a text that `is_raw`, `Renderer.visible`."""
 
-    def __init__(self, render: Renderer, stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self, render: Renderer, stops: Sequence[str] = (), *, is_raw: bool = False
+    ) -> None:
         self.render, self.stops = render, [stop for stop in stops if stop]
-        self.lead, self.closing = render.around
+        self.lead, self.closing = ("", "") if is_raw else render.around
         self.is_over = False  # a stop text has come
         self._ids: list[int] = []
         self._from = self._read = 0  # ids before `_read` are shown; decoding begins at `_from`

@@ -1,4 +1,5 @@
-"""What a request for a chat completion asks, checked, and errors in OpenAI's form."""
+"""What a request for a completion, of a chat or of raw text, asks, checked; and errors in OpenAI's
+form."""
 
 from __future__ import annotations
 
@@ -25,6 +26,12 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "functions": ([],),
     "response_format": ({"type": "text"},),
+}
+UNSUPPORTED_OF_TEXT: dict[str, tuple[Any, ...]] = {
+    "logprobs": (None,),
+    "echo": (False,),
+    "best_of": (1,),
+    "suffix": ("",),
 }
 TYPES = {
     400: "invalid_request_error",
@@ -56,24 +63,30 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """A request for `count` answers of a model to messages; the first is drawn from `seed`."""
+    """A request for `count` answers of a model to messages, or continuations of a raw text; the
+    first is drawn from `seed`."""
 
     model: str
-    messages: list[Message]
+    asked: list[Message] | str
     sampling: Sampling
     seed: int
     count: int
     streams: bool
     with_usage: bool
 
+    @property
+    def is_raw(self) -> bool:
+        return isinstance(self.asked, str)
 
-def read_wish(asked: Any) -> Wish:
-    """Reads the body of a request; raises Refused. Names it does not know say nothing."""
+
+def read_wish(asked: Any, *, is_raw: bool = False) -> Wish:
+    """Reads the body of a request for a chat completion, or for the completion of raw text; raises
+    Refused. Names it does not know say nothing."""
     if not isinstance(asked, dict):
         raise Refused(400, "The body is no JSON object.")
     # A null says as much as nothing.
     asked = {name: value for name, value in asked.items() if value is not None}
-    for name, plain in UNSUPPORTED.items():
+    for name, plain in (UNSUPPORTED | UNSUPPORTED_OF_TEXT if is_raw else UNSUPPORTED).items():
         if asked.get(name, plain[0]) not in plain:
             raise Refused(
                 400, f"This server knows no {name}.", param=name, code="unsupported_parameter"
@@ -94,7 +107,7 @@ def read_wish(asked: Any) -> Wish:
     options = asked.get("stream_options", {})
     return Wish(
         _text(asked, "model"),
-        _messages(asked.get("messages")),
+        _prompt(asked.get("prompt")) if is_raw else _messages(asked.get("messages")),
         sampling,
         # What torch's generators take.
         _number(asked, "seed", secrets.randbits(62), -(2**63), 2**63 - 1, whole=True) % 2**63,
@@ -120,6 +133,14 @@ def _text(asked: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise Refused(400, f"{name} is a text and has to be there.", param=name)
     return value
+
+
+def _prompt(asked: Any) -> str:
+    if isinstance(asked, list) and len(asked) == 1:
+        [asked] = asked
+    if not isinstance(asked, str):
+        raise Refused(400, "prompt is one text.", param="prompt")
+    return asked
 
 
 def _messages(asked: Any) -> list[Message]:

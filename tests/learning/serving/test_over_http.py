@@ -245,3 +245,34 @@ def test_guests_cannot_write_control_tokens(server, policy):
     assert sum(each in policy.render.controls for each in ids) == 3 != len(plain)
     asked = server.post("/v1/chat/completions", json=body(messages=messages)).json()
     assert asked["usage"]["prompt_tokens"] == len(ids)
+
+
+def test_a_raw_text_goes_on_outside_the_chat_template(server, policy):
+    asked = body(seed=7, max_tokens=24) | {"prompt": "Say something about"}
+    del asked["messages"]
+    whole = server.post("/v1/completions", json=asked).json()
+    assert whole["object"] == "text_completion"
+    prompt = policy.render.opening(asked["prompt"])
+    assert whole["usage"]["prompt_tokens"] == len(prompt)
+    assert not set(prompt) & policy.render.controls
+    streamed = events(server.post("/v1/completions", json={**asked, "stream": True}))
+    said = "".join(choice["text"] for each in streamed for choice in each["choices"])
+    assert said == whole["choices"][0]["text"] != ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"echo": True}, "echo"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"suffix": "."}, "suffix"),
+        ({"prompt": "word " * 3000}, "prompt"),
+    ],
+)
+def test_what_is_wrong_with_a_raw_text_is_named(server, wrong, param):
+    asked = body() | {"prompt": "Once"} | wrong
+    reply = server.post("/v1/completions", json=asked)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
