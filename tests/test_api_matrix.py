@@ -42,6 +42,7 @@ OPERATIONS: dict[str, Case] = {
     "list_completions": (OPERATOR, None),
     "create_completion": (OPERATOR, {"prompt": "prompt_id", "policy": "m", "text": "Eight."}),
     "open_tasks": (OPERATOR, {"kind": "write"}),
+    "list_batches": (OPERATOR, None),
     "list_assignments": (LABELER, None),
     "next_assignment": (LABELER, {}),
     "retrieve_assignment": ({"alice"}, None),
@@ -121,6 +122,7 @@ OF_THEIR_OWN_PROJECT = {  # lists and makings that name nothing: mallory's are o
     *(
         "next_assignment",
         "list_measures",
+        "list_batches",
         "list_rounds",
         "list_runs",
         "list_promotions",

@@ -77,6 +77,7 @@ addresses = [
     path("api/v1/prompts", prompts.prompts, name="api_prompts"),
     path("api/v1/prompts/<int:prompt_id>", prompts.prompt, name="api_prompt"),
     path("api/v1/completions", prompts.completions, name="api_completions"),
+    path("api/v1/batches", prompts.batches, name="api_batches"),
     path("api/v1/tasks", prompts.tasks, name="api_tasks"),
     path("api/v1/assignments", labels.assignments, name="api_assignments"),
     path("api/v1/assignments/next", labels.next_one, name="api_assignments_next"),

@@ -201,14 +201,10 @@ def preference(request: Request) -> Response:
         said = "Compare two different answers to the same messages."
         raise serializers.ValidationError({"other_completion_id": [said]})
     try:
-        Preference.between(one, other, user=token.user, verdict=sent["verdict"])
+        given = Preference.between(one, other, user=token.user, verdict=sent["verdict"])
     except AnotherPair:
         raise Conflict("The first answer is already compared with another one.") from None
-    why = one.why_not_usable or other.why_not_usable
-    if sent["verdict"] is None:
-        why = RETRACTED_PREFERENCE
-    elif one.text.strip() == other.text.strip():
-        why = "The two say the same."
+    why = given.why_no_data if given else RETRACTED_PREFERENCE
     ids = {"completion_id": one.public_id, "other_completion_id": other.public_id}
     answer = {**ids, "verdict": sent["verdict"], "counts": not why, "why": why}
     return Response(PreferenceAnswer(answer).data)

@@ -25,7 +25,8 @@ from annotate.prompts.models import Prompt, content_hash, prompt_key
 from annotate.prompts.policies import Completion
 from annotate.views.progress import PlanForm
 from annotate.views.prompts import PromptFilter, TagForm, open_tasks
-from annotate.work.batches import batches, plan_batch
+from annotate.work.batches import batches as all_batches
+from annotate.work.batches import plan_batch
 
 FILTERS = [OpenApiParameter(name, str) for name in PromptFilter.base_fields]
 
@@ -113,6 +114,24 @@ class TasksRequest(StrictSerializer):
 class TasksAnswer(serializers.Serializer):
     opened = serializers.IntegerField()
     why = serializers.CharField(allow_blank=True, help_text="Why none, where there is none.")
+
+
+class BatchAnswer(serializers.Serializer):
+    name = serializers.CharField()
+    kinds = serializers.ListField(child=serializers.CharField(), help_text="Of the tasks.")
+    tasks = serializers.IntegerField(help_text="All of them, answered ones included.")
+    open = serializers.IntegerField(help_text="Tasks that wait, or are in somebody's hands.")
+    priority = serializers.IntegerField(source="plan.priority", help_text="Higher comes first.")
+    due = serializers.DateField(source="plan.last_day", allow_null=True, help_text="The last day.")
+    languages = serializers.ListField(child=serializers.CharField())
+    skills = serializers.ListField(child=serializers.CharField())
+    unmet = serializers.ListField(
+        child=serializers.CharField(), help_text="Languages and skills that no member has."
+    )
+
+
+class BatchList(serializers.Serializer):
+    results = BatchAnswer(many=True)
 
 
 @listed("list_prompts", PromptAnswer, FILTERS)
@@ -209,10 +228,18 @@ def tasks(request: Request) -> Response:
     return Response(TasksAnswer(answer).data, status=201)
 
 
+@described("list_batches", BatchList)
+@endpoint("GET", permission=MayReadOrManage)
+def batches(request: Request) -> Response:
+    """The newest batches of which something is open, in the order in which they are due."""
+    project = project_of(request, Role.OPERATOR)
+    return Response(BatchList({"results": all_batches(project)}).data)
+
+
 def plan(project: Project, said: dict[str, Any]) -> None:
     """Says how urgent a batch is and who it is for; what is not sent stays as it was."""
     sent = {name: said[name] for name in PlanForm.base_fields if name in said}
-    batch = next((each for each in batches(project) if each.name == said.get("batch")), None)
+    batch = next((each for each in all_batches(project) if each.name == said.get("batch")), None)
     if sent and batch:
         form = PlanForm(batch)
         form = PlanForm(batch, form_data({**form.initial, **sent, "due": _day(form, sent)}))

@@ -181,14 +181,17 @@ class Message(Written):
         return self.completion
 
     @property
+    def is_of_nobody(self) -> bool:
+        """Whether a product asked it without saying for whom."""
+        return self.conversation.via_api and not self.conversation.end_user
+
+    @property
     def why_no_data(self) -> str:
         """Why a thumb on it does not count; empty where it does."""
-        conversation = self.conversation
         if self.why_not_usable:
             return self.why_not_usable
         if self._rated_before().count() >= COUNTED_A_DAY:
-            unnamed = conversation.via_api and not conversation.end_user
-            return TOO_MANY_UNNAMED if unnamed else TOO_MANY
+            return TOO_MANY_UNNAMED if self.is_of_nobody else TOO_MANY
         return ""
 
     @property

@@ -8,11 +8,13 @@ from typing import Self
 from django.db import models, transaction
 from django.db.models.functions import Now
 
-from annotate.chat.messages import COUNTED_A_DAY, Message
+from annotate.chat.messages import COUNTED_A_DAY, TOO_MANY, TOO_MANY_UNNAMED, Message
 from annotate.labels import of_guests
 from annotate.labels.kinds.ranking.answer import Ranking
 from annotate.people.models import User
 from feedback_site import bell
+
+THE_SAME = "The two say the same."
 
 
 class AnotherPair(Exception):
@@ -95,9 +97,11 @@ class Preference(models.Model):
 
     @classmethod
     @transaction.atomic
-    def between(cls, one: Message, other: Message, *, user: User, verdict: str | None) -> None:
-        """How `one` is beside `other`, two answers to the same messages; None takes it back. Raises
-        AnotherPair where one of them is compared with a third."""
+    def between(
+        cls, one: Message, other: Message, *, user: User, verdict: str | None
+    ) -> Preference | None:
+        """Says how `one` is beside `other`, two answers to the same messages; None takes it back.
+        Raises AnotherPair where one of them is compared with a third."""
         both = Message.objects.select_for_update(no_key=True).filter(pk__in=[one.pk, other.pk])
         found = {each.pk: each for each in both.order_by("pk")}
         one, other = found[one.pk], found[other.pk]
@@ -108,10 +112,10 @@ class Preference(models.Model):
             raise AnotherPair
         if verdict is None:
             cls.take_back(draft=one, user=user)
-            return
+            return None
         one.compared_with = other
         one.save(update_fields=["compared_with"])
-        cls.give(draft=one, user=user, verdict=verdict)
+        return cls.give(draft=one, user=user, verdict=verdict)
 
     @classmethod
     @transaction.atomic
@@ -132,12 +136,13 @@ class Preference(models.Model):
         self._lock()
         if self.ranking:
             of_guests.unprefer(self.ranking)
-        self.ranking = self._rank() if self._counts() else None
+        is_void = self.retracted_at or self.why_no_data
+        self.ranking = None if is_void else self._rank()
         Preference.objects.filter(pk=self.pk).update(ranking=self.ranking, harvested_at=Now())
 
     def _rank(self) -> Ranking | None:
         other = self.draft.compared_with
-        if other is None or self.draft.why_not_usable or other.why_not_usable:
+        if other is None:
             return None
         own, others = self.PLACES[self.Verdict(self.verdict)]
         shown = self.draft.in_shown_order
@@ -147,12 +152,23 @@ class Preference(models.Model):
             return None
         return of_guests.prefer((first, second), guest=self.user, places=(one, two))
 
-    def _counts(self) -> bool:
-        """Whether it is in force, and among the first of this person, or of this end user of a
-        product, on that day."""
+    @property
+    def why_no_data(self) -> str:
+        """Why it becomes no ranking; empty where it does. Only the first of a day count, of this
+        person or of this end user of a product."""
+        drafts = [each for each in (self.draft, self.draft.compared_with) if each]
+        if unusable := next((each.why_not_usable for each in drafts if each.why_not_usable), ""):
+            return unusable
+        if len({each.text.strip() for each in drafts}) < len(drafts):
+            return THE_SAME
+        if self._given_before().count() >= COUNTED_A_DAY:
+            return TOO_MANY_UNNAMED if self.draft.is_of_nobody else TOO_MANY
+        return ""
+
+    def _given_before(self) -> PreferenceQuerySet:
         conversation = self.draft.conversation
         day = self.created_at.replace(hour=0, minute=0, second=0, microsecond=0)
-        earlier = Preference.objects.current().filter(
+        return Preference.objects.current().filter(
             user=self.user,
             draft__conversation__project=conversation.project_id,
             draft__conversation__via_api=conversation.via_api,
@@ -162,7 +178,6 @@ class Preference(models.Model):
             created_at__lt=day + timedelta(days=1),
             pk__lt=self.pk,
         )
-        return self.retracted_at is None and earlier.count() < COUNTED_A_DAY
 
     def _lock(self) -> None:
         self.refresh_from_db(from_queryset=Preference.objects.select_for_update())

@@ -408,6 +408,30 @@ def test_a_preference_between_two_answers_of_ones_own_becomes_a_ranking_once(
     assert not Ranking.objects.exists()
 
 
+def test_the_reply_says_that_no_more_preferences_of_the_day_count(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotate.chat.preferences.COUNTED_A_DAY", 1)
+    said = []
+    for number, user in enumerate(["ann", "ann", "ben"]):
+        asked = [{"role": "user", "content": f"Question {number}"}]
+        answers = [
+            {
+                "external_id": f"{number}{name}",
+                "model": "gpt",
+                "messages": asked,
+                "answer": f"Answer {name}",
+                "user": user,
+            }
+            for name in "ab"
+        ]
+        assert call("/api/v1/answers", {"answers": answers}).status_code == 201
+        sent = {"external_id": f"{number}a", "other_external_id": f"{number}b", "verdict": "better"}
+        said.append(call("/api/v1/preferences", sent).json())
+    assert [each["counts"] for each in said] == [True, False, True]
+    assert "in a day" in said[1]["why"] and not said[2]["why"]
+
+
 def test_a_preference_between_answers_to_different_questions_is_refused(call: Call) -> None:
     logged = [
         {

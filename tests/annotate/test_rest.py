@@ -219,6 +219,12 @@ def test_tasks_are_opened_as_a_batch_with_its_day_priority_and_language(
     api("POST", "tasks", {"kind": "write", "batch": "rice", "skill": "cooking"})
     task.refresh_from_db()
     assert (task.priority, task.language, task.skill) == (3, "en", "cooking")
+    [batch] = api("GET", "batches").json()["results"]
+    assert batch == {
+        **{"name": "rice", "kinds": ["write"], "tasks": 1, "open": 1, "priority": 3},
+        **{"due": "2030-05-01", "languages": ["en"], "skills": ["cooking"]},
+        "unmet": ["en", "cooking"],
+    }
 
 
 def test_a_plan_that_cannot_be_kept_opens_no_task(
