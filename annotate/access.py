@@ -76,6 +76,26 @@ def project_for(request: Request, slug: str, role: str) -> Project:
     return membership.project
 
 
+def may_try(membership: Membership) -> bool:
+    """Whether this member may ask models in the playground, and read templates and documents."""
+    role = Role.LABELER if membership.project.labelers_try else Role.OPERATOR
+    return membership.role in MAY_ACT_AS[role]
+
+
+def project_to_try_for(request: Request, slug: str) -> Project:
+    """The project, if this person may ask its models in the playground."""
+    if not may_try(membership_for(request, slug)):
+        return project_for(request, slug, Role.OPERATOR)
+    return request.membership.project
+
+
+def project_to_read_for(request: Request, slug: str) -> Project:
+    """The same for its templates and documents, which only operators change."""
+    if request.method == "POST":
+        return project_for(request, slug, Role.OPERATOR)
+    return project_to_try_for(request, slug)
+
+
 def assignment_for(request: Request, slug: str, assignment_id: int) -> Assignment:
     """An assignment of this labeler's own."""
     project = project_for(request, slug, Role.LABELER)
@@ -220,14 +240,23 @@ def policy_for(request: Request, slug: str, policy_id: int) -> Policy:
 
 
 def grid_for(request: Request, slug: str, grid_id: int) -> Grid:
-    """A playground grid of this operator's project, whoever ran it."""
-    project = project_for(request, slug, Role.OPERATOR)
-    return _found(project.grids.select_related("project").filter(pk=grid_id).first())
+    """A playground grid: an operator's of the project, whoever ran it; others' only their own."""
+    project = project_to_try_for(request, slug)
+    grids = project.grids.select_related("project")
+    if request.membership.role != Role.OPERATOR:
+        grids = grids.of_author(request.user)
+    return _found(grids.filter(pk=grid_id).first())
+
+
+def grid_to_use_for(request: Request, slug: str, grid_id: int) -> Grid:
+    """A grid of this operator's project, from which tasks, policies or templates are made."""
+    project_for(request, slug, Role.OPERATOR)
+    return grid_for(request, slug, grid_id)
 
 
 def template_for(request: Request, slug: str, template_id: int) -> PromptTemplate:
-    """A version of a template of this operator's project."""
-    project = project_for(request, slug, Role.OPERATOR)
+    """A version of a template of this project."""
+    project = project_to_try_for(request, slug)
     return _found(project.templates.select_related("project").filter(pk=template_id).first())
 
 

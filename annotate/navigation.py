@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from annotate.access import MAY_ACT_AS, Role
+from annotate.access import MAY_ACT_AS, Role, may_try
 from annotate.labelling.hot_queries import memberships_of
 from annotate.notices.models import unseen_of
 from annotate.people.models import Membership
@@ -28,6 +28,13 @@ class Page:
     label: str
     role: str
     words: str = ""  # by which people look for it, beside its label
+    is_to_try: bool = False  # also for labelers, where the project lets them
+
+    def is_open_to(self, membership: Membership) -> bool:
+        """Whether this member may enter it."""
+        if membership.role in MAY_ACT_AS[self.role]:
+            return True
+        return self.is_to_try and may_try(membership)
 
 
 # Room → its pages, the first of them the one most people come for.
@@ -42,7 +49,9 @@ ROOMS: dict[str, tuple[Page, ...]] = {
     "Data": (
         Page("prompts", "Prompts", Role.OPERATOR, "export tasks tags"),
         Page("prompts_import", "Import", Role.OPERATOR, "upload csv jsonl parquet"),
-        Page("documents", "Documents", Role.OPERATOR, "pre-training texts passages retrieval"),
+        Page(
+            "documents", "Documents", Role.OPERATOR, "pre-training texts passages retrieval", True
+        ),
         Page("talks", "Talks", Role.OPERATOR, "conversations red team"),
         Page("gold", "Gold", Role.REVIEWER, "qualification practice"),
         Page("policies_doubted", "Doubted rankings", Role.OPERATOR, "reward model second person"),
@@ -63,8 +72,8 @@ ROOMS: dict[str, tuple[Page, ...]] = {
         Page("policies_production", "Production", Role.OPERATOR, "latency thumbs traffic"),
         Page("policies_costs", "Costs", Role.OPERATOR, "price tokens break-even wage"),
         Page("policies_decisions", "Decisions", Role.OPERATOR, "promotions history"),
-        Page("playground", "Playground", Role.OPERATOR, "grids sampling"),
-        Page("playground_templates", "Templates", Role.OPERATOR, "system prompt versions"),
+        Page("playground", "Playground", Role.OPERATOR, "grids sampling", True),
+        Page("playground_templates", "Templates", Role.OPERATOR, "system prompt versions", True),
         Page("playground_rules", "Rules of prompting", Role.OPERATOR, "system prompt"),
         Page("connections", "Connections", Role.OPERATOR, "endpoints openai keys"),
     ),
@@ -100,7 +109,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if membership is None:
         return {}
     page = _page_of(request, membership.project.slug)
-    rooms = [Room(name, pages, page in pages) for name, pages in _rooms_of(membership.role)]
+    rooms = [Room(name, pages, page in pages) for name, pages in _rooms_of(membership)]
     pages = [each for room in rooms for each in room.pages]
     are_few = len(pages) <= MOST_WITHOUT_MENUS
     here = {
@@ -119,9 +128,9 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     return {"here": here}
 
 
-def pages_of(role: str) -> Iterator[tuple[str, Page]]:
-    """Lists every page that this role may enter, with the name of its room."""
-    for name, pages in _rooms_of(role):
+def pages_of(membership: Membership) -> Iterator[tuple[str, Page]]:
+    """Lists every page that this member may enter, with the name of its room."""
+    for name, pages in _rooms_of(membership):
         for page in pages:
             yield name, page
 
@@ -136,10 +145,10 @@ def in_room(name: str) -> Callable[[View], View]:
     return mark
 
 
-def _rooms_of(role: str) -> Iterator[tuple[str, list[Page]]]:
-    """Without those in which the role has nothing to look for."""
+def _rooms_of(membership: Membership) -> Iterator[tuple[str, list[Page]]]:
+    """Without those in which they have nothing to look for."""
     for name, pages in ROOMS.items():
-        if mine := [page for page in pages if role in MAY_ACT_AS[page.role]]:
+        if mine := [page for page in pages if page.is_open_to(membership)]:
             yield name, mine
 
 
@@ -159,7 +168,7 @@ def _elsewhere(membership: Membership, page: Page | None) -> list[tuple[str, str
     found = []
     for other in memberships_of(user=membership.user_id):
         if other.project_id != membership.project_id:
-            is_open = page is not None and other.role in MAY_ACT_AS[page.role]
+            is_open = page is not None and page.is_open_to(other)
             name = page.url_name if page and is_open else "project"
             found.append((other.project.name, reverse(name, args=[other.project.slug])))
     return found

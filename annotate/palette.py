@@ -76,7 +76,7 @@ def _pages(membership: Membership, words: str) -> Iterator[Found]:
     slug = membership.project.slug
     if _begin(words, "Home"):
         yield Found("Home", reverse("project", args=[slug]))
-    for room, page in pages_of(membership.role):
+    for room, page in pages_of(membership):
         if _begin(words, f"{room} {page.label} {page.words}"):
             yield Found(page.label, reverse(page.url_name, args=[slug]), room)
     if _begin(words, "Your account name password"):

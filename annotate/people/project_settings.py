@@ -104,6 +104,12 @@ class ProjectSettings(models.Model):
         db_default=OwnPrompts.NONE,
         help_text="What happens to prompts that labelers write.",
     )
+    labelers_try = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Labelers can ask the models in the playground, and read templates and documents."
+        " They then see which model says what.",
+    )
     use_cases = models.TextField(
         blank=True,
         default="",

@@ -77,8 +77,16 @@ class RowsForm(forms.Form):
         label="Maximum turns",
     )
 
-    def __init__(self, project: Project, *args: Any, again: Grid | None, **kwargs: Any) -> None:
-        """`again`: a grid whose rows may be asked once more."""
+    def __init__(
+        self,
+        project: Project,
+        *args: Any,
+        again: Grid | None,
+        may_choose: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """`again`: a grid whose rows may be asked once more. `may_choose`: among the prompts of the
+        project."""
         super().__init__(*args, **kwargs)
         self.project, self.again = project, again
         self.players = {str(each.pk): each for each in project.policies.sampleable()}
@@ -88,6 +96,8 @@ class RowsForm(forms.Form):
             *((each, each.label) for each in (Grid.Partner.SCRIPT, Grid.Partner.HANGMAN)),
             *((pk, f"{policy} plays the user") for pk, policy in self.players.items()),
         ]
+        if not may_choose:
+            del self.fields["words"], self.fields["most"]
         if again is None:
             del self.fields["rows_of"]
         else:
@@ -191,7 +201,7 @@ class RowsForm(forms.Form):
         }
 
     def _found(self) -> list[Row]:
-        words = self.cleaned_data["words"]
+        words = self.cleaned_data.get("words")
         if not words:
             return []
         found = self.project.prompts.active().matching("" if words == "*" else words)

@@ -19,6 +19,7 @@ from feedback_site.answer_checks.written import read_checks
 from feedback_site.bell import enqueue_on_commit
 
 MOST_PROMPTS, MOST_COLUMNS, MOST_SAMPLES, MOST_CELLS = 200, 10, 10, 4000
+MOST_OF_LABELERS = 200  # cells: somebody pays for the answers
 MOST_TURNS = 20  # of a policy that plays the user
 
 
@@ -40,6 +41,9 @@ class GridQuerySet(models.QuerySet["Grid"]):
     def by_hand(self) -> GridQuerySet:
         """Without those that try a rule."""
         return self.filter(rule="")
+
+    def of_author(self, user: User) -> GridQuerySet:
+        return self.filter(author=user)
 
     def trying_rules(self) -> GridQuerySet:
         return self.exclude(rule="")
@@ -94,17 +98,18 @@ class Grid(models.Model):
         partner: str = Partner.SCRIPT,
         player: Policy | None = None,
         turns: int = 0,
+        most: int = MOST_CELLS,
     ) -> Grid:
         """Stores a grid of prompts × columns × samples, whose cells wait for a worker. Raises
-        ValidationError for more than a grid may have."""
+        ValidationError for more than a grid may have, which is `most` cells."""
         rows = [each if isinstance(each, Row) else Row.saying(each) for each in prompts]
         count = len(rows) * len(columns) * samples
         if len(rows) > MOST_PROMPTS:
             raise ValidationError(f"That is {len(rows)} prompts. Use at most {MOST_PROMPTS}.")
-        if count > MOST_CELLS:
+        if count > most:
             raise ValidationError(
                 f"That is {count:,} answers. Use fewer prompts, columns or samples: "
-                f"at most {MOST_CELLS:,} together."
+                f"at most {most:,} together."
             )
         grid = cls.objects.create(
             project=project,

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import Request, Role, project_for
+from annotate.access import Request, Role, project_for, project_to_read_for
 from annotate.deletion import delete_document
 from annotate.documents.comparing import RETRIEVAL, ways
 from annotate.documents.forms import CompareForm, DocumentsForm, EmbedderForm
@@ -31,7 +31,7 @@ FOUND = 10  # passages that a search shows
 @require_http_methods(["GET", "POST"])
 def documents(request: Request, slug: str) -> HttpResponse:
     """What there is; ?q= looks a question up in it."""
-    project = project_for(request, slug, Role.OPERATOR)
+    project = project_to_read_for(request, slug)
     form = DocumentsForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import Request, Role, grid_for, policy_for, project_for
+from annotate.access import Request, Role, grid_for, policy_for, project_to_try_for
 from annotate.ids import id_in
 from annotate.people.models import Project
 from annotate.playground.column_forms import (
@@ -18,23 +19,24 @@ from annotate.playground.column_forms import (
     words_of,
 )
 from annotate.playground.forms import RowsForm, initial_rows
-from annotate.playground.grids import MOST_COLUMNS, Grid
+from annotate.playground.grids import MOST_CELLS, MOST_COLUMNS, MOST_OF_LABELERS, Grid
 from feedback_site.answer_checks import CHECKS
 
 
 @require_http_methods(["GET", "POST"])
 def playground(request: Request, slug: str) -> HttpResponse:
     """A new grid: from nothing, from an earlier one (?grid=), or from a policy (?policy=)."""
-    project = project_for(request, slug, Role.OPERATOR)
+    project = project_to_try_for(request, slug)
+    is_operator = request.membership.role == Role.OPERATOR
     earlier = id_in(request.GET.get("grid"))
     again = grid_for(request, slug, earlier) if earlier else None
     if request.method == "POST":
-        rows = RowsForm(project, request.POST, request.FILES, again=again)
+        rows = RowsForm(project, request.POST, request.FILES, again=again, may_choose=is_operator)
         columns = columns_of(project, request.POST)
         if "another" not in request.POST and (grid := _laid_out(request, project, rows, columns)):
             return redirect("playground_grid", slug, grid.pk)
     else:
-        rows = RowsForm(project, initial=initial_rows(again), again=again)
+        rows = RowsForm(project, initial=initial_rows(again), again=again, may_choose=is_operator)
         columns = _filled_in(request, project, again)
     context = {
         "project": project,
@@ -43,10 +45,16 @@ def playground(request: Request, slug: str) -> HttpResponse:
         "may_add": len(columns) < MOST_COLUMNS,
         "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
         "has_models": project.policies.sampleable().exists(),
-        "grids": project.grids.by_hand().select_related("author")[:10],
+        "grids": _earlier(request, project)[:10],
     }
     refused = rows.is_bound and "another" not in request.POST
     return render(request, "annotate/playground.html", context, status=422 if refused else 200)
+
+
+def _earlier(request: Request, project: Project) -> QuerySet[Grid]:
+    grids = project.grids.by_hand().select_related("author")
+    is_operator = request.membership.role == Role.OPERATOR
+    return grids if is_operator else grids.of_author(request.user)
 
 
 def _laid_out(
@@ -62,6 +70,7 @@ def _laid_out(
             project=project,
             author=request.user,
             columns=[form.column() for form in used],
+            most=MOST_CELLS if request.membership.role == Role.OPERATOR else MOST_OF_LABELERS,
             **rows.asked(),
         )
     except ValidationError as error:

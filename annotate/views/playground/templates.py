@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import path
 from django.views.decorators.http import require_http_methods
 
-from annotate.access import Request, Role, project_for, template_for
+from annotate.access import Request, project_to_read_for, template_for
 from annotate.audit.recording import about
 from annotate.ids import id_in
 from annotate.people.models import Project
@@ -21,7 +21,7 @@ from annotate.text.diff import changes
 @require_http_methods(["GET", "POST"])
 def templates(request: Request, slug: str) -> HttpResponse:
     """All there are, and a form for a new one."""
-    project = project_for(request, slug, Role.OPERATOR)
+    project = project_to_read_for(request, slug)
     form = VersionForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and (kept := _kept(request, project, form)):
         return redirect("playground_template", slug, kept.pk)
@@ -37,6 +37,7 @@ def templates(request: Request, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def template(request: Request, slug: str, template_id: int) -> HttpResponse:
     """One version beside the one before it, or beside ?with=; a POST writes the next."""
+    project_to_read_for(request, slug)
     shown = template_for(request, slug, template_id)
     posted = request.POST if request.method == "POST" else None
     form = VersionForm(posted, version_of=shown)

@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.access import Request, grid_for
+from annotate.access import Request, grid_for, grid_to_use_for
 from annotate.audit.recording import about
 from annotate.labelling.queue import rank_grid
 from annotate.labels.kinds import KINDS
@@ -21,7 +21,7 @@ from annotate.work.tasks import Task
 @require_POST
 def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
     """Makes a column a policy, which can be sampled, ranked and promoted like any other."""
-    grid = grid_for(request, slug, grid_id)
+    grid = grid_to_use_for(request, slug, grid_id)
     if column >= len(grid.columns):
         raise Http404("The grid doesn't have this column.")
     try:
@@ -35,7 +35,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
 @require_POST
 def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse:
     """Keeps the words of a column as a template, or as its next version."""
-    grid = grid_for(request, slug, grid_id)
+    grid = grid_to_use_for(request, slug, grid_id)
     if column >= len(grid.columns):
         raise Http404("The grid doesn't have this column.")
     try:
@@ -55,7 +55,7 @@ def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
 @require_POST
 def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
-    grid = grid_for(request, slug, grid_id)
+    grid = grid_to_use_for(request, slug, grid_id)
     try:
         made = rank_grid(grid, ticked(request))
     except ValidationError as error:
@@ -70,7 +70,7 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
 @require_POST
 def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Has people write answers to the prompts, which become prompts of the project."""
-    grid = grid_for(request, slug, grid_id)
+    grid = grid_to_use_for(request, slug, grid_id)
     prompts = grid.store_prompts(ticked(request))
     made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
     if made:
