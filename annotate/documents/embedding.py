@@ -16,12 +16,16 @@ from annotate.connections.sealing import Unreadable
 from annotate.costs.recording import recording
 from annotate.costs.uses import Use
 from annotate.documents.models import Embedder, Passage
+from annotate.people.models import Project
 from feedback_site.pool import release_connections
 
 BATCH, BATCH_HERE = 64, 8  # a CPU reads some passages a second
 LONGEST = 8192  # numbers of a vector
 MOST_TOKENS = 2**31  # what the database holds
 TIMEOUT = httpx.Timeout(connect=3.0, read=30.0, write=10.0, pool=3.0)
+
+
+NOT_CHOSEN = "No embedding model is chosen: do that on Documents, under “Search by meaning”."
 
 
 class NoVector(Exception):
@@ -35,6 +39,21 @@ def vectors_of(embedder: Embedder, texts: Sequence[str]) -> list[bytes]:
         vectors, tokens = _asked(embedder, texts)
         call.end(tokens)
     return vectors
+
+
+def embedder_of(project: Project) -> Embedder | None:
+    """The embedding model that was chosen for it."""
+    chosen = Embedder.objects.filter(project=project)
+    return chosen.select_related("connection", "project", "policy__project").first()
+
+
+def likeness(project: Project, one: str, other: str) -> float:
+    """Cosine of the vectors of two texts, -1 to 1. Raises NoVector."""
+    embedder = embedder_of(project)
+    if embedder is None:
+        raise NoVector(NOT_CHOSEN)
+    ours, theirs = (np.frombuffer(each, np.float32) for each in vectors_of(embedder, [one, other]))
+    return float(ours @ theirs)
 
 
 def _asked(embedder: Embedder, texts: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:

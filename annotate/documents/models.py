@@ -143,6 +143,10 @@ class PassageQuerySet(models.QuerySet["Passage"]):
     def of_project(self, project: Project) -> PassageQuerySet:
         return self.filter(document__project=project)
 
+    def read_by(self, model: str) -> PassageQuerySet:
+        """Those of which this embedding model has made a vector."""
+        return self.filter(embedded_by=model)
+
     def without_vector(self, model: str) -> PassageQuerySet:
         """Those that this embedding model has not read yet."""
         return self.exclude(embedded_by=model)

@@ -8,14 +8,15 @@ the sum of 1 / (60 + rank))."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from django.db import connection
+from django.db.models import Count, Max, Sum
 
-from annotate.documents.embedding import NoVector, vectors_of
+from annotate.documents.embedding import NoVector, embedder_of, vectors_of
 from annotate.documents.models import Embedder, Passage
 from annotate.documents.words import CONFIG, spaced
 from annotate.people.models import Project
@@ -44,6 +45,12 @@ GROUP BY id ORDER BY score DESC, id LIMIT {DEPTH}
 """
 
 
+Vectors = tuple[Any, Any]  # numpy arrays: ids [passages], float32 [passages, numbers]
+Kept = tuple[tuple[Any, ...], Vectors]
+MOST_KEPT = 256 * 2**20  # bytes of vectors in one process
+_kept: dict[int, Kept] = {}
+
+
 @dataclass(frozen=True)
 class Found:
     """A passage with its score: by how much it leads depends on the question alone."""
@@ -62,7 +69,7 @@ def best_passages(project: Project, question: str, most: int) -> list[Found]:
     by_meaning = _by_meaning(project, question)
     scores = fused(by_words, by_meaning) if by_meaning else by_words
     order = sorted(scores, key=lambda pk: (-scores[pk], pk))[:most]
-    there = Passage.objects.select_related("document").in_bulk(order)
+    there = Passage.objects.select_related("document").defer("embedding").in_bulk(order)
     return [
         Found(there[pk], scores[pk], by_words.get(pk), by_meaning.get(pk))
         for pk in order
@@ -89,20 +96,48 @@ def _by_words(project: Project, question: str) -> dict[int, float]:
 def _by_meaning(project: Project, question: str) -> dict[int, float]:
     """Cosine of the passages that the chosen model has read. Where it does not answer, words must
     do."""
-    chosen = Embedder.objects.filter(project=project)
-    embedder = chosen.select_related("connection", "project", "policy__project").first()
+    embedder = embedder_of(project)
     if embedder is None:
         return {}
-    rows = Passage.objects.of_project(project).filter(embedded_by=embedder.mark)
-    read: list[tuple[int, Any]] = list(rows.values_list("pk", "embedding"))
-    if not read:
+    if not (read := _read_by(embedder)):
         return {}
     try:
         asked = np.frombuffer(vectors_of(embedder, [question])[0], dtype=np.float32)
     except NoVector:
         return {}
-    ids = [pk for pk, vector in read if len(vector) == asked.nbytes]
-    vectors = b"".join(bytes(vector) for _, vector in read if len(vector) == asked.nbytes)
-    cosine = np.frombuffer(vectors, dtype=np.float32).reshape(len(ids), -1) @ asked
+    ids, vectors = read
+    if vectors.shape[1] != len(asked):
+        return {}
+    cosine = vectors @ asked
     best = np.argsort(-cosine, kind="stable")[:DEPTH]
-    return {ids[at]: float(cosine[at]) for at in best}
+    return {int(ids[at]): float(cosine[at]) for at in best}
+
+
+def _read_by(embedder: Embedder) -> Vectors | None:
+    """The passages that this model has read, by id, and a row each: their vectors. They stay in
+    this process while the same passages are there, since a passage never changes."""
+    rows = Passage.objects.of_project(embedder.project).read_by(embedder.mark)
+    state = (embedder.mark, *rows.aggregate(n=Count("pk"), last=Max("pk"), sum=Sum("pk")).values())
+    kept = _kept.get(embedder.project_id)
+    if kept is None or kept[0] != state:
+        found: list[tuple[int, Any]] = list(rows.values_list("pk", "embedding"))
+        sizes = Counter(len(vector) for _, vector in found)
+        if not sizes:
+            return None
+        [(size, _)] = sizes.most_common(1)
+        read = [(pk, bytes(vector)) for pk, vector in found if len(vector) == size]
+        vectors = np.frombuffer(b"".join(vector for _, vector in read), dtype=np.float32)
+        kept = state, (np.array([pk for pk, _ in read]), vectors.reshape(len(read), -1))
+        _keep(embedder.project_id, kept)
+    return kept[1]
+
+
+def _keep(project: int, kept: Kept) -> None:
+    """Those that were asked for last, as many as fit."""
+    _kept.pop(project, None)
+    room = MOST_KEPT - kept[1][1].nbytes
+    for other in reversed(list(_kept)):
+        room -= _kept[other][1][1].nbytes
+        if room < 0:
+            _kept.pop(other, None)
+    _kept[project] = kept

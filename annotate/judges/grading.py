@@ -1,4 +1,5 @@
-"""Judges grade the answers of grids, where a check of the grid names them."""
+"""Models grade the answers of grids, where a check of the grid asks for it: judges, and the
+project's embedding model."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from annotate.chat.inference import InferenceError
+from annotate.documents.embedding import NoVector, likeness
 from annotate.judges.opinions import UNREADABLE, CannotJudge, judge_of, opinion_of
 from annotate.playground.asking import AT_ONCE, SLICE_SECONDS
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
 from feedback_site.answer_checks.judge import Judged
+from feedback_site.answer_checks.means import Means
 from feedback_site.pool import release_connections
 
 
@@ -32,23 +35,27 @@ def judge_cells_for_a_while(seconds: float = SLICE_SECONDS) -> int:
 
 
 def _judge(grid: Grid, cell: Cell) -> None:
-    """Trouble with a judge takes nothing from the answer: its score is missing, and why is said."""
+    """Trouble with a model takes nothing from the answer: its score is missing, and why is said."""
     cell.grid = grid
+    reference = grid.row(cell.row).reference
     scores, troubles = {}, []
     for name, check in grid.named_checks().items():
-        if not isinstance(check, Judged):
-            continue
         try:
-            judge = judge_of(grid.project, check)
-            found = opinion_of(judge, cell.said, cell.text, grid.row(cell.row).reference)
-        except (CannotJudge, InferenceError) as error:
+            if isinstance(check, Judged):
+                scores[name] = _verdict(grid, check, cell, reference)
+            elif isinstance(check, Means):
+                cosine = likeness(grid.project, cell.text, reference) if reference else 0.0
+                scores[name] = check.score_of(cosine)
+        except (CannotJudge, InferenceError, NoVector) as error:
             troubles.append(str(error))
-            continue
-        if found.said:
-            scores[name] = check.score_of(found.said)
-        else:
-            troubles.append(UNREADABLE)
     try:
         cell.judge(scores, trouble=" ".join(troubles))
     finally:
         release_connections()
+
+
+def _verdict(grid: Grid, check: Judged, cell: Cell, reference: str) -> float:
+    found = opinion_of(judge_of(grid.project, check), cell.said, cell.text, reference)
+    if not found.said:
+        raise CannotJudge(UNREADABLE)
+    return check.score_of(found.said)

@@ -12,7 +12,6 @@ from annotate.playground.grids import Grid
 from annotate.prompts.models import Messages, Prompt
 from annotate.prompts.passages import Read
 from annotate.prompts.policies import Completion, Policy
-from feedback_site.answer_checks.judge import Judged
 
 
 class CellQuerySet(AskedOnceQuerySet):
@@ -116,7 +115,7 @@ class Cell(AskedOnce):
         by now, and nothing is stored."""
         reference = self.grid.row(self.row).reference
         checks = self.grid.named_checks()
-        asked = {name for name, check in checks.items() if isinstance(check, Judged)}
+        asked = {name for name, check in checks.items() if check.asks_a_model}
         tokens, read = usage or {}, [each["text"] for each in passages]
         return self._end(
             state=self.State.ANSWERED,

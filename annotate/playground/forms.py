@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from annotate.documents.embedding import NOT_CHOSEN, embedder_of
 from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.playground.column_forms import LONGEST_WORDS
@@ -17,6 +18,7 @@ from annotate.prompts.search import alternatives
 from feedback_site.answer_checks.check import CheckError
 from feedback_site.answer_checks.hangman import Hangman
 from feedback_site.answer_checks.judge import Judged
+from feedback_site.answer_checks.means import Means
 from feedback_site.answer_checks.written import read_checks
 
 LONGEST_TABLE = 2 * 2**20  # bytes
@@ -125,6 +127,8 @@ class RowsForm(forms.Form):
                 raise ValidationError(
                     f"There is no judge “{check.judge}”. The judges are: {known}."
                 )
+        if any(isinstance(check, Means) for check in checks) and not embedder_of(self.project):
+            raise ValidationError(NOT_CHOSEN)
         return written
 
     def clean_prompts(self) -> list[Row]:

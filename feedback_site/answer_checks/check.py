@@ -20,6 +20,7 @@ class Check:
     meaning: ClassVar[str]  # one line, what passes it
     setting: ClassVar[str] = ""  # what stands in parentheses after the name, as an example
     needs_setting: ClassVar[bool] = False
+    asks_a_model: ClassVar[bool] = False  # the score comes later, from whoever has the model
     rests_on: ClassVar[str] = ""  # what it needs beside answer and reference, and a grid alone has
 
     def __init__(self, setting: str = "") -> None:

@@ -15,6 +15,7 @@ class Judged(Check):
     setting = "name of the judge, 5"
     needs_setting = True
     rests_on = "the verdict of a model"
+    asks_a_model = True
     meaning = (
         "a judge of the project says yes; or rates it 5 or more of 7, or what the setting says; or "
         "prefers it to the reference in both orders"

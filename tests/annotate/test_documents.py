@@ -4,13 +4,17 @@ import io
 import re
 import zlib
 
+import numpy as np
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection as database
+from django.test.utils import CaptureQueriesContext
 from pypdf import PdfWriter
 
 from annotate.costs.models import Call
+from annotate.deletion import delete_document
+from annotate.documents import search
 from annotate.documents.cutting import LONGEST, cut
 from annotate.documents.embedding import embed_waiting
 from annotate.documents.models import Document, Embedder, Passage
@@ -232,7 +236,7 @@ def test_rare_words_count_more(project):
 
 def test_the_search_reads_the_index(project):
     Document.add(project, [f"Sort {n} of flour has number {n * 7}." for n in range(3000)])
-    with connection.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute("ANALYZE annotate_passage")
         cursor.execute("ANALYZE annotate_document")
         asked = {"project": project.pk, "question": spaced("What is number 2345?")}
@@ -268,6 +272,45 @@ def test_passages_are_found_by_meaning_where_a_model_was_chosen(
     form = {"connection": "", "model_name": ""}
     browse(olga).post(f"{HOME}embedder/", form)
     assert not Embedder.objects.exists()
+
+
+def test_vectors_are_read_once_and_again_when_the_passages_change(
+    project, library, connection, model_server
+):
+    model_server.vectors = lambda text: [3.0, 4.0] if "Cakes" in text else [1.0, -1.0]
+    embedder = Embedder.objects.create(project=project, connection=connection, model_name="e")
+    embed_waiting(embedder)
+
+    def found():
+        """The documents, and how often vectors were read for it."""
+        with CaptureQueriesContext(database) as asked:
+            passages = best_passages(project, "dessert", 9)
+        reads = sum('"embedding"' in each["sql"] for each in asked.captured_queries)
+        return {each.passage.document.source for each in passages}, reads
+
+    known, reads = found()
+    assert reads == 1
+    assert found() == (known, 0)
+    Document.add(project, ["Cakes and more."], source="more.txt")
+    embed_waiting(embedder)
+    assert found() == (known | {"more.txt"}, 1)
+    delete_document(project, "more.txt")
+    assert found() == (known, 1)
+    Embedder.objects.update(model_name="f")
+    assert not any(each.by_meaning for each in best_passages(project, "dessert", 9))
+
+
+def test_only_the_vectors_asked_for_last_are_kept(monkeypatch):
+    monkeypatch.setattr(search, "_kept", {})
+    monkeypatch.setattr(search, "MOST_KEPT", 100)
+
+    def ask(project):
+        vectors = np.zeros((5, 2), np.float32)  # 40 bytes
+        search._keep(project, ((), (np.arange(5), vectors)))
+        return set(search._kept)
+
+    assert [ask(each) for each in (1, 2, 3)] == [{1}, {1, 2}, {2, 3}]
+    assert (ask(2), ask(4)) == ({2, 3}, {2, 4})
 
 
 def test_a_model_of_this_machine_embeds_and_the_ledger_has_each_call(

@@ -4,10 +4,12 @@ import pytest
 
 from annotate import jobs
 from annotate.chat import inference
+from annotate.documents.models import Embedder
 from annotate.judges.opinions import CannotJudge, opinion_of
 from annotate.models import Cell, Grid, Judge, Opinion
 from annotate.playground.grids import Column
 from annotate.playground.rows import Row
+from feedback_site.answer_checks.check import CheckError
 from feedback_site.answer_checks.written import read_checks
 
 HOME = "/p/cooking/playground/"
@@ -145,3 +147,63 @@ def test_verdicts_are_scores(written, verdicts, score):
     [part] = read_checks(written)
     assert part.check.score_of(verdicts) == score
     assert part.check.score("Whatever") == 0, "nobody was asked"
+
+
+@pytest.fixture
+def embedder(project, connection):
+    return Embedder.objects.create(project=project, connection=connection, model_name="embed-1")
+
+
+def test_an_embedding_model_says_whether_an_answer_means_the_same(
+    browse, olga, grid, embedder, model_server
+):
+    vectors = {"Eight minutes.": [1.0, 0.0], "It takes eight.": [3.0, 4.0], "Long.": [0.0, -1.0]}
+    model_server.vectors = vectors.__getitem__
+    made = grid(*vectors, checks="means(0.5), means", reference="Eight minutes.")
+    for cell in made.cells.all():
+        text = made.columns[cell.column]["system_prompt"]
+        Cell.objects.filter(pk=cell.pk).update(state="answered", text=text, unjudged=True)
+    while jobs.look():
+        pass
+    scores = [list(each.scores.values()) for each in made.cells.all()]
+    assert scores == [[1.0, pytest.approx(1)], [1.0, pytest.approx(0.6)], [0.0, 0.0]]
+    assert "means: no" in browse(olga).get(f"{HOME}{made.pk}/").text
+
+
+def test_trouble_with_the_embedding_model_takes_nothing_from_the_answer(
+    grid, embedder, model_server
+):
+    made = grid("Eight.", checks="means(0.5), readable", reference="Eight minutes.")
+    made.cells.update(state="answered", text="Eight.", unjudged=True, scores={"readable": 1.0})
+    model_server.status = 500
+    jobs.look()
+    cell = made.cells.get()
+    assert (cell.scores, cell.unjudged) == ({"readable": 1.0}, False)
+    assert cell.trouble == "The server does not answer."
+
+
+def test_without_an_embedding_model_the_check_is_refused(browse, olga, chef):
+    form = {"prompts": "Why?", "c0-weights": chef.pk, "c0-temperature": 1, "c0-max_new_tokens": 9}
+    reply = browse(olga).post(HOME, form | {"checks": "means(0.8)"})
+    assert reply.status_code == 422 and "No embedding model is chosen" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("written", "cosine", "score"),
+    [
+        ("means", 0.4, 0.4),
+        ("means", -0.4, 0),
+        ("means(0.8)", 0.8, 1),
+        ("means(0.8)", 0.79, 0),
+    ],
+)
+def test_cosines_are_scores(written, cosine, score):
+    [part] = read_checks(written)
+    assert part.check.score_of(cosine) == score
+    assert part.check.score("Whatever", "Whatever") == 0, "nobody was asked"
+
+
+@pytest.mark.parametrize("setting", ["0", "1.5", "much"])
+def test_a_cosine_that_there_is_not_is_refused(setting):
+    with pytest.raises(CheckError, match="write a cosine above 0"):
+        read_checks(f"means({setting})")

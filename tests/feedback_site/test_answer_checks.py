@@ -126,7 +126,17 @@ def test_no_random_letters_are_readable(seed):
 def test_every_check_says_what_passes_it_and_takes_its_own_example():
     assert set(CHECKS) == {
         *("choice", "contains", "exact", "hangman", "html", "json", "json-schema", "judge"),
-        *("lacks", "language", "length", "nearer", "no-refusal", "number", "readable", "refusal"),
+        *(
+            "lacks",
+            "language",
+            "length",
+            "means",
+            "nearer",
+            "no-refusal",
+            "number",
+            "readable",
+            "refusal",
+        ),
         *("regex", "similar", "supported", "unlike", "within"),
     }
     for name, check in CHECKS.items():

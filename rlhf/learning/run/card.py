@@ -40,10 +40,12 @@ def model_card(
     `measured`: each split's last row of metrics.jsonl, without times: equal runs publish equal
     folders. `descent`: what `descent_of` says of the model it began with."""
     models = {name: value for name, value in asdict(config.models).items() if value}
+    stated = config.data.sha256
+    hashes = {"train": stated} if isinstance(stated, str) else stated
     facts = {
         "Kind": f"`{config.kind}`",
         **{f"Model: {name}": f"`{value}`" for name, value in models.items()},
-        "Data, sha256": f"`{json.dumps(config.data.sha256)}`",
+        **{f"Data: {name}, sha256": f"`{each}`" for name, each in sorted(hashes.items())},
         "Seed": str(config.seed),
         "Code version": config.code_version or "not given",
     }
