@@ -12,8 +12,8 @@ from annotate.judges.opinions import UNREADABLE, CannotJudge, judge_of, opinion_
 from annotate.playground.asking import AT_ONCE, SLICE_SECONDS
 from annotate.playground.cells import Cell
 from annotate.playground.grids import Grid
+from feedback_site.answer_checks.exact import Means
 from feedback_site.answer_checks.judge import Judged
-from feedback_site.answer_checks.means import Means
 from feedback_site.pool import release_connections
 
 

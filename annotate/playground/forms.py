@@ -16,9 +16,9 @@ from annotate.playground.rows import Row, as_games, as_typed, chosen, filled_in,
 from annotate.prompts.policies import Policy
 from annotate.prompts.search import alternatives
 from feedback_site.answer_checks.check import CheckError
+from feedback_site.answer_checks.exact import Means
 from feedback_site.answer_checks.hangman import Hangman
 from feedback_site.answer_checks.judge import Judged
-from feedback_site.answer_checks.means import Means
 from feedback_site.answer_checks.written import read_checks
 
 LONGEST_TABLE = 2 * 2**20  # bytes
