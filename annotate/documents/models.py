@@ -32,6 +32,8 @@ class Added:
     superseded: int = 0
 
     def __str__(self) -> str:
+        if not (self.new or self.superseded):
+            return "Nothing is new in it."
         said = f"{self.new} new document{'' if self.new == 1 else 's'}."
         return f"{said} {self.superseded} superseded." if self.superseded else said
 

@@ -43,9 +43,8 @@ def _judge(grid: Grid, cell: Cell) -> None:
         try:
             if isinstance(check, Judged):
                 scores[name] = _verdict(grid, check, cell, reference)
-            elif isinstance(check, Means):
-                cosine = likeness(grid.project, cell.text, reference) if reference else 0.0
-                scores[name] = check.score_of(cosine)
+            elif isinstance(check, Means) and reference:
+                scores[name] = check.score_of(likeness(grid.project, cell.text, reference))
         except (CannotJudge, InferenceError, NoVector) as error:
             troubles.append(str(error))
     try:

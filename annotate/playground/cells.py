@@ -133,7 +133,7 @@ class Cell(AskedOnce):
             scores={
                 name: check.score(text, reference, read, between)
                 for name, check in checks.items()
-                if name not in asked
+                if name not in asked and (reference or not check.needs_reference)
             },
             unjudged=bool(asked) and bool(text.strip()),
         )
@@ -176,6 +176,11 @@ class Cell(AskedOnce):
         return [
             (name, self.scores[name]) for name in self.grid.named_checks() if name in self.scores
         ]
+
+    @property
+    def sent(self) -> Messages:
+        """All that the model was sent for the last answer."""
+        return self.grid.policy(self.column).messages_for(self.said, self.passages)
 
     @property
     def said(self) -> Messages:

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.playground.grids import MOST_COLUMNS, Column
+from annotate.playground.rows import VARIABLE
 from annotate.prompts.models import Messages, validate_prompt_format
 from annotate.prompts.policies import MOST_PASSAGES, Policy
 from annotate.prompts.templates import WORDS, PromptTemplate
@@ -127,7 +128,11 @@ class WordsForm(TemplateForm):
 
 class ColumnForm(WordsForm):
     weights = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, label="Model", empty_label="none"
+        Policy.objects.none(),
+        required=False,
+        label="Model",
+        empty_label="none",
+        help_text="It is asked with the words and settings below, not with its own.",
     )
     template = forms.ModelChoiceField(
         PromptTemplate.objects.none(),
@@ -148,6 +153,18 @@ class ColumnForm(WordsForm):
         if not project.templates.exists():
             del self.fields["template"]
 
+    def chosen(self) -> Policy | None:
+        """The model that is chosen, whatever else is wrong."""
+        self.is_valid()
+        found: Policy | None = self.cleaned_data.get("weights")
+        return found
+
+    def names(self) -> set[str]:
+        """The {names} that stand in the words."""
+        column = self.column()
+        words = (column.system_prompt, column.prompt_format, text_of(column.few_shot))
+        return {name for text in words for name in VARIABLE.findall(text)}
+
     def column(self) -> Column:
         words = dict(self.cleaned_data)
         weights, template = words.pop("weights"), words.pop("template", None)
@@ -157,16 +174,23 @@ class ColumnForm(WordsForm):
 
 
 def columns_of(project: Project, posted: Any) -> list[ColumnForm]:
-    """As many forms as were sent, and one more where that was asked for; 10 at most."""
+    """As many forms as were sent, 10 at most. `another` asks for one more, which begins like the
+    last; `own` for the words and settings of the model that a column has chosen."""
     sent = [i for i in range(MOST_COLUMNS) if f"c{i}-temperature" in posted]
     count = max(FEWEST_COLUMNS, *(number + 1 for number in sent), 0)
-    shown = min(MOST_COLUMNS, count + ("another" in posted))
-    return [
+    forms = [
         ColumnForm(project, posted, prefix=f"c{i}")
         if f"c{i}-temperature" in posted
         else ColumnForm(project, prefix=f"c{i}")
-        for i in range(shown)
+        for i in range(count)
     ]
+    for number, form in enumerate(forms):
+        if posted.get("own") == str(number) and (chosen := form.chosen()):
+            forms[number] = ColumnForm(project, prefix=f"c{number}", initial=words_of(chosen))
+    if "another" in posted and count < MOST_COLUMNS:
+        last = {name: forms[-1][name].value() for name in forms[-1].fields}
+        forms.append(ColumnForm(project, prefix=f"c{count}", initial=last))
+    return forms
 
 
 def initial_columns(project: Project, columns: Sequence[dict[str, Any]]) -> list[ColumnForm]:

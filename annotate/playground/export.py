@@ -6,9 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
-from annotate.playground.grids import Grid
+from annotate.playground.grids import Column, Grid
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
@@ -21,7 +22,8 @@ def export(grid: Grid, format: str) -> Iterator[str]:
 
 
 def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
-    policies, rows, checks = grid.policies(), grid.rows, list(grid.named_checks())
+    policies, rows, checks = grid.policies(), grid.rows, grid.written_checks()
+    templates = grid.templates()
     for cell in grid.cells.order_by("row", "column", "sample").iterator():
         row, policy = rows[cell.row], policies[cell.column]
         yield {
@@ -30,6 +32,9 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
             "sample": cell.sample + 1,
             "policy": policy.name if policy.pk else "",
             "model": policy.model_name or policy.folder,
+            "template": str(templates.get(cell.column, "")),
+            **_words(grid.column(cell.column)),
+            "seed": grid.seed + cell.sample,
             "messages": row.messages,
             "then": cell.turns or row.then,
             "reference": row.reference,
@@ -42,8 +47,15 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
             "first_ms": cell.first_ms,
             "total_ms": cell.total_ms,
             "price": None if cell.price is None else float(cell.price),
-            "scores": {name: cell.scores.get(name) for name in checks},
+            "scores": {written: cell.scores.get(name) for name, written in checks.items()},
         }
+
+
+def _words(column: Column) -> dict[str, Any]:
+    """The way of prompting."""
+    words = asdict(column)
+    del words["weights"], words["name"]
+    return words
 
 
 def _json(row: dict[str, Any]) -> str:

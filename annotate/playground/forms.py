@@ -12,7 +12,17 @@ from annotate.labels.forms import Text
 from annotate.people.models import Project
 from annotate.playground.column_forms import LONGEST_WORDS
 from annotate.playground.grids import MOST_COLUMNS, MOST_PROMPTS, MOST_SAMPLES, MOST_TURNS, Grid
-from annotate.playground.rows import Row, as_games, as_typed, chosen, filled_in, typed
+from annotate.playground.rows import (
+    Row,
+    as_games,
+    as_typed,
+    chosen,
+    filled_in,
+    lines_in,
+    names_in,
+    names_of,
+    typed,
+)
 from annotate.prompts.policies import Policy
 from annotate.prompts.search import alternatives
 from feedback_site.answer_checks.check import CheckError
@@ -21,7 +31,7 @@ from feedback_site.answer_checks.hangman import Hangman
 from feedback_site.answer_checks.judge import Judged
 from feedback_site.answer_checks.written import read_checks
 
-LONGEST_TABLE = 2 * 2**20  # bytes
+LONGEST_TABLE = 2**20  # bytes
 
 
 class RowsForm(forms.Form):
@@ -32,7 +42,7 @@ class RowsForm(forms.Form):
         required=False,
         max_length=MOST_PROMPTS * LONGEST_WORDS,
         help_text="A line of --- begins the next prompt. A line of +++ marks where the model "
-        "answers and the user continues.",
+        "answers and the user continues. A last line that begins with == is the right answer.",
     )
     table = forms.FileField(
         required=False,
@@ -105,6 +115,10 @@ class RowsForm(forms.Form):
         else:
             self.fields["rows_of"].label = f"The {len(again.asked)} rows of “{again}”"
 
+    def variables(self) -> set[str]:
+        """The names of the columns of the table."""
+        return names_of(self.cleaned_data.get("table", ""))
+
     @property
     def rows_fields(self) -> list[forms.BoundField]:
         names = ("rows_of", "prompts", "table", "words", "most")
@@ -141,15 +155,27 @@ class RowsForm(forms.Form):
         return words
 
     def clean_table(self) -> str:
+        """The table that was chosen; where none was, the one before."""
         file = self.cleaned_data["table"]
         if not file:
-            return ""
+            return str(self.data.get("kept", "")) if "uses_kept" in self.data else ""
         if file.size > LONGEST_TABLE:
-            raise ValidationError("The table is larger than 2 MB. Take fewer lines.")
+            raise ValidationError("The table is larger than 1 MB. Take fewer lines.")
         try:
+            file.seek(0)
             return str(file.read().decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise ValidationError("The table is not UTF-8. Save it as “CSV UTF-8”.") from None
+
+    @property
+    def kept_table(self) -> str:
+        """A browser does not choose a file again by itself: its text goes along instead."""
+        self.is_valid()
+        return self.cleaned_data.get("table", "") if self.is_bound else ""
+
+    @property
+    def kept_lines(self) -> int:
+        return lines_in(self.kept_table)
 
     def clean(self) -> dict[str, Any]:
         """Adds `rows`."""
@@ -157,14 +183,16 @@ class RowsForm(forms.Form):
         if self.errors:
             return given
         rows = [*given["prompts"]]
-        if given.get("rows_of") and self.again:
-            rows += self.again.rows
         if given["table"]:
             try:
                 rows = filled_in(rows, given["table"], at_most=MOST_PROMPTS)
             except ValidationError as error:
                 self.add_error("table", error)
                 return given
+        else:
+            given["as_they_are"] = sorted(names_in(rows))
+        if given.get("rows_of") and self.again:
+            rows += self.again.rows
         rows += self._found()
         if not rows and not self.errors:
             self.add_error("prompts", "Write at least one prompt.")

@@ -153,6 +153,20 @@ class Grid(models.Model):
         """The checks of its answers, by the names that the page shows."""
         return {each.name: each.check for each in read_checks(self.checks)}
 
+    def written_checks(self) -> dict[str, str]:
+        """The same names → the checks as they are written, with their settings."""
+        return {
+            name: f"{check.name}({check.given})" if check.given else check.name
+            for name, check in self.named_checks().items()
+        }
+
+    def names(self) -> list[str]:
+        """What the columns are called: by number and, where it is one, by policy."""
+        return [
+            f"Column {number}: {policy.name}" if policy.name else f"Column {number}"
+            for number, policy in enumerate(self.policies(), start=1)
+        ]
+
     def policy(self, number: int) -> Policy:
         """The policy that a column is; see `policies`."""
         return self.policies()[number]
@@ -190,6 +204,11 @@ class Grid(models.Model):
         """Number of a column → the version of a template whose words it has."""
         return self.project.templates.saying(Column(**each) for each in self.columns)
 
+    def has_words(self, number: int) -> bool:
+        """Whether the column says anything around the prompt."""
+        column = self.column(number)
+        return bool(column.system_prompt or column.few_shot or column.prompt_format)
+
     def keep_template(self, number: int, *, name: str, author: User, note: str) -> PromptTemplate:
         """Keeps the words of a column as a template. Raises ValidationError without any."""
         column = self.column(number)
@@ -211,6 +230,10 @@ class Grid(models.Model):
         policy.name = name.strip()
         if not policy.name:
             raise ValidationError("Give the policy a name.")
+        if self.project.policies.filter(name=policy.name).exists():
+            raise ValidationError(
+                f"There is a policy “{policy.name}” already: choose another name."
+            )
         policy.template = self.project.templates.saying([policy]).get(0)
         policy.full_clean()
         policy.save()

@@ -28,6 +28,7 @@ class Mean:
     low: float
     high: float
     rows: int
+    written: str  # the check, with its setting
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ class Measured:
         )
 
     def _means(self, column: int) -> Iterator[Mean]:
-        for name in self.checks:
+        for name, written in self.grid.written_checks().items():
             found = (self.score(row, column, name) for row in self._rows())
             scores = [each for each in found if each is not None]
             if scores:
                 mean = fmean(scores)
-                yield Mean(name, mean, *wilson(mean, len(scores)), len(scores))
+                yield Mean(name, mean, *wilson(mean, len(scores)), len(scores), written)
 
     def score(self, row: int, column: int, check: str) -> float | None:
         """The mean over the samples of a cell; None where none is measured."""

@@ -17,6 +17,7 @@ from feedback_site.answer_checks.hangman import Game
 NEXT_PROMPT = re.compile(r"^---[ \t]*$", re.MULTILINE)
 NEXT_TURN = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}")
+RIGHT = "== "  # begins the last line of a prompt: its right answer
 LONGEST_WORD = 30
 REFERENCE, PROMPT = "reference", "prompt"  # columns of a table with a meaning of their own
 
@@ -38,7 +39,17 @@ class Row:
     @property
     def is_plain(self) -> bool:
         """Whether it can be written as text."""
-        return len(self.messages) == 1 and not self.reference
+        if len(self.messages) > 1:
+            return False
+        try:
+            return typed(self.written) == [self]
+        except ValidationError:
+            return False
+
+    @property
+    def written(self) -> str:
+        """As it is typed, with its right answer."""
+        return f"{self.text}\n{RIGHT}{self.reference}" if self.reference else self.text
 
     @property
     def text(self) -> str:
@@ -48,20 +59,28 @@ class Row:
 
 def typed(text: str) -> list[Row]:
     """Rows of what was typed: a line of --- begins the next prompt, a line of +++ the user's next
-    turn. Raises ValidationError."""
+    turn; a last line that begins with == is the right answer. Raises ValidationError."""
     rows = []
-    for prompt in NEXT_PROMPT.split(text):
+    for prompt in NEXT_PROMPT.split(text.replace("\r\n", "\n")):
+        prompt, reference = _with_reference(prompt)
         if not prompt.strip():
             continue
         turns = [turn.strip("\n") for turn in NEXT_TURN.split(prompt)]
         if not all(turn.strip() for turn in turns):
             raise ValidationError("A turn is empty: write something before and after each +++.")
-        rows.append(Row.saying(*turns))
+        rows.append(Row.saying(*turns, reference=reference))
     return rows
 
 
+def _with_reference(prompt: str) -> tuple[str, str]:
+    asked, line_end, last = prompt.rstrip().rpartition("\n")
+    if not (line_end and last.startswith(RIGHT) and asked.strip()):
+        return prompt, ""
+    return asked, last.removeprefix(RIGHT).strip()
+
+
 def as_typed(rows: Iterable[Row]) -> str:
-    return "\n---\n".join(row.text for row in rows)
+    return "\n---\n".join(row.written for row in rows)
 
 
 def chosen(prompts: PromptQuerySet) -> list[Row]:
@@ -85,8 +104,7 @@ def filled_in(rows: Sequence[Row], table: str, *, at_most: int) -> list[Row]:
                 f"{{{next(iter(lines[0]))}}}, or give the table a column “prompt”."
             )
         rows = [Row.saying("{" + PROMPT + "}")]
-    wanted = {name for row in rows for name in VARIABLE.findall(row.text)}
-    if missing := sorted(wanted - names):
+    if missing := sorted(names_in(rows) - names):
         raise ValidationError(
             f"The table lacks the column “{missing[0]}”. It has {', '.join(sorted(names))}."
         )
@@ -95,6 +113,27 @@ def filled_in(rows: Sequence[Row], table: str, *, at_most: int) -> list[Row]:
             f"That is {len(rows) * len(lines):,} rows. A grid has at most {at_most}."
         )
     return [_with(row, line) for row in rows for line in lines]
+
+
+def names_of(table: str) -> set[str]:
+    """The names of its columns; none where it is no table."""
+    try:
+        return set(_lines_of(table)[0])
+    except ValidationError:
+        return set()
+
+
+def lines_in(table: str) -> int:
+    """How many rows a table has below its names; 0 where it is none."""
+    try:
+        return len(_lines_of(table))
+    except ValidationError:
+        return 0
+
+
+def names_in(rows: Iterable[Row]) -> set[str]:
+    """The {names} that stand in them."""
+    return {name for row in rows for name in VARIABLE.findall(row.text)}
 
 
 def as_games(rows: Sequence[Row]) -> list[Row]:
@@ -126,8 +165,11 @@ def _with(row: Row, line: dict[str, str]) -> Row:
 
 def _lines_of(table: str) -> list[dict[str, str]]:
     """The lines of a CSV, by the names in its header. Raises ValidationError."""
+    table = table.removeprefix("\ufeff")
+    names_line = table.lstrip().partition("\n")[0]
+    separator = next((each for each in ",;\t" if each in names_line), ",")
     try:
-        read = list(csv.reader(io.StringIO(table.removeprefix("\ufeff")), strict=True))
+        read = list(csv.reader(io.StringIO(table), delimiter=separator, strict=True))
     except csv.Error as error:
         raise ValidationError(f"The table is no CSV: {error}.") from None
     header, *body = [line for line in read if any(cell.strip() for cell in line)] or [[]]

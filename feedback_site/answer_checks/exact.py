@@ -1,5 +1,4 @@
-"""The answer is the reference, word for word, nearly, or by its meaning; or is more like one text than
-another."""
+"""The answer is the reference: in words, nearly, by meaning; or nearer to one text than another."""
 
 from __future__ import annotations
 

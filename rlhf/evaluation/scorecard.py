@@ -3,7 +3,7 @@ pass the same checks. See rlhf.models.probes for what a check is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,17 @@ POLICIES_SHOWN = 5
 
 
 def launch_scorecard(
-    project: Project, *, by: User | None, policies: list[Policy], samples: int = 1
+    project: Project,
+    *,
+    by: User | None,
+    policies: list[Policy],
+    samples: int = 1,
+    only: Collection[str] = (),
 ) -> Run:
-    """Launches all active suites for each of the policies: one greedy answer to each prompt, or so
-    many at the policy's own temperature. Raises NotReady."""
-    suites = Suite.active_in(project)
+    """Launches the active suites, or `only` those of these names, for each of the policies: one
+    greedy answer to each prompt, or so many at the policy's own temperature. Raises NotReady."""
+    active = Suite.active_in(project)
+    suites = {name: lines for name, lines in active.items() if not only or name in only}
     findings = [finding for policy in policies for finding in check_speaker(policy)]
     if not policies:
         findings.append(Finding("no_policies", "Choose at least one policy.", is_error=True))

@@ -326,6 +326,9 @@ class ScorecardForm(forms.Form):
     policies = forms.ModelMultipleChoiceField(
         Policy.objects.none(), widget=forms.CheckboxSelectMultiple
     )
+    suites = forms.MultipleChoiceField(
+        required=False, widget=forms.CheckboxSelectMultiple, label="Suites"
+    )
     samples = forms.IntegerField(
         required=False,
         min_value=1,
@@ -339,6 +342,9 @@ class ScorecardForm(forms.Form):
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offer(self.fields["policies"], project.policies.sampleable())
+        suites = self.fields["suites"]
+        assert isinstance(suites, forms.MultipleChoiceField)
+        suites.choices = [(name, name) for name in Suite.active_in(project)]
 
 
 class DecisionForm(forms.Form):

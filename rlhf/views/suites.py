@@ -10,9 +10,9 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotate.access import Request, Role, grid_for, project_for
+from annotate.access import Request, Role, grid_to_use_for, project_for
 from annotate.audit.recording import about
-from annotate.views.playground.grids import grid_page, ticked
+from annotate.views.playground.grids import grid_page, rows_meant
 from rlhf.data.checks import NotReady
 from rlhf.evaluation.scorecard import launch_scorecard, scorecard_of
 from rlhf.evaluation.suite_of_grid import save_as_suite
@@ -29,7 +29,13 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
         try:
             policies = list(form.cleaned_data["policies"])
             samples = form.cleaned_data["samples"] or 1
-            run = launch_scorecard(project, by=request.user, policies=policies, samples=samples)
+            run = launch_scorecard(
+                project,
+                by=request.user,
+                policies=policies,
+                samples=samples,
+                only=form.cleaned_data["suites"],
+            )
         except NotReady as error:
             form.add_error(None, str(error))
         else:
@@ -56,10 +62,10 @@ def policies_suite(request: Request, slug: str) -> HttpResponse:
 @require_POST
 def policies_suite_of_grid(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Adds rows of a playground grid to a suite."""
-    grid = grid_for(request, slug, grid_id)
+    grid = grid_to_use_for(request, slug, grid_id)
     name = request.POST.get("suite", "").strip()
     try:
-        suite, new = save_as_suite(grid, ticked(request), name=name)
+        suite, new = save_as_suite(grid, rows_meant(request, grid), name=name)
     except ValidationError as error:
         return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     about(suite)

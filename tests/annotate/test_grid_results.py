@@ -70,7 +70,11 @@ def test_the_progress_brings_the_cells_that_were_answered_meanwhile(browse, olga
     assert "1 of 4 answered" in page and "An answer." in page
     assert 'id="cell-0-0"' in page and 'id="cell-1-0"' not in page
     grid.cells.cancel()
-    assert browse(olga).get(f"{HOME}{grid.pk}/progress/").headers["HX-Refresh"] == "true"
+    # What somebody is typing meanwhile stays: the page is not loaded anew.
+    last = browse(olga).get(f"{HOME}{grid.pk}/progress/", asked).text
+    assert "1 of 4 answered." in last and "hx-get" not in last
+    assert 'id="measures-0"' in last and 'id="measures-1"' in last
+    assert "1 of 4 answered." not in browse(olga).get(f"{HOME}{grid.pk}/").text
 
 
 def test_a_grid_is_exported(browse, olga, grid):
@@ -80,12 +84,15 @@ def test_a_grid_is_exported(browse, olga, grid):
     body = browse(olga).get(f"{HOME}{grid.pk}/answers.csv").getvalue().decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(body)))
     assert len(rows) == 4
-    assert (rows[0]["score contains"], rows[1]["score contains"]) == ("1.0", "")
+    assert (rows[0]["score contains(egg)"], rows[1]["score contains(egg)"]) == ("1.0", "")
     assert json.loads(rows[0]["answers"]) == ['=1+1, "egg"']
     lines = browse(olga).get(f"{HOME}{grid.pk}/answers.jsonl").getvalue().decode().splitlines()
     first = json.loads(lines[0])
-    assert (first["row"], first["column"], first["scores"]) == (1, 1, {"contains": 1.0})
+    assert (first["row"], first["column"], first["scores"]) == (1, 1, {"contains(egg)": 1.0})
     assert first["messages"] == [{"role": "user", "content": "How long do I boil an egg?"}]
+    words = ("system_prompt", "prompt_format", "temperature", "max_new_tokens", "seed")
+    assert [first[name] for name in words] == ["Be brief.", "", 0.5, 64, 0]
+    assert json.loads(lines[1])["prompt_format"].startswith('"""{prompt}"""')
     assert browse(olga).get(f"{HOME}{grid.pk}/answers.xlsx").status_code == 404
 
 
@@ -94,6 +101,46 @@ def test_people_write_about_the_rows_that_are_ticked(browse, olga, project, grid
     assert [task.prompt.text for task in Task.objects.all()] == ["What is rice?"]
     browse(olga).post(f"{HOME}{grid.pk}/write/")
     assert project.prompts.count() == 2, "a prompt is stored once"
+
+
+def test_without_a_tick_the_rows_shown_are_meant(browse, olga, project, grid):
+    client = browse(olga)
+    page = client.get(f"{HOME}{grid.pk}/", {"words": "rice"}).text
+    assert "the 1 shown" in page
+    reply = client.post(f"{HOME}{grid.pk}/write/?words=rice")
+    assert [task.prompt.text for task in Task.objects.all()] == ["What is rice?"]
+    assert reply.headers["Location"] == f"{HOME}{grid.pk}/?words=rice"
+
+
+@pytest.mark.parametrize("use", ["rank/", "columns/0/save/"])
+def test_a_refusal_leaves_a_page_that_works(browse, olga, grid, use):
+    client = browse(olga)
+    page = client.post(f"{HOME}{grid.pk}/{use}?show=failing", {"name": ""})
+    assert page.status_code == 422
+    assert f'<form method="get" action="{HOME}{grid.pk}/"' in page.text
+
+
+def test_a_name_that_is_taken_is_named(browse, olga, grid):
+    client = browse(olga)
+    page = client.post(f"{HOME}{grid.pk}/columns/0/save/", {"name": "cook"}).text
+    assert "There is a policy “cook” already: choose another name." in page
+
+
+def test_without_a_right_answer_there_is_no_score(browse, olga, grid):
+    Grid.objects.update(checks="exact, readable")
+    grid.refresh_from_db()
+    answer(grid, 0, 0, "An answer with some words.")
+    assert grid.cells.get(row=0, column=0).scores == {"readable": 1.0}
+    assert (
+        "exact"
+        not in browse(olga).get(f"{HOME}{grid.pk}/?show=failing").text.partition("<tbody")[2]
+    )
+
+
+def test_a_cell_shows_all_that_was_sent(browse, olga, grid):
+    answer(grid, 0, 1, "An answer.")
+    page = browse(olga).get(f"{HOME}{grid.pk}/cells/0/1/").text
+    assert "Sent to the model" in page and "Answer as JSON." in page
 
 
 def test_people_rank_the_rows_that_are_ticked(browse, olga, grid):

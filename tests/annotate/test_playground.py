@@ -15,7 +15,9 @@ from annotate.connections.asked_once import LEASE
 from annotate.models import Cell, Grid, Policy, Prompt
 from annotate.playground.asking import AT_ONCE
 from annotate.playground.grids import Column
-from annotate.playground.rows import typed
+from annotate.playground.rows import Row, as_typed, typed
+from annotate.playground.rows import filled_in as filled_in_rows
+from annotate.views.playground import new_grids
 from rlhf.learning.contract.hyperparameters import SampledPolicy
 from rlhf.learning.contract.records import Prompt as LearningPrompt
 from rlhf.learning.generation.sample import template
@@ -266,6 +268,104 @@ def test_an_answer_is_seen_while_it_comes(browse, olga, grid, model_server, monk
     grid.cells.update(state="interrupted")
     grid.cells.all().ask_again()
     assert grid.cells.get().text == "", "what is asked again begins anew"
+
+
+def test_a_policy_lends_its_words_and_settings(browse, olga, live, project):
+    live.prompt_format = "<{prompt}>"
+    live.save(update_fields=["prompt_format"])
+    sent = filled_in(live, **{"c1-system_prompt": "", "own": "1"})
+    reply = browse(olga).post(HOME, sent)
+    assert (reply.status_code, Grid.objects.count()) == (200, 0)
+    first, second = reply.context["columns"]
+    assert first["system_prompt"].value() == sent["c0-system_prompt"], "the others stay"
+    assert second["system_prompt"].value() == "You are a cook."
+    assert second["prompt_format"].value() == "<{prompt}>"
+    assert second["max_new_tokens"].value() == 64
+
+
+def test_another_column_begins_like_the_last(browse, olga, live):
+    reply = browse(olga).post(HOME, filled_in(live, **{"c1-temperature": 0.1, "another": "1"}))
+    *_, last = reply.context["columns"]
+    assert (last["weights"].value(), last["temperature"].value()) == (str(live.pk), "0.1")
+
+
+def test_a_table_outlives_a_form_that_is_shown_again(browse, olga, live):
+    client = browse(olga)
+    asked = filled_in(live, prompts="How long does {dish} take?")
+    shown = client.post(HOME, asked | {"table": csv_file("dish\nrice\nan egg"), "another": "1"})
+    assert "The table of" in shown.text and 'name="uses_kept" checked' in shown.text
+    kept = {"kept": shown.context["form"].kept_table, "uses_kept": "on"}
+    assert client.post(HOME, asked | kept).status_code == 302
+    assert [row.text for row in Grid.objects.get().rows] == [
+        "How long does rice take?",
+        "How long does an egg take?",
+    ]
+    client.post(HOME, asked | {"kept": kept["kept"]})  # the box is not ticked
+    assert [row.text for row in Grid.objects.first().rows] == ["How long does {dish} take?"]
+
+
+def test_a_name_without_a_table_is_asked_as_it_is_and_said(browse, olga, live):
+    page = browse(olga).post(HOME, filled_in(live, prompts="Cook {dish}."), follow=True).text
+    assert "“{dish}” was asked as it is" in page
+
+
+def test_variables_in_the_words_of_a_column_are_refused(browse, olga, live):
+    words = {"c1-prompt_format": "In {n} words: {prompt}"}
+    asked = filled_in(live, prompts="What is {dish}?", table=csv_file("dish,n\nrice,3"), **words)
+    reply = browse(olga).post(HOME, asked)
+    assert reply.status_code == 422 and "“{n}” is a column of the table" in reply.text
+    assert not Grid.objects.exists()
+
+
+def test_rows_that_are_asked_again_are_not_filled_in_again(browse, olga, live):
+    client = browse(olga)
+    table = "dish,reference\nrice,20\neggs,8"
+    client.post(HOME, filled_in(live, prompts="Time of {dish}?", table=csv_file(table)))
+    first = Grid.objects.get()
+    asked = filled_in(live, prompts="Place of {dish}?", table=csv_file(table), rows_of="on")
+    assert client.post(f"{HOME}?grid={first.pk}", asked).status_code == 302
+    rows = [(row.text, row.reference) for row in Grid.objects.first().rows]
+    assert rows == [
+        ("Place of rice?", "20"),
+        ("Place of eggs?", "8"),
+        ("Time of rice?", "20"),
+        ("Time of eggs?", "8"),
+    ]
+
+
+def test_right_answers_are_typed_and_come_back_as_they_were(browse, olga, live):
+    client = browse(olga)
+    client.post(HOME, filled_in(live, prompts="2 + 2?\n== 4\n---\nA\n+++\nB\n== b b\n---\n== x"))
+    grid = Grid.objects.get()
+    assert [(row.text, row.reference) for row in grid.rows] == [
+        ("2 + 2?", "4"),
+        ("A\n+++\nB", "b b"),
+        ("== x", ""),
+    ]
+    again = client.get(f"{HOME}?grid={grid.pk}")
+    assert again.context["form"]["prompts"].value() == as_typed(grid.rows)
+
+
+@pytest.mark.parametrize(
+    "row", [Row.saying("a", reference="x\ny"), Row.saying("---"), Row.saying("a\n== b")]
+)
+def test_what_would_not_be_read_back_is_not_typed(row):
+    assert not row.is_plain
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_other_programs_are_read(separator):
+    table = "dish,minutes\nrice,20".replace(",", separator)
+    [row] = filled_in_rows([Row.saying("{dish}: {minutes}?")], table, at_most=9)
+    assert row.text == "rice: 20?"
+
+
+def test_earlier_grids_are_found_by_pages(browse, olga, live, monkeypatch):
+    monkeypatch.setattr(new_grids, "EARLIER_SHOWN", 1)
+    client = browse(olga)
+    for prompt in ("First?", "Second?"):
+        client.post(HOME, filled_in(live, prompts=prompt))
+    assert "Second?" in client.get(HOME).text and "First?" in client.get(f"{HOME}?page=2").text
 
 
 def test_rows_come_from_a_table_and_from_the_project(browse, olga, live, project):

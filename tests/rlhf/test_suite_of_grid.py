@@ -43,6 +43,14 @@ def test_a_suite_asks_what_the_rows_ask_and_checks_alike(browse, olga, project, 
     assert "a ) b" in first.parts[2].texts
 
 
+def test_a_labeler_saves_no_suite(browse, alice, project, grid):
+    project.labelers_try = True
+    project.save(update_fields=["labelers_try"])
+    Grid.objects.update(author=alice)
+    assert save(browse(alice), grid, "Mine").status_code == 403
+    assert not project.suites.exists()
+
+
 def test_rows_that_are_ticked_go_behind_those_there_once(browse, olga, project, grid):
     browser = browse(olga)
     save(browser, grid, "Known facts", row=["1"])

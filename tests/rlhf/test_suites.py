@@ -239,6 +239,15 @@ def test_a_scorecard_says_what_each_policy_passed(project, base, olga, fake_trai
     }  # fmt: skip
 
 
+def test_chosen_suites_alone_are_asked(browse, olga, project, base):
+    project.suites.create(name="Ours", lines="One? => contains base")
+    sent = {"policies": [base.pk], "suites": ["Ours"]}
+    assert browse(olga).post("/p/cooking/suites/", sent).status_code == 302
+    assert list(Run.objects.get().config["suites"]) == ["Ours"]
+    refused = browse(olga).post("/p/cooking/suites/", sent | {"suites": ["Theirs"]})
+    assert refused.status_code == 422
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_judge_says_what_passes_and_is_asked_once(
     project, base, olga, chef, model_server, fake_trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ INLINE = frozenset(
 )
 HEADING = re.compile(r"h([1-6])")
 BLANKS = re.compile(r"[ \t\r\f\v]*\n[ \t\r\f\v]*|[ \t\r\f\v]+")
+LIGATURE = re.compile("[\ufb00-\ufb06]")  # as PDF has them: ffi is one character
 SPACES = re.compile(r"\s+")
 CHARSET = re.compile(rb"""<meta[^>]{0,200}charset=["']?([\w-]{1,30})""", re.IGNORECASE)
 
@@ -109,7 +111,8 @@ def _pdf_rows(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def _readable(text: str) -> str:
-    """Without the characters that no text of PostgreSQL contains."""
+    """Without the characters that no text of PostgreSQL contains; ligatures as their letters."""
+    text = LIGATURE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     return re.sub("[\x00\ud800-\udfff]", "", text)
 
 

@@ -11,7 +11,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.defaultfilters import pluralize
-from django.urls import path
+from django.urls import path, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.access import Request, grid_for
@@ -35,7 +35,8 @@ class Place:
     row: int
     column: int
     cells: list[Cell]
-    scores: list[tuple[str, float]]
+    scores: list[tuple[str, str, float]]  # the check, as it is written, and its score
+    name: str = ""  # of the column
 
     @property
     def id(self) -> str:
@@ -60,6 +61,8 @@ def grid_page(
     request: Request, grid: Grid, *, status: int = 200, trouble: str = ""
 ) -> HttpResponse:
     """The page of a grid, with what is wrong with a request that came from it."""
+    # Read before the cells: one that ends in between is asked for once more.
+    state = progress_of(grid)
     measured = Measured(grid)
     shown = ShownForm(grid, request.GET)
     numbers = _numbers(grid, measured, shown)
@@ -75,6 +78,7 @@ def grid_page(
             "policy": policy,
             "outcome": outcome,
             "template": templates.get(i),
+            "has_new_words": grid.has_words(i) and i not in templates,
         }
         for i, (policy, outcome) in enumerate(
             zip(grid.policies(), measured.outcomes(), strict=True)
@@ -93,9 +97,9 @@ def grid_page(
         "pages": last + 1,
         "longest": LONGEST_SHOWN,
         "trouble": trouble,
-        "ticked": ticked(request) or (),
+        "ticked": set(_numbers_in(request.POST.getlist("row"))),
         "formats": FORMATS,
-        **_progress(grid, progress_of(grid), here),
+        **_progress(grid, state, here),
     }
     return render(request, "annotate/grid.html", context, status=status)
 
@@ -127,17 +131,21 @@ def _rows(grid: Grid, measured: Measured, here: list[int]) -> Iterator[dict[str,
 
 def _places(grid: Grid, rows: list[int], measured: Measured) -> dict[tuple[int, int], Place]:
     found: dict[tuple[int, int], list[Cell]] = {}
+    names = grid.names()
     for cell in grid.cells.in_rows(rows).in_short(LONGEST_SHOWN):
         found.setdefault((cell.row, cell.column), []).append(cell)
     return {
-        (row, column): Place(row, column, cells, _scores(measured, row, column))
+        (row, column): Place(row, column, cells, _scores(measured, row, column), names[column])
         for (row, column), cells in found.items()
     }
 
 
-def _scores(measured: Measured, row: int, column: int) -> list[tuple[str, float]]:
-    scores = ((name, measured.score(row, column, name)) for name in measured.checks)
-    return [(name, score) for name, score in scores if score is not None]
+def _scores(measured: Measured, row: int, column: int) -> list[tuple[str, str, float]]:
+    scores = (
+        (name, written, measured.score(row, column, name))
+        for name, written in measured.grid.written_checks().items()
+    )
+    return [(name, written, score) for name, written, score in scores if score is not None]
 
 
 def _progress(grid: Grid, progress: Progress, here: list[int]) -> dict[str, Any]:
@@ -160,10 +168,6 @@ def progress(request: Request, slug: str, grid_id: int) -> HttpResponse:
     that are answering."""
     grid = grid_for(request, slug, grid_id)
     state = progress_of(grid)
-    if state.is_over:
-        ended = HttpResponse()
-        ended["HX-Refresh"] = "true"
-        return ended
     here = list(_numbers_in(request.GET.get("rows", "").split(",")[:CELLS_SHOWN]))
     open_before = set(request.GET.get("open", "").split(","))
     places = _places(grid, here, Measured(grid)) if here else {}
@@ -173,6 +177,9 @@ def progress(request: Request, slug: str, grid_id: int) -> HttpResponse:
         "still_open": _still_open(places.values()),
         "longest": LONGEST_SHOWN,
     }
+    if state.is_over:
+        outcomes = enumerate(Measured(grid).outcomes())
+        context["measured"] = [{"number": i, "outcome": outcome} for i, outcome in outcomes]
     return render(request, "annotate/_grid_progress.html", context)
 
 
@@ -192,7 +199,7 @@ def diff(request: Request, slug: str, grid_id: int) -> HttpResponse:
         "grid": grid,
         "form": form,
         "page": page,
-        "names": [f"Column {each + 1}" for each in columns],
+        "names": [grid.names()[each] for each in columns],
         "longest": LONGEST_SHOWN,
         "rows": [
             {
@@ -211,9 +218,21 @@ def _changes(one: str | None, other: str | None) -> list[tuple[str, str]] | None
     return None if one is None or other is None else changes(one, other)
 
 
-def ticked(request: Request) -> set[int] | None:
-    """The rows that are ticked; None for all."""
-    return set(_numbers_in(request.POST.getlist("row"))) or None
+def rows_meant(request: Request, grid: Grid) -> set[int] | None:
+    """The rows that are ticked, or else those that the page shows; None for all."""
+    if ticked := set(_numbers_in(request.POST.getlist("row"))):
+        return ticked
+    shown = ShownForm(grid, request.GET)
+    if not (shown.asked("show") or shown.asked("words")):
+        return None
+    return set(_numbers(grid, Measured(grid), shown))
+
+
+def back_to(request: Request, grid: Grid) -> HttpResponse:
+    """The page of the grid, with the rows that it showed."""
+    address = reverse("playground_grid", args=[grid.project.slug, grid.pk])
+    query = request.GET.urlencode()
+    return redirect(f"{address}?{query}" if query else address)
 
 
 def _numbers_in(texts: Iterable[str]) -> Iterator[int]:
@@ -238,7 +257,7 @@ def cell(request: Request, slug: str, grid_id: int, row: int, column: int) -> Ht
         "column": column,
         "asked": grid.row(row),
         "policy": grid.policy(column),
-        "cells": list(cells.select_related("grid")),
+        "cells": [(each, each.sent) for each in cells.select_related("grid")],
     }
     return render(request, "annotate/grid_cell.html", context)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -22,6 +24,8 @@ from annotate.playground.forms import RowsForm, initial_rows
 from annotate.playground.grids import MOST_CELLS, MOST_COLUMNS, MOST_OF_LABELERS, Grid
 from feedback_site.answer_checks import CHECKS
 
+EARLIER_SHOWN = 10
+
 
 @require_http_methods(["GET", "POST"])
 def playground(request: Request, slug: str) -> HttpResponse:
@@ -33,7 +37,9 @@ def playground(request: Request, slug: str) -> HttpResponse:
     if request.method == "POST":
         rows = RowsForm(project, request.POST, request.FILES, again=again, may_choose=is_operator)
         columns = columns_of(project, request.POST)
-        if "another" not in request.POST and (grid := _laid_out(request, project, rows, columns)):
+        if not _is_being_filled_in(request) and (
+            grid := _laid_out(request, project, rows, columns)
+        ):
             return redirect("playground_grid", slug, grid.pk)
     else:
         rows = RowsForm(project, initial=initial_rows(again), again=again, may_choose=is_operator)
@@ -45,10 +51,17 @@ def playground(request: Request, slug: str) -> HttpResponse:
         "may_add": len(columns) < MOST_COLUMNS,
         "checks": [(each.name, each.setting, each.meaning) for each in CHECKS.values()],
         "has_models": project.policies.sampleable().exists(),
-        "grids": _earlier(request, project)[:10],
+        "page": Paginator(_earlier(request, project), EARLIER_SHOWN).get_page(
+            request.GET.get("page")
+        ),
     }
-    refused = rows.is_bound and "another" not in request.POST
+    refused = rows.is_bound and not _is_being_filled_in(request)
     return render(request, "annotate/playground.html", context, status=422 if refused else 200)
+
+
+def _is_being_filled_in(request: Request) -> bool:
+    """Whether a button was pressed that only changes the form."""
+    return "another" in request.POST or "own" in request.POST
 
 
 def _earlier(request: Request, project: Project) -> QuerySet[Grid]:
@@ -65,6 +78,16 @@ def _laid_out(
         rows.add_error(None, "Choose the model of at least one column.")
     if not (rows.is_valid() and False not in [form.is_valid() for form in used]):
         return None
+    variables = rows.variables()
+    for form in used:
+        if found := sorted(variables & form.names()):
+            said = f"“{{{found[0]}}}” is a column of the table: it is filled in prompts alone."
+            form.add_error(None, said)
+    if any(form.errors for form in used):
+        return None
+    if names := rows.cleaned_data.get("as_they_are"):
+        said = f"“{{{names[0]}}}” was asked as it is: there was no table to fill it in from."
+        messages.warning(request, said)
     try:
         return Grid.lay_out(
             project=project,

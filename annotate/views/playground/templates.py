@@ -64,13 +64,17 @@ def _kept(
     if not form.is_valid():
         return None
     given = {"name": name, **form.cleaned_data}
+    known = set(project.templates.named(given["name"]).values_list("pk", flat=True))
     try:
         kept = PromptTemplate.keep(project=project, author=request.user, **given)
     except ValidationError as error:
         form.add_error(None, error)
         return None
     about(kept)
-    messages.success(request, f"“{kept}” is kept.")
+    if kept.pk in known:
+        messages.info(request, f"Nothing changed: “{kept}” has these words already.")
+    else:
+        messages.success(request, f"“{kept}” is kept.")
     return kept
 
 

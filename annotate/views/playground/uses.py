@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
@@ -14,7 +13,7 @@ from annotate.audit.recording import about
 from annotate.labelling.queue import rank_grid
 from annotate.labels.kinds import KINDS
 from annotate.playground.export import FORMATS, export
-from annotate.views.playground.grids import grid_page, ticked
+from annotate.views.playground.grids import back_to, grid_page, rows_meant
 from annotate.work.tasks import Task
 
 
@@ -29,7 +28,7 @@ def save(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
     except ValidationError as error:
         return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     messages.success(request, f"{policy} is now a policy.")
-    return redirect("playground_grid", slug, grid.pk)
+    return back_to(request, grid)
 
 
 @require_POST
@@ -49,7 +48,7 @@ def keep(request: Request, slug: str, grid_id: int, column: int) -> HttpResponse
         return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     about(kept)
     messages.success(request, f"“{kept}” is kept.")
-    return redirect("playground_grid", slug, grid.pk)
+    return back_to(request, grid)
 
 
 @require_POST
@@ -57,27 +56,27 @@ def rank(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Sends the answers to the labelers, who do not see where they come from."""
     grid = grid_to_use_for(request, slug, grid_id)
     try:
-        made = rank_grid(grid, ticked(request))
+        made = rank_grid(grid, rows_meant(request, grid))
     except ValidationError as error:
         return grid_page(request, grid, status=422, trouble=" ".join(error.messages))
     if made:
         messages.success(request, f"{made} ranking task{'s' if made > 1 else ''} opened.")
     else:
         messages.info(request, "Labelers already have all answers of this grid.")
-    return redirect("playground_grid", slug, grid.pk)
+    return back_to(request, grid)
 
 
 @require_POST
 def write(request: Request, slug: str, grid_id: int) -> HttpResponse:
     """Has people write answers to the prompts, which become prompts of the project."""
     grid = grid_to_use_for(request, slug, grid_id)
-    prompts = grid.store_prompts(ticked(request))
+    prompts = grid.store_prompts(rows_meant(request, grid))
     made = KINDS[Task.Kind.WRITE].open_tasks(grid.project, prompts, f"grid {grid.pk}")
     if made:
         messages.success(request, f"{made} writing task{'s' if made > 1 else ''} opened.")
     else:
         messages.info(request, "Labelers already have these prompts to write about.")
-    return redirect("playground_grid", slug, grid.pk)
+    return back_to(request, grid)
 
 
 @require_GET
