@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 
 from annotate.models import Membership, Policy, Project, Ranking
 from annotate.paging import counted
 from annotate.palette import MOST, Found
-from annotate.templatetags.show import duration
+from annotate.templatetags.show import duration, interval
 from annotate.views.home import Glance, Line, ToDo
+from rlhf.data.counts import count_rankings
 from rlhf.data.selection import EVERYTHING, TRAIN, demonstrations, training_rankings
-from rlhf.models.outcomes import Evaluation, RewardModel, Snapshot, TrainedPolicy
+from rlhf.evaluation.matches import matches_of
+from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy
 from rlhf.models.runs import Round, Run
 from rlhf.registry.promotion import previous_live
+from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.report import report_on
 
 SHOWN_ROUNDS = 5
+COUNTED_EXACTLY = 2000  # rankings
 LONGEST_DETAIL = 160
 
 
@@ -34,13 +39,21 @@ def next_round(project: Project) -> Iterator[ToDo]:
     written = counted(demonstrations(project, EVERYTHING).in_split(*TRAIN))
     if written == "0":
         return
-    ranked = counted(training_rankings(project, EVERYTHING).in_split(*TRAIN))
+    ranked = _ranked(project)
     if ranked != "0":
         detail = (
             f"Ready to learn from: {written} demonstration{'' if written == '1' else 's'}"
             f" and {ranked} ranking{'' if ranked == '1' else 's'}."
         )
         yield ToDo("rounds_new", "Launch a round", detail)
+
+
+def _ranked(project: Project) -> str:
+    """As New round counts them, unless these are so many that it would take its time."""
+    some = training_rankings(project, EVERYTHING).in_split(*TRAIN).order_by()[: COUNTED_EXACTLY + 1]
+    if some.count() > COUNTED_EXACTLY:
+        return counted(training_rankings(project, EVERYTHING).in_split(*TRAIN))
+    return f"{count_rankings(project, EVERYTHING).counts['rankings']:,}"
 
 
 def at_a_glance(project: Project) -> Iterator[Glance]:
@@ -69,7 +82,8 @@ def _round_line(project: Project, round: Round) -> Line:
     report = report_on(round)
     address = reverse("rounds_show", args=[project.slug, round.number])
     name = f"{round}: {round.name}" if round.name else str(round)
-    detail = report.current.reason or report.headline
+    # No rate of a reward model stands alone: the page of the round has the whole verdict.
+    detail = report.current.reason or (f"{round.base} → {report.output}" if report.output else "")
     if report.seconds_left is not None:
         stage = report.current.get_kind_display()
         detail = f"{stage}: {duration(report.seconds_left)} left"
@@ -99,14 +113,10 @@ def effect_of_work(membership: Membership) -> Iterator[str]:
     elif all_of_them:
         are = f"{all_of_them:,} rankings are" if all_of_them > 1 else "One ranking is"
         yield f"{are} in the model that answers guests now."
-    if found := _against_the_one_before(project, live):
-        low, high = found.low, found.high
-        ends = f" ({low:.0%}–{high:.0%})" if low is not None and high is not None else ""
+    before = previous_live(project)
+    if before is not None:
         it = "it" if all_of_them else "the model that answers guests now"
-        yield (
-            f"The {found.get_judge_display()} prefers {it} to the model before in"
-            f" {found.win_rate:.0%}{ends} of the answers."
-        )
+        yield from _preferred(Verdicts(project, matches_of(project, [live, before])), it, before)
 
 
 def _snapshots_of(policy: Policy) -> Iterator[Snapshot]:
@@ -123,10 +133,20 @@ def _snapshots_of(policy: Policy) -> Iterator[Snapshot]:
         ancestor = ancestor.parent
 
 
-def _against_the_one_before(project: Project, live: Policy) -> Evaluation | None:
-    before = previous_live(project)
-    if before is None:
-        return None
-    met = Evaluation.objects.filter(policy__in=(live, before), opponent__in=(live, before))
-    newest = met.last()
-    return newest.turned_round() if newest and newest.policy_id == before.pk else newest
+def _preferred(verdicts: Verdicts, it: str, before: Policy) -> Iterator[str]:
+    """What people say of the two, or else a reward model by its name."""
+    live = before.project.policies.live().get()
+    verdict = verdicts.between(live, before)
+    if verdict.people:
+        rate, prompts = verdict.people.overall, verdict.people.prompts
+        yield (
+            f"People prefer {it} to the model before in {rate.win_rate:.0%}"
+            f" {interval(rate.low, rate.high)} of blind comparisons, on {prompts}"
+            f" prompt{pluralize(prompts)}."
+        )
+    elif found := verdict.reward_model:
+        judge = f"reward model {verdict.judge.name}" if verdict.judge else "reward model"
+        yield (
+            f"The {judge} prefers {it} to the model before in {found.win_rate:.0%}"
+            f" {interval(found.low, found.high)} of the answers. People have not compared them."
+        )

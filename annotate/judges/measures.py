@@ -14,7 +14,7 @@ from math import floor, sqrt
 import numpy as np
 
 from annotate.judges.places import Opinions
-from annotate.labels.agreement import TWO_SIDED_95, Order, Share, share_of
+from annotate.labels.agreement import TWO_SIDED_95, Order, Share, share_of, wilson
 
 # (at most so many times as long, in words): how different in length two answers are.
 LENGTHS = ((1.2, "about as long"), (2.0, "up to twice as long"), (float("inf"), "longer still"))
@@ -134,16 +134,30 @@ def kappa(tasks: Iterable[Beside]) -> Kappa | None:
     mean = sum(left) / n if n else 0.0
     error = sqrt((n - 1) / n * sum((each - mean) ** 2 for each in left)) if n > 1 else 1.0
     reach = TWO_SIDED_95 * error
-    return Kappa(value, (max(-1.0, value - reach), min(1.0, value + reach)), len(tables))
+    low, high = max(-1.0, value - reach), min(1.0, value + reach)
+    if low < high:
+        return Kappa(value, (low, high), len(tables))
+    # Where all prompts say the same the jackknife sees no error: as far as their share may lie off.
+    expected = _by_chance(whole)
+    ends = ((end - expected) / (1 - expected) for end in wilson(_observed(whole), len(tables)))
+    low, high = (max(-1.0, min(1.0, end)) for end in ends)
+    return Kappa(value, (min(low, value), max(high, value)), len(tables))
 
 
 def _kappa(table_JP: np.ndarray) -> float | None:
     total = table_JP.sum()
     if not total:
         return None
-    observed = np.trace(table_JP) / total
-    expected = float(table_JP.sum(axis=1) @ table_JP.sum(axis=0)) / total**2
-    return None if expected >= 1 else float((observed - expected) / (1 - expected))
+    expected = _by_chance(table_JP)
+    return None if expected >= 1 else float((_observed(table_JP) - expected) / (1 - expected))
+
+
+def _observed(table_JP: np.ndarray) -> float:
+    return float(np.trace(table_JP) / table_JP.sum())
+
+
+def _by_chance(table_JP: np.ndarray) -> float:
+    return float(table_JP.sum(axis=1) @ table_JP.sum(axis=0)) / float(table_JP.sum()) ** 2
 
 
 def first_wins(orders: Iterable[tuple[int, int, int]]) -> Share | None:

@@ -241,7 +241,7 @@ class Report:
 
 def orders_of_people(project: Project, prompts: Sequence[int]) -> dict[int, list[Order]]:
     """Prompt → each person's order of its completions, of rankings in force."""
-    rankings = rankings_of(project).about(prompts)
+    rankings = rankings_of(project).of_trusted().about(prompts)
     placed = Placement.objects.filter(ranking__in=rankings.order_by().values("pk"))
     rows = placed.order_by("ranking_id").values_list(
         "ranking_id", "ranking__prompt_id", "completion_id", "place"

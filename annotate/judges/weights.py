@@ -10,6 +10,7 @@ from annotate.judges.models import Judge
 from annotate.judges.runs import JudgeRanking
 from annotate.labels.agreement import Ranked
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
+from annotate.people.models import Project
 from annotate.quality.reliability import CAREFUL, Reliability, against_the_others, votes_of
 
 LEAST = 0.05  # as the least reliable of people count
@@ -20,13 +21,13 @@ def reliability_of(judge: Judge, at: datetime | None = None) -> Reliability | No
     the same completions; now, or at that moment. None where it has met nobody."""
     rankings = JudgeRanking.objects.of_judge(judge).complete(at).select_related("task")
     own = [Ranked(each.task.prompt_id, -1, each.places_by_id) for each in rankings]
-    votes = votes_of([*own, *_of_people({each.prompt for each in own}, at)])
+    votes = votes_of([*own, *_of_people(judge.project, {each.prompt for each in own}, at)])
     found = against_the_others(votes).get(-1)
     return found.reliability if found else None
 
 
-def _of_people(prompts: Iterable[int], at: datetime | None) -> list[Ranked]:
-    rankings = Ranking.objects.about(prompts).current(at).ordinary().of_staff()
+def _of_people(project: Project, prompts: Iterable[int], at: datetime | None) -> list[Ranked]:
+    rankings = Ranking.objects.about(prompts).in_force(project, at).ordinary().of_staff()
     ranked = rankings.filter(outcome=Ranking.Outcome.RANKED).order_by().values("pk")
     rows = Placement.objects.filter(ranking__in=ranked).values_list(
         "ranking_id", "ranking__prompt_id", "ranking__labeler_id", "completion_id", "place"

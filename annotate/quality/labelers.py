@@ -29,6 +29,7 @@ from annotate.labels.gold import compare_with_gold
 from annotate.labels.kinds.ranking.answer import Placement, Ranking
 from annotate.labels.label import FROM_GUEST, LabelQuerySet
 from annotate.people.models import Membership, Project
+from annotate.prompts.withdrawals import withdrawn_from
 from annotate.quality.reliability import Against, Reliability, against_the_others, votes_of
 from annotate.quality.unusual import Twins, twins
 from annotate.work.assignments import Assignment
@@ -49,14 +50,20 @@ class Median(Aggregate):
 
 
 def rankings_of(project: Project) -> LabelQuerySet:
-    """What counts as judgement: in force, ordinary, and in an order."""
+    """What counts as judgement: current, ordinary, in an order, and of nobody who withdrew."""
     current = Ranking.objects.of_project(project).current().ordinary().of_staff()
-    return current.filter(outcome=Ranking.Outcome.RANKED)
+    kept = current.exclude(labeler__in=withdrawn_from(project))
+    return kept.filter(outcome=Ranking.Outcome.RANKED)
 
 
 def doubly_ranked(project: Project) -> list[Ranked]:
     """The rankings of prompts that more than one person ranked."""
     return _doubly(rankings_of(project))
+
+
+def trusted_doubly_ranked(project: Project) -> list[Ranked]:
+    """The same without those of people who are excluded from snapshots."""
+    return _doubly(rankings_of(project).of_trusted())
 
 
 def newest_doubly_ranked(rankings: LabelQuerySet) -> list[Ranked]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import ceil
 
-from django.db.models import Count, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import Case, Count, F, OuterRef, Subquery, Sum, When
+from django.db.models.functions import Coalesce, Least, TruncDate
 from django.utils import timezone
 
 from annotate.labels.kinds import KINDS
@@ -57,7 +57,10 @@ class Progress:
 
 
 def progress(project: Project) -> list[Progress]:
-    tasks = project.tasks.ordinary().order_by().values("kind").annotate(wanted=Sum("overlap"))
+    # Of a task that is closed nobody wants more than it has.
+    done = Case(When(closed_at=None, then=F("overlap")), default=Least("overlap", _answers()))
+    due = project.tasks.ordinary().order_by().annotate(due=done)
+    tasks = due.values("kind").annotate(wanted=Sum("due"))
     wanted = dict(tasks.values_list("kind", "wanted"))
     answers = Assignment.objects.of_project(project).ordinary().submitted().order_by()
     answered = _by_kind(answers)
@@ -67,6 +70,13 @@ def progress(project: Project) -> list[Progress]:
         for kind in Task.Kind.values
         if kind in wanted
     ]
+
+
+def _answers() -> Coalesce:
+    """How many were submitted to a task."""
+    submitted = Assignment.objects.submitted().filter(task=OuterRef("pk")).order_by()
+    counted = submitted.values("task").annotate(n=Count("pk")).values("n")
+    return Coalesce(Subquery(counted), 0)
 
 
 def _by_kind(answers: AssignmentQuerySet) -> dict[str, int]:

@@ -25,6 +25,7 @@ from annotate.labels.gold import qualification_of
 from annotate.labels.kinds import KINDS, kind_of
 from annotate.paging import page_of
 from annotate.people.models import Membership
+from annotate.prompts.withdrawals import withdrawn_from
 from annotate.quality import labelers as quality
 from annotate.quality.one_labeler import at_odds, met_on, side_by_side
 from annotate.quality.time_sheet import time_sheet as lines_of
@@ -48,7 +49,8 @@ DONE = {
 def labelers(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
     figures = quality.labelers(project, quality.doubly_ranked(project))
-    context = {"project": project, "labelers": figures}
+    withdrawn = set(withdrawn_from(project).values_list("pk", flat=True))
+    context = {"project": project, "labelers": figures, "withdrawn": withdrawn}
     return render(request, "annotate/labelers.html", context)
 
 

@@ -30,7 +30,7 @@ LAST_DAY = date(2999, 12, 31)
 @require_GET
 def progress(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.REVIEWER)
-    rankings = quality.doubly_ranked(project)
+    rankings = quality.trusted_doubly_ranked(project)
     days, weeks = figures.throughput(project), quality.over_time(rankings)
     today = timezone.localdate()
     context = {

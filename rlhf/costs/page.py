@@ -18,6 +18,7 @@ from rlhf.evaluation.matches import Match, by_pair, matches_of, win_rate
 from rlhf.evaluation.win_rate import Result
 from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Round
+from rlhf.registry.verdict import DECIDED
 
 ROUNDS = 20  # that are shown
 Met = Mapping[frozenset[int], list[Match]]
@@ -48,11 +49,13 @@ class RoundCost:
     @property
     def a_point(self) -> Decimal | None:
         """What each percent of comparisons above half has cost, labels and machines together; None
-        where nothing is won, or not all of it is known."""
+        where it is not decided that anything is won, or not all of it is known."""
         if self.people is None or self.labels is None or self.spent.cost is None:
             return None
+        if self.people.low is None or self.people.low <= DECIDED:
+            return None
         points = Decimal(str(self.people.win_rate)) * 100 - 50
-        return (self.labels + self.spent.cost) / points if points > 0 else None
+        return (self.labels + self.spent.cost) / points
 
 
 def costs_page(project: Project, *, since: datetime | None, use: str) -> dict[str, Any]:

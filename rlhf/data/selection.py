@@ -213,6 +213,11 @@ def held_out_prompts(project: Project, at_most: int) -> list[Prompt]:
     return list(held_out.order_by("content_hash")[:at_most])
 
 
+def count_held_out(project: Project) -> int:
+    """On how many prompts policies can be compared."""
+    return prompts(project).in_split(*HELD_OUT).count()
+
+
 def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
     """Selects what guests thought of answers that have become data. A guest is no labeler: filters
     of labelers and of reviews say nothing of thumbs."""

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from annotate.models import Completion, Placement, Project, Prompt, Task
+from annotate.work.tasks import TaskQuerySet
 from rlhf.data.selection import all_rankings
 from rlhf.models.outcomes import RewardModel
 from rlhf.models.probes import written
@@ -161,10 +162,15 @@ def _judges(runs: set[int]) -> dict[int, str]:
 
 
 @transaction.atomic
+def alone(found: Iterable[Doubt]) -> TaskQuerySet:
+    """Of doubts that one person stands behind, the tasks that nobody else has been asked."""
+    tasks = [each.task for each in found if each.task and not each.is_settled]
+    return Task.objects.filter(pk__in=tasks).closed()
+
+
 def ask_second(project: Project) -> int:
     """Hands every doubted ranking that one person stands behind to one more. Returns how many."""
-    alone = [each.task for each in doubted(project) if each.task and not each.is_settled]
-    return sum(task.ask_another() for task in Task.objects.of_project(project).filter(pk__in=alone))
+    return sum(task.ask_another() for task in alone(doubted(project)))
 
 
 def add_probe(project: Project, doubt: Doubt) -> bool:

@@ -7,17 +7,17 @@ Nothing is stored: the figures follow from the rankings as they are now."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Length
 
-from annotate.models import Completion, Placement, Project
+from annotate.models import Completion, Placement, Policy, Project
 from rlhf.data.selection import HELD_OUT, all_rankings
 from rlhf.evaluation.win_rate import LOSS, TIE, WIN, Result, compare
 from rlhf.learning.contract.intervals import TWO_SIDED_95, student
@@ -64,10 +64,18 @@ class WinRate:
     by_tag: tuple[tuple[str, Result], ...]
 
 
-def matches_of(project: Project) -> list[Match]:
+def matches_of(project: Project, among: Collection[Policy] = ()) -> list[Match]:
     """Returns the matches of every two policies that met in a ranking: the older policy is the left
-    one."""
+    one. `among`: of rankings that show an answer of one of these alone."""
     held_out = all_rankings(project).in_split(*HELD_OUT).order_by()
+    if among:
+        said = Completion.objects.filter(
+            policy__in=among,
+            prompt=OuterRef("ranking__prompt"),
+            text_hash=OuterRef("completion__text_hash"),
+        )
+        shown = Placement.objects.filter(Exists(said))
+        held_out = held_out.filter(pk__in=shown.values("ranking"))
     rows = (
         Placement.objects.filter(ranking__in=held_out.values("pk"))
         .order_by("ranking", "pk")

@@ -11,6 +11,8 @@ from django.core.exceptions import ValidationError
 from annotate.models import Policy
 from annotate.quality.rates import rates_of
 from annotate.templatetags.show import interval
+from rlhf.data.selection import count_held_out
+from rlhf.data.staleness import stale_in
 from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import TrainedPolicy
@@ -47,6 +49,7 @@ def conditions(policy: Policy, verdict: Verdict | None = None) -> list[Condition
     if live and verdict is None:
         verdict = Verdicts(policy.project).between(policy, live)
     return [
+        *_withdrawn(policy),
         *(_blind_win_rate(verdict, limits.prompts) if verdict else ()),
         *(_equal_length(verdict, limits.prompts) if verdict else ()),
         *_kl(policy, limits.kl),
@@ -57,10 +60,23 @@ def conditions(policy: Policy, verdict: Verdict | None = None) -> list[Condition
     ]
 
 
+def _withdrawn(policy: Policy) -> Iterator[Condition]:
+    """Where it was made of data that was withdrawn since."""
+    if policy.pk in stale_in(policy.project).policies:
+        said = "it was trained on data that has since been withdrawn; a new round can do without."
+        yield Condition("withdrawn", "Withdrawn data", passed=False, said=said)
+
+
 def prompts_missing(verdict: Verdict, fewest: int) -> int:
     """Reckons on how many more prompts people have to compare the two before the gate can tell."""
     met = verdict.people.prompts if verdict.people else 0
     return max(verdict.needed, fewest - met)
+
+
+def prompts_left(verdict: Verdict) -> int:
+    """On how many more held-out prompts people can compare the two."""
+    met = verdict.people.prompts if verdict.people else 0
+    return max(0, count_held_out(verdict.policy.project) - met)
 
 
 def _blind_win_rate(verdict: Verdict, fewest: int) -> Iterator[Condition]:

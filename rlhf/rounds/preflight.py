@@ -22,6 +22,7 @@ from rlhf.data.counts import count, count_rankings
 from rlhf.data.resources import Resources, check_resources, context_of, parameters_of, together
 from rlhf.data.rows import check_rows
 from rlhf.data.selection import EVERYTHING, TRAIN, Filters, prompts
+from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.families import refusal
 from rlhf.models.machines import Machine
 from rlhf.models.outcomes import RewardModel
@@ -73,6 +74,7 @@ def preflight(
     if base and not findings:
         findings += _check_family(base, {kind: {} for kind in stages} | dict(configs or {}))
         findings += _check_base_against(project, base, filters, configs or {}, recipe)
+    findings += _check_stale(project, base)
     if base and reward_model:
         findings += _check_reward_model(base, reward_model, configs or {})
     findings += _check_modes(configs or {})
@@ -93,6 +95,15 @@ def preflight(
         )
     shown = [(each, counts[each.name]) for stage in trainings for each in stage.shows]
     return Preflight(counts=counts, findings=findings, shown=shown)
+
+
+def _check_stale(project: Project, base: Policy | None) -> Iterator[Finding]:
+    if base and base.pk in stale_in(project).policies:
+        said = (
+            f"{base} was trained on data that has since been withdrawn, and so would be whatever"
+            " begins with it. Choose another base."
+        )
+        yield Finding("stale_base", said)
 
 
 def _check_family(base: Policy, configs: Configs) -> Iterator[Finding]:

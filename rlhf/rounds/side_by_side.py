@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from annotate.models import Judge, User
 from rlhf.models.metrics import Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
@@ -16,6 +17,8 @@ from rlhf.rounds.report import Change, RoundReport, beside_the_first, report_on,
 from rlhf.stages import STAGES, TRAININGS
 from rlhf.stages.chart import Chart, Series, trained_and_held_out
 
+NONE, FILTER, TEACHER = "–", "Labels: ", "Reward model"
+WHOSE: dict[str, Any] = {"labelers": User, "held_out_labelers": User, "judges": Judge}
 MOST_SAMPLES = 12  # prompts
 COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
@@ -66,14 +69,21 @@ def samples_beside(reports: Sequence[RoundReport]) -> SamplesBeside | None:
 
 def differences(reports: Sequence[RoundReport]) -> list[Difference]:
     """Fields that are not the same in all that have them. That a stage is missing is said once,
-    among the stages, and not again for each of its fields."""
+    among the stages, and not again for each of its fields; a filter that is missing takes all."""
     chosen = [_fields(report) for report in reports]
     names = dict.fromkeys(name for fields in chosen for name in fields)
-    unlike = [name for name in names if len({each[name] for each in chosen if name in each}) > 1]
-    return [Difference(name, [fields.get(name, "–") for fields in chosen]) for name in unlike]
+    unlike = [name for name in names if len(set(_values(name, chosen))) > 1]
+    return [Difference(name, [fields.get(name, NONE) for fields in chosen]) for name in unlike]
 
 
-LABELS = ("demonstrations", "rankings", "feedback", "prompts", "documents")  # of a snapshot
+def _values(name: str, chosen: Sequence[dict[str, str]]) -> list[str]:
+    if name.startswith(FILTER) or name == TEACHER:
+        return [fields.get(name, NONE) for fields in chosen]
+    return [fields[name] for fields in chosen if name in fields]
+
+
+# Of a snapshot.
+LABELS = ("demonstrations", "rankings", "judge_rankings", "feedback", "prompts", "documents")
 Labels = dict[str, set[int]]
 
 
@@ -87,7 +97,7 @@ def data_differences(reports: Sequence[RoundReport]) -> list[Difference]:
             sets = [None if each is None else each[name] for each in held]
             if any(sets) and len({None if e is None else frozenset(e) for e in sets}) > 1:
                 words = [_beside(sets[0], each) for each in sets]
-                found.append(Difference(f"{stage.title}: {name}", words))
+                found.append(Difference(f"{stage.title}: {name.replace('_', ' ')}", words))
     return found
 
 
@@ -134,15 +144,24 @@ def _fields(report: RoundReport) -> dict[str, str]:
         "Recipe": report.round.recipe,
         "Stages": " → ".join(run.get_kind_display() for run in report.runs),
     }
+    if teacher := report.round.reward_model:
+        fields[TEACHER] = teacher.name
     for name, value in report.round.filters.items():
         if name != "until":  # the moment of the launch
-            fields[f"Labels: {name.replace('_', ' ')}"] = _in_words(value)
+            told = _named(name, value) if name in WHOSE else _in_words(value)
+            fields[f"{FILTER}{name.replace('_', ' ')}"] = told
     for run in report.runs:
         if run.kind in TRAININGS:
             for part in ("tune", "train"):
                 for name, value in run.chosen.get(part, {}).items():
                     fields[f"{run.get_kind_display()} {name.replace('_', ' ')}"] = _in_words(value)
     return fields
+
+
+def _named(name: str, ids: Sequence[int]) -> str:
+    """People and judges by their names."""
+    found = WHOSE[name].objects.in_bulk(ids)
+    return ", ".join(str(found.get(each, f"{each} (deleted)")) for each in ids) or NONE
 
 
 def _in_words(value: Any) -> str:

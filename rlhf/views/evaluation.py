@@ -14,7 +14,7 @@ from annotate.ids import id_in
 from annotate.models import Project
 from rlhf.access import round_for
 from rlhf.data.checks import NotReady
-from rlhf.evaluation.doubted import CONFIDENT, SUITE, Doubt, add_probe, ask_second, doubted
+from rlhf.evaluation.doubted import CONFIDENT, SUITE, Doubt, add_probe, alone, ask_second, doubted
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people
 from rlhf.registry.judgements import evaluation_page
@@ -101,7 +101,7 @@ def policies_doubted(request: Request, slug: str) -> HttpResponse:
         "project": project,
         "doubted": found[:MOST_SHOWN],
         "all": len(found),
-        "alone": sum(not each.is_settled for each in found),
+        "alone": alone(found).count(),
         "confident": CONFIDENT,
     }
     return render(request, "rlhf/doubted.html", context)
@@ -118,7 +118,7 @@ def _add_probe(request: Request, project: Project, found: list[Doubt]) -> str:
 def _said(asked: int) -> str:
     if not asked:
         return (
-            "That many are already waiting for people, or no other prompts have different"
-            " answers. Enter a larger number."
+            "Nothing was added: people have that many prompts already. Enter a larger number, or"
+            " import more prompts if all that are held out were asked."
         )
     return f"{asked} more prompts are waiting for a blind comparison."

@@ -58,7 +58,7 @@ def rounds_show(request: Request, slug: str, number: int) -> HttpResponse:
     before = Round.objects.before(round).with_runs().first()
     changes = changes_since(before, round) if before else {}
     context = {**_live(round), "tab": "overview", "before": before, **changes}
-    context |= _health(context["report"].runs)
+    context |= _health(round, context["report"].runs)
     context["settings"] = [
         (run.get_kind_display(), json.dumps(run.config, indent=2, ensure_ascii=False))
         for run in context["report"].runs
@@ -180,9 +180,11 @@ def _live(round: Round) -> dict[str, Any]:
     return {**context, **people_on(report.evaluation, verdicts)}
 
 
-def _health(runs: list[Run]) -> dict[str, Any]:
-    """Of the reward model that the round has trained."""
+def _health(round: Round, runs: list[Run]) -> dict[str, Any]:
+    """Of the reward model that the round has trained, or reused."""
     trained = next((run for run in runs if run.kind == Run.Kind.REWARD), None)
+    if trained is None and round.reward_model:
+        trained = round.reward_model.checkpoint.run
     if trained is None:
         return {}
     return {

@@ -21,7 +21,7 @@ from rlhf.data.staleness import stale_in
 from rlhf.models.outcomes import Promotion
 from rlhf.models.runs import Run
 from rlhf.models.suites import GateLimits
-from rlhf.registry.gate import Refused, conditions, prompts_missing
+from rlhf.registry.gate import Refused, conditions, prompts_left, prompts_missing
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.registry.promotion import challenge, previous_live, promote, reject, roll_back
 from rlhf.registry.verdict import Verdicts
@@ -103,13 +103,17 @@ def policies_gate(request: Request, slug: str, policy_id: int) -> HttpResponse:
             return redirect("policies", slug=slug)
     seen = conditions(policy)
     fewest = GateLimits.of(policy.project).prompts
+    more = left = 0
+    if verdict and verdicts.live:
+        more, left = prompts_missing(verdict, fewest), prompts_left(verdict)
     context = {
         "project": policy.project,
         "policy": policy,
         "verdict": verdict,
         "form": form,
         "ask": ask,
-        "more": prompts_missing(verdict, fewest) if verdict and verdicts.live else 0,
+        "more": min(more, left) or more,
+        "left": left,
         "conditions": seen,
         "is_shut": any(not each.passed for each in seen),
     }

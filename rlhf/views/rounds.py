@@ -15,6 +15,7 @@ from annotate.models import Policy, Project
 from rlhf.access import round_for
 from rlhf.costs.runs import by_round
 from rlhf.data.checks import Finding, NotReady
+from rlhf.data.staleness import stale_in
 from rlhf.learning.contract.hyperparameters import ConfigError
 from rlhf.models.runs import Round
 from rlhf.rounds.estimate import estimate
@@ -116,8 +117,10 @@ def _wizard(request: Request, project: Project) -> tuple[RoundForm, FiltersForm]
         return form, FiltersForm(project, FiltersForm.as_data(launch.filters))
     stages = given.getlist("stages") or list(DEFAULT_TRAININGS)
     bases = list(project.policies.with_weights().order_by("pk"))
-    live = (each for each in bases if each.state == Policy.State.LIVE)
-    base = next(live, bases[0] if bases else None)
+    stale = stale_in(project).policies
+    fresh = [each for each in bases if each.pk not in stale] or bases
+    live = (each for each in fresh if each.state == Policy.State.LIVE)
+    base = next(live, fresh[0] if fresh else None)
     chosen = next((each for each in bases if str(each.pk) == given.get("base")), base)
     size = _size(None if _is_another(given) else given.get("recipe"), chosen)
     initial = {"base": base, **given.dict(), "recipe": size, "stages": stages}

@@ -181,6 +181,16 @@ def test_kappa_is_that_of_the_table_of_both():
     assert kappa([]) is None
 
 
+@pytest.mark.parametrize("prompts", [1, 3, 10, 100])
+def test_kappa_is_never_certain(prompts):
+    """Where all agree the jackknife sees no error at all."""
+    found = kappa([beside({(1, 2): -1}, AB, prompt=n) for n in range(prompts)])
+    low, high = found.interval
+    assert found.value == high == 1.0 and low < 1.0
+    wider = kappa([beside({(1, 2): -1}, AB, prompt=n) for n in range(prompts + 1)])
+    assert wider.interval[0] >= low
+
+
 def test_agreement_is_told_by_tag_and_by_length():
     tasks = [
         beside({(1, 2): -1}, AB, prompt=1, tags=("soup",), lengths={1: 100, 2: 110}),

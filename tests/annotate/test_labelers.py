@@ -9,7 +9,7 @@ from django.utils import timezone
 from annotate.labelling.queue import next_assignment
 from annotate.labels.agreement import Ranked, concordance, is_careless, share_of
 from annotate.labels.gold import make_gold
-from annotate.models import Assignment, Membership, Placement, Ranking
+from annotate.models import Assignment, Membership, Placement, Ranking, User, Withdrawal
 from annotate.quality import labelers as quality
 from annotate.quality.labelers import with_peers
 from annotate.quality.reliability import against_the_others, reliabilities, votes_of
@@ -213,6 +213,21 @@ def test_the_careless_one_stands_out_on_the_page(browse, project, rita, worked):
     page = browse(rita).get(LABELERS).content.decode()
     assert page.count("close to chance") == 1
     assert page.index("carol") < page.index("alice")
+
+
+def test_who_withdrew_counts_nowhere_and_who_is_excluded_not_for_the_project(
+    browse, project, olga, rita, worked
+):
+    one, other, *_ = sorted({each.labeler_id for each in quality.rankings_of(project)})
+    all_of_them = len(quality.doubly_ranked(project))
+    Membership.objects.get(project=project, user=other).exclude()
+    assert len(quality.doubly_ranked(project)) == all_of_them
+    trusted = quality.trusted_doubly_ranked(project)
+    assert other not in {each.labeler for each in trusted} and trusted
+    Withdrawal.withdraw(project, person=User.objects.get(pk=one), by=olga)
+    assert one not in {each.labeler_id for each in quality.rankings_of(project)}
+    page = browse(rita).get("/p/cooking/labelers/").text
+    assert page.count(">withdrawn<") == page.count(">excluded<") == 1
 
 
 def test_a_labelers_page_reads_the_rankings_of_all_once(browse, project, rita, worked, monkeypatch):

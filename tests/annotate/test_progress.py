@@ -31,6 +31,15 @@ def test_it_tells_what_is_done_what_is_left_and_when_it_ends(project, alice, bob
     assert answers == 3
 
 
+def test_nobody_waits_for_a_task_that_is_closed(project, alice, bob, write_task):
+    for _ in range(2):
+        write_task(overlap=2)
+    Demonstration.record(assignment=next_assignment(alice, project), text="Boil it.")
+    Task.objects.update(closed_at=timezone.now())
+    [writing] = progress.progress(project)
+    assert (writing.wanted, writing.answered, writing.left) == (1, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("days_ago", "pace", "days_left"),
     [

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.models import Ranking
-from rlhf.models import Metric, Round, Run
+from rlhf.models import Checkpoint, Metric, RewardModel, Round, Run
 from rlhf.models.leases import claim
 from rlhf.rounds.charts import figures_of
 from rlhf.rounds.launch import launch_round
@@ -36,6 +36,22 @@ def test_only_what_differs_between_rounds_is_named(round, other):
         "Stages": ["SFT → reward model → PPO → evaluation", "SFT → DPO → evaluation"],
         "SFT epochs": ["5", "9"],
     }
+
+
+def test_filters_and_teachers_that_one_round_lacks_are_named(round, other, alice, olga):
+    labelers = {"accepted_only": True, "labelers": [alice.pk]}
+    Round.objects.filter(pk=other.pk).update(filters=labelers)
+    made = Checkpoint.objects.create(
+        run=round.runs.get(kind="reward"), step=1, folder="rm", manifest_sha256="c" * 64,
+        is_final=True,
+    )  # fmt: skip
+    teacher = RewardModel.objects.create(project=round.project, checkpoint=made, accuracy=0.7)
+    Round.objects.filter(pk=other.pk).update(reward_model=teacher)
+    other.refresh_from_db()
+    rows = {row.name: row.values for row in compare_rounds([round, other])["differences"]}
+    assert rows["Labels: accepted only"] == ["–", "True"]
+    assert rows["Labels: labelers"] == ["–", str(alice)]
+    assert rows["Reward model"] == ["–", teacher.name]
 
 
 def test_the_curves_of_rounds_share_a_drawing_held_out_before_training(round, other):

@@ -10,6 +10,7 @@ from rlhf.models import Evaluation
 from rlhf.models.leases import claim
 from rlhf.models.outcomes import Promotion
 from rlhf.runs.supervisor import supervise
+from tests.rlhf.test_costs import compared
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,6 +40,25 @@ def test_labelers_hear_that_their_rankings_are_in_the_live_model_and_how_it_does
         policy=base, opponent=trained, judge="reward_model",
         wins=39, losses=61, win_rate=0.39, low=0.32, high=0.46,
     )  # fmt: skip
-    won = "The reward model prefers it to the model before in 61% (54%–68%) of the answers."
+    won = (
+        "The reward model prefers it to the model before in 61% (54%–68%) of the answers."
+        " People have not compared them."
+    )
     assert told(alice) == [mine, won]
     assert won in browse(alice).get("/p/cooking/").text
+
+
+def test_once_people_have_compared_them_they_speak_and_the_reward_model_does_not(
+    round, fake_trainer, base, project, alice, olga, new_prompt
+):
+    while lease := claim():
+        supervise(lease, Event())
+    trained = Policy.objects.get(name="r1-ppo")
+    trained.go_live()
+    Promotion.objects.create(
+        project=project, policy=trained, previous=base, reason="Better", decided_by=olga
+    )
+    compared(project, [trained, base], alice, new_prompt, wins=[True] * 3 + [False])
+    [*_, said] = told(alice)
+    assert said.startswith("People prefer it to the model before in 75% (")
+    assert said.endswith("of blind comparisons, on 4 prompts.")

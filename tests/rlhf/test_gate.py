@@ -4,8 +4,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from annotate.models import Completion, Policy, Project, Ranking
-from rlhf.models import Checkpoint, GateLimits, Metric, Run, TrainedPolicy
+from annotate.models import Completion, Policy, Project, Ranking, Withdrawal
+from rlhf.data.selection import count_held_out
+from rlhf.models import Checkpoint, GateLimits, Metric, Run, Snapshot, TrainedPolicy
 from rlhf.registry import promotion
 from rlhf.registry.gate import Refused, conditions
 from rlhf.registry.promotion import promote
@@ -164,13 +165,21 @@ def test_the_gate_says_how_many_more_prompts_it_needs_and_offers_to_ask(
     Checkpoint.objects.update(folder=live.folder)
     url = f"/p/cooking/policies/{candidate.pk}/gate/"
     page = browse(olga).get(url).content.decode()
-    assert f'value="{more}"' in page and "Ask people" in page
+    left = count_held_out(project) - 10
+    shown = min(left, more)
+    assert f'max="{left}"' in page and f'value="{shown}"' in page and "Ask people" in page
     answer = browse(olga).post(url, {"act": "ask", "prompts": 5})
     run = Run.objects.samplings().get()
     assert answer.url == f"/p/cooking/runs/{run.pk}/" and run.config["is_comparison"]
     assert run.config["policies"] == sorted([candidate.pk, live.pk])
     assert not set(run.config["prompts"]) & {each.pk for each in held_out[:10]}
     assert len(run.config["prompts"]) == 5
+    others = project.prompts.exclude(pk__in=[each.pk for each in held_out[10:12]])
+    others.exclude(pk__in=[each.pk for each in held_out[:10]]).update(archived_at=timezone.now())
+    assert 'max="2"' in browse(olga).get(url).text and 'value="2"' in browse(olga).get(url).text
+    judged(held_out[10:12], alice, candidate, live, wins=0)
+    page = browse(olga).get(url).text
+    assert "on every held-out prompt" in page and "Ask people" not in page
     refused = browse(olga).post(url, {"act": "ask", "prompts": "x"})
     assert refused.status_code == 422 and "1 to 2000" in refused.content.decode()
 
@@ -206,3 +215,15 @@ def test_the_first_policy_has_nobody_to_beat(project, candidate, olga):
     Policy.objects.filter(state=Policy.State.LIVE).update(state=Policy.State.RETIRED)
     [seen] = promote(candidate, by=olga, reason="the first").conditions
     assert (seen["name"], seen["passed"]) == ("alarms", True)
+
+
+def test_data_that_was_withdrawn_shuts_the_gate_by_name(candidate, live, alice, olga, new_prompt):
+    assert "withdrawn" not in {each.name for each in conditions(candidate)}
+    run = TrainedPolicy.objects.of(candidate).checkpoint.run
+    snapshot = Snapshot.objects.create(
+        project=candidate.project, run=run, sha256="a" * 64, counts={}
+    )
+    snapshot.rankings.add(Ranking.objects.create(prompt=new_prompt("Why?"), labeler=alice))
+    Withdrawal.withdraw(candidate.project, person=alice, by=olga)
+    found = said_of(candidate, "withdrawn")
+    assert not found.passed and "withdrawn" in found.said

@@ -17,6 +17,7 @@ from rlhf.models.leases import claim
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.rounds.forms import SamplingForm
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.preflight import preflight
 from rlhf.rounds.settings import Launch
 from rlhf.runs.supervisor import supervise
 
@@ -142,6 +143,10 @@ def test_what_was_made_of_somebodys_data_is_named_exactly(history, project, rita
     assert set(stale.snapshots) == snapshots
     assert set(stale.runs) == runs
     assert {each.name for each in Policy.objects.filter(pk__in=stale.policies)} == policies
+    found = {each.name for each in preflight(project, project.policies.get(name="r1-ppo")).findings}
+    assert "stale_base" in found
+    base = project.policies.get(name="base")
+    assert "stale_base" not in {each.name for each in preflight(project, base).findings}
 
 
 def test_what_a_guest_asked_is_traced_when_the_chat_is_deleted(history, project, gus):
