@@ -174,14 +174,14 @@ def test_the_gate_says_how_many_more_prompts_it_needs_and_offers_to_ask(
     assert run.config["policies"] == sorted([candidate.pk, live.pk])
     assert not set(run.config["prompts"]) & {each.pk for each in held_out[:10]}
     assert len(run.config["prompts"]) == 5
+    refused = browse(olga).post(url, {"act": "ask", "prompts": "x"})
+    assert refused.status_code == 422 and "1 to 2000" in refused.content.decode()
     others = project.prompts.exclude(pk__in=[each.pk for each in held_out[10:12]])
     others.exclude(pk__in=[each.pk for each in held_out[:10]]).update(archived_at=timezone.now())
     assert 'max="2"' in browse(olga).get(url).text and 'value="2"' in browse(olga).get(url).text
     judged(held_out[10:12], alice, candidate, live, wins=0)
     page = browse(olga).get(url).text
     assert "on every held-out prompt" in page and "Ask people" not in page
-    refused = browse(olga).post(url, {"act": "ask", "prompts": "x"})
-    assert refused.status_code == 422 and "1 to 2000" in refused.content.decode()
 
 
 def test_a_few_lucky_prompts_open_no_gate(held_out, alice, olga, candidate, live):
