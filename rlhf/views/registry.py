@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
 from rlhf.registry.by_labeler import agreement_behind, by_labeler
-from rlhf.registry.health import health_of
+from rlhf.registry.health import accuracies_of, health_of
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 from rlhf.rounds.forms import PruneForm
@@ -33,9 +33,11 @@ def policies_models(request: Request, slug: str) -> HttpResponse:
         messages.success(request, f"{filesizeformat(freed)} are free again.")
         return redirect("policies_models", slug=slug)
     use = disk_use_of(project, keep_rounds=keep_rounds)
+    models = published(project)
     context = {
         "project": project,
-        "models": published(project),
+        "models": models,
+        "accuracies": accuracies_of(model.run for model in models),
         "use": use,
         "held": {each.model.pk: each for each in use.holdings},
         "keep_rounds": keep_rounds,

@@ -22,6 +22,8 @@ from rlhf.models import (
 from rlhf.models.leases import claim
 from rlhf.models.metrics import THINNED
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.report import report_on
+from rlhf.rounds.round_form import RoundForm
 from rlhf.rounds.settings import Launch
 
 
@@ -317,15 +319,21 @@ def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
 @pytest.mark.parametrize(
     ("summary", "shown"),
     [
-        ({"held_out": True, "accuracy": 0.61}, "accuracy 61%"),
+        (
+            {"held_out": True, "accuracy": 0.61, "accuracy_low": 0.55, "accuracy_high": 0.67},
+            "accuracy 61% (55%–67%) of 312",
+        ),
+        ({"held_out": True, "accuracy": 1.0}, "accuracy 100% (no interval) of 312"),
         ({"held_out": False, "accuracy": None}, "no accuracy: no ranking was held out"),
     ],
 )
 def test_an_accuracy_that_nothing_could_show_is_said_to_be_missing(
     summary, shown, round, running, browse, olga
 ):
+    write_metrics(running, (9, "final", {"data/comparisons": 312}))
     running.succeed(token=1, summary=summary)
     html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert not summary["accuracy"] or report_on(round).headline == shown
     assert [line for line in html.splitlines() if "accuracy" in line.lower() and shown in line]
 
 
@@ -384,10 +392,13 @@ def over(round, trained, base, compared) -> Round:
     round.runs.filter(position=0).update(summary=summary)
     rates = {"win_rates": {"r1-sft over base": [1.0, 1.0, 1.0]}, "pairs": ["r1-sft over base"]}
     round.runs.filter(kind=Run.Kind.EVALUATE).update(summary=rates)
+    run = round.runs.get(kind=Run.Kind.REWARD)
+    run.summary = {"accuracy": 0.74, "accuracy_low": 0.68, "accuracy_high": 0.79}
+    run.save(update_fields=["summary"])
+    write_metrics(run, (9, "final", {"data/comparisons": 240}))
     made = Checkpoint.objects.create(
-        run=round.runs.get(kind=Run.Kind.REWARD), step=1, folder="rm", manifest_sha256="c" * 64,
-        is_final=True,
-    )  # fmt: skip
+        run=run, step=1, folder="rm", manifest_sha256="c" * 64, is_final=True
+    )
     model = RewardModel.objects.create(project=round.project, checkpoint=made, accuracy=0.74)
     Evaluation.objects.filter(policy=trained).update(
         reward_model=model, win_rate=1.0, low=0.51, high=1.0, prompts=4
@@ -409,7 +420,13 @@ def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_na
     assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
     assert verdict.index("People, blind") < verdict.index("Reward model")
     assert "100% (51%–100%) on 4 prompts, says r1-reward" in verdict
-    assert "right on 74% of held-out comparisons" in verdict
+    assert "right on 74% (68%–79%) of 240 held-out comparisons" in verdict
+
+
+def test_a_reward_model_is_offered_with_its_accuracy(over, base):
+    form = RoundForm(over.project, size="tiny", stages=["ppo"])
+    labels = [label for _, label in form.fields["reward_model"].choices]
+    assert labels == ["Train a new one", "r1-reward, accuracy 74% (68%–79%) of 240"]
 
 
 ZERO_WIDTH = re.compile(r"(-?[\d.]+)( ?%)? ?(?:–|to) ?\1\2?(?![\d.])")
