@@ -44,7 +44,9 @@ def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "form": form,
-        **evaluation_page(project, request.GET.get("page")),
+        **evaluation_page(
+            project, request.GET.get("page"), all_runs=request.GET.get("runs") == "all"
+        ),
     }
     return render(request, "rlhf/evaluation.html", context, status=422 if form.errors else 200)
 

@@ -53,7 +53,9 @@ def _policies(request: Request, project: Project, **refused: Any) -> HttpRespons
         "stale": stale_in(project).policies,
         "previous": previous_live(project),
         "promotions": list(decisions[:10]),
-        "samplings": list(Run.objects.of_project(project).samplings()[:5]),
+        "samplings": Run.objects.of_project(project)
+        .samplings()
+        .listed(in_full=request.GET.get("runs") == "all"),
     }
     return render(request, "rlhf/policies.html", context, status=422 if refused else 200)
 

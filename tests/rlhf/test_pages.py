@@ -366,6 +366,17 @@ def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
     assert "cannot be ranked" in refused.content.decode()
 
 
+@pytest.mark.parametrize("page", ["policies/", "evaluation/"])
+def test_runs_that_are_not_listed_are_counted_and_one_click_away(project, base, browse, olga, page):
+    config = {"is_comparison": True, "policies": [base.pk], "prompts": [], "train": {"k": 2}}
+    for seed in range(7):
+        Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=olga, seed=seed)
+    html = flowed(browse(olga).get(f"/p/cooking/{page}"))
+    assert html.count("Sample run") == 5 and "5 of 7 are shown." in html
+    html = flowed(browse(olga).get(f"/p/cooking/{page}?runs=all"))
+    assert html.count("Sample run") == 7 and "are shown" not in html
+
+
 def test_templates_start_no_queries(
     round, trained, sampling, browse, olga, django_assert_max_num_queries
 ):
