@@ -20,6 +20,7 @@ from django.utils import timezone
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User
 from annotate.notices.models import News
+from annotate.prompts.models import content_hash
 from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
 from rlhf.learning.contract.config import current_names
@@ -152,6 +153,11 @@ class SomeRuns:
     @property
     def are_under_way(self) -> bool:
         return any(not run.stands_still for run in self.shown)
+
+    @property
+    def digest(self) -> str:
+        """Changes when there is something new to show."""
+        return content_hash([self.in_all, *([run.pk, run.state] for run in self.shown)])
 
 
 class RunQuerySet(models.QuerySet["Run"]):

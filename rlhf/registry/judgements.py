@@ -10,6 +10,7 @@ from typing import Any
 from django.core.paginator import Paginator
 
 from annotate.models import Completion, Policy, Project, Task
+from rlhf.data.staleness import stale_in
 from rlhf.evaluation.bradley_terry import Standing, standings
 from rlhf.evaluation.matches import Match, win_rate
 from rlhf.evaluation.win_rate import batch_of
@@ -112,10 +113,8 @@ def _dot(x: float, values: dict[str, float]) -> dict[str, Any]:
     return {"step": round(x, 4), "split": "train", "values": values}
 
 
-def evaluation_page(
-    project: Project, page: str | None = None, *, all_runs: bool = False
-) -> dict[str, Any]:
-    """Returns what the page shows. `all_runs`: every comparison that was launched."""
+def evaluation_page(project: Project, page: str | None = None) -> dict[str, Any]:
+    """Returns what is known of the policies, with the ids of those made of withdrawn data."""
     verdicts = Verdicts(project)
     pairs = Paginator(verdicts.known(), PAIRS_SHOWN).get_page(page)
     matches = verdicts.matches
@@ -129,5 +128,5 @@ def evaluation_page(
         if dots
         else None,
         "dots": dots,
-        "comparisons": Run.objects.of_project(project).comparisons().listed(in_full=all_runs),
+        "stale": stale_in(project).policies,
     }

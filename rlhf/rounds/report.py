@@ -155,7 +155,7 @@ class RoundReport:
     def digest(self) -> str:
         """Changes when there is something new to show."""
         rows = [[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs]
-        return content_hash([self.place, *rows])
+        return content_hash([self.place, self.is_stale, *rows])
 
 
 def headline_of(run: Run) -> str:

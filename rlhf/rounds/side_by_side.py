@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
@@ -28,8 +29,10 @@ class Difference:
 def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dict[str, Any]:
     """Puts rounds side by side. `chosen`: figures, as kind:name, that are drawn as well."""
     verdicts = Verdicts(rounds[0].project) if rounds else None
-    reports = [report_on(round, verdicts=verdicts) for round in rounds]
+    stale = stale_in(rounds[0].project).runs if rounds else []
+    reports = [report_on(round, stale, verdicts) for round in rounds]
     return {
+        "is_under_way": any(not report.is_over for report in reports),
         "reports": reports,
         "differences": differences(reports),
         "data": data_differences(reports),

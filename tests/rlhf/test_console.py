@@ -116,6 +116,27 @@ def test_a_round_has_a_name_and_a_note(round, browse, olga, mallory):
     assert other.status_code == 404
 
 
+PAGES = [
+    "rounds/1/charts/",
+    "rounds/1/samples/",
+    "rounds/compare/?round=1",
+    "models/",
+    "evaluation/",
+]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "model"])
+def test_every_page_says_stale(round, trained, compared, bob, browse, olga, page):  # noqa: F811
+    Checkpoint.objects.update(is_final=True)
+    checkpoint = trained.training.checkpoint
+    snapshot_of(checkpoint.run, bob)
+    url = f"/p/cooking/models/{checkpoint.pk}/" if page == "model" else f"/p/cooking/{page}"
+    chip = 'class="chip warn">stale</span>'
+    assert chip not in browse(olga).get(url).text
+    Withdrawal.withdraw(round.project, person=bob, by=olga)
+    assert chip in browse(olga).get(url).text
+
+
 def test_the_list_of_rounds_refreshes_while_one_is_under_way(round, browse, olga):
     url = "/p/cooking/rounds/"
     assert 'hx-select="#rounds"' in browse(olga).get(url).content.decode()

@@ -1,4 +1,5 @@
 import re
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -25,6 +26,8 @@ from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.report import report_on
 from rlhf.rounds.round_form import RoundForm
 from rlhf.rounds.settings import Launch
+
+HTMX = {"headers": {"HX-Request": "true"}}
 
 
 def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
@@ -200,6 +203,86 @@ def test_the_live_part_comes_only_when_something_changed(round, running, browse,
     assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 204
     Run.objects.filter(pk=running.pk).update(step=6)
     assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 200
+
+
+def polled(html: str) -> list[str]:
+    """What a page asks for again and again."""
+    return [unescape(each) for each in re.findall(r'hx-get="([^"]+)"', html)]
+
+
+@pytest.mark.parametrize("tab", ["charts", "samples", "logs", "data", "files"])
+def test_the_head_of_every_tab_is_kept_up_to_date(round, running, browse, olga, tab):
+    client = browse(olga)
+    html = client.get(f"/p/cooking/rounds/1/{tab}/").text
+    [address] = [each for each in polled(html) if "part=head" in each]
+    assert client.get(address, **HTMX).status_code == 204, "nothing is new"
+    Run.objects.filter(pk=running.pk).update(step=8)
+    reply = client.get(address, **HTMX).text
+    assert "Running 20%" in reply and "hx-swap-oob" not in reply and 'id="live"' not in reply
+    [again] = polled(reply)
+    assert client.get(again, **HTMX).status_code == 204
+    running.fail(token=1, reason="x")
+    assert polled(client.get(again, **HTMX).text) == [], "it is over"
+    assert "part=head" not in client.get(f"/p/cooking/rounds/1/{tab}/").text
+
+
+def test_the_head_of_the_overview_comes_with_the_rest_of_it(round, running, browse, olga):
+    client = browse(olga)
+    [address] = polled(client.get("/p/cooking/rounds/1/").text)
+    Run.objects.filter(pk=running.pk).update(step=8)
+    reply = client.get(address, **HTMX).text
+    assert 'id="round-head" class="stack tight" hx-swap-oob="true"' in reply
+    assert polled(reply) == [address.partition("seen=")[0] + "seen=" + digest_of(round)]
+
+
+def digest_of(round: Round) -> str:
+    return report_on(Round.objects.with_runs().get(pk=round.pk)).digest
+
+
+def test_a_log_grows_on_its_page_until_another_one_does(round, running, browse, olga, data_dir):
+    client = browse(olga)
+    [waits] = [
+        each for each in polled(client.get("/p/cooking/rounds/1/logs/").text) if "follows" in each
+    ]
+    assert client.get(waits, **HTMX).status_code == 204, "none yet"
+    log = data_dir / running.folder / "t1" / "output.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("step 1\n")
+    assert client.get(waits, **HTMX).headers["HX-Refresh"] == "true"
+    html = client.get("/p/cooking/rounds/1/logs/").text
+    [follows] = [each for each in polled(html) if "follows" in each]
+    assert client.get(follows, **HTMX).status_code == 204
+    log.write_text("step 1\nstep 2\n")
+    reply = client.get(follows, **HTMX).text
+    assert "step 2" in reply and "<details" not in reply and polled(reply) != [follows]
+    running.fail(token=1, reason="x")
+    assert client.get(follows, **HTMX).headers["HX-Refresh"] == "true"
+    assert not polled(client.get("/p/cooking/rounds/1/logs/").text)
+
+
+@pytest.mark.parametrize("page", ["policies/", "evaluation/"])
+def test_a_list_of_runs_is_kept_up_to_date(project, base, browse, olga, page):
+    config = {"is_comparison": True, "policies": [base.pk], "prompts": [], "train": {"k": 2}}
+    run = Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=olga)
+    client, url = browse(olga), f"/p/cooking/{page}"
+    [query] = polled(client.get(url).text)
+    assert client.get(url + query, **HTMX).status_code == 204
+    Run.objects.filter(pk=run.pk).update(state=Run.State.RUNNING)
+    reply = client.get(url + query, **HTMX).text
+    assert "Running" in reply and "<h1" not in reply and polled(reply) != [query]
+    Run.objects.filter(pk=run.pk).update(state=Run.State.SUCCEEDED)
+    assert polled(client.get(url + query, **HTMX).text) == []
+
+
+def test_rounds_side_by_side_are_kept_up_to_date(round, browse, olga):
+    client, url = browse(olga), "/p/cooking/rounds/compare/"
+    [query] = polled(client.get(f"{url}?round=1").text)
+    assert client.get(url + query, **HTMX).status_code == 204
+    round.runs.filter(position=0).update(step=3)
+    reply = client.get(url + query, **HTMX).text
+    assert 'id="differences"' in reply and polled(reply) != [query]
+    round.runs.update(state=Run.State.SUCCEEDED)
+    assert polled(client.get(url + query, **HTMX).text) == []
 
 
 @pytest.mark.parametrize("verb", ["succeed", "fail", "pause"])
