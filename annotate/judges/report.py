@@ -177,9 +177,14 @@ class Report:
     def kappa(self) -> Kappa | None:
         return kappa(self.beside)
 
+    @cached_property
+    def all_tags(self) -> list[tuple[str, Share]]:
+        return by_tag(self.beside)
+
     @property
     def by_tag(self) -> list[tuple[str, Share]]:
-        return by_tag(self.beside)[:TAGS_SHOWN]
+        """Those of `all_tags` that are shown."""
+        return self.all_tags[:TAGS_SHOWN]
 
     @property
     def by_length(self) -> list[tuple[str, Share]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -63,14 +63,16 @@ def costs_page(project: Project, *, since: datetime | None, use: str) -> dict[st
     found = totals(calls, "policy", "use")
     has_rounds = Round.objects.of_project(project).exists()
     met = by_pair(matches_of(project)) if found or has_rounds else {}
-    rounds = rounds_of(project, met)
+    all_rounds = list(Round.objects.of_project(project).with_runs()) if has_rounds else []
+    spent = by_round(project, [run for round in all_rounds for run in round.runs.all()])
     took = times(calls, "policy", among=found)
     return {
         "policies": policies_of(project, _by(0, found), took, met),
         "uses": [(Use(name).label, total) for name, total in _by_calls(_by(1, found))],
         "labels": labeled(project, since),
-        "rounds": rounds,
-        "all_rounds": total_of(each.spent for each in rounds),
+        "rounds": rounds_of(project, all_rounds[:ROUNDS], spent, met),
+        "rounds_in_all": len(all_rounds),
+        "all_rounds": total_of(spent.values()),
     }
 
 
@@ -111,10 +113,10 @@ def _by_calls(found: dict[Any, Total]) -> list[tuple[Any, Total]]:
     return sorted(found.items(), key=lambda each: -each[1].calls)
 
 
-def rounds_of(project: Project, met: Met) -> list[RoundCost]:
-    """The newest rounds, with what their runs cost so far, and what their last policy won."""
-    rounds = list(Round.objects.of_project(project).with_runs()[:ROUNDS])
-    spent = by_round(project, [run for round in rounds for run in round.runs.all()])
+def rounds_of(
+    project: Project, rounds: Iterable[Round], spent: Mapping[int, Spent], met: Met
+) -> list[RoundCost]:
+    """Lists rounds with what their runs cost so far, and what their last policy won."""
     made = TrainedPolicy.objects.of_project(project).final()
     ordered = made.order_by("checkpoint__run__position", "checkpoint__step")
     last = {each.checkpoint.run.round_id: each.policy_id for each in ordered}

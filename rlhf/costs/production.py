@@ -21,6 +21,7 @@ from rlhf.costs.page import TIMES, in_ms
 from rlhf.evaluation.sequential import Sequential, Thumbs, compare
 from rlhf.models.outcomes import Promotion, TrainedPolicy
 from rlhf.models.runs import Round
+from rlhf.stages.chart import colours_of
 
 DRAWN = 6  # policies, those with the most answers
 NEWEST = 10  # rated answers that are shown
@@ -290,7 +291,8 @@ def _drawn(
     drawing: Drawing, shown: dict[Policy, list[Moment]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     series, values = [], defaultdict[datetime, dict[str, float]](dict)
-    for colour, (policy, moments) in enumerate(shown.items()):
+    colours = colours_of(policy.pk for policy in shown)
+    for policy, moments in shown.items():
         for place, line in enumerate(drawing.lines):
             known = [(each, line.figure(each)) for each in moments]
             known = [(each, value) for each, value in known if value is not None]
@@ -298,7 +300,7 @@ def _drawn(
                 continue
             metric = f"{policy.pk} {place}"
             label = f"{policy}, {line.label}" if line.label else str(policy)
-            look = {"split": "train", "colour": colour, "dashed": place > 0}
+            look = {"split": "train", "colour": colours[policy.pk], "dashed": place > 0}
             series.append({"label": label, "metric": metric, **look})
             for each, value in known:
                 values[each.at][metric] = float(value)

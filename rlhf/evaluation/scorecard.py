@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.paginator import Paginator
+
 from annotate.judges.opinions import CannotJudge, judge_of, known_score, opinion_of
 from annotate.models import Judge, Policy, Project, User
 from annotate.prompts.models import Messages
@@ -19,7 +21,7 @@ from rlhf.models.runs import Run
 from rlhf.models.suites import Suite, SuiteResult, suite_hash
 
 LONGEST_ANSWER = 96  # tokens
-POLICIES_SHOWN = 5
+POLICIES_SHOWN = 5  # on a page
 
 
 def launch_scorecard(
@@ -186,15 +188,17 @@ class Line:
     results: list[SuiteResult | None]
 
 
-def scorecard_of(project: Project) -> dict[str, Any]:
+def scorecard_of(project: Project, page: str | None = None) -> dict[str, Any]:
+    """Puts all suites beside the policies that were asked any, the live one first."""
     newest = SuiteResult.objects.newest_in(project)
     measured = {policy for _, policy in newest}
     shown = [each for each in project.policies.order_by("-pk") if each.pk in measured]
     live = [each for each in shown if each.state == Policy.State.LIVE]
-    columns = [*live, *[each for each in shown if each not in live]][:POLICIES_SHOWN]
+    ordered = [*live, *[each for each in shown if each not in live]]
+    columns = Paginator(ordered, POLICIES_SHOWN).get_page(page)
     suites = {name: parse(lines, is_stored=True) for name, lines in Suite.all_of(project).items()}
     return {
-        "columns": columns,
+        "page": columns,
         "lines": [
             Line(
                 name,

@@ -91,6 +91,12 @@ class MetricQuerySet(models.QuerySet["Metric"]):
         (last_step, last), (first_step, first) = rows[0], rows[-1]
         return (last - first).total_seconds() / max(last_step - first_step, 1)
 
+    def comparisons_of(self, runs: Collection[int]) -> dict[int, int]:
+        """Maps each of these runs to the held-out comparisons that its final figures are of."""
+        final = self.filter(run__in=runs, split="final", **{"values__data/comparisons__gt": 0})
+        rows = final.annotate(n=KeyTransform("data/comparisons", "values"))
+        return {run: int(n) for run, n in rows.values_list("run", "n")}
+
     def splits_of(self, run: Run) -> list[str]:
         """Lists a run's splits by one look into the index for each: it may have millions of
         rows."""

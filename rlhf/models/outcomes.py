@@ -115,6 +115,9 @@ def snapshot_of(run: Run) -> Snapshot | None:
 
 
 class RewardModelQuerySet(models.QuerySet["RewardModel"]):
+    def of_project(self, project: Project) -> RewardModelQuerySet:
+        return self.filter(project=project).select_related("checkpoint__run__round")
+
     def judge_of(self, round: Round, *, stale_runs: Container[int] = ()) -> RewardModel | None:
         """Finds the reward model that the round learns from, or else the project's newest, one that
         no withdrawn data has taught before any other: it judges, and trains nothing. `stale_runs`:

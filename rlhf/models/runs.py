@@ -6,6 +6,7 @@ who is too late gets False. What a worker writes it writes under its lease (see 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -19,10 +20,12 @@ from django.utils import timezone
 from annotate.ids import id_in
 from annotate.models import Policy, Project, User
 from annotate.notices.models import News
+from annotate.prompts.models import content_hash
 from annotate.webhooks.models import Event, announce
 from feedback_site.bell import enqueue_on_commit
 from rlhf.learning.contract.config import current_names
 
+RUNS_SHOWN = 5  # of a kind, on a page that is about other things
 CANCELLED_BY_HAND = "cancelled"  # and no other reason
 
 
@@ -140,6 +143,23 @@ class Round(models.Model):
         return project.rounds.aggregate(Max("number"))["number__max"] or 0
 
 
+@dataclass(frozen=True)
+class SomeRuns:
+    """Runs that a page lists, of so many `in_all`."""
+
+    shown: list[Run]
+    in_all: int
+
+    @property
+    def are_under_way(self) -> bool:
+        return any(not run.stands_still for run in self.shown)
+
+    @property
+    def digest(self) -> str:
+        """Changes when there is something new to show."""
+        return content_hash([self.in_all, *([run.pk, run.state] for run in self.shown)])
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def of_project(self, project: Project) -> RunQuerySet:
         return self.filter(project=project)
@@ -167,6 +187,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def comparisons(self) -> RunQuerySet:
         """Samplings whose answers people compare; the newest first."""
         return self.samplings().filter(config__is_comparison=True)
+
+    def listed(self, *, in_full: bool = False) -> SomeRuns:
+        """Lists the first few of them, or all."""
+        return SomeRuns(list(self if in_full else self[:RUNS_SHOWN]), self.count())
 
     def to_go_by(self, kinds: Iterable[str]) -> RunQuerySet:
         """Keeps those of rounds that succeeded, with the time they took; the newest first."""

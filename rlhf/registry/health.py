@@ -3,8 +3,10 @@ people themselves reach."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from annotate.templatetags.show import interval
 from rlhf.models.metrics import Metric
 from rlhf.models.runs import Run
 
@@ -69,3 +71,32 @@ def health_of(run: Run) -> Health | None:
         off_by=values.get("reward/calibration_error"),
         comparisons=int(values.get("data/comparisons", 0)),
     )
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of held-out comparisons that a training gets right, with its 95 % interval."""
+
+    share: float
+    low: float | None
+    high: float | None
+    comparisons: int | None
+
+    def __str__(self) -> str:
+        of = f" of {self.comparisons}" if self.comparisons else ""
+        return f"{self.share:.0%} {interval(self.low, self.high)}{of}"
+
+
+def accuracies_of(runs: Iterable[Run]) -> dict[int, Accuracy]:
+    """Reads the accuracy of those runs that have measured one, by their ids."""
+    told = {run.pk: run.summary for run in runs if run.summary.get("accuracy") is not None}
+    comparisons = Metric.objects.comparisons_of(told) if told else {}
+    return {
+        pk: Accuracy(
+            summary["accuracy"],
+            summary.get("accuracy_low"),
+            summary.get("accuracy_high"),
+            comparisons.get(pk),
+        )
+        for pk, summary in told.items()
+    }

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.paginator import Paginator
 
 from annotate.models import Completion, Policy, Project, Task
+from rlhf.data.staleness import stale_in
 from rlhf.evaluation.bradley_terry import Standing, standings
 from rlhf.evaluation.matches import Match, win_rate
 from rlhf.evaluation.win_rate import batch_of
@@ -17,10 +18,10 @@ from rlhf.models.metrics import Metric
 from rlhf.models.outcomes import TrainedPolicy
 from rlhf.models.runs import Run
 from rlhf.registry.verdict import Verdicts
+from rlhf.stages.chart import colours_of
 
 WIDTH = 200  # of an interval's drawing, in its own units
 MOST_DOTS = 200
-COLOURS = 8  # as the charts have
 PAIRS_SHOWN = 20  # on a page
 
 
@@ -81,10 +82,11 @@ def over_optimisation_of(
     """Returns (series, rows) of score by √KL of every step of a training against a reward model,
     and of people's preference, with its interval, where a policy came out (Gao et al. 2023,
     "Scaling laws for reward model overoptimization"): the score goes on rising where people have
-    long turned away. Each policy has a colour of its own."""
+    long turned away. Each policy keeps its colour."""
     series: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    trained = TrainedPolicy.objects.of_project(project).by_reward_model()
+    trained = list(TrainedPolicy.objects.of_project(project).by_reward_model())
+    colours = colours_of(each.policy_id for each in trained)
     for each in trained:
         run = each.checkpoint.run
         steps = Metric.objects.thinned(run, splits=["train"]).with_kl_and_score()
@@ -92,8 +94,7 @@ def over_optimisation_of(
         if not dots:
             continue
         name, of = str(each.policy), f"{each.policy_id}"
-        colour = len({one["colour"] for one in series}) % COLOURS
-        line = {"split": "train", "colour": colour}
+        line = {"split": "train", "colour": colours[each.policy_id]}
         series.append({**line, "label": name, "metric": f"score {of}", "dots": True})
         shown = dots[:: len(dots) // MOST_DOTS + 1]
         rows += [_dot(x, {f"score {of}": score}) for x, score in shown]
@@ -113,6 +114,7 @@ def _dot(x: float, values: dict[str, float]) -> dict[str, Any]:
 
 
 def evaluation_page(project: Project, page: str | None = None) -> dict[str, Any]:
+    """Returns what is known of the policies, with the ids of those made of withdrawn data."""
     verdicts = Verdicts(project)
     pairs = Paginator(verdicts.known(), PAIRS_SHOWN).get_page(page)
     matches = verdicts.matches
@@ -126,5 +128,5 @@ def evaluation_page(project: Project, page: str | None = None) -> dict[str, Any]
         if dots
         else None,
         "dots": dots,
-        "comparisons": list(Run.objects.of_project(project).comparisons()[:5]),
+        "stale": stale_in(project).policies,
     }

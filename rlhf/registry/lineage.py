@@ -15,6 +15,7 @@ from rlhf.data.selection import HELD_OUT
 from rlhf.data.staleness import descendants_of
 from rlhf.models.outcomes import RewardModel, Snapshot, TrainedPolicy, snapshot_of
 from rlhf.models.runs import Run
+from rlhf.registry.health import accuracies_of
 from rlhf.stages import TRAININGS
 
 Plain = dict[str, Any]
@@ -83,8 +84,18 @@ def _reward_model(run: Run) -> Plain | None:
     return {
         "id": model.pk,
         "accuracy": model.accuracy,
+        **_ends_of_accuracy(model.checkpoint.run),
         "manifest_sha256": model.checkpoint.manifest_sha256,
         "run": _run(model.checkpoint.run),
+    }
+
+
+def _ends_of_accuracy(run: Run) -> Plain:
+    found = accuracies_of([run]).get(run.pk)
+    return {
+        "accuracy_low": found and found.low,
+        "accuracy_high": found and found.high,
+        "comparisons": found and found.comparisons,
     }
 
 

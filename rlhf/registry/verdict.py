@@ -25,6 +25,7 @@ from rlhf.models.checkpoints import Checkpoint
 from rlhf.models.outcomes import Evaluation, RewardModel
 from rlhf.models.runs import Run
 from rlhf.models.suites import Suite, SuiteResult
+from rlhf.registry.health import Accuracy, accuracies_of
 from rlhf.runs.alarms import Alarm, alarms_of
 from rlhf.stages import TRAININGS
 
@@ -42,6 +43,7 @@ class Judge:
     model: RewardModel
     taught_by: str
     is_stale: bool
+    accuracy: Accuracy | None
 
     @property
     def name(self) -> str:
@@ -218,7 +220,7 @@ class Verdicts:
             length=self._length(policy, opponent),
             ratings=self._ratings.get(policy.pk),
             suites=[
-                InSuite(mine, self._suites.get((suite, opponent.pk)))
+                InSuite(mine, self._beside(mine, opponent))
                 for suite in self._active
                 if (mine := self._suites.get((suite, policy.pk)))
             ],
@@ -229,7 +231,13 @@ class Verdicts:
         run = model.checkpoint.run
         snapshot = getattr(run, "snapshot", None)
         taught_by = TRAININGS[run.kind].reads(snapshot.counts) if snapshot else ""
-        return Judge(model, taught_by, run.pk in self._stale)
+        return Judge(model, taught_by, run.pk in self._stale, self._accuracies.get(run.pk))
+
+    @cached_property
+    def _accuracies(self) -> dict[int, Accuracy]:
+        """Of every reward model of the project, by the run that trained it."""
+        models = RewardModel.objects.of_project(self.project)
+        return accuracies_of(model.checkpoint.run for model in models)
 
     @cached_property
     def _stale(self) -> set[int]:
@@ -269,6 +277,10 @@ class Verdicts:
     @cached_property
     def _suites(self) -> dict[tuple[str, int], SuiteResult]:
         return SuiteResult.objects.newest_in(self.project)
+
+    def _beside(self, ours: SuiteResult, opponent: Policy) -> SuiteResult | None:
+        theirs = self._suites.get((ours.suite, opponent.pk))
+        return theirs if theirs and ours.is_comparable_to(theirs) else None
 
     @cached_property
     def _active(self) -> list[str]:

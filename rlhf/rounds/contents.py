@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from annotate.prompts.models import content_hash
 from rlhf.models.runs import Round, Run
 from rlhf.rounds.tokens import Tokens, tokens_of
 from rlhf.runs.trainer_process import last_lines
@@ -29,6 +30,14 @@ class Log:
     run: Run
     attempt: int
     text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.pk}-{self.attempt}"
+
+    @property
+    def digest(self) -> str:
+        return content_hash([self.name, self.text])
 
 
 def logs_of(round: Round) -> list[Log]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Metric, Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
+from rlhf.registry.health import Accuracy, accuracies_of
 from rlhf.registry.verdict import Verdict, Verdicts
 from rlhf.runs.alarms import Alarm, advice_on, alarms_of, limit_of, meets_its_guard_again
 from rlhf.runs.trainer_process import last_lines
@@ -141,6 +142,11 @@ class RoundReport:
         """Tells whether to clone it rather than resume it."""
         return meets_its_guard_again(self.current)
 
+    @cached_property
+    def accuracies(self) -> dict[int, Accuracy]:
+        """Maps its runs to what they get right of held-out comparisons."""
+        return accuracies_of(self.runs)
+
     @property
     def headline(self) -> str:
         return next((text for run in reversed(self.runs) if (text := headline_of(run))), "")
@@ -149,7 +155,7 @@ class RoundReport:
     def digest(self) -> str:
         """Changes when there is something new to show."""
         rows = [[r.state, r.step, r.reason, r.cancel_requested] for r in self.runs]
-        return content_hash([self.place, *rows])
+        return content_hash([self.place, self.is_stale, *rows])
 
 
 def headline_of(run: Run) -> str:
@@ -159,8 +165,8 @@ def headline_of(run: Run) -> str:
         name, (rate, low, high) = run.win_rates[0]
         judge = summary.get("judge") or "the reward model"
         return f"{name}: {rate:.0%} {interval(low, high)}, says {judge}"
-    if summary.get("accuracy") is not None:
-        return f"accuracy {summary['accuracy']:.0%}"
+    if accuracy := accuracies_of([run]).get(run.pk):
+        return f"accuracy {accuracy}"
     if "probes" in summary:
         return f"{summary['passed']} of {summary['probes']} checks of the behaviour suites passed."
     if "rank_tasks" in summary:

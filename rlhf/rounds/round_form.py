@@ -21,6 +21,7 @@ from rlhf.learning.contract.config import recipe
 from rlhf.learning.contract.hyperparameters import Tune
 from rlhf.learning.contract.kinds import KINDS
 from rlhf.models.outcomes import RewardModel
+from rlhf.registry.health import Accuracy, accuracies_of
 from rlhf.rounds.forms import offer
 from rlhf.rounds.preflight import recipe_for
 from rlhf.rounds.settings import SIZES, Launch, Overrides
@@ -41,9 +42,13 @@ MOST_BASICS = 8
 
 
 class RewardModelField(forms.ModelChoiceField):
+    @cached_property
+    def accuracies(self) -> dict[int, Accuracy]:
+        return accuracies_of(model.checkpoint.run for model in self.queryset or ())
+
     def label_from_instance(self, model: RewardModel) -> str:
-        right = "" if model.accuracy is None else f", {model.accuracy:.0%} of comparisons right"
-        return f"{model.name}{right}"
+        accuracy = self.accuracies.get(model.checkpoint.run_id)
+        return f"{model.name}, accuracy {accuracy}" if accuracy else model.name
 
 
 class RoundForm(forms.Form):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from annotate.models import Judge, User
+from rlhf.data.staleness import stale_in
 from rlhf.models.metrics import Sample
 from rlhf.models.outcomes import snapshot_of
 from rlhf.models.runs import Round, Run
@@ -15,12 +16,11 @@ from rlhf.registry.verdict import Verdicts
 from rlhf.rounds.charts import caption_of, chosen_in, line_of, rows_of
 from rlhf.rounds.report import Change, RoundReport, beside_the_first, report_on, samples_of
 from rlhf.stages import STAGES, TRAININGS
-from rlhf.stages.chart import Chart, Series, trained_and_held_out
+from rlhf.stages.chart import COLOURS, Chart, Series, colours_of, trained_and_held_out
 
 NONE, FILTER, TEACHER = "–", "Labels: ", "Reward model"
 WHOSE: dict[str, Any] = {"labelers": User, "held_out_labelers": User, "judges": Judge}
 MOST_SAMPLES = 12  # prompts
-COLOURS = 8  # that can be told apart; the lines of a ninth round and those after it are dashed
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ class Difference:
 def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dict[str, Any]:
     """Puts rounds side by side. `chosen`: figures, as kind:name, that are drawn as well."""
     verdicts = Verdicts(rounds[0].project) if rounds else None
-    reports = [report_on(round, verdicts=verdicts) for round in rounds]
+    stale = stale_in(rounds[0].project).runs if rounds else []
+    reports = [report_on(round, stale, verdicts) for round in rounds]
     return {
+        "is_under_way": any(not report.is_over for report in reports),
         "reports": reports,
         "differences": differences(reports),
         "data": data_differences(reports),
@@ -45,10 +47,11 @@ def compare_rounds(rounds: Sequence[Round], chosen: Collection[str] = ()) -> dic
 @dataclass(frozen=True)
 class SamplesBeside:
     """The last answers of each round to the same fixed prompts: [(prompt, a cell for each round)],
-    each in pieces beside that of the first round that answered."""
+    each in pieces beside that of the first round that answered. `prompts`: how many there are."""
 
     rounds: list[Round]
     rows: list[tuple[str, list[Change | None]]]
+    prompts: int
 
 
 def samples_beside(reports: Sequence[RoundReport]) -> SamplesBeside | None:
@@ -64,7 +67,7 @@ def samples_beside(reports: Sequence[RoundReport]) -> SamplesBeside | None:
             answers.setdefault(prompt, [None] * len(told))[place] = sample
     met = sorted(answers.items(), key=lambda each: each[1].count(None))
     rows = [(prompt, list(beside_the_first(those))) for prompt, those in met[:MOST_SAMPLES]]
-    return SamplesBeside([round for round, _ in told], rows)
+    return SamplesBeside([round for round, _ in told], rows, len(met))
 
 
 def differences(reports: Sequence[RoundReport]) -> list[Difference]:
@@ -125,17 +128,8 @@ def changes_since(before: Round, round: Round) -> dict[str, list[Difference]]:
 
 
 def colours(rounds: Sequence[Round]) -> dict[int, int]:
-    """Number of a round → its colour, 0 to COLOURS - 1: the same in every chart and beside whatever
-    others, but where two of them would share one."""
-    found: dict[int, int] = {}
-    for number in sorted(round.number for round in rounds):
-        free = (
-            colour
-            for off in range(COLOURS)
-            if (colour := (number - 1 + off) % COLOURS) not in found.values()
-        )
-        found[number] = next(free, (number - 1) % COLOURS)
-    return found
+    """Number of a round → its colour."""
+    return colours_of(round.number for round in rounds)
 
 
 def _fields(report: RoundReport) -> dict[str, str]:
@@ -204,6 +198,7 @@ def figures(reports: Sequence[RoundReport], chosen: Collection[str] = ()) -> lis
 
 
 def _is_dashed(report: RoundReport, reports: Sequence[RoundReport]) -> bool:
+    """Tells whether it is a ninth round or one after it: its colour may be an earlier one's."""
     older = [each for each in reports if each.round.number < report.round.number]
     return len(older) >= COLOURS
 

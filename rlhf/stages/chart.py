@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+COLOURS = 8  # that can be told apart
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,17 @@ def trained_and_held_out(metric: str) -> tuple[Series, ...]:
 
 LOSS, ACCURACY = trained_and_held_out("loss"), trained_and_held_out("reward/accuracy")
 COMPARISONS = "share of comparisons"
+
+
+def colours_of(numbers: Iterable[int]) -> dict[int, int]:
+    """Gives each of these numbers, which count from 1, a colour, 0 to COLOURS - 1: the same in
+    every chart and beside whatever others, but where two of them would share one."""
+    found: dict[int, int] = {}
+    for number in sorted(numbers):
+        free = (
+            colour
+            for off in range(COLOURS)
+            if (colour := (number - 1 + off) % COLOURS) not in found.values()
+        )
+        found[number] = next(free, (number - 1) % COLOURS)
+    return found

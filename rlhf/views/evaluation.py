@@ -17,10 +17,12 @@ from rlhf.data.checks import NotReady
 from rlhf.evaluation.doubted import CONFIDENT, SUITE, Doubt, add_probe, alone, ask_second, doubted
 from rlhf.evaluation.next_batch import launch_next_batch
 from rlhf.evaluation.win_rate import ask_people
+from rlhf.models.runs import Run
 from rlhf.registry.judgements import evaluation_page
 from rlhf.rounds.forms import AskPeopleForm, ComparisonForm
 from rlhf.rounds.launch import launch_comparison
 from rlhf.rounds.report import report_on
+from rlhf.views.runs import list_of, refreshed
 
 MOST_SHOWN = 50  # doubted rankings on a page
 
@@ -28,6 +30,9 @@ MOST_SHOWN = 50  # doubted rankings on a page
 @require_http_methods(["GET", "POST"])
 def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     project = project_for(request, slug, Role.OPERATOR)
+    comparisons = list_of(request, project, Run.objects.comparisons())
+    if request.htmx:
+        return refreshed(request, project, comparisons)
     form = ComparisonForm(project, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -44,6 +49,7 @@ def policies_evaluation(request: Request, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "form": form,
+        "comparisons": comparisons,
         **evaluation_page(project, request.GET.get("page")),
     }
     return render(request, "rlhf/evaluation.html", context, status=422 if form.errors else 200)

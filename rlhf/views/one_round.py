@@ -29,7 +29,7 @@ from rlhf.rounds.contents import chosen_file, data_of, files_of, logs_of
 from rlhf.rounds.estimate import left_of
 from rlhf.rounds.forms import LimitForm, RoundNameForm
 from rlhf.rounds.launch import cancel_round, launch_again, prioritise_round, resume_round
-from rlhf.rounds.report import log_of, report_on, samples_of
+from rlhf.rounds.report import RoundReport, log_of, report_on, samples_of
 from rlhf.rounds.side_by_side import changes_since
 from rlhf.rounds.tensorboard import write_zip
 from rlhf.stages import STAGES
@@ -96,9 +96,19 @@ def rounds_charts(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_logs(request: Request, slug: str, number: int) -> HttpResponse:
-    """Shows what each stage's trainer said, also after it has succeeded."""
+    """Shows what each stage's trainer said, also after it has succeeded; to a page that follows the
+    log of `follows`, that log, if it has grown. The page loads anew where another one grows now."""
     round = round_for(request, slug, number)
-    return _tab(request, round, "logs", logs=logs_of(round))
+    report, logs = _report(round), logs_of(round)
+    growing = next((log for log in logs if log.run == report.current and not report.is_over), None)
+    if not request.htmx:
+        return _tab(request, round, "logs", report=report, logs=logs, growing=growing)
+    if report.is_over or request.GET.get("follows") != (growing.name if growing else ""):
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    if growing is None or request.GET.get("seen") == growing.digest:
+        return HttpResponse(status=204)
+    context = {"project": round.project, "round": round, "log": growing, "growing": growing}
+    return render(request, "rlhf/_log.html", context)
 
 
 @require_GET
@@ -129,8 +139,13 @@ def rounds_files(request: Request, slug: str, number: int) -> HttpResponse | Fil
 
 
 def _tab(request: Request, round: Round, tab: str, **context: Any) -> HttpResponse:
-    context |= {"project": round.project, "round": round, "tab": tab, "report": report_on(round)}
+    context |= {"project": round.project, "round": round, "tab": tab}
+    context["report"] = context.get("report") or _report(round)
     return render(request, f"rlhf/round_{tab}.html", context)
+
+
+def _report(round: Round, verdicts: Verdicts | None = None) -> RoundReport:
+    return report_on(round, stale_in(round.project).runs, verdicts)
 
 
 @require_POST
@@ -147,31 +162,36 @@ def rounds_again(request: Request, slug: str, number: int) -> HttpResponse:
 
 @require_GET
 def rounds_live(request: Request, slug: str, number: int) -> HttpResponse:
-    """Renders the part of the page that changes, if it has."""
+    """Renders the part of the page that changes, if it has; or its head alone, for the tabs."""
     round = round_for(request, slug, number)
-    if request.GET.get("seen") == report_on(round).digest:
+    report = _report(round)
+    if request.GET.get("seen") == report.digest:
         return HttpResponse(status=204)
+    if request.GET.get("part") == "head":
+        context = {"project": round.project, "round": round, "report": report, "tab": "head"}
+        return render(request, "rlhf/_round_head.html", context)
     return render(request, "rlhf/_round_live.html", _live(round))
 
 
 @require_GET
 def rounds_samples(request: Request, slug: str, number: int) -> HttpResponse:
     round = round_for(request, slug, number)
-    report = report_on(round)
+    report = _report(round)
     samples = samples_of(report.runs, sort=request.GET.get("sort", ""))
     context: dict[str, Any] = {
+        "report": report,
         "samples": samples,
         "shows_changes": request.GET.get("show") == "changes",
     }
     if request.htmx:
-        context |= {"project": round.project, "round": round, "report": report}
+        context |= {"project": round.project, "round": round}
         return render(request, "rlhf/_samples.html", context)
     return _tab(request, round, "samples", **context)
 
 
 def _live(round: Round) -> dict[str, Any]:
     verdicts = Verdicts(round.project)
-    report = report_on(round, stale_in(round.project).runs, verdicts)
+    report = _report(round, verdicts)
     log = log_of(report.current)
     context = {"project": round.project, "round": round, "report": report, "log": log}
     if not report.is_over:

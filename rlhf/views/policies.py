@@ -36,11 +36,15 @@ from rlhf.rounds.forms import (
 from rlhf.rounds.launch import launch_more, launch_sampling
 from rlhf.rounds.report import policies_of
 from rlhf.stages.kinds.fetch import FETCH
+from rlhf.views.runs import list_of, refreshed
 
 
 @require_GET
 def policies(request: Request, slug: str) -> HttpResponse:
-    return _policies(request, project_for(request, slug, Role.OPERATOR))
+    project = project_for(request, slug, Role.OPERATOR)
+    if request.htmx:
+        return refreshed(request, project, list_of(request, project, Run.objects.samplings()))
+    return _policies(request, project)
 
 
 def _policies(request: Request, project: Project, **refused: Any) -> HttpResponse:
@@ -53,7 +57,7 @@ def _policies(request: Request, project: Project, **refused: Any) -> HttpRespons
         "stale": stale_in(project).policies,
         "previous": previous_live(project),
         "promotions": list(decisions[:10]),
-        "samplings": list(Run.objects.of_project(project).samplings()[:5]),
+        "samplings": list_of(request, project, Run.objects.samplings()),
     }
     return render(request, "rlhf/policies.html", context, status=422 if refused else 200)
 

@@ -14,8 +14,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request, Role, project_for
 from rlhf.access import model_for
+from rlhf.data.staleness import stale_in
 from rlhf.registry.by_labeler import agreement_behind, by_labeler
-from rlhf.registry.health import health_of
+from rlhf.registry.health import accuracies_of, health_of
 from rlhf.registry.published import Gone, card_of, files_of, published, tar_of
 from rlhf.registry.retention import KEEP_ROUNDS, disk_use_of, prune_models
 from rlhf.rounds.forms import PruneForm
@@ -33,12 +34,15 @@ def policies_models(request: Request, slug: str) -> HttpResponse:
         messages.success(request, f"{filesizeformat(freed)} are free again.")
         return redirect("policies_models", slug=slug)
     use = disk_use_of(project, keep_rounds=keep_rounds)
+    models = published(project)
     context = {
         "project": project,
-        "models": published(project),
+        "models": models,
+        "accuracies": accuracies_of(model.run for model in models),
         "use": use,
         "held": {each.model.pk: each for each in use.holdings},
         "keep_rounds": keep_rounds,
+        "stale": stale_in(project).runs,
     }
     return render(request, "rlhf/models.html", context)
 
@@ -64,6 +68,7 @@ def policies_model(request: Request, slug: str, model_id: int) -> HttpResponse:
         "labelers": by_labeler(model.run),
         "people": agreement_behind(model.run),
         "gone": gone,
+        "is_stale": model.run_id in stale_in(model.run.project).runs,
         "chosen": json.dumps(chosen, indent=2, ensure_ascii=False) if chosen else "",
     }
     return render(request, "rlhf/model.html", context)

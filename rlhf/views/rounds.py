@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import Request, Role, project_for
 from annotate.ids import id_in
 from annotate.models import Policy, Project
+from annotate.prompts.models import content_hash
 from rlhf.access import round_for
 from rlhf.costs.runs import by_round
 from rlhf.data.checks import Finding, NotReady
@@ -23,6 +24,7 @@ from rlhf.rounds.forms import FiltersForm, RoundsForm
 from rlhf.rounds.launch import LaunchedMeanwhile, launch_round
 from rlhf.rounds.plan import Planned, plan_round
 from rlhf.rounds.preflight import preflight, recipe_for
+from rlhf.rounds.report import report_on
 from rlhf.rounds.round_form import RoundForm, in_fields
 from rlhf.rounds.settings import SIZES, Launch, stage_configs
 from rlhf.rounds.side_by_side import compare_rounds
@@ -165,7 +167,10 @@ def rounds_compare(request: Request, slug: str) -> HttpResponse:
     rounds = list(Round.objects.of_project(project).with_runs())
     named = request.GET.getlist("round")
     chosen = [each for each in rounds if str(each.number) in named]
-    context = {"project": project, "rounds": rounds, "chosen": chosen}
+    digest = content_hash([report_on(each).digest for each in chosen])
+    if request.htmx and request.GET.get("seen") == digest:
+        return HttpResponse(status=204)
+    context = {"project": project, "rounds": rounds, "chosen": chosen, "digest": digest}
     context |= compare_rounds(chosen, panels_of(request))
     context["sources"] = sources_of(slug, [run for each in chosen for run in each.runs.all()])
     return render(request, "rlhf/compare.html", context)

@@ -9,10 +9,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import Request
+from annotate.models import Project
 from annotate.navigation import in_room
 from feedback_site.bell import enqueue_on_commit
 from rlhf.access import run_for
-from rlhf.models.runs import Run
+from rlhf.models.runs import Run, RunQuerySet, SomeRuns
 from rlhf.rounds.charts import chosen_in, in_columns, rows_of
 from rlhf.rounds.report import CHIPS, headline_of, log_of
 from rlhf.stages import STAGES
@@ -41,6 +42,18 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
         "log": log_of(run),
     }
     return render(request, template, context)
+
+
+def list_of(request: Request, project: Project, runs: RunQuerySet) -> SomeRuns:
+    """Lists the newest of these runs, or all, as the address says."""
+    return runs.of_project(project).listed(in_full=request.GET.get("runs") == "all")
+
+
+def refreshed(request: Request, project: Project, runs: SomeRuns) -> HttpResponse:
+    """Renders a list of runs anew for a page that shows it, if it has changed."""
+    if request.GET.get("seen") == runs.digest:
+        return HttpResponse(status=204)
+    return render(request, "rlhf/_runs.html", {"project": project, "runs": runs})
 
 
 @require_GET

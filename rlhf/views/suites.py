@@ -40,7 +40,7 @@ def policies_suites(request: Request, slug: str) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             return redirect("policies_run", slug=slug, run_id=run.pk)
-    context = {"project": project, "form": form, **scorecard_of(project)}
+    context = {"project": project, "form": form, **scorecard_of(project, request.GET.get("page"))}
     return render(request, "rlhf/suites.html", context, status=422 if form.errors else 200)
 
 

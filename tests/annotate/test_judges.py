@@ -69,7 +69,7 @@ def states(judge):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_judge_is_added_is_given_tasks_and_its_page_says_how_far_it_agrees(
-    browse, olga, project, chef, ranked, model_server
+    browse, olga, project, chef, ranked, model_server, monkeypatch
 ):
     ranked(4, k=3, bobs=2)
     client = browse(olga)
@@ -94,6 +94,14 @@ def test_a_judge_is_added_is_given_tasks_and_its_page_says_how_far_it_agrees(
     assert "Agrees with people</dt><dd>100%" in page
     assert "First shown wins</dt><dd>50%" in page
     assert "None." in page, "nothing is contradicted"
+    levels, tags = Report(judge).levels * 21, Report(judge).by_length * 3
+    monkeypatch.setattr(Report, "levels", levels)
+    monkeypatch.setattr("annotate.judges.report.TAGS_SHOWN", 2)
+    monkeypatch.setattr("annotate.judges.report.by_tag", lambda tasks: tags)
+    page = client.get(where).content.decode()
+    assert page.count('data-label="Share of tasks"') == len(levels) > 12
+    assert f"2 of {len(tags)} are shown" in page
+    monkeypatch.undo()
     assert client.get(f"{where}?at=99").status_code == 200
     assert client.get(f"{where}?at=x").status_code == 200
     report = Report(judge)

@@ -1,3 +1,4 @@
+import re
 from threading import Event
 
 import pytest
@@ -80,9 +81,14 @@ def test_the_page_compares_what_was_chosen(project, round, other, olga, browse):
 def test_the_accuracy_of_a_reward_model_is_drawn_beside_peoples_agreement(evaluated):
     """As it was in what the model learnt from: rankings that come later change no round's page."""
     run = evaluated.round.runs.get(kind=Run.Kind.REWARD)
+    [level] = figures_of(run)[0].levels
+    assert level.value == 1.0
+    assert re.fullmatch(r"people \(\d\d%–100%\) of \d+", level.label)
+    Ranking.objects.all()[0].placements.update(place=2)
     assert [level.value for level in figures_of(run)[0].levels] == [1.0]
-    Ranking.objects.first().placements.update(place=2)
-    assert [level.value for level in figures_of(run)[0].levels] == [1.0]
+    run.snapshot.rankings.clear()
+    [level] = figures_of(run)[0].levels
+    assert (level.value, level.label) == (1.0, "people (no interval)"), "nothing is left to tell"
     assert figures_of(evaluated.round.runs.get(kind=Run.Kind.SFT))[0].levels == []
 
 

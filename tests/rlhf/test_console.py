@@ -15,6 +15,7 @@ from rlhf.rounds.preflight import preflight, recipe_for, recipe_of_size
 from rlhf.rounds.report import report_on
 from rlhf.rounds.settings import Launch
 from rlhf.rounds.side_by_side import colours, differences, figures
+from rlhf.stages.chart import COLOURS, colours_of
 from tests.rlhf.test_pages import compared, running_ppo, write_metrics  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db
@@ -115,6 +116,27 @@ def test_a_round_has_a_name_and_a_note(round, browse, olga, mallory):
     assert other.status_code == 404
 
 
+PAGES = [
+    "rounds/1/charts/",
+    "rounds/1/samples/",
+    "rounds/compare/?round=1",
+    "models/",
+    "evaluation/",
+]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "model"])
+def test_every_page_says_stale(round, trained, compared, bob, browse, olga, page):  # noqa: F811
+    Checkpoint.objects.update(is_final=True)
+    checkpoint = trained.training.checkpoint
+    snapshot_of(checkpoint.run, bob)
+    url = f"/p/cooking/models/{checkpoint.pk}/" if page == "model" else f"/p/cooking/{page}"
+    chip = 'class="chip warn">stale</span>'
+    assert chip not in browse(olga).get(url).text
+    Withdrawal.withdraw(round.project, person=bob, by=olga)
+    assert chip in browse(olga).get(url).text
+
+
 def test_the_list_of_rounds_refreshes_while_one_is_under_way(round, browse, olga):
     url = "/p/cooking/rounds/"
     assert 'hx-select="#rounds"' in browse(olga).get(url).content.decode()
@@ -160,6 +182,11 @@ def test_a_round_keeps_its_colour_beside_any_others(project, base, labels, olga)
     assert [(s["label"], s["colour"]) for s in loss["series"]] == [("Round 2", 1), ("Round 3", 2)]
 
 
+def test_beyond_the_colours_there_are_each_number_has_its_own_place_in_them():
+    assert list(colours_of(range(1, 20)).values()) == [n % COLOURS for n in range(19)]
+    assert colours_of([3, 12]) == {3: 2, 12: 3}, "the same as among others"
+
+
 def test_any_number_of_rounds_stand_side_by_side(project, base, labels, browse, olga):
     """A colour comes twice from the ninth on; the line that has it second is dashed."""
     rounds = [
@@ -193,7 +220,8 @@ def test_each_diamond_has_its_name_its_interval_and_the_colour_of_its_policy(
     drawing = evaluation_page(project)["over_optimisation"]
     score, people = drawing["series"]
     assert (score["label"], people["label"]) == ("r1-ppo", "r1-ppo, people")
-    assert score["colour"] == people["colour"] and people["diamond"] and people["right"]
+    assert score["colour"] == people["colour"] == (ppo.pk - 1) % COLOURS
+    assert people["diamond"] and people["right"]
     [dot] = [row["values"] for row in drawing["rows"] if people["metric"] in row["values"]]
     rate, low, high = (dot[people["metric"] + end] for end in ("", " low", " high"))
     assert rate == high == 1.0 and 0.4 < low < 0.8

@@ -339,3 +339,20 @@ def test_the_pages_ask_as_often_for_many_policies_as_for_few(
 )
 def test_an_amount_is_shown_with_two_digits_that_say_something(amount, shown):
     assert money(amount) == shown
+
+
+def test_the_total_of_rounds_is_of_all_and_the_page_says_how_many_it_shows(
+    project, taught, browse, olga, monkeypatch
+):
+    project.machine_price = 1
+    project.save()
+    monkeypatch.setattr("rlhf.costs.page.ROUNDS", 1)
+    old = Round.objects.get()
+    page = "/p/cooking/costs/"
+    assert "are shown" not in browse(olga).get(page).text
+    Round.objects.create(project=project, number=2, recipe="tiny", base=old.base, launched_by=olga)
+    shown = costs_page(project, since=None, use="")
+    assert [each.round.number for each in shown["rounds"]] == [2]
+    assert shown["all_rounds"].seconds == 11 * 3600
+    html = " ".join(browse(olga).get(page).text.split())
+    assert "Total of 2 rounds" in html and "1 of 2 rounds are shown" in html

@@ -4,10 +4,11 @@ import pytest
 
 from annotate.labels.kinds.edit import Edit
 from annotate.models import Policy
-from rlhf.models import Snapshot, TrainedPolicy
+from rlhf.models import Run, Snapshot, TrainedPolicy
 from rlhf.models.leases import claim
 from rlhf.registry.lineage import lineage_of, reach_of
 from rlhf.runs.supervisor import supervise
+from tests.rlhf.test_pages import write_metrics
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,6 +38,15 @@ def test_from_a_policy_to_the_people_it_learnt_from(ppo):
     assert 0 < learnt["held_out"] == held_out.count() < 20
     assert [each["username"] for each in learnt["labelers"]] == ["alice"]
     assert learnt["sha256"] == Snapshot.objects.get(run_id=sft["training"]["run"]["id"]).sha256
+
+
+def test_the_accuracy_of_a_reward_model_comes_with_its_interval(ppo, browse, olga):
+    page = f"/p/cooking/policies/{ppo.pk}/"
+    assert "accuracy 75% (no interval)" in browse(olga).get(page).text
+    run = Run.objects.get(kind=Run.Kind.REWARD)
+    write_metrics(run, (9, "final", {"data/comparisons": 90}))
+    Run.objects.update(summary={"accuracy": 0.75, "accuracy_low": 0.6, "accuracy_high": 0.86})
+    assert "accuracy 75% (60%–86%) of 90" in " ".join(browse(olga).get(page).text.split())
 
 
 def test_from_a_person_to_every_policy_that_descends_from_their_labels(ppo, project, alice, bob):

@@ -1,4 +1,5 @@
 import re
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -22,7 +23,11 @@ from rlhf.models import (
 from rlhf.models.leases import claim
 from rlhf.models.metrics import THINNED
 from rlhf.rounds.launch import launch_round, launch_sampling
+from rlhf.rounds.report import report_on
+from rlhf.rounds.round_form import RoundForm
 from rlhf.rounds.settings import Launch
+
+HTMX = {"headers": {"HX-Request": "true"}}
 
 
 def write_metrics(run: Run, *rows: tuple[int, str, dict]) -> None:
@@ -200,6 +205,86 @@ def test_the_live_part_comes_only_when_something_changed(round, running, browse,
     assert client.get(f"/p/cooking/rounds/1/live/?seen={digest}").status_code == 200
 
 
+def polled(html: str) -> list[str]:
+    """What a page asks for again and again."""
+    return [unescape(each) for each in re.findall(r'hx-get="([^"]+)"', html)]
+
+
+@pytest.mark.parametrize("tab", ["charts", "samples", "logs", "data", "files"])
+def test_the_head_of_every_tab_is_kept_up_to_date(round, running, browse, olga, tab):
+    client = browse(olga)
+    html = client.get(f"/p/cooking/rounds/1/{tab}/").text
+    [address] = [each for each in polled(html) if "part=head" in each]
+    assert client.get(address, **HTMX).status_code == 204, "nothing is new"
+    Run.objects.filter(pk=running.pk).update(step=8)
+    reply = client.get(address, **HTMX).text
+    assert "Running 20%" in reply and "hx-swap-oob" not in reply and 'id="live"' not in reply
+    [again] = polled(reply)
+    assert client.get(again, **HTMX).status_code == 204
+    running.fail(token=1, reason="x")
+    assert polled(client.get(again, **HTMX).text) == [], "it is over"
+    assert "part=head" not in client.get(f"/p/cooking/rounds/1/{tab}/").text
+
+
+def test_the_head_of_the_overview_comes_with_the_rest_of_it(round, running, browse, olga):
+    client = browse(olga)
+    [address] = polled(client.get("/p/cooking/rounds/1/").text)
+    Run.objects.filter(pk=running.pk).update(step=8)
+    reply = client.get(address, **HTMX).text
+    assert 'id="round-head" class="stack tight" hx-swap-oob="true"' in reply
+    assert polled(reply) == [address.partition("seen=")[0] + "seen=" + digest_of(round)]
+
+
+def digest_of(round: Round) -> str:
+    return report_on(Round.objects.with_runs().get(pk=round.pk)).digest
+
+
+def test_a_log_grows_on_its_page_until_another_one_does(round, running, browse, olga, data_dir):
+    client = browse(olga)
+    [waits] = [
+        each for each in polled(client.get("/p/cooking/rounds/1/logs/").text) if "follows" in each
+    ]
+    assert client.get(waits, **HTMX).status_code == 204, "none yet"
+    log = data_dir / running.folder / "t1" / "output.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("step 1\n")
+    assert client.get(waits, **HTMX).headers["HX-Refresh"] == "true"
+    html = client.get("/p/cooking/rounds/1/logs/").text
+    [follows] = [each for each in polled(html) if "follows" in each]
+    assert client.get(follows, **HTMX).status_code == 204
+    log.write_text("step 1\nstep 2\n")
+    reply = client.get(follows, **HTMX).text
+    assert "step 2" in reply and "<details" not in reply and polled(reply) != [follows]
+    running.fail(token=1, reason="x")
+    assert client.get(follows, **HTMX).headers["HX-Refresh"] == "true"
+    assert not polled(client.get("/p/cooking/rounds/1/logs/").text)
+
+
+@pytest.mark.parametrize("page", ["policies/", "evaluation/"])
+def test_a_list_of_runs_is_kept_up_to_date(project, base, browse, olga, page):
+    config = {"is_comparison": True, "policies": [base.pk], "prompts": [], "train": {"k": 2}}
+    run = Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=olga)
+    client, url = browse(olga), f"/p/cooking/{page}"
+    [query] = polled(client.get(url).text)
+    assert client.get(url + query, **HTMX).status_code == 204
+    Run.objects.filter(pk=run.pk).update(state=Run.State.RUNNING)
+    reply = client.get(url + query, **HTMX).text
+    assert "Running" in reply and "<h1" not in reply and polled(reply) != [query]
+    Run.objects.filter(pk=run.pk).update(state=Run.State.SUCCEEDED)
+    assert polled(client.get(url + query, **HTMX).text) == []
+
+
+def test_rounds_side_by_side_are_kept_up_to_date(round, browse, olga):
+    client, url = browse(olga), "/p/cooking/rounds/compare/"
+    [query] = polled(client.get(f"{url}?round=1").text)
+    assert client.get(url + query, **HTMX).status_code == 204
+    round.runs.filter(position=0).update(step=3)
+    reply = client.get(url + query, **HTMX).text
+    assert 'id="differences"' in reply and polled(reply) != [query]
+    round.runs.update(state=Run.State.SUCCEEDED)
+    assert polled(client.get(url + query, **HTMX).text) == []
+
+
 @pytest.mark.parametrize("verb", ["succeed", "fail", "pause"])
 def test_polling_stops_when_the_round_is_over(round, browse, olga, verb):
     details = {"succeed": {"summary": {}}}.get(verb, {"reason": "disk full", "log_tail": "ENOSPC"})
@@ -317,15 +402,21 @@ def test_metrics_say_when_a_run_is_over(round, running, browse, olga):
 @pytest.mark.parametrize(
     ("summary", "shown"),
     [
-        ({"held_out": True, "accuracy": 0.61}, "accuracy 61%"),
+        (
+            {"held_out": True, "accuracy": 0.61, "accuracy_low": 0.55, "accuracy_high": 0.67},
+            "accuracy 61% (55%–67%) of 312",
+        ),
+        ({"held_out": True, "accuracy": 1.0}, "accuracy 100% (no interval) of 312"),
         ({"held_out": False, "accuracy": None}, "no accuracy: no ranking was held out"),
     ],
 )
 def test_an_accuracy_that_nothing_could_show_is_said_to_be_missing(
     summary, shown, round, running, browse, olga
 ):
+    write_metrics(running, (9, "final", {"data/comparisons": 312}))
     running.succeed(token=1, summary=summary)
     html = browse(olga).get("/p/cooking/rounds/1/").content.decode()
+    assert not summary["accuracy"] or report_on(round).headline == shown
     assert [line for line in html.splitlines() if "accuracy" in line.lower() and shown in line]
 
 
@@ -358,6 +449,17 @@ def test_a_sampling_starts_from_the_page(project, base, prompts, browse, olga):
     assert "cannot be ranked" in refused.content.decode()
 
 
+@pytest.mark.parametrize("page", ["policies/", "evaluation/"])
+def test_runs_that_are_not_listed_are_counted_and_one_click_away(project, base, browse, olga, page):
+    config = {"is_comparison": True, "policies": [base.pk], "prompts": [], "train": {"k": 2}}
+    for seed in range(7):
+        Run.launch(project, kind=Run.Kind.SAMPLE, config=config, by=olga, seed=seed)
+    html = flowed(browse(olga).get(f"/p/cooking/{page}"))
+    assert html.count("Sample run") == 5 and "5 of 7 are shown." in html
+    html = flowed(browse(olga).get(f"/p/cooking/{page}?runs=all"))
+    assert html.count("Sample run") == 7 and "are shown" not in html
+
+
 def test_templates_start_no_queries(
     round, trained, sampling, browse, olga, django_assert_max_num_queries
 ):
@@ -384,10 +486,13 @@ def over(round, trained, base, compared) -> Round:
     round.runs.filter(position=0).update(summary=summary)
     rates = {"win_rates": {"r1-sft over base": [1.0, 1.0, 1.0]}, "pairs": ["r1-sft over base"]}
     round.runs.filter(kind=Run.Kind.EVALUATE).update(summary=rates)
+    run = round.runs.get(kind=Run.Kind.REWARD)
+    run.summary = {"accuracy": 0.74, "accuracy_low": 0.68, "accuracy_high": 0.79}
+    run.save(update_fields=["summary"])
+    write_metrics(run, (9, "final", {"data/comparisons": 240}))
     made = Checkpoint.objects.create(
-        run=round.runs.get(kind=Run.Kind.REWARD), step=1, folder="rm", manifest_sha256="c" * 64,
-        is_final=True,
-    )  # fmt: skip
+        run=run, step=1, folder="rm", manifest_sha256="c" * 64, is_final=True
+    )
     model = RewardModel.objects.create(project=round.project, checkpoint=made, accuracy=0.74)
     Evaluation.objects.filter(policy=trained).update(
         reward_model=model, win_rate=1.0, low=0.51, high=1.0, prompts=4
@@ -409,7 +514,13 @@ def test_every_page_has_the_same_verdict_people_first_and_the_reward_model_by_na
     assert "People, blind 100% (51%–100%) on 4 prompts: 4 won" in verdict
     assert verdict.index("People, blind") < verdict.index("Reward model")
     assert "100% (51%–100%) on 4 prompts, says r1-reward" in verdict
-    assert "right on 74% of held-out comparisons" in verdict
+    assert "right on 74% (68%–79%) of 240 held-out comparisons" in verdict
+
+
+def test_a_reward_model_is_offered_with_its_accuracy(over, base):
+    form = RoundForm(over.project, size="tiny", stages=["ppo"])
+    labels = [label for _, label in form.fields["reward_model"].choices]
+    assert labels == ["Train a new one", "r1-reward, accuracy 74% (68%–79%) of 240"]
 
 
 ZERO_WIDTH = re.compile(r"(-?[\d.]+)( ?%)? ?(?:–|to) ?\1\2?(?![\d.])")

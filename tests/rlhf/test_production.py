@@ -10,6 +10,7 @@ from django.utils import timezone
 from annotate.models import Call, Conversation, Feedback, Message, Policy, User
 from rlhf.costs.production import duel_of, production
 from rlhf.models import Promotion
+from rlhf.stages.chart import colours_of
 
 NOW = timezone.now
 
@@ -142,6 +143,14 @@ def test_time_is_cut_into_hours_days_or_weeks(project, live, days, unit, long_ag
     assert lines == {"old", "old, median", "old, 95th percentile"}
 
 
+def _coloured(charts) -> set[tuple[str, int]]:
+    return {
+        (line["label"].split(",")[0], line["colour"])
+        for each in charts.values()
+        for line in each["series"]
+    }
+
+
 def test_a_line_keeps_its_colour_in_all_charts_and_shows_its_interval(
     project, live, challenger, rate
 ):
@@ -151,12 +160,12 @@ def test_a_line_keeps_its_colour_in_all_charts_and_shows_its_interval(
     rate(challenger, "ann", True)
     rate(challenger, "ben", False)
     charts = {each["title"]: each for each in production(project, days=7).charts}
-    colours = {
-        (line["label"].split(",")[0], line["colour"])
-        for each in charts.values()
-        for line in each["series"]
-    }
-    assert colours == {("old", 0), ("new", 1)}
+    colours = colours_of([live.pk, challenger.pk])
+    expected = {("old", colours[live.pk]), ("new", colours[challenger.pk])}
+    assert _coloured(charts) == expected
+    serve(challenger, 9)
+    charts = {each["title"]: each for each in production(project, days=7).charts}
+    assert _coloured(charts) == expected, "whoever has more answers"
     (row,) = charts["Thumbs up"]["rows"]
     name = f"{challenger.pk} 0"
     assert row["values"][f"{name} low"] < 0.5 == row["values"][name] < row["values"][f"{name} high"]

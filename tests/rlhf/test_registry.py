@@ -9,14 +9,16 @@ from django.core.management import CommandError, call_command
 
 from annotate.models import Policy
 from rlhf.models import Checkpoint, RewardModel, Run
+from tests.rlhf.test_pages import write_metrics
 
 
 def test_the_list_names_policies_and_reward_models(browse, olga, project, model, publish):
-    reward = RewardModel.objects.create(
-        project=project, checkpoint=publish(Run.Kind.REWARD), accuracy=0.64
-    )
+    summary = {"accuracy": 0.64, "accuracy_low": 0.6, "accuracy_high": 0.68}
+    checkpoint = publish(Run.Kind.REWARD, summary=summary)
+    write_metrics(checkpoint.run, (9, "final", {"data/comparisons": 90}))
+    reward = RewardModel.objects.create(project=project, checkpoint=checkpoint, accuracy=0.64)
     page = browse(olga).get("/p/cooking/models/").content.decode()
-    assert "r1-ppo" in page and str(reward) in page and "64%" in page
+    assert "r1-ppo" in page and str(reward) in page and "64% (60%–68%) of 90" in page
     assert model.manifest_sha256[:8] in page
 
 

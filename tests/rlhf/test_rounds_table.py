@@ -225,7 +225,7 @@ def test_what_changed_from_step_to_step_is_marked(round, prompts, browse, olga):
     assert "<del>" not in browse(olga).get("/p/cooking/rounds/1/samples/").text
 
 
-def test_last_samples_of_rounds_stand_side_by_side(three, prompts, browse, olga):
+def test_last_samples_of_rounds_stand_side_by_side(three, prompts, browse, olga, monkeypatch):
     first, second, _ = three
     say(first.runs.get(kind=Run.Kind.PPO), prompts[0], 1, "An older one.")
     say(first.runs.get(kind=Run.Kind.PPO), prompts[0], 9, "Cook it slowly.")
@@ -240,6 +240,10 @@ def test_last_samples_of_rounds_stand_side_by_side(three, prompts, browse, olga)
     assert "An older one." not in page.text
     both, one_sided = page.context["samples"].rows
     assert None not in both[1] and one_sided[1].count(None) == 1
+    assert "prompts are" not in page.text
+    monkeypatch.setattr("rlhf.rounds.side_by_side.MOST_SAMPLES", 1)
+    page = client.get(url, {"round": [first.number, second.number]})
+    assert "1 of 2 prompts are shown" in " ".join(page.text.split())
 
 
 def test_tokens_of_a_base_that_is_not_here_say_so(round, data_dir, browse, olga):

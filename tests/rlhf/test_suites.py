@@ -473,3 +473,21 @@ def test_the_limits_of_the_gate_are_set_on_a_page(project, base, olga, browse):
     assert (GateLimits.of(project).kl, GateLimits.of(project).length) == (12.5, 1.2)
     project.refresh_from_db()
     assert project.challenger_percent == 25
+
+
+def test_policies_that_do_not_fit_on_the_scorecard_are_on_its_next_page(
+    project, base, browse, olga
+):
+    run = Run.objects.create(project=project, kind=Run.Kind.SCORECARD, lease_token=1)
+    more = [project.policies.create(name=f"p{n}", origin="trained") for n in range(5)]
+    for policy in (base, *more):
+        SuiteResult.objects.create(
+            run=run, lease_token=1, policy=policy, suite="Ours", suite_hash="a", passed=1, probes=1
+        )
+    base.go_live()
+    client, url = browse(olga), "/p/cooking/suites/"
+    shown = [
+        [policy.name for policy in client.get(f"{url}?page={n}").context["page"]] for n in (1, 2)
+    ]
+    assert shown == [["base", "p4", "p3", "p2", "p1"], ["p0"]]
+    assert "Page 1 of 2" in client.get(url).text

@@ -1,9 +1,15 @@
-"""How many more prompts people have to compare two policies on."""
+"""How many more prompts people have to compare two policies on, and what stands beside that."""
+
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from django.template.loader import render_to_string
 
+from rlhf.evaluation.matches import EqualLength, WinRate
 from rlhf.evaluation.win_rate import compare
+from rlhf.models import Evaluation, Run, Suite, SuiteResult
 from rlhf.registry.verdict import Verdicts, prompts_to_decide
 
 
@@ -48,3 +54,34 @@ def test_what_a_judge_says_is_known_from_both_sides_and_listed_once(trained, bas
     trained.go_live()
     both = Verdicts(trained.project).all()
     assert [(each.policy, each.opponent) for each in both] == [(trained, base)]
+
+
+def card(verdict) -> str:
+    html = render_to_string(
+        "rlhf/_verdict.html", {"verdict": verdict, "project": verdict.policy.project}
+    )
+    return " ".join(re.sub(r"</?span[^>]*>", "", html).split())
+
+
+def test_every_rate_says_of_how_many_prompts_it_is(trained, base):
+    known = Verdicts(trained.project).between(trained, base)
+    people = WinRate(of(30, 12), 42, EqualLength(0.6, 0.4, 0.8), (("soup", of(9, 3)),))
+    gold = Evaluation(win_rate=0.7, low=0.6, high=0.8, prompts=33)
+    html = card(replace(known, people=people, gold=gold))
+    assert "60% (40%–80%) on 42 prompts" in html
+    assert re.search(r"soup: 75% \(\d+%–\d+%\) on 12 prompts", html)
+    assert "70% (60%–80%) on 33 prompts" in html
+
+
+def test_the_opponents_checks_are_shown_where_both_were_asked_the_same(trained, base):
+    run = Run.objects.create(project=trained.project, kind=Run.Kind.SCORECARD, lease_token=1)
+    suite = next(iter(Suite.active_in(trained.project)))
+    for policy, passed, probes in ((trained, 3, 4), (base, 7, 8)):
+        SuiteResult.objects.create(
+            run=run, lease_token=1, policy=policy, suite=suite, suite_hash="a", passed=passed,
+            probes=probes,
+        )  # fmt: skip
+    assert f"{suite} 3 of 4 (base: 7 of 8)" in card(Verdicts(trained.project).on(trained))
+    SuiteResult.objects.filter(policy=base).update(suite_hash="b")
+    html = card(Verdicts(trained.project).on(trained))
+    assert f"{suite} 3 of 4" in html and "(base" not in html

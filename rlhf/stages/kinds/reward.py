@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from annotate.labels.agreement import Share, agreement
 from annotate.models import Project, Prompt
+from annotate.quality.labelers import newest_doubly_ranked
+from annotate.templatetags.show import interval
 from rlhf.data.checks import check_rankings
 from rlhf.data.selection import Filters, demonstrations
 from rlhf.data.snapshot import (
@@ -70,7 +73,19 @@ class Reward(Training):
         snapshot = snapshot_of(run)
         if snapshot is None or snapshot.agreement is None:
             return []
-        return [Level("people", snapshot.agreement)]
+        now = agreement(newest_doubly_ranked(snapshot.rankings.all())).share
+        return [Level(f"people {_certainty(now, snapshot.agreement)}", snapshot.agreement)]
+
+
+def _certainty(now: Share | None, then: float) -> str:
+    """The interval of an agreement and its comparisons; none, if rankings have gone since and those
+    that are left say otherwise."""
+    if now is None:
+        return interval(None, None)
+    low, high = (round(end, 4) for end in now.interval)
+    if not low <= then <= high:
+        return interval(None, None)
+    return f"{interval(low, high)} of {now.trials:.0f}"
 
 
 REWARD = Reward()
