@@ -112,8 +112,12 @@ class DecisionRequest(StrictSerializer):
         r"^(accept|own|(pick|send_back|exclude)(:[0-9]{1,2})?)$",
         help_text="accept, own, pick:2, send_back:2, exclude:2, where 2 is L2; without: all.",
     )
-    cause = serializers.ChoiceField(Cause.choices, required=False)
-    comment = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    cause = serializers.ChoiceField(
+        Cause.choices, required=False, help_text="Of the answers not accepted; of all if all are."
+    )
+    comment = serializers.CharField(
+        required=False, allow_blank=True, max_length=2000, help_text="To those the cause is of."
+    )
     score = serializers.IntegerField(
         required=False, min_value=1, max_value=7, help_text="Of a demonstration."
     )

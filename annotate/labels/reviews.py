@@ -70,7 +70,8 @@ class Review(models.Model):
     ) -> list[Review]:
         """Ends a review: stores a row for each label under review, by its id; all of them must be
         in `verdicts`. `own` is what the reviewer would have answered, saved as a label; `as_gold`:
-        and labelers are measured by that ranking; `comment`: to the labelers; `score`: 1 to 7, of a
+        and labelers are measured by that ranking; `cause` and `comment`: why, of the answers that
+        are not accepted and to their labelers; of all, where all are; `score`: 1 to 7, of a
         demonstration.
 
         Raises Conflict where the answers or the review have changed meanwhile, ValidationError
@@ -97,14 +98,17 @@ class Review(models.Model):
         # contradict.
         elif not held.submit(active_seconds=0):
             raise Conflict("Your time ran out, and somebody else is reviewing this task now.", None)
+        # What one labeler is told about an answer is no business of the others.
+        refused = {pk for pk, said in verdicts.items() if said != cls.Verdict.ACCEPTED}
+        concerned = refused or verdicts.keys()
         reviews = [
             cls(
                 **{relation_to(type(label)): label},
                 assignment=assignment,
                 reviewer=assignment.labeler,
                 verdict=verdicts[pk],
-                cause=cause,
-                comment=comment,
+                cause=cause if pk in concerned else "",
+                comment=comment if pk in concerned else "",
                 score=score,
             )
             for pk, label in labels.items()

@@ -198,6 +198,28 @@ def test_what_cannot_be_gold_is_refused_and_settles_nothing(
 
 
 @pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        ("send_back:1", [True, False]),
+        ("exclude:2", [False, True]),
+        ("pick:2", [True, False]),
+        ("accept", [True, True]),
+        ("exclude", [True, True]),
+    ],
+)
+def test_a_comment_reaches_those_it_is_meant_for(
+    browse, project, rita, disagreement, verdict, told
+):
+    said = {"comment": "You made this up.", "cause": "labeler_error"}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    stored = [(each.comment, each.cause) for each in Review.objects.order_by("ranking")]
+    assert stored == [(said["comment"], said["cause"]) if each else ("", "") for each in told]
+    pages = [browse(label.labeler).get(f"/p/cooking/label/{label.assignment_id}/").text
+             for label in disagreement]  # fmt: skip
+    assert [said["comment"] in page for page in pages] == told
+
+
+@pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ({"verdict": "pick:1", "cause": ""}, "Choose a cause"),
