@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypedDict
 from urllib.parse import urlencode
@@ -71,7 +71,7 @@ class Decision(TypedDict, total=False):
     own: Label | None
     cause: str
     comment: str
-    score: int | None
+    scores: dict[int, int]
     as_gold: bool
 
 
@@ -126,15 +126,19 @@ class ReviewForm(forms.Form):
         """Label id → verdict, for the labels that the page has shown.
 
         Sending one back or excluding one accepts the others; picking one excludes them."""
+        return {pk: self._verdict_on(slot) for slot, pk in self._seen()}
+
+    def _seen(self) -> Iterator[tuple[int, int]]:
+        """(2, the id of L2), and so on, of the labels that the page has shown."""
+        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
+        return enumerate(seen, start=1)
+
+    def _verdict_on(self, slot: int) -> str:
         act, number = self._act()
         chosen = {"accept": Verdict.ACCEPTED, "own": Verdict.EXCLUDED, "pick": Verdict.ACCEPTED}
         chosen |= {"send_back": Verdict.SENT_BACK, "exclude": Verdict.EXCLUDED}
         others = Verdict.EXCLUDED if act == "pick" else Verdict.ACCEPTED
-        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
-        return {
-            pk: chosen[act] if number in (0, slot) else others
-            for slot, pk in enumerate(seen, start=1)
-        }
+        return chosen[act] if number in (0, slot) else others
 
     def own(self) -> Label | None:
         """What the reviewer would have answered, if that is the decision."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -20,6 +21,8 @@ from annotate.labels.label import Conflict, Label, check_values
 from annotate.people.models import User
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
+
+NO_SCORES: Mapping[int, int] = MappingProxyType({})
 
 
 class Review(models.Model):
@@ -66,13 +69,13 @@ class Review(models.Model):
         as_gold: bool = False,
         cause: str = "",
         comment: str = "",
-        score: int | None = None,
+        scores: Mapping[int, int] = NO_SCORES,
     ) -> list[Review]:
         """Ends a review: stores a row for each label under review, by its id; all of them must be
         in `verdicts`. `own` is what the reviewer would have answered, saved as a label; `as_gold`:
         and labelers are measured by that ranking; `cause` and `comment`: why, of the answers that
-        are not accepted and to their labelers; of all, where all are; `score`: 1 to 7, of a
-        demonstration.
+        are not accepted and to their labelers; of all, where all are; `scores`: 1 to 7, of
+        demonstrations, by their ids.
 
         Raises Conflict where the answers or the review have changed meanwhile, ValidationError
         where what is said does not fit."""
@@ -109,7 +112,7 @@ class Review(models.Model):
                 verdict=verdicts[pk],
                 cause=cause if pk in concerned else "",
                 comment=comment if pk in concerned else "",
-                score=score,
+                score=scores.get(pk),
             )
             for pk, label in labels.items()
         ]

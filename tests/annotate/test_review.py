@@ -336,6 +336,40 @@ def test_a_demonstration_is_scored(browse, project, rita, demonstration):
     assert Review.objects.get().score == 6
 
 
+@pytest.fixture
+def two_demonstrations(project, alice, bob, write_task):
+    project.random_review_percent = 100
+    project.save()
+    write_task(overlap=2)
+    return write(alice, project, "Boil the egg."), write(bob, project, "Fry the egg.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "scores", "stored"),
+    [
+        ("accept", {"score_1": 6, "score_2": 2}, [6, 2]),
+        ("pick:2", {"score_2": 7}, [None, 7]),
+        ("send_back:1", {"score_2": 5}, [None, 5]),
+        ("exclude", {}, [None, None]),
+    ],
+)
+def test_each_of_several_demonstrations_has_its_own_score(
+    browse, project, rita, two_demonstrations, verdict, scores, stored
+):
+    said = {"comment": "How long?", **scores}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    assert [each.score for each in Review.objects.order_by("demonstration")] == stored
+
+
+def test_an_accepted_demonstration_without_a_score_is_named(
+    browse, project, rita, two_demonstrations
+):
+    reply = act(browse, rita, project, "accept", score_1=6, score=6)
+    assert reply.status_code == 422 and list(reply.context["form"].errors) == ["score_2"]
+    assert "Score of L2" in reply.text and "from 1 to 7" in reply.text
+    assert not Review.objects.exists()
+
+
 def test_an_edit_shows_its_changes_and_becomes_the_reviewers_demonstration(
     browse, project, rita, demonstration
 ):

@@ -33,11 +33,18 @@ for (const field of [comment, cause]) {
   });
 }
 
+/** Of several answers, a digit scores the first that has no score yet. */
+function scoreOf(key) {
+  const all = [...review.querySelectorAll(".scores")];
+  const next = all.find((each) => !each.querySelector(":checked")) ?? all.at(-1);
+  return next?.querySelector(`input[value="${key}"]`);
+}
+
 document.addEventListener("keydown", (event) => {
   // In a list of choices letters choose.
   if (event.repeat || !isCommand(event) || event.target.closest("select")) return;
   const key = keyOf(event);
-  const score = /^[1-7]$/.test(key) && review.querySelector(`.scores input[value="${key}"]`);
+  const score = /^[1-7]$/.test(key) && scoreOf(key);
   const button = review.querySelector(`[data-key="${key}"]`);
   if (score) score.checked = true;
   else if (button) decide(button);
