@@ -129,6 +129,9 @@ class DecisionRequest(StrictSerializer):
         "form's score_….",
     )
     text = serializers.CharField(required=False, help_text="One's own version: verdict own.")
+    leave_out = serializers.BooleanField(
+        required=False, help_text="The text is another than the answer's, and is not to be used."
+    )
     placements = PlacedByReviewer(many=True, required=False)
     as_gold = serializers.BooleanField(required=False, help_text="Of one's own ranking.")
 

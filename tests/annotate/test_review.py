@@ -383,6 +383,25 @@ def test_an_edit_shows_its_changes_and_becomes_the_reviewers_demonstration(
     assert verdicts() == [("alice", "excluded")]
 
 
+@pytest.mark.parametrize("verdict", ["accept", "send_back", "exclude"])
+def test_a_version_of_the_reviewers_own_is_not_dropped_without_a_word(
+    browse, project, rita, demonstration, verdict
+):
+    said = {"text": "Boil the egg for six minutes.", "score": 4, "comment": "How long?"}
+    asked = act(browse, rita, project, verdict, **said)
+    assert asked.status_code == 422 and "does not use your version" in asked.text
+    assert asked.context["form"]["text"].value() == said["text"]
+    assert not Review.objects.exists()
+    assert act(browse, rita, project, verdict, **said, leave_out="on").status_code == 302
+    assert not Demonstration.objects.filter(labeler=rita).exists()
+
+
+def test_an_answer_left_as_it_is_asks_nothing(browse, project, rita, demonstration):
+    assert "Leave my version out" not in browse(rita).get(f"{REVIEW}next/", follow=True).text
+    reply = act(browse, rita, project, "accept", text="Boil the egg.\r\n", score=6)
+    assert reply.status_code == 302
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [("", "new"), ("a b c", "a c"), ("one\ntwo", "one\n\ntwo!"), ("x " * 15_000, "y " * 15_000)],

@@ -24,6 +24,10 @@ from annotate.work.tasks import TASKS_AT_ONCE, Task
 from feedback_site.answer_checks.languages import language_of
 
 PASSING_SCORE = 6
+UNUSED_EDIT = (
+    "You changed the answer, and this decision does not use your version. Use your edit, or check "
+    "“Leave my version out” and decide again."
+)
 
 
 class Writing(Effort, total=False):
@@ -137,6 +141,7 @@ class DemonstrationReviewForm(ReviewForm):
         max_length=LONGEST_ANSWER,
         label="Your version of the answer",
     )
+    leave_out = forms.BooleanField(required=False, label="Leave my version out")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -173,7 +178,14 @@ class DemonstrationReviewForm(ReviewForm):
                 self.add_error(self._score_of(slot), "Score the answer, from 1 to 7.")
         if act == "own" and not said.get("text", "").strip():
             self.add_error("text", "Write your version of the answer.")
+        if act not in ("", "own") and self._is_changed() and not said.get("leave_out"):
+            self.add_error("leave_out", UNUSED_EDIT)
         return said
+
+    def _is_changed(self) -> bool:
+        """Whether the reviewer has written another version; a text that was not sent is none."""
+        text = self.cleaned_data.get("text", "")
+        return bool(text and self.labels) and text != self.labels[0].text.strip()
 
     def own(self) -> Label | None:
         """The reviewer's version as a label not saved yet; None where the decision is another."""

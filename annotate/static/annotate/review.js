@@ -1,5 +1,6 @@
 // Reviewing by keys: each decision is a button that names its key, and leads first to what it lacks.
 
+import { dropCopy, keepDrafts } from "./drafts.js";
 import { isCommand, keyOf } from "./label.js";
 
 const review = document.querySelector(".review");
@@ -13,6 +14,23 @@ function lacking(button) {
   if (act === "send_back") return comment.value.trim() ? null : comment;
   return ["own", "pick", "exclude"].includes(act) && !cause.value ? cause : null;
 }
+
+// What is typed is kept in this browser until the site has taken the decision: then another page follows.
+
+const address = new URL(review.action).pathname;
+const sent = sessionStorage.getItem("review-sent");
+sessionStorage.removeItem("review-sent");
+if (sent && sent !== address) dropCopy(sent);
+keepDrafts(review, address);
+review.addEventListener("submit", ({ submitter }) => {
+  if (submitter?.name === "verdict") sessionStorage.setItem("review-sent", address);
+});
+
+// A version that is given back is shown.
+const text = document.getElementById("id_text");
+review.addEventListener("input", () => {
+  if (text && text.value !== text.defaultValue) text.closest("details").open = true;
+});
 
 let wanted = null;
 
