@@ -191,3 +191,22 @@ def test_a_version_of_ones_own_outlives_a_reload_and_accept_asks_first(site: Sit
     expect(restore).to_be_hidden()
     copies = "Object.keys(localStorage).filter(each => each.startsWith('draft:'))"
     assert page.evaluate(copies) == []
+
+
+WIDE = PREPARE.replace("bench", "wide").replace("Bench", "Wide").replace(
+    '"One answer. " * 20',
+    '"```\\n" + "long_name = 1; " * 40 + "\\n```\\n\\n|" + " a |" * 60 + "\\n|" + "-|" * 60'
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1280, 800, 360])
+def test_code_and_tables_leave_the_places_in_view(width: int, site: Site, sign_in):
+    slug = f"wide{width}"
+    site.shell(WIDE.replace("wide", slug).replace("Wide", slug))
+    page = sign_in("rita", width=width).page
+    page.goto(f"{site.url}/p/{slug}/review/")
+    page.get_by_role("link", name="Question 3?").click()
+    expect(page.get_by_label("My tier for A")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    code = page.locator(".matrix pre").first
+    assert code.evaluate("each => each.scrollWidth > each.clientWidth")
