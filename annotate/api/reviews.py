@@ -133,6 +133,7 @@ class DecisionRequest(StrictSerializer):
         required=False, help_text="The text is another than the answer's, and is not to be used."
     )
     placements = PlacedByReviewer(many=True, required=False)
+    active_seconds = serializers.IntegerField(required=False, help_text="What the review took.")
     as_gold = serializers.BooleanField(required=False, help_text="Of one's own ranking.")
 
 

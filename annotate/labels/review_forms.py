@@ -11,7 +11,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from annotate.ids import id_in
-from annotate.labels.forms import Text
+from annotate.labels.forms import Seconds, Text
 from annotate.labels.label import Label
 from annotate.labels.verdicts import Cause, Verdict
 from annotate.people.models import Project, User
@@ -73,6 +73,7 @@ class Decision(TypedDict, total=False):
     comment: str
     scores: dict[int, int]
     as_gold: bool
+    active_seconds: int
 
 
 class ReviewForm(forms.Form):
@@ -80,6 +81,7 @@ class ReviewForm(forms.Form):
     where 2 stands for L2. Without a number it is about all."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    active_seconds = Seconds()
     cause = forms.ChoiceField(
         required=False,
         choices=[("", "none"), *Cause.choices],
@@ -106,6 +108,7 @@ class ReviewForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.assignment, self.labels = assignment, labels
         self.initial.setdefault("seen", " ".join(str(label.pk) for label in labels))
+        self.initial.setdefault("active_seconds", assignment.active_seconds)
 
     def clean(self) -> dict[str, Any]:
         said = self.cleaned_data
@@ -155,4 +158,5 @@ class ReviewForm(forms.Form):
             "own": self.own(),
             "cause": self.cleaned_data["cause"],
             "comment": self.cleaned_data["comment"],
+            "active_seconds": self.cleaned_data["active_seconds"],
         }

@@ -287,6 +287,15 @@ def test_what_a_reviewer_judged_its_labeler_can_no_longer_change(project, rita, 
             label.retract(draft={})
 
 
+@pytest.mark.parametrize("verdict", ["accept", "own"])
+@pytest.mark.parametrize(("sent", "stored"), [("75", 75), ("-3", 0), ("", 0), ("99999999", 86400)])
+def test_the_time_of_a_review_counts(browse, project, rita, disagreement, verdict, sent, stored):
+    said = {"active_seconds": sent, **own_order(rita, project)}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    assert Assignment.objects.get(labeler=rita).active_seconds == stored
+    assert [own.active_seconds for own in Ranking.objects.filter(labeler=rita)] in ([], [stored])
+
+
 # Sent back
 
 

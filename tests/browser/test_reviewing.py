@@ -169,6 +169,7 @@ def test_a_version_of_ones_own_outlives_a_reload_and_accept_asks_first(site: Sit
     page = rita.page
     page.goto(f"{site.url}/p/eggs/review/")
     page.get_by_role("link", name="Egg 0?").click()
+    expect(page.locator("[name=active_seconds]")).not_to_have_value("0")
     mine, restore = page.get_by_label("Your version of the answer"), page.get_by_text("Restore")
     page.get_by_text("Edit the answer").click()
     mine.fill("Boil it for six minutes.")

@@ -1,7 +1,7 @@
 // Reviewing by keys: each decision is a button that names its key, and leads first to what it lacks.
 
 import { dropCopy, keepDrafts } from "./drafts.js";
-import { isCommand, keyOf } from "./label.js";
+import { countSeconds, isCommand, keyOf } from "./label.js";
 
 const review = document.querySelector(".review");
 const comment = document.getElementById("id_comment");
@@ -14,6 +14,8 @@ function lacking(button) {
   if (act === "send_back") return comment.value.trim() ? null : comment;
   return ["own", "pick", "exclude"].includes(act) && !cause.value ? cause : null;
 }
+
+countSeconds(review);
 
 // What is typed is kept in this browser until the site has taken the decision: then another page follows.
 
