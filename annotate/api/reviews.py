@@ -133,6 +133,10 @@ class DecisionRequest(StrictSerializer):
         required=False, help_text="The text is another than the answer's, and is not to be used."
     )
     placements = PlacedByReviewer(many=True, required=False)
+    strength = serializers.IntegerField(
+        required=False, min_value=1, max_value=4,
+        help_text="Of one's own ranking of two of which one is better: 4 much … 1 barely.",
+    )  # fmt: skip
     active_seconds = serializers.IntegerField(required=False, help_text="What the review took.")
     as_gold = serializers.BooleanField(required=False, help_text="Of one's own ranking.")
 

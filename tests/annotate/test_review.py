@@ -296,6 +296,31 @@ def test_the_time_of_a_review_counts(browse, project, rita, disagreement, verdic
     assert [own.active_seconds for own in Ranking.objects.filter(labeler=rita)] in ([], [stored])
 
 
+# Of two
+
+
+@pytest.fixture
+def pair(project, alice, bob, rank_task):
+    rank_task(k=2, overlap=2)
+    return rank(alice, project, [0, 1], strength=4), rank(bob, project, [1, 0], strength=1)
+
+
+def test_how_much_better_the_one_of_two_was_said_to_be_is_seen(browse, project, rita, pair):
+    work = next_assignment(rita, project)
+    page = browse(rita).get(f"{REVIEW}{work.pk}/").text
+    assert page.count(">much better</span>") == page.count(">barely better</span>") == 1
+    assert "much better" in browse(pair[0].labeler).get("/p/cooking/my-work/").text
+
+
+def test_a_reviewer_says_by_how_much_too(browse, project, rita, pair):
+    tie = dict.fromkeys(own_order(rita, project), 1)
+    refused = act(browse, rita, project, "own", **tie, strength=3)
+    assert refused.status_code == 422 and "of which one is better" in refused.text
+    said = {**own_order(rita, project), "strength": 3}
+    assert act(browse, rita, project, "own", **said).status_code == 302
+    assert Ranking.objects.get(labeler=rita).strength == 3
+
+
 # Sent back
 
 
