@@ -106,19 +106,38 @@ class PlacedByReviewer(StrictSerializer):
 
 
 class DecisionRequest(StrictSerializer):
-    """What the review's `form` names; `placements` stand for its place_…."""
+    """What the review's `form` names; `placements` stand for its place_…, `scores` for its
+    score_…."""
 
     verdict = serializers.RegexField(
         r"^(accept|own|(pick|send_back|exclude)(:[0-9]{1,2})?)$",
         help_text="accept, own, pick:2, send_back:2, exclude:2, where 2 is L2; without: all.",
     )
-    cause = serializers.ChoiceField(Cause.choices, required=False)
-    comment = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    cause = serializers.ChoiceField(
+        Cause.choices, required=False, help_text="Of the answers not accepted; of all if all are."
+    )
+    comment = serializers.CharField(
+        required=False, allow_blank=True, max_length=2000, help_text="To those the cause is of."
+    )
     score = serializers.IntegerField(
-        required=False, min_value=1, max_value=7, help_text="Of a demonstration."
+        required=False, min_value=1, max_value=7, help_text="Of a demonstration that is alone."
+    )
+    scores = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=7, allow_null=True),
+        required=False,
+        help_text="Of several demonstrations: of L1, L2, …; null for none. They stand for the "
+        "form's score_….",
     )
     text = serializers.CharField(required=False, help_text="One's own version: verdict own.")
+    leave_out = serializers.BooleanField(
+        required=False, help_text="The text is another than the answer's, and is not to be used."
+    )
     placements = PlacedByReviewer(many=True, required=False)
+    strength = serializers.IntegerField(
+        required=False, min_value=1, max_value=4,
+        help_text="Of one's own ranking of two of which one is better: 4 much … 1 barely.",
+    )  # fmt: skip
+    active_seconds = serializers.IntegerField(required=False, help_text="What the review took.")
     as_gold = serializers.BooleanField(required=False, help_text="Of one's own ranking.")
 
 
@@ -199,8 +218,9 @@ def skip(request: Request, assignment_id: int) -> Response:
 def _form(request: Request, work: Assignment) -> ReviewForm:
     form_class, labels = kind_of(work.task).review_form, labels_under_review(work.task)
     empty = form_class(work, labels)
-    sent = only_known(request.data, [*empty.fields, "placements"])
+    sent = only_known(request.data, [*empty.fields, "placements", "scores"])
     sent.pop("seen", None)
+    sent |= _scores(sent.pop("scores", None), empty)
     placed = PlacedByReviewer(data=sent.pop("placements", None) or [], many=True)
     if not placed.is_valid():
         raise serializers.ValidationError({"placements": placed.errors})
@@ -211,6 +231,22 @@ def _form(request: Request, work: Assignment) -> ReviewForm:
             raise serializers.ValidationError({f"placements[{number}]": [why]})
         sent[name] = said["place"]
     return form_class(work, labels, form_data({**sent, "seen": empty.initial["seen"]}))
+
+
+def _scores(sent: Any, form: ReviewForm) -> dict[str, Any]:
+    """The scores of several answers, as the form names them."""
+    if sent is None:
+        return {}
+    named = {f"score_{slot}": score for slot, score in enumerate(_listed(sent), start=1)}
+    if not named.keys() <= form.fields.keys():
+        raise serializers.ValidationError({"scores": ["Send one for each of several answers."]})
+    return named
+
+
+def _listed(sent: Any) -> list[Any]:
+    if not isinstance(sent, list):
+        raise serializers.ValidationError({"scores": ["Send a list."]})
+    return sent
 
 
 def _one(request: Request, assignment_id: int, status: int = 200) -> Response:

@@ -27,12 +27,22 @@ class Text(forms.CharField):
         return str(super().to_python(value)).replace("\r\n", "\n")
 
 
+class Seconds(forms.IntegerField):
+    """Time at work, at most a day; none where a page without JavaScript says none."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False, widget=forms.HiddenInput)
+
+    def clean(self, value: Any) -> int:
+        return min(max(super().clean(value) or 0, 0), LONGEST_DAY)
+
+
 class WorkForm(forms.Form):
     """What every kind of work sends along."""
 
     idempotency_key = forms.UUIDField(widget=forms.HiddenInput)
     revision_no = forms.IntegerField(required=False, widget=forms.HiddenInput)
-    active_seconds = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    active_seconds = Seconds()
     pasted_share = forms.FloatField(required=False, widget=forms.HiddenInput)
     comment = Text(
         rows=2,
@@ -49,9 +59,6 @@ class WorkForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.initial.setdefault("idempotency_key", uuid.uuid4())
         self.initial.setdefault("active_seconds", assignment.active_seconds)
-
-    def clean_active_seconds(self) -> int:
-        return min(max(self.cleaned_data["active_seconds"] or 0, 0), LONGEST_DAY)
 
     def clean_pasted_share(self) -> float:
         return min(max(self.cleaned_data["pasted_share"] or 0.0, 0.0), 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypedDict
 from urllib.parse import urlencode
@@ -11,7 +11,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from annotate.ids import id_in
-from annotate.labels.forms import Text
+from annotate.labels.forms import Seconds, Text
 from annotate.labels.label import Label
 from annotate.labels.verdicts import Cause, Verdict
 from annotate.people.models import Project, User
@@ -71,8 +71,9 @@ class Decision(TypedDict, total=False):
     own: Label | None
     cause: str
     comment: str
-    score: int | None
+    scores: dict[int, int]
     as_gold: bool
+    active_seconds: int
 
 
 class ReviewForm(forms.Form):
@@ -80,6 +81,7 @@ class ReviewForm(forms.Form):
     where 2 stands for L2. Without a number it is about all."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    active_seconds = Seconds()
     cause = forms.ChoiceField(
         required=False,
         choices=[("", "none"), *Cause.choices],
@@ -106,6 +108,7 @@ class ReviewForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.assignment, self.labels = assignment, labels
         self.initial.setdefault("seen", " ".join(str(label.pk) for label in labels))
+        self.initial.setdefault("active_seconds", assignment.active_seconds)
 
     def clean(self) -> dict[str, Any]:
         said = self.cleaned_data
@@ -126,15 +129,19 @@ class ReviewForm(forms.Form):
         """Label id → verdict, for the labels that the page has shown.
 
         Sending one back or excluding one accepts the others; picking one excludes them."""
+        return {pk: self._verdict_on(slot) for slot, pk in self._seen()}
+
+    def _seen(self) -> Iterator[tuple[int, int]]:
+        """(2, the id of L2), and so on, of the labels that the page has shown."""
+        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
+        return enumerate(seen, start=1)
+
+    def _verdict_on(self, slot: int) -> str:
         act, number = self._act()
         chosen = {"accept": Verdict.ACCEPTED, "own": Verdict.EXCLUDED, "pick": Verdict.ACCEPTED}
         chosen |= {"send_back": Verdict.SENT_BACK, "exclude": Verdict.EXCLUDED}
         others = Verdict.EXCLUDED if act == "pick" else Verdict.ACCEPTED
-        seen = [pk for each in self.cleaned_data["seen"].split() if (pk := id_in(each))]
-        return {
-            pk: chosen[act] if number in (0, slot) else others
-            for slot, pk in enumerate(seen, start=1)
-        }
+        return chosen[act] if number in (0, slot) else others
 
     def own(self) -> Label | None:
         """What the reviewer would have answered, if that is the decision."""
@@ -151,4 +158,5 @@ class ReviewForm(forms.Form):
             "own": self.own(),
             "cause": self.cleaned_data["cause"],
             "comment": self.cleaned_data["comment"],
+            "active_seconds": self.cleaned_data["active_seconds"],
         }

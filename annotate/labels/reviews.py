@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -20,6 +21,8 @@ from annotate.labels.label import Conflict, Label, check_values
 from annotate.people.models import User
 from annotate.work.assignments import Assignment
 from annotate.work.tasks import Task
+
+NO_SCORES: Mapping[int, int] = MappingProxyType({})
 
 
 class Review(models.Model):
@@ -66,12 +69,14 @@ class Review(models.Model):
         as_gold: bool = False,
         cause: str = "",
         comment: str = "",
-        score: int | None = None,
+        scores: Mapping[int, int] = NO_SCORES,
+        active_seconds: int = 0,
     ) -> list[Review]:
         """Ends a review: stores a row for each label under review, by its id; all of them must be
         in `verdicts`. `own` is what the reviewer would have answered, saved as a label; `as_gold`:
-        and labelers are measured by that ranking; `comment`: to the labelers; `score`: 1 to 7, of a
-        demonstration.
+        and labelers are measured by that ranking; `cause` and `comment`: why, of the answers that
+        are not accepted and to their labelers; of all, where all are; `scores`: 1 to 7, of
+        demonstrations, by their ids; `active_seconds`: what the review took.
 
         Raises Conflict where the answers or the review have changed meanwhile, ValidationError
         where what is said does not fit."""
@@ -88,6 +93,7 @@ class Review(models.Model):
         if labels.keys() != verdicts.keys():
             raise Conflict("The answers have changed since you opened this review.", None)
         if own:
+            own.active_seconds = active_seconds
             own.record_as_answer(assignment)
             # Only if asked for: an own ranking settles one disagreement, perhaps in a hurry; as
             # gold it measures everybody who comes later.
@@ -95,17 +101,20 @@ class Review(models.Model):
                 make_gold(own)
         # Nothing to keep as an extra: verdicts of two reviewers on the same answers would
         # contradict.
-        elif not held.submit(active_seconds=0):
+        elif not held.submit(active_seconds=active_seconds):
             raise Conflict("Your time ran out, and somebody else is reviewing this task now.", None)
+        # What one labeler is told about an answer is no business of the others.
+        refused = {pk for pk, said in verdicts.items() if said != cls.Verdict.ACCEPTED}
+        concerned = refused or verdicts.keys()
         reviews = [
             cls(
                 **{relation_to(type(label)): label},
                 assignment=assignment,
                 reviewer=assignment.labeler,
                 verdict=verdicts[pk],
-                cause=cause,
-                comment=comment,
-                score=score,
+                cause=cause if pk in concerned else "",
+                comment=comment if pk in concerned else "",
+                score=scores.get(pk),
             )
             for pk, label in labels.items()
         ]

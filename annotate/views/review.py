@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
@@ -66,11 +67,15 @@ def review_next(request: Request, slug: str) -> HttpResponse:
 
 
 def next_of(reviewer: User, project: Project, chosen: ReviewFilter) -> Assignment | None:
-    """Leases a review that is chosen; None: nothing is left for this reviewer."""
+    """Leases a review that is chosen, one that this reviewer holds already before all others; None:
+    nothing is left for them."""
     if not chosen.is_narrow:
         return next_assignment(reviewer, project, only=Task.Kind.REVIEW)
+    reviews = project.tasks.of_kind(Task.Kind.REVIEW).open().order_by("id")
+    held = chosen.narrow(reviews.held_by(reviewer))
     waiting = chosen.narrow(tasks_for(reviewer, project, [Task.Kind.REVIEW]))
-    found = (open_review(reviewer, project, each.pk) for each in waiting[:TRIES])
+    each_in_turn = chain(held[:TRIES], waiting[:TRIES])
+    found = (open_review(reviewer, project, each.pk) for each in each_in_turn)
     return next(filter(None, found), None)
 
 

@@ -154,6 +154,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         met = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).without_expired()
         return self.filter(~Exists(met))
 
+    def held_by(self, labeler: User | int) -> Self:
+        """What this labeler has a lease on."""
+        held = self._assignments.filter(task=OuterRef("pk"), labeler=labeler).leased()
+        return self.filter(Exists(held))
+
     def not_reviewing(self, labeler: User | int) -> Self:
         """Without the reviews of prompts to which this labeler gave a label."""
         return self.exclude(Q(kind=self.model.Kind.REVIEW) & Exists(_prompts_labelled_by(labeler)))

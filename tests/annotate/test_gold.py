@@ -382,7 +382,9 @@ def test_a_writer_is_reviewed_until_the_scores_are_good(project, alice, rita, wr
         reviewed.append(bool(review))
         if review:
             [label] = Demonstration.objects.filter(reviews=None)
-            Review.record(assignment=review, verdicts={label.pk: "accepted"}, score=score)
+            Review.record(
+                assignment=review, verdicts={label.pk: "accepted"}, scores={label.pk: score}
+            )
     assert reviewed == [True, True, True, False]
 
 

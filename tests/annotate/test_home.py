@@ -70,7 +70,9 @@ def test_a_time_sheet_has_a_row_for_each_person(
     ):
         label.assignment.task.ask_for_review(["random"])
         review = next_assignment(rita, project, only="review")
-        Review.record(assignment=review, verdicts={label.pk: verdict}, comment="So.", score=3)
+        Review.record(
+            assignment=review, verdicts={label.pk: verdict}, comment="So.", scores={label.pk: 3}
+        )
     bob.first_name = "=1+1"
     bob.save()
     rows = {row["username"]: row for row in sheet(browse(rita), today, today)}

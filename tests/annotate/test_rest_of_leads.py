@@ -110,6 +110,28 @@ def test_a_review_says_what_is_missing(rita: User, waiting: Task) -> None:
     assert api("POST", decide.replace("decision", "skip"), {}).json()["state"] == "skipped"
 
 
+def test_each_of_several_demonstrations_is_scored(
+    project: Project, alice: User, bob: User, rita: User, write_task: Callable[..., Task]
+) -> None:
+    write_task(overlap=2)
+    task = [write(each, project) for each in (alice, bob)][0].assignment.task
+    task.ask_for_review({"low_agreement"})
+    api = Api(rita)
+    taken = api("POST", "reviews/next", {})
+    address, etag = f"reviews/{taken.json()['id']}/decision", taken.headers["ETag"]
+    assert {"score_1", "score_2"} <= {each["name"] for each in taken.json()["form"]}
+    for scores, field in (
+        (5, "scores"),
+        ([5, 6, 7], "scores"),
+        ([5], "score_2"),
+        ([[], 5], "score_1"),
+    ):
+        reply = api("POST", address, {"verdict": "accept", "scores": scores}, If_Match=etag)
+        assert (reply.status_code, list(reply.json()["fields"])) == (400, [field])
+    done = api("POST", address, {"verdict": "accept", "scores": [5, 7]}, If_Match=etag)
+    assert [each["score"] for each in done.json()["decisions"]] == [5, 7]
+
+
 def test_an_order_of_the_reviewers_own_is_a_ranking(
     project: Project, alice: User, bob: User, rita: User, rank_task: Callable[..., Task]
 ) -> None:

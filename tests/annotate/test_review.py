@@ -198,6 +198,28 @@ def test_what_cannot_be_gold_is_refused_and_settles_nothing(
 
 
 @pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        ("send_back:1", [True, False]),
+        ("exclude:2", [False, True]),
+        ("pick:2", [True, False]),
+        ("accept", [True, True]),
+        ("exclude", [True, True]),
+    ],
+)
+def test_a_comment_reaches_those_it_is_meant_for(
+    browse, project, rita, disagreement, verdict, told
+):
+    said = {"comment": "You made this up.", "cause": "labeler_error"}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    stored = [(each.comment, each.cause) for each in Review.objects.order_by("ranking")]
+    assert stored == [(said["comment"], said["cause"]) if each else ("", "") for each in told]
+    pages = [browse(label.labeler).get(f"/p/cooking/label/{label.assignment_id}/").text
+             for label in disagreement]  # fmt: skip
+    assert [said["comment"] in page for page in pages] == told
+
+
+@pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ({"verdict": "pick:1", "cause": ""}, "Choose a cause"),
@@ -265,6 +287,40 @@ def test_what_a_reviewer_judged_its_labeler_can_no_longer_change(project, rita, 
             label.retract(draft={})
 
 
+@pytest.mark.parametrize("verdict", ["accept", "own"])
+@pytest.mark.parametrize(("sent", "stored"), [("75", 75), ("-3", 0), ("", 0), ("99999999", 86400)])
+def test_the_time_of_a_review_counts(browse, project, rita, disagreement, verdict, sent, stored):
+    said = {"active_seconds": sent, **own_order(rita, project)}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    assert Assignment.objects.get(labeler=rita).active_seconds == stored
+    assert [own.active_seconds for own in Ranking.objects.filter(labeler=rita)] in ([], [stored])
+
+
+# Of two
+
+
+@pytest.fixture
+def pair(project, alice, bob, rank_task):
+    rank_task(k=2, overlap=2)
+    return rank(alice, project, [0, 1], strength=4), rank(bob, project, [1, 0], strength=1)
+
+
+def test_how_much_better_the_one_of_two_was_said_to_be_is_seen(browse, project, rita, pair):
+    work = next_assignment(rita, project)
+    page = browse(rita).get(f"{REVIEW}{work.pk}/").text
+    assert page.count(">much better</span>") == page.count(">barely better</span>") == 1
+    assert "much better" in browse(pair[0].labeler).get("/p/cooking/my-work/").text
+
+
+def test_a_reviewer_says_by_how_much_too(browse, project, rita, pair):
+    tie = dict.fromkeys(own_order(rita, project), 1)
+    refused = act(browse, rita, project, "own", **tie, strength=3)
+    assert refused.status_code == 422 and "of which one is better" in refused.text
+    said = {**own_order(rita, project), "strength": 3}
+    assert act(browse, rita, project, "own", **said).status_code == 302
+    assert Ranking.objects.get(labeler=rita).strength == 3
+
+
 # Sent back
 
 
@@ -314,6 +370,40 @@ def test_a_demonstration_is_scored(browse, project, rita, demonstration):
     assert Review.objects.get().score == 6
 
 
+@pytest.fixture
+def two_demonstrations(project, alice, bob, write_task):
+    project.random_review_percent = 100
+    project.save()
+    write_task(overlap=2)
+    return write(alice, project, "Boil the egg."), write(bob, project, "Fry the egg.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "scores", "stored"),
+    [
+        ("accept", {"score_1": 6, "score_2": 2}, [6, 2]),
+        ("pick:2", {"score_2": 7}, [None, 7]),
+        ("send_back:1", {"score_2": 5}, [None, 5]),
+        ("exclude", {}, [None, None]),
+    ],
+)
+def test_each_of_several_demonstrations_has_its_own_score(
+    browse, project, rita, two_demonstrations, verdict, scores, stored
+):
+    said = {"comment": "How long?", **scores}
+    assert act(browse, rita, project, verdict, **said).status_code == 302
+    assert [each.score for each in Review.objects.order_by("demonstration")] == stored
+
+
+def test_an_accepted_demonstration_without_a_score_is_named(
+    browse, project, rita, two_demonstrations
+):
+    reply = act(browse, rita, project, "accept", score_1=6, score=6)
+    assert reply.status_code == 422 and list(reply.context["form"].errors) == ["score_2"]
+    assert "Score of L2" in reply.text and "from 1 to 7" in reply.text
+    assert not Review.objects.exists()
+
+
 def test_an_edit_shows_its_changes_and_becomes_the_reviewers_demonstration(
     browse, project, rita, demonstration
 ):
@@ -325,6 +415,25 @@ def test_an_edit_shows_its_changes_and_becomes_the_reviewers_demonstration(
     own = Demonstration.objects.get(labeler=rita)
     assert own.text == edit["text"]
     assert verdicts() == [("alice", "excluded")]
+
+
+@pytest.mark.parametrize("verdict", ["accept", "send_back", "exclude"])
+def test_a_version_of_the_reviewers_own_is_not_dropped_without_a_word(
+    browse, project, rita, demonstration, verdict
+):
+    said = {"text": "Boil the egg for six minutes.", "score": 4, "comment": "How long?"}
+    asked = act(browse, rita, project, verdict, **said)
+    assert asked.status_code == 422 and "does not use your version" in asked.text
+    assert asked.context["form"]["text"].value() == said["text"]
+    assert not Review.objects.exists()
+    assert act(browse, rita, project, verdict, **said, leave_out="on").status_code == 302
+    assert not Demonstration.objects.filter(labeler=rita).exists()
+
+
+def test_an_answer_left_as_it_is_asks_nothing(browse, project, rita, demonstration):
+    assert "Leave my version out" not in browse(rita).get(f"{REVIEW}next/", follow=True).text
+    reply = act(browse, rita, project, "accept", text="Boil the egg.\r\n", score=6)
+    assert reply.status_code == 302
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ def test_the_filter_leads_from_one_review_to_the_next(browse, rita, waiting):
     assert page.context["work"].task == waiting[2]
 
 
+def test_with_a_filter_the_review_in_hand_comes_again(browse, project, rita, waiting):
+    client = browse(rita)
+    next_assignment(rita, project, only="review")  # of another kind than the filter's
+    for _ in range(2):
+        page = client.get(f"{REVIEWS}next/?kind=write", follow=True)
+        assert page.context["work"].task == waiting[1]
+    assert Assignment.objects.by(rita).leased().count() == 2
+    client.post(f"{REVIEWS}{page.context['work'].pk}/skip/?kind=write")
+    page = client.get(f"{REVIEWS}next/?kind=write", follow=True)
+    assert page.context["work"].task == waiting[2]
+
+
 def test_a_skipped_review_stays_with_others_and_opens_again_from_the_list(
     browse, project, rita, olga, waiting
 ):

@@ -147,3 +147,67 @@ def test_the_decision_is_in_view_and_each_has_a_key(width: int, site: Site, sign
     said += f"of = Review.objects.filter(ranking__prompt__project__slug='{slug}')\n"
     said += "print(*of.order_by('pk').values_list('verdict', flat=True))"
     assert site.shell(said) == "excluded sent_back accepted"
+
+
+WRITTEN = """
+from annotate.models import *
+from annotate.labelling.queue import next_assignment
+project = Project.objects.create(name="Eggs", slug="eggs", random_review_percent=100)
+alice = project.admit(name="alice", role="labeler")
+project.admit(name="rita", role="reviewer")
+for number in range(2):
+    messages = [{"role": "user", "content": f"Egg {number}?"}]
+    prompt = Prompt.objects.create(project=project, messages=messages)
+    Task.objects.create(project=project, prompt=prompt, kind="write")
+    Demonstration.record(assignment=next_assignment(alice, project), text="Boil it.")
+"""
+
+
+def test_a_version_of_ones_own_outlives_a_reload_and_accept_asks_first(site: Site, sign_in):
+    site.shell(WRITTEN)
+    rita = sign_in("rita")
+    page = rita.page
+    page.goto(f"{site.url}/p/eggs/review/")
+    page.get_by_role("link", name="Egg 0?").click()
+    expect(page.locator("[name=active_seconds]")).not_to_have_value("0")
+    mine, restore = page.get_by_label("Your version of the answer"), page.get_by_text("Restore")
+    page.get_by_text("Edit the answer").click()
+    mine.fill("Boil it for six minutes.")
+    page.reload()
+    expect(mine).to_be_hidden()
+    restore.click()
+    expect(mine).to_be_visible()
+    expect(mine).to_have_value("Boil it for six minutes.")
+    page.get_by_label("6", exact=True).check()
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("does not use your version")).to_be_visible()
+    assert all("422" in each for each in rita.errors)
+    rita.errors.clear()
+    expect(mine).to_have_value("Boil it for six minutes.")
+    expect(restore).to_be_hidden()
+    page.get_by_label("Leave my version out").check()
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("Your review is saved.")).to_be_visible()
+    expect(page.get_by_text("Egg 1?").first).to_be_visible()
+    expect(restore).to_be_hidden()
+    copies = "Object.keys(localStorage).filter(each => each.startsWith('draft:'))"
+    assert page.evaluate(copies) == []
+
+
+WIDE = PREPARE.replace("bench", "wide").replace("Bench", "Wide").replace(
+    '"One answer. " * 20',
+    '"```\\n" + "long_name = 1; " * 40 + "\\n```\\n\\n|" + " a |" * 60 + "\\n|" + "-|" * 60'
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_code_and_tables_leave_the_places_in_view(width: int, site: Site, sign_in):
+    slug = f"wide{width}"
+    site.shell(WIDE.replace("wide", slug).replace("Wide", slug))
+    page = sign_in("rita", width=width).page
+    page.goto(f"{site.url}/p/{slug}/review/")
+    page.get_by_role("link", name="Question 3?").click()
+    expect(page.get_by_label("My tier for A")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    table = page.get_by_role("region", name="Places given to each completion")
+    assert table.evaluate("wrap => wrap.scrollWidth <= wrap.clientWidth")

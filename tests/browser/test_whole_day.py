@@ -99,7 +99,7 @@ def test_a_whole_day(way: str, site: Site, sign_in, server: Numbering):
 
     assert site.shell(DONE.format(slug=slug)).splitlines() == [
         "rank submitted C > A > B",
-        "rank submitted B > A",
+        "rank submitted B > A, much better",
         "edit submitted For taste.",
         "talk submitted 1 turn: What shall I cook?",
         "write skipped unclear",

@@ -114,7 +114,7 @@ def review(reviewer: User, project: Project, verdict: str = "accepted") -> None:
     assert work
     [label] = labels_under_review(work.task)
     cause = {} if verdict == "accepted" else {"cause": "labeler_error"}
-    Review.record(assignment=work, verdicts={label.pk: verdict}, score=6, **cause)
+    Review.record(assignment=work, verdicts={label.pk: verdict}, scores={label.pk: 6}, **cause)
 
 
 def reads(project: Project, stage: str) -> int:

@@ -24,6 +24,10 @@ from annotate.work.tasks import TASKS_AT_ONCE, Task
 from feedback_site.answer_checks.languages import language_of
 
 PASSING_SCORE = 6
+UNUSED_EDIT = (
+    "You changed the answer, and this decision does not use your version. Use your edit, or check "
+    "“Leave my version out” and decide again."
+)
 
 
 class Writing(Effort, total=False):
@@ -120,37 +124,68 @@ class WriteForm(WorkForm):
         return {**super().as_kwargs(), "text": self.cleaned_data["text"]}
 
 
-class DemonstrationReviewForm(ReviewForm):
-    """With the text to edit, and a score."""
+class Score(forms.TypedChoiceField):
+    def __init__(self, **options: Any) -> None:
+        choices = [(n, str(n)) for n in range(1, 8)]
+        options |= {"choices": choices, "coerce": int, "empty_value": None}
+        super().__init__(required=False, widget=forms.RadioSelect, **options)
 
-    score = forms.TypedChoiceField(
-        choices=[(n, str(n)) for n in range(1, 8)],
-        coerce=int,
-        empty_value=None,
-        required=False,
-        widget=forms.RadioSelect,
-        label="Score",
-    )
+
+class DemonstrationReviewForm(ReviewForm):
+    """With the text to edit, and a score for each answer: `score`, or `score_1`, `score_2`, … of
+    several."""
+
     text = Text(
         rows=12,
         required=False,
         max_length=LONGEST_ANSWER,
         label="Your version of the answer",
     )
+    leave_out = forms.BooleanField(required=False, label="Leave my version out")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.labels:
             self.initial.setdefault("text", self.labels[0].text)
+        for slot in range(1, len(self.labels) + 1):
+            # Each answer has one of its own: scores say which new writers are trusted.
+            label = f"Score of L{slot}" if self._of_several else "Score"
+            self.fields[self._score_of(slot)] = Score(label=label)
+
+    @property
+    def _of_several(self) -> bool:
+        return len(self.labels) > 1
+
+    def _score_of(self, slot: int) -> str:
+        """The field with the score of L2, and so on."""
+        return f"score_{slot}" if self._of_several else "score"
+
+    @property
+    def scored(self) -> list[tuple[Any, forms.BoundField]]:
+        """Each label with the field of its score."""
+        return [(label, self[self._score_of(n)]) for n, label in enumerate(self.labels, start=1)]
+
+    def _wants_score(self, slot: int) -> bool:
+        """What is accepted is scored; of one answer, whatever else becomes of it but sent back."""
+        verdict = self._verdict_on(slot)
+        return verdict == Verdict.ACCEPTED if self._of_several else verdict != Verdict.SENT_BACK
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()
         act = self._act()[0]
-        if self.labels and said.get("score") is None and act not in ("", "send_back"):
-            self.add_error("score", "Score the answer, from 1 to 7.")
+        for slot in range(1, len(self.labels) + 1) if act else ():
+            if said.get(self._score_of(slot)) is None and self._wants_score(slot):
+                self.add_error(self._score_of(slot), "Score the answer, from 1 to 7.")
         if act == "own" and not said.get("text", "").strip():
             self.add_error("text", "Write your version of the answer.")
+        if act not in ("", "own") and self._is_changed() and not said.get("leave_out"):
+            self.add_error("leave_out", UNUSED_EDIT)
         return said
+
+    def _is_changed(self) -> bool:
+        """Whether the reviewer has written another version; a text that was not sent is none."""
+        text = self.cleaned_data.get("text", "")
+        return bool(text and self.labels) and text != self.labels[0].text.strip()
 
     def own(self) -> Label | None:
         """The reviewer's version as a label not saved yet; None where the decision is another."""
@@ -170,7 +205,8 @@ class DemonstrationReviewForm(ReviewForm):
         return shown
 
     def decision(self) -> Decision:
-        return {**super().decision(), "score": self.cleaned_data["score"]}
+        scores = {pk: self.cleaned_data.get(self._score_of(slot)) for slot, pk in self._seen()}
+        return {**super().decision(), "scores": {pk: n for pk, n in scores.items() if n}}
 
 
 @transaction.atomic

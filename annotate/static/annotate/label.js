@@ -90,7 +90,7 @@ if (!document.getElementById("work")) watchDock();
 
 // Active time: seconds in which the page is seen and somebody does something
 
-onWork((form) => {
+export function countSeconds(form) {
   let seconds = Number(form.elements.active_seconds.value);
   let last = Date.now();
   for (const name of ["keydown", "pointerdown", "pointermove", "scroll"]) {
@@ -102,7 +102,8 @@ onWork((form) => {
     seconds += 1;
     form.elements.active_seconds.value = seconds;
   }, 1000);
-});
+}
+onWork(countSeconds);
 
 // Keys of every kind of work
 

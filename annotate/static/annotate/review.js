@@ -1,6 +1,7 @@
 // Reviewing by keys: each decision is a button that names its key, and leads first to what it lacks.
 
-import { isCommand, keyOf } from "./label.js";
+import { dropCopy, keepDrafts } from "./drafts.js";
+import { countSeconds, isCommand, keyOf } from "./label.js";
 
 const review = document.querySelector(".review");
 const comment = document.getElementById("id_comment");
@@ -13,6 +14,25 @@ function lacking(button) {
   if (act === "send_back") return comment.value.trim() ? null : comment;
   return ["own", "pick", "exclude"].includes(act) && !cause.value ? cause : null;
 }
+
+countSeconds(review);
+
+// What is typed is kept in this browser until the site has taken the decision: then another page follows.
+
+const address = new URL(review.action).pathname;
+const sent = sessionStorage.getItem("review-sent");
+sessionStorage.removeItem("review-sent");
+if (sent && sent !== address) dropCopy(sent);
+keepDrafts(review, address);
+review.addEventListener("submit", ({ submitter }) => {
+  if (submitter?.name === "verdict") sessionStorage.setItem("review-sent", address);
+});
+
+// A version that is given back is shown.
+const text = document.getElementById("id_text");
+review.addEventListener("input", () => {
+  if (text && text.value !== text.defaultValue) text.closest("details").open = true;
+});
 
 let wanted = null;
 
@@ -33,11 +53,18 @@ for (const field of [comment, cause]) {
   });
 }
 
+/** Of several answers, a digit scores the first that has no score yet. */
+function scoreOf(key) {
+  const all = [...review.querySelectorAll(".scores")];
+  const next = all.find((each) => !each.querySelector(":checked")) ?? all.at(-1);
+  return next?.querySelector(`input[value="${key}"]`);
+}
+
 document.addEventListener("keydown", (event) => {
   // In a list of choices letters choose.
   if (event.repeat || !isCommand(event) || event.target.closest("select")) return;
   const key = keyOf(event);
-  const score = /^[1-7]$/.test(key) && review.querySelector(`.scores input[value="${key}"]`);
+  const score = /^[1-7]$/.test(key) && scoreOf(key);
   const button = review.querySelector(`[data-key="${key}"]`);
   if (score) score.checked = true;
   else if (button) decide(button);

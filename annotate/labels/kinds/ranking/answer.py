@@ -64,6 +64,7 @@ class Ranking(Label):
     )
 
     PARTS = ("placements",)
+    STRENGTHS = ((4, "much better"), (3, "better"), (2, "slightly better"), (1, "barely better"))
     template = "annotate/_ranking.html"
     _unsaved: list[Placement]
 
@@ -112,7 +113,13 @@ class Ranking(Label):
     def in_short(self) -> str:
         if self.outcome == self.Outcome.ALL_BAD:
             return "all bad"
-        return " > ".join(" = ".join(tier) for tier in self.tiers)
+        order = " > ".join(" = ".join(tier) for tier in self.tiers)
+        return f"{order}, {self.how_much}" if self.how_much else order
+
+    @property
+    def how_much(self) -> str:
+        """How much better the one of two is, in words; empty where nobody has said so."""
+        return dict(self.STRENGTHS).get(self.strength or 0, "")
 
     def doubts(self, project: Project) -> Iterator[str]:
         if not project.review_flags:
@@ -443,7 +450,7 @@ class PairForm(RatingForm):
 
     A choice is "a" or "b", for the first or the second shown, and the strength; or "tie"."""
 
-    STRENGTHS = ((4, "much better"), (3, "better"), (2, "slightly better"), (1, "barely better"))
+    STRENGTHS = Ranking.STRENGTHS
     TIE = ("tie", "Equally good", "=")
     PLACES = {"a": (1, 2), "b": (2, 1), "t": (1, 1)}
 

@@ -27,6 +27,14 @@ class RankingReviewForm(ReviewForm):
             self.fields[f"place_{completion.pk}"] = forms.TypedChoiceField(
                 choices=[("", "–"), *tiers], coerce=int, empty_value=None, required=False
             )
+        if len(self.completions) == 2:
+            self.fields["strength"] = forms.TypedChoiceField(
+                choices=[("", "by how much?"), *Ranking.STRENGTHS],
+                coerce=int,
+                empty_value=None,
+                required=False,
+                label="How much better I find my first tier",
+            )
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()
@@ -43,7 +51,9 @@ class RankingReviewForm(ReviewForm):
     def own(self) -> Label | None:
         if "placements" not in self.cleaned_data:
             return None
-        return Ranking.of_places(self.assignment.shown_order, self.cleaned_data["placements"])
+        said = self.cleaned_data
+        shown, strength = self.assignment.shown_order, said.get("strength")
+        return Ranking.of_places(shown, said["placements"], strength=strength)
 
     def decision(self) -> Decision:
         return {**super().decision(), "as_gold": self.cleaned_data["as_gold"]}
