@@ -271,7 +271,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request, slug, assignment_id)
     stored = work.label
     if not work.is_skipped and (stored is None or not work.is_submitted):
-        return redirect("assignment", slug, work.pk)
+        return _open(work, _only(request))
     try:
         if work.is_skipped:
             work.take_back_skip()
@@ -281,7 +281,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
     messages.info(request, "Undone.")
-    return redirect("assignment", slug, work.pk)
+    return _open(work, _only(request))
 
 
 @require_POST
