@@ -3,7 +3,7 @@
 
 const REST_MS = 3_000;
 
-const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share"]);
+const OWN_FIELDS = new Set(["csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share", "drafted"]);
 const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
 const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));
 
