@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 
 from annotate.labels.forms import Text
 from annotate.prompts.flags import PromptFlag
 from annotate.work.assignments import Assignment
+
+
+class ReasonSelect(forms.RadioSelect):
+    """Radios, and beside them a button that is a reason of its own, whatever was chosen before."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        # By a name of its own: the button must neither drop what the radios say nor yield to it.
+        return data.get("skip-now") or super().value_from_datadict(data, files, name)
 
 
 class SkipForm(forms.Form):
@@ -16,7 +26,7 @@ class SkipForm(forms.Form):
     use_required_attribute = False  # or the browser would ask for a reason before each submit
     reason = forms.ChoiceField(
         choices=Assignment.SkipReason,
-        widget=forms.RadioSelect,
+        widget=ReasonSelect,
         error_messages={"required": "Choose why you are skipping this task."},
     )
     # Of two lines: Enter in a field of one would submit the work.

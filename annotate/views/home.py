@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.urls import reverse
 from django.utils.formats import date_format
@@ -19,7 +19,7 @@ from annotate.paging import counted
 from annotate.people.models import Membership, Project
 from annotate.quality.time_sheet import Worked, start_of_day, worked_since
 from annotate.work.assignments import Assignment
-from annotate.work.tasks import WORK_ORDER, Task
+from annotate.work.tasks import WORK_ORDER, Task, last_day
 
 AT_MOST = 500
 SHOWN_NOTICES = 5
@@ -124,7 +124,7 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("label", title, detail, _figure(left), only)
     for task in WORK_ORDER:
         if waiting.get(task):
-            yield _waiting(task, _figure(waiting[task]), next_due(membership, task))
+            yield _waiting(task, _figure(waiting[task]), last_day(next_due(membership, task)))
     if drafts := own.expired().with_draft().count():
         detail = (
             "Your time ran out, but your drafts are saved. Finish them while nobody else has"
@@ -138,8 +138,8 @@ def _labelling(membership: Membership) -> Iterator[ToDo]:
         yield ToDo("my_work", "All done", "See your work so far.")
 
 
-def _waiting(task: str, figure: str, due: datetime | None) -> ToDo:
-    until = f" The next is due by {date_format(localtime(due), 'D j M, H:i')}." if due else ""
+def _waiting(task: str, figure: str, due: date | None) -> ToDo:
+    until = f" The next is due by {date_format(due, 'D j M')}." if due else ""
     if task == Task.Kind.REVIEW:
         detail = "Resolve disagreements, and check the work of new labelers."
         return ToDo("reviews", "Review answers", detail + until, figure)

@@ -210,15 +210,21 @@ def practice(request: Request, slug: str, assignment_id: int) -> HttpResponse:
 
 @require_POST
 def draft(request: Request, slug: str, assignment_id: int) -> HttpResponse:
-    """Keeps unfinished work and renews the lease."""
+    """Keeps unfinished work and renews the lease, unless another tab has kept some since this page
+    was loaded or last saved."""
     work = assignment_for(request, slug, assignment_id)
+    seen = request.POST.get("drafted", work.draft_version)
+    if seen != work.draft_version and request.htmx:
+        context = {"work": work, "seen": seen, "is_behind": True}
+        return render(request, "annotate/_draft_state.html", context)
     form = _form_class(work)(work, request.POST)
     form.is_valid()  # for the active seconds; a draft may be anything
     seconds = form.cleaned_data.get("active_seconds", work.active_seconds)
     has_place = work.save_draft(draft=form.draft(), active_seconds=seconds)
     if not request.htmx:
         return redirect("assignment", slug, work.pk)
-    return render(request, "annotate/_draft_state.html", {"work": work, "has_place": has_place})
+    context = {"work": work, "seen": work.draft_version, "has_place": has_place}
+    return render(request, "annotate/_draft_state.html", context)
 
 
 @require_POST
@@ -271,7 +277,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
     work = assignment_for(request, slug, assignment_id)
     stored = work.label
     if not work.is_skipped and (stored is None or not work.is_submitted):
-        return redirect("assignment", slug, work.pk)
+        return _open(work, _only(request))
     try:
         if work.is_skipped:
             work.take_back_skip()
@@ -281,7 +287,7 @@ def undo(request: Request, slug: str, assignment_id: int) -> HttpResponse:
         messages.error(request, " ".join(getattr(error, "messages", [str(error)])))
         return redirect("my_work", slug)
     messages.info(request, "Undone.")
-    return redirect("assignment", slug, work.pk)
+    return _open(work, _only(request))
 
 
 @require_POST

@@ -162,6 +162,8 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     kind = ABOUT_PROMPTS.get(request.POST.get("kind", Task.Kind.WRITE))
     if kind is None:
         raise Http404("This kind of label doesn't exist.")
+    if not {"chosen", "sure"} & request.POST.keys() and (count := found.active().count()) > 1:
+        return _whether_all(request, project, kind, count)
     ticked = request.POST.getlist("completion")
     among = Completion.objects.chosen(ticked) if ticked else None
     made = open_tasks(project, kind, found, among, batch=request.POST.get("batch", "").strip()[:50])
@@ -175,6 +177,19 @@ def tasks(request: Request, slug: str) -> HttpResponse:
     else:
         messages.info(request, f"No task was opened: {kind.words.lacking}.")
     return _back(request, slug)
+
+
+def _whether_all(request: Request, project: Project, kind: LabelKind, count: int) -> HttpResponse:
+    """Asks whether all that was found is meant, and keeps what was sent for the answer."""
+    sent = [(name, value) for name, values in request.POST.lists() for value in values]
+    context = {
+        "project": project,
+        "kind": kind,
+        "count": f"{count:,}",
+        "sent": [pair for pair in sent if pair[0] != "csrfmiddlewaretoken"],
+        "back": _list_as_filtered(request, project.slug),
+    }
+    return render(request, "annotate/prompts_sure.html", context)
 
 
 def open_tasks(
@@ -226,9 +241,12 @@ def _back(request: Request, slug: str) -> HttpResponse:
     """To the page of the one prompt the act was about, or to the list as it was filtered."""
     if only := id_in(request.POST.get("only")):
         return redirect("prompts_one", slug, only)
+    return redirect(_list_as_filtered(request, slug))
+
+
+def _list_as_filtered(request: Request, slug: str) -> str:
     asked = {n: v for n in PromptFilter.base_fields if (v := request.POST.get(n, ""))}
-    address = reverse("prompts", args=[slug])
-    return redirect(f"{address}?{urlencode(asked)}" if asked else address)
+    return reverse("prompts", args=[slug], query=asked or None)
 
 
 def _selection(project: Project, asked: QueryDict) -> PromptQuerySet:

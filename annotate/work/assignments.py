@@ -262,6 +262,11 @@ class Assignment(models.Model):
         done yet."""
         self.save_draft(draft=draft, active_seconds=max(active_seconds, self.active_seconds))
 
+    @property
+    def draft_version(self) -> str:
+        """Another after each time the draft is kept."""
+        return self.drafted_at.isoformat() if self.drafted_at else ""
+
     def skip(self, *, reason: str, note: str = "", draft: dict[str, Any] | None = None) -> bool:
         """Gives the place back. False: the answer had already been submitted. `draft`: what was
         filled in so far, for the case that the skip is taken back."""

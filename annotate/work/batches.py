@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from django.contrib.postgres.aggregates import ArrayAgg
@@ -12,10 +12,9 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from django.utils.timezone import localdate
 
 from annotate.people.models import Membership, Project
-from annotate.work.tasks import Task, TaskQuerySet
+from annotate.work.tasks import Task, TaskQuerySet, last_day
 from feedback_site.answer_checks.languages import language_of
 
 SHOWN = 100
@@ -35,8 +34,7 @@ class Plan:
 
     @property
     def last_day(self) -> date | None:
-        """Where the viewer is."""
-        return localdate(self.due_at - timedelta(seconds=1)) if self.due_at else None
+        return last_day(self.due_at)
 
 
 @dataclass(frozen=True)

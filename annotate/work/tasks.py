@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Self
 
 from django.apps import apps
@@ -14,6 +14,7 @@ from django.db.models import Count, Exists, F, Func, OuterRef, Prefetch, Q, Subq
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.timezone import localdate
 
 from annotate.notices.models import News
 from annotate.people.models import Membership, Project, User
@@ -36,6 +37,11 @@ TURN = Func(
     output_field=models.SmallIntegerField(),
 )
 TASKS_AT_ONCE = 2000  # rows in a statement
+
+
+def last_day(due_at: datetime | None) -> date | None:
+    """The day that ends with this deadline, where the viewer is."""
+    return localdate(due_at - timedelta(seconds=1)) if due_at else None
 
 
 class Unnest(Func):
@@ -261,6 +267,10 @@ class Task(models.Model):
     @property
     def doubt_labels(self) -> list[str]:
         return [str(self.Doubt(doubt).label).lower() for doubt in self.doubts]
+
+    @property
+    def last_day(self) -> date | None:
+        return last_day(self.due_at)
 
     @property
     def is_overdue(self) -> bool:

@@ -40,9 +40,13 @@ def test_of_the_same_priority_what_is_due_earlier_comes_first(browse, project, a
     assert order(alice, project) == ordered
 
 
-def test_home_and_the_task_say_when_it_is_due(browse, project, alice, write_task):
-    write_task(due_at=timezone.now() - timedelta(days=1))
-    assert "The next is due by" in browse(alice).get("/p/cooking/").text
+def test_home_and_the_task_say_the_last_day_that_was_set(browse, olga, alice, write_task):
+    write_task(batch="b")
+    browse(olga).post(f"{AT}?batch=b", {"act": "plan", "priority": 0, "due": "2030-05-01"})
+    assert "The next is due by Wed 1 May." in browse(alice).get("/p/cooking/").text
+    page = browse(alice).get("/p/cooking/label/", follow=True).text
+    assert "due Wed 1 May" in " ".join(page.split())
+    Task.objects.update(due_at=timezone.now() - timedelta(days=1))
     page = browse(alice).get("/p/cooking/label/", follow=True).text
     assert 'class="hint error">due' in page
 
@@ -118,6 +122,10 @@ def test_an_operator_sets_what_a_batch_asks_for(browse, project, olga, alice, wr
     know(alice, "de", skills=["law"])
     assert "no member has" not in client.get(AT).text
     assert 'value="2026-01-31"' in client.get(where).text
+    # The button that closes lies behind one that says how many.
+    shown = " ".join(client.get(where).text.split())
+    asked, act = shown.split("Close the 2 open tasks…</summary>")
+    assert 'value="close"' not in asked and 'value="close"' in act.split("</details>")[0]
     client.post(where, {"act": "close"})
     assert batches(project) == [] and client.get(where).status_code == 404
 

@@ -195,6 +195,23 @@ def test_a_card_opens_the_kind_it_names_and_goes_on_with_it(
     assert reply.context["work"].task.kind == other
 
 
+def test_an_undo_stays_with_the_kind_that_was_asked_for(
+    browse, alice, project, write_task, rank_task
+):
+    for _ in range(2):
+        write_task()
+        rank_task()
+    client = browse(alice)
+    begun = client.get("/p/cooking/label/?only=write", follow=True).context["work"]
+    sent = {"text": "Boil it.", "idempotency_key": str(uuid.uuid4()), "active_seconds": 1}
+    reply = client.post(f"/p/cooking/label/{begun.pk}/?only=write", sent, follow=True)
+    undo = f"/p/cooking/label/{begun.pk}/undo/?only=write"
+    assert f'action="{undo}"' in reply.text
+    reply = client.post(undo, follow=True)
+    assert reply.context["work"] == begun
+    assert f'action="/p/cooking/label/{begun.pk}/?only=write"' in reply.text
+
+
 def test_the_card_of_returned_answers_opens_them_wherever_they_are(
     browse, alice, rita, project, write_task
 ):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from importlib import import_module
 
 import pytest
@@ -336,3 +337,18 @@ def test_prompts_that_were_twins_before_stay_and_fall_into_one_split(project):
         prompt.save()  # each can still be stored
     migration.know_by_spelling(apps, None)
     assert project.prompts.count() == 5
+
+
+def test_whether_all_that_was_found_is_meant_is_asked_first(at, project, new_prompt):
+    one, two, other = (new_prompt(text) for text in ("Boil one?", "Boil two?", "Fry?"))
+    sent = {"words": "boil", "kind": "write", "batch": "eggs & ham"}
+    page = at.post(url("tasks/"), sent).text
+    assert "Ask for demonstrations on all 2" in page and not project.tasks.exists()
+    hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page)
+    kept = {name: unescape(value) for name, value in hidden if name != "csrfmiddlewaretoken"}
+    assert kept == sent
+    at.post(url("tasks/"), {**kept, "sure": "yes"})
+    made = {*project.tasks.values_list("prompt", "batch")}
+    assert made == {(one.pk, "eggs & ham"), (two.pk, "eggs & ham")}
+    at.post(url("tasks/"), {"kind": "write", "chosen": [one.pk, other.pk]})
+    assert project.tasks.of_batch("eggs & ham").count() == 2 < project.tasks.count()

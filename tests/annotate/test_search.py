@@ -283,7 +283,7 @@ def test_what_a_page_lists_a_bulk_act_changes_and_an_export_holds(filters, names
     assert sorted(exported) == sorted(
         Prompt.objects.filter(pk__in=listed).values_list("folded", flat=True)
     )
-    opened = operator.post(f"{PROMPTS}tasks/", form | {"kind": "write"})
+    opened = operator.post(f"{PROMPTS}tasks/", form | {"kind": "write", "sure": "yes"})
     in_use = listed if "archived" not in filters else set()
     assert opened.status_code == 302
     assert set(Task.objects.values_list("prompt", flat=True)) == in_use

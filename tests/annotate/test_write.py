@@ -167,6 +167,26 @@ def test_a_draft_comes_back_with_the_page(browse, alice, work, page):
     assert "Draft restored from" in html
 
 
+def test_of_two_tabs_neither_overwrites_the_draft_of_the_other_unasked(browse, alice, work, page):
+    client = browse(alice)
+
+    def version(html):
+        return re.search(r'name="drafted" value="([^"]*)"', html)[1]
+
+    def save(text, seen):
+        form = sent(text, drafted=seen)
+        return client.post(f"{page}draft/", form, headers={"HX-Request": "true"}).text
+
+    first = second = version(client.get(page).text)
+    first = version(save("One", first))
+    refused = save("Two", second)
+    assert "another tab" in refused and version(refused) == second
+    first = version(save("One more", first))
+    work.refresh_from_db()
+    assert work.draft == {"text": "One more"}
+    assert version(client.get(page).text) == first
+
+
 @pytest.mark.parametrize("text", ["", "x" * 60_000, "nul \x00 inside"])
 def test_a_draft_may_be_anything(browse, alice, work, page, text):
     assert browse(alice).post(f"{page}draft/", sent(text)).status_code == 302

@@ -377,3 +377,13 @@ def test_signing_out_leaves_nothing_of_what_was_written_in_the_browser(
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     page.wait_for_function(f"() => !({KEPT}).length")
+
+
+def test_an_empty_answer_sent_from_its_preview_is_shown_to_be_empty(site: Site, sign_in, desk):
+    desk([0])
+    page = sign_in("alice").page
+    open_next(page, site)
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_label("Your answer")).to_be_hidden()
+    page.get_by_role("button", name="Submit").last.click()
+    expect(page.get_by_label("Your answer")).to_be_focused()

@@ -18,6 +18,7 @@ OF_TWO = {
     "B better": ("7", "B > A ranked 3"), "B much better": ("8", "B > A ranked 4"),
     "equal after another": ("=", "A=B ranked"),
     "both bad": ("b", "A > B all_bad"), "cannot judge two": ("", "skipped cannot_judge"),
+    "skip two": ("", "skipped unclear"), "cannot judge after all": ("", "skipped cannot_judge"),
 }  # fmt: skip
 CHOSEN_BEFORE = {"equal after another": "A better", "both bad": "A better"}
 ROWS = {name: (2, row) for name, (_, row) in OF_TWO.items()} | {
@@ -25,14 +26,18 @@ ROWS = {name: (2, row) for name, (_, row) in OF_TWO.items()} | {
     "tie": (3, "A=C > B ranked"),
     "all bad": (3, "C > A > B all_bad"),
     "cannot judge": (3, "skipped cannot_judge"),
+    "skip": (3, "skipped unclear"),
 }
-CHOSEN = {"order": "231", "tie": "121", "all bad": "231", "cannot judge": "231"}
-BUTTONS = {"all bad": "All bad", "both bad": "Both bad"} | dict.fromkeys(
-    ("cannot judge", "cannot judge two"), "Can't judge"
-)
+CHOSEN = {"order": "231", "tie": "121", "all bad": "231", "cannot judge": "231", "skip": "231"}
+CANNOT_JUDGE = ("cannot judge", "cannot judge two", "cannot judge after all")
+WITH_A_REASON = ("skip", "skip two", "cannot judge after all")
+BUTTONS = {
+    "all bad": "All bad", "both bad": "Both bad", "skip": "Skip", "skip two": "Skip",
+    **dict.fromkeys(CANNOT_JUDGE, "Can't judge"),
+}  # fmt: skip
 SENT_AT_ONCE = ("key", "click", "touch")  # of two: a press on the scale is the answer
 NO_SENSE = {
-    "key": dict.fromkeys(("cannot judge two", "all bad", "cannot judge"), "has no key of its own"),
+    "key": dict.fromkeys(("all bad", "skip", "skip two", *CANNOT_JUDGE), "has no key of its own"),
     "Ctrl+Enter": dict.fromkeys(BUTTONS, "Ctrl+Enter is Submit and nothing else"),
     "rating": dict.fromkeys(OF_TWO, "of two there is a scale instead"),
     "drag": dict.fromkeys(OF_TWO, "of two there is nothing to drag"),
@@ -112,6 +117,12 @@ def answer_of_many(page: Page, way: str, outcome: str) -> None:
 
 def send(page: Page, way: str, outcome: str) -> None:
     button = page.get_by_role("button", name=BUTTONS.get(outcome, "Submit")).last
+    if outcome in WITH_A_REASON:
+        panel = page.locator("summary").get_by_text("Skip…")
+        panel.click()
+        page.get_by_label("The prompt is unclear").check()
+        if outcome == "cannot judge after all":
+            panel.click()  # it may lie over the button
     if way == "key" and outcome in OF_TWO:
         page.keyboard.press(OF_TWO[outcome][0])
     elif way in ("key", "Ctrl+Enter") or (way == "rating" and outcome not in BUTTONS):
@@ -221,6 +232,64 @@ def test_undo_takes_back_the_last_change_however_it_was_made(site: Site, sign_in
     page.keyboard.press("u")
     page.keyboard.press("u")
     assert (tiers(page), ratings(page)) == (["", "", ""], [])
+
+
+@pytest.mark.parametrize("rated, keys", [(False, "12u3"), (True, "76u5")])
+def test_after_an_undo_the_next_digit_is_for_the_answer_that_was_undone(
+    rated: bool, keys: str, site: Site, sign_in
+):
+    name = f"redo-{rated}".lower()
+    prepare(site, [3], name, rated=rated)
+    page = sign_in(name).page
+    open_next(page, site)
+    for key in keys:
+        page.keyboard.press(key)
+    expect(page.get_by_label("Tier of B")).to_have_value("2" if rated else "3")
+    expect(page.get_by_label("Tier of C")).to_have_value("")
+    if rated:
+        expect(card(page, "B").get_by_label("5", exact=True)).to_be_checked()
+
+
+def test_a_tie_names_the_answer_it_is_with_and_goes_on_to_the_next(site: Site, sign_in):
+    prepare(site, [4], "tia", rated=False)
+    page = sign_in("tia").page
+    open_next(page, site)
+    ties = page.get_by_role("button", name="Tie ")
+    expect(ties).to_have_text(["A", "B", "C"])
+    expect(page.get_by_role("button", name="Tie C with B")).to_have_attribute("title", "Tie with B")
+    for key in ("1", "=", "2"):
+        page.keyboard.press(key)
+    assert tiers(page) == ["1", "1", "2", ""]
+    page.keyboard.press("k")  # a tie of one that has its place leads nowhere
+    page.keyboard.press("=")
+    expect(card(page, "C")).to_be_focused()
+    page.get_by_label("Tier of A").select_option("4")
+    page.keyboard.press("s")
+    expect(page.get_by_role("button", name="Tie A with C")).to_be_visible()
+    expect(page.get_by_role("button", name="Tie B with")).to_have_count(0)
+    expect(page.get_by_role("button", name="Tie C with B")).to_be_visible()
+
+
+def test_a_held_key_and_one_press_too_many_leave_the_last_answer_as_it_is(site: Site, sign_in):
+    prepare(site, [3, 3], "held", rated=False)
+    page = sign_in("held").page
+    open_next(page, site)
+    first = page.locator("#work").get_attribute("action")
+    for key in ("1", "2", "3", "Control+Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
+    page.keyboard.press("u")
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(1)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    held = {"key": "u", "code": "KeyU", "bubbles": True, "repeat": True}
+    page.locator("main").dispatch_event("keydown", held)
+    for key in ("1", "u", "u", "2"):
+        page.keyboard.press(key)
+    expect(page.get_by_label("Tier of A")).to_have_value("2")
+    expect(page.locator(f'#work[action="{first}"]')).to_have_count(0)
+    assert site.shell(SAID.format(name="held")) == "A > B > C ranked"
 
 
 def test_keys_work_while_a_select_has_the_focus_and_the_select_keeps_its_own(site: Site, sign_in):

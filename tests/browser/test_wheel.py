@@ -65,6 +65,7 @@ def import_prompts(olga: Page, site: Site) -> None:
     expect(olga.get_by_text("12 new prompts")).to_be_visible()
     olga.goto(f"{site.url}/p/wheel/prompts/?words=European")
     olga.get_by_role("button", name="Ask for demonstrations").click()
+    olga.get_by_role("button", name="Ask for demonstrations on all").click()
 
 
 def write_demonstrations(alice: Page, site: Site) -> None:

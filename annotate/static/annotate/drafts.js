@@ -4,7 +4,7 @@
 const REST_MS = 3_000;
 
 const OWN_FIELDS = new Set([
-  "csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share", "seen", "leave_out",
+  "csrfmiddlewaretoken", "idempotency_key", "revision_no", "active_seconds", "pasted_share", "drafted", "seen", "leave_out",
 ]);
 const isOwn = (name) => OWN_FIELDS.has(name) || name.startsWith("flag-");
 const valuesOf = (form) => JSON.stringify([...new FormData(form)].filter(([name, value]) => value && !isOwn(name)));

@@ -130,7 +130,7 @@ function openOrClose(name) {
 
 document.addEventListener("keydown", (event) => {
   if (document.querySelector(".completion") && document.getElementById("work")) return; // rank.js has more to undo
-  if (isCommand(event) && keyOf(event) === "u") undoLast();
+  if (isCommand(event) && keyOf(event) === "u" && !event.repeat) undoLast();
 });
 
 // The toast goes when its time is over. What is saved needs no copy in the browser

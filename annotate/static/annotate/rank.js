@@ -38,22 +38,26 @@ const allChosen = () => new Map([...choices()].map((field) => [field, field[keyO
 
 let chosen = new Map();
 let earlier = [];
+let isUntouched = true;
 
-function remember() {
+function remember({ target }) {
   const now = allChosen();
   if ([...now].every(([field, value]) => value === chosen.get(field))) return;
-  earlier.push(chosen);
+  earlier.push({ before: chosen, card: target.closest(".completion") });
   chosen = now;
+  isUntouched = false;
 }
 
 function undo() {
-  const before = earlier.pop();
-  if (!before) return undoLast();
-  const moved = isPair() ? [] : cards().filter((card) => before.get(selectOf(card)) !== selectOf(card).value);
+  // One press too many is no wish to take back an answer that was sent.
+  if (!earlier.length) return isUntouched ? undoLast() : say("Nothing left to undo here");
+  const { before, card } = earlier.pop();
+  const isMoved = card && !isPair() && before.get(selectOf(card)) !== selectOf(card).value;
   for (const [field, value] of before) field[keyOfValue(field)] = value;
   chosen = before;
   changed(document.getElementById("work"));
-  if (moved.length) announce(moved[0]);
+  if (card) goTo(card);
+  if (isMoved) announce(card);
   else say("Undone");
 }
 
@@ -98,10 +102,31 @@ function split(card, tied, step) {
   return dense.sort(([each]) => (each === card ? -1 : 0));
 }
 
-function tieWithAbove(card) {
-  const above = cards()[cards().indexOf(card) - 1];
-  if (above && tierOf(above)) place([[card, tierOf(above)]]);
-  else if (above) say(`${letterOf(above)} is unranked`);
+const previousTo = (card) => cards()[cards().indexOf(card) - 1];
+
+function tieWithBefore(card) {
+  const other = previousTo(card);
+  if (other && tierOf(other)) place([[card, tierOf(other)]]);
+  else if (other) say(`${letterOf(other)} is unranked`);
+}
+
+function tieByKey(card) {
+  const waited = waits(card);
+  tieWithBefore(card);
+  if (waited && !waits(card)) goOn(card);
+}
+
+/** Each button says which answer it ties with: in two columns, and in one's own order, that is not plain. */
+function nameTies() {
+  for (const card of cards()) {
+    const button = card.querySelector("[data-tie]");
+    const other = previousTo(card);
+    button.hidden = !other;
+    if (!other) continue;
+    button.lastChild.data = letterOf(other);
+    button.title = `Tie with ${letterOf(other)}`;
+    button.setAttribute("aria-label", `Tie ${letterOf(card)} with ${letterOf(other)}`);
+  }
 }
 
 function markUnusable(card) {
@@ -165,11 +190,12 @@ function goTo(card) {
   bringIntoView(card);
 }
 
+const waits = (card) => !(areRated() ? ratingOf(card) : tierOf(card));
+
 /** To the next card that waits; after the last rating to a tie, which is all that is left to decide. */
 function goOn(card) {
   const all = cards();
   const order = [...all.slice(all.indexOf(card) + 1), ...all.slice(0, all.indexOf(card))];
-  const waits = areRated() ? (each) => !ratingOf(each) : (each) => !tierOf(each);
   const next = order.find(waits);
   if (next) return goTo(next);
   const tied = areRated() ? all.find((each) => tiedWith(each).length) : null;
@@ -278,6 +304,7 @@ function toggleMyOrder() {
   if (!button) return;
   button.setAttribute("aria-pressed", String(!isInMyOrder()));
   arrange();
+  nameTies();
   bringIntoView(current());
 }
 
@@ -304,7 +331,7 @@ document.addEventListener("click", (event) => {
 
 const KEYS_OF_MANY = {
   x: () => markUnusable(current()),
-  "=": () => tieWithAbove(current()),
+  "=": () => tieByKey(current()),
   o: () => toggleWhole(current()),
   O: showAll,
   s: toggleMyOrder,
@@ -316,7 +343,7 @@ function command(event) {
   if (key === "k") return () => step(-1);
   if (key === "z") return zoom;
   if (key === "d") return nextBeside;
-  if (key === "u") return undo;
+  if (key === "u") return earlier.length || !event.repeat ? undo : null;
   if (key === "Escape") return board().matches(".two, .zoomed") ? leaveViews : null;
   if (isPair()) {
     if (event.repeat) return null;
@@ -354,7 +381,7 @@ document.addEventListener("click", (event) => {
   if (!card) return;
   for (const other of cards()) other.classList.toggle("current", other === card);
   if (button?.dataset.move) move(card, Number(button.dataset.move));
-  else if (button && "tie" in button.dataset) tieWithAbove(card);
+  else if (button && "tie" in button.dataset) tieWithBefore(card);
   else if (button && "whole" in button.dataset) toggleWhole(card);
 });
 
@@ -481,6 +508,7 @@ onWork((form) => {
   picked = null;
   chosen = allChosen();
   earlier = [];
+  isUntouched = true;
   cards().forEach((card, index) => { card.dataset.index = index; });
   for (const part of document.querySelectorAll(".moves, .views, .beside, #progress")) part.hidden = false;
   (cards().find((card) => !isPair() && !tierOf(card)) ?? cards()[0]).classList.add("current");
@@ -494,7 +522,7 @@ onWork((form) => {
   followRatings({ target: form });
   makeBoard(shelves);
   makeDraggable(form, shelves);
-  const draw = () => { drawBoard(); warnOfContradiction(); tellProgress(); arrange(); };
+  const draw = () => { drawBoard(); warnOfContradiction(); tellProgress(); arrange(); nameTies(); };
   form.addEventListener("change", draw);
   form.addEventListener("input", draw);
   draw();

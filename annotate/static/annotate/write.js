@@ -52,6 +52,8 @@ onWork((form) => {
   toPreview.setAttribute("aria-pressed", "false");
   toEditor.addEventListener("click", () => show(false));
   toPreview.addEventListener("click", () => show(true));
+  // What is hidden cannot get the focus, and the browser would say nothing.
+  text.addEventListener("invalid", () => show(false));
 });
 
 document.addEventListener("keydown", (event) => {
