@@ -262,7 +262,7 @@ class Feedback(models.Model):
     @transaction.atomic
     def give(cls, *, message: Message, user: User, thumb_up: bool, **why: Any) -> Feedback:
         """One thumb per message and person, however often and from wherever it is given.
-        `why`: what `explain` takes."""
+        `why`: what `explain` takes; what is left out stays, while the thumb is the same."""
         feedback, _ = cls.objects.select_for_update().get_or_create(
             message=message, user=user, defaults={"thumb_up": thumb_up}
         )
@@ -270,8 +270,8 @@ class Feedback(models.Model):
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
             fields |= {"reasons": [], "wanted_answer": ""}
-        if why:
-            fields |= cls._fitting(thumb_up=thumb_up, **why)
+        fitting = cls._fitting(thumb_up=thumb_up, **why)
+        fields |= {name: fitting[name] for name in why}
         feedback._change(**fields)
         return feedback
 

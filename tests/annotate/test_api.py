@@ -234,7 +234,7 @@ def test_a_thumb_comes_changes_and_goes(call: Call, completion_id: str, gus: Use
     for thumb, reasons in (("up", ["helpful"]), ("down", ["too_long", "other"]), ("down", [])):
         sent = {"completion_id": completion_id, "thumb": thumb, "reasons": reasons, "note": "So."}
         reply = call(FEEDBACK, sent)
-        nothing = {"rating": None, "metrics": {}, "tags": []}
+        nothing = {"rating": None, "metrics": {}, "tags": [], "wanted_answer": ""}
         said = {**sent, **nothing, "counts": True, "why": ""}
         assert (reply.status_code, reply.json()) == (200, said)
         given = Feedback.objects.current().get()
@@ -462,3 +462,28 @@ def test_a_thumb_that_does_not_count_says_why(live: Policy, call: Call) -> None:
     plain = call(CHAT, {"messages": MESSAGES}).json()["id"]
     said = call(FEEDBACK, {"completion_id": plain, "thumb": "up"}).json()
     assert not said["counts"] and "a reviewer has to approve" in said["why"]
+
+
+def test_what_explains_a_thumb_is_refused_without_one(live: Policy, call: Call) -> None:
+    answer = call(CHAT, {"messages": MESSAGES}).json()["id"]
+    for name, said in {"reasons": ["style"], "note": "x", "wanted_answer": "y"}.items():
+        for thumb in ({"rating": 3}, {"thumb": None}):
+            refused = call(FEEDBACK, {"completion_id": answer, name: said, **thumb})
+            assert (refused.status_code, list(refused.json()["fields"])) == (400, [name])
+    up = call(FEEDBACK, {"completion_id": answer, "thumb": "up", "wanted_answer": "y"})
+    assert (up.status_code, list(up.json()["fields"])) == (400, ["wanted_answer"])
+    assert not Feedback.objects.exists()
+
+
+def test_the_reply_to_feedback_says_what_is_stored(live: Policy, call: Call) -> None:
+    answer = call(CHAT, {"messages": MESSAGES}).json()["id"]
+    why = {"reasons": ["style"], "note": "Dry.", "wanted_answer": "Eight, dear."}
+    call(FEEDBACK, {"completion_id": answer, "thumb": "down", **why})
+    again = call(FEEDBACK, {"completion_id": answer, "thumb": "down"}).json()
+    assert {name: again[name] for name in why} == why
+    rated = call(FEEDBACK, {"completion_id": answer, "rating": 3}).json()
+    assert (rated["thumb"], rated["note"], rated["rating"]) == ("down", "Dry.", 3)
+    fewer = call(FEEDBACK, {"completion_id": answer, "thumb": "down", "note": ""}).json()
+    assert (fewer["note"], fewer["reasons"]) == ("", ["style"])
+    gone = call(FEEDBACK, {"completion_id": answer, "thumb": None}).json()
+    assert (gone["thumb"], gone["reasons"], gone["note"]) == (None, [], "")
