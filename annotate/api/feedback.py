@@ -200,7 +200,7 @@ class PreferenceAnswer(serializers.Serializer):
     completion_id = serializers.UUIDField()
     other_completion_id = serializers.UUIDField()
     verdict = serializers.CharField(allow_null=True)
-    counts = serializers.BooleanField(help_text="Whether it becomes a ranking of the project.")
+    counts = serializers.BooleanField(help_text="Whether it becomes a ranking that may train.")
     why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
 
 
@@ -219,8 +219,8 @@ def preference(request: Request) -> Response:
     try:
         given = Preference.between(one, other, user=token.user, verdict=sent["verdict"])
     except AnotherPair:
-        raise Conflict("The first answer is already compared with another one.") from None
-    why = given.why_no_data if given else RETRACTED_PREFERENCE
+        raise Conflict("Each of the two is already compared with another answer.") from None
+    why = given.why_it_does_not_count if given else RETRACTED_PREFERENCE
     ids = {"completion_id": one.public_id, "other_completion_id": other.public_id}
     answer = {**ids, "verdict": sent["verdict"], "counts": not why, "why": why}
     return Response(PreferenceAnswer(answer).data)

@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from annotate.chat import complaints
-from annotate.chat.messages import Message
+from annotate.chat.messages import EXCLUDED, NEW_GUEST, Message
 from annotate.labels import of_guests
 from annotate.people.models import Membership, MembershipQuerySet, Project, User
 from annotate.prompts.policies import Completion, Policy
@@ -233,12 +233,9 @@ class Feedback(models.Model):
         if self.message and self.message.completion is None and self.message.why_no_data:
             return self.message.why_no_data
         if this.of_newcomers().exists():
-            return (
-                "This account is new: a reviewer has to approve its thumbs before they are"
-                " used for training."
-            )
+            return NEW_GUEST
         if not this.of_trusted().exists():
-            return "Feedback from this account is not used for training."
+            return EXCLUDED
         return ""
 
     @property

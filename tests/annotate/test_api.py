@@ -403,9 +403,48 @@ def test_a_preference_between_two_answers_of_ones_own_becomes_a_ranking_once(
     assert turned.status_code == 200
     placed = Ranking.objects.get().placed
     assert [each.completion.text for each in placed] == ["Two.", "Eight."]
-    assert prefer(other_external_id="c").status_code == 409
+    assert prefer(other_external_id="c").status_code == 200
+    first, second = Ranking.objects.order_by("pk")
+    assert [each.completion.text for each in second.placed] == ["Eight.", "Three."]
+    assert prefer(other_external_id="c", verdict=None).status_code == 200
     assert prefer(verdict=None).json()["why"] == "The preference was removed."
     assert not Ranking.objects.exists()
+
+
+def test_the_best_of_several_is_sent_with_the_winner_first(call: Call) -> None:
+    names = "abcd"
+    logged = [
+        {"external_id": name, "model": "m", "messages": MESSAGES, "answer": f"Answer {name}."}
+        for name in names
+    ]
+    call("/api/v1/answers", {"answers": logged})
+
+    def prefer(one: str, other: str) -> int:
+        sent = {"external_id": one, "other_external_id": other, "verdict": "better"}
+        return call("/api/v1/preferences", sent).status_code
+
+    assert [prefer("a", name) for name in "bcd"] == [200, 200, 200]
+    for preference in Preference.objects.all():
+        preference.harvest()
+    ranked = [[each.completion.text[7] for each in row.placed] for row in Ranking.objects.all()]
+    assert sorted(ranked) == [["a", "b"], ["a", "c"], ["a", "d"]]
+    assert prefer("c", "d") == 409
+
+
+def test_a_preference_of_a_new_guest_says_that_it_does_not_count(call: Call, gus: User) -> None:
+    Project.objects.update(new_guest_days=7)
+    logged = [
+        {"external_id": name, "model": "m", "messages": MESSAGES, "answer": name} for name in "ab"
+    ]
+    call("/api/v1/answers", {"answers": logged})
+    sent = {"external_id": "a", "other_external_id": "b", "verdict": "better"}
+    said = call("/api/v1/preferences", sent).json()
+    assert not said["counts"] and "a reviewer has to approve" in said["why"]
+    member = gus.memberships.get()
+    member.vouch()
+    assert call("/api/v1/preferences", sent).json()["counts"] is True
+    Membership.objects.filter(pk=member.pk).update(excluded_at=timezone.now())
+    assert call("/api/v1/preferences", sent).json()["why"] == messages.EXCLUDED
 
 
 def test_the_reply_says_that_no_more_preferences_of_the_day_count(
