@@ -62,7 +62,11 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
 
     def for_inbox(self) -> Self:
         """With all that a list of them shows."""
-        return self.select_related("message__policy", "message__answers", "message__completion")
+        found = self.annotate(is_of_new_guest=Exists(_givers().newcomers()))
+        return found.select_related(
+            *("message__policy", "message__answers"),
+            *("message__completion", "message__conversation"),
+        )
 
     def asked_for(
         self,
