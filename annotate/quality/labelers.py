@@ -285,6 +285,7 @@ def newcomers(project: Project) -> list[Newcomer]:
         by_guest[thumb.user_id].append(thumb)
     preferred: dict[int, list[Preference]] = defaultdict(list)
     compared = Preference.objects.of_new_guests(project).select_related("ranking__prompt")
+    compared = compared.prefetch_related("ranking__placements__completion")
     for preference in compared.order_by("-pk"):
         preferred[preference.user_id].append(preference)
     members = project.memberships.filter(user__in={*by_guest, *preferred}).select_related("user")
