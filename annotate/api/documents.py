@@ -130,7 +130,8 @@ def documents(request: Request) -> Response:
     rows = Document.objects.of_project(project).current()
     if (source := asked.validated_data.get("source")) is not None:
         rows = rows.named(source)
-    return paged(request, rows.annotate(characters=Length("text")), DocumentRow)
+    rows = rows.annotate(characters=Length("text"))
+    return paged(request, rows, DocumentRow, filters=DocumentQuery().fields)
 
 
 @described("retrieve_document", DocumentAnswer)
@@ -147,6 +148,7 @@ def document(request: Request, document_id: int) -> Response:
 def passages(request: Request) -> Response:
     """The passages that fit a question best, as answers are given to read them."""
     project = project_of(request, Role.OPERATOR)
+    only_known(request.query_params, SearchQuery().fields)
     asked = SearchQuery(data=request.query_params)
     asked.is_valid(raise_exception=True)
     found = best_passages(project, asked.validated_data["q"], FOUND)

@@ -161,22 +161,25 @@ def run(request: Request, upload_id: int) -> Response:
     return Response(_done(done))
 
 
+EXPORT_KIND = OpenApiParameter(
+    "kind", OpenApiTypes.STR, OpenApiParameter.PATH, enum=list(exporting.KINDS)
+)
 EXPORT_QUERY = [
     OpenApiParameter("format", OpenApiTypes.STR, enum=list(exporting.FORMATS)),
     OpenApiParameter("anonymous", OpenApiTypes.STR, description="Pseudonyms instead of names."),
     *(OpenApiParameter(name, str) for name in PromptFilter.base_fields),
-    OpenApiParameter("kind", OpenApiTypes.STR, OpenApiParameter.PATH, enum=list(exporting.KINDS)),
 ]
 
 
 @described(
     "export",
     {(200, each): OpenApiTypes.BINARY for each in exporting.FORMATS.values()},
-    query=EXPORT_QUERY,
+    query=[*EXPORT_QUERY, EXPORT_KIND],
 )
 @endpoint("GET", permission=MayReadOrManage)
 def exports(request: Request, kind: str) -> HttpResponseBase:
     """A whole file: JSON Lines, CSV or Parquet."""
+    only_known(request.query_params, [each.name for each in EXPORT_QUERY])
     page, slug = here(request)
     return export(page._request, slug, kind)  # type: ignore[attr-defined]  # of the framework
 

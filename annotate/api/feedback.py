@@ -24,6 +24,8 @@ from annotate.people.models import Project, User
 RETRACTED = "The thumb was removed."
 RETRACTED_PREFERENCE = "The preference was removed."
 TRAINS_NOTHING = "Ratings, metrics and tags are counted per policy, and train nothing."
+EXPLAINS = ("reasons", "note", "wanted_answer")
+NOTHING_SAID: dict[str, Any] = {"reasons": [], "note": "", "wanted_answer": ""}
 MOST_MEASURES = 32
 MOST_ROWS_OF_MEASURES = 2000
 LARGEST = 1e300
@@ -85,10 +87,13 @@ class FeedbackRequest(StrictSerializer):
         child=serializers.CharField(max_length=LONGEST), required=False, max_length=MOST_MEASURES
     )
     reasons = serializers.ListField(
-        child=serializers.ChoiceField(Feedback.Reason.choices), default=list, max_length=20
+        child=serializers.ChoiceField(Feedback.Reason.choices),
+        required=False,
+        max_length=20,
+        help_text="What is left out stays as it was, while the thumb is the same.",
     )
-    note = serializers.CharField(default="", allow_blank=True, max_length=2000)
-    wanted_answer = serializers.CharField(default="", allow_blank=True, max_length=8000)
+    note = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    wanted_answer = serializers.CharField(required=False, allow_blank=True, max_length=8000)
 
     def validate(self, sent: dict[str, Any]) -> dict[str, Any]:
         if ("completion_id" in sent) == ("external_id" in sent):
@@ -100,22 +105,28 @@ class FeedbackRequest(StrictSerializer):
             raise serializers.ValidationError(
                 {"thumb": ["Send a thumb, or something else to say."]}
             )
-        if sent.get("thumb") is None:
-            return sent
-        fitting = dict(Feedback.reasons_for(thumb_up=sent["thumb"] == "up"))
-        for reason in sent["reasons"]:
-            if reason not in fitting:
-                raise serializers.ValidationError(
-                    {"reasons": [f"“{reason}” does not go with a thumb {sent['thumb']}."]}
-                )
+        if wrong := _misplaced(sent, sent.get("thumb")):
+            raise serializers.ValidationError(wrong)
         return sent
+
+
+def _misplaced(sent: dict[str, Any], thumb: str | None) -> dict[str, list[str]]:
+    """What was sent to explain a thumb, and does not go with this one."""
+    if thumb is None:
+        return {name: ["Send the thumb that it explains."] for name in EXPLAINS if sent.get(name)}
+    if thumb == "up" and sent.get("wanted_answer"):
+        return {"wanted_answer": ["It does not go with a thumb up."]}
+    fitting = dict(Feedback.reasons_for(thumb_up=thumb == "up"))
+    unfit = next((each for each in sent.get("reasons", []) if each not in fitting), None)
+    return {"reasons": [f"“{unfit}” does not go with a thumb {thumb}."]} if unfit else {}
 
 
 class FeedbackAnswer(serializers.Serializer):
     completion_id = serializers.UUIDField()
-    thumb = serializers.ChoiceField(["up", "down"], allow_null=True)
+    thumb = serializers.ChoiceField(["up", "down"], allow_null=True, help_text="As it stands now.")
     reasons = serializers.ListField(child=serializers.CharField())
     note = serializers.CharField(allow_blank=True)
+    wanted_answer = serializers.CharField(allow_blank=True)
     rating = serializers.IntegerField(allow_null=True)
     metrics = serializers.DictField(help_text="All that are known by now.")
     tags = serializers.ListField(child=serializers.CharField())
@@ -143,14 +154,19 @@ def feedback(request: Request) -> Response:
             message=answer,
             user=user,
             thumb_up=sent["thumb"] == "up",
-            reasons=sent["reasons"],
-            note=sent["note"],
-            wanted_answer=sent["wanted_answer"],
+            **{name: sent[name] for name in EXPLAINS if name in sent},
         )
         why = given.why_it_does_not_count
-    said = {"thumb": None, **sent, **_measured(answer, user)}
-    said |= {"completion_id": answer.public_id, "counts": not why, "why": why}
-    return Response(FeedbackAnswer(said).data)
+    said = {"completion_id": answer.public_id, "counts": not why, "why": why}
+    return Response(FeedbackAnswer(said | _stored(answer, user)).data)
+
+
+def _stored(answer: Message, user: User) -> dict[str, Any]:
+    """All that this person says of the answer by now."""
+    given = answer.feedback.current().of_user(user).first()
+    said = {name: getattr(given, name) for name in EXPLAINS} if given else NOTHING_SAID
+    thumb = ("up" if given.thumb_up else "down") if given else None
+    return {"thumb": thumb, **said, **_measured(answer, user)}
 
 
 def _measured(answer: Message, user: User) -> dict[str, Any]:
@@ -184,7 +200,7 @@ class PreferenceAnswer(serializers.Serializer):
     completion_id = serializers.UUIDField()
     other_completion_id = serializers.UUIDField()
     verdict = serializers.CharField(allow_null=True)
-    counts = serializers.BooleanField(help_text="Whether it becomes a ranking of the project.")
+    counts = serializers.BooleanField(help_text="Whether it becomes a ranking that may train.")
     why = serializers.CharField(allow_blank=True, help_text="Why it does not.")
 
 
@@ -203,8 +219,8 @@ def preference(request: Request) -> Response:
     try:
         given = Preference.between(one, other, user=token.user, verdict=sent["verdict"])
     except AnotherPair:
-        raise Conflict("The first answer is already compared with another one.") from None
-    why = given.why_no_data if given else RETRACTED_PREFERENCE
+        raise Conflict("Each of the two is already compared with another answer.") from None
+    why = given.why_it_does_not_count if given else RETRACTED_PREFERENCE
     ids = {"completion_id": one.public_id, "other_completion_id": other.public_id}
     answer = {**ids, "verdict": sent["verdict"], "counts": not why, "why": why}
     return Response(PreferenceAnswer(answer).data)

@@ -115,10 +115,12 @@ def paged(
     rows: QuerySet[Any],
     row: type[serializers.Serializer[Any]],
     *,
+    filters: Iterable[str] = (),
     newest_first: bool = True,
 ) -> Response:
     """A page of the rows, and the address of the next, which begins after the last row of this
-    one whatever has come in between."""
+    one whatever has come in between. Refuses a query of other names than its `filters`."""
+    only_known(request.query_params, [*PageQuery().fields, *filters])
     asked = PageQuery(data=request.query_params)
     asked.is_valid(raise_exception=True)
     after, limit = asked.validated_data.get("after"), asked.validated_data["limit"]

@@ -15,7 +15,16 @@ from rest_framework.response import Response
 from annotate.access import Role, prompt_for
 from annotate.api.access import MayReadOrManage, endpoint, here, project_of, token_of
 from annotate.api.openai.chat_request import ChatMessage
-from annotate.api.pages import IF_MATCH, check, described, form_data, listed, match, paged
+from annotate.api.pages import (
+    IF_MATCH,
+    check,
+    described,
+    form_data,
+    listed,
+    match,
+    only_known,
+    paged,
+)
 from annotate.api.strict import StrictSerializer
 from annotate.exchange.importing import import_labels
 from annotate.exchange.outcome import ImportFailed
@@ -143,7 +152,7 @@ def prompts(request: Request) -> Response:
     if request.method == "GET":
         asked = PromptFilter(project, request.query_params)
         check(asked)
-        return paged(request, asked.prompts(), PromptAnswer)
+        return paged(request, asked.prompts(), PromptAnswer, filters=PromptFilter.base_fields)
     sent = NewPrompt(data=request.data)
     sent.is_valid(raise_exception=True)
     said = sent.validated_data
@@ -188,7 +197,7 @@ def completions(request: Request) -> Response:
             asked.is_valid(raise_exception=True)
             prompt = prompt_for(*here(request), asked.validated_data["prompt"])
             said = prompt.completions.select_related("policy")
-        return paged(request, said, CompletionAnswer)
+        return paged(request, said, CompletionAnswer, filters=["prompt"])
     sent = NewCompletion(data=request.data)
     sent.is_valid(raise_exception=True)
     new = sent.validated_data
@@ -216,7 +225,8 @@ def tasks(request: Request) -> Response:
     sent = TasksRequest(data=request.data)
     sent.is_valid(raise_exception=True)
     said = sent.validated_data
-    asked = PromptFilter(project, form_data(said.get("filter", {})))
+    wished = only_known(said.get("filter", {}), PromptFilter.base_fields)
+    asked = PromptFilter(project, form_data(wished))
     check(asked)
     found = asked.prompts()
     if chosen := said.get("prompts"):

@@ -152,7 +152,9 @@ def reviews(request: Request) -> Response:
     check(chosen)
     rows = chosen.narrow(project.tasks.of_kind(Task.Kind.REVIEW)).with_subjects()
     is_settled = asked.validated_data["state"] == "settled"
-    return paged(request, rows.closed() if is_settled else rows.open(), ReviewRow)
+    names = [*ReviewQuery().fields, *ReviewFilter.base_fields]
+    rows = rows.closed() if is_settled else rows.open()
+    return paged(request, rows, ReviewRow, filters=names)
 
 
 @described("next_review", {200: ReviewAnswer, 204: None}, request=NextReview, method="POST")
@@ -169,7 +171,8 @@ def next_one(request: Request) -> Response:
             why = "It is settled, somebody else has it, or you answered the prompt yourself."
             raise Conflict(why, code="not_yours")
     else:
-        chosen = filter_of(project, form_data(asked.validated_data.get("filter", {})))
+        wished = asked.validated_data.get("filter", {})
+        chosen = filter_of(project, form_data(only_known(wished, ReviewFilter.base_fields)))
         check(chosen)
         work = next_of(reviewer, project, chosen)
     return _one(request, work.pk) if work else Response(status=204)

@@ -3,6 +3,7 @@ of this site's own policies. And the end users who asked, who may be forgotten."
 
 from __future__ import annotations
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -93,7 +94,10 @@ def log_answers(request: Request) -> Response:
     return Response(LogAnswer({"answers": rows}).data, status=status.HTTP_201_CREATED)
 
 
-@described("forget_end_user", Forgotten, method="DELETE")
+@described(
+    *("forget_end_user", Forgotten),
+    method="DELETE", query=[OpenApiParameter("name", str, OpenApiParameter.PATH)],
+)  # fmt: skip
 @endpoint("DELETE", permission=MayLog)
 def end_user(request: Request, name: str) -> Response:
     """Deletes all exchanges of an end user, named as in `user`, and what became of them."""

@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from annotate.chat import complaints
-from annotate.chat.messages import Message
+from annotate.chat.messages import EXCLUDED, NEW_GUEST, Message
 from annotate.labels import of_guests
 from annotate.people.models import Membership, MembershipQuerySet, Project, User
 from annotate.prompts.policies import Completion, Policy
@@ -62,7 +62,11 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
 
     def for_inbox(self) -> Self:
         """With all that a list of them shows."""
-        return self.select_related("message__policy", "message__answers", "message__completion")
+        found = self.annotate(is_of_new_guest=Exists(_givers().newcomers()))
+        return found.select_related(
+            *("message__policy", "message__answers"),
+            *("message__completion", "message__conversation"),
+        )
 
     def asked_for(
         self,
@@ -233,12 +237,9 @@ class Feedback(models.Model):
         if self.message and self.message.completion is None and self.message.why_no_data:
             return self.message.why_no_data
         if this.of_newcomers().exists():
-            return (
-                "This account is new: a reviewer has to approve its thumbs before they are"
-                " used for training."
-            )
+            return NEW_GUEST
         if not this.of_trusted().exists():
-            return "Feedback from this account is not used for training."
+            return EXCLUDED
         return ""
 
     @property
@@ -262,7 +263,7 @@ class Feedback(models.Model):
     @transaction.atomic
     def give(cls, *, message: Message, user: User, thumb_up: bool, **why: Any) -> Feedback:
         """One thumb per message and person, however often and from wherever it is given.
-        `why`: what `explain` takes."""
+        `why`: what `explain` takes; what is left out stays, while the thumb is the same."""
         feedback, _ = cls.objects.select_for_update().get_or_create(
             message=message, user=user, defaults={"thumb_up": thumb_up}
         )
@@ -270,8 +271,8 @@ class Feedback(models.Model):
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
             fields |= {"reasons": [], "wanted_answer": ""}
-        if why:
-            fields |= cls._fitting(thumb_up=thumb_up, **why)
+        fitting = cls._fitting(thumb_up=thumb_up, **why)
+        fields |= {name: fitting[name] for name in why}
         feedback._change(**fields)
         return feedback
 

@@ -18,7 +18,8 @@ from annotate.prompts.policies import Policy
 from annotate.work.tasks import Task
 
 TREND = timedelta(weeks=12)
-Guests = dict[int, list[tuple[int, int]]]  # guest → (thumbs up, thumbs) of each week
+Guest = tuple[int, str]  # who gave thumbs; of a product, for which of its users
+Guests = dict[Guest, list[tuple[int, int]]]  # guest → (thumbs up, thumbs) of each week
 
 
 def thumbs_of(project: Project) -> FeedbackQuerySet:
@@ -49,16 +50,16 @@ def trends(project: Project) -> list[Trend]:
         .filter(created_at__gte=since, message__policy__isnull=False)
         .order_by()
         .annotate(week=TruncWeek("created_at"))
-        .values_list("message__policy", "week", "user")
+        .values_list("message__policy", "week", "user", "message__conversation__end_user")
         .annotate(ups=Count("pk", filter=Q(thumb_up=True)), n=Count("pk"))
     )
     whole: dict[int, Guests] = defaultdict(lambda: defaultdict(list))
     weekly: dict[int, dict[date, Guests]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for policy, week, user, ups, n in rows:
-        whole[policy][user].append((ups, n))
-        weekly[policy][week.date()][user].append((ups, n))
+    for policy, week, user, end_user, ups, n in rows:
+        whole[policy][user, end_user].append((ups, n))
+        weekly[policy][week.date()][user, end_user].append((ups, n))
     found = []
     for each in Policy.objects.filter(pk__in=whole).order_by("-pk"):
         weeks = [(week, _share(guests)) for week, guests in sorted(weekly[each.pk].items())]

@@ -19,6 +19,10 @@ from annotate.prompts.written import Written, WrittenQuerySet
 COUNTED_A_DAY = 200  # rated answers of one person that become data: of those of a day, the first
 NOT_ALLOWED = "This exchange was opted out of improving the model."
 NOT_WHOLE = "The answer is incomplete or empty."
+NEW_GUEST = (
+    "This account is new: a reviewer has to approve its feedback before it is used for training."
+)
+EXCLUDED = "Feedback from this account is not used for training."
 TOO_MANY = f"Only the first {COUNTED_A_DAY} answers a person rates in a day count."
 TOO_MANY_UNNAMED = (
     f"{TOO_MANY} Send `user` with each chat, so that each person is counted separately."

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models, transaction
 from django.db.models.functions import Now
 
-from annotate.chat.messages import COUNTED_A_DAY, TOO_MANY, TOO_MANY_UNNAMED, Message
+from annotate.chat.messages import (
+    COUNTED_A_DAY,
+    EXCLUDED,
+    NEW_GUEST,
+    TOO_MANY,
+    TOO_MANY_UNNAMED,
+    Message,
+)
 from annotate.labels import of_guests
 from annotate.labels.kinds.ranking.answer import Ranking
-from annotate.people.models import User
+from annotate.people.models import Project, User
 from feedback_site import bell
 
 THE_SAME = "The two say the same."
 
 
 class AnotherPair(Exception):
-    """The answer is already compared with another one."""
+    """Each of the two is already compared with another answer."""
 
 
 class PreferenceQuerySet(models.QuerySet["Preference"]):
@@ -27,6 +34,13 @@ class PreferenceQuerySet(models.QuerySet["Preference"]):
 
     def of_user(self, user: User) -> Self:
         return self.filter(user=user)
+
+    def of_new_guests(self, project: Project, at: datetime | None = None) -> Self:
+        """Those that have become rankings, and wait until a reviewer has looked at the new guest
+        who gave them; now, or at that moment."""
+        new = project.memberships.newcomers(at).filter(excluded_at=None).values("user")
+        given = self.current().exclude(ranking=None)
+        return given.filter(ranking__prompt__project=project, user__in=new)
 
     def unharvested(self) -> Self:
         """Those the bell should have brought in by now, who waits longest first."""
@@ -101,11 +115,12 @@ class Preference(models.Model):
         cls, one: Message, other: Message, *, user: User, verdict: str | None
     ) -> Preference | None:
         """Says how `one` is beside `other`, two answers to the same messages; None takes it back.
-        Raises AnotherPair where one of them is compared with a third."""
+        Raises AnotherPair where each of them is compared with a third."""
         both = Message.objects.select_for_update(no_key=True).filter(pk__in=[one.pk, other.pk])
         found = {each.pk: each for each in both.order_by("pk")}
         one, other = found[one.pk], found[other.pk]
-        if other.compared_with_id == one.pk:
+        is_taken = one.compared_with_id not in (None, other.pk)
+        if other.compared_with_id == one.pk or (is_taken and other.compared_with_id is None):
             one, other = other, one
             verdict = cls.REVERSED[cls.Verdict(verdict)] if verdict else None
         if one.compared_with_id not in (None, other.pk):
@@ -151,6 +166,16 @@ class Preference(models.Model):
         if first is None or second is None:
             return None
         return of_guests.prefer((first, second), guest=self.user, places=(one, two))
+
+    @property
+    def why_it_does_not_count(self) -> str:
+        """Empty where it becomes a ranking, and that may train."""
+        if self.why_no_data:
+            return self.why_no_data
+        giver = self.draft.conversation.project.memberships.filter(user=self.user)
+        if giver.newcomers().exists():
+            return NEW_GUEST
+        return EXCLUDED if giver.exclude(excluded_at=None).exists() else ""
 
     @property
     def why_no_data(self) -> str:

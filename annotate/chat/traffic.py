@@ -55,9 +55,10 @@ def _log_one(
     )
     if not is_new:
         known = Message.objects.answers_in(Conversation.objects.filter(pk=conversation.pk)).get()
-        if (known.text, known.asked, known.policy) != (said["answer"], said["messages"], policy):
+        if differing := _differing(known, said, policy):
             raise AnswerDiffers(
-                f"Another answer is logged as “{said['external_id']}”. Give each a name of its own."
+                f"Another answer is logged as “{said['external_id']}”, of another"
+                f" {', '.join(differing)}. Give each a name of its own."
             )
         return known, False
     asked = conversation.messages.create(role=Message.Role.USER, text=question)
@@ -71,6 +72,23 @@ def _log_one(
         finish_reason="stop",
     )
     return answer, True
+
+
+def _differing(known: Message, said: dict[str, Any], policy: Policy) -> list[str]:
+    """What was sent otherwise than it is stored."""
+    conversation = known.conversation
+    pairs = {
+        "answer": (known.text, said["answer"]),
+        "messages": (known.asked, said["messages"]),
+        "model": (known.policy, policy),
+        "user": (
+            conversation.end_user,
+            digest_of(conversation.project, said.get("user", "")),
+        ),
+        "metadata": (conversation.metadata, said.get("metadata", {})),
+        "store": (conversation.improves_model, said["store"]),
+    }
+    return [name for name, (stored, sent) in pairs.items() if stored != sent]
 
 
 def forget_end_user(project: Project, name: str) -> int:

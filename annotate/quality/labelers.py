@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from annotate.chat.feedback import Feedback
 from annotate.chat.messages import NOT_ALLOWED, NOT_WHOLE, TOO_MANY, Message
+from annotate.chat.preferences import Preference
 from annotate.labels.agreement import (
     Agreement,
     Ranked,
@@ -256,10 +257,11 @@ THUMBS_SHOWN = 8
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A new guest, with the thumbs that wait for a look, the latest first."""
+    """A new guest, with the thumbs and comparisons that wait for a look, the latest first."""
 
     member: Membership
     thumbs: list[Feedback]
+    preferences: list[Preference]
 
     @property
     def ups(self) -> int:
@@ -273,16 +275,29 @@ class Newcomer:
     def shown(self) -> list[Feedback]:
         return self.thumbs[:THUMBS_SHOWN]
 
+    @property
+    def shown_preferences(self) -> list[Preference]:
+        return self.preferences[:THUMBS_SHOWN]
+
+    @property
+    def given(self) -> int:
+        return len(self.thumbs) + len(self.preferences)
+
 
 def newcomers(project: Project) -> list[Newcomer]:
-    """New guests who gave thumbs that could train, those with the most first."""
+    """New guests who said of answers what could train, those who said the most first."""
     given = Feedback.objects.of_project(project).trainable().on_data().of_trusted()
     by_guest: dict[int, list[Feedback]] = defaultdict(list)
     for thumb in given.of_newcomers().with_answers().order_by("-pk"):
         by_guest[thumb.user_id].append(thumb)
-    members = project.memberships.filter(user__in=by_guest).select_related("user")
-    found = [Newcomer(member, by_guest[member.user_id]) for member in members]
-    return sorted(found, key=lambda each: -len(each.thumbs))
+    preferred: dict[int, list[Preference]] = defaultdict(list)
+    compared = Preference.objects.of_new_guests(project).select_related("ranking__prompt")
+    compared = compared.prefetch_related("ranking__placements__completion")
+    for preference in compared.order_by("-pk"):
+        preferred[preference.user_id].append(preference)
+    members = project.memberships.filter(user__in={*by_guest, *preferred}).select_related("user")
+    found = [Newcomer(each, by_guest[each.user_id], preferred[each.user_id]) for each in members]
+    return sorted(found, key=lambda each: -each.given)
 
 
 def left_out(project: Project) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from annotate.connections.addresses import is_trusted
+from annotate.connections.addresses import NotPublic, is_trusted, resolve
 from annotate.connections.sealing import reseal, seal, unseal
 from annotate.notices.models import News, Notice
 from annotate.people.models import Project, User
@@ -69,6 +69,22 @@ def validate_address(url: str) -> None:
             "Only servers that the setting INFERENCE_ENDPOINTS names may be called without TLS. "
             "Use https://, or have whoever runs this site add the address there."
         )
+    if not is_vouched_for(url):
+        _refuse_private(host, parts.port or 443)
+
+
+def _refuse_private(host: str, port: int) -> None:
+    """Raises ValidationError where the name leads into a private network. A name that has no
+    address today may have one tomorrow: every delivery looks again."""
+    try:
+        resolve(host, port)
+    except NotPublic:
+        raise ValidationError(
+            f"{host} is not on the public internet. Have whoever runs this site add the address to"
+            " the setting INFERENCE_ENDPOINTS."
+        ) from None
+    except httpx.ConnectError:
+        pass
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):

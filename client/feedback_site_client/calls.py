@@ -5,7 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar
+from urllib.parse import quote
 
 Data = TypeVar("Data")
 Json = dict[str, Any]
@@ -176,8 +178,20 @@ class Thumb(TypedDict):
     thumb: str | None
     reasons: list[str]
     note: str
+    wanted_answer: str
+    rating: int | None
+    metrics: Json
+    tags: list[str]
     counts: bool
     why: NotRequired[str]
+
+
+class Preference(TypedDict):
+    completion_id: str
+    other_completion_id: str
+    verdict: str | None
+    counts: bool
+    why: str
 
 
 def messages_of(prompt: str | Sequence[Message]) -> list[Message]:
@@ -246,6 +260,11 @@ def skip_assignment(assignment: int, reason: str, note: str = "") -> Call[Json]:
 def list_labels(kind: str) -> Call[Page[Label]]:
     """`demonstrations`, `rankings`, …"""
     return Call("GET", f"labels/{kind}")
+
+
+def list_batches() -> Call[Json]:
+    """The batches of which something is open, in the order in which they are due."""
+    return Call("GET", "batches")
 
 
 def list_reviews(**filters: str) -> Call[Page[Json]]:
@@ -323,6 +342,15 @@ def search_passages(question: str) -> Call[Json]:
 def upload(content: bytes, name: str) -> Call[Upload]:
     """A file to import; its name says how it is read."""
     return Call("POST", "imports", files={"file": (name, content)})
+
+
+def list_imports() -> Call[Page[Json]]:
+    """One's own files that are not imported yet."""
+    return Call("GET", "imports")
+
+
+def discard_import(number: int) -> Call[None]:
+    return Call("DELETE", f"imports/{number}")
 
 
 def run_import(number: int, **choices: Any) -> Call[Imported]:
@@ -439,6 +467,25 @@ def log_answers(answers: Sequence[Json]) -> Call[Json]:
     return Call("POST", "answers", body={"answers": list(answers)})
 
 
-def give_feedback(thumb: str | None, **fields: Any) -> Call[Thumb]:
-    """`completion_id` or `external_id`; `reasons`, `note`, `wanted_answer`."""
-    return Call("POST", "feedback", body={"thumb": thumb, **fields})
+def give_feedback(thumb: str | EllipsisType | None = ..., **fields: Any) -> Call[Thumb]:
+    """`thumb`: "up", "down", or None, which takes it back; left out, it stays as it is. With
+    `completion_id` or `external_id`; `reasons`, `note`, `wanted_answer`; `rating`, `metrics`,
+    `tags`."""
+    return Call("POST", "feedback", body=fields if thumb is ... else {"thumb": thumb, **fields})
+
+
+def give_preference(verdict: str | None, **answers: str) -> Call[Preference]:
+    """How the first answer is beside the other: "better", "same", "worse"; None takes it back. With
+    `completion_id` or `external_id`, and `other_completion_id` or `other_external_id`."""
+    return Call("POST", "preferences", body={"verdict": verdict, **answers})
+
+
+def forget_end_user(name: str) -> Call[Json]:
+    """Deletes all exchanges of an end user, named as in `user`."""
+    # As it is, ".." would lead elsewhere.
+    return Call("DELETE", f"end-users/{quote(name, safe='').replace('.', '%2E')}")
+
+
+def list_measures() -> Call[Json]:
+    """Ratings, metrics and tags, per policy."""
+    return Call("GET", "measures")

@@ -23,8 +23,9 @@ def bring(site: Client, rows: Any, *, name: str = "rows.jsonl", **choices: Any) 
 
 def rows_of(site: Client, kind: str, **filters: str) -> list[dict[str, Any]]:
     """An export as a list of dicts."""
-    lines = site.send(calls.export(kind, **filters)).decode().splitlines()
-    return [json.loads(line) for line in lines]
+    # Not splitlines: a text may contain other line ends, such as U+2028.
+    lines = site.send(calls.export(kind, **filters)).decode().split("\n")
+    return [json.loads(line) for line in lines if line]
 
 
 def as_frame(site: Client, kind: str, **filters: str) -> Any:

@@ -203,7 +203,7 @@ def runs(request: Request) -> Response:
     if number := request.query_params.get("round"):
         asked = serializers.IntegerField(min_value=1, max_value=2**31 - 1).run_validation(number)
         found = found.filter(round=round_for(*here(request), asked))
-    return paged(request, found, RunAnswer)
+    return paged(request, found, RunAnswer, filters=["round"])
 
 
 @described("retrieve_run", RunAnswer)
@@ -237,6 +237,7 @@ def run_resume(request: Request, run_id: int) -> Response:
 def metrics(request: Request, run_id: int) -> Response:
     """All the numbers of a run, of the steps beyond `after`."""
     found = run_for(*here(request), run_id)
+    only_known(request.query_params, AfterQuery().fields)
     asked = AfterQuery(data=request.query_params)
     asked.is_valid(raise_exception=True)
     rows = Metric.objects.of(found, after=asked.validated_data["after"])

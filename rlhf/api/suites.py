@@ -115,7 +115,7 @@ def results(request: Request) -> Response:
         if number := request.query_params.get("policy"):
             asked = serializers.IntegerField(min_value=1, max_value=10**18 - 1)
             found = found.of_policy(policy_for(*here(request), asked.run_validation(number)))
-        return paged(request, found, SuiteResultAnswer)
+        return paged(request, found, SuiteResultAnswer, filters=["policy"])
     sent = only_known(request.data, NewEvaluation().fields)
     said = check(ScorecardForm(project, form_data(sent)))
     policies, samples = list(said["policies"]), said["samples"] or 1

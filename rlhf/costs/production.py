@@ -16,7 +16,7 @@ from annotate.chat.inbox import thumbs_of
 from annotate.costs.models import CallQuerySet
 from annotate.costs.totals import Times, Total, times, together, totals
 from annotate.labels.agreement import Share, share_of
-from annotate.models import Call, Feedback, Policy, Project
+from annotate.models import Call, Feedback, Message, Policy, Project
 from rlhf.costs.page import TIMES, in_ms
 from rlhf.evaluation.sequential import Sequential, Thumbs, compare
 from rlhf.models.outcomes import Promotion, TrainedPolicy
@@ -42,6 +42,7 @@ class Served:
     thumbs: Share | None
     guests: int
     round: Round | None
+    logged: int = 0  # answers of other servers, which no call of ours asked for
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Production:
 
 def production(project: Project, *, days: int) -> Production:
     seen = over_time(project, days=days)
-    rounds = _rounds(project)
+    rounds, logged = _rounds(project), _logged(project, days=days)
     by_policy: dict[Policy, list[Total]] = defaultdict(list)
     for moment in seen.moments:
         by_policy[moment.policy].append(moment.total)
@@ -92,6 +93,7 @@ def production(project: Project, *, days: int) -> Production:
             took.get(policy.pk, Times()),
             *_over_all(clusters for (pk, _), clusters in seen.thumbs.items() if pk == policy.pk),
             rounds.get(policy.pk),
+            logged.get(policy.pk, 0),
         )
         for policy, found in by_policy.items()
     ]
@@ -166,6 +168,15 @@ def _rounds(project: Project) -> dict[int, Round]:
     made = TrainedPolicy.objects.of_project(project).select_related("checkpoint__run__round")
     found = {each.policy_id: each.checkpoint.run.round for each in made}
     return {pk: round for pk, round in found.items() if round}
+
+
+def _logged(project: Project, *, days: int) -> dict[int, int]:
+    """Policy → how many answers of other servers were logged."""
+    since = timezone.now() - timedelta(days=days)
+    answers = Message.objects.filter(
+        role=Message.Role.ASSISTANT, conversation__project=project, created_at__gte=since
+    ).exclude(conversation__external_id="")
+    return dict(answers.order_by().values_list("policy").annotate(n=Count("pk")))
 
 
 def _thumbs(

@@ -19,7 +19,7 @@ from annotate.models import Policy, Project, Prompt, User
 from annotate.prompts.models import PromptQuerySet, content_hash
 from annotate.quality.unusual import twins
 from rlhf.data.counts import RankingCounts
-from rlhf.data.selection import TRAIN, Filters
+from rlhf.data.selection import TRAIN, Filters, preferences_to_look_at
 
 FEW_RANKINGS = 10
 LABELER_SHARE = 0.3
@@ -135,9 +135,20 @@ def check_rankings(labels: Labels) -> Iterator[Finding]:
     now = sum(row.split in TRAIN for row in rankings.by_others)
     learnt, others = len(rankings.learnt), len(rankings.by_others)
     yield from _check_enough_rankings(now, learnt, all_rankings=others)
+    yield from check_new_guests(labels)
     yield from check_labelers(rankings)
     yield from check_contradictions(rankings)
     yield from check_twins(rankings)
+
+
+def check_new_guests(labels: Labels) -> Iterator[Finding]:
+    """Finds comparisons that nobody has let train yet."""
+    if waiting := preferences_to_look_at(labels.project, labels.filters).count():
+        message = (
+            f"{waiting} comparisons by new guests are left out until a reviewer approves them"
+            " (Labelers, New guests)."
+        )
+        yield Finding("preferences_of_new_guests", message)
 
 
 def check_twins(rankings: RankingCounts) -> Iterator[Finding]:

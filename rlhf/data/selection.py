@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef
 
 from annotate.chat.feedback import FeedbackQuerySet
+from annotate.chat.preferences import PreferenceQuerySet
 from annotate.documents.models import Document, DocumentQuerySet
 from annotate.labels.kinds import KINDS
 from annotate.labels.kinds.edit import Edit
@@ -25,6 +26,7 @@ from annotate.models import (
     Feedback,
     JudgeRanking,
     Placement,
+    Preference,
     Project,
     Prompt,
     Ranking,
@@ -227,6 +229,22 @@ def thumbs(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
 def thumbs_to_look_at(project: Project, filters: Filters = EVERYTHING) -> FeedbackQuerySet:
     """Selects thumbs that wait until a reviewer has looked at the new guest who gave them."""
     return _given(project, filters).of_newcomers(filters.until)
+
+
+def preferences_to_look_at(project: Project, filters: Filters = EVERYTHING) -> PreferenceQuerySet:
+    """Selects comparisons that wait until a reviewer has looked at the new guest who made them."""
+    asked = prompts(project, filters).order_by().values("pk")
+    given = Preference.objects.of_new_guests(project, filters.until).filter(
+        ranking__prompt__in=asked
+    )
+    given = given.exclude(verdict=Preference.Verdict.SAME).exclude(user__in=withdrawn_from(project))
+    if filters.labelers:
+        given = given.filter(user__in=filters.labelers)
+    if filters.since:
+        given = given.filter(ranking__created_at__gte=filters.since)
+    if filters.until:
+        given = given.filter(ranking__created_at__lte=filters.until)
+    return given
 
 
 def _given(project: Project, filters: Filters) -> FeedbackQuerySet:

@@ -234,7 +234,7 @@ def test_a_thumb_comes_changes_and_goes(call: Call, completion_id: str, gus: Use
     for thumb, reasons in (("up", ["helpful"]), ("down", ["too_long", "other"]), ("down", [])):
         sent = {"completion_id": completion_id, "thumb": thumb, "reasons": reasons, "note": "So."}
         reply = call(FEEDBACK, sent)
-        nothing = {"rating": None, "metrics": {}, "tags": []}
+        nothing = {"rating": None, "metrics": {}, "tags": [], "wanted_answer": ""}
         said = {**sent, **nothing, "counts": True, "why": ""}
         assert (reply.status_code, reply.json()) == (200, said)
         given = Feedback.objects.current().get()
@@ -403,9 +403,48 @@ def test_a_preference_between_two_answers_of_ones_own_becomes_a_ranking_once(
     assert turned.status_code == 200
     placed = Ranking.objects.get().placed
     assert [each.completion.text for each in placed] == ["Two.", "Eight."]
-    assert prefer(other_external_id="c").status_code == 409
+    assert prefer(other_external_id="c").status_code == 200
+    first, second = Ranking.objects.order_by("pk")
+    assert [each.completion.text for each in second.placed] == ["Eight.", "Three."]
+    assert prefer(other_external_id="c", verdict=None).status_code == 200
     assert prefer(verdict=None).json()["why"] == "The preference was removed."
     assert not Ranking.objects.exists()
+
+
+def test_the_best_of_several_is_sent_with_the_winner_first(call: Call) -> None:
+    names = "abcd"
+    logged = [
+        {"external_id": name, "model": "m", "messages": MESSAGES, "answer": f"Answer {name}."}
+        for name in names
+    ]
+    call("/api/v1/answers", {"answers": logged})
+
+    def prefer(one: str, other: str) -> int:
+        sent = {"external_id": one, "other_external_id": other, "verdict": "better"}
+        return call("/api/v1/preferences", sent).status_code
+
+    assert [prefer("a", name) for name in "bcd"] == [200, 200, 200]
+    for preference in Preference.objects.all():
+        preference.harvest()
+    ranked = [[each.completion.text[7] for each in row.placed] for row in Ranking.objects.all()]
+    assert sorted(ranked) == [["a", "b"], ["a", "c"], ["a", "d"]]
+    assert prefer("c", "d") == 409
+
+
+def test_a_preference_of_a_new_guest_says_that_it_does_not_count(call: Call, gus: User) -> None:
+    Project.objects.update(new_guest_days=7)
+    logged = [
+        {"external_id": name, "model": "m", "messages": MESSAGES, "answer": name} for name in "ab"
+    ]
+    call("/api/v1/answers", {"answers": logged})
+    sent = {"external_id": "a", "other_external_id": "b", "verdict": "better"}
+    said = call("/api/v1/preferences", sent).json()
+    assert not said["counts"] and "a reviewer has to approve" in said["why"]
+    member = gus.memberships.get()
+    member.vouch()
+    assert call("/api/v1/preferences", sent).json()["counts"] is True
+    Membership.objects.filter(pk=member.pk).update(excluded_at=timezone.now())
+    assert call("/api/v1/preferences", sent).json()["why"] == messages.EXCLUDED
 
 
 def test_the_reply_says_that_no_more_preferences_of_the_day_count(
@@ -462,3 +501,28 @@ def test_a_thumb_that_does_not_count_says_why(live: Policy, call: Call) -> None:
     plain = call(CHAT, {"messages": MESSAGES}).json()["id"]
     said = call(FEEDBACK, {"completion_id": plain, "thumb": "up"}).json()
     assert not said["counts"] and "a reviewer has to approve" in said["why"]
+
+
+def test_what_explains_a_thumb_is_refused_without_one(live: Policy, call: Call) -> None:
+    answer = call(CHAT, {"messages": MESSAGES}).json()["id"]
+    for name, said in {"reasons": ["style"], "note": "x", "wanted_answer": "y"}.items():
+        for thumb in ({"rating": 3}, {"thumb": None}):
+            refused = call(FEEDBACK, {"completion_id": answer, name: said, **thumb})
+            assert (refused.status_code, list(refused.json()["fields"])) == (400, [name])
+    up = call(FEEDBACK, {"completion_id": answer, "thumb": "up", "wanted_answer": "y"})
+    assert (up.status_code, list(up.json()["fields"])) == (400, ["wanted_answer"])
+    assert not Feedback.objects.exists()
+
+
+def test_the_reply_to_feedback_says_what_is_stored(live: Policy, call: Call) -> None:
+    answer = call(CHAT, {"messages": MESSAGES}).json()["id"]
+    why = {"reasons": ["style"], "note": "Dry.", "wanted_answer": "Eight, dear."}
+    call(FEEDBACK, {"completion_id": answer, "thumb": "down", **why})
+    again = call(FEEDBACK, {"completion_id": answer, "thumb": "down"}).json()
+    assert {name: again[name] for name in why} == why
+    rated = call(FEEDBACK, {"completion_id": answer, "rating": 3}).json()
+    assert (rated["thumb"], rated["note"], rated["rating"]) == ("down", "Dry.", 3)
+    fewer = call(FEEDBACK, {"completion_id": answer, "thumb": "down", "note": ""}).json()
+    assert (fewer["note"], fewer["reasons"]) == ("", ["style"])
+    gone = call(FEEDBACK, {"completion_id": answer, "thumb": None}).json()
+    assert (gone["thumb"], gone["reasons"], gone["note"]) == (None, [], "")

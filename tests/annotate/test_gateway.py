@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
+from feedback_site_client import calls
 from pytest_django import Settings
 
 from annotate.chat.stops import UntilStop
@@ -360,6 +361,18 @@ def test_another_answer_of_the_same_name_is_refused_with_its_whole_batch(
     assert Conversation.objects.count() == 1
 
 
+@pytest.mark.parametrize("change", [{"store": False}, {"user": "ben"}, {"metadata": {"page": "y"}}])
+def test_an_answer_that_is_logged_again_otherwise_is_refused(
+    project: Project, call: Call, change: dict[str, Any]
+) -> None:
+    said = _said(1, user="ann", metadata={"page": "x"})
+    call(LOG, {"answers": [said]})
+    reply = call(LOG, {"answers": [said | change]})
+    assert reply.status_code == 409 and next(iter(change)) in reply.json()["detail"]
+    later = call(LOG, {"answers": [said | {"to_label": True}]})
+    assert later.json()["answers"][0]["counts"] is True
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -388,6 +401,13 @@ def test_an_end_user_is_forgotten_with_all_that_became_of_them(live: Policy, cal
     assert [each.external_id for each in Conversation.objects.all()] == ["a2"]
     assert not live.project.prompts.exists()
     assert _delete(call, "/api/v1/end-users/ann").json() == {"exchanges": 0}
+
+
+@pytest.mark.parametrize("name", ["team/ann", "/", "..", "a\nb", "ann?x#y", "ann/"])
+def test_an_end_user_of_any_name_is_forgotten(project: Project, call: Call, name: str) -> None:
+    call(LOG, {"answers": [_said(1, user=name), _said(2, user="ben")]})
+    reply = _delete(call, f"/api/v1/{calls.forget_end_user(name).path}")
+    assert (reply.status_code, reply.json()) == (200, {"exchanges": 1})
 
 
 def _delete(call: Call, address: str) -> Any:

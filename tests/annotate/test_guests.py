@@ -6,7 +6,8 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Conversation, Feedback, Message, User
+from annotate.models import Conversation, Feedback, Message, Preference, User
+from rlhf.rounds.preflight import preflight
 
 DAY = timedelta(days=1)
 
@@ -107,6 +108,24 @@ def test_the_members_of_another_project_are_not_there(give, gus, guarded, mallor
     told = {"member": gus.memberships.get().pk, "act": "vouch"}
     assert browse(mallory).post(page, told).status_code == 404
     assert not known(guarded)
+
+
+def test_who_only_compared_answers_is_looked_at_too(give, gus, guarded, live, rita, browse):
+    thumb = give(gus)
+    one, thumb = thumb.message, thumb.retract()
+    other = Conversation.start(project=guarded, guest=gus, text="What is rice?")
+    Message.objects.filter(pk=other.pk).update(state=Message.State.DONE, text="A <b>plant</b>.")
+    Preference.between(one, other, user=gus, verdict="worse").harvest()
+    page = reverse("labelers_guests", args=["cooking"])
+    html = browse(rita).get(page).text
+    assert "1 comparison of two answers" in html and "1. <bdi>A &lt;b&gt;plant" in html
+    found = {each.name: each.message for each in preflight(guarded, None).findings}
+    assert found["preferences_of_new_guests"].startswith("1 comparisons by new guests")
+    done = browse(rita).post(
+        page, {"member": gus.memberships.get().pk, "act": "vouch"}, follow=True
+    )
+    assert "No new guests" in done.text
+    assert "preferences_of_new_guests" not in {e.name for e in preflight(guarded, None).findings}
 
 
 # Who is held out has trained nothing

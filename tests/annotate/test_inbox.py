@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate import jobs
+from annotate.chat.inbox import trends
 from annotate.labelling.queue import next_assignment
 from annotate.models import (
     Completion,
@@ -214,6 +215,20 @@ def test_the_inbox_shows_what_guests_said(
     assert "Is rice good?" in browse(rita).get(INBOX, {"thumb": ""}).content.decode()
 
 
+def test_a_row_says_that_it_is_not_used_yet_and_came_through_the_api(
+    bad: Bad, rita: User, project: Project, gus: User, browse: Browse
+) -> None:
+    bad()
+    page = browse(rita).get(INBOX).content.decode()
+    assert "not used yet" not in page and "through the API" not in page
+    set_up(project, new_guest_days=7)
+    Conversation.objects.update(via_api=True)
+    page = browse(rita).get(INBOX).content.decode()
+    assert "new guest: not used yet" in page and "through the API" in page
+    gus.memberships.get().vouch()
+    assert "not used yet" not in browse(rita).get(INBOX).content.decode()
+
+
 def test_a_private_chat_is_not_in_the_inbox(bad: Bad, rita: User, browse: Browse) -> None:
     thumb = bad()
     assert thumb.message
@@ -331,6 +346,16 @@ def test_the_share_of_thumbs_up_has_an_interval(bad: Bad, rita: User, browse: Br
     page = browse(rita).get(INBOX).content.decode()
     assert "75%" in page.replace("75 %", "75%")
     assert "cook" in page.split("By policy")[1]
+
+
+def test_each_end_user_of_a_product_is_a_guest(bad: Bad, project: Project) -> None:
+    for number in range(6):
+        given = bad(f"Question {number}", thumb_up=number > 0)
+        assert given.message
+        chat = Conversation.objects.filter(pk=given.message.conversation_id)
+        chat.update(via_api=True, end_user=f"digest {number // 2}")
+    [trend] = trends(project)
+    assert (trend.share.trials, trend.share.clusters) == (6, 3)
 
 
 def test_the_trend_shows_each_week(bad: Bad, rita: User, browse: Browse) -> None:

@@ -62,6 +62,28 @@ def test_the_filters_are_those_of_the_page(olga: User, new_prompt: Callable[...,
     assert (refused.status_code, list(refused.json()["fields"])) == (400, ["split"])
 
 
+def test_a_misspelt_filter_is_refused_and_asks_nobody_of_everything(
+    olga: User, new_prompt: Callable[..., Prompt]
+) -> None:
+    new_prompt("About rice")
+    Prompt.objects.all().tag("rice")
+    prompt, api = new_prompt("About eggs"), Api(olga)
+    lists = ("prompts", "completions", "assignments", "labels/demonstrations", "documents")
+    lists += ("imports", "exports/prompts", "policies", "reviews", "talks", "judges", "rounds")
+    for address in (*lists, "runs", "promotions", "suite-results", "passages"):
+        refused = api("GET", f"{address}?q=a&tags=rice&state=waiting&limit=2")
+        assert refused.status_code == 400 and "tags" in refused.json()["fields"], address
+    for address in ("tasks", "reviews/next"):
+        kind = {"kind": "write"} if address == "tasks" else {}
+        refused = api("POST", address, {**kind, "filter": {"tags": "rice"}})
+        assert (refused.status_code, list(refused.json()["fields"])) == (400, ["tags"])
+    assert not prompt.tasks.exists()
+    for address in ("prompts?tag=rice&limit=2", "reviews?state=settled&kind=rank&age="):
+        assert api("GET", address).status_code == 200, address
+    rows = _whole(api("GET", "exports/prompts?tag=rice&format=jsonl&anonymous=1"))
+    assert b"rice" in rows and b"eggs" not in rows
+
+
 def test_a_call_with_the_same_key_is_done_once(olga: User) -> None:
     api = Api(olga)
     body = {"prompt": 0, "policy": "m", "text": "Eight."}

@@ -235,12 +235,23 @@ def test_who_answers_gone_is_paused_and_a_redirect_is_not_followed(
         "https://me:pw@example.com/",
         "https://example.com/#a",
         "//example.com",
+        "https://localhost/x",
+        "https://10.0.0.1:8443/x",
+        "https://[::1]/x",
         "nonsense",
     ],
 )
 def test_an_address_that_may_not_be_called_is_refused(url: str) -> None:
     with pytest.raises(ValidationError):
         validate_address(url)
+
+
+def test_a_private_address_that_the_settings_name_and_one_not_known_yet_may_be_added(
+    settings: Settings,
+) -> None:
+    settings.INFERENCE_ENDPOINTS = ["https://10.0.0.1:8443"]
+    validate_address("https://10.0.0.1:8443/x")
+    validate_address("https://soon.invalid/x")
 
 
 def test_a_private_address_behind_a_name_is_not_called(

@@ -156,3 +156,40 @@ def test_a_correction_is_sent_once_because_it_has_no_key(pauses: list[float]) ->
     with pytest.raises(ApiError):
         site.send(calls.revise_label(1, etag='"1-1"', text="x"))
     assert len(asked) == 1
+
+
+def test_a_product_gives_feedback_and_a_rating_keeps_the_thumb(
+    live_server: Any, olga: User
+) -> None:
+    asked = calls.messages_of("Which?")
+    logged = [
+        {"external_id": name, "model": "m", "messages": asked, "answer": f"{name}.", "user": "u/5"}
+        for name in "ab"
+    ]
+    with Client(live_server.url, token_of(olga)) as site:
+        site.send(calls.log_answers(logged))
+        site.send(calls.give_feedback("down", external_id="a", note="Dry."))
+        rated = site.send(calls.give_feedback(external_id="a", rating=2, tags=["x"]))
+        assert (rated["thumb"], rated["note"], rated["rating"]) == ("down", "Dry.", 2)
+        assert site.send(calls.give_feedback(None, external_id="a"))["thumb"] is None
+        better = calls.give_preference("better", external_id="a", other_external_id="b")
+        assert site.send(better)["verdict"] == "better"
+        assert {row["name"] for row in site.send(calls.list_measures())["results"]} == {
+            "rating",
+            "x",
+        }
+        assert site.send(calls.forget_end_user("u/5")) == {"exchanges": 2}
+        site.send(calls.open_tasks("write"))
+        assert site.send(calls.list_batches()) == {"results": []}
+        kept = site.send(calls.upload(b'{"prompt": "Hi"}', "a.jsonl"))
+        assert [row["id"] for row in site.every(calls.list_imports())] == [kept["id"]]
+        site.send(calls.discard_import(kept["id"]))
+        assert site.send(calls.list_imports())["results"] == []
+
+
+def test_odd_line_ends_within_a_text_stay(live_server: Any, olga: User) -> None:
+    odd = [{"prompt": "One\u2028two\u0085three?", "completion": "So\u2029."}]
+    with Client(live_server.url, token_of(olga)) as site:
+        tables.bring(site, odd)
+        [row] = tables.rows_of(site, "demonstrations")
+    assert row["prompt"][0]["content"] == odd[0]["prompt"]

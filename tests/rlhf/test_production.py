@@ -128,6 +128,17 @@ def test_a_policy_is_shown_with_what_it_served_and_how_it_was_received(
     assert "How long, *Ann*?" in page
 
 
+def test_answers_that_were_logged_are_counted_as_such(project, live, rate, olga, browse):
+    for number in range(3):
+        thumb = rate(live, "ann", is_up=True)
+        chat = Conversation.objects.filter(pk=thumb.message.conversation_id)
+        chat.update(external_id=f"a{number}", via_api=True)
+    rate(live, "ben", is_up=True)
+    (row,) = production(project, days=7).served
+    assert (row.total.answered, row.logged) == (0, 3)
+    assert "3 logged" in browse(olga).get("/p/cooking/production/?days=7").content.decode()
+
+
 @pytest.mark.parametrize(
     ("days", "unit", "long_ago"),
     [(1, "hour", 0.5), (7, "day", 4), (30, "day", 9), (90, "week", 50)],
