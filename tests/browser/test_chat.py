@@ -294,6 +294,19 @@ def test_reasons_are_saved_as_they_are_tapped_and_the_panel_hides_nothing(
     expect(page.get_by_label("Too long")).to_be_checked()
 
 
+def test_every_reason_that_is_tapped_is_saved(guest, model: ModelServer):
+    page = guest("taps-on")
+    say(page, "How do I boil an egg?")
+    page.get_by_role("button", name="Bad answer").click()
+    for reason in ("Too long", "Style", "Harmful"):
+        with page.expect_response("**/reasons/"):
+            page.get_by_label(reason).check()
+        expect(page.get_by_text("Saved")).to_have_count(1)
+    page.reload()
+    for reason in ("Too long", "Style", "Harmful"):
+        expect(page.get_by_label(reason)).to_be_checked()
+
+
 def test_an_answer_that_failed_is_retried(guest, model: ModelServer):
     model.status = 500
     person = guest("retries")
