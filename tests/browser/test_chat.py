@@ -255,6 +255,26 @@ def test_a_question_is_edited_and_both_versions_are_kept(guest, model: ModelServ
     expect(page.get_by_label("Your question").last).to_have_value("And how hot?")
 
 
+def test_a_follow_up_belongs_to_the_branch_on_screen(guest, model: ModelServer):
+    page = guest("follows")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator(".edit > summary").click()
+    other.get_by_label("Your question").fill("How do I boil a goose's egg?")
+    other.locator(".edit[open]").get_by_role("button", name="Send").click()
+    expect(other.get_by_text("2/2")).to_be_visible()
+    expect(other.get_by_role("button", name="Good answer")).to_be_visible()
+    say(page, "And how hot?")
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(2)
+    say(page, "With salt?")
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(3)
+    page.reload()
+    expect(page.get_by_text("1/2")).to_be_visible()
+    expect(page.locator(".turn")).to_have_count(3)
+
+
 REASONS = """
 from annotate.models import Feedback
 thumb = Feedback.objects.get(user__username="{name}")

@@ -52,6 +52,12 @@ document.addEventListener("click", (event) => {
   if (event.target.closest(".stop-all")) stopAll();
 });
 
+// What the message follows is what stands above it, also where turns came or went since.
+document.addEventListener("htmx:configRequest", ({ detail }) => {
+  const last = [...document.querySelectorAll(".turn")].at(-1);
+  if (detail.elt === composer() && last) detail.parameters.set("follows", last.id.replace("turn-", ""));
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, xhr } = event.detail; // which is not called successful where it leads to the new chat
   if (elt !== composer() || xhr.status !== 200) return;
