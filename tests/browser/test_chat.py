@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Site
 from tests.model_server import ModelServer, serving
@@ -81,6 +81,51 @@ def test_what_is_typed_is_kept_until_it_is_sent(guest):
     page.wait_for_url("**/sign-in/**")
     kept = page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('draft:'))")
     assert kept == []
+
+
+def test_what_is_typed_while_a_message_is_sent_is_kept(guest, model: ModelServer):
+    page = guest("writes-on")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    message = page.get_by_label("Your message")
+    held: list[Route] = []
+    page.route("**/send/", lambda route: held.append(route), times=1)
+    message.fill("And how hot?")
+    with page.expect_request("**/send/"):
+        message.press("Enter")
+    expect(message).to_have_value("")
+    message.fill("With salt?")
+    held.pop().continue_()
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(2)
+    expect(message).to_have_value("With salt?")
+    page.reload()
+    expect(message).to_have_value("With salt?")
+
+
+def test_a_message_that_is_refused_comes_back(site: Site, sign_in, model: ModelServer):
+    site.shell(SET_UP.format(name="hurries", endpoint=site.endpoint))
+    person = sign_in("hurries")
+    page = person.page
+    page.goto(f"{site.url}/p/kitchen-talk/chat/new/")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    model.waits = True
+    say(other, "And a goose's?")
+    held: list[Route] = []
+    page.route("**/send/", lambda route: held.append(route), times=1)
+    message = page.get_by_label("Your message")
+    message.fill("And how hot?")
+    with page.expect_request("**/send/"):
+        message.press("Enter")
+    message.fill("With salt?")
+    held.pop().continue_()
+    expect(page.get_by_text("The last answer is still being written.")).to_be_visible()
+    expect(message).to_have_value("And how hot?\nWith salt?")
+    page.reload()
+    expect(message).to_have_value("And how hot?\nWith salt?")
+    person.errors.clear()  # of the console, which calls a refusal one
 
 
 @pytest.mark.parametrize("by", ["button", "key"])
