@@ -269,7 +269,7 @@ class Feedback(models.Model):
         fields: dict[str, Any] = {"thumb_up": thumb_up, "retracted_at": None}
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
-            fields |= {"reasons": [], "wanted_answer": ""}
+            fields |= {"reasons": [], "note": "", "wanted_answer": ""}
         if why:
             fields |= cls._fitting(thumb_up=thumb_up, **why)
         feedback._change(**fields)

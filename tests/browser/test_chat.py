@@ -372,6 +372,36 @@ def test_every_reason_that_is_tapped_is_saved(guest, model: ModelServer):
         expect(page.get_by_label(reason)).to_be_checked()
 
 
+def test_own_words_are_kept_until_they_are_saved(guest, model: ModelServer):
+    page = guest("explains")
+    say(page, "How do I boil an egg?")
+    good, bad = (page.get_by_role("button", name=f"{which} answer") for which in ("Good", "Bad"))
+    note, wanted = page.get_by_label("Comment"), page.get_by_label("Show the answer you wanted")
+    bad.click()
+    wanted.fill("Half a sentence.")
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_text("2/2")).to_be_visible()
+    expect(wanted).to_have_count(0)
+    page.get_by_role("button", name="Previous draft").click()
+    expect(wanted).to_have_value("Half a sentence.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Thanks for the feedback.")).to_be_visible()
+    # Each thumb has words of its own.
+    good.click()
+    expect(wanted).to_have_count(0)
+    page.get_by_text("Tell us more").click()
+    note.fill("As my mother does it.")
+    bad.click()
+    expect(wanted).to_have_value("Half a sentence.")
+    expect(note).to_have_value("")
+    good.click()
+    expect(note).to_have_value("As my mother does it.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Thanks for the feedback.")).to_be_visible()
+    page.reload()
+    expect(note).to_have_value("As my mother does it.")
+
+
 def test_an_answer_that_failed_is_retried(guest, model: ModelServer):
     model.status = 500
     person = guest("retries")

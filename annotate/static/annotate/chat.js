@@ -3,6 +3,7 @@
 import "./chat_keys.js";
 import { showStop } from "./composer.js";
 import { Growing } from "./growing.js";
+import "./own_words.js";
 
 const REFUSED_MS = 3_000;
 
