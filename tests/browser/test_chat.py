@@ -372,6 +372,25 @@ def test_every_reason_that_is_tapped_is_saved(guest, model: ModelServer):
         expect(page.get_by_label(reason)).to_be_checked()
 
 
+SAVE_IS_ABOVE = """() => {
+    const [save, foot] = [".why > .save", ".talk-foot"].map(
+        (each) => document.querySelector(each)?.getBoundingClientRect());
+    return save && save.top > 0 && save.bottom <= foot.top;
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_after_a_thumb_down_the_composer_covers_no_save(
+    guest, model: ModelServer, width: int, height: int
+):
+    model.says = [f"Line {number}.\n\n" for number in range(40)]
+    page = guest(f"sees-{width}", width=width)
+    page.set_viewport_size({"width": width, "height": height})
+    say(page, "How do I boil an egg?")
+    page.get_by_role("button", name="Bad answer").click()
+    page.wait_for_function(SAVE_IS_ABOVE)
+
+
 def test_own_words_are_kept_until_they_are_saved(guest, model: ModelServer):
     page = guest("explains")
     say(page, "How do I boil an egg?")
