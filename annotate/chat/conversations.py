@@ -134,15 +134,18 @@ class Conversation(models.Model):
         return conversation.ask(text=text)
 
     @transaction.atomic
-    def ask(self, *, text: str, instead_of: Message | None = None) -> Message:
+    def ask(
+        self, *, text: str, instead_of: Message | None = None, follows: int | None = None
+    ) -> Message:
         """The guest's turn, and the place of the answer to it, which is still to be written.
         `instead_of`: the question of which this is another version; it begins a branch of its
-        own, and what was said after the other stays there."""
+        own, and what was said after the other stays there. `follows`: the number of the question
+        that it follows, where that may not be the last one shown."""
         self._lock()
-        turns = self.turns()
-        last = turns[-1].question if turns else None
         question = self.messages.create(
-            role=Message.Role.USER, text=text, follows=instead_of.follows if instead_of else last
+            role=Message.Role.USER,
+            text=text,
+            follows=instead_of.follows if instead_of else self._question_before(follows),
         )
         if not self.title:
             self.title = title_of(text)
@@ -287,6 +290,19 @@ class Conversation(models.Model):
         )
         said = self.messages.select_related("policy", "compared_with")
         return all_turns(said.prefetch_related(*mine))
+
+    def _question_before(self, follows: int | None) -> Message | None:
+        """The question with this number, whose branch is shown from now on; without one of this
+        chat, the last of the branch that is shown."""
+        turns = self._all_turns()
+        named = next((turn for turn in turns if turn.question.pk == follows), None)
+        if named is None:
+            shown = shown_branch(turns)
+            return shown[-1].question if shown else None
+        for turn in (*leading_to(named.question, turns), named):
+            if not turn.is_shown_version:
+                turn.question.show()
+        return named.question
 
     def turn_of(self, answer: Message) -> Turn:
         return next(turn for turn in self._all_turns() if turn.question.pk == answer.answers_id)

@@ -270,7 +270,7 @@ class Feedback(models.Model):
         fields: dict[str, Any] = {"thumb_up": thumb_up, "retracted_at": None}
         if feedback.thumb_up != thumb_up:
             # What explained the one thumb does not explain the other.
-            fields |= {"reasons": [], "wanted_answer": ""}
+            fields |= {"reasons": [], "note": "", "wanted_answer": ""}
         fitting = cls._fitting(thumb_up=thumb_up, **why)
         fields |= {name: fitting[name] for name in why}
         feedback._change(**fields)

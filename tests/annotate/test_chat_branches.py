@@ -72,6 +72,40 @@ def test_an_edited_question_begins_a_branch_and_the_other_stays(
     assert shown(chat) == [GOOSE, "With salt?"]
 
 
+def follows_in(page: str) -> str:
+    return re.findall(r'name="follows" value="(\d*)"', page)[0]
+
+
+def test_a_follow_up_goes_to_the_branch_it_was_written_under(
+    live: Policy, gus: User, browse: Browse
+) -> None:
+    client = browse(gus)
+    first = ask(client)
+    chat = first.conversation
+    second = go_on(client, chat, "And how hot?")
+    follows = follows_in(page_of(client, chat))
+    assert follows == str(second.answers_id)
+    edited = edit(client, first.answers, GOOSE)  # in another tab
+    send = reverse("chat_send", args=["cooking", chat.pk])
+    client.post(send, {"text": "With salt?", "follows": follows})
+    assert shown(chat) == [QUESTION, "And how hot?", "With salt?"]
+    third = Message.objects.filter(role="assistant").latest("pk")
+    assert [each["content"] for each in third.asked if each["role"] == "user"] == shown(chat)
+    client.post(send, {"text": "And a duck's?", "follows": edited.answers_id})
+    assert shown(chat) == [GOOSE, "And a duck's?"]
+
+
+def test_a_follow_up_of_no_question_of_the_chat_follows_the_last(
+    live: Policy, gus: User, browse: Browse
+) -> None:
+    client = browse(gus)
+    other, first = ask(client, "Another chat"), ask(client)
+    send = reverse("chat_send", args=["cooking", first.conversation_id])
+    for follows in (other.answers_id, first.pk, ""):
+        client.post(send, {"text": "Thanks", "follows": follows})
+    assert shown(first.conversation) == [QUESTION, "Thanks", "Thanks", "Thanks"]
+
+
 def test_a_question_in_the_middle_has_versions_of_its_own(
     live: Policy, gus: User, browse: Browse
 ) -> None:

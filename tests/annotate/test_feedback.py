@@ -157,12 +157,12 @@ def test_explaining_a_thumb_that_was_taken_back_brings_it_not_back(
     assert answer.feedback.get().note == ""
 
 
-def test_changing_ones_mind_drops_the_reasons(answer: Message, gus: User) -> None:
+def test_changing_ones_mind_drops_what_explained_the_other(answer: Message, gus: User) -> None:
     given = Feedback.give(message=answer, user=gus, thumb_up=False)
     given.explain(reasons=["harmful", "other"], note="Hm.", wanted_answer="Ten.")
     again = Feedback.give(message=answer, user=gus, thumb_up=True)
-    assert (again.pk, again.reasons, again.wanted_answer) == (given.pk, [], "")
-    assert again.note == "Hm."
+    assert again.pk == given.pk
+    assert (again.reasons, again.note, again.wanted_answer) == ([], "", "")
 
 
 def test_reasons_of_the_other_thumb_are_not_kept(answer: Message, gus: User) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Site
 from tests.model_server import ModelServer, serving
@@ -81,6 +81,51 @@ def test_what_is_typed_is_kept_until_it_is_sent(guest):
     page.wait_for_url("**/sign-in/**")
     kept = page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('draft:'))")
     assert kept == []
+
+
+def test_what_is_typed_while_a_message_is_sent_is_kept(guest, model: ModelServer):
+    page = guest("writes-on")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    message = page.get_by_label("Your message")
+    held: list[Route] = []
+    page.route("**/send/", lambda route: held.append(route), times=1)
+    message.fill("And how hot?")
+    with page.expect_request("**/send/"):
+        message.press("Enter")
+    expect(message).to_have_value("")
+    message.fill("With salt?")
+    held.pop().continue_()
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(2)
+    expect(message).to_have_value("With salt?")
+    page.reload()
+    expect(message).to_have_value("With salt?")
+
+
+def test_a_message_that_is_refused_comes_back(site: Site, sign_in, model: ModelServer):
+    site.shell(SET_UP.format(name="hurries", endpoint=site.endpoint))
+    person = sign_in("hurries")
+    page = person.page
+    page.goto(f"{site.url}/p/kitchen-talk/chat/new/")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    model.waits = True
+    say(other, "And a goose's?")
+    held: list[Route] = []
+    page.route("**/send/", lambda route: held.append(route), times=1)
+    message = page.get_by_label("Your message")
+    message.fill("And how hot?")
+    with page.expect_request("**/send/"):
+        message.press("Enter")
+    message.fill("With salt?")
+    held.pop().continue_()
+    expect(page.get_by_text("The last answer is still being written.")).to_be_visible()
+    expect(message).to_have_value("And how hot?\nWith salt?")
+    page.reload()
+    expect(message).to_have_value("And how hot?\nWith salt?")
+    person.errors.clear()  # of the console, which calls a refusal one
 
 
 @pytest.mark.parametrize("by", ["button", "key"])
@@ -255,6 +300,26 @@ def test_a_question_is_edited_and_both_versions_are_kept(guest, model: ModelServ
     expect(page.get_by_label("Your question").last).to_have_value("And how hot?")
 
 
+def test_a_follow_up_belongs_to_the_branch_on_screen(guest, model: ModelServer):
+    page = guest("follows")
+    say(page, "How do I boil an egg?")
+    expect(page.get_by_role("button", name="Good answer")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator(".edit > summary").click()
+    other.get_by_label("Your question").fill("How do I boil a goose's egg?")
+    other.locator(".edit[open]").get_by_role("button", name="Send").click()
+    expect(other.get_by_text("2/2")).to_be_visible()
+    expect(other.get_by_role("button", name="Good answer")).to_be_visible()
+    say(page, "And how hot?")
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(2)
+    say(page, "With salt?")
+    expect(page.get_by_role("button", name="Good answer")).to_have_count(3)
+    page.reload()
+    expect(page.get_by_text("1/2")).to_be_visible()
+    expect(page.locator(".turn")).to_have_count(3)
+
+
 REASONS = """
 from annotate.models import Feedback
 thumb = Feedback.objects.get(user__username="{name}")
@@ -292,6 +357,68 @@ def test_reasons_are_saved_as_they_are_tapped_and_the_panel_hides_nothing(
     assert site.shell(REASONS.format(name=name)).splitlines()[-1] == said
     page.reload()
     expect(page.get_by_label("Too long")).to_be_checked()
+
+
+def test_every_reason_that_is_tapped_is_saved(guest, model: ModelServer):
+    page = guest("taps-on")
+    say(page, "How do I boil an egg?")
+    page.get_by_role("button", name="Bad answer").click()
+    for reason in ("Too long", "Style", "Harmful"):
+        with page.expect_response("**/reasons/"):
+            page.get_by_label(reason).check()
+        expect(page.get_by_text("Saved")).to_have_count(1)
+    page.reload()
+    for reason in ("Too long", "Style", "Harmful"):
+        expect(page.get_by_label(reason)).to_be_checked()
+
+
+SAVE_IS_ABOVE = """() => {
+    const [save, foot] = [".why > .save", ".talk-foot"].map(
+        (each) => document.querySelector(each)?.getBoundingClientRect());
+    return save && save.top > 0 && save.bottom <= foot.top;
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_after_a_thumb_down_the_composer_covers_no_save(
+    guest, model: ModelServer, width: int, height: int
+):
+    model.says = [f"Line {number}.\n\n" for number in range(40)]
+    page = guest(f"sees-{width}", width=width)
+    page.set_viewport_size({"width": width, "height": height})
+    say(page, "How do I boil an egg?")
+    page.get_by_role("button", name="Bad answer").click()
+    page.wait_for_function(SAVE_IS_ABOVE)
+
+
+def test_own_words_are_kept_until_they_are_saved(guest, model: ModelServer):
+    page = guest("explains")
+    say(page, "How do I boil an egg?")
+    good, bad = (page.get_by_role("button", name=f"{which} answer") for which in ("Good", "Bad"))
+    note, wanted = page.get_by_label("Comment"), page.get_by_label("Show the answer you wanted")
+    bad.click()
+    wanted.fill("Half a sentence.")
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_text("2/2")).to_be_visible()
+    expect(wanted).to_have_count(0)
+    page.get_by_role("button", name="Previous draft").click()
+    expect(wanted).to_have_value("Half a sentence.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Thanks for the feedback.")).to_be_visible()
+    # Each thumb has words of its own.
+    good.click()
+    expect(wanted).to_have_count(0)
+    page.get_by_text("Tell us more").click()
+    note.fill("As my mother does it.")
+    bad.click()
+    expect(wanted).to_have_value("Half a sentence.")
+    expect(note).to_have_value("")
+    good.click()
+    expect(note).to_have_value("As my mother does it.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Thanks for the feedback.")).to_be_visible()
+    page.reload()
+    expect(note).to_have_value("As my mother does it.")
 
 
 def test_an_answer_that_failed_is_retried(guest, model: ModelServer):

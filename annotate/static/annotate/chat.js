@@ -3,12 +3,18 @@
 import "./chat_keys.js";
 import { showStop } from "./composer.js";
 import { Growing } from "./growing.js";
+import "./own_words.js";
 
 const REFUSED_MS = 3_000;
 
 const jump = document.getElementById("to-end");
 const atTheEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 120;
 const toTheEnd = () => scrollTo(0, document.documentElement.scrollHeight);
+
+// What is scrolled into view stands above the composer, however high that is.
+const foot = document.querySelector(".talk-foot");
+const measure = () => document.documentElement.style.setProperty("--foot", `${foot.offsetHeight + 8}px`);
+new ResizeObserver(measure).observe(foot);
 
 function follow(answer) {
   const place = answer.querySelector(".streaming");

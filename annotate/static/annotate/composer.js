@@ -6,6 +6,7 @@ const field = () => composer()?.elements.text;
 const running = () => [...document.querySelectorAll("[data-stream]")];
 const draftKey = () => `draft:${document.body.dataset.person}:${composer().getAttribute("action")}`;
 const hasKeyboard = matchMedia("(pointer: fine)").matches;
+let sent = "";
 
 /** As high as its text. Browsers that know `field-sizing` do it themselves. */
 function grow() {
@@ -26,10 +27,18 @@ function begin() {
   if (hasKeyboard && document.activeElement === document.body) field().focus({ preventScroll: true });
 }
 
+/** What is sent leaves the field at once: whoever writes on begins the next message. */
 function empty() {
+  sent = field().value;
   field().value = "";
   keep();
   field().focus();
+}
+
+/** What did not arrive comes back, before what was written since. */
+function putBack(since) {
+  field().value = [sent, since].filter(Boolean).join("\n");
+  keep();
 }
 
 /** Shows Stop in place of Send for as long as something is being written. */
@@ -52,11 +61,22 @@ document.addEventListener("click", (event) => {
   if (event.target.closest(".stop-all")) stopAll();
 });
 
-document.addEventListener("htmx:afterRequest", (event) => {
-  const { elt, xhr } = event.detail; // which is not called successful where it leads to the new chat
-  if (elt !== composer() || xhr.status !== 200) return;
-  document.querySelector(".greeting")?.remove();
-  empty();
+// What the message follows is what stands above it, also where turns came or went since.
+document.addEventListener("htmx:configRequest", ({ detail }) => {
+  const last = [...document.querySelectorAll(".turn")].at(-1);
+  if (detail.elt === composer() && last) detail.parameters.set("follows", last.id.replace("turn-", ""));
+});
+
+document.addEventListener("htmx:beforeRequest", ({ detail }) => {
+  if (detail.elt === composer()) empty();
+});
+
+document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig, xhr } }) => {
+  const form = requestConfig.elt; // a refused one has left its place to another
+  if (form.id !== "composer") return;
+  // It is not called successful where it leads to the new chat.
+  if (xhr.status === 200) document.querySelector(".greeting")?.remove();
+  else putBack(form.elements.text.value);
 });
 
 // A refused message comes back with its reason, in a composer of its own.

@@ -43,6 +43,11 @@ class MessageForm(forms.Form):
     )
 
 
+class FollowUpForm(MessageForm):
+    # Another tab may show another branch by now: the page says which question was its last.
+    follows = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+
 class NewChatForm(MessageForm):
     improves_model = forms.BooleanField(
         label="Use this chat to improve the model", required=False, initial=True
@@ -106,11 +111,11 @@ def chat_conversation(request: Request, slug: str, conversation_id: int) -> Http
 @require_POST
 def chat_send(request: Request, slug: str, conversation_id: int) -> HttpResponse:
     conversation = conversation_for(request, slug, conversation_id)
-    form = MessageForm(request.POST)
+    form = FollowUpForm(request.POST)
     if not form.is_valid():
         return _page(request, conversation.project, form, conversation)
     try:
-        answer = conversation.ask(text=form.cleaned_data["text"])
+        answer = conversation.ask(**form.cleaned_data)
     except (NoLivePolicy, StillAnswering) as error:
         form.add_error("text", _why_not(error))
         return _page(request, conversation.project, form, conversation)
