@@ -145,8 +145,8 @@ def check_new_guests(labels: Labels) -> Iterator[Finding]:
     """Finds comparisons that nobody has let train yet."""
     if waiting := preferences_to_look_at(labels.project, labels.filters).count():
         message = (
-            f"{waiting} comparisons by new guests are left out until a reviewer approves them"
-            " (Labelers, New guests)."
+            f"{waiting} comparison{'' if waiting == 1 else 's'} by new guests left out until a"
+            " reviewer approves (Labelers, New guests)."
         )
         yield Finding("preferences_of_new_guests", message)
 

@@ -16,6 +16,7 @@ from rlhf.access import run_for
 from rlhf.models.runs import Run, RunQuerySet, SomeRuns
 from rlhf.rounds.charts import chosen_in, in_columns, rows_of
 from rlhf.rounds.report import CHIPS, headline_of, log_of
+from rlhf.runs.alarms import meets_its_guard_again
 from rlhf.stages import STAGES
 from rlhf.views.panels import panels_of
 
@@ -39,6 +40,7 @@ def policies_run(request: Request, slug: str, run_id: int) -> HttpResponse:
         "about": STAGES[run.kind].about(run),
         "place": run.place_in_queue(),
         "may_resume": run.state in Run.RESUMABLE,
+        "fails_again": meets_its_guard_again(run),
         "log": log_of(run),
     }
     return render(request, template, context)

@@ -120,7 +120,7 @@ def test_who_only_compared_answers_is_looked_at_too(give, gus, guarded, live, ri
     html = browse(rita).get(page).text
     assert "1 comparison of two answers" in html and "1. <bdi>A &lt;b&gt;plant" in html
     found = {each.name: each.message for each in preflight(guarded, None).findings}
-    assert found["preferences_of_new_guests"].startswith("1 comparisons by new guests")
+    assert found["preferences_of_new_guests"].startswith("1 comparison by new guests")
     done = browse(rita).post(
         page, {"member": gus.memberships.get().pk, "act": "vouch"}, follow=True
     )

@@ -26,6 +26,7 @@ from rlhf.rounds.launch import launch_round, launch_sampling
 from rlhf.rounds.report import report_on
 from rlhf.rounds.round_form import RoundForm
 from rlhf.rounds.settings import Launch
+from rlhf.runs.alarms import CONFIG_ERROR
 
 HTMX = {"headers": {"HX-Request": "true"}}
 
@@ -328,6 +329,14 @@ def test_what_was_changed_for_another_try_is_told(round, browse, olga):
     round.runs.filter(position=0).update(retries=retries)
     page = flowed(browse(olga).get("/p/cooking/rounds/1/"))
     assert "Tried again after running out of memory, with micro_batch_size 8." in page
+
+
+@pytest.mark.parametrize(("reason", "is_first"), [("disk: ", True), (CONFIG_ERROR, False)])
+def test_a_run_that_would_fail_again_is_not_offered_first(sampling, browse, olga, reason, is_first):
+    Run.objects.filter(pk=sampling.pk).update(state="failed", reason=f"{reason}no such model")
+    page = browse(olga).get(f"/p/cooking/runs/{sampling.pk}/").text
+    shown = re.search(r'<button[^>]*value="resume">', page)[0]
+    assert ("primary" in shown) is is_first
 
 
 def test_cancel_and_resume_from_the_page(round, browse, olga):
