@@ -552,7 +552,7 @@ CHANGES: dict[str, Make] = {
     "playground_cancel": just(),
     "playground_resume": cancelled_grid,
     "playground_rules": lambda world: Sent({"policies": [world.named["policy_id"]], "samples": 1}),
-    "prompts_tasks": just(kind="write"),
+    "prompts_tasks": just(kind="write", sure="yes"),
     "prompts_mark": just(act="archive"),
     "prompts_import_one": whole_import,
     "documents": documents,
