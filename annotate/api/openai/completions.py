@@ -77,7 +77,7 @@ class Texts(serializers.ListField):
         return super().to_internal_value([data] if isinstance(data, str) else data)
 
 
-class CompletionRequest(StrictSerializer):
+class RawCompletionRequest(StrictSerializer):
     model = serializers.CharField(
         default=LIVE,
         max_length=100,
@@ -106,25 +106,25 @@ class CompletionRequest(StrictSerializer):
         return sent
 
 
-class CompletionChoice(serializers.Serializer):
+class RawCompletionChoice(serializers.Serializer):
     index = serializers.IntegerField()
     text = serializers.CharField(allow_blank=True)
     finish_reason = serializers.CharField()
     logprobs = serializers.CharField(allow_null=True)
 
 
-class CompletionAnswer(serializers.Serializer):
+class RawCompletionAnswer(serializers.Serializer):
     id = serializers.UUIDField()
     object = serializers.CharField()
     created = serializers.IntegerField()
     model = serializers.CharField(help_text="The policy that went on.")
-    choices = CompletionChoice(many=True)
+    choices = RawCompletionChoice(many=True)
     usage = Usage(help_text=COUNTED)
 
 
 @extend_schema(
-    request=CompletionRequest,
-    responses={200: CompletionAnswer, **REFUSALS},
+    request=RawCompletionRequest,
+    responses={200: RawCompletionAnswer, **REFUSALS},
     operation_id="completions",
 )
 @api_view(["POST"])
@@ -133,7 +133,7 @@ class CompletionAnswer(serializers.Serializer):
 @parser_classes([SmallJSONParser])
 def completions(request: Request) -> HttpResponseBase:
     """Lets a policy go on with a raw text."""
-    checked = CompletionRequest(data=request.data)
+    checked = RawCompletionRequest(data=request.data)
     checked.is_valid(raise_exception=True)
     asked, token = checked.validated_data, token_of(request)
     count_end_user(token, asked.get("user", ""))
